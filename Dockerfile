@@ -1,0 +1,27 @@
+# One image for every role; the command says which: `hookstream receive`, `hookstream worker`.
+FROM python:3.11-slim AS build
+WORKDIR /src
+COPY requirements-run.lock pyproject.toml README.md LICENSE ./
+RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashes -r requirements-run.lock
+COPY hookstream hookstream
+COPY app app
+COPY agents agents
+COPY tables tables
+COPY codecs codecs
+COPY proto proto
+RUN /venv/bin/pip install --no-cache-dir --no-deps .
+
+FROM python:3.11-slim
+RUN useradd --system --create-home --home-dir /var/lib/hookstream hookstream
+COPY --from=build /venv /venv
+ENV PATH=/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    HOOKSTREAM_STATE_DIR=/var/lib/hookstream/state \
+    HOOKSTREAM_WEB_HOST=0.0.0.0
+USER hookstream
+VOLUME /var/lib/hookstream
+EXPOSE 6066
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD \
+    ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:6066/health/ready', timeout=2)"]
+STOPSIGNAL SIGTERM
+CMD ["hookstream", "worker", "-l", "info"]

@@ -1,0 +1,66 @@
+"""Route: decides which contexts each event concerns, by the owner's subscriptions alone.
+
+In: batches with duplicates marked. Out: the same, with targets. An event that no context wants
+becomes ``unrouted``. Nothing in a payload can name a context: it only meets conditions.
+"""
+
+from hookstream.app import channels
+from hookstream.app.batch import Batch
+from hookstream.app.errors import UnavailableError
+from hookstream.app.main import app
+from hookstream.app.matching import facts
+from hookstream.app.registry import Registry
+from hookstream.app.status import Status
+from hookstream.codecs.envelope import Event
+from hookstream.codecs.routed import Target
+
+#: How long a batch waits for this worker to learn of a change that the receiver knew.
+REGISTRY_WAIT_SECONDS = 2.0
+
+
+@app.batches(channels.deduped, out=channels.routed)
+async def route(batch: Batch) -> None:
+    """Finds the contexts that each event concerns."""
+    registry = app.parts.registry
+    if not registry.loaded:
+        await registry.reload()
+    newest = max((entry.value.registry_version for entry in batch.live()), default=0)
+    if newest > registry.current.version and not await registry.wait_for(
+        newest, REGISTRY_WAIT_SECONDS
+    ):
+        raise UnavailableError(
+            f"this worker knows version {registry.current.version} of the subscriptions and the "
+            f"events ask for {newest}: is PostgreSQL reachable from here?"
+        )
+    for entry in batch.live():
+        try:
+            entry.targets = targets(entry.value, registry.current)
+        except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
+            entry.fail("route", error)
+            continue
+        if not entry.targets:
+            entry.status = Status.UNROUTED
+
+
+def targets(event: Event, registry: Registry) -> tuple[Target, ...]:
+    """The contexts of an event, each once, in the order of their ids.
+
+    A replay that names a context goes to it alone, whatever it subscribes to, within the tenant.
+    """
+    if event.replay_context_id:
+        context = registry.contexts.get((event.tenant, event.replay_context_id))
+        return (Target(context.context_id, context.priority, ""),) if context else ()
+    seen = None
+    found: dict[str, Target] = {}
+    for subscription in registry.by_tool.get(event.tool_id, ()):
+        if subscription.context_id in found or not subscription.types.matches(event.type):
+            continue
+        if subscription.condition is not None:
+            if seen is None:
+                seen = facts(event)
+            if not subscription.condition.holds(seen):
+                continue
+        found[subscription.context_id] = Target(
+            subscription.context_id, subscription.priority, subscription.name
+        )
+    return tuple(found.values())

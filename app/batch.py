@@ -1,0 +1,99 @@
+"""What the stages pass on: a batch of entries of one partition, with what is decided so far."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hookstream.app.status import Status
+from hookstream.codecs.routed import Change, Target
+from hookstream.tables.dedup import DedupTable
+
+__all__ = ["Batch", "Entry", "Failure", "Partition"]
+
+
+@dataclass(slots=True)
+class Partition:
+    """A partition that this worker owns: its fence, its table, its marks.
+
+    ``origins``: the highest entry of each ``events[p]`` seen in ``updates[number]``;
+    ``seqs``: the last sequence number of each ``tenant/context_id`` here.
+    """
+
+    number: int
+    epoch: int
+    nonce: str
+    dedup: DedupTable
+    origins: dict[int, str] = field(default_factory=dict)
+    seqs: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why and where an event could not be processed."""
+
+    stage: str
+    error: str
+    attempts: int = 1
+
+
+@dataclass(slots=True)
+class Entry:
+    """One stream entry on its way through the stages.
+
+    ``value`` is what the channel's codec made of ``raw``: an Event, a Routed, an AuditBatch;
+    None where it could not be read (then ``failure`` says why).
+    """
+
+    entry_id: str
+    raw: bytes
+    value: Any
+    status: Status = Status.ACCEPTED
+    duplicate_of: str = ""
+    targets: tuple[Target, ...] = ()
+    dropped_by: str = ""
+    #: Whether a stage put another value in place of the one in ``raw``.
+    changed: bool = False
+    failure: Failure | None = None
+
+    def fail(self, stage: str, error: BaseException) -> None:
+        """Take this event out of the batch's way: it becomes a dead letter."""
+        self.failure = Failure(stage, f"{type(error).__name__}: {error}"[:2000])
+        self.status = Status.DEAD
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """All that one read of one partition returned, at most ``HOOKSTREAM_BATCH_MAX_EVENTS``.
+
+    It ends in exactly one of :meth:`done` and :meth:`fail`; until then its partition sends no
+    other batch, so batches of a partition never overtake each other.
+    """
+
+    channel: str
+    partition: Partition
+    entries: list[Entry]
+    on_end: Callable[["Batch", BaseException | None], None]
+    read_at: float = field(default_factory=time.perf_counter)
+    changes: list[Change] = field(default_factory=list)
+    ended: bool = False
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def live(self) -> Iterator[Entry]:
+        """The entries that are still to be processed: not duplicates, not dropped, not failed."""
+        return (entry for entry in self.entries if entry.status is Status.ACCEPTED)
+
+    def done(self) -> None:
+        """The batch is committed."""
+        self._end(None)
+
+    def fail(self, error: BaseException) -> None:
+        """The batch could not be committed: its entries are still pending and come again."""
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        if not self.ended:
+            self.ended = True
+            self.on_end(self, error)

@@ -1,0 +1,97 @@
+"""Channels: Redis Streams as ``faust.Channel``, and named in-memory ones between the stages."""
+
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import faust
+from faust.serializers import codecs as faust_codecs
+from faust.types import TP, FutureMessage, RecordMetadata
+
+from hookstream.app import keys
+from hookstream.app.batch import Batch
+from hookstream.app.ids import partition_of
+
+if TYPE_CHECKING:
+    from hookstream.app.hookstream import Hookstream
+
+__all__ = ["BatchChannel", "RedisStreamChannel"]
+
+
+class BatchChannel(faust.Channel):  # type: ignore[misc]
+    """A named in-memory channel whose values are batches; what links one stage to the next."""
+
+    def __init__(self, app: "Hookstream", name: str = "", **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        self.name = name
+
+    def get_topic_name(self) -> str:
+        """The name, as ``hookstream agents`` shows it."""
+        return self.name
+
+    def _clone_args(self) -> Mapping[str, Any]:
+        return {**super()._clone_args(), "name": self.name}
+
+    def __str__(self) -> str:
+        return self.name
+
+    async def put_batch(self, batch: Batch) -> None:
+        """Hand a batch to every agent that iterates over this channel; waits while they are full."""
+        message = faust.types.Message(
+            self.name,
+            batch.partition.number,
+            -1,
+            timestamp=None,
+            timestamp_type=0,
+            headers={},
+            key=None,
+            value=batch,
+            checksum=None,
+            tp=TP(self.name, batch.partition.number),
+        )
+        await self.put(self.app.create_event(None, batch, {}, message))
+
+
+class RedisStreamChannel(BatchChannel):
+    """A stream in each of P partitions. Agents iterate over :class:`Batch`; ``send`` appends.
+
+    ``send(key=..., value=...)`` encodes by the channel's codec and picks the partition by the
+    key's hash, or takes ``partition``. The consumer group is made when a partition is first read.
+    """
+
+    def __init__(self, app: "Hookstream", name: str = "", *, codec: str = "", **kwargs: Any) -> None:
+        super().__init__(app, name, **kwargs)
+        self.codec = codec
+        if not self.is_iterator and self._root is None:
+            app.stream_channels[name] = self
+
+    def _clone_args(self) -> Mapping[str, Any]:
+        return {**super()._clone_args(), "codec": self.codec}
+
+    def decode_value(self, raw: bytes) -> Any:
+        """The value in an entry's bytes; raises what the codec raises."""
+        return faust_codecs.loads(self.codec, raw)
+
+    async def publish_message(
+        self, fut: FutureMessage[Any], wait: bool = True
+    ) -> Awaitable[RecordMetadata]:
+        """Append to the stream; the record's offset is the entry id's milliseconds."""
+        message = fut.message
+        partition = message.partition
+        if partition is None:
+            partition = partition_of(self.app.settings.partitions, str(message.key or ""))
+        entry_id = await self.app.parts.redis.xadd(
+            keys.stream(self.name, partition),
+            {"d": faust_codecs.dumps(self.codec, message.value)},
+        )
+        tp = TP(self.name, partition)
+        return await self._finalize_message(
+            fut,
+            RecordMetadata(
+                topic=self.name,
+                partition=partition,
+                topic_partition=tp,
+                offset=int(entry_id.partition(b"-")[0]),
+                timestamp=message.timestamp,
+                timestamp_type=1,
+            ),
+        )

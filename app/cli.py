@@ -1,0 +1,34 @@
+"""The ``hookstream`` command: Faust's command line with ours added."""
+
+import importlib
+import sys
+
+from hookstream.app.errors import HookstreamError
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run a command; a wrong setting is a message, not a traceback."""
+    try:
+        _use_uvloop()
+        app = importlib.import_module("hookstream.app.main").app
+        for name in ("receive", "send", "up"):
+            importlib.import_module(f"hookstream.app.commands.{name}")
+        sys.argv[0] = "hookstream"
+        app.main()
+    except HookstreamError as error:
+        print(f"hookstream: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def _use_uvloop() -> None:
+    """uvloop when it is there."""
+    try:
+        importlib.import_module("mode.loop.uvloop")
+    except ImportError:
+        return
+
+
+if __name__ == "__main__":
+    main()

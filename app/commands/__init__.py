@@ -1,0 +1,1 @@
+"""The commands that are added to Faust's: ``up``, ``receive``, ``send``."""

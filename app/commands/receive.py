@@ -1,0 +1,51 @@
+"""``hookstream receive``: the receiver alone, in any number of processes on one port."""
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+from faust.cli.base import option
+from faust.cli.worker import worker
+from mode import ServiceT
+
+from hookstream.app.supervise import Child, Supervisor
+
+__all__ = ["receive"]
+
+
+class receive(worker):  # type: ignore[misc]  # noqa: N801 Faust names a command by its class
+    """Receive webhooks, without the pipeline. Several processes share one port."""
+
+    options = [
+        option("--processes", default=1, type=int, help="How many processes share the port."),
+        option("--with-api/--without-api", default=False, help="Serve the API and WebSocket too."),
+        *worker.options,
+    ]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run in this process, or supervise ``--processes`` of them."""
+        processes = self.kwargs.pop("processes")
+        if processes < 1:
+            raise self.UsageError("--processes: at least 1")
+        with_api = self.kwargs.pop("with_api")
+        self.app.producer_only = True
+        self.app.receiver_only = not with_api
+        if processes == 1:
+            return super().__call__(*args, **kwargs)
+        again = [*sys.argv[1:], "--processes", "1"]
+        children = [
+            Child(
+                name=f"receiver-{number}",
+                argv=[sys.executable, "-m", "hookstream.app.cli", *again],
+                env=dict(os.environ),
+            )
+            for number in range(processes)
+        ]
+        return sys.exit(Supervisor(children, announce=self.say).run())
+
+    def as_service(
+        self, loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any
+    ) -> ServiceT:
+        """The app without its agents."""
+        return super().as_service(loop, *args, **kwargs)

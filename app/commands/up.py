@@ -1,0 +1,97 @@
+"""``hookstream up``: everything on one machine, in the foreground."""
+
+import os
+import sys
+from typing import Any
+
+from faust.cli.base import AppCommand
+
+from hookstream.app import embedded
+from hookstream.app.settings import EMBEDDED, Settings
+from hookstream.app.supervise import Child, Supervisor
+
+__all__ = ["up"]
+
+WELCOME = """\
+
+  Hookstream is up. Ctrl-C stops all of it.
+
+  console    {url}/
+  admin key  {key_file}
+  state      {state_dir}
+  worker     http://{host}:{worker_port}/health
+
+  Say hello (a tool, a context, and what reaches it):
+
+    KEY=$({key_command})
+    curl -sS -X PUT {url}/api/v1/tools/hello -H "Authorization: Bearer $KEY" \
+-d '{{"provider": "none"}}'
+    curl -sS -X POST {url}/hooks/hello -d '{{"text": "hello"}}'
+"""
+
+
+class up(AppCommand):  # type: ignore[misc]  # noqa: N801 Faust names a command by its class
+    """Start Redis, PostgreSQL, receiver and worker here, and restart what dies."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run until Ctrl-C."""
+        settings: Settings = self.app.settings
+        state_dir = settings.ensure_state_dir()
+        settings.api_key()
+        services = []
+        if settings.redis_url == EMBEDDED:
+            self.say("starting Redis (embedded)")
+            services.append(embedded.start_valkey(state_dir))
+        if settings.postgres_url == EMBEDDED:
+            self.say("starting PostgreSQL (embedded)")
+            services.append(embedded.start_postgres(state_dir))
+        url = f"http://{settings.web_host}:{settings.web_port}"
+        try:
+            code = Supervisor(
+                children(settings),
+                announce=self.say,
+                services=services,
+                on_ready=lambda: self.say(welcome(settings, url)),
+            ).run()
+        finally:
+            for service in reversed(services):
+                service.stop()
+        return sys.exit(code)
+
+
+def children(settings: Settings) -> list[Child]:
+    """The processes of the application: receivers with the API, and a worker."""
+    command = [sys.executable, "-m", "hookstream.app.cli", "--quiet"]
+    environment = dict(os.environ)
+    return [
+        Child(
+            "receiver",
+            [
+                *command, "receive", "--with-api", "-l", settings.log_level,
+                "--processes", str(settings.receiver_processes),
+            ],
+            environment,
+        ),
+        Child(
+            "worker",
+            [
+                *command, "worker", "-l", settings.log_level,
+                "--web-port", str(settings.worker_web_port),
+            ],
+            environment,
+        ),
+    ]
+
+
+def welcome(settings: Settings, url: str) -> str:
+    """What a newcomer needs to know, with lines that work as pasted."""
+    key_file = settings.state_path / "admin.key"
+    own = bool(settings.admin_key)
+    return WELCOME.format(
+        url=url,
+        host=settings.web_host,
+        worker_port=settings.worker_web_port,
+        key_file="HOOKSTREAM_ADMIN_KEY" if own else key_file,
+        key_command='echo "$HOOKSTREAM_ADMIN_KEY"' if own else f"cat {key_file}",
+        state_dir=settings.state_path,
+    )

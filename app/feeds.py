@@ -1,0 +1,160 @@
+"""Feeds: a context's updates, read by sequence number, and the cue that one has moved."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mode import Service
+from mode.utils.logging import get_logger
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from hookstream.app import keys
+from hookstream.app.ids import partition_of
+from hookstream.app.redis_client import Scripts
+from hookstream.app.settings import Settings
+
+__all__ = ["FeedUpdate", "Feeds", "feed_field"]
+
+logger = get_logger(__name__)
+
+#: A lost cue is made good within this time.
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FeedUpdate:
+    """One update: its sequence number and its JSON without that number."""
+
+    seq: int
+    body: bytes
+
+    def frame(self) -> str:
+        """The update as a client gets it."""
+        return f'{{"type":"update","seq":{self.seq},{self.body[1:].decode()}'
+
+
+def feed_field(tenant: str, context_id: str) -> str:
+    """The field of a context in the hashes of its partition."""
+    return f"{tenant}/{context_id}"
+
+
+class Feeds(Service):
+    """Reads feeds for any number of clients; one pub/sub connection tells all of them to look."""
+
+    def __init__(
+        self, redis: "Redis", scripts: Scripts, settings: Settings, **kwargs: object
+    ) -> None:
+        super().__init__(**kwargs)
+        self._redis = redis
+        self._scripts = scripts
+        self._settings = settings
+        self._watchers: dict[str, set[asyncio.Event]] = {}
+        self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
+
+    def partition(self, tenant: str, context_id: str) -> int:
+        """The partition that holds a context's feed."""
+        return partition_of(self._settings.partitions, tenant, context_id)
+
+    async def read(self, tenant: str, context_id: str, after: int) -> list[FeedUpdate]:
+        """The next updates past ``after``, at most ``HOOKSTREAM_FEED_READ_MAX_UPDATES``."""
+        number = self.partition(tenant, context_id)
+        entries = await self._redis.xrange(
+            keys.feed(number, tenant, context_id),
+            f"{after + 1}-0",
+            "+",
+            count=self._settings.feed_read_max_updates,
+        )
+        return [
+            FeedUpdate(int(entry_id.partition(b"-")[0]), fields[b"d"])
+            for entry_id, fields in entries
+        ]
+
+    async def last_seq(self, tenant: str, context_id: str) -> int:
+        """The highest sequence number of a context; 0 when it has no update yet."""
+        number = self.partition(tenant, context_id)
+        value = await self._redis.hget(keys.seqs(number), feed_field(tenant, context_id))
+        return int(value or 0)
+
+    async def acknowledged(self, tenant: str, context_id: str) -> int:
+        """The sequence number up to which a client has acknowledged; 0 when none has."""
+        number = self.partition(tenant, context_id)
+        value = await self._redis.hget(keys.acks(number), feed_field(tenant, context_id))
+        return int(value or 0)
+
+    async def acknowledge(self, tenant: str, context_id: str, seq: int) -> int:
+        """Keep ``seq`` as acknowledged, never going back; returns the number now kept."""
+        number = self.partition(tenant, context_id)
+        return int(
+            await self._scripts.call(
+                "acknowledge",
+                [keys.acks(number), keys.seqs(number)],
+                [feed_field(tenant, context_id), seq],
+            )
+        )
+
+    @contextmanager
+    def watch(self, tenant: str, context_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the feed may have moved."""
+        channel = keys.feed_channel(tenant, context_id)
+        moved = asyncio.Event()
+        watchers = self._watchers.setdefault(channel, set())
+        watchers.add(moved)
+        if len(watchers) == 1:
+            self.add_future(self._subscribe(channel))
+        try:
+            yield moved
+        finally:
+            watchers.discard(moved)
+            if not watchers and self._watchers.get(channel) is watchers:
+                del self._watchers[channel]
+                self.add_future(self._unsubscribe(channel))
+
+    async def on_stop(self) -> None:
+        """Close the pub/sub connection."""
+        await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def _subscribe(self, channel: str) -> None:
+        try:
+            await self._pubsub.subscribe(channel)
+        except (RedisError, OSError) as error:
+            logger.warning("cannot subscribe to cues: %s; feeds are polled meanwhile", error)
+
+    async def _unsubscribe(self, channel: str) -> None:
+        if channel in self._watchers:
+            return
+        try:
+            await self._pubsub.unsubscribe(channel)
+        except (RedisError, OSError) as error:
+            logger.warning("cannot unsubscribe from cues: %s", error)
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _listen(self) -> None:
+        while not self.should_stop:
+            if not self._pubsub.subscribed:
+                await self.sleep(0.05)
+                continue
+            try:
+                message = await self._pubsub.get_message(timeout=POLL_SECONDS)
+            except (RedisError, OSError) as error:
+                logger.warning("cues are lost: %s; feeds are polled meanwhile", error)
+                self._cue_all()
+                await self.sleep(POLL_SECONDS)
+                continue
+            if message is not None:
+                self._cue(message["channel"].decode())
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _poll(self) -> None:
+        while not self.should_stop:
+            await self.sleep(POLL_SECONDS)
+            self._cue_all()
+
+    def _cue(self, channel: str) -> None:
+        for moved in self._watchers.get(channel, ()):
+            moved.set()
+
+    def _cue_all(self) -> None:
+        for channel in self._watchers:
+            self._cue(channel)

@@ -1,0 +1,191 @@
+"""The Faust application: no Kafka, Redis Streams channels, stages over batches."""
+
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from functools import cached_property
+from typing import Any
+
+import faust
+from faust.app.base import BootStrategy
+from mode import ServiceT
+
+from hookstream.app import metrics
+from hookstream.app.batch import Batch
+from hookstream.app.channel import BatchChannel, RedisStreamChannel
+from hookstream.app.ownership import Ownership
+from hookstream.app.parts import Parts
+from hookstream.app.settings import Settings
+from hookstream.app.status import Status
+from hookstream.app.web.server import HookstreamWeb
+from hookstream.codecs.envelope import Event
+
+__all__ = ["Hookstream"]
+
+#: What a per-event stage is: it returns the event, another in its place, or None to drop it.
+EventStage = Callable[[Event], Awaitable[Event | None]]
+BatchStage = Callable[[Batch], Awaitable[None] | None]
+
+
+class HookstreamBoot(BootStrategy):  # type: ignore[misc]
+    """Starts Redis, PostgreSQL and the registry first; takes partitions last."""
+
+    enable_kafka = False
+
+    def server(self) -> Iterable[ServiceT]:
+        """Services of a worker, in the order of their start; they stop the other way round."""
+        return self._chain(
+            [self.app.parts], self.sensors(), self.web_server(), self.agents(), [self.app.ownership]
+        )
+
+    def producer_only(self) -> Iterable[ServiceT]:
+        """Services of a process that only serves HTTP."""
+        return self._chain([self.app.parts], self.web_server())
+
+
+class Hookstream(faust.App):  # type: ignore[misc]
+    """Faust with Redis Streams for channels.
+
+    ``@app.agent``, ``@app.timer``, ``@app.command`` and the rest are Faust's. Added are
+    :meth:`stream_channel`, :meth:`batches` and :meth:`stage`.
+    """
+
+    BootStrategy = HookstreamBoot
+
+    #: Set on a process that serves webhooks and health only, without the API.
+    receiver_only = False
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.stream_channels: dict[str, RedisStreamChannel] = {}
+        self._stages: dict[str, list[BatchChannel]] = {}
+        self._outputs: dict[str, BatchChannel] = {}
+        super().__init__(
+            "hookstream",
+            origin="hookstream",
+            autodiscover=["hookstream.agents"],
+            broker="kafka://none",
+            store="memory://",
+            datadir=str(settings.state_path / "faust"),
+            web_host=settings.web_host,
+            web_bind=settings.web_host,
+            web_port=settings.web_port,
+            worker_redirect_stdouts=False,
+            Web=HookstreamWeb,
+        )
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Redis, PostgreSQL, the registry and what else stages and views share."""
+        return Parts(self.settings, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def ownership(self) -> Ownership:
+        """The leases of this worker."""
+        return Ownership(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def admin_key(self) -> str:
+        """The bearer key of the API."""
+        return self.settings.api_key()
+
+    def stream_channel(self, name: str, *, codec: str) -> RedisStreamChannel:
+        """A channel on the Redis Streams ``{hs:p}:name``."""
+        return RedisStreamChannel(self, name, codec=codec)
+
+    def batch_channel(self, name: str) -> BatchChannel:
+        """A named in-memory channel of batches."""
+        return BatchChannel(self, name)
+
+    def batches(
+        self, source: BatchChannel, *, out: BatchChannel | None = None
+    ) -> Callable[[BatchStage], BatchStage]:
+        """Make a function of one batch an agent over ``source`` that passes the batch on to ``out``.
+
+        Between it and ``out`` run the stages declared ``after`` its name. When it raises, the
+        batch goes back: its entries are still pending, and come again.
+        """
+
+        def decorate(function: BatchStage) -> BatchStage:
+            name = function.__name__
+            if out is not None:
+                self._outputs[name] = out
+            self._batch_agent(name, function, source, after=name)
+            return function
+
+        return decorate
+
+    def stage(self, *, after: str) -> Callable[[EventStage], EventStage]:
+        """Make ``async def f(event) -> event | None`` a stage behind the one named ``after``.
+
+        It is called for each event that is still on its way. Return the event, a changed one, or
+        None to drop it. When it raises, that event alone becomes a dead letter. Stages behind the
+        same one run in the order of their modules' names.
+        """
+
+        def decorate(function: EventStage) -> EventStage:
+            name = function.__name__
+            source = self.batch_channel(f"{after}.{name}")
+            self._stages.setdefault(after, []).append(source)
+
+            async def each(batch: Batch) -> None:
+                await run_event_stage(name, function, batch)
+
+            each.__doc__ = function.__doc__
+            self._batch_agent(name, each, source, after=after)
+            return function
+
+        return decorate
+
+    def _batch_agent(
+        self, name: str, function: BatchStage, source: BatchChannel, *, after: str
+    ) -> None:
+        seconds = metrics.STAGE_SECONDS.labels(stage=name)
+
+        async def run(batches: Any) -> Any:
+            async for batch in batches:
+                start = time.perf_counter()
+                try:
+                    result = function(batch)
+                    if inspect.isawaitable(result):
+                        await result
+                except Exception as error:  # noqa: BLE001 the reader decides by its kind
+                    batch.fail(error)
+                    continue
+                finally:
+                    seconds.inc(time.perf_counter() - start)
+                yield batch
+
+        async def forward(batch: Batch) -> None:
+            if (target := self._next(after, source)) is not None:
+                await target.put_batch(batch)
+
+        run.__doc__ = function.__doc__
+        self.agent(
+            source,
+            name=name,
+            sink=[forward],
+            help=(function.__doc__ or "").partition("\n")[0],
+        )(run)
+
+    def _next(self, after: str, source: BatchChannel) -> BatchChannel | None:
+        """Where a batch goes from ``source``: the next stage behind ``after``, else its output."""
+        stages = self._stages.get(after, [])
+        at = stages.index(source) + 1 if source in stages else 0
+        return stages[at] if at < len(stages) else self._outputs.get(after)
+
+
+async def run_event_stage(name: str, function: EventStage, batch: Batch) -> None:
+    """Call a per-event stage for every live event of a batch; one that raises fails alone."""
+    for entry in batch.live():
+        try:
+            changed = await function(entry.value)
+        except Exception as error:  # noqa: BLE001 a stage is user code
+            entry.fail(name, error)
+            continue
+        if changed is None:
+            entry.status = Status.UNROUTED
+            entry.dropped_by = name
+        elif changed is not entry.value:
+            entry.value = changed
+            entry.changed = True

@@ -1,0 +1,121 @@
+"""Which events a subscription wants: type globs and a CEL condition."""
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cel
+
+from hookstream.app import metrics
+from hookstream.app.errors import BadRequestError
+from hookstream.codecs.envelope import Event
+
+__all__ = ["Condition", "TypePattern", "compile_condition", "compile_types", "facts"]
+
+MAX_CONDITION_LENGTH = 4096
+#: What a condition may name.
+VARIABLES = frozenset({"event", "payload"})
+#: CEL's standard functions (cel-spec, "List of Standard Definitions").
+FUNCTIONS = frozenset(
+    "bool bytes contains double duration dyn endsWith getDate getDayOfMonth getDayOfWeek "
+    "getDayOfYear getFullYear getHours getMilliseconds getMinutes getMonth getSeconds has int "
+    "matches max min size startsWith string timestamp type uint".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TypePattern:
+    """Type globs as one regular expression; ``*`` stands for any run of characters."""
+
+    patterns: tuple[str, ...]
+    regex: "re.Pattern[str]"
+
+    def matches(self, event_type: str) -> bool:
+        """Whether any of the globs fits the whole type."""
+        return self.regex.match(event_type) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A compiled CEL expression over ``event`` and ``payload``."""
+
+    source: str
+    program: Any
+
+    def holds(self, facts: cel.Context) -> bool:
+        """Whether the expression is true for an event's :func:`facts`.
+
+        A payload that lacks a field, or has another type there, does not match: providers send
+        null and leave fields out, and that must not make a dead letter of the event. Such
+        evaluations are counted in ``hookstream_condition_errors_total``.
+        """
+        try:
+            return self.program.execute(facts) is True
+        except KeyError:
+            return False
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            metrics.CONDITION_ERRORS.inc()
+            return False
+
+
+def compile_types(patterns: Sequence[str]) -> TypePattern:
+    """Compile type globs.
+
+    Raises:
+        BadRequestError: when there is none, or one is empty.
+    """
+    if not patterns or not all(patterns):
+        raise BadRequestError('types needs at least one pattern, such as ["pull_request.*"]')
+    regex = "|".join(f"(?:{fnmatch.translate(pattern)})" for pattern in patterns)
+    return TypePattern(tuple(patterns), re.compile(regex))
+
+
+def compile_condition(source: str) -> Condition:
+    """Compile a ``where`` expression.
+
+    Raises:
+        BadRequestError: it is too long, does not parse, or names what is not there.
+    """
+    if len(source) > MAX_CONDITION_LENGTH:
+        raise BadRequestError(f"where is longer than {MAX_CONDITION_LENGTH} characters")
+    try:
+        program = cel.compile(source)
+        names = set(program.variables())
+    except Exception as error:  # noqa: BLE001 whatever the parser raises is a reason for the user
+        raise BadRequestError(f"where is not valid CEL: {error}") from error
+    if missing := {name for name in program.functions() if name.isidentifier()} - FUNCTIONS:
+        if missing := {name for name in missing if not name.startswith("_")}:
+            raise BadRequestError(f"where calls {', '.join(sorted(missing))}: no such function")
+    if unknown := _unknown_names(source, names):
+        raise BadRequestError(
+            f"where names {', '.join(sorted(unknown))}: only event and payload are there, "
+            'as in payload.pull_request.draft == false && event.type == "pull_request.opened"'
+        )
+    return Condition(source, program)
+
+
+def facts(event: Event) -> cel.Context:
+    """What a condition sees of an event; made once an event, for all conditions."""
+    payload = event.data()
+    return cel.Context(
+        {
+            "event": {
+                "id": event.event_id,
+                "type": event.type,
+                "tool_id": event.tool_id,
+                "provider": event.provider,
+                "delivery_id": event.delivery_id,
+                "received_at": event.received_at_ms,
+                "headers": dict(event.headers),
+            },
+            "payload": {} if payload is None else payload,
+        }
+    )
+
+
+def _unknown_names(source: str, names: set[str]) -> set[str]:
+    """Names that neither we nor a comprehension of the expression itself bind."""
+    bound = set(re.findall(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*(\w+)\s*,", source))
+    return names - VARIABLES - bound

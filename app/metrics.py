@@ -1,0 +1,74 @@
+"""Every metric. Names: ``hookstream_<noun>_<unit>[_total]``; labels are bounded."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+__all__ = [
+    "APPEND_BATCH_REQUESTS",
+    "BATCH_EVENTS",
+    "BATCH_FAILURES",
+    "CONDITION_ERRORS",
+    "DEDUP_PURGED",
+    "EVENTS",
+    "LEASES_LOST",
+    "PARTITIONS_OWNED",
+    "READ_ERRORS",
+    "RECEIVED",
+    "REGISTRY_VERSION",
+    "STAGE_SECONDS",
+    "STREAM_LAG",
+    "STREAM_OLDEST_PENDING_SECONDS",
+    "STREAM_PENDING",
+    "UPDATES",
+    "UPDATE_LATENCY_SECONDS",
+    "WEBSOCKETS",
+]
+
+RECEIVED = Counter(
+    "hookstream_requests_total", "Webhook requests by provider and HTTP status.",
+    ["provider", "status"],
+)
+APPEND_BATCH_REQUESTS = Histogram(
+    "hookstream_append_batch_requests", "Requests that shared one flush to Redis.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+)
+EVENTS = Counter(
+    "hookstream_events_total", "Events committed, by what became of them.", ["status"]
+)
+UPDATES = Counter("hookstream_updates_total", "Updates written to feeds, by priority.", ["priority"])
+UPDATE_LATENCY_SECONDS = Histogram(
+    "hookstream_update_latency_seconds", "From a webhook's receipt to its update in the feed.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
+)
+BATCH_EVENTS = Histogram(
+    "hookstream_batch_events", "Entries in a batch.", ["channel"],
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+)
+BATCH_FAILURES = Counter(
+    "hookstream_batch_failures_total", "Batches that failed and were tried again.", ["channel"]
+)
+STAGE_SECONDS = Counter(
+    "hookstream_stage_seconds_total", "Wall time spent in each stage.", ["stage"]
+)
+READ_ERRORS = Counter(
+    "hookstream_read_errors_total", "Reads from Redis that failed.", ["channel"]
+)
+PARTITIONS_OWNED = Gauge("hookstream_partitions_owned", "Partitions that this worker owns.")
+LEASES_LOST = Counter("hookstream_leases_lost_total", "Leases that went to another worker.")
+DEDUP_PURGED = Counter("hookstream_dedup_purged_total", "Dedup marks deleted after their window.")
+REGISTRY_VERSION = Gauge(
+    "hookstream_registry_version", "Version of tools, contexts and subscriptions in use."
+)
+WEBSOCKETS = Gauge("hookstream_websockets", "Open WebSocket connections.")
+CONDITION_ERRORS = Counter(
+    "hookstream_condition_errors_total",
+    "Evaluations of a subscription's where that its payload's types did not allow: no match.",
+)
+STREAM_LAG = Gauge(
+    "hookstream_stream_lag_entries", "Entries that no worker has read yet.", ["channel"]
+)
+STREAM_PENDING = Gauge(
+    "hookstream_stream_pending_entries", "Entries read and not yet committed.", ["channel"]
+)
+STREAM_OLDEST_PENDING_SECONDS = Gauge(
+    "hookstream_stream_oldest_pending_seconds", "Age of the oldest uncommitted entry.", ["channel"]
+)

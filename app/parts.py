@@ -1,0 +1,67 @@
+"""What stages and views share: Redis, its scripts, PostgreSQL, the registry, the appender."""
+
+from mode import Service
+from redis.asyncio import Redis
+
+from hookstream.app import embedded
+from hookstream.app.append import Appender
+from hookstream.app.feeds import Feeds
+from hookstream.app.redis_client import Scripts, connect
+from hookstream.app.registry import RegistryCache
+from hookstream.app.settings import EMBEDDED, Settings
+from hookstream.app.stores.events import EventStore
+from hookstream.app.stores.postgres import Postgres
+
+__all__ = ["Parts"]
+
+
+class Parts(Service):
+    """Connects when the process starts, and lets go when it stops."""
+
+    redis: Redis
+    scripts: Scripts
+    postgres: Postgres
+    registry: RegistryCache
+    appender: Appender
+    feeds: Feeds
+    events: EventStore
+
+    def __init__(self, settings: Settings, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+        self._servers: list[embedded.EmbeddedServer] = []
+
+    async def on_start(self) -> None:
+        """Connect to Redis and PostgreSQL, and load the registry."""
+        settings = self.settings
+        self.redis = connect(self._redis_url(), timeout_seconds=settings.redis_timeout_seconds)
+        self.scripts = Scripts(self.redis)
+        await self.scripts.load()
+        self.postgres = Postgres(self._postgres_url(), loop=self.loop, beacon=self.beacon)
+        await self.add_runtime_dependency(self.postgres)
+        self.registry = RegistryCache(self.postgres, loop=self.loop, beacon=self.beacon)
+        await self.add_runtime_dependency(self.registry)
+        self.appender = Appender(self.redis, loop=self.loop, beacon=self.beacon)
+        await self.add_runtime_dependency(self.appender)
+        self.events = EventStore(self.redis, self.postgres, settings.partitions)
+        self.feeds = Feeds(self.redis, self.scripts, settings, loop=self.loop, beacon=self.beacon)
+        await self.add_runtime_dependency(self.feeds)
+
+    async def on_stop(self) -> None:
+        """Close the connections to Redis."""
+        await self.redis.aclose()
+        for server in self._servers:
+            server.stop()
+
+    def _redis_url(self) -> str:
+        if self.settings.redis_url != EMBEDDED:
+            return self.settings.redis_url
+        # another process of this state folder may run it already: then this only attaches
+        self._servers.append(embedded.start_valkey(self.settings.ensure_state_dir()))
+        return self._servers[-1].url
+
+    def _postgres_url(self) -> str:
+        if self.settings.postgres_url != EMBEDDED:
+            return self.settings.postgres_url
+        self._servers.append(embedded.start_postgres(self.settings.ensure_state_dir()))
+        return self._servers[-1].url

@@ -1,0 +1,220 @@
+"""Tools, contexts and subscriptions, as every process keeps them in memory."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mode import Service
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics
+from hookstream.app.errors import HookstreamError, UnavailableError
+from hookstream.app.matching import Condition, TypePattern, compile_condition, compile_types
+from hookstream.app.providers import SignatureOptions
+from hookstream.app.reader import backoff_seconds
+from hookstream.app.stores.postgres import POSTGRES_DOWN, Postgres
+
+__all__ = ["Context", "Registry", "RegistryCache", "Subscription", "Tool"]
+
+logger = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A source of webhooks. ``window_ms``: 0 when nothing of it is ever a duplicate."""
+
+    tool_id: str
+    tenant: str
+    provider: str
+    secrets: tuple[str, ...] = field(repr=False)
+    options: SignatureOptions
+    strategy: str
+    fields: tuple[str, ...]
+    window_ms: int
+    order_by: str
+    order_field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What one agent session watches."""
+
+    tenant: str
+    context_id: str
+    name: str
+    priority: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Which events of one tool reach one context. ``priority`` is already the one that counts."""
+
+    tenant: str
+    context_id: str
+    name: str
+    tool_id: str
+    types: TypePattern
+    condition: Condition | None
+    priority: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """One consistent picture; replaced whole, never changed."""
+
+    version: int = 0
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+    contexts: Mapping[tuple[str, str], Context] = field(default_factory=dict)
+    by_tool: Mapping[str, tuple[Subscription, ...]] = field(default_factory=dict)
+
+
+class RegistryCache(Service):
+    """Keeps a :class:`Registry` that follows PostgreSQL by LISTEN, within milliseconds.
+
+    While PostgreSQL is away the last picture serves.
+    """
+
+    #: A lost notification is made good within this time.
+    poll_seconds = 1.0
+
+    def __init__(self, postgres: Postgres, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.postgres = postgres
+        self.current = Registry()
+        self._notified = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is a picture at all yet."""
+        return self.current.version > 0
+
+    async def on_start(self) -> None:
+        """Load the first picture, if PostgreSQL is there."""
+        try:
+            await self.reload()
+        except UnavailableError as error:
+            logger.warning("starting without PostgreSQL: %s", error)
+
+    async def reload(self) -> Registry:
+        """Load the newest picture. Raises UnavailableError while PostgreSQL is away."""
+        async with self._reloading:
+            row = await self.postgres.fetchrow("SELECT version FROM registry_version")
+            version = int(row["version"]) if row else 0
+            if version != self.current.version:
+                # read after the version: a change in between is in the picture already,
+                # and its notification loads it once more
+                self.current = await self._load(version)
+                metrics.REGISTRY_VERSION.set(version)
+                self._wake_waiters()
+            return self.current
+
+    async def wait_for(self, version: int, timeout_seconds: float) -> bool:
+        """Wait until this process knows ``version``; False when time ran out first."""
+        if self.current.version >= version:
+            return True
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((version, waiter))
+        self._notified.set()
+        try:
+            await asyncio.wait_for(waiter, timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _wake_waiters(self) -> None:
+        late = []
+        for version, waiter in self._waiters:
+            if version > self.current.version:
+                late.append((version, waiter))
+            elif not waiter.done():
+                waiter.set_result(None)
+        self._waiters = [(version, waiter) for version, waiter in late if not waiter.done()]
+
+    async def _load(self, version: int) -> Registry:
+        tools = {
+            row["tool_id"]: tool_from_row(row)
+            for row in await self.postgres.fetch("SELECT * FROM tools")
+        }
+        contexts = {
+            (row["tenant"], row["context_id"]): Context(
+                row["tenant"], row["context_id"], row["name"], row["priority"]
+            )
+            for row in await self.postgres.fetch("SELECT * FROM contexts")
+        }
+        by_tool: dict[str, list[Subscription]] = {}
+        for row in await self.postgres.fetch(
+            "SELECT * FROM subscriptions ORDER BY tenant, context_id, name"
+        ):
+            context = contexts.get((row["tenant"], row["context_id"]))
+            tool = tools.get(row["tool_id"])
+            # a subscription never reaches over to another tenant's tool
+            if context is None or (tool is not None and tool.tenant != context.tenant):
+                continue
+            try:
+                subscription = _subscription(row, context)
+            except HookstreamError as error:
+                logger.error(
+                    "subscription %s of context %s cannot be used: %s",
+                    row["name"], row["context_id"], error,
+                )
+                continue
+            by_tool.setdefault(row["tool_id"], []).append(subscription)
+        return Registry(
+            version, tools, contexts, {tool: tuple(subs) for tool, subs in by_tool.items()}
+        )
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _follow(self) -> None:
+        failures = 0
+        connection = None
+        while not self.should_stop:
+            try:
+                if connection is None or connection.is_closed():
+                    connection = await self.postgres.connect()
+                    await connection.add_listener(
+                        "hookstream_registry", lambda *_: self._notified.set()
+                    )
+                self._notified.clear()
+                await self.reload()
+                failures = 0
+                await self.wait_first(self._notified, timeout=self.poll_seconds)
+            except (UnavailableError, *POSTGRES_DOWN) as error:
+                failures += 1
+                if failures == 1:
+                    logger.warning("cannot follow the registry: %s; trying on", error)
+                await self.sleep(backoff_seconds(failures, random.random()))
+        if connection is not None:
+            connection.terminate()
+
+
+def tool_from_row(row: Mapping[str, Any]) -> Tool:
+    """A tool as the database holds it."""
+    dedup, ordering = row["dedup"], row["ordering"]
+    return Tool(
+        tool_id=row["tool_id"],
+        tenant=row["tenant"],
+        provider=row["provider"],
+        secrets=tuple(row["secrets"]),
+        options=SignatureOptions(**row["options"]),
+        strategy=dedup["strategy"],
+        fields=tuple(dedup["fields"]),
+        window_ms=0 if dedup["strategy"] == "none" else dedup["window_seconds"] * 1000,
+        order_by=ordering["by"],
+        order_field=ordering["field"],
+    )
+
+
+def _subscription(row: Mapping[str, Any], context: Context) -> Subscription:
+    return Subscription(
+        tenant=row["tenant"],
+        context_id=row["context_id"],
+        name=row["name"],
+        tool_id=row["tool_id"],
+        types=compile_types(tuple(row["types"])),
+        condition=compile_condition(row["condition"]) if row["condition"] else None,
+        priority=row["priority"] or context.priority,
+    )

@@ -1,0 +1,175 @@
+"""Settings: one class, every field an environment variable ``HOOKSTREAM_*``."""
+
+import difflib
+import os
+import secrets
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hookstream.app.errors import SettingsError
+
+__all__ = ["EMBEDDED", "Settings", "load_settings", "settings_table"]
+
+PREFIX = "HOOKSTREAM_"
+EMBEDDED = "embedded://"
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Units are in the names; the README's table is made from this."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    state_dir: Path = Field(
+        Path(".hookstream"),
+        description="Folder of everything kept on this machine: embedded servers' data, RocksDB "
+        "tables, the admin key.",
+    )
+    web_host: str = Field("127.0.0.1", description="Address that the HTTP server listens on.")
+    web_port: int = Field(
+        6066, ge=1, le=65535, description="Port of the HTTP server: webhooks, API, WebSocket."
+    )
+    worker_web_port: int = Field(
+        6067,
+        ge=1,
+        le=65535,
+        description="Port of the worker's own health and metrics under `hookstream up`.",
+    )
+    public_url: str = Field(
+        "",
+        description="Address that providers call, for schemes that sign the URL (Twilio). "
+        "Empty: as the request says.",
+    )
+    redis_url: str = Field(
+        EMBEDDED, description="`embedded://`, `redis://`, `rediss://` or `unix://`."
+    )
+    postgres_url: str = Field(EMBEDDED, description="`embedded://` or `postgresql://`.")
+    admin_key: str = Field(
+        "",
+        description="Bearer key of the API. Empty: made once and kept in "
+        "`HOOKSTREAM_STATE_DIR/admin.key`.",
+    )
+    partitions: int = Field(
+        32, ge=1, le=4096, description="Number of partitions; fixed once data is there."
+    )
+    receiver_processes: int = Field(
+        1, ge=1, le=64, description="Receiver processes that `hookstream up` starts."
+    )
+    max_body_bytes: int = Field(
+        5 * 1024 * 1024,
+        ge=1024,
+        le=64 * 1024 * 1024,
+        description="Largest webhook body in bytes, as sent and once decompressed. 413 above it.",
+    )
+    header_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Time a connection has to send a request's headers; idle ones close after it.",
+    )
+    body_timeout_seconds: float = Field(
+        10.0, gt=0, description="Time a request has to send its body. 408 above it."
+    )
+    max_connections: int = Field(
+        10_000, ge=1, description="Open HTTP connections of a process; more are closed at once."
+    )
+    redis_timeout_seconds: float = Field(
+        3.0,
+        gt=0,
+        description="Time a Redis command may take; less than a third of the lease.",
+    )
+    batch_max_events: int = Field(
+        256, ge=1, le=4096, description="Most entries of one partition in one batch."
+    )
+    buffer_max_events: int = Field(
+        1024,
+        ge=1,
+        description="Most entries of one partition that a worker reads ahead of its stages.",
+    )
+    lease_ttl_seconds: float = Field(
+        10.0, ge=1.0, description="Life of a partition's lease; renewed at a third of it."
+    )
+    websocket_heartbeat_seconds: float = Field(
+        20.0, gt=0, description="Time between WebSocket pings; a client that misses one is closed."
+    )
+    feed_read_max_updates: int = Field(
+        256, ge=1, description="Most updates a WebSocket reads from its feed at a time."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
+
+    @model_validator(mode="after")
+    def _timeouts_fit_the_lease(self) -> Self:
+        if self.redis_timeout_seconds * 3 > self.lease_ttl_seconds:
+            raise ValueError(
+                "HOOKSTREAM_REDIS_TIMEOUT_SECONDS must be at most a third of "
+                "HOOKSTREAM_LEASE_TTL_SECONDS, or one slow command costs the lease"
+            )
+        return self
+
+    @cached_property
+    def state_path(self) -> Path:
+        """Absolute form of ``state_dir``."""
+        return self.state_dir.expanduser().absolute()
+
+    def ensure_state_dir(self) -> Path:
+        """Create the state folder, readable by its owner only."""
+        self.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.state_path
+
+    def api_key(self) -> str:
+        """The admin key: the setting's, else the one kept in the state folder (made if absent)."""
+        if self.admin_key:
+            return self.admin_key
+        path = self.ensure_state_dir() / "admin.key"
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(f"hs_{secrets.token_urlsafe(32)}\n")
+        except FileExistsError:
+            pass
+        key = path.read_text().strip()
+        if not key:
+            raise SettingsError(f"{path} is empty: delete it, and a new key is made at next start")
+        return key
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: for a value that does not fit, and for a ``HOOKSTREAM_*`` name that no
+            setting has (a misspelt setting is worse than a missing one).
+    """
+    environ = os.environ if environ is None else environ
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]}?" if close else " See the README's table of settings."
+            raise SettingsError(f"{name} is not a setting.{hint}")
+    values = {
+        name: environ[PREFIX + name.upper()]
+        for name in Settings.model_fields
+        if PREFIX + name.upper() in environ
+    }
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{PREFIX}{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError(problems) from error
+
+
+def settings_table() -> str:
+    """The README's table: one row a setting, in the order of the class."""
+    rows = ["| setting | default | what it is |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = f"`{field.default}`" if str(field.default) else "empty"
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)

@@ -1,0 +1,1 @@
+"""PostgreSQL: configuration, and the searchable record of events and deliveries."""

@@ -1,0 +1,63 @@
+"""The record of events and deliveries in PostgreSQL: writing it in batches."""
+
+from collections.abc import Sequence
+
+from hookstream.app.sql import statement
+from hookstream.app.status import Status
+from hookstream.app.stores.postgres import Postgres
+from hookstream.proto.pipeline_pb2 import AuditBatch
+
+__all__ = ["write_audit"]
+
+
+async def write_audit(postgres: Postgres, batches: Sequence[AuditBatch]) -> None:
+    """Insert all events and deliveries of ``batches``; writing them twice changes nothing.
+
+    Raises:
+        UnavailableError: PostgreSQL is away.
+    """
+    pairs = [(batch.partition, event) for batch in batches for event in batch.events]
+    fresh = [(partition, event) for partition, event in pairs if not event.replay_id]
+    if fresh:
+        events = [event for _, event in fresh]
+        await postgres.execute(
+            statement("insert_events"),
+            [event.event_id for event in events],
+            [event.tenant for event in events],
+            [event.tool_id for event in events],
+            [event.provider for event in events],
+            [event.type for event in events],
+            [event.status for event in events],
+            [event.duplicate_of for event in events],
+            [event.message_id for event in events],
+            [event.delivery_id for event in events],
+            [event.received_at_ms for event in events],
+            [partition for partition, _ in fresh],
+            [event.entry_id for event in events],
+            [event.payload_bytes for event in events],
+            [event.stage for event in events],
+            [_storable(event.error) for event in events],
+        )
+    deliveries = [delivery for batch in batches for delivery in batch.deliveries]
+    if deliveries:
+        await postgres.execute(
+            statement("insert_deliveries"),
+            [delivery.tenant for delivery in deliveries],
+            [delivery.context_id for delivery in deliveries],
+            [delivery.seq for delivery in deliveries],
+            [delivery.event_id for delivery in deliveries],
+            [delivery.replay_id for delivery in deliveries],
+            [delivery.delivered_at_ms for delivery in deliveries],
+        )
+    if replayed := [event for _, event in pairs if event.replay_id]:
+        await postgres.execute(
+            statement("finish_replays"),
+            [event.replay_id for event in replayed],
+            ["failed" if event.status == Status.DEAD else "done" for event in replayed],
+            [_storable(event.error) for event in replayed],
+        )
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text cannot hold NUL, and an error may quote a payload."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,0 +1,204 @@
+"""Finding events: their record in PostgreSQL, their payload in Redis."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from redis.asyncio import Redis
+
+from hookstream.app import keys
+from hookstream.app.ids import event_time_ms, partition_of_event
+from hookstream.app.sql import statement
+from hookstream.app.status import Status
+from hookstream.app.stores.postgres import Postgres
+from hookstream.codecs.envelope import Event, decode_event
+from hookstream.codecs.errors import CodecError
+
+__all__ = ["EventFilter", "EventStore"]
+
+#: How far the receiver's clock and Redis's may differ when an event is looked for by time alone.
+SCAN_BEFORE_MS = 5_000
+SCAN_AFTER_MS = 60_000
+SCAN_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """What a search asks for; None means any. ``type`` may hold ``*``."""
+
+    tool: str | None = None
+    type: str | None = None
+    status: str | None = None
+    context: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    cursor: str | None = None
+    limit: int = 50
+
+
+class EventStore:
+    """Looks in PostgreSQL first, and in the stream for what has not got there yet."""
+
+    def __init__(self, redis: "Redis", postgres: Postgres, partitions: int) -> None:
+        self._redis = redis
+        self._postgres = postgres
+        self._partitions = partitions
+
+    async def search(self, tenant: str, wanted: EventFilter) -> list[dict[str, Any]]:
+        """Events of a tenant, newest first, without payloads.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+        """
+        rows = await self._postgres.fetch(
+            statement("find_events"),
+            tenant,
+            None,
+            wanted.tool,
+            like(wanted.type) if wanted.type else None,
+            wanted.status,
+            wanted.context,
+            wanted.since,
+            wanted.until,
+            UUID(wanted.cursor) if wanted.cursor else None,
+            wanted.limit,
+        )
+        return [event_out(row) for row in rows]
+
+    async def get(self, tenant: str, event_id: str) -> dict[str, Any] | None:
+        """One event with payload and deliveries; None when the tenant has no such event."""
+        rows = await self._postgres.fetch(
+            statement("find_events"), tenant, UUID(event_id), *[None] * 7, 1
+        )
+        if not rows:
+            found = await self.find_in_stream(tenant, event_id)
+            return None if found is None else accepted_out(found)
+        row = rows[0]
+        event = await self._payload(row["partition"], row["entry_id"])
+        deliveries = await self._postgres.fetch(
+            statement("event_deliveries"), tenant, UUID(event_id)
+        )
+        return {
+            **event_out(row),
+            **(content_out(event) if event else {}),
+            "deliveries": [
+                {
+                    "context_id": delivery["context_id"],
+                    "seq": delivery["seq"],
+                    "delivered_at": delivery["delivered_at"].isoformat(),
+                    "replay_id": str(delivery["replay_id"]) if delivery["replay_id"] else None,
+                }
+                for delivery in deliveries
+            ],
+        }
+
+    async def event(self, tenant: str, event_id: str) -> Event | None:
+        """The event itself, as it was accepted."""
+        row = await self._postgres.fetchrow(
+            "SELECT partition, entry_id FROM events WHERE tenant = $1 AND event_id = $2",
+            tenant,
+            UUID(event_id),
+        )
+        if row is None:
+            return await self.find_in_stream(tenant, event_id)
+        return await self._payload(row["partition"], row["entry_id"])
+
+    async def find_in_stream(self, tenant: str, event_id: str) -> Event | None:
+        """Look through the stream around the id's time: for events that were just accepted."""
+        partition = partition_of_event(event_id)
+        if partition >= self._partitions:
+            return None
+        at = event_time_ms(event_id)
+        start = str(max(0, at - SCAN_BEFORE_MS))
+        while True:
+            entries = await self._redis.xrange(
+                keys.events(partition), start, str(at + SCAN_AFTER_MS), count=SCAN_PAGE
+            )
+            for _, fields in entries:
+                if event_id.encode() not in fields[b"d"]:
+                    continue
+                event = _decoded(fields[b"d"])
+                if event and (event.event_id, event.tenant) == (event_id, tenant):
+                    return event
+            if len(entries) < SCAN_PAGE:
+                return None
+            start = f"({entries[-1][0].decode()}"
+
+    async def _payload(self, partition: int, entry_id: str) -> Event | None:
+        entries = await self._redis.xrange(keys.events(partition), entry_id, entry_id)
+        return _decoded(entries[0][1][b"d"]) if entries else None
+
+
+def like(glob: str) -> str:
+    """A type glob as a LIKE pattern."""
+    escaped = glob.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%")
+
+
+def event_out(row: Mapping[str, Any]) -> dict[str, Any]:
+    """An event's record as the API shows it."""
+    return {
+        "event_id": str(row["event_id"]),
+        "tool_id": row["tool_id"],
+        "provider": row["provider"],
+        "type": row["type"],
+        "status": row["outcome"],
+        "duplicate_of": str(row["duplicate_of"]) if row["duplicate_of"] else None,
+        "message_id": row["message_id"],
+        "delivery_id": row["delivery_id"],
+        "received_at": row["received_at"].isoformat(),
+        "tier": "hot",
+        "payload_bytes": row["payload_bytes"],
+        "stage": row["stage"],
+        "error": row["error"],
+    }
+
+
+def accepted_out(event: Event) -> dict[str, Any]:
+    """An event that is durable and not recorded yet."""
+    return {
+        "event_id": event.event_id,
+        "tool_id": event.tool_id,
+        "provider": event.provider,
+        "type": event.type,
+        "status": Status.ACCEPTED,
+        "duplicate_of": None,
+        "message_id": event.message_id,
+        "delivery_id": event.delivery_id,
+        "received_at": datetime.fromtimestamp(event.received_at_ms / 1000, UTC).isoformat(),
+        "tier": "hot",
+        "payload_bytes": len(event.payload),
+        "stage": "",
+        "error": "",
+        **content_out(event),
+        "deliveries": [],
+    }
+
+
+def content_out(event: Event) -> dict[str, Any]:
+    """Payload and headers. The payload is JSON where it is JSON, else text, else base64."""
+    payload: Any
+    try:
+        payload, encoding = orjson.loads(event.payload), "json"
+    except orjson.JSONDecodeError:
+        try:
+            payload, encoding = event.payload.decode(), "text"
+        except UnicodeDecodeError:
+            payload, encoding = base64.b64encode(event.payload).decode(), "base64"
+    return {
+        "headers": dict(event.headers),
+        "content_type": event.content_type,
+        "payload": payload,
+        "payload_encoding": encoding,
+    }
+
+
+def _decoded(data: bytes) -> Event | None:
+    try:
+        return decode_event(data)
+    except CodecError:
+        return None

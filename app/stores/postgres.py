@@ -1,0 +1,98 @@
+"""The PostgreSQL connection pool."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import orjson
+from mode import Service
+from mode.utils.logging import get_logger
+
+from hookstream.app.errors import UnavailableError
+from hookstream.app.migrations.run import migrate
+
+__all__ = ["POSTGRES_DOWN", "Postgres"]
+
+logger = get_logger(__name__)
+
+#: What asyncpg raises when the server cannot be reached, is starting or is shutting down.
+POSTGRES_DOWN = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
+TIMEOUT_SECONDS = 10.0
+
+
+class Postgres(Service):
+    """A small pool, made (and the schema brought up to date) when first needed.
+
+    A process can therefore start while PostgreSQL is away.
+    """
+
+    def __init__(self, dsn: str, *, size: int = 4, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dsn = dsn
+        self.size = size
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+
+    async def on_stop(self) -> None:
+        """Close the pool."""
+        if self._pool is not None:
+            self._pool.terminate()
+
+    async def connect(self) -> asyncpg.Connection:
+        """A connection of one's own, for LISTEN."""
+        return await asyncpg.connect(self.dsn, timeout=TIMEOUT_SECONDS)
+
+    async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """All rows. Raises UnavailableError while the server is away."""
+        return await self._call("fetch", query, *args)  # type: ignore[no-any-return]
+
+    async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
+        """The first row, or None. Raises UnavailableError while the server is away."""
+        return await self._call("fetchrow", query, *args)
+
+    async def execute(self, query: str, *args: Any) -> str:
+        """The command's tag. Raises UnavailableError while the server is away."""
+        return await self._call("execute", query, *args)  # type: ignore[no-any-return]
+
+    async def _open(self) -> None:
+        async with self._opening:
+            if self._pool is None:
+                await migrate(self.dsn)
+                self._pool = await asyncpg.create_pool(
+                    self.dsn,
+                    min_size=1,
+                    max_size=self.size,
+                    timeout=TIMEOUT_SECONDS,
+                    command_timeout=TIMEOUT_SECONDS,
+                    init=_init,
+                )
+
+    async def _call(self, method: str, query: str, *args: Any) -> Any:
+        try:
+            if self._pool is None:
+                await self._open()
+            return await getattr(self._pool, method)(query, *args)
+        except POSTGRES_DOWN as error:
+            raise UnavailableError(
+                f"PostgreSQL does not answer ({type(error).__name__}): try again shortly"
+            ) from error
+
+
+async def _init(connection: asyncpg.Connection) -> None:
+    await connection.set_type_codec(
+        "jsonb",
+        encoder=lambda value: b"\x01" + orjson.dumps(value),
+        decoder=lambda value: orjson.loads(value[1:]),
+        schema="pg_catalog",
+        format="binary",
+    )

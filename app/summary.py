@@ -1,0 +1,115 @@
+"""A plain summary of an event: one line for an agent to read, and the facts it stands on.
+
+Text from a payload is data written by strangers: control and invisible characters go, lengths
+are bounded.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from hookstream.codecs.envelope import Event
+
+__all__ = ["estimate_tokens", "plain_text", "summarise"]
+
+MAX_FACT_CHARS = 300
+MAX_SUMMARY_CHARS = 600
+
+#: Objects that a payload is usually about, most telling first.
+_SUBJECTS = (
+    "pull_request", "issue", "discussion", "release", "check_run", "check_suite", "workflow_run",
+    "workflow_job", "deployment", "alert", "merge_request", "object_attributes", "incident",
+    "data", "event", "object", "pullrequest", "card", "milestone", "package", "commit",
+)
+_FACTS: Mapping[str, tuple[str, ...]] = {
+    "title": ("title", "summary", "name", "subject", "text", "message", "description", "key", "id"),
+    "number": ("number", "iid", "key"),
+    "state": ("state", "status", "conclusion"),
+    "url": ("html_url", "web_url", "url", "permalink"),
+}
+_ACTORS = ("sender", "actor", "user", "author", "pusher")
+_ACTOR_NAMES = ("login", "username", "displayName", "name", "display_name", "email", "id")
+_PLACES = ("repository", "project", "organization", "team", "channel")
+_PLACE_NAMES = ("full_name", "path_with_namespace", "key", "name", "login", "id")
+_INVISIBLE = re.compile(r"\s+")
+
+
+def summarise(event: Event) -> tuple[str, dict[str, Any]]:
+    """One line about the event, and the facts found in its payload by their usual names."""
+    facts = _facts(event.data())
+    words = [event.provider, event.type]
+    if place := facts.get("place"):
+        words.append(f"in {place}")
+    line = " ".join(words)
+    detail = " ".join(
+        part
+        for part in (
+            f"#{facts['number']}" if "number" in facts else "",
+            str(facts.get("title", "")),
+            f"[{facts['state']}]" if "state" in facts else "",
+            f"by {facts['actor']}" if "actor" in facts else "",
+        )
+        if part
+    )
+    if detail:
+        line = f"{line}: {detail}"
+    return plain_text(line, MAX_SUMMARY_CHARS), facts
+
+
+def plain_text(value: object, limit: int) -> str:
+    """``value`` on one line without control and format characters, at most ``limit`` long."""
+    text = _INVISIBLE.sub(" ", str(value)[: limit * 4])
+    text = "".join(char for char in text if unicodedata.category(char)[0] != "C").strip()
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def estimate_tokens(summary: str, data: Mapping[str, Any]) -> int:
+    """A rough count, four characters a token; enough to budget by, not to bill by."""
+    size = len(summary) + sum(len(key) + len(str(value)) for key, value in data.items())
+    return max(1, -(-size // 4))
+
+
+def _facts(payload: Any) -> dict[str, Any]:
+    if isinstance(payload, list):
+        return {"count": len(payload), **_facts(payload[0] if payload else None)}
+    if not isinstance(payload, dict):
+        return {}
+    facts: dict[str, Any] = {}
+    for name in _PLACES:
+        if place := _named(payload.get(name), _PLACE_NAMES):
+            facts["place"] = place
+            break
+    subject = next((payload[name] for name in _SUBJECTS if _is_object(payload.get(name))), payload)
+    if _is_object(subject.get("object")):
+        subject = subject["object"]
+    for fact, names in _FACTS.items():
+        for name in names:
+            if (value := _scalar(subject.get(name))) is not None:
+                facts[fact] = value
+                break
+    for name in _ACTORS:
+        if actor := _named(payload.get(name) or subject.get(name), _ACTOR_NAMES):
+            facts["actor"] = actor
+            break
+    if (action := _scalar(payload.get("action"))) is not None:
+        facts["action"] = action
+    return facts
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value)
+
+
+def _named(value: Any, names: tuple[str, ...]) -> Any:
+    if isinstance(value, dict):
+        return next((found for name in names if (found := _scalar(value.get(name)))), None)
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, str):
+        return plain_text(value, MAX_FACT_CHARS) or None
+    if isinstance(value, int | float):
+        return value
+    return None

@@ -1,0 +1,50 @@
+"""For stream developers: test a stage without a server.
+
+>>> event = make_event({"action": "opened"}, type="pull_request.opened")
+>>> [result] = run_stage(my_stage, [event])          # doctest: +SKIP
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import orjson
+
+from hookstream.app.ids import new_event_id
+from hookstream.codecs.envelope import Event
+
+__all__ = ["make_event", "run_stage"]
+
+
+def make_event(payload: Any = None, *, number: int = 0, **fields: Any) -> Event:
+    """An event with sensible values; ``fields`` replaces any of :class:`Event`'s.
+
+    ``payload`` is JSON, or bytes as they are. ``number`` tells events of one test apart.
+    """
+    body = payload if isinstance(payload, bytes) else orjson.dumps(payload)
+    values: dict[str, Any] = {
+        "event_id": new_event_id(1_767_225_600_000 + number, 0, number),
+        "tenant": "default",
+        "tool_id": "test",
+        "provider": "none",
+        "type": "unknown",
+        "message_id": f"test:unknown:{number}",
+        "received_at_ms": 1_767_225_600_000 + number,
+        "content_type": "application/json",
+        "payload": body,
+    }
+    return Event(**{**values, **fields})
+
+
+def run_stage(
+    stage: Callable[[Event], Awaitable[Event | None]], events: Iterable[Event]
+) -> list[Event | None]:
+    """What a per-event stage makes of each event, in order; None where it drops one.
+
+    Raises what the stage raises: in the pipeline that event would become a dead letter.
+    """
+
+    async def run() -> list[Event | None]:
+        return [await stage(event) for event in events]
+
+    return asyncio.run(run())

@@ -1,0 +1,1 @@
+"""HTTP: the receiver, the API, the WebSocket, health and metrics."""

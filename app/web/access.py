@@ -1,0 +1,101 @@
+"""Who may call: API keys, and JSON bodies read strictly."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from hookstream.app.errors import AuthError, BadRequestError
+from hookstream.app.ids import event_time_ms
+from hookstream.app.web.body import decode_body, read_body
+from hookstream.app.web.models import ID_PATTERN
+
+if TYPE_CHECKING:
+    from hookstream.app.hookstream import Hookstream
+
+__all__ = ["TENANT", "authorise", "path_id", "read_model", "require_key", "uuid7"]
+
+#: The tenant of the admin key.
+TENANT = "default"
+#: Set on an authorised request.
+TENANT_KEY: web.RequestKey[str] = web.RequestKey("tenant", str)
+
+View = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def authorise(app: "Hookstream", credentials: str) -> str:
+    """The tenant of an ``Authorization`` header's value.
+
+    Raises:
+        AuthError: it is missing, of another scheme, or the key is not known.
+    """
+    scheme, _, key = credentials.partition(" ")
+    if scheme.lower() != "bearer" or not key:
+        raise AuthError("send Authorization: Bearer KEY (the admin key is in STATE_DIR/admin.key)")
+    given = key.strip().encode("utf-8", "surrogateescape")
+    if not hmac.compare_digest(given, app.admin_key.encode()):
+        raise AuthError("this API key is not known here")
+    return TENANT
+
+
+def require_key(app: "Hookstream", view: View) -> View:
+    """A view that only an authorised request reaches."""
+
+    async def authorised(request: web.Request) -> web.StreamResponse:
+        request[TENANT_KEY] = authorise(app, request.headers.get("Authorization", ""))
+        return await view(request)
+
+    return authorised
+
+
+def path_id(request: web.Request, name: str) -> str:
+    """An id from the path.
+
+    Raises:
+        BadRequestError: it has characters that an id cannot have.
+    """
+    import re
+
+    value = request.match_info[name]
+    if not re.match(ID_PATTERN, value):
+        raise BadRequestError(
+            f"{name} may have letters, digits, '.', '_' and '-', up to 128, and begins with a "
+            "letter or a digit"
+        )
+    return value
+
+
+def uuid7(text: str, name: str) -> str:
+    """``text`` if it is an id that Hookstream could have given.
+
+    Raises:
+        BadRequestError: it is not.
+    """
+    try:
+        event_time_ms(text)
+    except ValueError as error:
+        raise BadRequestError(f"{name} is not a UUIDv7 in lower case with hyphens") from error
+    return text
+
+
+async def read_model(app: "Hookstream", request: web.Request, model: type[Model]) -> Model:
+    """The request's JSON body as ``model``.
+
+    Raises:
+        BadRequestError: no JSON, or it does not fit; the detail names each field.
+    """
+    settings = app.settings
+    raw = await read_body(request, settings.max_body_bytes, settings.body_timeout_seconds)
+    encoding = ",".join(request.headers.getall("Content-Encoding", ()))
+    body = decode_body(raw, encoding, settings.max_body_bytes)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False, include_context=False)
+        )
+        raise BadRequestError(problems[:2000]) from error

@@ -1,0 +1,94 @@
+"""``/api/v1/events``: searching and showing what came in."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from hookstream.app.errors import BadRequestError, NotFoundError
+from hookstream.app.status import Status
+from hookstream.app.stores.events import EventFilter
+from hookstream.app.web.access import TENANT_KEY, uuid7
+from hookstream.app.web.models import EVENT_QUERY
+from hookstream.app.web.problem import json_response
+
+if TYPE_CHECKING:
+    from hookstream.app.hookstream import Hookstream
+
+__all__ = ["EventViews", "parse_filter"]
+
+MAX_LIMIT = 1000
+
+
+class EventViews:
+    """Search and show events."""
+
+    def __init__(self, app: "Hookstream") -> None:
+        self._app = app
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """A page of events, newest first."""
+        wanted = parse_filter(request.query)
+        events = await self._app.parts.events.search(request[TENANT_KEY], wanted)
+        more = len(events) == wanted.limit
+        return json_response({"events": events, "cursor": events[-1]["event_id"] if more else None})
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """One event, with its payload and deliveries."""
+        event_id = uuid7(request.match_info["event_id"], "event_id")
+        event = await self._app.parts.events.get(request[TENANT_KEY], event_id)
+        if event is None:
+            raise NotFoundError(f"there is no event {event_id}")
+        return json_response(event)
+
+
+def parse_filter(query: "web.MultiMapping[str]") -> EventFilter:
+    """The filter in a query string. Raises BadRequestError, naming the parameter."""
+    if unknown := set(query) - set(EVENT_QUERY):
+        raise BadRequestError(
+            f"unknown query parameter {sorted(unknown)[0][:64]!r}: "
+            f"known are {', '.join(EVENT_QUERY)}"
+        )
+    for name in query:
+        if "\0" in query[name] or len(query[name]) > 512 or len(query.getall(name)) > 1:
+            raise BadRequestError(f"{name}: one value without NUL, at most 512 characters")
+    status = query.get("status")
+    if status is not None and status not in list(Status):
+        raise BadRequestError(f"status: one of {', '.join(Status)}")
+    limit = query.get("limit", "50")
+    if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= MAX_LIMIT):
+        raise BadRequestError(f"limit: a whole number from 1 to {MAX_LIMIT}")
+    cursor = query.get("cursor")
+    for name in ("tool", "type", "context"):
+        _no_surrogates(name, query.get(name, ""))
+    return EventFilter(
+        tool=query.get("tool"),
+        type=query.get("type"),
+        status=status,
+        context=query.get("context"),
+        since=_time("since", query.get("since")),
+        until=_time("until", query.get("until")),
+        cursor=uuid7(cursor, "cursor") if cursor is not None else None,
+        limit=int(limit),
+    )
+
+
+def _time(name: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(text)
+        aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        aware.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadRequestError(
+            f"{name}: a time such as 2026-01-31T12:00:00Z (RFC 3339)"
+        ) from error
+    return aware
+
+
+def _no_surrogates(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequestError(f"{name}: not valid UTF-8") from error

@@ -1,0 +1,115 @@
+"""``/health*`` and ``/metrics``: what an operator and an orchestrator ask."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.exceptions import RedisError
+
+from hookstream import __version__
+from hookstream.app import metrics
+from hookstream.app.errors import UnavailableError
+from hookstream.app.lag import StreamLag, measure_lag
+from hookstream.app.web.problem import json_response, problem
+
+if TYPE_CHECKING:
+    from hookstream.app.hookstream import Hookstream
+
+__all__ = ["HealthViews"]
+
+
+class HealthViews:
+    """Liveness, readiness, each part's state, and metrics."""
+
+    def __init__(self, app: "Hookstream") -> None:
+        self._app = app
+
+    async def live(self, request: web.Request) -> web.StreamResponse:
+        """200 as long as the event loop turns."""
+        return json_response({"status": "ok"})
+
+    async def ready(self, request: web.Request) -> web.StreamResponse:
+        """200 when this process can do its work; 503 with the reason when not."""
+        if self._app.should_stop:
+            return problem(503, "unavailable", "Shutting down", "this process is stopping")
+        if await self._redis() != "ok":
+            return problem(503, "unavailable", "Not ready", "Redis does not answer")
+        if not self._app.parts.registry.loaded:
+            return problem(
+                503, "unavailable", "Not ready", "tools and subscriptions are not loaded yet"
+            )
+        return json_response({"status": "ok"})
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        """The state of each part."""
+        redis, postgres = await asyncio.gather(self._redis(), self._postgres())
+        parts: dict[str, Any] = {
+            "redis": {"status": redis},
+            "postgres": {"status": postgres},
+            "registry": {
+                "status": "ok" if self._app.parts.registry.loaded else "down",
+                "version": self._app.parts.registry.current.version,
+            },
+        }
+        if redis == "ok":
+            parts["streams"] = {"status": "ok", **self._lag_out(await self._lag())}
+        if not self._app.producer_only:
+            parts["partitions"] = {
+                "status": "ok",
+                "owned": len(self._app.ownership.owned),
+                "of": self._app.settings.partitions,
+            }
+        states = [part["status"] for part in parts.values()]
+        overall = "down" if redis != "ok" else "ok" if set(states) == {"ok"} else "degraded"
+        return json_response(
+            {"status": overall, "version": __version__, "parts": parts},
+            status=503 if overall == "down" else 200,
+        )
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        """Prometheus' text format."""
+        try:
+            for name, lag in (await self._lag()).items():
+                metrics.STREAM_LAG.labels(channel=name).set(
+                    float("nan") if lag.lag is None else lag.lag
+                )
+                metrics.STREAM_PENDING.labels(channel=name).set(lag.pending)
+                metrics.STREAM_OLDEST_PENDING_SECONDS.labels(channel=name).set(
+                    lag.oldest_pending_seconds
+                )
+        except (RedisError, OSError):
+            metrics.STREAM_LAG.clear()
+            metrics.STREAM_PENDING.clear()
+            metrics.STREAM_OLDEST_PENDING_SECONDS.clear()
+        return web.Response(
+            body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+    async def _redis(self) -> str:
+        try:
+            await self._app.parts.redis.ping()
+        except (RedisError, OSError):
+            return "down"
+        return "ok"
+
+    async def _postgres(self) -> str:
+        try:
+            async with asyncio.timeout(2):
+                await self._app.parts.postgres.fetchrow("SELECT 1")
+        except (UnavailableError, TimeoutError):
+            return "down"
+        return "ok"
+
+    async def _lag(self) -> dict[str, StreamLag]:
+        return await measure_lag(self._app.parts.redis, self._app.settings.partitions)
+
+    def _lag_out(self, lags: dict[str, StreamLag]) -> dict[str, Any]:
+        return {
+            name: {
+                "lag": lag.lag,
+                "pending": lag.pending,
+                "oldest_pending_seconds": lag.oldest_pending_seconds,
+            }
+            for name, lag in lags.items()
+        }

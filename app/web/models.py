@@ -1,0 +1,290 @@
+"""What goes in and out of ``/api/v1``, as pydantic models; the OpenAPI document is made of them."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from hookstream.app.status import Status
+
+__all__ = [
+    "EVENT_QUERY",
+    "Accepted",
+    "ContextIn",
+    "ContextList",
+    "ContextOut",
+    "DedupIn",
+    "EventList",
+    "EventOut",
+    "OrderingIn",
+    "Problem",
+    "Priority",
+    "ReplayIn",
+    "ReplayOut",
+    "SubscriptionIn",
+    "SubscriptionList",
+    "SubscriptionOut",
+    "ToolIn",
+    "ToolList",
+    "ToolOut",
+    "TtlIn",
+    "duration_seconds",
+    "duration_text",
+]
+
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+DURATION_PATTERN = r"^[1-9][0-9]{0,7}[smhd]$"
+MAX_WINDOW_SECONDS = 31 * 86400
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+Priority = Literal["critical", "high", "normal", "low"]
+
+
+def duration_seconds(text: str) -> int:
+    """Seconds in a duration such as ``24h``. Raises ValueError for another form."""
+    if not re.match(DURATION_PATTERN, text):
+        raise ValueError("a duration is a whole number and s, m, h or d, as in 24h")
+    return int(text[:-1]) * _UNITS[text[-1]]
+
+
+def duration_text(seconds: int) -> str:
+    """The shortest duration that says ``seconds``."""
+    for unit in ("d", "h", "m"):
+        if seconds % _UNITS[unit] == 0:
+            return f"{seconds // _UNITS[unit]}{unit}"
+    return f"{seconds}s"
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("the character NUL cannot be stored")
+    return text
+
+
+def _window(text: str) -> str:
+    if duration_seconds(text) > MAX_WINDOW_SECONDS:
+        raise ValueError("a dedup window is at most 31d")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Duration = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["24h"])]
+Id = Annotated[str, Field(pattern=ID_PATTERN)]
+
+
+class Strict(BaseModel):
+    """Unknown fields are an error: a misspelt one would silently do nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class DedupIn(Strict):
+    """When a second webhook is a duplicate. What is left out is the provider's default."""
+
+    strategy: Literal["payload", "delivery", "fields", "none"] | None = None
+    fields: list[Annotated[Text, Field(min_length=1, max_length=200)]] = Field([], max_length=16)
+    window: Annotated[Duration, AfterValidator(_window)] | None = None
+
+
+class OrderingIn(Strict):
+    """Which events of a tool keep their order among each other."""
+
+    by: Literal["tool", "field", "none"] = "tool"
+    field: Annotated[Text, Field(max_length=200)] = ""
+
+
+class TtlIn(Strict):
+    """How long an event stays in each tier."""
+
+    hot: Duration = "2h"
+    warm: Duration = "24h"
+    cold: Duration = "365d"
+
+
+class ToolIn(Strict):
+    """A source of webhooks."""
+
+    provider: Annotated[str, Field(examples=["github"], max_length=64)]
+    secrets: list[Annotated[Text, Field(min_length=1, max_length=8192)]] = Field([], max_length=8)
+    options: dict[str, Any] = Field({}, max_length=16)
+    dedup: DedupIn = Field(default_factory=DedupIn)
+    ordering: OrderingIn = Field(default_factory=OrderingIn)
+    ttl: TtlIn = Field(default_factory=TtlIn)
+
+
+class DedupOut(BaseModel):
+    """The dedup rule in force."""
+
+    strategy: str
+    fields: list[str]
+    window: str
+
+
+class ToolOut(BaseModel):
+    """A tool as it is kept; secrets never come out, only how many there are."""
+
+    tool_id: str
+    provider: str
+    secret_count: int
+    options: dict[str, Any]
+    dedup: DedupOut
+    ordering: OrderingIn
+    ttl: TtlIn
+    path: str
+    created_at: str
+    updated_at: str
+
+
+class RateIn(Strict):
+    """How many updates a context takes."""
+
+    updates_per_second: Annotated[float, Field(gt=0, le=100_000)]
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+
+
+class ContextIn(Strict):
+    """What one AI agent session watches."""
+
+    name: Annotated[Text, Field(max_length=200)] = ""
+    priority: Priority = "normal"
+    rate: RateIn | None = None
+    token_budget: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+
+
+class ContextOut(ContextIn):
+    """A context as it is kept, with how far its feed has come."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    context_id: str
+    last_seq: int
+    acknowledged_seq: int
+    created_at: str
+    updated_at: str
+
+
+class SubscriptionIn(Strict):
+    """Which events of a tool reach the context."""
+
+    tool: Id
+    types: list[Annotated[Text, Field(min_length=1, max_length=200)]] = Field(
+        ["*"], min_length=1, max_length=64
+    )
+    where: Annotated[Text, Field(max_length=4096)] = ""
+    priority: Priority | None = None
+
+
+class SubscriptionOut(SubscriptionIn):
+    """A subscription as it is kept."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    context_id: str
+    created_at: str
+    updated_at: str
+
+
+class DeliveryOut(BaseModel):
+    """One update that an event became."""
+
+    context_id: str
+    seq: int
+    delivered_at: str
+    replay_id: str | None
+
+
+class EventOut(BaseModel):
+    """An event: what became of it, where its payload is, and in ``GET`` of one, the payload."""
+
+    event_id: str
+    tool_id: str
+    provider: str
+    type: str
+    status: Status
+    duplicate_of: str | None
+    message_id: str
+    delivery_id: str
+    received_at: str
+    tier: Literal["hot", "warm", "cold"]
+    payload_bytes: int
+    stage: str
+    error: str
+    headers: dict[str, str] | None = None
+    content_type: str | None = None
+    payload: Any = None
+    payload_encoding: Literal["json", "text", "base64"] | None = None
+    deliveries: list[DeliveryOut] | None = None
+
+
+class EventList(BaseModel):
+    """A page of events, newest first; ``cursor`` leads to the next."""
+
+    events: list[EventOut]
+    cursor: str | None
+
+
+class ReplayIn(Strict):
+    """Which event to send again: to where it went before, or to one context."""
+
+    event_id: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]
+    context_id: Id | None = None
+
+
+class ReplayOut(BaseModel):
+    """A replay and how far it has come."""
+
+    replay_id: str
+    event_id: str
+    context_id: str | None
+    status: Literal["running", "done", "failed"]
+    error: str
+    deliveries: int
+    created_at: str
+    finished_at: str | None
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Accepted(BaseModel):
+    """A webhook that is durable."""
+
+    event_id: str
+    status: Literal["accepted"]
+
+
+class ToolList(BaseModel):
+    """All tools of the key's tenant."""
+
+    tools: list[ToolOut]
+
+
+class ContextList(BaseModel):
+    """All contexts of the key's tenant."""
+
+    contexts: list[ContextOut]
+
+
+class SubscriptionList(BaseModel):
+    """All subscriptions of a context."""
+
+    subscriptions: list[SubscriptionOut]
+
+
+EVENT_QUERY: dict[str, dict[str, object]] = {
+    "tool": {"type": "string", "description": "Only of this tool."},
+    "type": {"type": "string", "description": "Only of this type; `*` stands for anything."},
+    "status": {"type": "string", "enum": [status.value for status in Status]},
+    "context": {"type": "string", "description": "Only those that reached this context."},
+    "since": {"type": "string", "format": "date-time"},
+    "until": {"type": "string", "format": "date-time"},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50},
+    "cursor": {"type": "string", "description": "From the page before."},
+}

@@ -1,0 +1,119 @@
+"""The OpenAPI document, made from the table of routes and the models."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from hookstream import __version__
+from hookstream.app.web.models import ID_PATTERN, Accepted, Problem
+
+if TYPE_CHECKING:
+    from hookstream.app.web.routes import Route
+
+__all__ = ["document"]
+
+REF = "#/components/schemas/{model}"
+UUID_PARAMETERS = ("event_id", "replay_id")
+
+
+def document(routes: Sequence["Route"]) -> dict[str, Any]:
+    """OpenAPI 3.1 of the given routes and of the receiver."""
+    models: set[type[BaseModel]] = {Problem, Accepted}
+    for route in routes:
+        models |= {model for model in (route.takes, route.gives) if model}
+    _, schemas = models_json_schema(
+        [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
+        ref_template=REF,
+    )
+    paths: dict[str, dict[str, Any]] = {"/hooks/{tool_id}": {"post": _receive()}}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Hookstream",
+            "version": __version__,
+            "description": "Webhooks into AI agents' contexts. Updates themselves come over "
+            "WebSocket at /contexts/{context_id}/updates.",
+            "license": {"name": "MIT"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: "Route") -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.view.__qualname__.replace("Views.", "_").lower(),
+        "summary": route.summary,
+        "security": [{"key": []}],
+        "responses": {
+            **_success(route),
+            **{str(status): _problem() for status in (400, 401, *route.errors, 503)},
+        },
+    }
+    parameters = [_path_parameter(name) for name in re.findall(r"{(\w+)}", route.path)]
+    parameters += [
+        {"name": name, "in": "query", "schema": schema} for name, schema in route.query.items()
+    ]
+    if parameters:
+        operation["parameters"] = parameters
+    if route.takes:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _ref(route.takes)}},
+        }
+        for status in (408, 413, 415):
+            operation["responses"][str(status)] = _problem()
+    return operation
+
+
+def _success(route: "Route") -> dict[str, Any]:
+    statuses = ("200", "201") if route.method == "PUT" else (str(route.status),)
+    if route.gives is None:
+        return {status: {"description": "Done"} for status in statuses}
+    content = {"application/json": {"schema": _ref(route.gives)}}
+    return {status: {"description": "Done", "content": content} for status in statuses}
+
+
+def _receive() -> dict[str, Any]:
+    return {
+        "operationId": "receive",
+        "summary": "Receive a webhook, signed as its provider signs",
+        "parameters": [_path_parameter("tool_id")],
+        "requestBody": {
+            "content": {"application/json": {}, "application/x-www-form-urlencoded": {}}
+        },
+        "responses": {
+            "200": {"description": "The provider's URL challenge, answered"},
+            "202": {
+                "description": "Durable",
+                "content": {"application/json": {"schema": _ref(Accepted)}},
+            },
+            **{str(status): _problem() for status in (400, 401, 404, 408, 413, 415, 503)},
+        },
+    }
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string", "pattern": ID_PATTERN}
+    if name in UUID_PARAMETERS:
+        schema = {"type": "string", "format": "uuid"}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": REF.format(model=model.__name__)}
+
+
+def _problem() -> dict[str, Any]:
+    return {
+        "description": "A problem",
+        "content": {"application/problem+json": {"schema": _ref(Problem)}},
+    }

@@ -1,0 +1,69 @@
+"""Errors as RFC 9457 ``application/problem+json``, for every route alike."""
+
+from collections.abc import Awaitable, Callable
+
+import orjson
+from aiohttp import web
+from mode.utils.logging import get_logger
+
+from hookstream.app.errors import HookstreamError
+
+__all__ = ["json_response", "problem", "problem_response", "problems"]
+
+logger = get_logger(__name__)
+
+TYPE_PREFIX = "https://hookstream.dev/problems/"
+RETRY_AFTER_SECONDS = "5"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def json_response(value: object, *, status: int = 200) -> web.Response:
+    """A JSON response."""
+    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+
+
+def problem(status: int, slug: str, title: str, detail: str) -> web.Response:
+    """A problem document with a stable ``type``."""
+    body = {"type": TYPE_PREFIX + slug, "title": title, "status": status, "detail": detail}
+    response = web.Response(
+        body=orjson.dumps(body), status=status, content_type="application/problem+json"
+    )
+    if status in (429, 503):
+        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def problem_response(error: HookstreamError) -> web.Response:
+    """What one of our own errors says to a client."""
+    if error.status >= 500 and error.status != 503:
+        return problem(error.status, error.slug, error.title, "see the server's log")
+    return problem(error.status, error.slug, error.title, str(error))
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error into a problem document; what is not ours is logged, and told to nobody."""
+    try:
+        return await handler(request)
+    except HookstreamError as error:
+        if error.status >= 500:
+            logger.warning("%s %s: %s", request.method, request.path, error)
+        return problem_response(error)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        response = problem(
+            error.status,
+            error.reason.lower().replace(" ", "-"),
+            error.reason,
+            f"{request.method} {request.path[:200]}: {error.reason}",
+        )
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
+    except Exception:
+        logger.exception("%s %s failed", request.method, request.path)
+        return problem(500, "internal", "Internal error", "see the server's log")

@@ -1,0 +1,177 @@
+"""The receiver: ``POST /hooks/{tool_id}``. 202 means: durable."""
+
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+import orjson
+from aiohttp import web
+
+from hookstream.app import keys, metrics
+from hookstream.app.errors import HookstreamError, NotFoundError, UnavailableError
+from hookstream.app.identity import message_id, ordering_key
+from hookstream.app.ids import new_event_id, partition_of
+from hookstream.app.providers import PROVIDERS, Provider
+from hookstream.app.registry import Tool
+from hookstream.app.signatures import WebhookRequest
+from hookstream.app.web.body import decode_body, read_body
+from hookstream.app.web.problem import json_response
+from hookstream.codecs.envelope import Event, encode_event
+
+if TYPE_CHECKING:
+    from hookstream.app.hookstream import Hookstream
+
+__all__ = ["Receiver", "make_event"]
+
+#: How often, at most, an unknown tool id makes a process look into the database.
+RELOAD_SECONDS = 0.25
+
+
+class Receiver:
+    """Verifies, wraps and appends webhooks."""
+
+    def __init__(self, app: "Hookstream") -> None:
+        self._app = app
+        self._reloaded_at = 0.0
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """Receive one webhook; answers once Redis has it."""
+        provider = "unknown"
+        status = 500
+        try:
+            tool = await self._tool(request.match_info["tool_id"])
+            provider = tool.provider
+            response = await self._receive(request, tool)
+            status = response.status
+            return response
+        except HookstreamError as error:
+            status = error.status
+            raise
+        finally:
+            metrics.RECEIVED.labels(provider=provider, status=status).inc()
+
+    async def _receive(self, request: web.Request, tool: Tool) -> web.StreamResponse:
+        settings = self._app.settings
+        body = await read_body(request, settings.max_body_bytes, settings.body_timeout_seconds)
+        now_ms = time.time_ns() // 1_000_000
+        provider = PROVIDERS[tool.provider]
+        hook = WebhookRequest(
+            method=request.method,
+            url=self._external_url(request),
+            headers=_headers(request),
+            body=body,
+            decoded=b"",
+        )
+        # the signature is over the bytes as sent: verified before anything looks inside
+        provider.verify(hook, tool.secrets, tool.options, now_ms / 1000)
+        encoding = ",".join(request.headers.getall("Content-Encoding", ()))
+        decoded = decode_body(body, encoding, settings.max_body_bytes)
+        hook = WebhookRequest(
+            method=hook.method, url=hook.url, headers=hook.headers, body=body, decoded=decoded
+        )
+        if provider.challenge and (challenge := provider.challenge(hook)):
+            return web.Response(
+                status=challenge.status,
+                body=challenge.body,
+                content_type=challenge.content_type,
+            )
+        event, partition = make_event(
+            hook,
+            provider,
+            tool,
+            partitions=settings.partitions,
+            registry_version=self._app.parts.registry.current.version,
+            now_ms=now_ms,
+            random_bits=secrets.randbits(62),
+        )
+        await self._app.parts.appender.append(keys.events(partition), encode_event(event))
+        return json_response({"event_id": event.event_id, "status": "accepted"}, status=202)
+
+    async def _tool(self, tool_id: str) -> Tool:
+        registry = self._app.parts.registry
+        if not registry.loaded:
+            await registry.reload()
+        tool = registry.current.tools.get(tool_id)
+        now = time.monotonic()
+        if tool is None and now - self._reloaded_at > RELOAD_SECONDS:
+            # perhaps it was made a moment ago through another process
+            self._reloaded_at = now
+            try:
+                tool = (await registry.reload()).tools.get(tool_id)
+            except UnavailableError as error:
+                raise UnavailableError("the tool is not known here yet") from error
+        if tool is None:
+            raise NotFoundError(
+                f"there is no tool {tool_id[:128]!r}: make it with PUT /api/v1/tools/{{tool_id}}"
+            )
+        return tool
+
+    def _external_url(self, request: web.Request) -> str:
+        public = self._app.settings.public_url
+        if public:
+            return public.rstrip("/") + request.raw_path
+        return f"{request.scheme}://{request.host}{request.raw_path}"
+
+
+def make_event(
+    hook: WebhookRequest,
+    provider: Provider,
+    tool: Tool,
+    *,
+    partitions: int,
+    registry_version: int,
+    now_ms: int,
+    random_bits: int,
+) -> tuple[Event, int]:
+    """The event in a verified request, and the partition it belongs to."""
+    event_type = provider.event_type(hook, tool.options)
+    delivery_id = _printable(provider.delivery_id(hook, tool.options), 256)
+    data = None
+    if tool.strategy == "fields" or tool.order_by == "field":
+        data = _json_or_none(hook.decoded)
+    # with ordering "none" the partition follows from the message id, which for strategy "none"
+    # is the event id, which carries the partition: random bits break the circle
+    unique = f"{now_ms:x}-{random_bits:x}"
+    message = message_id(tool, event_type, delivery_id, hook.decoded, data, unique)
+    partition = partition_of(partitions, *ordering_key(tool, message, data))
+    event = Event(
+        event_id=new_event_id(now_ms, partition, random_bits),
+        tenant=tool.tenant,
+        tool_id=tool.tool_id,
+        provider=tool.provider,
+        type=event_type,
+        message_id=message,
+        delivery_id=delivery_id,
+        received_at_ms=now_ms,
+        headers={
+            name: _printable(", ".join(hook.headers[name]), 1024)
+            for name in provider.keep_headers
+            if name in hook.headers
+        },
+        content_type=_printable(hook.header("content-type"), 256),
+        trace_context=_printable(hook.header("traceparent"), 128),
+        payload=hook.decoded,
+        dedup_window_ms=tool.window_ms,
+        registry_version=registry_version,
+    )
+    return event, partition
+
+
+def _headers(request: web.Request) -> dict[str, tuple[str, ...]]:
+    headers: dict[str, tuple[str, ...]] = {}
+    for name, value in request.headers.items():
+        lower = name.lower()
+        headers[lower] = (*headers.get(lower, ()), value)
+    return headers
+
+
+def _printable(text: str, limit: int) -> str:
+    """Without control characters and lone surrogates, which neither protobuf nor SQL can hold."""
+    return "".join(char for char in text[:limit] if char.isprintable())
+
+
+def _json_or_none(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None

@@ -1,0 +1,106 @@
+"""Every route in one table: what aiohttp serves and what the OpenAPI document says are the same."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from hookstream.app.web import models
+from hookstream.app.web.access import require_key
+from hookstream.app.web.contexts import ContextViews
+from hookstream.app.web.events import EventViews
+from hookstream.app.web.health import HealthViews
+from hookstream.app.web.receive import Receiver
+from hookstream.app.web.replays import ReplayViews
+from hookstream.app.web.tools import ToolViews
+from hookstream.app.web.updates import UpdateViews
+
+if TYPE_CHECKING:
+    from hookstream.app.hookstream import Hookstream
+
+__all__ = ["Route", "add_routes", "api_routes"]
+
+View = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation of the API."""
+
+    method: str
+    path: str
+    view: View
+    summary: str
+    takes: type[BaseModel] | None = None
+    gives: type[BaseModel] | None = None
+    status: int = 200
+    errors: tuple[int, ...] = ()
+    query: dict[str, dict[str, object]] = field(default_factory=dict)
+
+
+def api_routes(app: "Hookstream") -> list[Route]:
+    """The routes below ``/api/v1``; all of them want a key."""
+    tools, contexts, events = ToolViews(app), ContextViews(app), EventViews(app)
+    replays = ReplayViews(app)
+    tool = "/api/v1/tools/{tool_id}"
+    context = "/api/v1/contexts/{context_id}"
+    subscription = context + "/subscriptions/{name}"
+    return [
+        Route("GET", "/api/v1/tools", tools.list, "List the tools", gives=models.ToolList),
+        Route("PUT", tool, tools.put, "Make or change a tool",
+              takes=models.ToolIn, gives=models.ToolOut, errors=(400, 409)),
+        Route("GET", tool, tools.get, "Show a tool", gives=models.ToolOut, errors=(404,)),
+        Route("DELETE", tool, tools.delete, "Delete a tool", status=204, errors=(404,)),
+        Route("GET", "/api/v1/contexts", contexts.list, "List the contexts",
+              gives=models.ContextList),
+        Route("PUT", context, contexts.put, "Make or change a context",
+              takes=models.ContextIn, gives=models.ContextOut, errors=(400,)),
+        Route("GET", context, contexts.get, "Show a context",
+              gives=models.ContextOut, errors=(404,)),
+        Route("DELETE", context, contexts.delete, "Delete a context and its subscriptions",
+              status=204, errors=(404,)),
+        Route("GET", context + "/subscriptions", contexts.list_subscriptions,
+              "List a context's subscriptions", gives=models.SubscriptionList, errors=(404,)),
+        Route("PUT", subscription, contexts.put_subscription, "Make or change a subscription",
+              takes=models.SubscriptionIn, gives=models.SubscriptionOut, errors=(400, 404)),
+        Route("GET", subscription, contexts.get_subscription, "Show a subscription",
+              gives=models.SubscriptionOut, errors=(404,)),
+        Route("DELETE", subscription, contexts.delete_subscription, "Delete a subscription",
+              status=204, errors=(404,)),
+        Route("GET", "/api/v1/events", events.list, "Search events, newest first",
+              gives=models.EventList, errors=(400,), query=models.EVENT_QUERY),
+        Route("GET", "/api/v1/events/{event_id}", events.get, "Show an event and its payload",
+              gives=models.EventOut, errors=(400, 404)),
+        Route("POST", "/api/v1/replays", replays.post, "Send an event through the pipeline again",
+              takes=models.ReplayIn, gives=models.ReplayOut, status=202, errors=(400, 404)),
+        Route("GET", "/api/v1/replays/{replay_id}", replays.get, "Show a replay",
+              gives=models.ReplayOut, errors=(400, 404)),
+    ]
+
+
+def add_routes(web_app: web.Application, app: "Hookstream") -> None:
+    """Add what this process serves: everything, or for a receiver webhooks and health only."""
+    health = HealthViews(app)
+    web_app.router.add_post("/hooks/{tool_id}", Receiver(app).post)
+    web_app.router.add_get("/health/live", health.live)
+    web_app.router.add_get("/health/ready", health.ready)
+    web_app.router.add_get("/health", health.show)
+    web_app.router.add_get("/metrics", health.metrics)
+    if app.receiver_only:
+        return
+    from hookstream.app.web.console import console
+    from hookstream.app.web.openapi import document
+
+    routes = api_routes(app)
+    for route in routes:
+        web_app.router.add_route(route.method, route.path, require_key(app, route.view))
+    described = document(routes)
+
+    async def openapi(request: web.Request) -> web.StreamResponse:
+        return web.json_response(described)
+
+    web_app.router.add_get("/api/v1/openapi.json", require_key(app, openapi))
+    web_app.router.add_get("/contexts/{context_id}/updates", UpdateViews(app).get)
+    web_app.router.add_get("/", console)

@@ -1,0 +1,115 @@
+"""The HTTP server: Faust's own web driver with bounded connections, and the same for receivers."""
+
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from faust.web.drivers.aiohttp import Web
+from mode import Service
+
+from hookstream.app.web.problem import problems
+from hookstream.app.web.routes import add_routes
+
+if TYPE_CHECKING:
+    from hookstream.app.hookstream import Hookstream
+
+__all__ = ["ConnectionReaper", "HookstreamWeb", "make_runner"]
+
+KEEPALIVE_SECONDS = 75.0
+
+
+def make_runner(web_app: web.Application) -> web.AppRunner:
+    """A runner that leaves bodies as they were sent: signatures are over those bytes."""
+    return web.AppRunner(
+        web_app,
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        lingering_time=1.0,
+        shutdown_timeout=5.0,
+        handler_cancellation=True,
+    )
+
+
+class HookstreamWeb(Web):  # type: ignore[misc]
+    """Faust's web server with our routes in place of its own demonstration pages."""
+
+    default_blueprints: Any = []
+    production_blueprints: Any = []
+    debug_blueprints: Any = []
+    optional_blueprints: Any = []
+
+    def __init__(self, app: "Hookstream", **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        self.web_app.middlewares.append(problems)
+        self._runner = make_runner(self.web_app)
+
+    def init_server(self) -> None:
+        """Add Faust's views (``@app.page``) and then ours."""
+        super().init_server()
+        add_routes(self.web_app, self.app)
+
+    def _new_transport_tcp(self) -> web.TCPSite:
+        """Several receiver processes may listen on one port."""
+        conf = self.app.conf
+        return web.TCPSite(
+            self._runner,
+            conf.web_bind,
+            conf.web_port,
+            backlog=1024,
+            reuse_port=self.app.producer_only or None,
+        )
+
+    async def start_server(self) -> None:
+        """Start listening, and closing connections that send nothing."""
+        await super().start_server()
+        settings = self.app.settings
+        await self.add_runtime_dependency(
+            ConnectionReaper(
+                self._runner, settings.header_timeout_seconds, settings.max_connections
+            )
+        )
+
+
+class ConnectionReaper(Service):
+    """Closes connections that take too long over a request's headers, or are too many.
+
+    aiohttp bounds neither: a client that connects and sends nothing, or half a header, stays.
+    Connections with a request under way are not its business (bodies have their own limit).
+    """
+
+    def __init__(
+        self, runner: web.AppRunner, idle_seconds: float, max_connections: int, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self._runner = runner
+        self._idle_seconds = idle_seconds
+        self._max = max_connections
+        self._since: weakref.WeakKeyDictionary[RequestHandler, tuple[int, float]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _reap(self) -> None:
+        while not self.should_stop:
+            await self.sleep(min(1.0, self._idle_seconds / 4))
+            self.reap(time.monotonic())
+
+    def reap(self, now: float) -> int:
+        """Close what is over its time or over the limit at ``now``; returns how many."""
+        server = self._runner.server
+        connections = server.connections if isinstance(server, web.Server) else []
+        closed = 0
+        for at, connection in enumerate(connections):
+            count, since = self._since.get(connection, (-1, now))
+            if connection._request_in_progress or connection._request_count != count:
+                self._since[connection] = (connection._request_count, now)
+                since = now
+            idle = not connection._request_in_progress
+            allowed = self._idle_seconds if connection._request_count == 0 else KEEPALIVE_SECONDS
+            if idle and (now - since > allowed or at >= self._max):
+                connection.force_close()
+                closed += 1
+        return closed

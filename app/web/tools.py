@@ -1,0 +1,138 @@
+"""``/api/v1/tools``: the sources of webhooks."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
+from hookstream.app.providers import Provider, check_secrets, provider
+from hookstream.app.signatures import SignatureOptions
+from hookstream.app.web import models
+from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.problem import json_response
+
+if TYPE_CHECKING:
+    from hookstream.app.hookstream import Hookstream
+
+__all__ = ["ToolViews"]
+
+_UPSERT = """
+INSERT INTO tools (tool_id, tenant, provider, secrets, options, dedup, ordering, ttl)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (tool_id) DO UPDATE SET
+    provider = $3, secrets = $4, options = $5, dedup = $6, ordering = $7, ttl = $8,
+    updated_at = now()
+WHERE tools.tenant = $2
+RETURNING *, created_at = updated_at AS created
+"""
+
+
+class ToolViews:
+    """Make, change, show and delete tools."""
+
+    def __init__(self, app: "Hookstream") -> None:
+        self._app = app
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """All tools of the tenant."""
+        rows = await self._app.parts.postgres.fetch(
+            "SELECT * FROM tools WHERE tenant = $1 ORDER BY tool_id", request[TENANT_KEY]
+        )
+        return json_response({"tools": [tool_out(row) for row in rows]})
+
+    async def put(self, request: web.Request) -> web.StreamResponse:
+        """Make or change a tool; in force in this process when the answer comes."""
+        tool_id = path_id(request, "tool_id")
+        tool = await read_model(self._app, request, models.ToolIn)
+        kind = provider(tool.provider)
+        check_secrets(kind, tool.secrets)
+        row = await self._app.parts.postgres.fetchrow(
+            _UPSERT,
+            tool_id,
+            request[TENANT_KEY],
+            kind.name,
+            tool.secrets,
+            options(tool),
+            dedup(tool, kind),
+            ordering(tool),
+            tool.ttl.model_dump(),
+        )
+        if row is None:
+            raise ConflictError(f"the tool id {tool_id} is taken: choose another")
+        await self._app.parts.registry.reload()
+        return json_response(tool_out(row), status=201 if row["created"] else 200)
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """One tool."""
+        tool_id = path_id(request, "tool_id")
+        row = await self._app.parts.postgres.fetchrow(
+            "SELECT * FROM tools WHERE tool_id = $1 AND tenant = $2", tool_id, request[TENANT_KEY]
+        )
+        if row is None:
+            raise NotFoundError(f"there is no tool {tool_id}")
+        return json_response(tool_out(row))
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        """Delete a tool; its events stay."""
+        tool_id = path_id(request, "tool_id")
+        tag = await self._app.parts.postgres.execute(
+            "DELETE FROM tools WHERE tool_id = $1 AND tenant = $2", tool_id, request[TENANT_KEY]
+        )
+        if tag == "DELETE 0":
+            raise NotFoundError(f"there is no tool {tool_id}")
+        await self._app.parts.registry.reload()
+        return web.Response(status=204)
+
+
+def options(tool: models.ToolIn) -> dict[str, Any]:
+    """The tool's signature options, checked. Raises BadRequestError."""
+    try:
+        SignatureOptions(**tool.options)
+    except (TypeError, ValueError) as error:
+        raise BadRequestError(f"options: {error}") from error
+    return tool.options
+
+
+def dedup(tool: models.ToolIn, kind: Provider) -> dict[str, Any]:
+    """The dedup rule with the provider's defaults filled in. Raises BadRequestError."""
+    given = tool.dedup
+    strategy = given.strategy or kind.dedup_strategy
+    fields = given.fields or (list(kind.dedup_fields) if strategy == "fields" else [])
+    if strategy == "fields" and not fields:
+        raise BadRequestError('dedup.fields: strategy "fields" needs at least one, as in ["id"]')
+    if given.fields and strategy != "fields":
+        raise BadRequestError('dedup.fields: only strategy "fields" takes them')
+    window = (
+        models.duration_seconds(given.window) if given.window else kind.dedup_window_seconds
+    )
+    return {"strategy": strategy, "fields": fields, "window_seconds": window}
+
+
+def ordering(tool: models.ToolIn) -> dict[str, str]:
+    """The ordering rule. Raises BadRequestError."""
+    if (tool.ordering.by == "field") != bool(tool.ordering.field):
+        raise BadRequestError('ordering.field: goes with by "field", as in {"by": "field", '
+                              '"field": "pull_request.id"}')
+    return tool.ordering.model_dump()
+
+
+def tool_out(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool as the API shows it."""
+    rule = row["dedup"]
+    return {
+        "tool_id": row["tool_id"],
+        "provider": row["provider"],
+        "secret_count": len(row["secrets"]),
+        "options": row["options"],
+        "dedup": {
+            "strategy": rule["strategy"],
+            "fields": rule["fields"],
+            "window": models.duration_text(rule["window_seconds"]),
+        },
+        "ordering": row["ordering"],
+        "ttl": row["ttl"],
+        "path": f"/hooks/{row['tool_id']}",
+        "created_at": row["created_at"].isoformat(),
+        "updated_at": row["updated_at"].isoformat(),
+    }

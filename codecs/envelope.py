@@ -1,0 +1,121 @@
+"""The event and its protobuf envelope, version 1."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from faust.serializers.codecs import Codec
+from google.protobuf.message import DecodeError
+
+from hookstream.codecs.errors import CodecError, UnknownVersionError
+from hookstream.proto.envelope_pb2 import Envelope
+
+__all__ = ["SCHEMA_VERSION", "EnvelopeCodec", "Event", "decode_event", "encode_event"]
+
+SCHEMA_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One accepted webhook, as every stage sees it.
+
+    ``payload`` is the body as bytes; :meth:`data` is the same as JSON, parsed at most once.
+    Times are Unix milliseconds.
+    """
+
+    event_id: str
+    tenant: str
+    tool_id: str
+    provider: str
+    type: str
+    message_id: str
+    delivery_id: str = ""
+    received_at_ms: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = ""
+    trace_context: str = ""
+    payload: bytes = b""
+    dedup_window_ms: int = 0
+    registry_version: int = 0
+    replay_id: str = ""
+    replay_context_id: str = ""
+    _parsed: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    def data(self) -> Any:
+        """The payload as JSON; None where it is not JSON (a form, say)."""
+        if not self._parsed:
+            try:
+                self._parsed.append(orjson.loads(self.payload))
+            except orjson.JSONDecodeError:
+                self._parsed.append(None)
+        return self._parsed[0]
+
+
+def encode_event(event: Event) -> bytes:
+    """The event as envelope bytes. Protobuf is not canonical: never hash these."""
+    return Envelope(
+        schema_version=SCHEMA_VERSION,
+        event_id=event.event_id,
+        tenant=event.tenant,
+        tool_id=event.tool_id,
+        provider=event.provider,
+        type=event.type,
+        message_id=event.message_id,
+        delivery_id=event.delivery_id,
+        received_at_ms=event.received_at_ms,
+        headers=event.headers,
+        content_type=event.content_type,
+        trace_context=event.trace_context,
+        payload=event.payload,
+        dedup_window_ms=event.dedup_window_ms,
+        registry_version=event.registry_version,
+        replay_id=event.replay_id,
+        replay_context_id=event.replay_context_id,
+    ).SerializeToString()
+
+
+def decode_event(data: bytes) -> Event:
+    """The event in envelope bytes.
+
+    Raises:
+        CodecError: the bytes are no envelope.
+        UnknownVersionError: the envelope is of a version that this build does not know.
+    """
+    try:
+        envelope = Envelope.FromString(data)
+    except DecodeError as error:
+        raise CodecError(f"not an envelope ({len(data)} bytes): {error}") from error
+    if envelope.schema_version != SCHEMA_VERSION:
+        raise UnknownVersionError(
+            f"envelope of schema version {envelope.schema_version}; this build reads "
+            f"version {SCHEMA_VERSION}: upgrade the worker"
+        )
+    return Event(
+        event_id=envelope.event_id,
+        tenant=envelope.tenant,
+        tool_id=envelope.tool_id,
+        provider=envelope.provider,
+        type=envelope.type,
+        message_id=envelope.message_id,
+        delivery_id=envelope.delivery_id,
+        received_at_ms=envelope.received_at_ms,
+        headers=dict(envelope.headers),
+        content_type=envelope.content_type,
+        trace_context=envelope.trace_context,
+        payload=envelope.payload,
+        dedup_window_ms=envelope.dedup_window_ms,
+        registry_version=envelope.registry_version,
+        replay_id=envelope.replay_id,
+        replay_context_id=envelope.replay_context_id,
+    )
+
+
+class EnvelopeCodec(Codec):
+    """Faust codec ``hookstream_envelope``: :class:`Event` to envelope bytes and back."""
+
+    def _dumps(self, obj: Event) -> bytes:
+        return encode_event(obj)
+
+    def _loads(self, s: bytes) -> Event:
+        return decode_event(s)

@@ -1,0 +1,43 @@
+"""A small client: prints a context's updates as they come, and acknowledges them.
+
+python examples/watch.py CONTEXT [URL]     with the key in HOOKSTREAM_ADMIN_KEY
+"""
+
+import asyncio
+import os
+import sys
+
+import aiohttp
+
+
+async def watch(context: str, url: str, key: str) -> None:
+    """Print updates for ever; after a lost connection go on where it broke off."""
+    headers = {"Authorization": f"Bearer {key}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        while True:
+            try:
+                async with session.ws_connect(f"{url}/contexts/{context}/updates") as socket:
+                    print(f"watching {context}", flush=True)
+                    async for message in socket:
+                        update = message.json()
+                        if update["type"] != "update":
+                            print(update, file=sys.stderr, flush=True)
+                            continue
+                        print(f"{update['seq']:>5}  {update['summary']}", flush=True)
+                        # handled: a client that connects later begins behind this one
+                        await socket.send_json({"type": "ack", "seq": update["seq"]})
+            except aiohttp.WSServerHandshakeError as error:
+                sys.exit(f"{error.status}: is the context made, and the key right?")
+            except aiohttp.ClientError as error:
+                print(f"{error}; trying again", file=sys.stderr, flush=True)
+            await asyncio.sleep(1)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    address = sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:6066"
+    try:
+        asyncio.run(watch(sys.argv[1], address, os.environ["HOOKSTREAM_ADMIN_KEY"]))
+    except KeyboardInterrupt:
+        pass

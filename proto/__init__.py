@@ -1,0 +1,1 @@
+"""The wire schemas and the code generated from them (``make proto``)."""

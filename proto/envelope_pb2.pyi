@@ -1,0 +1,52 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Envelope(_message.Message):
+    __slots__ = ("schema_version", "event_id", "tenant", "tool_id", "provider", "type", "message_id", "delivery_id", "received_at_ms", "headers", "content_type", "trace_context", "payload", "dedup_window_ms", "registry_version", "replay_id", "replay_context_id")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    TOOL_ID_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_ID_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    TRACE_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    DEDUP_WINDOW_MS_FIELD_NUMBER: _ClassVar[int]
+    REGISTRY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_ID_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_CONTEXT_ID_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    event_id: str
+    tenant: str
+    tool_id: str
+    provider: str
+    type: str
+    message_id: str
+    delivery_id: str
+    received_at_ms: int
+    headers: _containers.ScalarMap[str, str]
+    content_type: str
+    trace_context: str
+    payload: bytes
+    dedup_window_ms: int
+    registry_version: int
+    replay_id: str
+    replay_context_id: str
+    def __init__(self, schema_version: _Optional[int] = ..., event_id: _Optional[str] = ..., tenant: _Optional[str] = ..., tool_id: _Optional[str] = ..., provider: _Optional[str] = ..., type: _Optional[str] = ..., message_id: _Optional[str] = ..., delivery_id: _Optional[str] = ..., received_at_ms: _Optional[int] = ..., headers: _Optional[_Mapping[str, str]] = ..., content_type: _Optional[str] = ..., trace_context: _Optional[str] = ..., payload: _Optional[bytes] = ..., dedup_window_ms: _Optional[int] = ..., registry_version: _Optional[int] = ..., replay_id: _Optional[str] = ..., replay_context_id: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,123 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Target(_message.Message):
+    __slots__ = ("context_id", "priority", "subscription")
+    CONTEXT_ID_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    context_id: str
+    priority: str
+    subscription: str
+    def __init__(self, context_id: _Optional[str] = ..., priority: _Optional[str] = ..., subscription: _Optional[str] = ...) -> None: ...
+
+class RoutedEvent(_message.Message):
+    __slots__ = ("origin_partition", "origin_entry_id", "envelope", "targets")
+    ORIGIN_PARTITION_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    origin_partition: int
+    origin_entry_id: str
+    envelope: bytes
+    targets: _containers.RepeatedCompositeFieldContainer[Target]
+    def __init__(self, origin_partition: _Optional[int] = ..., origin_entry_id: _Optional[str] = ..., envelope: _Optional[bytes] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ...) -> None: ...
+
+class TableChange(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    value: bytes
+    def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ...) -> None: ...
+
+class TableChanges(_message.Message):
+    __slots__ = ("table", "changes")
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    table: str
+    changes: _containers.RepeatedCompositeFieldContainer[TableChange]
+    def __init__(self, table: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[TableChange, _Mapping]]] = ...) -> None: ...
+
+class EventAudit(_message.Message):
+    __slots__ = ("event_id", "tenant", "tool_id", "provider", "type", "status", "duplicate_of", "message_id", "delivery_id", "received_at_ms", "entry_id", "payload_bytes", "error", "stage", "replay_id")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    TOOL_ID_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_OF_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_ID_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_ID_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    tenant: str
+    tool_id: str
+    provider: str
+    type: str
+    status: str
+    duplicate_of: str
+    message_id: str
+    delivery_id: str
+    received_at_ms: int
+    entry_id: str
+    payload_bytes: int
+    error: str
+    stage: str
+    replay_id: str
+    def __init__(self, event_id: _Optional[str] = ..., tenant: _Optional[str] = ..., tool_id: _Optional[str] = ..., provider: _Optional[str] = ..., type: _Optional[str] = ..., status: _Optional[str] = ..., duplicate_of: _Optional[str] = ..., message_id: _Optional[str] = ..., delivery_id: _Optional[str] = ..., received_at_ms: _Optional[int] = ..., entry_id: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., error: _Optional[str] = ..., stage: _Optional[str] = ..., replay_id: _Optional[str] = ...) -> None: ...
+
+class DeliveryAudit(_message.Message):
+    __slots__ = ("tenant", "context_id", "seq", "event_id", "delivered_at_ms", "replay_id")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_ID_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    context_id: str
+    seq: int
+    event_id: str
+    delivered_at_ms: int
+    replay_id: str
+    def __init__(self, tenant: _Optional[str] = ..., context_id: _Optional[str] = ..., seq: _Optional[int] = ..., event_id: _Optional[str] = ..., delivered_at_ms: _Optional[int] = ..., replay_id: _Optional[str] = ...) -> None: ...
+
+class AuditBatch(_message.Message):
+    __slots__ = ("partition", "events", "deliveries")
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    partition: int
+    events: _containers.RepeatedCompositeFieldContainer[EventAudit]
+    deliveries: _containers.RepeatedCompositeFieldContainer[DeliveryAudit]
+    def __init__(self, partition: _Optional[int] = ..., events: _Optional[_Iterable[_Union[EventAudit, _Mapping]]] = ..., deliveries: _Optional[_Iterable[_Union[DeliveryAudit, _Mapping]]] = ...) -> None: ...
+
+class DeadLetter(_message.Message):
+    __slots__ = ("envelope", "entry_id", "stage", "error", "attempts", "first_failed_at_ms", "last_failed_at_ms")
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FAILED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_FAILED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    envelope: bytes
+    entry_id: str
+    stage: str
+    error: str
+    attempts: int
+    first_failed_at_ms: int
+    last_failed_at_ms: int
+    def __init__(self, envelope: _Optional[bytes] = ..., entry_id: _Optional[str] = ..., stage: _Optional[str] = ..., error: _Optional[str] = ..., attempts: _Optional[int] = ..., first_failed_at_ms: _Optional[int] = ..., last_failed_at_ms: _Optional[int] = ...) -> None: ...
