@@ -129,4 +129,3 @@ def dead_letter(entry: Entry, now_ms: int) -> bytes:
         first_failed_at_ms=now_ms,
         last_failed_at_ms=now_ms,
     ).SerializeToString()
-

@@ -17,9 +17,7 @@ def dedupe(batch: Batch) -> None:
     """Marks duplicates. One RocksDB multi-get a batch, about 3 µs an event."""
     entries = list(batch.live())
     candidates = [candidate(entry.entry_id, entry.value) for entry in entries]
-    known = batch.partition.dedup.get(
-        [mark_key(c.message_id) for c in candidates if c.window_ms]
-    )
+    known = batch.partition.dedup.get([mark_key(c.message_id) for c in candidates if c.window_ms])
     verdict = decide(candidates, known)
     for entry, first in zip(entries, verdict.duplicate_of, strict=True):
         if first:

@@ -73,7 +73,9 @@ def plan(batch: list[Routed], origins: dict[int, str]) -> Plan:
             name = feed_field(event.tenant, target.context_id)
             work.feeds[name] = (event.tenant, target.context_id)
             work.bodies.append((name, update_body(event, target)))
-            work.deliveries.append((event.tenant, target.context_id, event.event_id, event.replay_id))
+            work.deliveries.append(
+                (event.tenant, target.context_id, event.event_id, event.replay_id)
+            )
             work.priorities[target.priority] += 1
         work.received_ms.append(event.received_at_ms)
     return work

@@ -3,6 +3,7 @@
 import asyncio
 
 from mode import Service
+from mode.utils.locks import Event
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -23,11 +24,13 @@ class Appender(Service):
     crowd pays for one round trip together.
     """
 
-    def __init__(self, redis: "Redis", **kwargs: object) -> None:
+    mundane_level = "debug"
+
+    def __init__(self, redis: Redis, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self._redis = redis
         self._pending: list[Pending] = []
-        self._work = asyncio.Event()
+        self._work = Event()
 
     async def append(self, key: str, data: bytes) -> str:
         """Append one entry with the field ``d``; returns its id once Redis has confirmed it.
@@ -41,7 +44,7 @@ class Appender(Service):
         self._work.set()
         return await done
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _flush_forever(self) -> None:
         while not self.should_stop:
             await self.wait_first(self._work)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchChannel", "RedisStreamChannel"]
 
 
-class BatchChannel(faust.Channel):  # type: ignore[misc]
+class BatchChannel(faust.Channel):
     """A named in-memory channel whose values are batches; what links one stage to the next."""
 
     def __init__(self, app: "Hookstream", name: str = "", **kwargs: Any) -> None:
@@ -35,7 +35,7 @@ class BatchChannel(faust.Channel):  # type: ignore[misc]
         return self.name
 
     async def put_batch(self, batch: Batch) -> None:
-        """Hand a batch to every agent that iterates over this channel; waits while they are full."""
+        """Hand a batch to every agent that iterates over this channel."""
         message = faust.types.Message(
             self.name,
             batch.partition.number,
@@ -47,6 +47,8 @@ class BatchChannel(faust.Channel):  # type: ignore[misc]
             value=batch,
             checksum=None,
             tp=TP(self.name, batch.partition.number),
+            # Faust skips what it takes for a leftover from before a rebalance
+            generation_id=self.app.consumer_generation_id,
         )
         await self.put(self.app.create_event(None, batch, {}, message))
 
@@ -58,7 +60,9 @@ class RedisStreamChannel(BatchChannel):
     key's hash, or takes ``partition``. The consumer group is made when a partition is first read.
     """
 
-    def __init__(self, app: "Hookstream", name: str = "", *, codec: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, app: "Hookstream", name: str = "", *, codec: str = "", **kwargs: Any
+    ) -> None:
         super().__init__(app, name, **kwargs)
         self.codec = codec
         if not self.is_iterator and self._root is None:
@@ -84,7 +88,7 @@ class RedisStreamChannel(BatchChannel):
             {"d": faust_codecs.dumps(self.codec, message.value)},
         )
         tp = TP(self.name, partition)
-        return await self._finalize_message(
+        result: Awaitable[RecordMetadata] = await self._finalize_message(
             fut,
             RecordMetadata(
                 topic=self.name,
@@ -95,3 +99,4 @@ class RedisStreamChannel(BatchChannel):
                 timestamp_type=1,
             ),
         )
+        return result

@@ -43,8 +43,10 @@ def feed_field(tenant: str, context_id: str) -> str:
 class Feeds(Service):
     """Reads feeds for any number of clients; one pub/sub connection tells all of them to look."""
 
+    mundane_level = "debug"
+
     def __init__(
-        self, redis: "Redis", scripts: Scripts, settings: Settings, **kwargs: object
+        self, redis: Redis, scripts: Scripts, settings: Settings, **kwargs: object
     ) -> None:
         super().__init__(**kwargs)
         self._redis = redis
@@ -113,7 +115,7 @@ class Feeds(Service):
 
     async def on_stop(self) -> None:
         """Close the pub/sub connection."""
-        await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+        await self._pubsub.aclose()
 
     async def _subscribe(self, channel: str) -> None:
         try:
@@ -129,7 +131,7 @@ class Feeds(Service):
         except (RedisError, OSError) as error:
             logger.warning("cannot unsubscribe from cues: %s", error)
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _listen(self) -> None:
         while not self.should_stop:
             if not self._pubsub.subscribed:
@@ -145,7 +147,7 @@ class Feeds(Service):
             if message is not None:
                 self._cue(message["channel"].decode())
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _poll(self) -> None:
         while not self.should_stop:
             await self.sleep(POLL_SECONDS)

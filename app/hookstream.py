@@ -1,6 +1,7 @@
 """The Faust application: no Kafka, Redis Streams channels, stages over batches."""
 
 import inspect
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cached_property
@@ -13,6 +14,8 @@ from mode import ServiceT
 from hookstream.app import metrics
 from hookstream.app.batch import Batch
 from hookstream.app.channel import BatchChannel, RedisStreamChannel
+from hookstream.app.errors import SettingsError
+from hookstream.app.logs import logging_config
 from hookstream.app.ownership import Ownership
 from hookstream.app.parts import Parts
 from hookstream.app.settings import Settings
@@ -27,28 +30,34 @@ EventStage = Callable[[Event], Awaitable[Event | None]]
 BatchStage = Callable[[Batch], Awaitable[None] | None]
 
 
-class HookstreamBoot(BootStrategy):  # type: ignore[misc]
+class HookstreamBoot(BootStrategy):
     """Starts Redis, PostgreSQL and the registry first; takes partitions last."""
 
     enable_kafka = False
 
     def server(self) -> Iterable[ServiceT]:
         """Services of a worker, in the order of their start; they stop the other way round."""
-        return self._chain(
-            [self.app.parts], self.sensors(), self.web_server(), self.agents(), [self.app.ownership]
-        )
+        return [
+            self.app.parts,
+            *self.sensors(),
+            *self.web_server(),
+            *self.agents(),
+            self.app.ownership,
+        ]
 
     def producer_only(self) -> Iterable[ServiceT]:
         """Services of a process that only serves HTTP."""
-        return self._chain([self.app.parts], self.web_server())
+        return [self.app.parts, *self.web_server()]
 
 
-class Hookstream(faust.App):  # type: ignore[misc]
+class Hookstream(faust.App):
     """Faust with Redis Streams for channels.
 
     ``@app.agent``, ``@app.timer``, ``@app.command`` and the rest are Faust's. Added are
     :meth:`stream_channel`, :meth:`batches` and :meth:`stage`.
     """
+
+    mundane_level = "debug"
 
     BootStrategy = HookstreamBoot
 
@@ -71,8 +80,25 @@ class Hookstream(faust.App):  # type: ignore[misc]
             web_bind=settings.web_host,
             web_port=settings.web_port,
             worker_redirect_stdouts=False,
-            Web=HookstreamWeb,
+            logging_config=logging_config(settings.log_level),
         )
+
+    def _discovery_modules(self) -> list[str]:
+        """Only the stages: Faust would scan all of ``origin`` too, tests' modules and all."""
+        return ["hookstream.agents"]
+
+    def _on_autodiscovery_error(self, name: str) -> None:
+        """A stage that cannot be imported stops the start; Faust would leave it out."""
+        _, error, _ = sys.exc_info()
+        raise SettingsError(f"the stage in {name} cannot be imported: {error!r}") from error
+
+    async def on_first_start(self) -> None:
+        """Make the state folder; Faust makes its own below it."""
+        self.settings.ensure_state_dir()
+        await super().on_first_start()
+
+    def _new_web(self) -> HookstreamWeb:
+        return HookstreamWeb(self)
 
     @cached_property
     def parts(self) -> Parts:
@@ -100,7 +126,7 @@ class Hookstream(faust.App):  # type: ignore[misc]
     def batches(
         self, source: BatchChannel, *, out: BatchChannel | None = None
     ) -> Callable[[BatchStage], BatchStage]:
-        """Make a function of one batch an agent over ``source`` that passes the batch on to ``out``.
+        """Make a function of one batch an agent over ``source`` that passes batches on to ``out``.
 
         Between it and ``out`` run the stages declared ``after`` its name. When it raises, the
         batch goes back: its entries are still pending, and come again.
@@ -165,7 +191,6 @@ class Hookstream(faust.App):  # type: ignore[misc]
             source,
             name=name,
             sink=[forward],
-            help=(function.__doc__ or "").partition("\n")[0],
         )(run)
 
     def _next(self, after: str, source: BatchChannel) -> BatchChannel | None:

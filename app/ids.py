@@ -40,4 +40,4 @@ def event_time_ms(event_id: str) -> int:
 
 def partition_of(partitions: int, *parts: str) -> int:
     """``hash(parts) mod partitions``; every part ends in NUL so that no two lists collide."""
-    return xxhash.xxh3_64_intdigest("\0".join(parts) + "\0") % partitions
+    return xxhash.xxh3_64_intdigest(("\0".join(parts) + "\0").encode()) % partitions

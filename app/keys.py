@@ -1,4 +1,4 @@
-"""Every Redis key name. All keys of a partition share one hash tag, so one script may touch them."""
+"""Every Redis key name. Keys of a partition share a hash tag, so one script may touch them all."""
 
 __all__ = [
     "GROUP",

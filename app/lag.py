@@ -26,7 +26,7 @@ class StreamLag:
     oldest_pending_seconds: float
 
 
-async def measure_lag(redis: "Redis", partitions: int) -> dict[str, StreamLag]:
+async def measure_lag(redis: Redis, partitions: int) -> dict[str, StreamLag]:
     """Ask Redis about every stream in one pipeline."""
     pipe = redis.pipeline(transaction=False)
     for name in STREAMS:

@@ -24,23 +24,28 @@ __all__ = [
 ]
 
 RECEIVED = Counter(
-    "hookstream_requests_total", "Webhook requests by provider and HTTP status.",
+    "hookstream_requests_total",
+    "Webhook requests by provider and HTTP status.",
     ["provider", "status"],
 )
 APPEND_BATCH_REQUESTS = Histogram(
-    "hookstream_append_batch_requests", "Requests that shared one flush to Redis.",
+    "hookstream_append_batch_requests",
+    "Requests that shared one flush to Redis.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
 )
-EVENTS = Counter(
-    "hookstream_events_total", "Events committed, by what became of them.", ["status"]
+EVENTS = Counter("hookstream_events_total", "Events committed, by what became of them.", ["status"])
+UPDATES = Counter(
+    "hookstream_updates_total", "Updates written to feeds, by priority.", ["priority"]
 )
-UPDATES = Counter("hookstream_updates_total", "Updates written to feeds, by priority.", ["priority"])
 UPDATE_LATENCY_SECONDS = Histogram(
-    "hookstream_update_latency_seconds", "From a webhook's receipt to its update in the feed.",
+    "hookstream_update_latency_seconds",
+    "From a webhook's receipt to its update in the feed.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
 )
 BATCH_EVENTS = Histogram(
-    "hookstream_batch_events", "Entries in a batch.", ["channel"],
+    "hookstream_batch_events",
+    "Entries in a batch.",
+    ["channel"],
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 )
 BATCH_FAILURES = Counter(
@@ -49,9 +54,7 @@ BATCH_FAILURES = Counter(
 STAGE_SECONDS = Counter(
     "hookstream_stage_seconds_total", "Wall time spent in each stage.", ["stage"]
 )
-READ_ERRORS = Counter(
-    "hookstream_read_errors_total", "Reads from Redis that failed.", ["channel"]
-)
+READ_ERRORS = Counter("hookstream_read_errors_total", "Reads from Redis that failed.", ["channel"])
 PARTITIONS_OWNED = Gauge("hookstream_partitions_owned", "Partitions that this worker owns.")
 LEASES_LOST = Counter("hookstream_leases_lost_total", "Leases that went to another worker.")
 DEDUP_PURGED = Counter("hookstream_dedup_purged_total", "Dedup marks deleted after their window.")

@@ -33,6 +33,8 @@ TRIM_EVERY_MS = 60_000
 class Ownership(Service):
     """Claims and renews leases; starts and stops the readers of owned partitions."""
 
+    mundane_level = "debug"
+
     def __init__(self, app: "Hookstream", **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.app = app
@@ -73,7 +75,7 @@ class Ownership(Service):
         if self._identity is not None:
             self._identity.close()
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _keep(self) -> None:
         third = self.app.settings.lease_ttl_seconds / 3
         while not self.should_stop:
@@ -92,15 +94,16 @@ class Ownership(Service):
         ttl_ms = int(self.app.settings.lease_ttl_seconds * 1000)
         seconds, micros = await self.app.parts.redis.time()
         self.redis_now_ms = seconds * 1000 + micros // 1000
+        renewed = list(self.owned.values())
         held = await asyncio.gather(
             *(
                 self.app.parts.scripts.call(
                     "renew", [keys.lease(p.number)], [p.epoch, p.nonce, ttl_ms]
                 )
-                for p in self.owned.values()
+                for p in renewed
             )
         )
-        for number, still in zip(list(self.owned), held, strict=True):
+        for number, still in zip((p.number for p in renewed), held, strict=True):
             if not still:
                 metrics.LEASES_LOST.inc()
                 logger.warning("the lease of partition %d went to another worker", number)
@@ -186,7 +189,9 @@ def worker_id(state_dir: Path) -> tuple[str, IO[str]]:
     Raises:
         SettingsError: another worker runs on this folder.
     """
-    file = open(os.open(state_dir / "worker-id", os.O_RDWR | os.O_CREAT, 0o600), "r+")
+    file = open(  # noqa: SIM115 it stays open, and locked, for the life of the worker
+        os.open(state_dir / "worker-id", os.O_RDWR | os.O_CREAT, 0o600), "r+"
+    )
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -18,6 +18,8 @@ __all__ = ["Parts"]
 class Parts(Service):
     """Connects when the process starts, and lets go when it stops."""
 
+    mundane_level = "debug"
+
     redis: Redis
     scripts: Scripts
     postgres: Postgres
@@ -47,8 +49,8 @@ class Parts(Service):
         self.feeds = Feeds(self.redis, self.scripts, settings, loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.feeds)
 
-    async def on_stop(self) -> None:
-        """Close the connections to Redis."""
+    async def on_shutdown(self) -> None:
+        """Close the connections to Redis, when all that uses them has stopped."""
         await self.redis.aclose()
         for server in self._servers:
             server.stop()

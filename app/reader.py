@@ -1,7 +1,6 @@
-"""The reader of one channel: from the streams of owned partitions to batches, with back-pressure."""
+"""The reader of one channel: from streams of owned partitions to batches, with back-pressure."""
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -9,18 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mode import Service
+from mode.utils.locks import Event
 from mode.utils.logging import get_logger
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from hookstream.app import keys, metrics
+from hookstream.app.backoff import backoff_seconds
 from hookstream.app.batch import Batch, Entry, Partition
 from hookstream.app.channel import RedisStreamChannel
 from hookstream.app.errors import FencedError, MovedError, UnavailableError
 from hookstream.app.redis_client import is_redis_down
 from hookstream.codecs.errors import CodecError
 
-__all__ = ["StreamReader", "backoff_seconds"]
+__all__ = ["StreamReader"]
 
 logger = get_logger(__name__)
 
@@ -30,11 +31,6 @@ BLOCK_MS = 1000
 BUSY_BLOCK_MS = 5
 #: How often a single event is tried when the stage's own code fails on it.
 MAX_ATTEMPTS = 3
-
-
-def backoff_seconds(attempt: int, jitter: float) -> float:
-    """Exponential from 50 ms to 5 s with full jitter; ``jitter`` in [0, 1)."""
-    return min(5.0, 0.05 * 2.0 ** min(attempt, 10)) * (0.5 + jitter / 2)
 
 
 @dataclass(slots=True, eq=False)
@@ -57,10 +53,12 @@ class Slot:
 class StreamReader(Service):
     """Reads ``XREADGROUP`` over all owned partitions at once, one batch a partition in flight."""
 
+    mundane_level = "debug"
+
     def __init__(
         self,
         channel: RedisStreamChannel,
-        redis: "Redis",
+        redis: Redis,
         consumer: str,
         *,
         batch_max: int,
@@ -76,8 +74,8 @@ class StreamReader(Service):
         self.buffer_max = max(buffer_max, batch_max)
         self.on_fenced = on_fenced
         self.slots: dict[int, Slot] = {}
-        self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
+        self._wake = Event()
+        self._idle = Event()
         self._draining = False
 
     async def attach(self, partition: Partition) -> None:
@@ -114,7 +112,7 @@ class StreamReader(Service):
             return False
         return True
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _read(self) -> None:
         failures = 0
         while not self.should_stop:
@@ -134,7 +132,7 @@ class StreamReader(Service):
                 # a lost reply leaves entries pending that ">" never shows again
                 for slot in self.slots.values():
                     slot.recovering = True
-                await self.sleep(backoff_seconds(failures, random.random()))
+                await self.sleep(backoff_seconds(failures))
 
     async def _read_once(self) -> None:
         if self._draining or not self.slots:
@@ -161,7 +159,7 @@ class StreamReader(Service):
         reply = await self.redis.xreadgroup(
             keys.GROUP,
             self.consumer,
-            streams,  # type: ignore[arg-type]
+            streams,
             count=self.buffer_max,
             block=BUSY_BLOCK_MS if full else BLOCK_MS,
         )
@@ -263,16 +261,14 @@ class StreamReader(Service):
                 type(error).__name__,
                 error,
             )
-        entries = [
-            self._decode(entry.entry_id, {b"d": entry.raw}) for entry in batch.entries
-        ]
+        entries = [self._decode(entry.entry_id, {b"d": entry.raw}) for entry in batch.entries]
         if not outside:
             if len(entries) == 1 and slot.attempt >= MAX_ATTEMPTS:
                 entries[0].fail("batch", error)
             slot.limit = max(1, slot.limit // 4)
         slot.buffer.extendleft(reversed(entries))
         slot.waiting = asyncio.get_running_loop().call_later(
-            backoff_seconds(slot.attempt, random.random()), self._retry, slot
+            backoff_seconds(slot.attempt), self._retry, slot
         )
 
     def _retry(self, slot: Slot) -> None:

@@ -21,7 +21,7 @@ REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError)
 _SCHEMES = ("redis://", "rediss://", "unix://")
 
 
-def connect(url: str, *, timeout_seconds: float) -> "Redis":
+def connect(url: str, *, timeout_seconds: float) -> Redis:
     """A client that never retries by itself: an append repeated after a lost reply is a double.
 
     Raises:
@@ -44,7 +44,7 @@ def connect(url: str, *, timeout_seconds: float) -> "Redis":
 class Scripts:
     """The ``.lua`` files beside this module, called by name; loaded again after a failover."""
 
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._sources: dict[str, str] = {}
         self._shas: dict[str, str] = {}

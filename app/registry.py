@@ -1,19 +1,19 @@
 """Tools, contexts and subscriptions, as every process keeps them in memory."""
 
 import asyncio
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hookstream.app.signatures import SignatureOptions
 from mode import Service
+from mode.utils.locks import Event
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
+from hookstream.app.backoff import backoff_seconds
 from hookstream.app.errors import HookstreamError, UnavailableError
 from hookstream.app.matching import Condition, TypePattern, compile_condition, compile_types
-from hookstream.app.providers import SignatureOptions
-from hookstream.app.reader import backoff_seconds
 from hookstream.app.stores.postgres import POSTGRES_DOWN, Postgres
 
 __all__ = ["Context", "Registry", "RegistryCache", "Subscription", "Tool"]
@@ -76,6 +76,8 @@ class RegistryCache(Service):
     While PostgreSQL is away the last picture serves.
     """
 
+    mundane_level = "debug"
+
     #: A lost notification is made good within this time.
     poll_seconds = 1.0
 
@@ -83,7 +85,7 @@ class RegistryCache(Service):
         super().__init__(**kwargs)
         self.postgres = postgres
         self.current = Registry()
-        self._notified = asyncio.Event()
+        self._notified = Event()
         self._reloading = asyncio.Lock()
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -159,7 +161,9 @@ class RegistryCache(Service):
             except HookstreamError as error:
                 logger.error(
                     "subscription %s of context %s cannot be used: %s",
-                    row["name"], row["context_id"], error,
+                    row["name"],
+                    row["context_id"],
+                    error,
                 )
                 continue
             by_tool.setdefault(row["tool_id"], []).append(subscription)
@@ -167,7 +171,7 @@ class RegistryCache(Service):
             version, tools, contexts, {tool: tuple(subs) for tool, subs in by_tool.items()}
         )
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _follow(self) -> None:
         failures = 0
         connection = None
@@ -186,7 +190,7 @@ class RegistryCache(Service):
                 failures += 1
                 if failures == 1:
                     logger.warning("cannot follow the registry: %s; trying on", error)
-                await self.sleep(backoff_seconds(failures, random.random()))
+                await self.sleep(backoff_seconds(failures))
         if connection is not None:
             connection.terminate()
 

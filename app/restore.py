@@ -19,7 +19,7 @@ logger = get_logger(__name__)
 PAGE_ENTRIES = 1000
 
 
-async def open_restored(redis: "Redis", folder: Path, number: int) -> DedupTable:
+async def open_restored(redis: Redis, folder: Path, number: int) -> DedupTable:
     """Open partition ``number``'s dedup table below ``folder`` and replay what it has missed.
 
     A table that is corrupt, or ahead of the changelog (Redis lost its tail in a failover), is
@@ -46,7 +46,7 @@ async def open_restored(redis: "Redis", folder: Path, number: int) -> DedupTable
     return table
 
 
-async def _replay(redis: "Redis", changelog: str, table: DedupTable) -> None:
+async def _replay(redis: Redis, changelog: str, table: DedupTable) -> None:
     total = 0
     while True:
         entries = await redis.xrange(changelog, f"({table.position()}", "+", count=PAGE_ENTRIES)
@@ -60,7 +60,7 @@ async def _replay(redis: "Redis", changelog: str, table: DedupTable) -> None:
         await asyncio.sleep(0)
 
 
-async def _last_id(redis: "Redis", stream: str) -> str:
+async def _last_id(redis: Redis, stream: str) -> str:
     try:
         info = await redis.xinfo_stream(stream)
     except ResponseError as error:

@@ -18,9 +18,27 @@ MAX_SUMMARY_CHARS = 600
 
 #: Objects that a payload is usually about, most telling first.
 _SUBJECTS = (
-    "pull_request", "issue", "discussion", "release", "check_run", "check_suite", "workflow_run",
-    "workflow_job", "deployment", "alert", "merge_request", "object_attributes", "incident",
-    "data", "event", "object", "pullrequest", "card", "milestone", "package", "commit",
+    "pull_request",
+    "issue",
+    "discussion",
+    "release",
+    "check_run",
+    "check_suite",
+    "workflow_run",
+    "workflow_job",
+    "deployment",
+    "alert",
+    "merge_request",
+    "object_attributes",
+    "incident",
+    "data",
+    "event",
+    "object",
+    "pullrequest",
+    "card",
+    "milestone",
+    "package",
+    "commit",
 )
 _FACTS: Mapping[str, tuple[str, ...]] = {
     "title": ("title", "summary", "name", "subject", "text", "message", "description", "key", "id"),

@@ -1,9 +1,11 @@
 """Keeps the processes of ``hookstream up`` running, and stops all of them together."""
 
+import http.client
 import os
 import select
 import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from typing import Protocol
 from hookstream.app.embedded.process import GuardedProcess
 from hookstream.app.errors import EmbeddedServerError
 
-__all__ = ["Child", "Service", "Supervisor", "backoff_seconds"]
+__all__ = ["Child", "Service", "Supervisor", "answers", "backoff_seconds"]
 
 FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 5.0
@@ -31,6 +33,8 @@ class Child:
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
     stop_seconds: float = 20.0
+    #: Says whether it takes work; asked every 0.2 s from its start until it does. None: at once.
+    is_ready: Callable[[], bool] | None = None
 
 
 class Service(Protocol):
@@ -47,6 +51,15 @@ class Service(Protocol):
 def backoff_seconds(failures: int) -> float:
     """Seconds to wait before start number ``failures + 1``: doubling, from 0.2 s up to 5 s."""
     return min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 16))
+
+
+def answers(url: str, *, timeout_seconds: float = 1.0) -> bool:
+    """Say whether a GET of an http url succeeds: an ``is_ready`` for children that serve HTTP."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_seconds):  # noqa: S310 - ours
+            return True
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 @dataclass(slots=True)
@@ -74,6 +87,7 @@ class Supervisor:
     Args:
         children: Started in this order, stopped in the opposite one.
         announce: Told in a line what people should know.
+        on_ready: Called once, when every child has been found ready.
         services: Looked after between the children, such as embedded servers. Who started them
             stops them, after :meth:`run` has returned.
     """
@@ -84,10 +98,13 @@ class Supervisor:
         *,
         announce: Callable[[str], None],
         services: Sequence[Service] = (),
+        on_ready: Callable[[], None] | None = None,
     ) -> None:
         self._children = list(children)
         self._services = list(services)
         self._announce = announce
+        self._on_ready = on_ready
+        self._not_ready = list(children)
         self._processes: dict[str, GuardedProcess] = {}
         names = [child.name for child in children] + [service.name for service in services]
         self._records = {name: _Record() for name in names}
@@ -119,6 +136,18 @@ class Supervisor:
             if self._interrupts:
                 return
         self._tend_services(now)
+        self._ask_whether_ready()
+
+    def _ask_whether_ready(self) -> None:
+        if self._on_ready is None:
+            return
+        while self._not_ready:
+            child = self._not_ready[0]
+            if child.name not in self._processes or (child.is_ready and not child.is_ready()):
+                return
+            del self._not_ready[0]
+        on_ready, self._on_ready = self._on_ready, None
+        on_ready()
 
     def _tend_child(self, child: Child, now: float) -> None:
         record = self._records[child.name]
@@ -158,14 +187,14 @@ class Supervisor:
             for child in reversed(self._children)
             if child.name in self._processes
         ]
+        self._announce("stopping; once more kills what is left")
         for _, process in running:
             process.ask_to_stop()
         begun = time.monotonic()
         late = max((child.stop_seconds for child, _ in running), default=0.0)
-        interrupts = self._interrupts
         while any(process.poll() is None for _, process in running):
             now = time.monotonic()
-            if self._interrupts > interrupts or now > begun + late + KILL_MARGIN_SECONDS:
+            if self._interrupts > 1 or now > begun + late + KILL_MARGIN_SECONDS:
                 for _, process in running:
                     process.kill()
             self._tend_services(now)  # what drains still needs them

@@ -1,4 +1,4 @@
-"""What the stages hand each other inside Redis: routed events, table changes, audit, dead letters."""
+"""What stages hand each other inside Redis: routed events, table changes, audit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,7 +111,8 @@ class AuditCodec(Codec):
         return obj.SerializeToString()
 
     def _loads(self, s: bytes) -> AuditBatch:
-        return _parse(AuditBatch, s)
+        batch: AuditBatch = _parse(AuditBatch, s)
+        return batch
 
 
 def _parse(kind: type[Message], data: bytes) -> Any:

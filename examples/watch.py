@@ -4,6 +4,7 @@ python examples/watch.py CONTEXT [URL]     with the key in HOOKSTREAM_ADMIN_KEY
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 
@@ -37,7 +38,5 @@ if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     address = sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:6066"
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(watch(sys.argv[1], address, os.environ["HOOKSTREAM_ADMIN_KEY"]))
-    except KeyboardInterrupt:
-        pass

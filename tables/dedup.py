@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rocksdict import (
     AccessType,
@@ -194,7 +194,7 @@ class DedupTable:
                 column_families={"marks": options, "expiry": options},
                 access_type=AccessType.read_write(),
             )
-        except Exception as error:  # noqa: BLE001 rocksdict raises plain Exception
+        except Exception as error:
             kind = TableCorruptError if "Corruption" in str(error) else TableError
             raise kind(f"cannot open the table in {path}: {error}") from error
         self._marks = self._db.get_column_family("marks")
@@ -207,7 +207,7 @@ class DedupTable:
         """The marks of those ``keys`` that have one: one multi-get."""
         if not keys:
             return {}
-        values = self._marks[list(keys)]
+        values: Any = self._marks[list(keys)]
         return {
             key: decode_mark(value)
             for key, value in zip(keys, values, strict=True)
@@ -248,7 +248,7 @@ class DedupTable:
         walk.status()
         if not ended:
             return 0
-        values = self._marks[[key for _, key in ended]]
+        values: Any = self._marks[[key for _, key in ended]]
         for (expiry, key), value in zip(ended, values, strict=True):
             # a key that was marked anew after its window ended has a later expiry of its own
             if value is not None and value[:8] == expiry:

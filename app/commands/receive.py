@@ -14,7 +14,7 @@ from hookstream.app.supervise import Child, Supervisor
 __all__ = ["receive"]
 
 
-class receive(worker):  # type: ignore[misc]  # noqa: N801 Faust names a command by its class
+class receive(worker):  # noqa: N801 Faust names a command by its class
     """Receive webhooks, without the pipeline. Several processes share one port."""
 
     options = [
@@ -44,8 +44,6 @@ class receive(worker):  # type: ignore[misc]  # noqa: N801 Faust names a command
         ]
         return sys.exit(Supervisor(children, announce=self.say).run())
 
-    def as_service(
-        self, loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any
-    ) -> ServiceT:
+    def as_service(self, loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any) -> ServiceT:
         """The app without its agents."""
         return super().as_service(loop, *args, **kwargs)

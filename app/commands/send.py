@@ -7,31 +7,39 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import orjson
 from faust.cli.base import AppCommand, argument, option
-
-from hookstream.app.errors import HookstreamError
 from hookstream.app.providers import provider
 from hookstream.app.signatures import SignatureOptions
+
+from hookstream.app.errors import HookstreamError
 
 __all__ = ["send"]
 
 TIMEOUT_SECONDS = 30
 
 
-class send(AppCommand):  # type: ignore[misc]  # noqa: N801 Faust names a command by its class
+class send(AppCommand):  # noqa: N801 Faust names a command by its class
     """Sign FILE ("-" for standard input) as PROVIDER would, and post it to a tool."""
 
     options = [
         argument("provider_name", metavar="PROVIDER"),
         argument("file", metavar="FILE"),
         option("--tool", required=True, help="The tool's id."),
-        option("--secret", default="", envvar="HOOK_SECRET",
-               help="The tool's secret; also read from the environment's HOOK_SECRET."),
+        option(
+            "--secret",
+            default="",
+            envvar="HOOK_SECRET",
+            help="The tool's secret; also read from the environment's HOOK_SECRET.",
+        ),
         option("--event", default="", help="The event's type, where a header carries it."),
         option("--delivery", default="", help="The delivery id; a new one when left out."),
-        option("--option", "settings", multiple=True, metavar="NAME=VALUE",
-               help="A signature option, as header=X-Sig for provider generic."),
+        option(
+            "--option",
+            "settings",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="A signature option, as header=X-Sig for provider generic.",
+        ),
         option("--url", default="", help="Where to; http://HOST:PORT of the settings by default."),
     ]
 
@@ -54,7 +62,7 @@ class send(AppCommand):  # type: ignore[misc]  # noqa: N801 Faust names a comman
             raise self.UsageError(str(error)) from error
         if kind.needs_secret and not secret:
             raise self.UsageError(f"{kind.title} signs its webhooks: give --secret or HOOK_SECRET")
-        body = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        body = read_payload(file)
         conf = self.app.settings
         address = f"{url or f'http://{conf.web_host}:{conf.web_port}'}/hooks/{tool}"
         headers = kind.sign(
@@ -76,7 +84,6 @@ class send(AppCommand):  # type: ignore[misc]  # noqa: N801 Faust names a comman
             raise SystemExit(1)
 
 
-def event_of(body: bytes) -> str:
-    """The GitHub event that a payload most likely is: none is named in it."""
-    data = orjson.loads(body)
-    return next((name for name in ("pull_request", "issue") if name in data), "push")
+def read_payload(file: str) -> bytes:
+    """The bytes of a file, or of standard input for "-"."""
+    return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()

@@ -2,6 +2,11 @@
 
 import os
 import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 from faust.cli.base import AppCommand
@@ -30,7 +35,7 @@ WELCOME = """\
 """
 
 
-class up(AppCommand):  # type: ignore[misc]  # noqa: N801 Faust names a command by its class
+class up(AppCommand):  # noqa: N801 Faust names a command by its class
     """Start Redis, PostgreSQL, receiver and worker here, and restart what dies."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -38,7 +43,7 @@ class up(AppCommand):  # type: ignore[misc]  # noqa: N801 Faust names a command 
         settings: Settings = self.app.settings
         state_dir = settings.ensure_state_dir()
         settings.api_key()
-        services = []
+        services: list[embedded.EmbeddedServer] = []
         if settings.redis_url == EMBEDDED:
             self.say("starting Redis (embedded)")
             services.append(embedded.start_valkey(state_dir))
@@ -46,12 +51,12 @@ class up(AppCommand):  # type: ignore[misc]  # noqa: N801 Faust names a command 
             self.say("starting PostgreSQL (embedded)")
             services.append(embedded.start_postgres(state_dir))
         url = f"http://{settings.web_host}:{settings.web_port}"
+        threading.Thread(target=announce_ready, args=(settings, url, self.say), daemon=True).start()
         try:
             code = Supervisor(
                 children(settings),
                 announce=self.say,
                 services=services,
-                on_ready=lambda: self.say(welcome(settings, url)),
             ).run()
         finally:
             for service in reversed(services):
@@ -67,16 +72,25 @@ def children(settings: Settings) -> list[Child]:
         Child(
             "receiver",
             [
-                *command, "receive", "--with-api", "-l", settings.log_level,
-                "--processes", str(settings.receiver_processes),
+                *command,
+                "receive",
+                "--with-api",
+                "-l",
+                settings.log_level,
+                "--processes",
+                str(settings.receiver_processes),
             ],
             environment,
         ),
         Child(
             "worker",
             [
-                *command, "worker", "-l", settings.log_level,
-                "--web-port", str(settings.worker_web_port),
+                *command,
+                "worker",
+                "-l",
+                settings.log_level,
+                "--web-port",
+                str(settings.worker_web_port),
             ],
             environment,
         ),
@@ -95,3 +109,21 @@ def welcome(settings: Settings, url: str) -> str:
         key_command='echo "$HOOKSTREAM_ADMIN_KEY"' if own else f"cat {key_file}",
         state_dir=settings.state_path,
     )
+
+
+def announce_ready(settings: Settings, url: str, say: Callable[[str], None]) -> None:
+    """Wait until receiver and worker answer, then greet."""
+    worker = f"http://{settings.web_host}:{settings.worker_web_port}"
+    for address in (url, worker):
+        while not is_ready(address):
+            time.sleep(0.1)
+    say(welcome(settings, url))
+
+
+def is_ready(address: str) -> bool:
+    """Whether the server at ``address`` says that it can do its work."""
+    try:
+        with urllib.request.urlopen(f"{address}/health/ready", timeout=2) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -95,7 +95,7 @@ class PostgresServer(EmbeddedServer):
     def _command(self, sockets: Path) -> list[str]:
         settings = {
             "listen_addresses": "",
-            "unix_socket_directories": f'"{sockets}"',  # quoted: it is a list with commas
+            "unix_socket_directories": str(sockets),
             "unix_socket_permissions": "0700",
             "port": str(PORT),
             "shared_buffers": "32MB",

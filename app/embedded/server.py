@@ -9,6 +9,8 @@ waits for the second. The kernel frees both, whatever killed their holders.
 import fcntl
 import logging
 import os
+import re
+import shutil
 import signal
 import tempfile
 import time
@@ -28,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: sun_path holds 108 bytes on Linux and 104 on macOS, with its final zero.
 MAX_SOCKET_PATH_BYTES = 100
+#: Paths that clients take as they are; a comma, for one, means a list of hosts to them.
+PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+=~-]+")
 MAX_LOG_BYTES = 10 * 1024 * 1024
 LOG_LINES_IN_ERRORS = 15
 POLL_SECONDS = 0.01
@@ -208,8 +212,13 @@ class EmbeddedServer(ABC):
             return False
         try:
             sockets = self._sockets()
-            self._prepare(sockets, server_lock)
-            self._process = self._run(self._command(sockets), server_lock, sockets)
+            try:
+                self._prepare(sockets, server_lock)
+                self._process = self._run(self._command(sockets), server_lock, sockets)
+            except BaseException:
+                if sockets != self.home:  # no guard has come to remove it
+                    shutil.rmtree(sockets, ignore_errors=True)
+                raise
         finally:
             os.close(server_lock)
         _write(self.home / "pid", str(self._process.pid or ""))
@@ -286,11 +295,12 @@ class EmbeddedServer(ABC):
             return ""
 
     def _sockets(self) -> Path:
-        """The folder of the server's socket: ``home``, or a private short one if it is too long.
+        """The folder of the server's socket: ``home``, or else a private one with a plain name.
 
-        The short one's name is kept, so that a restart listens at the same place.
+        That one's name is kept, so that a restart listens at the same place.
         """
-        if len(os.fsencode(self.home / self.socket_name)) <= MAX_SOCKET_PATH_BYTES:
+        path = str(self.home / self.socket_name)
+        if len(path) <= MAX_SOCKET_PATH_BYTES and PLAIN_PATH.fullmatch(path):
             return self.home
         note = self.home / "socket_dir"
         with suppress(FileNotFoundError):

@@ -69,7 +69,7 @@ class ValkeyServer(EmbeddedServer):
             file.writelines(lines)
 
     def _command(self, sockets: Path) -> list[str]:
-        return [str(get_binary_path()), str(self.home / "valkey.conf")]
+        return [str(get_binary_path()), _literal(str(self.home / "valkey.conf"))]
 
     def _readiness(self) -> Readiness:
         client = Redis.from_url(
@@ -115,6 +115,13 @@ def _free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def _literal(path: str) -> str:
+    """Escape a path that Valkey would expand: a pattern without a match means no configuration."""
+    if not any(character in path for character in "*?["):
+        return path
+    return "".join(f"\\{character}" if character in "*?[\\" else character for character in path)
 
 
 def _quoted(value: str) -> str:

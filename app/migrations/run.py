@@ -1,6 +1,7 @@
 """Bring the database's schema up to date."""
 
 from pathlib import Path
+from typing import Any
 
 from alembic import command, op
 from alembic.config import Config
@@ -32,8 +33,9 @@ async def migrate(dsn: str) -> None:
 
 def execute_file(path: Path) -> None:
     """Run a revision's SQL file, which may hold many statements."""
-    raw = op.get_bind().connection
-    raw.await_(raw.driver_connection.execute(path.read_text()))  # type: ignore[attr-defined]
+    sql = path.read_text()
+    adapted: Any = op.get_bind().connection.dbapi_connection
+    adapted.run_async(lambda connection: connection.execute(sql))
 
 
 async def _connect(dsn: str) -> object:

@@ -43,7 +43,7 @@ class EventFilter:
 class EventStore:
     """Looks in PostgreSQL first, and in the stream for what has not got there yet."""
 
-    def __init__(self, redis: "Redis", postgres: Postgres, partitions: int) -> None:
+    def __init__(self, redis: Redis, postgres: Postgres, partitions: int) -> None:
         self._redis = redis
         self._postgres = postgres
         self._partitions = partitions

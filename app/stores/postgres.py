@@ -9,7 +9,6 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app.errors import UnavailableError
-from hookstream.app.migrations.run import migrate
 
 __all__ = ["POSTGRES_DOWN", "Postgres"]
 
@@ -36,6 +35,8 @@ class Postgres(Service):
     A process can therefore start while PostgreSQL is away.
     """
 
+    mundane_level = "debug"
+
     def __init__(self, dsn: str, *, size: int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dsn = dsn
@@ -54,7 +55,8 @@ class Postgres(Service):
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """All rows. Raises UnavailableError while the server is away."""
-        return await self._call("fetch", query, *args)  # type: ignore[no-any-return]
+        rows: list[asyncpg.Record] = await self._call("fetch", query, *args)
+        return rows
 
     async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
         """The first row, or None. Raises UnavailableError while the server is away."""
@@ -62,15 +64,19 @@ class Postgres(Service):
 
     async def execute(self, query: str, *args: Any) -> str:
         """The command's tag. Raises UnavailableError while the server is away."""
-        return await self._call("execute", query, *args)  # type: ignore[no-any-return]
+        tag: str = await self._call("execute", query, *args)
+        return tag
 
     async def _open(self) -> None:
+        # Alembic and SQLAlchemy are needed here only: half a second of imports
+        from hookstream.app.migrations.run import migrate
+
         async with self._opening:
             if self._pool is None:
                 await migrate(self.dsn)
                 self._pool = await asyncpg.create_pool(
                     self.dsn,
-                    min_size=1,
+                    min_size=0,
                     max_size=self.size,
                     timeout=TIMEOUT_SECONDS,
                     command_timeout=TIMEOUT_SECONDS,

@@ -33,7 +33,13 @@ ON CONFLICT (tenant, context_id, name) DO UPDATE SET
 RETURNING *, created_at = updated_at AS created
 """
 
-_ONE_SUBSCRIPTION = "tenant = $1 AND context_id = $2 AND name = $3"
+_GET_SUBSCRIPTION = """
+SELECT * FROM subscriptions WHERE tenant = $1 AND context_id = $2 AND name = $3
+"""
+
+_DELETE_SUBSCRIPTION = """
+DELETE FROM subscriptions WHERE tenant = $1 AND context_id = $2 AND name = $3
+"""
 
 
 class ContextViews:
@@ -103,9 +109,12 @@ class ContextViews:
         if subscription.where:
             compile_condition(subscription.where)
         tenant = request[TENANT_KEY]
-        if await self._app.parts.postgres.fetchrow(
-            "SELECT FROM tools WHERE tool_id = $1 AND tenant = $2", subscription.tool, tenant
-        ) is None:
+        if (
+            await self._app.parts.postgres.fetchrow(
+                "SELECT FROM tools WHERE tool_id = $1 AND tenant = $2", subscription.tool, tenant
+            )
+            is None
+        ):
             raise NotFoundError(f"there is no tool {subscription.tool}: make it first")
         try:
             row = await self._app.parts.postgres.fetchrow(
@@ -128,7 +137,7 @@ class ContextViews:
         """One subscription."""
         context_id, name = path_id(request, "context_id"), path_id(request, "name")
         row = await self._app.parts.postgres.fetchrow(
-            f"SELECT * FROM subscriptions WHERE {_ONE_SUBSCRIPTION}",
+            _GET_SUBSCRIPTION,
             request[TENANT_KEY],
             context_id,
             name,
@@ -141,7 +150,7 @@ class ContextViews:
         """Delete a subscription."""
         context_id, name = path_id(request, "context_id"), path_id(request, "name")
         tag = await self._app.parts.postgres.execute(
-            f"DELETE FROM subscriptions WHERE {_ONE_SUBSCRIPTION}",
+            _DELETE_SUBSCRIPTION,
             request[TENANT_KEY],
             context_id,
             name,
@@ -157,7 +166,7 @@ class ContextViews:
         )
         if row is None:
             raise NotFoundError(f"there is no context {context_id}")
-        return row  # type: ignore[no-any-return]
+        return dict(row)
 
     async def _out(self, row: Mapping[str, Any]) -> dict[str, Any]:
         feeds = self._app.parts.feeds

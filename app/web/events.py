@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from hookstream.app.errors import BadRequestError, NotFoundError
 from hookstream.app.status import Status
@@ -42,7 +43,7 @@ class EventViews:
         return json_response(event)
 
 
-def parse_filter(query: "web.MultiMapping[str]") -> EventFilter:
+def parse_filter(query: MultiMapping[str]) -> EventFilter:
     """The filter in a query string. Raises BadRequestError, naming the parameter."""
     if unknown := set(query) - set(EVENT_QUERY):
         raise BadRequestError(
@@ -81,9 +82,7 @@ def _time(name: str, text: str | None) -> datetime | None:
         aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
         aware.astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise BadRequestError(
-            f"{name}: a time such as 2026-01-31T12:00:00Z (RFC 3339)"
-        ) from error
+        raise BadRequestError(f"{name}: a time such as 2026-01-31T12:00:00Z (RFC 3339)") from error
     return aware
 
 

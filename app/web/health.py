@@ -82,9 +82,7 @@ class HealthViews:
             metrics.STREAM_LAG.clear()
             metrics.STREAM_PENDING.clear()
             metrics.STREAM_OLDEST_PENDING_SECONDS.clear()
-        return web.Response(
-            body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _redis(self) -> str:
         try:

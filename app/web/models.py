@@ -17,8 +17,8 @@ __all__ = [
     "EventList",
     "EventOut",
     "OrderingIn",
-    "Problem",
     "Priority",
+    "Problem",
     "ReplayIn",
     "ReplayOut",
     "SubscriptionIn",
@@ -48,8 +48,8 @@ def duration_seconds(text: str) -> int:
 
 
 def duration_text(seconds: int) -> str:
-    """The shortest duration that says ``seconds``."""
-    for unit in ("d", "h", "m"):
+    """``seconds`` in hours where it is whole hours, else minutes, else seconds."""
+    for unit in ("h", "m"):
         if seconds % _UNITS[unit] == 0:
             return f"{seconds // _UNITS[unit]}{unit}"
     return f"{seconds}s"
@@ -107,9 +107,9 @@ class ToolIn(Strict):
     provider: Annotated[str, Field(examples=["github"], max_length=64)]
     secrets: list[Annotated[Text, Field(min_length=1, max_length=8192)]] = Field([], max_length=8)
     options: dict[str, Any] = Field({}, max_length=16)
-    dedup: DedupIn = Field(default_factory=DedupIn)
-    ordering: OrderingIn = Field(default_factory=OrderingIn)
-    ttl: TtlIn = Field(default_factory=TtlIn)
+    dedup: DedupIn = DedupIn(fields=[])
+    ordering: OrderingIn = OrderingIn()
+    ttl: TtlIn = TtlIn()
 
 
 class DedupOut(BaseModel):

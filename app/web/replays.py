@@ -53,12 +53,8 @@ class ReplayViews:
         if context_id and (tenant, context_id) not in registry.contexts:
             raise NotFoundError(f"there is no context {context_id}")
         partition = partition_of_event(event_id)
-        replay_id = new_event_id(
-            time.time_ns() // 1_000_000, partition, secrets.randbits(62)
-        )
-        await parts.postgres.execute(
-            _INSERT, UUID(replay_id), tenant, UUID(event_id), context_id
-        )
+        replay_id = new_event_id(time.time_ns() // 1_000_000, partition, secrets.randbits(62))
+        await parts.postgres.execute(_INSERT, UUID(replay_id), tenant, UUID(event_id), context_id)
         again = replace(
             event,
             replay_id=replay_id,

@@ -1,7 +1,6 @@
 """The HTTP server: Faust's own web driver with bounded connections, and the same for receivers."""
 
 import time
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -33,8 +32,10 @@ def make_runner(web_app: web.Application) -> web.AppRunner:
     )
 
 
-class HookstreamWeb(Web):  # type: ignore[misc]
+class HookstreamWeb(Web):
     """Faust's web server with our routes in place of its own demonstration pages."""
+
+    mundane_level = "debug"
 
     default_blueprints: Any = []
     production_blueprints: Any = []
@@ -80,6 +81,8 @@ class ConnectionReaper(Service):
     Connections with a request under way are not its business (bodies have their own limit).
     """
 
+    mundane_level = "debug"
+
     def __init__(
         self, runner: web.AppRunner, idle_seconds: float, max_connections: int, **kwargs: Any
     ) -> None:
@@ -87,11 +90,9 @@ class ConnectionReaper(Service):
         self._runner = runner
         self._idle_seconds = idle_seconds
         self._max = max_connections
-        self._since: weakref.WeakKeyDictionary[RequestHandler, tuple[int, float]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._since: dict[RequestHandler, tuple[int, float]] = {}
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _reap(self) -> None:
         while not self.should_stop:
             await self.sleep(min(1.0, self._idle_seconds / 4))
@@ -102,14 +103,16 @@ class ConnectionReaper(Service):
         server = self._runner.server
         connections = server.connections if isinstance(server, web.Server) else []
         closed = 0
+        since: dict[RequestHandler, tuple[int, float]] = {}
         for at, connection in enumerate(connections):
-            count, since = self._since.get(connection, (-1, now))
+            count, begun = self._since.get(connection, (-1, now))
             if connection._request_in_progress or connection._request_count != count:
-                self._since[connection] = (connection._request_count, now)
-                since = now
-            idle = not connection._request_in_progress
+                begun = now
+            since[connection] = (connection._request_count, begun)
             allowed = self._idle_seconds if connection._request_count == 0 else KEEPALIVE_SECONDS
-            if idle and (now - since > allowed or at >= self._max):
+            late = now - begun > allowed or at >= self._max
+            if late and not connection._request_in_progress:
                 connection.force_close()
                 closed += 1
+        self._since = since
         return closed

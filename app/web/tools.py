@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-
-from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
 from hookstream.app.providers import Provider, check_secrets, provider
 from hookstream.app.signatures import SignatureOptions
+
+from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
@@ -103,17 +103,17 @@ def dedup(tool: models.ToolIn, kind: Provider) -> dict[str, Any]:
         raise BadRequestError('dedup.fields: strategy "fields" needs at least one, as in ["id"]')
     if given.fields and strategy != "fields":
         raise BadRequestError('dedup.fields: only strategy "fields" takes them')
-    window = (
-        models.duration_seconds(given.window) if given.window else kind.dedup_window_seconds
-    )
+    window = models.duration_seconds(given.window) if given.window else kind.dedup_window_seconds
     return {"strategy": strategy, "fields": fields, "window_seconds": window}
 
 
 def ordering(tool: models.ToolIn) -> dict[str, str]:
     """The ordering rule. Raises BadRequestError."""
     if (tool.ordering.by == "field") != bool(tool.ordering.field):
-        raise BadRequestError('ordering.field: goes with by "field", as in {"by": "field", '
-                              '"field": "pull_request.id"}')
+        raise BadRequestError(
+            'ordering.field: goes with by "field", as in {"by": "field", '
+            '"field": "pull_request.id"}'
+        )
     return tool.ordering.model_dump()
 
 

@@ -81,9 +81,7 @@ class UpdateViews:
                 if not updates:
                     await moved.wait()
 
-    async def _receive(
-        self, socket: web.WebSocketResponse, tenant: str, context_id: str
-    ) -> None:
+    async def _receive(self, socket: web.WebSocketResponse, tenant: str, context_id: str) -> None:
         async for message in socket:
             if message.type is not WSMsgType.TEXT:
                 await socket.send_json(_error("send JSON as text"))

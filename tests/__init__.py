@@ -1,0 +1,1 @@
+"""Tests, by kind: unit, integration, chaos, browser; they mirror the folders."""

@@ -1,0 +1,199 @@
+"""The whole system as a child process, and a client for it."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+__all__ = ["Stack", "eventually", "free_port"]
+
+START_SECONDS = 60.0
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def eventually(check: Callable[[], Any], what: str, timeout_seconds: float = 30.0) -> Any:
+    """Wait until ``check`` (a coroutine function) gives something true, and return it."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        found = await check()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_seconds:g} s: {what} (last: {found!r})")
+        await asyncio.sleep(0.02)
+
+
+class Stack:
+    """`hookstream up` on free ports and a state folder."""
+
+    def __init__(self, state_dir: Path, **settings: str) -> None:
+        self.state_dir = state_dir
+        self.port = free_port()
+        self.worker_port = free_port()
+        self.key = "test-admin-key"
+        self.settings = settings
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = state_dir / "up.log"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def environment(self) -> dict[str, str]:
+        mine = {
+            "HOOKSTREAM_STATE_DIR": str(self.state_dir / "state"),
+            "HOOKSTREAM_WEB_PORT": str(self.port),
+            "HOOKSTREAM_WORKER_WEB_PORT": str(self.worker_port),
+            "HOOKSTREAM_ADMIN_KEY": self.key,
+            "HOOKSTREAM_PARTITIONS": "8",
+        }
+        return {**os.environ, **mine, **self.settings}
+
+    def __enter__(self) -> "Stack":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "hookstream.app.cli", *arguments]
+
+    def start(self) -> None:
+        """Start, and wait until receiver and worker are ready."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command("up"),
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait for both HTTP servers to say that they are ready."""
+        deadline = time.monotonic() + START_SECONDS
+        for port in (self.port, self.worker_port):
+            while not _is_ready(port):
+                assert self.process is not None
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError(f"not up:\n{self.log.read_text()[-6000:]}")
+                time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop as Ctrl-C does, and wait for the end."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        self.process.wait(60)
+        self.process = None
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that belongs to this state folder."""
+        found = []
+        mark = str(self.state_dir / "state")
+        for process in psutil.process_iter():
+            try:
+                if any(mark in part for part in process.cmdline()) or (
+                    process.environ().get("HOOKSTREAM_STATE_DIR") == mark
+                ):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def find(self, word: str) -> psutil.Process:
+        """The process of the application that runs the command ``word``."""
+        for process in self.processes():
+            line = process.cmdline()
+            if "hookstream.app.cli" in line and word in line and "guard" not in " ".join(line):
+                return process
+        raise AssertionError(f"no process runs {word}")
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """An HTTP session with the admin key."""
+        async with aiohttp.ClientSession(self.url, headers=self.headers) as session:
+            yield session
+
+    async def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """PUT, and expect success."""
+        async with self.session() as session, session.put(f"/api/v1{path}", json=body) as response:
+            text = await response.text()
+            assert response.status in (200, 201), text
+            return dict(json.loads(text))
+
+    async def get(self, path: str, status: int = 200, **query: str) -> dict[str, Any]:
+        """GET, and expect ``status``."""
+        async with (
+            self.session() as session,
+            session.get(f"/api/v1{path}", params=query) as response,
+        ):
+            text = await response.text()
+            assert response.status == status, text
+            return dict(json.loads(text))
+
+    async def hook(self, tool: str, body: bytes, headers: dict[str, str] | None = None) -> str:
+        """Post a webhook without the admin key; returns the event's id."""
+        async with (
+            aiohttp.ClientSession(self.url) as session,
+            session.post(f"/hooks/{tool}", data=body, headers=headers or {}) as response,
+        ):
+            text = await response.text()
+            assert response.status == 202, text
+            return str(json.loads(text)["event_id"])
+
+    async def context(self, name: str, tool: dict[str, Any], **subscription: Any) -> None:
+        """A tool, a context and a subscription of one name."""
+        await self.put(f"/tools/{name}", tool)
+        await self.put(f"/contexts/{name}", {"name": name})
+        await self.put(
+            f"/contexts/{name}/subscriptions/all", {"tool": name, "types": ["*"], **subscription}
+        )
+
+    async def updates(self, context: str, count: int, after: int = 0) -> list[dict[str, Any]]:
+        """The next ``count`` updates over a real WebSocket."""
+        found: list[dict[str, Any]] = []
+        async with (
+            self.session() as session,
+            session.ws_connect(f"/contexts/{context}/updates?after={after}") as websocket,
+        ):
+            async with asyncio.timeout(60):
+                while len(found) < count:
+                    found.append(await websocket.receive_json())
+        return found
+
+
+def _is_ready(port: int) -> bool:
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
