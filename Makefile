@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: up test lint types proto lock bench clean help
+.PHONY: up test lint docs proto lock clean help
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,11 +26,15 @@ test: $(STAMP) ## lint, types, generated code, then the whole test suite
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m hookstream.proto.generate --check
+	$(BIN)/python docs/settings_table.py --check
 	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(STAMP) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP) ## make the README's table of settings anew
+	$(BIN)/python docs/settings_table.py
 
 proto: $(STAMP) ## generate code from the .proto files
 	$(BIN)/python -m hookstream.proto.generate

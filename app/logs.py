@@ -16,6 +16,11 @@ def logging_config(level: str) -> dict[str, Any]:
         "handlers": {
             "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
         },
-        "loggers": {"hookstream": {"level": level.upper()}},
+        "loggers": {
+            "hookstream": {"level": level.upper()},
+            # here Faust itself speaks, of Kafka's producer buffer and the like
+            "hookstream.app.hookstream": {"level": "WARNING"},
+            "hookstream.app.web.server": {"level": "WARNING"},
+        },
         "root": {"level": "WARNING", "handlers": ["stderr"]},
     }

@@ -80,6 +80,8 @@ class Ownership(Service):
         third = self.app.settings.lease_ttl_seconds / 3
         while not self.should_stop:
             await self.sleep(third)
+            if self.should_stop:
+                break
             try:
                 for number in list(self._fenced):
                     self._fenced.discard(number)

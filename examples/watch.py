@@ -1,12 +1,13 @@
 """A small client: prints a context's updates as they come, and acknowledges them.
 
-python examples/watch.py CONTEXT [URL]     with the key in HOOKSTREAM_ADMIN_KEY
+python examples/watch.py CONTEXT [URL]     with the key in HOOKSTREAM_ADMIN_KEY or .hookstream/
 """
 
 import asyncio
 import contextlib
 import os
 import sys
+from pathlib import Path
 
 import aiohttp
 
@@ -38,5 +39,6 @@ if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     address = sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:6066"
+    admin_key = os.environ.get("HOOKSTREAM_ADMIN_KEY") or Path(".hookstream/admin.key").read_text()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(watch(sys.argv[1], address, os.environ["HOOKSTREAM_ADMIN_KEY"]))
+        asyncio.run(watch(sys.argv[1], address, admin_key.strip()))

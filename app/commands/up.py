@@ -1,19 +1,16 @@
 """``hookstream up``: everything on one machine, in the foreground."""
 
 import os
+import socket
 import sys
-import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from typing import Any
 
 from faust.cli.base import AppCommand
 
 from hookstream.app import embedded
+from hookstream.app.errors import SettingsError
 from hookstream.app.settings import EMBEDDED, Settings
-from hookstream.app.supervise import Child, Supervisor
+from hookstream.app.supervise import Child, Supervisor, answers
 
 __all__ = ["up"]
 
@@ -26,12 +23,10 @@ WELCOME = """\
   state      {state_dir}
   worker     http://{host}:{worker_port}/health
 
-  Say hello (a tool, a context, and what reaches it):
+  This line works as pasted: a tool, and a webhook for it.
 
-    KEY=$({key_command})
-    curl -sS -X PUT {url}/api/v1/tools/hello -H "Authorization: Bearer $KEY" \
--d '{{"provider": "none"}}'
-    curl -sS -X POST {url}/hooks/hello -d '{{"text": "hello"}}'
+    curl -sS -X PUT {url}/api/v1/tools/hello -H "Authorization: Bearer $({key_command})" \
+-d '{{"provider": "none"}}' && curl -sS {url}/hooks/hello -d '{{"text": "hello"}}'
 """
 
 
@@ -43,6 +38,7 @@ class up(AppCommand):  # noqa: N801 Faust names a command by its class
         settings: Settings = self.app.settings
         state_dir = settings.ensure_state_dir()
         settings.api_key()
+        refuse_busy_ports(settings)
         services: list[embedded.EmbeddedServer] = []
         if settings.redis_url == EMBEDDED:
             self.say("starting Redis (embedded)")
@@ -51,12 +47,12 @@ class up(AppCommand):  # noqa: N801 Faust names a command by its class
             self.say("starting PostgreSQL (embedded)")
             services.append(embedded.start_postgres(state_dir))
         url = f"http://{settings.web_host}:{settings.web_port}"
-        threading.Thread(target=announce_ready, args=(settings, url, self.say), daemon=True).start()
         try:
             code = Supervisor(
                 children(settings),
                 announce=self.say,
                 services=services,
+                on_ready=lambda: self.say(welcome(settings, url)),
             ).run()
         finally:
             for service in reversed(services):
@@ -64,10 +60,30 @@ class up(AppCommand):  # noqa: N801 Faust names a command by its class
         return sys.exit(code)
 
 
+def refuse_busy_ports(settings: Settings) -> None:
+    """Say at once which port is taken, and by which setting to choose another.
+
+    Raises:
+        SettingsError: something listens there already.
+    """
+    for name in ("web_port", "worker_web_port"):
+        port = getattr(settings, name)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.web_host, port))
+            except OSError as error:
+                raise SettingsError(
+                    f"cannot listen on {settings.web_host}:{port} ({error.strerror}): is Hookstream "
+                    f"up already? Set HOOKSTREAM_{name.upper()} to another port"
+                ) from error
+
+
 def children(settings: Settings) -> list[Child]:
     """The processes of the application: receivers with the API, and a worker."""
     command = [sys.executable, "-m", "hookstream.app.cli", "--quiet"]
     environment = dict(os.environ)
+    host = settings.web_host
     return [
         Child(
             "receiver",
@@ -75,24 +91,22 @@ def children(settings: Settings) -> list[Child]:
                 *command,
                 "receive",
                 "--with-api",
-                "-l",
-                settings.log_level,
                 "--processes",
                 str(settings.receiver_processes),
             ],
             environment,
+            is_ready=lambda: answers(f"http://{host}:{settings.web_port}/health/ready"),
         ),
         Child(
             "worker",
             [
                 *command,
                 "worker",
-                "-l",
-                settings.log_level,
                 "--web-port",
                 str(settings.worker_web_port),
             ],
             environment,
+            is_ready=lambda: answers(f"http://{host}:{settings.worker_web_port}/health/ready"),
         ),
     ]
 
@@ -109,21 +123,3 @@ def welcome(settings: Settings, url: str) -> str:
         key_command='echo "$HOOKSTREAM_ADMIN_KEY"' if own else f"cat {key_file}",
         state_dir=settings.state_path,
     )
-
-
-def announce_ready(settings: Settings, url: str, say: Callable[[str], None]) -> None:
-    """Wait until receiver and worker answer, then greet."""
-    worker = f"http://{settings.web_host}:{settings.worker_web_port}"
-    for address in (url, worker):
-        while not is_ready(address):
-            time.sleep(0.1)
-    say(welcome(settings, url))
-
-
-def is_ready(address: str) -> bool:
-    """Whether the server at ``address`` says that it can do its work."""
-    try:
-        with urllib.request.urlopen(f"{address}/health/ready", timeout=2) as answer:  # noqa: S310
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
