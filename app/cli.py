@@ -12,10 +12,10 @@ def main() -> None:
     """Run a command; a wrong setting is a message, not a traceback."""
     try:
         _use_uvloop()
-        # first, so that our `send` takes the place of its own
+        # first, so that our `send` and `worker` take the place of its own
         importlib.import_module("faust.cli.faust")
         app = importlib.import_module("hookstream.app.main").app
-        for name in ("receive", "send", "up"):
+        for name in ("worker", "receive", "send", "up"):
             importlib.import_module(f"hookstream.app.commands.{name}")
         sys.argv[0] = "hookstream"
         app.main()

@@ -22,12 +22,24 @@ from hookstream.app.settings import Settings
 from hookstream.app.status import Status
 from hookstream.app.web.server import HookstreamWeb
 from hookstream.codecs.envelope import Event
+from hookstream.tables.dedup import DedupTable
 
 __all__ = ["Hookstream"]
 
 #: What a per-event stage is: it returns the event, another in its place, or None to drop it.
 EventStage = Callable[[Event], Awaitable[Event | None]]
 BatchStage = Callable[[Batch], Awaitable[None] | None]
+
+
+class HookstreamWorker(faust.Worker):
+    """Faust's worker without its spinner, which would set the log level and write into the log."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.spinner = None
+
+    def on_setup_root_logger(self, logger: Any, level: int) -> None:
+        """Levels are those of ``HOOKSTREAM_LOG_LEVEL``."""
 
 
 class HookstreamBoot(BootStrategy):
@@ -80,8 +92,11 @@ class Hookstream(faust.App):
             web_bind=settings.web_host,
             web_port=settings.web_port,
             worker_redirect_stdouts=False,
+            Worker=HookstreamWorker,
             logging_config=logging_config(settings.log_level),
         )
+        # ours are opened by who owns their partition; Faust's registry knows them by name
+        self.tables.data[DedupTable.name] = DedupTable
 
     def _discovery_modules(self) -> list[str]:
         """Only the stages: Faust would scan all of ``origin`` too, tests' modules and all."""

@@ -26,6 +26,7 @@ async def first_steps(url: str, key: str) -> None:
 
 
 if __name__ == "__main__":
-    address = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:6066"
+    here = f"http://127.0.0.1:{os.environ.get('HOOKSTREAM_WEB_PORT', '6066')}"
+    address = sys.argv[1] if len(sys.argv) > 1 else here
     admin_key = os.environ.get("HOOKSTREAM_ADMIN_KEY") or Path(".hookstream/admin.key").read_text()
     asyncio.run(first_steps(address, admin_key.strip()))

@@ -38,7 +38,8 @@ async def watch(context: str, url: str, key: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    address = sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:6066"
+    here = f"http://127.0.0.1:{os.environ.get('HOOKSTREAM_WEB_PORT', '6066')}"
+    address = sys.argv[2] if len(sys.argv) > 2 else here
     admin_key = os.environ.get("HOOKSTREAM_ADMIN_KEY") or Path(".hookstream/admin.key").read_text()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(watch(sys.argv[1], address, admin_key.strip()))

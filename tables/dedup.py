@@ -176,6 +176,7 @@ class DedupTable:
     """
 
     name = "dedup"
+    help = "Which stream entry first had a message id, until the tool's window ends."
 
     def __init__(self, path: Path) -> None:
         """Open or create the table in the folder ``path``.

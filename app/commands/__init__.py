@@ -1,1 +1,1 @@
-"""The commands that are added to Faust's: ``up``, ``receive``, ``send``."""
+"""The commands that are added to Faust's: ``up``, ``worker``, ``receive``, ``send``."""

@@ -1,14 +1,12 @@
 """``hookstream receive``: the receiver alone, in any number of processes on one port."""
 
-import asyncio
 import os
 import sys
 from typing import Any
 
 from faust.cli.base import option
-from faust.cli.worker import worker
-from mode import ServiceT
 
+from hookstream.app.commands.worker import worker
 from hookstream.app.supervise import Child, Supervisor
 
 __all__ = ["receive"]
@@ -43,7 +41,3 @@ class receive(worker):  # noqa: N801 Faust names a command by its class
             for number in range(processes)
         ]
         return sys.exit(Supervisor(children, announce=self.say).run())
-
-    def as_service(self, loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any) -> ServiceT:
-        """The app without its agents."""
-        return super().as_service(loop, *args, **kwargs)

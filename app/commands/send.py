@@ -43,6 +43,13 @@ class send(AppCommand):  # noqa: N801 Faust names a command by its class
         option("--url", default="", help="Where to; http://HOST:PORT of the settings by default."),
     ]
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run, and say what was wrong without a traceback."""
+        for setting in self.kwargs["settings"]:
+            if "=" not in setting:
+                raise self.UsageError(f"--option {setting}: NAME=VALUE")
+        return super().__call__(*args, **kwargs)
+
     async def run(
         self,
         provider_name: str,
@@ -56,9 +63,11 @@ class send(AppCommand):  # noqa: N801 Faust names a command by its class
         **_: Any,
     ) -> None:
         """Post one webhook and print the answer."""
+        given: dict[str, Any] = dict(setting.split("=", 1) for setting in settings)
         try:
             kind = provider(provider_name)
-        except HookstreamError as error:
+            options = SignatureOptions(**given)
+        except (HookstreamError, TypeError) as error:
             raise self.UsageError(str(error)) from error
         if kind.needs_secret and not secret:
             raise self.UsageError(f"{kind.title} signs its webhooks: give --secret or HOOK_SECRET")
@@ -68,7 +77,7 @@ class send(AppCommand):  # noqa: N801 Faust names a command by its class
         headers = kind.sign(
             body,
             secret,
-            SignatureOptions(**dict(setting.split("=", 1) for setting in settings)),
+            options,
             now=time.time(),
             event_type=event,
             delivery_id=delivery or secrets.token_hex(16),

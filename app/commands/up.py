@@ -8,7 +8,7 @@ from typing import Any
 from faust.cli.base import AppCommand
 
 from hookstream.app import embedded
-from hookstream.app.errors import SettingsError
+from hookstream.app.errors import HookstreamError, SettingsError
 from hookstream.app.settings import EMBEDDED, Settings
 from hookstream.app.supervise import Child, Supervisor, answers
 
@@ -35,7 +35,14 @@ class up(AppCommand):  # noqa: N801 Faust names a command by its class
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run until Ctrl-C."""
-        settings: Settings = self.app.settings
+        try:
+            code = self._up(self.app.settings)
+        except HookstreamError as error:
+            self.say(f"hookstream: {error}", file=self.stderr)
+            code = 2
+        return sys.exit(code)
+
+    def _up(self, settings: Settings) -> int:
         state_dir = settings.ensure_state_dir()
         settings.api_key()
         refuse_busy_ports(settings)
@@ -48,7 +55,7 @@ class up(AppCommand):  # noqa: N801 Faust names a command by its class
             services.append(embedded.start_postgres(state_dir))
         url = f"http://{settings.web_host}:{settings.web_port}"
         try:
-            code = Supervisor(
+            return Supervisor(
                 children(settings),
                 announce=self.say,
                 services=services,
@@ -57,7 +64,6 @@ class up(AppCommand):  # noqa: N801 Faust names a command by its class
         finally:
             for service in reversed(services):
                 service.stop()
-        return sys.exit(code)
 
 
 def refuse_busy_ports(settings: Settings) -> None:
@@ -74,8 +80,8 @@ def refuse_busy_ports(settings: Settings) -> None:
                 probe.bind((settings.web_host, port))
             except OSError as error:
                 raise SettingsError(
-                    f"cannot listen on {settings.web_host}:{port} ({error.strerror}): is Hookstream "
-                    f"up already? Set HOOKSTREAM_{name.upper()} to another port"
+                    f"cannot listen on {settings.web_host}:{port} ({error.strerror}): is "
+                    f"Hookstream up already? Set HOOKSTREAM_{name.upper()} to another port"
                 ) from error
 
 

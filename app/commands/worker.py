@@ -1,0 +1,38 @@
+"""``hookstream worker``: Faust's worker command, with a banner that speaks of our servers."""
+
+import os
+from typing import Any
+
+from faust.cli.worker import worker as faust_worker
+from yarl import URL
+
+from hookstream import __version__
+
+__all__ = ["shown", "worker"]
+
+
+class worker(faust_worker):  # noqa: N801 Faust names a command by its class
+    """Start a worker: the pipeline, and the HTTP server unless --without-web."""
+
+    def _banner_title(self) -> str:
+        return f"Hookstream v{__version__} on {self.faust_ident()}"
+
+    def _banner_data(self, worker: Any) -> list[tuple[str, str]]:
+        settings = self.app.settings
+        rows = [
+            ("redis", shown(settings.redis_url)),
+            ("postgres", shown(settings.postgres_url)),
+            ("partitions", str(settings.partitions)),
+            ("state", str(settings.state_path)),
+            ("pid", str(os.getpid())),
+            ("loop", type(worker.loop).__module__),
+        ]
+        if self.app.conf.web_enabled:
+            rows.insert(0, ("web", f"http://{self.app.conf.web_bind}:{self.app.conf.web_port}"))
+        return rows
+
+
+def shown(url: str) -> str:
+    """A server's URL without its password."""
+    parsed = URL(url)
+    return str(parsed.with_password("***")) if parsed.password else url

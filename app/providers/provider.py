@@ -1,0 +1,176 @@
+"""What a provider is: how it signs, what it calls its events, when two webhooks are one event."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hookstream.app.errors import BadRequestError
+from hookstream.app.signatures import FORM, SignatureOptions, WebhookRequest
+
+__all__ = [
+    "HOUR",
+    "JSON",
+    "UNKNOWN",
+    "Challenge",
+    "Delivery",
+    "Provider",
+    "Sign",
+    "any_secret",
+    "body_type",
+    "event_name",
+    "id_at",
+    "short_id",
+    "signed",
+    "text_at",
+    "value_at",
+]
+
+HOUR = 3600
+JSON = "application/json"
+UNKNOWN = "unknown"
+MAX_NAME_CHARS = 200
+MAX_ID_CHARS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """An answer that a provider wants when it tries out a URL, instead of an event."""
+
+    status: int
+    body: bytes
+    content_type: str
+
+
+class Sign(Protocol):
+    """The headers that a real delivery of ``body`` would carry, its signature among them.
+
+    ``now`` is in Unix seconds; ``event_type``, ``delivery_id`` and ``url`` are used where the
+    provider has them in a header or signs them. Raises BadRequestError on an unusable secret.
+    """
+
+    def __call__(
+        self,
+        body: bytes,
+        secret: str,
+        options: SignatureOptions,
+        *,
+        now: float,
+        event_type: str,
+        delivery_id: str,
+        url: str,
+    ) -> dict[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One row of the table.
+
+    ``verify(request, secrets, options, now)`` raises SignatureError; ``now`` is in Unix seconds and
+    each of the secrets may be the right one. ``event_type`` and ``delivery_id`` raise
+    BadRequestError where a body has to be understood and cannot be; the type is never empty, the
+    delivery id is where none was sent. ``check_secret`` raises BadRequestError.
+    """
+
+    name: str
+    title: str
+    verify: Callable[[WebhookRequest, Sequence[str], SignatureOptions, float], None]
+    event_type: Callable[[WebhookRequest, SignatureOptions], str]
+    delivery_id: Callable[[WebhookRequest, SignatureOptions], str]
+    sign: Sign
+    dedup_strategy: str
+    dedup_window_seconds: int
+    secret_format: str
+    check_secret: Callable[[str], None]
+    dedup_fields: tuple[str, ...] = ()
+    keep_headers: tuple[str, ...] = ()
+    needs_secret: bool = True
+    challenge: Callable[[WebhookRequest], Challenge | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a sender puts into one delivery; ``now`` is in Unix seconds."""
+
+    body: bytes
+    secret: str
+    options: SignatureOptions
+    now: float
+    event_type: str
+    delivery_id: str
+    url: str
+
+
+def signed(headers: Callable[[Delivery], dict[str, str]]) -> Sign:
+    """The ``sign`` of a provider whose ``headers`` of a delivery are these."""
+
+    def sign(
+        body: bytes,
+        secret: str,
+        options: SignatureOptions,
+        *,
+        now: float,
+        event_type: str,
+        delivery_id: str,
+        url: str,
+    ) -> dict[str, str]:
+        hook = Delivery(body, secret, options, now, event_type, delivery_id, url)
+        # what a sender has no value for it does not send
+        return {name: value for name, value in headers(hook).items() if value}
+
+    return sign
+
+
+def any_secret(secret: str) -> None:
+    """Refuse a secret that no sender can have. Raises BadRequestError."""
+    if not secret.strip():
+        raise BadRequestError("a secret is empty")
+    try:
+        secret.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequestError("a secret has characters that are not Unicode text") from error
+
+
+def event_name(event: str, action: str = "") -> str:
+    """``event``, or ``event.action``; ``unknown`` where that is no short printable name."""
+    if not _is_name(event):
+        return UNKNOWN
+    name = f"{event}.{action}" if _is_name(action) else event
+    return name if len(name) <= MAX_NAME_CHARS else UNKNOWN
+
+
+def short_id(text: str) -> str:
+    """A delivery id, or "" where it is none that can be kept whole."""
+    return text if len(text) <= MAX_ID_CHARS and text.isprintable() else ""
+
+
+def value_at(data: Any, path: str) -> Any:
+    """The value at a dotted path into JSON (``event.id``, ``items.0.id``); None where none is."""
+    for name in path.split("."):
+        if isinstance(data, dict):
+            data = data.get(name)
+        elif isinstance(data, list) and name.isascii() and name.isdecimal() and len(name) < 10:
+            data = data[int(name)] if int(name) < len(data) else None
+        else:
+            return None
+    return data
+
+
+def text_at(data: Any, path: str) -> str:
+    """The text at a dotted path; "" where there is none."""
+    value = value_at(data, path)
+    return value if isinstance(value, str) else ""
+
+
+def id_at(data: Any, path: str) -> str:
+    """The id at a dotted path, text or whole number; "" where there is none."""
+    value = value_at(data, path)
+    return short_id(str(value)) if type(value) in (str, int) else ""
+
+
+def body_type(body: bytes) -> str:
+    """The content type that a sender would give this body: JSON, or else a form."""
+    return JSON if body.lstrip()[:1] in (b"{", b"[", b"") else FORM
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= MAX_NAME_CHARS and text.isprintable() and text == text.strip()

@@ -1,0 +1,1 @@
+"""Files to copy; every one is run by the tests."""
