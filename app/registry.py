@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hookstream.app.signatures import SignatureOptions
 from mode import Service
 from mode.utils.locks import Event
 from mode.utils.logging import get_logger
@@ -14,6 +13,7 @@ from hookstream.app import metrics
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.errors import HookstreamError, UnavailableError
 from hookstream.app.matching import Condition, TypePattern, compile_condition, compile_types
+from hookstream.app.signatures import SignatureOptions
 from hookstream.app.stores.postgres import POSTGRES_DOWN, Postgres
 
 __all__ = ["Context", "Registry", "RegistryCache", "Subscription", "Tool"]

@@ -74,7 +74,9 @@ class Settings(BaseSettings):
         10.0, gt=0, description="Time a request has to send its body. 408 above it."
     )
     max_connections: int = Field(
-        10_000, ge=1, description="HTTP connections of a process; idle ones over it are closed within a second."
+        10_000,
+        ge=1,
+        description="HTTP connections of a process; idle ones over it are closed within 1 s.",
     )
     redis_timeout_seconds: float = Field(
         3.0,

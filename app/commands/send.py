@@ -1,5 +1,6 @@
 """``hookstream send``: sign a payload as its provider would, and post it."""
 
+import asyncio
 import secrets
 import sys
 import time
@@ -7,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from faust.cli.base import AppCommand, argument, option
+from faust.cli.base import argument, option
+
+from hookstream.app.commands.command import Command
+from hookstream.app.errors import BadRequestError
 from hookstream.app.providers import provider
 from hookstream.app.signatures import SignatureOptions
-
-from hookstream.app.errors import HookstreamError
 
 __all__ = ["send"]
 
 TIMEOUT_SECONDS = 30
 
 
-class send(AppCommand):  # noqa: N801 Faust names a command by its class
+class send(Command):  # noqa: N801 Faust names a command by its class
     """Sign FILE ("-" for standard input) as PROVIDER would, and post it to a tool."""
 
     options = [
@@ -43,15 +45,13 @@ class send(AppCommand):  # noqa: N801 Faust names a command by its class
         option("--url", default="", help="Where to; http://HOST:PORT of the settings by default."),
     ]
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run, and say what was wrong without a traceback."""
-        for setting in self.kwargs["settings"]:
-            if "=" not in setting:
-                raise self.UsageError(f"--option {setting}: NAME=VALUE")
-        return super().__call__(*args, **kwargs)
+    def perform(self, **options: Any) -> int:
+        """Post one webhook and print the answer."""
+        return asyncio.run(self._send(**options))
 
-    async def run(
+    async def _send(
         self,
+        *,
         provider_name: str,
         file: str,
         tool: str,
@@ -60,24 +60,17 @@ class send(AppCommand):  # noqa: N801 Faust names a command by its class
         delivery: str,
         settings: tuple[str, ...],
         url: str,
-        **_: Any,
-    ) -> None:
-        """Post one webhook and print the answer."""
-        given: dict[str, Any] = dict(setting.split("=", 1) for setting in settings)
-        try:
-            kind = provider(provider_name)
-            options = SignatureOptions(**given)
-        except (HookstreamError, TypeError) as error:
-            raise self.UsageError(str(error)) from error
+    ) -> int:
+        kind = provider(provider_name)
         if kind.needs_secret and not secret:
-            raise self.UsageError(f"{kind.title} signs its webhooks: give --secret or HOOK_SECRET")
+            raise BadRequestError(f"{kind.title} signs its webhooks: give --secret or HOOK_SECRET")
         body = read_payload(file)
         conf = self.app.settings
         address = f"{url or f'http://{conf.web_host}:{conf.web_port}'}/hooks/{tool}"
         headers = kind.sign(
             body,
             secret,
-            options,
+            signature_options(settings),
             now=time.time(),
             event_type=event,
             delivery_id=delivery or secrets.token_hex(16),
@@ -87,10 +80,22 @@ class send(AppCommand):  # noqa: N801 Faust names a command by its class
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT_SECONDS)) as session,
             session.post(address, data=body, headers=headers) as response,
         ):
-            text = await response.text()
-        self.stdout.write(f"{response.status} {text}\n")
-        if response.status >= 300:
-            raise SystemExit(1)
+            self.stdout.write(f"{response.status} {await response.text()}\n")
+            return 0 if response.ok else 1
+
+
+def signature_options(settings: tuple[str, ...]) -> SignatureOptions:
+    """The options in NAME=VALUE texts. Raises BadRequestError."""
+    given: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise BadRequestError(f"--option {setting}: NAME=VALUE, as in header=X-Signature")
+        given[name] = value
+    try:
+        return SignatureOptions(**given)
+    except TypeError as error:
+        raise BadRequestError(f"--option: {error}") from error
 
 
 def read_payload(file: str) -> bytes:

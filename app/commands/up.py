@@ -5,10 +5,9 @@ import socket
 import sys
 from typing import Any
 
-from faust.cli.base import AppCommand
-
 from hookstream.app import embedded
-from hookstream.app.errors import HookstreamError, SettingsError
+from hookstream.app.commands.command import Command
+from hookstream.app.errors import SettingsError
 from hookstream.app.settings import EMBEDDED, Settings
 from hookstream.app.supervise import Child, Supervisor, answers
 
@@ -30,19 +29,12 @@ WELCOME = """\
 """
 
 
-class up(AppCommand):  # noqa: N801 Faust names a command by its class
+class up(Command):  # noqa: N801 Faust names a command by its class
     """Start Redis, PostgreSQL, receiver and worker here, and restart what dies."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def perform(self, **options: Any) -> int:
         """Run until Ctrl-C."""
-        try:
-            code = self._up(self.app.settings)
-        except HookstreamError as error:
-            self.say(f"hookstream: {error}", file=self.stderr)
-            code = 2
-        return sys.exit(code)
-
-    def _up(self, settings: Settings) -> int:
+        settings: Settings = self.app.settings
         state_dir = settings.ensure_state_dir()
         settings.api_key()
         refuse_busy_ports(settings)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
-from hookstream.app.providers import PROVIDERS, Provider
-from hookstream.app.signatures import WebhookRequest
 
 from hookstream.app import keys, metrics
 from hookstream.app.errors import HookstreamError, NotFoundError, UnavailableError
 from hookstream.app.identity import message_id, ordering_key
 from hookstream.app.ids import new_event_id, partition_of
+from hookstream.app.providers import PROVIDERS, Provider
 from hookstream.app.registry import Tool
+from hookstream.app.signatures import WebhookRequest
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.problem import json_response
 from hookstream.codecs.envelope import Event, encode_event

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from hookstream.app.providers import Provider, check_secrets, provider
-from hookstream.app.signatures import SignatureOptions
 
 from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
+from hookstream.app.providers import Provider, check_secrets, provider
+from hookstream.app.signatures import SignatureOptions
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response

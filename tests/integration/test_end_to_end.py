@@ -4,7 +4,6 @@ import json
 
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.signatures import SignatureOptions
-
 from tests.fixtures import github_examples
 from tests.stack import Stack, eventually
 

@@ -20,7 +20,7 @@ def blocks(path: str, language: str) -> list[str]:
 
 
 def folder(tmp_path: Path, stack: Stack) -> Path:
-    """A folder as a newcomer's: a virtual environment, the examples, a state folder with the key."""
+    """A newcomer's folder: a virtual environment, the examples, a state folder with the key."""
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     for name in ("python", "hookstream"):
         command = "-m hookstream.app.cli" if name == "hookstream" else ""
@@ -118,8 +118,6 @@ def test_docker_compose_file_is_valid() -> None:
     assert answer.returncode == 0, answer.stderr.decode()
     services = orjson.loads(answer.stdout)["services"]
     assert set(services) == {"redis", "postgres", "s3", "receiver", "worker-1", "worker-2"}
-    settings = {
-        name for service in services.values() for name in service.get("environment") or {}
-    }
+    settings = {name for service in services.values() for name in service.get("environment") or {}}
     known = settings_table()
     assert all(name in known for name in settings if name.startswith("HOOKSTREAM_"))

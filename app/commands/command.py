@@ -1,0 +1,31 @@
+"""What our own commands share: a person gets a sentence, not a traceback."""
+
+import sys
+from abc import abstractmethod
+from typing import Any
+
+import aiohttp
+from faust.cli.base import AppCommand
+
+from hookstream.app.errors import HookstreamError
+
+__all__ = ["Command"]
+
+
+class Command(AppCommand):
+    """A command that runs without Faust's worker, and ends with the status it returns."""
+
+    abstract = True
+
+    @abstractmethod
+    def perform(self, **options: Any) -> int:
+        """Do the work; returns the exit status."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; an error that a person can act on is one line on standard error."""
+        try:
+            status = self.perform(**self.kwargs)
+        except (HookstreamError, OSError, aiohttp.ClientError) as error:
+            print(f"hookstream: {error}", file=sys.stderr)
+            status = 2
+        sys.exit(status)
