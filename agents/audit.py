@@ -4,8 +4,9 @@ In: batches of ``audit[p]``. While PostgreSQL is away they wait in their stream;
 delivery go on.
 """
 
-from hookstream.app import channels, keys
+from hookstream.app import channels
 from hookstream.app.batch import Batch
+from hookstream.app.commit import bury_failed, commit_batch
 from hookstream.app.main import app
 from hookstream.app.stores.audit import write_audit
 
@@ -13,18 +14,8 @@ from hookstream.app.stores.audit import write_audit
 @app.batches(channels.audit)
 async def audit(batch: Batch) -> None:
     """Records events and deliveries: two inserts a batch."""
-    await write_audit(app.parts.postgres, [entry.value for entry in batch.live()])
-    partition = batch.partition
-    await app.parts.scripts.call(
-        "commit",
-        [keys.lease(partition.number), keys.audit(partition.number)],
-        [
-            partition.epoch,
-            partition.nonce,
-            keys.GROUP,
-            0,
-            1,
-            *(entry.entry_id for entry in batch.entries),
-        ],
-    )
+    await bury_failed(app.parts.scripts, batch)
+    await write_audit(app.parts.postgres, [entry.value for entry in batch.entries])
+    if batch.entries:
+        await commit_batch(app.parts.scripts, batch, batch.entries, trim=True)
     batch.done()

@@ -5,17 +5,17 @@ writes changelog, audit and dead letters and acknowledges the batch; then RocksD
 between any two of these repeats outputs, and deliver recognises them by their origin.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterable
 
 from hookstream.app import channels, keys, metrics
 from hookstream.app.batch import Batch, Entry
+from hookstream.app.commit import commit_batch, dead_letters
 from hookstream.app.ids import partition_of
 from hookstream.app.main import app
 from hookstream.codecs.envelope import Event, encode_event
 from hookstream.codecs.routed import Target, encode_changes, encode_routed
-from hookstream.proto.pipeline_pb2 import AuditBatch, DeadLetter, EventAudit
+from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
 
 
 @app.batches(channels.routed)
@@ -26,11 +26,8 @@ async def commit(batch: Batch) -> None:
     appends = [(keys.audit(number), audit(batch).SerializeToString())]
     if batch.changes:
         appends.append((keys.changelog(number), encode_changes("dedup", batch.changes)))
-    now_ms = time.time_ns() // 1_000_000
-    for entry in batch.entries:
-        if entry.failure:
-            appends.append((keys.dead(number), dead_letter(entry, now_ms)))
-    ids = await commit_script(batch, appends)
+    appends += dead_letters(batch)
+    ids = await commit_batch(app.parts.scripts, batch, batch.entries, appends)
     if batch.changes:
         table = batch.partition.dedup
         table.apply(batch.changes, ids[1].decode() if ids else table.position())
@@ -40,8 +37,12 @@ async def commit(batch: Batch) -> None:
 
 
 async def send_outputs(batch: Batch) -> None:
-    """Append each event once to every ``updates[q]`` that holds one of its contexts."""
-    pipe = app.parts.redis.pipeline(transaction=False)
+    """Append each event once to every ``updates[q]`` that holds one of its contexts.
+
+    In one MULTI: were an append refused (memory full) and a later one taken, the mark of what has
+    been seen would move past the one that is missing.
+    """
+    pipe = app.parts.redis.pipeline(transaction=True)
     for entry in batch.live():
         event: Event = entry.value
         envelope = encode_event(event) if entry.changed else entry.raw
@@ -61,28 +62,6 @@ def by_partition(tenant: str, targets: Iterable[Target]) -> dict[int, list[Targe
         q = partition_of(app.settings.partitions, tenant, target.context_id)
         groups.setdefault(q, []).append(target)
     return groups
-
-
-async def commit_script(batch: Batch, appends: list[tuple[str, bytes]]) -> list[bytes]:
-    """Run ``commit.lua``; returns the ids of the appends, none if it was committed before."""
-    names = sorted({key for key, _ in appends})
-    key_index = {key: at + 3 for at, key in enumerate(names)}
-    flat = [part for key, value in appends for part in (key_index[key], value)]
-    partition = batch.partition
-    result: list[bytes] = await app.parts.scripts.call(
-        "commit",
-        [keys.lease(partition.number), keys.stream(batch.channel, partition.number), *names],
-        [
-            partition.epoch,
-            partition.nonce,
-            keys.GROUP,
-            len(appends),
-            *flat,
-            0,
-            *(entry.entry_id for entry in batch.entries),
-        ],
-    )
-    return result
 
 
 def audit(batch: Batch) -> AuditBatch:
@@ -114,18 +93,3 @@ def event_audit(entry: Entry) -> EventAudit:
         stage=failure.stage if failure else entry.dropped_by,
         replay_id=event.replay_id,
     )
-
-
-def dead_letter(entry: Entry, now_ms: int) -> bytes:
-    """The dead letter of an entry that failed."""
-    failure = entry.failure
-    assert failure is not None
-    return DeadLetter(
-        envelope=entry.raw,
-        entry_id=entry.entry_id,
-        stage=failure.stage,
-        error=failure.error,
-        attempts=failure.attempts,
-        first_failed_at_ms=now_ms,
-        last_failed_at_ms=now_ms,
-    ).SerializeToString()

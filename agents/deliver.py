@@ -12,6 +12,7 @@ import orjson
 
 from hookstream.app import channels, keys, metrics
 from hookstream.app.batch import Batch, Partition
+from hookstream.app.commit import bury_failed
 from hookstream.app.errors import MovedError
 from hookstream.app.feeds import feed_field
 from hookstream.app.main import app
@@ -36,9 +37,12 @@ class Plan:
 @app.batches(channels.updates)
 async def deliver(batch: Batch) -> None:
     """Writes updates to feeds: one script a batch."""
+    await bury_failed(app.parts.scripts, batch)
+    if not batch.entries:
+        return batch.done()
     partition = batch.partition
     now_ms = time.time_ns() // 1_000_000
-    work = plan([entry.value for entry in batch.live()], partition.origins)
+    work = plan([entry.value for entry in batch.entries], partition.origins)
     seqs = {name: partition.seqs.get(name, 0) for name in work.feeds}
     record = audit(partition.number, work, seqs, now_ms)
     try:
@@ -53,7 +57,7 @@ async def deliver(batch: Batch) -> None:
         metrics.UPDATES.labels(priority=priority).inc(count)
     for received_ms in work.received_ms:
         metrics.UPDATE_LATENCY_SECONDS.observe(max(0, now_ms - received_ms) / 1000)
-    batch.done()
+    return batch.done()
 
 
 def plan(batch: list[Routed], origins: dict[int, str]) -> Plan:

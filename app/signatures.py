@@ -169,12 +169,14 @@ class SignatureOptions:
                 raise BadRequestError(f"options.{name}: not the name of an HTTP header")
         for name in ("type_header", "delivery_header"):
             value = getattr(self, name).lower()
-            if value and (value in _SECRET_HEADERS or value == (self.header or "").lower()):
+            if value and (
+                value in _SECRET_HEADERS or "signature" in value or value == self.header.lower()
+            ):
                 raise BadRequestError(
                     f"options.{name}: this header carries a credential, which must not become "
                     "part of an event"
                 )
-        if self.algorithm not in _DIGEST_BYTES:
+        if self.algorithm not in tuple(_DIGEST_BYTES):
             raise BadRequestError(f"options.algorithm: one of {', '.join(_DIGEST_BYTES)}")
         if self.encoding not in ("hex", "base64"):
             raise BadRequestError("options.encoding: hex or base64")

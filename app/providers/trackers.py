@@ -84,10 +84,8 @@ def _linear_verify(
         # genuine all the same; event_type refuses it with the reason
         return
     sent_at = value_at(payload, "webhookTimestamp")
-    if sent_at is None:
-        return
     if type(sent_at) not in (int, float):
-        raise SignatureError("webhookTimestamp in the body is not a time in milliseconds")
+        raise SignatureError("webhookTimestamp in the body is missing, or not in milliseconds")
     tolerance = options.tolerance(LINEAR_TOLERANCE_SECONDS)
     check_age(now - sent_at / 1000, tolerance, "webhookTimestamp in the body")
 
