@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 import orjson
 from faust.serializers.codecs import Codec
@@ -14,6 +15,8 @@ from hookstream.proto.envelope_pb2 import Envelope
 __all__ = ["SCHEMA_VERSION", "EnvelopeCodec", "Event", "decode_event", "encode_event"]
 
 SCHEMA_VERSION: Final = 1
+FORM: Final = "application/x-www-form-urlencoded"
+MAX_FORM_FIELDS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +46,26 @@ class Event:
     _parsed: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def data(self) -> Any:
-        """The payload as JSON; None where it is not JSON (a form, say)."""
+        """The payload as JSON values; None where it is neither JSON nor a form.
+
+        A form is an object of its fields' first values. One whose only field is a JSON text named
+        ``payload`` (GitHub's forms, Slack's interactions) is that JSON.
+        """
         if not self._parsed:
-            try:
-                self._parsed.append(orjson.loads(self.payload))
-            except orjson.JSONDecodeError:
-                self._parsed.append(None)
+            self._parsed.append(_parse(self.payload, self.content_type))
         return self._parsed[0]
+
+
+def _parse(payload: bytes, content_type: str) -> Any:
+    try:
+        if content_type.partition(";")[0].strip().lower() != FORM:
+            return orjson.loads(payload)
+        fields = parse_qs(payload.decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
+        if list(fields) == ["payload"]:
+            return orjson.loads(fields["payload"][0])
+        return {name: values[0] for name, values in fields.items()}
+    except ValueError:
+        return None
 
 
 def encode_event(event: Event) -> bytes:
