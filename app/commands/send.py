@@ -65,13 +65,16 @@ class send(Command):  # noqa: N801 Faust names a command by its class
         if kind.needs_secret and not secret:
             raise BadRequestError(f"{kind.title} signs its webhooks: give --secret or HOOK_SECRET")
         body = read_payload(file)
+        now = time.time()
+        if kind.stamp:
+            body = kind.stamp(body, now)
         conf = self.app.settings
         address = f"{url or f'http://{conf.web_host}:{conf.web_port}'}/hooks/{tool}"
         headers = kind.sign(
             body,
             secret,
             signature_options(settings),
-            now=time.time(),
+            now=now,
             event_type=event,
             delivery_id=delivery or secrets.token_hex(16),
             url=address,

@@ -85,6 +85,8 @@ class Provider:
     keep_headers: tuple[str, ...] = ()
     needs_secret: bool = True
     challenge: Callable[[WebhookRequest], Challenge | None] | None = None
+    #: For senders that put the time of sending into the body: the body as sent at ``now``.
+    stamp: Callable[[bytes, float], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

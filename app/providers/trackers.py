@@ -6,6 +6,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from hookstream.app.errors import BadRequestError, SignatureError
 from hookstream.app.providers.provider import (
     HOUR,
@@ -95,6 +97,13 @@ def _linear_type(request: WebhookRequest, options: SignatureOptions) -> str:
     return event_name(text_at(payload, "type"), text_at(payload, "action"))
 
 
+def _linear_stamp(body: bytes, now: float) -> bytes:
+    payload = parse_json(body)
+    if not isinstance(payload, dict):
+        raise BadRequestError("a Linear payload is a JSON object")
+    return orjson.dumps({**payload, "webhookTimestamp": int(now * 1000)})
+
+
 def _linear_sign(hook: Delivery) -> dict[str, str]:
     return {
         "Content-Type": "application/json; charset=utf-8",
@@ -118,4 +127,5 @@ LINEAR = Provider(
     keep_headers=("linear-event", "linear-delivery"),
     secret_format="the webhook's Signing secret, from Linear's API settings",
     check_secret=any_secret,
+    stamp=_linear_stamp,
 )

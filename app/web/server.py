@@ -47,10 +47,10 @@ class HookstreamWeb(Web):
         self.web_app.middlewares.append(problems)
         self._runner = make_runner(self.web_app)
 
-    def init_server(self) -> None:
-        """Add Faust's views (``@app.page``) and then ours."""
-        super().init_server()
+    async def on_start(self) -> None:
+        """Add our routes; by now the command line has said which of them this process serves."""
         add_routes(self.web_app, self.app)
+        await super().on_start()
 
     def _new_transport_tcp(self) -> web.TCPSite:
         """Several receiver processes may listen on one port."""
