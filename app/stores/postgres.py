@@ -9,6 +9,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app.errors import UnavailableError
+from hookstream.app.migrations import latest_revision
 
 __all__ = ["POSTGRES_DOWN", "Postgres"]
 
@@ -68,12 +69,13 @@ class Postgres(Service):
         return tag
 
     async def _open(self) -> None:
-        # Alembic and SQLAlchemy are needed here only: half a second of imports
-        from hookstream.app.migrations.run import migrate
-
         async with self._opening:
             if self._pool is None:
-                await migrate(self.dsn)
+                if await self._revision() != latest_revision():
+                    # Alembic and SQLAlchemy are needed here only: half a second of imports
+                    from hookstream.app.migrations.run import migrate
+
+                    await migrate(self.dsn)
                 self._pool = await asyncpg.create_pool(
                     self.dsn,
                     min_size=0,
@@ -82,6 +84,17 @@ class Postgres(Service):
                     command_timeout=TIMEOUT_SECONDS,
                     init=_init,
                 )
+
+    async def _revision(self) -> str:
+        """The revision that the database is at; "" for an empty one."""
+        connection = await self.connect()
+        try:
+            revision = await connection.fetchval("SELECT version_num FROM alembic_version")
+        except asyncpg.UndefinedTableError:
+            return ""
+        finally:
+            await connection.close()
+        return str(revision)
 
     async def _call(self, method: str, query: str, *args: Any) -> Any:
         try:
