@@ -43,6 +43,8 @@ async def eventually(check: Callable[[], Any], what: str, timeout_seconds: float
 class Stack:
     """`hookstream up` on free ports and a state folder."""
 
+    STREAMS = ("events", "updates", "audit")
+
     def __init__(self, state_dir: Path, **settings: str) -> None:
         self.state_dir = state_dir
         self.port = free_port()
@@ -156,6 +158,11 @@ class Stack:
             text = await response.text()
             assert response.status == status, text
             return dict(json.loads(text))
+
+    async def health(self) -> dict[str, Any]:
+        """What /health says."""
+        async with self.session() as session, session.get("/health") as response:
+            return dict(await response.json())
 
     async def hook(self, tool: str, body: bytes, headers: dict[str, str] | None = None) -> str:
         """Post a webhook without the admin key; returns the event's id."""

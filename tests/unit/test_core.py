@@ -1,0 +1,328 @@
+"""Ids, keys, codecs, settings, identity, matching, summaries, bodies: the pure rules."""
+
+import gzip
+import stat
+import unicodedata
+import uuid
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import zstandard
+from faust.serializers import codecs as faust_codecs
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.crc import key_slot
+
+from hookstream.app import keys
+from hookstream.app.errors import (
+    BadRequestError,
+    ContentEncodingError,
+    PayloadTooLargeError,
+    SettingsError,
+)
+from hookstream.app.identity import message_id, ordering_key
+from hookstream.app.ids import event_time_ms, new_event_id, partition_of, partition_of_event
+from hookstream.app.matching import compile_condition, compile_types, facts
+from hookstream.app.registry import Tool
+from hookstream.app.settings import Settings, load_settings, settings_table
+from hookstream.app.signatures import SignatureOptions
+from hookstream.app.summary import summarise
+from hookstream.app.testing import make_event
+from hookstream.app.web.body import decode_body
+from hookstream.codecs.envelope import Event, decode_event, encode_event
+from hookstream.codecs.errors import CodecError, UnknownVersionError
+from hookstream.proto.envelope_pb2 import Envelope
+from tests.fixtures import github_examples
+
+GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden" / "envelope_v1.bin"
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["title", "name", "sender", "login", "pull_request", "repository", "full_name", "a"]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+def tool(**changes: Any) -> Tool:
+    return replace(
+        Tool("t", "default", "none", (), SignatureOptions(), "payload", (), 1000, "tool", ""),
+        **changes,
+    )
+
+
+@given(st.integers(0, 2**48 - 1), st.integers(0, 4095), st.integers(0, 2**70))
+def test_event_id_is_a_uuid7_that_carries_time_and_partition(
+    now_ms: int, partition: int, bits: int
+) -> None:
+    made = new_event_id(now_ms, partition, bits)
+    assert uuid.UUID(made).version == 7
+    assert uuid.UUID(made).variant == uuid.RFC_4122
+    assert (event_time_ms(made), partition_of_event(made)) == (now_ms, partition)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", str(uuid.uuid4()), "01A20BDB-FB6F-7016-A39A-1BA28763CCB5"]
+)
+def test_what_is_no_id_of_ours_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        event_time_ms(text)
+
+
+def test_partition_of_a_key_never_changes() -> None:
+    assert partition_of(32, "default", "github") == 22
+    assert partition_of(32, "a", "bc") != partition_of(32, "ab", "c")
+
+
+def test_all_keys_of_a_partition_share_a_hash_slot() -> None:
+    made = [
+        keys.events(7),
+        keys.updates(7),
+        keys.audit(7),
+        keys.changelog(7),
+        keys.dead(7),
+        keys.lease(7),
+        keys.origins(7),
+        keys.seqs(7),
+        keys.acks(7),
+        keys.feed(7, "t", "c}"),
+    ]
+    assert len({key_slot(key.encode()) for key in made}) == 1
+    assert len(set(made)) == len(made)
+
+
+@given(
+    st.builds(
+        Event,
+        event_id=st.text(),
+        tenant=st.text(),
+        tool_id=st.text(),
+        provider=st.text(),
+        type=st.text(),
+        message_id=st.text(),
+        delivery_id=st.text(),
+        received_at_ms=st.integers(0, 2**62),
+        headers=st.dictionaries(st.text(), st.text()),
+        content_type=st.text(),
+        trace_context=st.text(),
+        payload=st.binary(),
+        dedup_window_ms=st.integers(0, 2**62),
+        registry_version=st.integers(0, 2**62),
+        replay_id=st.text(),
+        replay_context_id=st.text(),
+        _parsed=st.builds(list),
+    )
+)
+def test_event_comes_back_as_it_was(event: Event) -> None:
+    assert decode_event(encode_event(event)) == event
+    stored = faust_codecs.dumps("hookstream_envelope", event)
+    assert faust_codecs.loads("hookstream_envelope", stored) == event
+
+
+def test_envelope_of_the_first_version_is_read_for_ever() -> None:
+    event = decode_event(GOLDEN.read_bytes())
+    assert event.event_id == "019b76da-a800-7003-8000-00000000002a"
+    assert (event.tool_id, event.type, event.payload) == ("github", "push", b'{"ref":"main"}')
+    assert event.headers == {"x-github-event": "push"}
+    assert (event.dedup_window_ms, event.registry_version) == (86_400_000, 9)
+
+
+def test_unknown_version_and_garbage_are_told_apart() -> None:
+    with pytest.raises(UnknownVersionError, match="upgrade"):
+        decode_event(Envelope(schema_version=2).SerializeToString())
+    with pytest.raises(CodecError):
+        decode_event(b"\xff\xff\xff")
+
+
+def test_misspelt_setting_is_an_error_with_a_hint() -> None:
+    with pytest.raises(SettingsError, match="Did you mean HOOKSTREAM_WEB_PORT"):
+        load_settings({"HOOKSTREAM_WEB_PROT": "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("WEB_PORT", "0"), ("WEB_PORT", "x"), ("PARTITIONS", "5000"), ("REDIS_TIMEOUT_SECONDS", "9")],
+)
+def test_value_out_of_range_is_an_error_that_names_the_setting(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"HOOKSTREAM_{name}"):
+        load_settings({f"HOOKSTREAM_{name}": value})
+
+
+def test_every_setting_is_in_the_table() -> None:
+    for name in Settings.model_fields:
+        assert f"`HOOKSTREAM_{name.upper()}`" in settings_table()
+
+
+def test_admin_key_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    first = load_settings({"HOOKSTREAM_STATE_DIR": str(tmp_path / "s")})
+    key = first.api_key()
+    assert len(key) > 30
+    assert load_settings({"HOOKSTREAM_STATE_DIR": str(tmp_path / "s")}).api_key() == key
+    assert stat.S_IMODE((tmp_path / "s" / "admin.key").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o700
+
+
+def test_each_strategy_hashes_what_it_says() -> None:
+    def made(body: bytes, delivery: str, number: int, **changes: Any) -> str:
+        return message_id(tool(**changes), "e", delivery, body, orjson.loads(body), str(number))
+
+    a, b = b'{"id": 1, "x": 1}', b'{"id": 1, "x": 2}'
+    assert made(a, "d1", 1) == made(a, "d2", 2) != made(b, "d1", 3)
+    assert made(a, "d1", 1).startswith("t:e:")
+    delivery = {"strategy": "delivery"}
+    assert made(a, "d1", 1, **delivery) == made(b, "d1", 2, **delivery)
+    assert made(a, "d1", 1, **delivery) != made(a, "d2", 2, **delivery)
+    assert made(a, "", 1, **delivery) == made(a, "", 2, **delivery) != made(b, "", 3, **delivery)
+    fields = {"strategy": "fields", "fields": ("id",)}
+    assert made(a, "", 1, **fields) == made(b, "", 2, **fields)
+    missing = {"strategy": "fields", "fields": ("nope",)}
+    assert made(a, "", 1, **missing) != made(b, "", 2, **missing)
+    assert made(a, "", 1, strategy="none") != made(a, "", 2, strategy="none")
+
+
+@given(json_values, st.sampled_from(["tool", "field", "none"]))
+def test_ordering_key_is_found_in_any_payload(data: Any, by: str) -> None:
+    key = ordering_key(tool(order_by=by, order_field="pull_request.title"), "m", data)
+    assert key[:2] == ("default", "t")
+    partition_of(32, *key)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "event_type", "matches"),
+    [
+        (["pull_request.*"], "pull_request.opened", True),
+        (["pull_request.*"], "pull_request_review.submitted", False),
+        (["*"], "anything", True),
+        (["push", "issues.*"], "push", True),
+        (["push"], "push.x", False),
+    ],
+)
+def test_type_globs(patterns: list[str], event_type: str, matches: bool) -> None:
+    assert compile_types(patterns).matches(event_type) is matches
+
+
+@pytest.mark.parametrize(
+    ("source", "holds"),
+    [
+        ('payload.action == "opened"', True),
+        ("payload.pull_request.draft == false", True),
+        (
+            'event.type.startsWith("pull_request.") && payload.labels.exists(l, l.name == "bug")',
+            True,
+        ),
+        ("payload.missing.deeply == 1", False),
+        ('payload.milestone.title == "x"', False),
+        ("payload.action > 3", False),
+        ("payload.action", False),
+    ],
+)
+def test_condition_over_event_and_payload(source: str, holds: bool) -> None:
+    event = make_event(
+        {
+            "action": "opened",
+            "pull_request": {"draft": False},
+            "labels": [{"name": "bug"}],
+            "milestone": None,
+        },
+        type="pull_request.opened",
+    )
+    assert compile_condition(source).holds(facts(event)) is holds
+
+
+def test_condition_of_a_body_that_is_not_json_does_not_match() -> None:
+    assert not compile_condition("payload.a == 1").holds(facts(make_event(b"\xff\x00")))
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("payload.", "not valid CEL"),
+        ("nobody.a == 1", "names nobody"),
+        ("explode(payload)", "calls explode"),
+        ("x" * 5000, "longer than"),
+    ],
+)
+def test_broken_condition_is_refused_with_the_reason(source: str, reason: str) -> None:
+    with pytest.raises(BadRequestError, match=reason):
+        compile_condition(source)
+
+
+@given(json_values)
+def test_summary_of_any_payload_is_one_clean_bounded_line(payload: Any) -> None:
+    summary, data = summarise(make_event(payload, type="thing.done"))
+    assert summary.startswith("none thing.done")
+    assert len(summary) <= 600
+    assert not any(unicodedata.category(char)[0] == "C" for char in summary)
+    orjson.dumps(data)
+
+
+def test_summary_of_every_github_example_says_where_it_happened() -> None:
+    for example in github_examples():
+        summary, _ = summarise(make_event(example.body, type=example.type, provider="github"))
+        payload = orjson.loads(example.body)
+        assert example.type in summary
+        if repository := payload.get("repository"):
+            assert repository["full_name"] in summary
+
+
+def test_form_is_seen_as_its_fields() -> None:
+    form = "application/x-www-form-urlencoded"
+    assert make_event(b"a=1&b=2", content_type=form).data() == {"a": "1", "b": "2"}
+    assert make_event(b"payload=%7B%22a%22%3A1%7D", content_type=form).data() == {"a": 1}
+
+
+BODY = b'{"a": "' + b"x" * 5000 + b'"}'
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [
+        ("", BODY),
+        ("identity", BODY),
+        ("gzip", gzip.compress(BODY)),
+        ("GZIP", gzip.compress(BODY[:9]) + gzip.compress(BODY[9:])),
+        ("deflate", zlib.compress(BODY)),
+        ("deflate", zlib.compress(BODY)[2:-4]),
+        ("zstd", zstandard.compress(BODY)),
+        ("zstd", zstandard.compress(BODY[:9]) + zstandard.compress(BODY[9:])),
+    ],
+)
+def test_content_encoding_is_undone(encoding: str, packed: bytes) -> None:
+    assert decode_body(packed, encoding, 10_000) == BODY
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, zstandard.compress])
+def test_compression_bomb_is_refused(pack: Any) -> None:
+    name = {gzip.compress: "gzip", zlib.compress: "deflate"}.get(pack, "zstd")
+    with pytest.raises(PayloadTooLargeError):
+        decode_body(pack(b"\0" * 50_000_000), name, 100_000)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, zstandard.compress])
+def test_body_that_is_cut_off_or_garbage_is_refused(pack: Any) -> None:
+    name = {gzip.compress: "gzip", zlib.compress: "deflate"}.get(pack, "zstd")
+    for packed in (pack(BODY)[:-3], pack(BODY)[:8], b"garbage"):
+        with pytest.raises(BadRequestError):
+            decode_body(packed, name, 100_000)
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "gzip,zstd", "x" * 500])
+def test_other_content_encodings_are_refused(encoding: str) -> None:
+    with pytest.raises(ContentEncodingError):
+        decode_body(BODY, encoding, 10_000)

@@ -1,0 +1,173 @@
+"""The rule of dedup, and its table on disk."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hookstream.app.ids import new_event_id
+from hookstream.tables.dedup import (
+    Candidate,
+    DedupTable,
+    Mark,
+    decide,
+    decode_mark,
+    encode_mark,
+    mark_key,
+)
+from hookstream.tables.errors import TableCorruptError, TableError
+
+
+def event_id(number: int) -> str:
+    return new_event_id(1_000_000 + number, 0, number)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Candidate]:
+    """Entries in stream order, of few message ids, with windows of some milliseconds."""
+    now, entries = 1000, []
+    for number in range(draw(st.integers(1, 40))):
+        now += draw(st.integers(0, 30))
+        entries.append(
+            Candidate(
+                f"{now}-{number}",
+                event_id(number),
+                f"m{draw(st.integers(0, 4))}",
+                draw(st.sampled_from([0, 20, 50])),
+            )
+        )
+    return entries
+
+
+def model(entries: list[Candidate]) -> list[str]:
+    """The plain statement of the rule: the first within the window, by time of entry."""
+    first: dict[str, tuple[int, str]] = {}
+    found = []
+    for entry in entries:
+        now = int(entry.entry_id.split("-")[0])
+        ends, event = first.get(entry.message_id, (0, ""))
+        if entry.window_ms and now < ends:
+            found.append(event)
+            continue
+        if entry.window_ms:
+            first[entry.message_id] = (now + entry.window_ms, entry.event_id)
+        found.append("")
+    return found
+
+
+def judged(entries: list[Candidate], cuts: list[int]) -> list[str]:
+    """The verdicts when the stream is read in batches that end at ``cuts``."""
+    kept: dict[bytes, Mark] = {}
+    found: list[str] = []
+    edges = sorted({0, len(entries), *(cut % (len(entries) + 1) for cut in cuts)})
+    for start, end in itertools.pairwise(edges):
+        verdict = decide(entries[start:end], kept)
+        kept |= {key: decode_mark(value) for key, value in verdict.changes}
+        found += verdict.duplicate_of
+    return found
+
+
+@given(streams(), st.lists(st.integers(0, 100), max_size=6))
+def test_verdict_is_the_rule_however_the_stream_is_cut(
+    entries: list[Candidate], cuts: list[int]
+) -> None:
+    assert judged(entries, cuts) == model(entries)
+
+
+@given(streams())
+def test_redelivered_entry_is_not_a_duplicate(entries: list[Candidate]) -> None:
+    verdict = decide(entries, {})
+    kept = {key: decode_mark(value) for key, value in verdict.changes}
+    marked = {mark.entry_id for mark in kept.values()}
+    again = [entry for entry in entries if entry.entry_id in marked and entry.window_ms]
+    repeated = decide(again, kept)
+    assert set(repeated.duplicate_of) <= {""}
+    assert repeated.changes == ()
+
+
+def test_window_ends_to_the_millisecond() -> None:
+    first = Candidate("1000-0", event_id(1), "m", 50)
+    kept = {key: decode_mark(value) for key, value in decide([first], {}).changes}
+    assert decide([Candidate("1049-0", event_id(2), "m", 50)], kept).duplicate_of == (event_id(1),)
+    assert decide([Candidate("1050-0", event_id(2), "m", 50)], kept).duplicate_of == ("",)
+
+
+def test_no_key_is_built_from_an_empty_part() -> None:
+    with pytest.raises(ValueError, match="without a message id"):
+        mark_key("")
+
+
+@given(st.integers(0, 2**63), st.integers(0, 2**63), st.integers(0, 2**40))
+def test_mark_comes_back_as_it_was(ms: int, seq: int, expires: int) -> None:
+    mark = Mark(f"{ms}-{seq}", event_id(7), expires)
+    assert decode_mark(encode_mark(mark)) == mark
+
+
+def test_mark_of_another_length_is_corrupt() -> None:
+    with pytest.raises(TableCorruptError):
+        decode_mark(b"short")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[DedupTable]:
+    opened = DedupTable(tmp_path / "dedup-0")
+    yield opened
+    opened.close()
+
+
+def marks(count: int, expires_ms: int, prefix: str = "m") -> list[tuple[bytes, bytes]]:
+    return [
+        (mark_key(f"{prefix}{n}"), encode_mark(Mark(f"1-{n}", event_id(n), expires_ms)))
+        for n in range(count)
+    ]
+
+
+def test_marks_and_position_outlive_the_process(tmp_path: Path) -> None:
+    first = DedupTable(tmp_path / "dedup-0")
+    assert first.position() == "0-0"
+    first.apply(marks(3, 100), "5-1")
+    with pytest.raises(TableError):
+        DedupTable(tmp_path / "dedup-0")
+    first.close()
+    again = DedupTable(tmp_path / "dedup-0")
+    assert again.position() == "5-1"
+    assert set(again.get([mark_key("m0"), mark_key("m2"), mark_key("x")])) == {
+        mark_key("m0"),
+        mark_key("m2"),
+    }
+    again.close()
+
+
+def test_purge_deletes_what_ended_and_nothing_else(table: DedupTable) -> None:
+    table.apply(marks(50, 100, "old"), "1-1")
+    table.apply(marks(50, 500, "new"), "1-2")
+    # marked anew after its window ended: its first expiry must not take the new mark along
+    table.apply(marks(1, 900, "old"), "1-3")
+    assert table.purge(100) == 0
+    assert table.purge(101) == 50
+    assert len(table) == 51
+    assert table.purge(101) == 0
+    assert table.get([mark_key("old0")])[mark_key("old0")].expires_ms == 900
+    assert table.purge(1000) == 51
+    assert len(table) == 0
+
+
+def test_purge_is_bounded_and_goes_on_where_it_stopped(table: DedupTable) -> None:
+    table.apply(marks(25, 100), "1-1")
+    assert [table.purge(1000, limit=10) for _ in range(4)] == [10, 10, 5, 0]
+
+
+def test_table_whose_manifest_is_damaged_is_reported_as_corrupt(tmp_path: Path) -> None:
+    path = tmp_path / "dedup-0"
+    table = DedupTable(path)
+    table.apply(marks(3, 100), "1-1")
+    table.close()
+    [manifest] = path.glob("MANIFEST-*")
+    manifest.write_bytes(b"\xff" * 200)
+    with pytest.raises(TableCorruptError):
+        DedupTable(path)
+    DedupTable.wipe(path)
+    DedupTable(path).close()
