@@ -128,17 +128,26 @@ class Ownership(Service):
             for number, reply in zip(wanted, replies, strict=True)
             if reply[0] == 1
         ]
-        for number, epoch in claimed:
-            await self._open(number, epoch, nonces[number])
         if claimed:
+            for number, epoch in claimed:
+                self.owned[number] = await self._open(number, epoch, nonces[number])
+            opened = [self.owned[number] for number, _ in claimed]
+            try:
+                for reader in self.readers:
+                    await reader.attach(opened)
+            except (RedisError, OSError):
+                for number, _ in claimed:
+                    await self._let_go(number, release=False)
+                raise
+            metrics.PARTITIONS_OWNED.set(len(self.owned))
             logger.info("owns %d of %d partitions", len(self.owned), self.app.settings.partitions)
 
-    async def _open(self, number: int, epoch: int, nonce: str) -> None:
+    async def _open(self, number: int, epoch: int, nonce: str) -> Partition:
         redis = self.app.parts.redis
         table = await open_restored(redis, self.app.settings.state_path / "tables", number)
         origins = await redis.hgetall(keys.origins(number))
         seqs = await redis.hgetall(keys.seqs(number))
-        partition = Partition(
+        return Partition(
             number,
             epoch,
             nonce,
@@ -146,10 +155,6 @@ class Ownership(Service):
             {int(field): entry.decode() for field, entry in origins.items()},
             {field.decode(): int(seq) for field, seq in seqs.items()},
         )
-        self.owned[number] = partition
-        metrics.PARTITIONS_OWNED.set(len(self.owned))
-        for reader in self.readers:
-            await reader.attach(partition)
 
     async def _let_go(self, number: int, *, release: bool) -> None:
         partition = self.owned.pop(number, None)

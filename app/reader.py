@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,9 +78,18 @@ class StreamReader(Service):
         self._idle = Event()
         self._draining = False
 
-    async def attach(self, partition: Partition) -> None:
-        """Begin to read a partition that is now owned: first what was pending, whoever had it."""
-        key = keys.stream(self.channel.name, partition.number)
+    async def attach(self, partitions: Sequence[Partition]) -> None:
+        """Begin to read partitions that are now owned: first what was pending, whoever had it.
+
+        All at once, so that no read blocks on some of them while entries wait in the others.
+        """
+        await asyncio.gather(*(self._take_over(partition.number) for partition in partitions))
+        for partition in partitions:
+            self.slots[partition.number] = Slot(partition, limit=self.batch_max)
+        self._wake.set()
+
+    async def _take_over(self, number: int) -> None:
+        key = keys.stream(self.channel.name, number)
         await self._ensure_group(key, "0")
         cursor = b"0-0"
         while True:
@@ -90,8 +99,6 @@ class StreamReader(Service):
             cursor = reply[0]
             if cursor in (b"0-0", "0-0"):
                 break
-        self.slots[partition.number] = Slot(partition, limit=self.batch_max)
-        self._wake.set()
 
     def detach(self, number: int) -> None:
         """Stop reading a partition; a batch in flight will be fenced or has been committed."""
