@@ -267,6 +267,7 @@ class StreamReader(Service):
                 slot.attempt,
                 type(error).__name__,
                 error,
+                exc_info=None if outside else error,
             )
         entries = [self._decode(entry.entry_id, {b"d": entry.raw}) for entry in batch.entries]
         if not outside:

@@ -80,7 +80,7 @@ class Scripts:
             text = str(error)
             if text.startswith("FENCED"):
                 raise FencedError(text) from error
-            if text.startswith("MOVED "):
+            if text.startswith("OUTDATED "):
                 raise MovedError(text) from error
             raise
 

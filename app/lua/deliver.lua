@@ -6,7 +6,7 @@
 --       number of origins, then (partition, entry id) each,
 --       then the acknowledged entry ids.
 -- The caller computed each seq from the expected last one; if a feed has moved since, it gets
--- MOVED and nothing is written. A feed entry's id is seq-0, so a gap or a double cannot be stored.
+-- OUTDATED and nothing is written. A feed entry's id is seq-0, so a gap or a double cannot be stored.
 local held = redis.call('HMGET', KEYS[1], 'epoch', 'nonce')
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then
   return redis.error_reply('FENCED the lease is held by another owner')
@@ -20,7 +20,7 @@ for i = 2, #KEYS do
 end
 local newest = ARGV[#ARGV]
 if #redis.call('XPENDING', KEYS[2], ARGV[3], newest, newest, 1) == 0 then
-  return redis.error_reply('MOVED the batch was committed before')
+  return redis.error_reply('OUTDATED the batch was committed before')
 end
 local feeds = tonumber(ARGV[5])
 local seq = {}
@@ -28,11 +28,11 @@ for i = 1, feeds do
   local at = 6 + (i - 1) * 3
   local last = redis.call('HGET', KEYS[5], ARGV[at]) or '0'
   if last ~= ARGV[at + 1] then
-    return redis.error_reply('MOVED ' .. KEYS[5 + i] .. ' is at ' .. last .. ', not ' .. ARGV[at + 1])
+    return redis.error_reply('OUTDATED ' .. KEYS[5 + i] .. ' is at ' .. last .. ', not ' .. ARGV[at + 1])
   end
   local top = redis.call('XREVRANGE', KEYS[5 + i], '+', '-', 'COUNT', 1)[1]
   if top and tonumber(string.match(top[1], '^(%d+)-')) > tonumber(last) then
-    return redis.error_reply('MOVED ' .. KEYS[5 + i] .. ' already holds ' .. top[1])
+    return redis.error_reply('OUTDATED ' .. KEYS[5 + i] .. ' already holds ' .. top[1])
   end
   seq[i] = tonumber(last)
 end

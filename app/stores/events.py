@@ -184,7 +184,9 @@ def content_out(event: Event) -> dict[str, Any]:
     payload: Any
     try:
         payload, encoding = orjson.loads(event.payload), "json"
-    except orjson.JSONDecodeError:
+        # orjson reads deeper nesting than it can write
+        orjson.dumps(payload)
+    except (orjson.JSONDecodeError, TypeError):
         try:
             payload, encoding = event.payload.decode(), "text"
         except UnicodeDecodeError:

@@ -60,7 +60,7 @@ class Receiver:
             url=self._external_url(request),
             headers=_headers(request),
             body=body,
-            decoded=b"",
+            decoded=body,
         )
         # the signature is over the bytes as sent: verified before anything looks inside
         provider.verify(hook, tool.secrets, tool.options, now_ms / 1000)
