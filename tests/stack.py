@@ -149,14 +149,14 @@ class Stack:
             assert response.status in (200, 201), text
             return dict(json.loads(text))
 
-    async def get(self, path: str, status: int = 200, **query: str) -> dict[str, Any]:
-        """GET, and expect ``status``."""
+    async def get(self, path: str, expect: int = 200, **query: str) -> dict[str, Any]:
+        """GET, and expect a status."""
         async with (
             self.session() as session,
             session.get(f"/api/v1{path}", params=query) as response,
         ):
             text = await response.text()
-            assert response.status == status, text
+            assert response.status == expect, text
             return dict(json.loads(text))
 
     async def health(self) -> dict[str, Any]:

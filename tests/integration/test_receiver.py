@@ -142,7 +142,7 @@ async def test_compressed_body_is_verified_as_sent_and_kept_decoded(
 ) -> None:
     pack: Any = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstandard.compress}
     body = pack[encoding](b'{"packed": true}')
-    headers = {**sign(body), "Content-Encoding": encoding}
+    headers = {**sign(body), "Content-Type": "application/json", "Content-Encoding": encoding}
     status, answer = await post(http, github, body, headers)
     assert status == 202, answer
     event = await stack.get(f"/events/{answer['event_id']}")
