@@ -1,23 +1,29 @@
-"""``/``: the console, for people."""
+"""``/``: the console, for people; one page and one script."""
 
 from importlib.resources import files
 
 from aiohttp import web
 
-__all__ = ["console"]
+__all__ = ["add_console"]
+
+SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 
 
-async def console(request: web.Request) -> web.StreamResponse:
-    """A page that shows events arriving and updates reaching contexts."""
-    page = files("hookstream.app").joinpath("web", "console.html").read_text()
-    return web.Response(
-        text=page,
-        content_type="text/html",
-        headers={
-            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
-            "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; "
-            "frame-ancestors 'none'",
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-        },
-    )
+def add_console(web_app: web.Application) -> None:
+    """Serve ``/`` and ``/console.js``."""
+    for path, name, kind in (
+        ("/", "console.html", "text/html"),
+        ("/console.js", "console.js", "text/javascript"),
+    ):
+        text = files("hookstream.app").joinpath("web", name).read_text()
+
+        async def serve(request: web.Request, text: str = text, kind: str = kind) -> web.Response:
+            return web.Response(text=text, content_type=kind, headers=SECURITY)
+
+        web_app.router.add_get(path, serve)

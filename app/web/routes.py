@@ -164,7 +164,7 @@ def add_routes(web_app: web.Application, app: "Hookstream") -> None:
     web_app.router.add_get("/metrics", health.metrics)
     if app.receiver_only:
         return
-    from hookstream.app.web.console import console
+    from hookstream.app.web.console import add_console
     from hookstream.app.web.openapi import document
 
     routes = api_routes(app)
@@ -177,4 +177,4 @@ def add_routes(web_app: web.Application, app: "Hookstream") -> None:
 
     web_app.router.add_get("/api/v1/openapi.json", require_key(app, openapi))
     web_app.router.add_get("/contexts/{context_id}/updates", UpdateViews(app).get)
-    web_app.router.add_get("/", console)
+    add_console(web_app)

@@ -273,3 +273,11 @@ def fuzzed(operation: Any, stack: Stack) -> int:
 
     fuzz()
     return calls
+
+
+async def test_console_is_served_with_a_strict_policy(stack: Stack) -> None:
+    async with aiohttp.ClientSession(stack.url) as session:
+        for path, kind in (("/", "text/html"), ("/console.js", "text/javascript")):
+            async with session.get(path) as response:
+                assert (response.status, response.content_type) == (200, kind)
+                assert "script-src 'self'" in response.headers["Content-Security-Policy"]
