@@ -1,0 +1,190 @@
+"""Redis Streams as a Faust channel, on a real server."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from hookstream.app import keys
+from hookstream.app.batch import Batch
+from hookstream.app.commit import commit_batch
+from hookstream.app.errors import SettingsError, UnavailableError
+from hookstream.app.hookstream import Hookstream
+from hookstream.app.settings import Settings
+from hookstream.app.testing import make_event
+from hookstream.codecs.envelope import encode_event
+from tests.stack import eventually
+
+COUNT = 60
+
+
+def worker(folder: Path, redis_url: str, postgres_url: str, **changes: Any) -> Hookstream:
+    """A worker without a web server and without the project's own stages."""
+    values = {
+        "state_dir": folder,
+        "redis_url": redis_url,
+        "postgres_url": postgres_url,
+        "partitions": 2,
+        "batch_max_events": 16,
+        "lease_ttl_seconds": 3.0,
+        "redis_timeout_seconds": 1.0,
+        **changes,
+    }
+    app = Hookstream(Settings.model_validate(values))
+    app.conf.web_enabled = False
+    app.stream_channel("numbers", codec="hookstream_envelope")
+    return app
+
+
+@pytest.fixture
+async def app(
+    tmp_path: Path, redis_client: "redis.asyncio.Redis", redis_url: str, postgres_url: str
+) -> AsyncIterator[Hookstream]:
+    made = worker(tmp_path / "w1", redis_url, postgres_url)
+    yield made
+    if made.started:
+        await made.stop()
+
+
+async def fill(app: Hookstream) -> None:
+    """Numbered events, all in one partition."""
+    for number in range(COUNT):
+        await app.stream_channels["numbers"].send(key="k", value=make_event({"n": number}))
+
+
+def numbers(batch: Batch) -> list[int]:
+    return [entry.value.data()["n"] for entry in batch.entries]
+
+
+async def test_batches_come_in_order_and_failed_ones_come_again(app: Hookstream) -> None:
+    seen: list[int] = []
+    failures = 0
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        nonlocal failures
+        if failures < 3:
+            failures += 1
+            raise UnavailableError("not now")
+        await commit_batch(app.parts.scripts, batch, batch.entries)
+        seen.extend(numbers(batch))
+        batch.done()
+
+    await app.start()
+    await fill(app)
+
+    async def all_seen() -> bool:
+        return len(seen) >= COUNT
+
+    await eventually(all_seen, "all numbers")
+    assert seen == list(range(COUNT))
+    assert failures == 3
+
+
+async def test_plain_agents_take_and_sinks_work(app: Hookstream) -> None:
+    channel = app.stream_channels["numbers"]
+    taken: list[int] = []
+    sunk: list[int] = []
+
+    @app.batches(channel)
+    async def collect(batch: Batch) -> None:
+        await commit_batch(app.parts.scripts, batch, batch.entries)
+        batch.done()
+
+    @app.agent(channel, sink=[sunk.append])
+    async def look(batches: Any) -> AsyncIterator[int]:
+        async for batch in batches:
+            yield len(batch)
+
+    @app.agent(channel)
+    async def gather(batches: Any) -> None:
+        async for group in batches.take(2, within=0.2):
+            taken.extend(number for batch in group for number in numbers(batch))
+
+    await app.start()
+    await fill(app)
+
+    async def all_seen() -> bool:
+        return sum(sunk) >= COUNT and len(taken) >= COUNT
+
+    await eventually(all_seen, "both agents saw all numbers")
+    assert taken == list(range(COUNT))
+    assert {agent.channel.get_topic_name() for agent in app.agents.values()} == {"numbers"}
+
+
+async def test_poison_entry_ends_alone(
+    app: Hookstream, redis_client: "redis.asyncio.Redis"
+) -> None:
+    seen: list[int] = []
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        if any(
+            n == 33
+            for entry, n in zip(batch.entries, numbers(batch), strict=True)
+            if not entry.failure
+        ):
+            raise ValueError("poison")
+        await commit_batch(app.parts.scripts, batch, batch.entries)
+        seen.extend(
+            n for entry, n in zip(batch.entries, numbers(batch), strict=True) if not entry.failure
+        )
+        batch.done()
+
+    await app.start()
+    await fill(app)
+
+    async def all_seen() -> bool:
+        return len(seen) >= COUNT - 1
+
+    await eventually(all_seen, "all but the poison")
+    assert seen == [n for n in range(COUNT) if n != 33]
+
+
+async def test_second_worker_takes_over_what_a_dead_one_left(
+    app: Hookstream,
+    tmp_path: Path,
+    redis_url: str,
+    postgres_url: str,
+    redis_client: "redis.asyncio.Redis",
+) -> None:
+    # what a dead worker leaves: entries that it read, in a lease that lapses
+    await redis_client.hset(keys.META, "partitions", "2")
+    for number in range(2):
+        stream = keys.stream("numbers", number)
+        await redis_client.xgroup_create(stream, keys.GROUP, id="0", mkstream=True)
+        await redis_client.hset(
+            keys.lease(number),
+            mapping={"owner": "dead", "epoch": 7, "nonce": "x", "expires_ms": 0},
+        )
+    for n in range(COUNT):
+        await redis_client.xadd(
+            keys.stream("numbers", 1), {"d": encode_event(make_event({"n": n}))}
+        )
+    await redis_client.xreadgroup(keys.GROUP, "dead", {keys.stream("numbers", 1): ">"})
+    seen: list[int] = []
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        await commit_batch(app.parts.scripts, batch, batch.entries)
+        seen.extend(numbers(batch))
+        batch.done()
+
+    await app.start()
+
+    async def all_seen() -> bool:
+        return len(seen) >= COUNT
+
+    await eventually(all_seen, "what was pending")
+    assert seen == list(range(COUNT))
+    assert app.ownership.owned[1].epoch == 8
+    # while the first lives, another worker gets nothing, and none may share its folder
+    other = worker(tmp_path / "w2", redis_url, postgres_url)
+    await other.start()
+    assert other.ownership.owned == {}
+    await other.stop()
+    same = worker(tmp_path / "w1", redis_url, postgres_url)
+    with pytest.raises(SettingsError, match="another worker runs"):
+        await same.ownership.on_start()
