@@ -15,6 +15,7 @@ from hookstream.app.batch import Batch, Partition
 from hookstream.app.commit import bury_failed
 from hookstream.app.errors import MovedError
 from hookstream.app.feeds import feed_field
+from hookstream.app.ids import entry_order
 from hookstream.app.main import app
 from hookstream.app.summary import estimate_tokens, summarise
 from hookstream.codecs.envelope import Event
@@ -69,7 +70,9 @@ def plan(batch: list[Routed], origins: dict[int, str]) -> Plan:
     work = Plan()
     for routed in batch:
         p = routed.origin_partition
-        if order(routed.origin_entry_id) <= order(work.origins.get(p) or origins.get(p, "0-0")):
+        if entry_order(routed.origin_entry_id) <= entry_order(
+            work.origins.get(p) or origins.get(p, "0-0")
+        ):
             continue
         work.origins[p] = routed.origin_entry_id
         event = routed.event
@@ -102,12 +105,6 @@ def update_body(event: Event, target: Target) -> bytes:
     if event.replay_id:
         body["replay_id"] = event.replay_id
     return orjson.dumps(body)
-
-
-def order(entry_id: str) -> tuple[int, int]:
-    """An entry id as something that compares in stream order."""
-    ms, _, seq = entry_id.partition("-")
-    return int(ms), int(seq)
 
 
 def audit(number: int, work: Plan, seqs: dict[str, int], now_ms: int) -> bytes:

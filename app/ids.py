@@ -4,7 +4,14 @@ import uuid
 
 import xxhash
 
-__all__ = ["MAX_PARTITIONS", "event_time_ms", "new_event_id", "partition_of", "partition_of_event"]
+__all__ = [
+    "MAX_PARTITIONS",
+    "entry_order",
+    "event_time_ms",
+    "new_event_id",
+    "partition_of",
+    "partition_of_event",
+]
 
 MAX_PARTITIONS = 4096
 _RAND_B_MASK = (1 << 62) - 1
@@ -41,3 +48,9 @@ def event_time_ms(event_id: str) -> int:
 def partition_of(partitions: int, *parts: str) -> int:
     """``hash(parts) mod partitions``; every part ends in NUL so that no two lists collide."""
     return xxhash.xxh3_64_intdigest(("\0".join(parts) + "\0").encode()) % partitions
+
+
+def entry_order(entry_id: str) -> tuple[int, int]:
+    """A stream entry's id as something that compares in stream order."""
+    ms, _, seq = entry_id.partition("-")
+    return int(ms), int(seq)

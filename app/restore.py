@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from hookstream.app import keys
+from hookstream.app.ids import entry_order
 from hookstream.codecs.routed import decode_changes
 from hookstream.tables.dedup import DedupTable
 from hookstream.tables.errors import TableCorruptError
@@ -33,7 +34,7 @@ async def open_restored(redis: Redis, folder: Path, number: int) -> DedupTable:
     last = await _last_id(redis, changelog)
     try:
         table = DedupTable(path)
-        if _order(table.position()) > _order(last):
+        if entry_order(table.position()) > entry_order(last):
             logger.warning("%s is ahead of its changelog: rebuilding it", path)
             table.close()
             DedupTable.wipe(path)
@@ -68,8 +69,3 @@ async def _last_id(redis: Redis, stream: str) -> str:
             return "0-0"
         raise
     return str(info["last-generated-id"].decode())
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    ms, _, seq = entry_id.partition("-")
-    return int(ms), int(seq)

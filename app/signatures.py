@@ -27,9 +27,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hookstream.app.errors import BadRequestError, SignatureError
+from hookstream.codecs.envelope import FORM
 
 __all__ = [
     "DEFAULT_TOLERANCE_SECONDS",
+    "FORM",
     "SignatureOptions",
     "WebhookRequest",
     "check_timestamp",
@@ -419,9 +421,6 @@ def verify_twilio(request: WebhookRequest, secrets: Sequence[str]) -> None:
     _match(
         header, expected, candidates, "also check that HOOKSTREAM_PUBLIC_URL is as Twilio has it"
     )
-
-
-FORM = "application/x-www-form-urlencoded"
 
 
 def _twilio_algorithm(request: WebhookRequest) -> Algorithm:

@@ -1,6 +1,7 @@
 """Who may call: API keys, and JSON bodies read strictly."""
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -57,8 +58,6 @@ def path_id(request: web.Request, name: str) -> str:
     Raises:
         BadRequestError: it has characters that an id cannot have.
     """
-    import re
-
     value = request.match_info[name]
     if not re.match(ID_PATTERN, value):
         raise BadRequestError(
