@@ -6,7 +6,8 @@ delivery go on.
 
 from hookstream.app import channels
 from hookstream.app.batch import Batch
-from hookstream.app.commit import bury_failed, commit_batch
+from hookstream.app.commit import Writes, commit
+from hookstream.app.letters import bury_failed, write_letters
 from hookstream.app.main import app
 from hookstream.app.stores.audit import write_audit
 
@@ -14,8 +15,13 @@ from hookstream.app.stores.audit import write_audit
 @app.batches(channels.audit)
 async def audit(batch: Batch) -> None:
     """Records events and deliveries: two inserts a batch."""
-    await bury_failed(app.parts.scripts, batch)
-    await write_audit(app.parts.postgres, [entry.value for entry in batch.entries])
+    parts, now_ms = app.parts, app.parts.clock.now_ms()
+    await bury_failed(parts.scripts, batch, app.settings, now_ms)
+    await write_audit(parts.postgres, [entry.value for entry in batch.entries])
     if batch.entries:
-        await commit_batch(app.parts.scripts, batch, batch.entries, trim=True)
+        writes = Writes()
+        write_letters(writes, batch, app.settings, now_ms)
+        await commit(
+            parts.scripts, batch.partition, batch.channel, writes, batch.entries, trim=True
+        )
     batch.done()

@@ -1,7 +1,7 @@
 """Commit: makes a batch's outcome durable, all of it or none of it.
 
 In: routed batches. First the outputs go to ``updates[q]``, each with its origin; then one script
-writes changelog, audit and dead letters and acknowledges the batch; then RocksDB follows. A crash
+writes changelog, audit and letters and acknowledges the batch; then RocksDB follows. A crash
 between any two of these repeats outputs, and deliver recognises them by their origin.
 """
 
@@ -10,9 +10,14 @@ from collections.abc import Iterable
 
 from hookstream.app import channels, keys, metrics
 from hookstream.app.batch import Batch, Entry
-from hookstream.app.commit import commit_batch, dead_letters
+from hookstream.app.commit import Writes
+from hookstream.app.commit import commit as run_commit
+from hookstream.app.durable import append_groups
 from hookstream.app.ids import partition_of
+from hookstream.app.letters import log_failures, write_letters
 from hookstream.app.main import app
+from hookstream.app.status import Status
+from hookstream.app.waiting import judge_breakers, write_holds
 from hookstream.codecs.envelope import Event, encode_event
 from hookstream.codecs.routed import Target, encode_changes, encode_routed
 from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
@@ -21,38 +26,46 @@ from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
 @app.batches(channels.routed)
 async def commit(batch: Batch) -> None:
     """Writes the outcome and acknowledges: one round trip for outputs, one script a batch."""
-    number = batch.partition.number
-    await send_outputs(batch)
-    appends = [(keys.audit(number), audit(batch).SerializeToString())]
-    if batch.changes:
-        appends.append((keys.changelog(number), encode_changes("dedup", batch.changes)))
-    appends += dead_letters(batch)
-    ids = await commit_batch(app.parts.scripts, batch, batch.entries, appends)
-    if batch.changes:
-        table = batch.partition.dedup
-        table.apply(batch.changes, ids[1].decode() if ids else table.position())
+    partition, parts = batch.partition, app.parts
+    now_ms = parts.clock.now_ms()
+    writes = Writes()
+    async with partition.lock:
+        if batch.changes:
+            writes.append(keys.changelog(partition.number), encode_changes("dedup", batch.changes))
+        holds = write_holds(writes, batch, parts.registry.current)
+        breakers = judge_breakers(writes, batch, app.settings, now_ms)
+        await append_groups(parts.durability, parts.scripts, outputs(batch))
+        write_letters(writes, batch, app.settings, now_ms)
+        record = audit(batch)
+        if record.events:
+            writes.append(keys.audit(partition.number), record.SerializeToString())
+        ids = await run_commit(parts.scripts, partition, batch.channel, writes, batch.entries)
+        partition.holds.update({key: name or "" for key, name in holds.items()})
+        partition.breakers.update({tool: kept for tool, kept in breakers.items() if kept})
+        if batch.changes:
+            partition.dedup.apply(batch.changes, ids[0])
+    log_failures(batch)
     for status, count in Counter(entry.status for entry in batch.entries).items():
         metrics.EVENTS.labels(status=status).inc(count)
     batch.done()
 
 
-async def send_outputs(batch: Batch) -> None:
-    """Append each event once to every ``updates[q]`` that holds one of its contexts.
+def outputs(batch: Batch) -> list[tuple[str, list[bytes]]]:
+    """What goes to each ``updates[q]``: every event once for all of its contexts there.
 
-    In one MULTI: were an append refused (memory full) and a later one taken, the mark of what has
-    been seen would move past the one that is missing.
+    A partition's group is appended all or none: were one refused and a later one taken, the
+    missing one would come behind it.
     """
-    pipe = app.parts.redis.pipeline(transaction=True)
+    groups: dict[int, list[bytes]] = {}
+    number = batch.partition.number
     for entry in batch.live():
         event: Event = entry.value
         envelope = encode_event(event) if entry.changed else entry.raw
-        for q, group in by_partition(event.tenant, entry.targets).items():
-            pipe.xadd(
-                keys.updates(q),
-                {"d": encode_routed(batch.partition.number, entry.entry_id, envelope, group)},
+        for q, targets in by_partition(event.tenant, entry.targets).items():
+            groups.setdefault(q, []).append(
+                encode_routed(number, entry.entry_id, batch.floor, envelope, targets)
             )
-    if len(pipe):
-        await pipe.execute()
+    return [(keys.updates(q), values) for q, values in groups.items()]
 
 
 def by_partition(tenant: str, targets: Iterable[Target]) -> dict[int, list[Target]]:
@@ -65,11 +78,18 @@ def by_partition(tenant: str, targets: Iterable[Target]) -> dict[int, list[Targe
 
 
 def audit(batch: Batch) -> AuditBatch:
-    """What became of each event of the batch."""
+    """What became of each event of the batch; a second append of the same event is no news."""
     return AuditBatch(
         partition=batch.partition.number,
-        events=[event_audit(entry) for entry in batch.entries if entry.value is not None],
+        events=[event_audit(entry) for entry in batch.entries if is_news(entry)],
     )
+
+
+def is_news(entry: Entry) -> bool:
+    """Whether an entry says something about its event that is not known."""
+    if not isinstance(entry.value, Event):
+        return False
+    return entry.status is not Status.DUPLICATE or entry.duplicate_of != entry.value.event_id
 
 
 def event_audit(entry: Entry) -> EventAudit:
@@ -90,6 +110,6 @@ def event_audit(entry: Entry) -> EventAudit:
         entry_id=entry.entry_id,
         payload_bytes=len(event.payload),
         error=failure.error if failure else "",
-        stage=failure.stage if failure else entry.dropped_by,
+        stage=failure.stage if failure else entry.waits or entry.dropped_by,
         replay_id=event.replay_id,
     )

@@ -4,19 +4,18 @@ In: batches of ``updates[q]``. Passes over what it has seen before (by origin), 
 rest, and writes feeds, audit and acknowledgement in one script. Sequence numbers have no gaps.
 """
 
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 
 import orjson
 
 from hookstream.app import channels, keys, metrics
-from hookstream.app.batch import Batch, Partition
-from hookstream.app.commit import bury_failed
-from hookstream.app.errors import MovedError
+from hookstream.app.batch import Batch, Entry
+from hookstream.app.commit import Writes, commit
 from hookstream.app.feeds import feed_field
-from hookstream.app.ids import entry_order
+from hookstream.app.letters import log_failures, write_letters
 from hookstream.app.main import app
+from hookstream.app.origins import OriginMark
 from hookstream.app.summary import estimate_tokens, summarise
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Routed, Target
@@ -25,12 +24,12 @@ from hookstream.proto.pipeline_pb2 import AuditBatch, DeliveryAudit
 
 @dataclass(slots=True)
 class Plan:
-    """What one batch writes: bodies by feed, in order, and how far each origin has come."""
+    """What one batch writes: updates in order, last sequence numbers, and what has been seen."""
 
-    bodies: list[tuple[str, bytes]] = field(default_factory=list)
-    feeds: dict[str, tuple[str, str]] = field(default_factory=dict)
-    origins: dict[int, str] = field(default_factory=dict)
-    deliveries: list[tuple[str, str, str, str]] = field(default_factory=list)
+    updates: list[tuple[str, str, int, bytes]] = field(default_factory=list)
+    seqs: dict[str, int] = field(default_factory=dict)
+    origins: dict[int, OriginMark] = field(default_factory=dict)
+    deliveries: list[DeliveryAudit] = field(default_factory=list)
     priorities: Counter[str] = field(default_factory=Counter)
     received_ms: list[int] = field(default_factory=list)
 
@@ -38,52 +37,63 @@ class Plan:
 @app.batches(channels.updates)
 async def deliver(batch: Batch) -> None:
     """Writes updates to feeds: one script a batch."""
-    await bury_failed(app.parts.scripts, batch)
-    if not batch.entries:
-        return batch.done()
-    partition = batch.partition
-    now_ms = time.time_ns() // 1_000_000
-    work = plan([entry.value for entry in batch.entries], partition.origins)
-    seqs = {name: partition.seqs.get(name, 0) for name in work.feeds}
-    record = audit(partition.number, work, seqs, now_ms)
-    try:
-        await deliver_script(batch, work, seqs, record)
-    except MovedError:
-        await refresh(partition)
-        raise
-    for name, _ in work.bodies:
-        partition.seqs[name] = partition.seqs.get(name, 0) + 1
+    partition, parts = batch.partition, app.parts
+    now_ms = parts.clock.now_ms()
+    work = plan(batch.entries, partition.origins, partition.seqs, now_ms)
+    writes = write_plan(partition.number, work)
+    write_letters(writes, batch, app.settings, now_ms)
+    await commit(parts.scripts, partition, batch.channel, writes, batch.entries, trim=True)
+    partition.seqs.update(work.seqs)
     partition.origins.update(work.origins)
+    log_failures(batch)
     for priority, count in work.priorities.items():
         metrics.UPDATES.labels(priority=priority).inc(count)
     for received_ms in work.received_ms:
         metrics.UPDATE_LATENCY_SECONDS.observe(max(0, now_ms - received_ms) / 1000)
-    return batch.done()
+    batch.done()
 
 
-def plan(batch: list[Routed], origins: dict[int, str]) -> Plan:
-    """Bodies for what has not been seen. ``origins``: the highest entry seen of each partition.
+def plan(
+    entries: list[Entry], origins: dict[int, OriginMark], seqs: dict[str, int], now_ms: int
+) -> Plan:
+    """Updates for what has not been seen. Changes neither ``origins`` nor ``seqs``.
 
-    Outputs of one partition arrive in the order of their entries, so what is not higher than the
-    highest is a repetition after a crash.
+    An entry whose summary fails is marked as failed; its origin has been seen all the same, for
+    it comes again as a letter, which is taken without asking for its origin.
     """
     work = Plan()
-    for routed in batch:
-        p = routed.origin_partition
-        if entry_order(routed.origin_entry_id) <= entry_order(
-            work.origins.get(p) or origins.get(p, "0-0")
-        ):
+    for entry in entries:
+        if entry.failure:
             continue
-        work.origins[p] = routed.origin_entry_id
+        routed: Routed = entry.value
+        p = routed.origin_partition
+        if not entry.letter_id:
+            mark = work.origins.get(p)
+            if mark is None:
+                mark = work.origins[p] = origins[p].copy() if p in origins else OriginMark()
+            if not mark.accept(routed.origin_entry_id, routed.origin_floor):
+                continue
         event = routed.event
-        for target in routed.targets:
+        try:
+            bodies = [update_body(event, target) for target in routed.targets]
+        except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
+            entry.fail("deliver", error)
+            continue
+        for target, body in zip(routed.targets, bodies, strict=True):
             name = feed_field(event.tenant, target.context_id)
-            work.feeds[name] = (event.tenant, target.context_id)
-            work.bodies.append((name, update_body(event, target)))
-            work.deliveries.append(
-                (event.tenant, target.context_id, event.event_id, event.replay_id)
-            )
+            seq = work.seqs[name] = work.seqs.get(name, seqs.get(name, 0)) + 1
+            work.updates.append((event.tenant, target.context_id, seq, body))
             work.priorities[target.priority] += 1
+            work.deliveries.append(
+                DeliveryAudit(
+                    tenant=event.tenant,
+                    context_id=target.context_id,
+                    seq=seq,
+                    event_id=event.event_id,
+                    delivered_at_ms=now_ms,
+                    replay_id=event.replay_id,
+                )
+            )
         work.received_ms.append(event.received_at_ms)
     return work
 
@@ -107,68 +117,19 @@ def update_body(event: Event, target: Target) -> bytes:
     return orjson.dumps(body)
 
 
-def audit(number: int, work: Plan, seqs: dict[str, int], now_ms: int) -> bytes:
-    """The record of the deliveries, with the sequence numbers that the script will give."""
-    if not work.deliveries:
-        return b""
-    at = dict(seqs)
-    record = AuditBatch(partition=number)
-    for (name, _), (tenant, context_id, event_id, replay_id) in zip(
-        work.bodies, work.deliveries, strict=True
-    ):
-        at[name] += 1
-        record.deliveries.append(
-            DeliveryAudit(
-                tenant=tenant,
-                context_id=context_id,
-                seq=at[name],
-                event_id=event_id,
-                delivered_at_ms=now_ms,
-                replay_id=replay_id,
-            )
-        )
-    return record.SerializeToString()
-
-
-async def deliver_script(batch: Batch, work: Plan, seqs: dict[str, int], record: bytes) -> None:
-    """Run ``deliver.lua``."""
-    q = batch.partition.number
-    feeds = list(work.feeds.items())
-    index = {name: at + 1 for at, (name, _) in enumerate(feeds)}
-    await app.parts.scripts.call(
-        "deliver",
-        [
-            keys.lease(q),
-            keys.updates(q),
-            keys.audit(q),
-            keys.origins(q),
-            keys.seqs(q),
-            *(keys.feed(q, tenant, context_id) for _, (tenant, context_id) in feeds),
-        ],
-        [
-            batch.partition.epoch,
-            batch.partition.nonce,
-            keys.GROUP,
-            record,
-            len(feeds),
-            *(
-                part
-                for name, (tenant, context_id) in feeds
-                for part in (name, seqs[name], keys.feed_channel(tenant, context_id))
-            ),
-            len(work.bodies),
-            *(part for name, body in work.bodies for part in (index[name], body)),
-            len(work.origins),
-            *(part for origin in work.origins.items() for part in origin),
-            *(entry.entry_id for entry in batch.entries),
-        ],
-    )
-
-
-async def refresh(partition: Partition) -> None:
-    """Read sequence numbers and origins again, after a reply was lost."""
-    redis = app.parts.redis
-    seqs = await redis.hgetall(keys.seqs(partition.number))
-    origins = await redis.hgetall(keys.origins(partition.number))
-    partition.seqs = {name.decode(): int(seq) for name, seq in seqs.items()}
-    partition.origins = {int(p): entry.decode() for p, entry in origins.items()}
+def write_plan(number: int, work: Plan) -> Writes:
+    """The plan as writes to the partition; cues to look at the feeds come last."""
+    writes = Writes()
+    for tenant, context_id, seq, body in work.updates:
+        writes.add("XADD", keys.feed(number, tenant, context_id), f"{seq}-0", "d", body)
+    for name, seq in work.seqs.items():
+        writes.add("HSET", keys.seqs(number), name, seq)
+    for p, mark in work.origins.items():
+        writes.add("HSET", keys.origins(number), p, mark.encode())
+    if work.deliveries:
+        record = AuditBatch(partition=number, deliveries=work.deliveries)
+        writes.append(keys.audit(number), record.SerializeToString())
+    for name, seq in work.seqs.items():
+        tenant, _, context_id = name.partition("/")
+        writes.publish(keys.feed_channel(tenant, context_id), seq)
+    return writes

@@ -1,20 +1,35 @@
-"""Grouped appends: requests that arrive while one flush is under way share the next."""
+"""Grouped appends, and the spool that takes them while Redis does not.
+
+Requests that arrive while one flush is under way share the next. What Redis does not take goes to
+the local spool and counts as accepted; a drain brings it to Redis in order. While a stream has
+something in the spool, whatever is new for it queues behind.
+"""
 
 import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from mode import Service
-from mode.utils.locks import Event
-from redis.asyncio import Redis
+from mode.utils.logging import get_logger
 from redis.exceptions import ResponseError
 
-from hookstream.app import metrics
-from hookstream.app.errors import UnavailableError
-from hookstream.app.redis_client import is_redis_down
+from hookstream.app import keys, metrics
+from hookstream.app.backoff import backoff_seconds
+from hookstream.app.durable import Durability
+from hookstream.app.errors import UnavailableError, UnconfirmedError
+from hookstream.app.redis_client import REDIS_ERRORS, is_redis_down
+from hookstream.app.spool import Spool, Spooled
 
 __all__ = ["Appender"]
 
+logger = get_logger(__name__)
+
 MAX_FLUSH = 512
-Pending = tuple[str, bytes, "asyncio.Future[str]"]
+DRAIN_PAGE = 256
+ADOPT_SECONDS = 10.0
+Pending = tuple[str, bytes, "asyncio.Future[None]"]
 
 
 class Appender(Service):
@@ -26,28 +41,69 @@ class Appender(Service):
 
     mundane_level = "debug"
 
-    def __init__(self, redis: Redis, **kwargs: object) -> None:
+    def __init__(
+        self,
+        redis: Any,
+        durability: Durability,
+        spool_dir: Path,
+        spool_max_bytes: int,
+        **kwargs: object,
+    ) -> None:
         super().__init__(**kwargs)
         self._redis = redis
+        self._durability = durability
         self._pending: list[Pending] = []
-        self._work = Event()
+        self._work = asyncio.Event()
+        self._spooled = asyncio.Event()
+        self._spool_dir = spool_dir
+        self._spool_max_bytes = spool_max_bytes
+        self.spool: Spool | None = None
+        self._adopted_at = 0.0
+        self.drained_per_second = 0.0
+        #: Spool folder → number → id of entries that were appended and not confirmed.
+        self._made: dict[str, dict[int, Any]] = {}
 
-    async def append(self, key: str, data: bytes) -> str:
-        """Append one entry with the field ``d``; returns its id once Redis has confirmed it.
+    async def append(self, key: str, data: bytes) -> None:
+        """Append one entry with the field ``d``; returns once Redis, or the spool, has it.
 
         Raises:
-            UnavailableError: Redis cannot be reached, or refuses to write. After a lost reply the
-                entry may be there all the same: the sender tries again, and dedup recognises it.
+            UnavailableError: neither can keep it now.
         """
-        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending.append((key, data, done))
         self._work.set()
-        return await done
+        await done
+
+    async def on_start(self) -> None:
+        """See whether an earlier process has left something in the spool."""
+        if self._spool_dir.exists():
+            self._own_spool()
+            self._spooled.set()
+
+    async def on_stop(self) -> None:
+        """Close the spool; what is in it stays for the next process."""
+        if self.spool is not None:
+            self.spool.close()
+
+    def writable(self) -> bool:
+        """Whether the spool could take an event now; asks by opening it where it is not open."""
+        try:
+            spool = self._own_spool()
+        except UnavailableError:
+            return False
+        return spool.bytes < spool.max_bytes
+
+    def _own_spool(self) -> Spool:
+        if self.spool is None:
+            spool = Spool(self._spool_dir, self._spool_max_bytes)
+            spool.open()
+            self.spool = spool
+        return self.spool
 
     @Service.task
     async def _flush_forever(self) -> None:
         while not self.should_stop:
-            await self.wait_first(self._work)
+            await self.wait_first(self._work.wait())
             self._work.clear()
             while self._pending:
                 batch, self._pending = self._pending[:MAX_FLUSH], self._pending[MAX_FLUSH:]
@@ -55,25 +111,167 @@ class Appender(Service):
 
     async def _flush(self, batch: list[Pending]) -> None:
         metrics.APPEND_BATCH_REQUESTS.observe(len(batch))
-        try:
-            pipe = self._redis.pipeline(transaction=False)
-            for key, data, _ in batch:
-                pipe.xadd(key, {"d": data})
-            replies = await pipe.execute(raise_on_error=False)
-        except Exception as error:  # noqa: BLE001 every waiting request must hear of it
-            replies = [error] * len(batch)
-        for (_, _, done), reply in zip(batch, replies, strict=True):
-            if done.done():
-                continue
-            if isinstance(reply, Exception):
-                done.set_exception(_as_unavailable(reply))
+        behind = self.spool.backlog if self.spool else {}
+        direct = [item for item in batch if item[0] not in behind]
+        late = [item for item in batch if item[0] in behind]
+        refused: set[str] = set()
+        replies = await self._send([(key, data) for key, data, _ in direct])
+        for item, reply in zip(direct, replies, strict=True):
+            key, _, done = item
+            if key in refused or (isinstance(reply, Exception) and _not_now(reply)):
+                # behind one that was not taken the next must not be first either; if it was taken,
+                # the copy is recognised by its event id
+                refused.add(key)
+                late.append(item)
+            elif isinstance(reply, Exception):
+                _settle(done, reply)
             else:
-                done.set_result(reply.decode())
+                _settle(done, None)
+        if late:
+            self._keep_here(late)
+
+    async def _send(self, items: Sequence[tuple[str, bytes]]) -> list[Any]:
+        """Append to Redis; a reply or an error for each."""
+        if not items:
+            return []
+        try:
+            return await self._durability.run(
+                [(key, ("XADD", key, "*", "d", data)) for key, data in items]
+            )
+        except Exception as error:  # noqa: BLE001 every waiting request must hear of it
+            return [error] * len(items)
+
+    def _keep_here(self, items: list[Pending]) -> None:
+        try:
+            self._own_spool().add([(key, data) for key, data, _ in items])
+        except UnavailableError as error:
+            metrics.SPOOL_REFUSED.inc(len(items))
+            for _, _, done in items:
+                _settle(done, error)
+            return
+        metrics.SPOOL_APPENDED.inc(len(items))
+        self._measure()
+        self._spooled.set()
+        for _, _, done in items:
+            _settle(done, None)
+
+    @Service.task
+    async def _drain_forever(self) -> None:
+        failures = 0
+        while not self.should_stop:
+            await self.wait_first(self._spooled.wait())
+            if self.should_stop or self.spool is None:
+                continue
+            try:
+                moved = await self._drain(self.spool)
+                if not self.spool.entries:
+                    self._spooled.clear()
+                    if not await self._adopt():
+                        await self._later()
+                    continue
+                failures = 0 if moved else failures + 1
+            except (UnavailableError, *REDIS_ERRORS) as error:
+                failures += 1
+                if failures % 50 == 1:
+                    logger.warning("the spool waits for Redis: %s", error)
+            if failures:
+                await self.sleep(min(1.0, backoff_seconds(failures)))
+
+    async def _later(self) -> None:
+        """Folders of processes that end later are looked for from time to time."""
+        asyncio.get_running_loop().call_later(ADOPT_SECONDS, self._spooled.set)
+
+    async def _drain(self, spool: Spool) -> int:
+        """Bring one page to Redis; returns how many went."""
+        page = spool.page(DRAIN_PAGE)
+        if not page:
+            return 0
+        begun = time.monotonic()
+        made = self._made.setdefault(spool.path.name, {})
+        replies = await self._send_again(page, made)
+        stopped: set[str] = set()
+        moved: list[Spooled] = []
+        for entry, reply in zip(page, replies, strict=True):
+            if isinstance(reply, UnconfirmedError) and entry.number not in made:
+                made[entry.number] = reply.reply
+            elif not isinstance(reply, Exception) and not reply:
+                # a failover has taken back what was never confirmed: append it anew
+                made.pop(entry.number, None)
+                stopped.add(entry.key)
+            if entry.key in stopped or isinstance(reply, Exception):
+                stopped.add(entry.key)
+            else:
+                moved.append(entry)
+                made.pop(entry.number, None)
+        if moved:
+            spool.remove(moved)
+            metrics.SPOOL_DRAINED.inc(len(moved))
+            self.drained_per_second = len(moved) / max(1e-6, time.monotonic() - begun)
+        self._measure()
+        return len(moved)
+
+    async def _send_again(self, page: Sequence[Spooled], made: dict[int, Any]) -> list[Any]:
+        """Append a page; what was appended before and not confirmed is only asked for.
+
+        Appending it again and again while there is no replica would fill the stream with copies.
+        """
+        calls: list[tuple[str, tuple[Any, ...]]] = []
+        places = []
+        for entry in page:
+            if entry.number in made:
+                # a write of its own, for the confirmation covers writes only
+                barrier = keys.barrier_of(entry.key)
+                calls.append((entry.key, ("SET", barrier, "")))
+                entry_id = made[entry.number]
+                calls.append((entry.key, ("XRANGE", entry.key, entry_id, entry_id)))
+            else:
+                calls.append((entry.key, ("XADD", entry.key, "*", "d", entry.data)))
+            places.append(len(calls) - 1)
+        try:
+            replies = await self._durability.run(calls)
+        except Exception as error:  # noqa: BLE001 whatever it is, the page stays in the spool
+            return [error] * len(page)
+        return [replies[place] for place in places]
+
+    async def _adopt(self) -> bool:
+        """Drain what processes that are gone have left; True when there is more to look at."""
+        assert self.spool is not None
+        for slot in self.spool.leftovers():
+            other = Spool(self._spool_dir, self._spool_max_bytes)
+            if not other.open_slot(slot):
+                continue
+            try:
+                if other.entries:
+                    logger.warning("takes over %d entries of %s", other.entries, other.path)
+                while other.entries and not self.should_stop:
+                    if not await self._drain(other):
+                        await self.sleep(1.0)
+            finally:
+                other.close()
+        return False
+
+    def _measure(self) -> None:
+        assert self.spool is not None
+        metrics.SPOOL_ENTRIES.set(self.spool.entries)
+        metrics.SPOOL_BYTES.set(self.spool.bytes)
+        metrics.SPOOL_OLDEST_SECONDS.set(self.oldest_seconds())
+
+    def oldest_seconds(self) -> float:
+        """Age of the oldest entry in the spool; 0 when it is empty."""
+        if self.spool is None or not self.spool.entries:
+            return 0.0
+        page = self.spool.page(1)
+        return max(0.0, time.time() - page[0].at_ms / 1000) if page else 0.0
 
 
-def _as_unavailable(error: Exception) -> Exception:
-    if is_redis_down(error) or isinstance(error, ResponseError):
-        unavailable = UnavailableError("the event could not be kept: Redis does not take it now")
-        unavailable.__cause__ = error
-        return unavailable
-    return error
+def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
+
+
+def _not_now(error: Exception) -> bool:
+    return is_redis_down(error) or isinstance(error, (UnavailableError, ResponseError))

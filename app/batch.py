@@ -1,10 +1,13 @@
 """What the stages pass on: a batch of entries of one partition, with what is decided so far."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from hookstream.app.breaker import Breaker
+from hookstream.app.origins import OriginMark
 from hookstream.app.status import Status
 from hookstream.codecs.routed import Change, Target
 from hookstream.tables.dedup import DedupTable
@@ -14,27 +17,34 @@ __all__ = ["Batch", "Entry", "Failure", "Partition"]
 
 @dataclass(slots=True)
 class Partition:
-    """A partition that this worker owns: its fence, its table, its marks.
+    """A partition that this worker owns: its fence, its table, its state in Redis as known here.
 
-    ``origins``: the highest entry of each ``events[p]`` seen in ``updates[number]``;
-    ``seqs``: the last sequence number of each ``tenant/context_id`` here.
+    ``revisions``: how many commits each channel has had; ``origins``: what has been seen of each
+    ``events[p]`` in ``updates[number]``; ``seqs``: the last sequence number of each
+    ``tenant/context_id`` here; ``holds``: ordering keys that are held back, with the letter that
+    holds each ("" while what waited is let go); ``breakers``: of tools that have failed.
     """
 
     number: int
     epoch: int
     nonce: str
     dedup: DedupTable
-    origins: dict[int, str] = field(default_factory=dict)
+    revisions: dict[str, int] = field(default_factory=dict)
+    origins: dict[int, OriginMark] = field(default_factory=dict)
     seqs: dict[str, int] = field(default_factory=dict)
+    holds: dict[str, str] = field(default_factory=dict)
+    breakers: dict[str, Breaker] = field(default_factory=dict)
+    #: Held by whoever decides about letters and commits that: the commit stage, or the keeper.
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why and where an event could not be processed."""
+    """Why and where an event could not be processed. ``final``: trying again cannot help."""
 
     stage: str
     error: str
-    attempts: int = 1
+    final: bool = False
 
 
 @dataclass(slots=True)
@@ -42,7 +52,8 @@ class Entry:
     """One stream entry on its way through the stages.
 
     ``value`` is what the channel's codec made of ``raw``: an Event, a Routed, an AuditBatch;
-    None where it could not be read (then ``failure`` says why).
+    None where it could not be read (then ``failure`` says why). ``letter_id`` is set on an entry
+    that comes again after it failed ``attempts`` times, or was held back.
     """
 
     entry_id: str
@@ -52,14 +63,18 @@ class Entry:
     duplicate_of: str = ""
     targets: tuple[Target, ...] = ()
     dropped_by: str = ""
+    letter_id: str = ""
+    attempts: int = 0
     #: Whether a stage put another value in place of the one in ``raw``.
     changed: bool = False
     failure: Failure | None = None
+    #: Set when the event waits for something else than its own next attempt: "parked", "held".
+    waits: str = ""
 
-    def fail(self, stage: str, error: BaseException) -> None:
-        """Take this event out of the batch's way: it becomes a dead letter."""
-        self.failure = Failure(stage, f"{type(error).__name__}: {error}"[:2000])
-        self.status = Status.DEAD
+    def fail(self, stage: str, error: BaseException, *, final: bool = False) -> None:
+        """Take this event out of the batch's way: it is tried again, in the end a dead letter."""
+        self.failure = Failure(stage, f"{type(error).__name__}: {error}"[:2000], final)
+        self.status = Status.RETRYING
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +82,8 @@ class Batch:
     """All that one read of one partition returned, at most ``HOOKSTREAM_BATCH_MAX_EVENTS``.
 
     It ends in exactly one of :meth:`done` and :meth:`fail`; until then its partition sends no
-    other batch, so batches of a partition never overtake each other.
+    other batch, so batches of a partition never overtake each other. ``floor`` is its first
+    entry's id: all before it has been committed.
     """
 
     channel: str
@@ -77,6 +93,10 @@ class Batch:
     read_at: float = field(default_factory=time.perf_counter)
     changes: list[Change] = field(default_factory=list)
     ended: bool = False
+    floor: str = ""
+
+    def __post_init__(self) -> None:
+        self.floor = self.entries[0].entry_id if self.entries else ""
 
     def __len__(self) -> int:
         return len(self.entries)

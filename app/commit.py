@@ -1,96 +1,79 @@
-"""Committing a batch: one script that appends, and acknowledges last."""
+"""Committing a batch: one script that writes, and acknowledges last."""
 
-import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from mode.utils.logging import get_logger
-
-from hookstream.app import keys, metrics
-from hookstream.app.batch import Batch, Entry
+from hookstream.app import keys
+from hookstream.app.batch import Entry, Partition
 from hookstream.app.redis_client import Scripts
-from hookstream.proto.pipeline_pb2 import DeadLetter
 
-__all__ = ["bury_failed", "commit_batch", "dead_letters"]
+__all__ = ["Writes", "commit"]
 
-logger = get_logger(__name__)
+#: The channel of commits that belong to no batch: letters that fall due, holds, breakers.
+LETTERS = "letters"
 
 
-async def commit_batch(
+@dataclass(slots=True)
+class Writes:
+    """What a commit writes, in order; every key belongs to the partition that commits."""
+
+    commands: list[tuple[str, str, tuple[object, ...]]] = field(default_factory=list)
+
+    def add(self, command: str, key: str, *args: object) -> None:
+        """One of the commands that ``commit.lua`` knows, on a key."""
+        self.commands.append((command, key, args))
+
+    def append(self, key: str, value: bytes, **more: object) -> None:
+        """An entry for a stream, in the field ``d``."""
+        rest = [part for pair in more.items() for part in pair]
+        self.add("XADD", key, "*", "d", value, *rest)
+
+    def publish(self, channel: str, message: object) -> None:
+        """A cue by pub/sub."""
+        self.add("PUBLISH", "", channel, message)
+
+
+async def commit(
     scripts: Scripts,
-    batch: Batch,
-    entries: Sequence[Entry],
-    appends: Sequence[tuple[str, bytes]] = (),
+    partition: Partition,
+    channel: str,
+    writes: Writes,
+    entries: Sequence[Entry] = (),
     *,
     trim: bool = False,
-) -> list[bytes]:
-    """Run ``commit.lua``: append to streams of the batch's partition, acknowledge ``entries``.
+) -> list[str]:
+    """Run ``commit.lua``: write, acknowledge ``entries``, count the channel's revision up.
 
-    ``appends`` are (key, value). With ``trim`` the source loses what is acknowledged. Returns the
-    ids of the appends; none when this was committed before and only the reply was lost.
+    With ``trim`` the source loses what is acknowledged. Returns the ids that appends were given.
 
     Raises:
         FencedError: the partition has another owner; nothing was written.
+        OutdatedError: Redis has not what this worker takes for granted; nothing was written.
     """
-    names = sorted({key for key, _ in appends})
-    index = {key: at + 3 for at, key in enumerate(names)}
-    partition = batch.partition
+    source = keys.stream(channel, partition.number)
+    names = [keys.lease(partition.number), source]
+    index = {source: 2, "": 1}
+    arguments: list[object] = []
+    for command, key, args in writes.commands:
+        if key not in index:
+            names.append(key)
+            index[key] = len(names)
+        arguments += (command, index[key], len(args), *args)
+    revision = partition.revisions.get(channel, 0)
     ids: list[bytes] = await scripts.call(
         "commit",
-        [keys.lease(partition.number), keys.stream(batch.channel, partition.number), *names],
+        names,
         [
             partition.epoch,
             partition.nonce,
+            channel,
+            revision,
             keys.GROUP,
-            len(appends),
-            *(part for key, value in appends for part in (index[key], value)),
+            len(writes.commands),
+            *arguments,
             int(trim),
             *(entry.entry_id for entry in entries),
         ],
     )
-    return ids
-
-
-def dead_letters(batch: Batch) -> list[tuple[str, bytes]]:
-    """Appends to the partition's dead letters, one for each entry of the batch that failed."""
-    failed = [entry for entry in batch.entries if entry.failure]
-    if not failed:
-        return []
-    first = failed[0].failure
-    assert first is not None
-    logger.warning(
-        "%s[%d]: %d of %d entries become dead letters, the first in stage %s: %s",
-        batch.channel,
-        batch.partition.number,
-        len(failed),
-        len(batch),
-        first.stage,
-        first.error,
-    )
-    now_ms = time.time_ns() // 1_000_000
-    return [(keys.dead(batch.partition.number), _dead_letter(entry, now_ms)) for entry in failed]
-
-
-async def bury_failed(scripts: Scripts, batch: Batch) -> None:
-    """Make dead letters of a batch's failed entries at once, and take them out of the batch.
-
-    For stages whose own script has no place for dead letters; rare, so the second script is cheap.
-    """
-    failed = [entry for entry in batch.entries if entry.failure]
-    if failed:
-        await commit_batch(scripts, batch, failed, dead_letters(batch))
-        batch.entries = [entry for entry in batch.entries if not entry.failure]
-        metrics.EVENTS.labels(status="dead").inc(len(failed))
-
-
-def _dead_letter(entry: Entry, now_ms: int) -> bytes:
-    failure = entry.failure
-    assert failure is not None
-    return DeadLetter(
-        envelope=entry.raw,
-        entry_id=entry.entry_id,
-        stage=failure.stage,
-        error=failure.error,
-        attempts=failure.attempts,
-        first_failed_at_ms=now_ms,
-        last_failed_at_ms=now_ms,
-    ).SerializeToString()
+    partition.revisions[channel] = revision + 1
+    return [entry_id.decode() for entry_id in ids]

@@ -8,13 +8,14 @@ __all__ = [
     "EmbeddedServerError",
     "FencedError",
     "HookstreamError",
-    "MovedError",
     "NotFoundError",
+    "OutdatedError",
     "PayloadTooLargeError",
     "SettingsError",
     "SignatureError",
     "SlowBodyError",
     "UnavailableError",
+    "UnconfirmedError",
 ]
 
 
@@ -102,6 +103,19 @@ class UnavailableError(HookstreamError):
     title = "Temporarily unavailable"
 
 
+class UnconfirmedError(UnavailableError):
+    """A write that was made and that no replica, or the disk, has confirmed in time.
+
+    ``reply`` is what the server answered to the write itself.
+    """
+
+    slug = "unconfirmed"
+
+    def __init__(self, detail: str, reply: object) -> None:
+        super().__init__(detail)
+        self.reply = reply
+
+
 class SettingsError(HookstreamError):
     """A setting that is unknown, out of range or contradicts another."""
 
@@ -123,8 +137,11 @@ class FencedError(HookstreamError):
     title = "Partition is owned by another worker"
 
 
-class MovedError(HookstreamError):
-    """A commit computed from an outdated picture of a feed: read it again and recompute."""
+class OutdatedError(HookstreamError):
+    """A commit computed from a picture that Redis does not have (any more): read it again.
 
-    slug = "moved"
-    title = "Feed has moved"
+    A reply was lost, or Redis lost its newest writes in a failover.
+    """
+
+    slug = "outdated"
+    title = "The partition has moved"

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from mode import Service
 from mode.utils.logging import get_logger
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from hookstream.app import keys
+from hookstream.app.durable import Durability
 from hookstream.app.ids import partition_of
-from hookstream.app.redis_client import Scripts
+from hookstream.app.redis_client import REDIS_ERRORS, Scripts
 from hookstream.app.settings import Settings
 
 __all__ = ["FeedUpdate", "Feeds", "feed_field"]
@@ -46,12 +46,18 @@ class Feeds(Service):
     mundane_level = "debug"
 
     def __init__(
-        self, redis: Redis, scripts: Scripts, settings: Settings, **kwargs: object
+        self,
+        redis: Any,
+        scripts: Scripts,
+        settings: Settings,
+        durability: Durability,
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         self._redis = redis
         self._scripts = scripts
         self._settings = settings
+        self._durability = durability
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
 
@@ -68,6 +74,9 @@ class Feeds(Service):
             "+",
             count=self._settings.feed_read_max_updates,
         )
+        if entries and not await self._durability.barrier(keys.barrier(number)):
+            # a client must not see what a failover could still take back
+            return []
         return [
             FeedUpdate(int(entry_id.partition(b"-")[0]), fields[b"d"])
             for entry_id, fields in entries
@@ -120,7 +129,7 @@ class Feeds(Service):
     async def _subscribe(self, channel: str) -> None:
         try:
             await self._pubsub.subscribe(channel)
-        except (RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             logger.warning("cannot subscribe to cues: %s; feeds are polled meanwhile", error)
 
     async def _unsubscribe(self, channel: str) -> None:
@@ -128,7 +137,7 @@ class Feeds(Service):
             return
         try:
             await self._pubsub.unsubscribe(channel)
-        except (RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             logger.warning("cannot unsubscribe from cues: %s", error)
 
     @Service.task
@@ -139,7 +148,7 @@ class Feeds(Service):
                 continue
             try:
                 message = await self._pubsub.get_message(timeout=POLL_SECONDS)
-            except (RedisError, OSError) as error:
+            except REDIS_ERRORS as error:
                 logger.warning("cues are lost: %s; feeds are polled meanwhile", error)
                 self._cue_all()
                 await self.sleep(POLL_SECONDS)

@@ -15,6 +15,7 @@ from hookstream.app import metrics
 from hookstream.app.batch import Batch
 from hookstream.app.channel import BatchChannel, RedisStreamChannel
 from hookstream.app.errors import SettingsError
+from hookstream.app.keeper import Keeper
 from hookstream.app.logs import logging_config
 from hookstream.app.ownership import Ownership
 from hookstream.app.parts import Parts
@@ -55,6 +56,7 @@ class HookstreamBoot(BootStrategy):
             *self.web_server(),
             *self.agents(),
             self.app.ownership,
+            self.app.keeper,
         ]
 
     def producer_only(self) -> Iterable[ServiceT]:
@@ -118,12 +120,22 @@ class Hookstream(faust.App):
     @cached_property
     def parts(self) -> Parts:
         """Redis, PostgreSQL, the registry and what else stages and views share."""
-        return Parts(self.settings, loop=self.loop, beacon=self.beacon)
+        return Parts(
+            self.settings,
+            needs_redis=not self.producer_only,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
 
     @cached_property
     def ownership(self) -> Ownership:
         """The leases of this worker."""
         return Ownership(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        """Puts back what waited for its next attempt."""
+        return Keeper(self, loop=self.loop, beacon=self.beacon)
 
     @cached_property
     def admin_key(self) -> str:
@@ -160,7 +172,7 @@ class Hookstream(faust.App):
         """Make ``async def f(event) -> event | None`` a stage behind the one named ``after``.
 
         It is called for each event that is still on its way. Return the event, a changed one, or
-        None to drop it. When it raises, that event alone becomes a dead letter. Stages behind the
+        None to drop it. When it raises, that event alone is tried again later. Stages behind the
         same one run in the order of their modules' names.
         """
 

@@ -3,15 +3,24 @@
 __all__ = [
     "GROUP",
     "META",
+    "WORKERS",
     "acks",
     "audit",
+    "barrier",
+    "barrier_of",
+    "breakers",
     "changelog",
     "dead",
     "events",
     "feed",
     "feed_channel",
+    "held",
+    "holds",
     "lease",
+    "letter",
     "origins",
+    "parked",
+    "retries",
     "seqs",
     "stream",
     "updates",
@@ -21,6 +30,8 @@ __all__ = [
 GROUP = "hookstream"
 #: Hash of facts about the whole installation: the partition count, the schema version.
 META = "hs:meta"
+#: Sorted set of living workers by the time (ms) until which they are taken for alive.
+WORKERS = "hs:workers"
 
 
 def stream(name: str, partition: int) -> str:
@@ -48,9 +59,49 @@ def changelog(partition: int) -> str:
     return stream("changelog", partition)
 
 
+def letter(partition: int, letter_id: str) -> str:
+    """Hash: an event that failed or waits, with its bytes and its history."""
+    return f"{{hs:{partition}}}:letter:{letter_id}"
+
+
+def retries(partition: int) -> str:
+    """Sorted set: letters by the time (ms) at which they are tried again."""
+    return f"{{hs:{partition}}}:retries"
+
+
 def dead(partition: int) -> str:
-    """Stream of dead letters."""
-    return stream("dead", partition)
+    """Sorted set: dead letters by the time (ms) of their last failure."""
+    return f"{{hs:{partition}}}:dead-letters"
+
+
+def parked(partition: int, tool_id: str) -> str:
+    """Sorted set: letters of a tool whose circuit breaker is open, by the time they came (ms)."""
+    return f"{{hs:{partition}}}:parked:{tool_id}"
+
+
+def holds(partition: int) -> str:
+    """Hash: ordering keys that are held back, with the letter that holds each."""
+    return f"{{hs:{partition}}}:holds"
+
+
+def held(partition: int, ordering: str) -> str:
+    """List: letters of one ordering key in their order, the one that holds the others first."""
+    return f"{{hs:{partition}}}:held:{ordering}"
+
+
+def breakers(partition: int) -> str:
+    """Hash: the circuit breaker of each tool that has failed lately, as JSON."""
+    return f"{{hs:{partition}}}:breakers"
+
+
+def barrier_of(key: str) -> str:
+    """The barrier of the partition that a key belongs to."""
+    return f"{key.partition(':')[0]}:{key.split(':')[1]}:barrier"
+
+
+def barrier(partition: int) -> str:
+    """A value that is written only to wait for its replication."""
+    return f"{{hs:{partition}}}:barrier"
 
 
 def lease(partition: int) -> str:

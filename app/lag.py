@@ -1,21 +1,23 @@
-"""Lag, pending and oldest pending age of every stream, as Redis knows them."""
+"""Lag, pending and oldest pending age of every stream, as Redis knows them, and who owns what."""
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from hookstream.app import keys
+from hookstream.app.clock import RedisClock
+from hookstream.app.redis_client import is_redis_down
 
-__all__ = ["StreamLag", "measure_lag"]
+__all__ = ["StreamLag", "measure_lag", "measure_partitions"]
 
 STREAMS = ("events", "updates", "audit")
 
 
 @dataclass(frozen=True, slots=True)
 class StreamLag:
-    """Of one channel over all partitions: entries not read yet, and read but not committed.
+    """Of a channel: entries not read yet, and read but not committed.
 
     ``lag`` is None where Redis cannot tell (it says so after deletions from a stream's middle).
     ``oldest_pending_seconds``: how long ago the oldest uncommitted entry was appended.
@@ -26,38 +28,81 @@ class StreamLag:
     oldest_pending_seconds: float
 
 
-async def measure_lag(redis: Redis, partitions: int) -> dict[str, StreamLag]:
-    """Ask Redis about every stream in one pipeline."""
+async def measure_lag(redis: Any, clock: RedisClock, partitions: int) -> dict[str, StreamLag]:
+    """Every channel's lag over all partitions: one pipeline."""
+    by_partition = await _measure(redis, clock, range(partitions))
+    return {name: _sum([lags[name] for lags in by_partition]) for name in STREAMS}
+
+
+async def measure_partitions(redis: Any, clock: RedisClock, partitions: int) -> dict[str, Any]:
+    """Workers that are alive; owner, epoch, lease and lag of every partition."""
+    lags = await _measure(redis, clock, range(partitions))
     pipe = redis.pipeline(transaction=False)
-    for name in STREAMS:
-        for number in range(partitions):
+    for number in range(partitions):
+        pipe.hmget(keys.lease(number), "owner", "epoch", "expires_ms")
+    leases = await pipe.execute()
+    now_ms = clock.now_ms()
+    workers = await redis.zrangebyscore(keys.WORKERS, now_ms, "+inf")
+    rows = []
+    for number, (owner, epoch, expires_ms) in enumerate(leases):
+        left = (int(expires_ms or 0) - now_ms) / 1000
+        rows.append(
+            {
+                "partition": number,
+                "owner": owner.decode() if owner and left > 0 else None,
+                "epoch": int(epoch or 0),
+                "lease_seconds": round(max(0.0, left), 3),
+                "streams": {
+                    name: {
+                        "lag": lag.lag,
+                        "pending": lag.pending,
+                        "oldest_pending_seconds": lag.oldest_pending_seconds,
+                    }
+                    for name, lag in lags[number].items()
+                },
+            }
+        )
+    return {"workers": [worker.decode() for worker in workers], "partitions": rows}
+
+
+async def _measure(
+    redis: Any, clock: RedisClock, partitions: Sequence[int]
+) -> list[dict[str, StreamLag]]:
+    pipe = redis.pipeline(transaction=False)
+    for number in partitions:
+        for name in STREAMS:
             pipe.xinfo_groups(keys.stream(name, number))
             pipe.xpending(keys.stream(name, number), keys.GROUP)
-    pipe.time()
-    *replies, now = await pipe.execute(raise_on_error=False)
-    now_ms = now[0] * 1000 + now[1] // 1000 if isinstance(now, tuple) else time.time() * 1000
-    found: dict[str, StreamLag] = {}
-    for name in STREAMS:
-        mine, replies = replies[: partitions * 2], replies[partitions * 2 :]
-        found[name] = _add_up(mine, now_ms)
-    return found
+    replies = iter(await pipe.execute(raise_on_error=False))
+    now_ms = clock.now_ms()
+    return [
+        {name: _lag(next(replies), next(replies), now_ms) for name in STREAMS} for _ in partitions
+    ]
 
 
-def _add_up(replies: list[object], now_ms: float) -> StreamLag:
+def _lag(groups: Any, summary: Any, now_ms: int) -> StreamLag:
+    for reply in (groups, summary):
+        # a stream that nobody has written to or read from yet is not there
+        if isinstance(reply, Exception) and (
+            not isinstance(reply, ResponseError) or is_redis_down(reply)
+        ):
+            raise reply
     lag: int | None = 0
-    pending = 0
-    oldest_ms = now_ms
-    for groups, summary in zip(replies[::2], replies[1::2], strict=True):
-        for reply in (groups, summary):
-            # a stream that nobody has written to or read from yet is not there
-            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
-                raise reply
-        if isinstance(groups, list):
-            for group in groups:
-                if group["name"] == keys.GROUP.encode():
-                    part = group.get("lag")
-                    lag = None if lag is None or part is None else lag + part
-        if isinstance(summary, dict) and summary["pending"]:
-            pending += summary["pending"]
-            oldest_ms = min(oldest_ms, int(summary["min"].partition(b"-")[0]))
-    return StreamLag(lag, pending, max(0.0, (now_ms - oldest_ms) / 1000) if pending else 0.0)
+    if isinstance(groups, list):
+        for group in groups:
+            if group["name"] == keys.GROUP.encode():
+                lag = group.get("lag")
+    pending = summary["pending"] if isinstance(summary, dict) else 0
+    if not pending:
+        return StreamLag(lag, 0, 0.0)
+    oldest_ms = int(summary["min"].partition(b"-")[0])
+    return StreamLag(lag, pending, max(0.0, (now_ms - oldest_ms) / 1000))
+
+
+def _sum(lags: Sequence[StreamLag]) -> StreamLag:
+    known = [lag.lag for lag in lags]
+    return StreamLag(
+        None if None in known else sum(lag or 0 for lag in known),
+        sum(lag.pending for lag in lags),
+        max(lag.oldest_pending_seconds for lag in lags),
+    )

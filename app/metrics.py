@@ -6,6 +6,7 @@ __all__ = [
     "APPEND_BATCH_REQUESTS",
     "BATCH_EVENTS",
     "BATCH_FAILURES",
+    "BREAKERS_OPEN",
     "CONDITION_ERRORS",
     "DEDUP_PURGED",
     "EVENTS",
@@ -14,6 +15,14 @@ __all__ = [
     "READ_ERRORS",
     "RECEIVED",
     "REGISTRY_VERSION",
+    "RETRIES",
+    "SPOOL_APPENDED",
+    "SPOOL_BYTES",
+    "SPOOL_DRAINED",
+    "SPOOL_ENTRIES",
+    "SPOOL_OLDEST_SECONDS",
+    "SPOOL_REFUSED",
+    "SPOOL_SET_ASIDE",
     "STAGE_SECONDS",
     "STREAM_LAG",
     "STREAM_OLDEST_PENDING_SECONDS",
@@ -53,6 +62,31 @@ BATCH_FAILURES = Counter(
 )
 STAGE_SECONDS = Counter(
     "hookstream_stage_seconds_total", "Wall time spent in each stage.", ["stage"]
+)
+SPOOL_ENTRIES = Gauge("hookstream_spool_entries", "Events in this process's local spool.")
+SPOOL_BYTES = Gauge("hookstream_spool_bytes", "Bytes in this process's local spool.")
+SPOOL_OLDEST_SECONDS = Gauge(
+    "hookstream_spool_oldest_seconds", "Age of the oldest event in the local spool."
+)
+SPOOL_APPENDED = Counter(
+    "hookstream_spool_appended_total", "Events that went to the local spool first."
+)
+SPOOL_DRAINED = Counter(
+    "hookstream_spool_drained_total", "Events brought from the local spool to Redis."
+)
+SPOOL_REFUSED = Counter(
+    "hookstream_spool_refused_total", "Events that neither Redis nor the spool could keep (503)."
+)
+SPOOL_SET_ASIDE = Counter(
+    "hookstream_spool_set_aside_total", "Spool folders that could not be read."
+)
+BREAKERS_OPEN = Gauge(
+    "hookstream_breaker_open",
+    "1 for each tool whose circuit breaker is open or half-open in a partition of this worker.",
+    ["tool", "state"],
+)
+RETRIES = Counter(
+    "hookstream_retries_total", "Events put back into their stream to be tried again."
 )
 READ_ERRORS = Counter("hookstream_read_errors_total", "Reads from Redis that failed.", ["channel"])
 PARTITIONS_OWNED = Gauge("hookstream_partitions_owned", "Partitions that this worker owns.")

@@ -1,37 +1,53 @@
 """Which partitions this worker owns: leases in Redis, and what is opened for each.
 
-A worker claims what is free or lapsed; the others stand by. The lease is fenced by epoch and nonce.
+Rendezvous hashing over the living workers says whose a partition is; the lease, fenced by epoch and
+nonce, says who has it. A worker that comes gets its share as the others finish what is in hand.
 """
 
 import asyncio
 import fcntl
 import os
 import secrets
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
+import orjson
 from mode import Service
 from mode.utils.logging import get_logger
-from redis.exceptions import RedisError
+from xxhash import xxh3_64_intdigest
 
 from hookstream.app import keys, metrics
 from hookstream.app.batch import Partition
-from hookstream.app.errors import SettingsError
+from hookstream.app.breaker import Breaker, BreakerState
+from hookstream.app.errors import FencedError, SettingsError
+from hookstream.app.origins import OriginMark
 from hookstream.app.reader import StreamReader
+from hookstream.app.redis_client import REDIS_ERRORS
 from hookstream.app.restore import open_restored
+from hookstream.app.settings import Settings
+from hookstream.tables.dedup import DedupTable
+from hookstream.tables.errors import TableCorruptError, TableError
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
+    from hookstream.app.parts import Parts
 
-__all__ = ["Ownership", "check_partition_count", "worker_id"]
+__all__ = ["Ownership", "open_partition", "rendezvous", "worker_id"]
 
 logger = get_logger(__name__)
 
 TRIM_EVERY_MS = 60_000
+#: How often a worker looks who else lives, and renews.
+TURN_SECONDS = 1.0
+RENEW_SECONDS = 1.0
+#: How often it asks for partitions that are its own and still held by another.
+CLAIM_SECONDS = 0.2
 
 
 class Ownership(Service):
-    """Claims and renews leases; starts and stops the readers of owned partitions."""
+    """Claims, renews and hands over leases; starts and stops the readers of owned partitions."""
 
     mundane_level = "debug"
 
@@ -41,61 +57,111 @@ class Ownership(Service):
         self.owned: dict[int, Partition] = {}
         self.readers: list[StreamReader] = []
         self.worker_id = ""
-        self.redis_now_ms = 0
+        self.workers: list[str] = []
+        self._renewed_at = 0.0
         self._trimmed_ms = 0
         self._identity: IO[str] | None = None
-        self._fenced: set[int] = set()
+        self._lost: dict[int, BaseException] = {}
+        self._turn = asyncio.Event()
 
     async def on_start(self) -> None:
-        """Take this state folder's worker id, make the readers, claim what is free."""
+        """Take this state folder's worker id, make the readers, claim what is this worker's."""
         settings = self.app.settings
+        parts = self.app.parts
         self.worker_id, self._identity = worker_id(settings.ensure_state_dir())
-        await check_partition_count(self.app)
         for channel in self.app.stream_channels.values():
             reader = StreamReader(
                 channel,
-                self.app.parts.redis,
+                parts.redis,
+                parts.scripts,
                 self.worker_id,
                 batch_max=settings.batch_max_events,
                 buffer_max=settings.buffer_max_events,
-                on_fenced=self._fenced.add,
+                on_lost=self.on_lost,
                 loop=self.loop,
                 beacon=self.beacon,
             )
             self.readers.append(reader)
             await self.add_runtime_dependency(reader)
         self.app.flow_control.resume()
-        await self._claim_free()
+        await self._heartbeat()
+        await self._claim_mine()
 
     async def on_stop(self) -> None:
         """Finish the batches in hand, close the tables, give the leases back."""
-        await asyncio.gather(*(reader.drain(10.0) for reader in self.readers))
-        for number in list(self.owned):
-            await self._let_go(number, release=True)
+        try:
+            await self._heartbeat(leave=True)
+        except REDIS_ERRORS as error:
+            logger.warning("could not sign off: %s; the leases will lapse", error)
+        await self._hand_over(list(self.owned), self.app.settings.shutdown_timeout_seconds)
         if self._identity is not None:
             self._identity.close()
+
+    def tripped(self) -> dict[str, str]:
+        """Tools whose circuit breaker is open or half-open here, with its state."""
+        return {
+            tool_id: breaker.state.value
+            for partition in self.owned.values()
+            for tool_id, breaker in partition.breakers.items()
+            if breaker.state is not BreakerState.CLOSED
+        }
+
+    def on_lost(self, number: int, error: BaseException) -> None:
+        """What this worker knows of a partition is wrong: let it go, and claim it anew."""
+        self._lost[number] = error
+        self._turn.set()
 
     @Service.task
     async def _keep(self) -> None:
         third = self.app.settings.lease_ttl_seconds / 3
         while not self.should_stop:
-            await self.sleep(third)
+            self._turn.clear()
+            missing = any(n not in self.owned for n in self._mine())
+            # what should be here and is another's is asked for often: its owner lets go, or dies
+            await self.wait_first(
+                self._turn.wait(), timeout=min(third, CLAIM_SECONDS if missing else TURN_SECONDS)
+            )
             if self.should_stop:
                 break
             try:
-                for number in list(self._fenced):
-                    self._fenced.discard(number)
-                    await self._let_go(number, release=False)
-                await self._renew()
-                await self._claim_free()
-                await self._purge()
-            except (RedisError, OSError) as error:
-                logger.warning("cannot renew leases: %s; trying on", error)
+                await self._take_turn(third)
+            except (*REDIS_ERRORS, TableError) as error:
+                logger.warning("cannot keep leases: %s; trying on", error)
+                await self.sleep(CLAIM_SECONDS)
+
+    async def _take_turn(self, third: float) -> None:
+        for number, error in list(self._lost.items()):
+            del self._lost[number]
+            wipe = isinstance(error, TableCorruptError)
+            await self._let_go(number, release=not isinstance(error, FencedError), wipe=wipe)
+        if time.monotonic() - self._renewed_at >= min(third, RENEW_SECONDS):
+            await self._heartbeat()
+            await self._renew()
+            await self._purge()
+        mine = self._mine()
+        if leaving := [number for number in self.owned if number not in mine]:
+            logger.info("hands over partitions %s", leaving)
+            await self._hand_over(leaving, self.app.settings.lease_ttl_seconds / 2)
+        await self._claim_mine()
+
+    def _mine(self) -> set[int]:
+        """The partitions that rendezvous hashing gives this worker."""
+        partitions = range(self.app.settings.partitions)
+        return {n for n in partitions if rendezvous(n, self.workers) == self.worker_id}
+
+    async def _heartbeat(self, *, leave: bool = False) -> None:
+        ttl_ms = 0 if leave else int(self.app.settings.lease_ttl_seconds * 1000)
+        now_ms, *workers = await self.app.parts.scripts.call(
+            "heartbeat", [keys.WORKERS], [self.worker_id, ttl_ms]
+        )
+        self.app.parts.clock.set(int(now_ms))
+        known = sorted(worker.decode() for worker in workers)
+        if known != self.workers:
+            logger.info("%d workers are alive", len(known))
+        self.workers = known
 
     async def _renew(self) -> None:
         ttl_ms = int(self.app.settings.lease_ttl_seconds * 1000)
-        seconds, micros = await self.app.parts.redis.time()
-        self.redis_now_ms = seconds * 1000 + micros // 1000
         renewed = list(self.owned.values())
         held = await asyncio.gather(
             *(
@@ -103,17 +169,24 @@ class Ownership(Service):
                     "renew", [keys.lease(p.number)], [p.epoch, p.nonce, ttl_ms]
                 )
                 for p in renewed
-            )
+            ),
+            return_exceptions=True,
         )
-        for number, still in zip((p.number for p in renewed), held, strict=True):
-            if not still:
+        errors = [still for still in held if isinstance(still, BaseException)]
+        for partition, still in zip(renewed, held, strict=True):
+            if still == 0:
                 metrics.LEASES_LOST.inc()
-                logger.warning("the lease of partition %d went to another worker", number)
-                await self._let_go(number, release=False)
+                logger.warning("the lease of partition %d went to another worker", partition.number)
+                await self._let_go(partition.number, release=False)
+        if errors:
+            raise errors[0]
+        self._renewed_at = time.monotonic()
 
-    async def _claim_free(self) -> None:
+    async def _claim_mine(self) -> None:
+        wanted = [number for number in sorted(self._mine()) if number not in self.owned]
+        if not wanted or self.should_stop:
+            return
         ttl_ms = int(self.app.settings.lease_ttl_seconds * 1000)
-        wanted = [n for n in range(self.app.settings.partitions) if n not in self.owned]
         nonces = {number: secrets.token_hex(8) for number in wanted}
         replies = await asyncio.gather(
             *(
@@ -121,42 +194,43 @@ class Ownership(Service):
                     "claim", [keys.lease(n)], [self.worker_id, nonces[n], ttl_ms]
                 )
                 for n in wanted
-            )
+            ),
+            return_exceptions=True,
         )
+        errors = [reply for reply in replies if isinstance(reply, BaseException)]
         claimed = [
-            (number, int(reply[1]))
+            (number, reply)
             for number, reply in zip(wanted, replies, strict=True)
-            if reply[0] == 1
+            if not isinstance(reply, BaseException) and reply[0] == 1
         ]
-        if claimed:
-            for number, epoch in claimed:
-                self.owned[number] = await self._open(number, epoch, nonces[number])
+        try:
+            for number, reply in claimed:
+                self.owned[number] = await open_partition(
+                    self.app.parts, self.app.settings, number, nonces[number], reply
+                )
             opened = [self.owned[number] for number, _ in claimed]
-            try:
-                for reader in self.readers:
-                    await reader.attach(opened)
-            except (RedisError, OSError):
-                for number, _ in claimed:
-                    await self._let_go(number, release=False)
-                raise
+            for reader in self.readers:
+                await reader.attach(opened)
+        except (*REDIS_ERRORS, TableError, FencedError):
+            for number, _ in claimed:
+                await self._let_go(number, release=False)
+            raise
+        if claimed:
             metrics.PARTITIONS_OWNED.set(len(self.owned))
             logger.info("owns %d of %d partitions", len(self.owned), self.app.settings.partitions)
+        if errors:
+            raise errors[0]
 
-    async def _open(self, number: int, epoch: int, nonce: str) -> Partition:
-        redis = self.app.parts.redis
-        table = await open_restored(redis, self.app.settings.state_path / "tables", number)
-        origins = await redis.hgetall(keys.origins(number))
-        seqs = await redis.hgetall(keys.seqs(number))
-        return Partition(
-            number,
-            epoch,
-            nonce,
-            table,
-            {int(field): entry.decode() for field, entry in origins.items()},
-            {field.decode(): int(seq) for field, seq in seqs.items()},
+    async def _hand_over(self, numbers: Sequence[int], timeout_seconds: float) -> None:
+        """Finish the batches in hand, then let go; what is not done in time stays pending."""
+        done = await asyncio.gather(
+            *(reader.drain(numbers, timeout_seconds) for reader in self.readers)
         )
+        if not all(done):
+            logger.warning("batches were not done in %g s: they stay pending", timeout_seconds)
+        await asyncio.gather(*(self._let_go(number, release=True) for number in numbers))
 
-    async def _let_go(self, number: int, *, release: bool) -> None:
+    async def _let_go(self, number: int, *, release: bool, wipe: bool = False) -> None:
         partition = self.owned.pop(number, None)
         if partition is None:
             return
@@ -164,27 +238,82 @@ class Ownership(Service):
         for reader in self.readers:
             reader.detach(number)
         partition.dedup.close()
+        if wipe:
+            logger.warning("the table of partition %d is corrupt: rebuilding it", number)
+            DedupTable.wipe(partition.dedup.path)
         if release:
             try:
                 await self.app.parts.scripts.call(
                     "renew", [keys.lease(number)], [partition.epoch, partition.nonce, 0]
                 )
-            except (RedisError, OSError) as error:
+            except REDIS_ERRORS as error:
                 logger.warning("could not give back partition %d: %s", number, error)
 
     async def _purge(self) -> None:
         """Delete ended marks, and the changelog that no window needs any more."""
+        now_ms = self.app.parts.clock.now_ms()
         windows = [tool.window_ms for tool in self.app.parts.registry.current.tools.values()]
-        oldest_ms = self.redis_now_ms - max(windows, default=0)
-        for partition in self.owned.values():
-            if gone := partition.dedup.purge(self.redis_now_ms):
-                metrics.DEDUP_PURGED.inc(gone)
-        if windows and self.redis_now_ms - self._trimmed_ms > TRIM_EVERY_MS:
-            self._trimmed_ms = self.redis_now_ms
+        oldest_ms = now_ms - max(windows, default=0)
+        for partition in list(self.owned.values()):
+            try:
+                if gone := partition.dedup.purge(now_ms):
+                    metrics.DEDUP_PURGED.inc(gone)
+            except TableError as error:
+                self.on_lost(partition.number, error)
+        if windows and now_ms - self._trimmed_ms > TRIM_EVERY_MS:
+            self._trimmed_ms = now_ms
             async with self.app.parts.redis.pipeline(transaction=False) as pipe:
                 for number in self.owned:
                     pipe.xtrim(keys.changelog(number), minid=oldest_ms, approximate=True)
                 await pipe.execute()
+
+
+def rendezvous(number: int, workers: Sequence[str]) -> str:
+    """The worker that partition ``number`` belongs to; "" without workers.
+
+    Highest random weight (D. Thaler, C. Ravishankar, 1998): a join or a leave moves only the
+    partitions of the one that came or went.
+    """
+    return max(
+        workers,
+        key=lambda worker: (xxh3_64_intdigest(f"{worker}\0{number}".encode()), worker),
+        default="",
+    )
+
+
+async def open_partition(
+    parts: "Parts", settings: Settings, number: int, nonce: str, claim: Sequence[Any]
+) -> Partition:
+    """A claimed partition with its table and its state; ``claim`` is what claim.lua answered."""
+    redis = parts.redis
+    table = await open_restored(redis, settings.state_path / "tables", number)
+    lease = dict(zip(claim[2::2], claim[3::2], strict=True))
+    origins = await redis.hgetall(keys.origins(number))
+    seqs = await redis.hgetall(keys.seqs(number))
+    holds = await redis.hgetall(keys.holds(number))
+    breakers = await redis.hgetall(keys.breakers(number))
+    return Partition(
+        number,
+        int(claim[1]),
+        nonce,
+        table,
+        revisions={
+            field[len(b"rev:") :].decode(): int(value)
+            for field, value in lease.items()
+            if field.startswith(b"rev:")
+        },
+        origins={int(p): OriginMark.decode(mark.decode()) for p, mark in origins.items()},
+        seqs={name.decode(): int(seq) for name, seq in seqs.items()},
+        holds={ordering.decode(): letter.decode() for ordering, letter in holds.items()},
+        breakers={
+            tool.decode(): Breaker.from_dict(
+                orjson.loads(kept),
+                threshold=settings.breaker_failures,
+                wait_ms=int(settings.breaker_wait_seconds * 1000),
+            )
+            for tool, kept in breakers.items()
+        },
+    )
 
 
 def worker_id(state_dir: Path) -> tuple[str, IO[str]]:
@@ -212,19 +341,3 @@ def worker_id(state_dir: Path) -> tuple[str, IO[str]]:
         file.write(name + "\n")
         file.flush()
     return name, file
-
-
-async def check_partition_count(app: "Hookstream") -> None:
-    """Store the partition count at first start; refuse another one afterwards.
-
-    Raises:
-        SettingsError: the stored count differs.
-    """
-    redis, wanted = app.parts.redis, app.settings.partitions
-    await redis.hsetnx(keys.META, "partitions", str(wanted))
-    stored = int(await redis.hget(keys.META, "partitions") or 0)
-    if stored != wanted:
-        raise SettingsError(
-            f"this installation has {stored} partitions and HOOKSTREAM_PARTITIONS says {wanted}: "
-            f"set it to {stored}, or start on an empty Redis"
-        )

@@ -1,22 +1,26 @@
 """What stages and views share: Redis, its scripts, PostgreSQL, the registry, the appender."""
 
+from typing import Any
+
 from mode import Service
 from mode.utils.logging import get_logger
-from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
 
-from hookstream.app import embedded
+from hookstream.app import embedded, keys
 from hookstream.app.append import Appender
 from hookstream.app.backoff import backoff_seconds
+from hookstream.app.clock import RedisClock
+from hookstream.app.durable import Durability
 from hookstream.app.errors import SettingsError
 from hookstream.app.feeds import Feeds
 from hookstream.app.redis_client import REDIS_DOWN, Scripts, connect
 from hookstream.app.registry import RegistryCache
 from hookstream.app.settings import EMBEDDED, Settings
 from hookstream.app.stores.events import EventStore
+from hookstream.app.stores.letters import LetterStore
 from hookstream.app.stores.postgres import Postgres
 
-__all__ = ["Parts"]
+__all__ = ["Parts", "check_partition_count"]
 
 logger = get_logger(__name__)
 
@@ -26,17 +30,21 @@ class Parts(Service):
 
     mundane_level = "debug"
 
-    redis: Redis
+    redis: Any
+    durability: Durability
     scripts: Scripts
     postgres: Postgres
     registry: RegistryCache
     appender: Appender
     feeds: Feeds
     events: EventStore
+    letters: LetterStore
 
-    def __init__(self, settings: Settings, **kwargs: object) -> None:
+    def __init__(self, settings: Settings, *, needs_redis: bool = True, **kwargs: object) -> None:
         super().__init__(**kwargs)
+        self._needs_redis = needs_redis
         self.settings = settings
+        self.clock = RedisClock()
         self._servers: list[embedded.EmbeddedServer] = []
 
     async def on_start(self) -> None:
@@ -44,15 +52,31 @@ class Parts(Service):
         settings = self.settings
         self.redis = connect(self._redis_url(), timeout_seconds=settings.redis_timeout_seconds)
         self.scripts = Scripts(self.redis)
-        await self._load_scripts()
+        self.durability = Durability(self.redis, settings.durability)
+        await self._meet_redis()
         self.postgres = Postgres(self._postgres_url(), loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.postgres)
         self.registry = RegistryCache(self.postgres, loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.registry)
-        self.appender = Appender(self.redis, loop=self.loop, beacon=self.beacon)
+        self.appender = Appender(
+            self.redis,
+            self.durability,
+            settings.state_path / "spool",
+            settings.spool_max_bytes,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
         await self.add_runtime_dependency(self.appender)
         self.events = EventStore(self.redis, self.postgres, settings.partitions)
-        self.feeds = Feeds(self.redis, self.scripts, settings, loop=self.loop, beacon=self.beacon)
+        self.letters = LetterStore(self.redis, self.scripts, settings.partitions)
+        self.feeds = Feeds(
+            self.redis,
+            self.scripts,
+            settings,
+            self.durability,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
         await self.add_runtime_dependency(self.feeds)
 
     async def on_shutdown(self) -> None:
@@ -61,12 +85,17 @@ class Parts(Service):
         for server in self._servers:
             server.stop()
 
-    async def _load_scripts(self) -> None:
-        """Wait for Redis: it may start after us, or be loading its data."""
+    async def _meet_redis(self) -> None:
+        """Wait for Redis: it may start after us, or be loading its data.
+
+        A receiver does not: it has its spool.
+        """
         failures = 0
         while not self.should_stop:
             try:
-                return await self.scripts.load()
+                await self.scripts.load()
+                await self.durability.check()
+                return await check_partition_count(self.redis, self.settings.partitions)
             except AuthenticationError as error:
                 raise SettingsError(
                     f"Redis refuses the credentials in HOOKSTREAM_REDIS_URL: {error}"
@@ -75,6 +104,8 @@ class Parts(Service):
                 failures += 1
                 if failures == 1:
                     logger.warning("Redis does not answer (%s); waiting for it", error)
+                if not self._needs_redis:
+                    return None
                 await self.sleep(backoff_seconds(failures))
         return None
 
@@ -90,3 +121,18 @@ class Parts(Service):
             return self.settings.postgres_url
         self._servers.append(embedded.start_postgres(self.settings.ensure_state_dir()))
         return self._servers[-1].url
+
+
+async def check_partition_count(redis: Any, wanted: int) -> None:
+    """Store the partition count at first start; refuse another one afterwards.
+
+    Raises:
+        SettingsError: the stored count differs.
+    """
+    await redis.hsetnx(keys.META, "partitions", str(wanted))
+    stored = int(await redis.hget(keys.META, "partitions") or 0)
+    if stored != wanted:
+        raise SettingsError(
+            f"this installation has {stored} partitions and HOOKSTREAM_PARTITIONS says {wanted}: "
+            f"set it to {stored}, or start on an empty Redis"
+        )

@@ -1,36 +1,41 @@
-"""The reader of one channel: from streams of owned partitions to batches, with back-pressure."""
+"""The reader of one channel: from streams of owned partitions to batches, with back-pressure.
+
+Reading is fenced: a script checks the lease in the same step, so that a worker which has lost its
+lease (stopped for a while, say) cannot take entries away from the one that has it. The blocking
+command is a cue only: it changes nothing.
+"""
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mode import Service
-from mode.utils.locks import Event
 from mode.utils.logging import get_logger
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from hookstream.app import keys, metrics
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.batch import Batch, Entry, Partition
 from hookstream.app.channel import RedisStreamChannel
-from hookstream.app.errors import FencedError, MovedError, UnavailableError
-from hookstream.app.redis_client import is_redis_down
+from hookstream.app.errors import FencedError, OutdatedError, UnavailableError
+from hookstream.app.ids import entry_order
+from hookstream.app.redis_client import REDIS_ERRORS, Scripts, is_cluster, is_redis_down
 from hookstream.codecs.errors import CodecError
+from hookstream.tables.errors import TableError
 
 __all__ = ["StreamReader"]
 
 logger = get_logger(__name__)
 
-#: How long a read waits for new entries; less than the socket's timeout.
+#: How long a cue is waited for; less than the socket's timeout.
 BLOCK_MS = 1000
-#: How long it waits while a partition is full and will soon want to be read again.
-BUSY_BLOCK_MS = 5
-#: How often a single event is tried when the stage's own code fails on it.
+#: How often a batch of one event is tried when a stage fails on the batch as a whole.
 MAX_ATTEMPTS = 3
+
+#: Called with a partition whose picture here is wrong, and the error that says so.
+OnLost = Callable[[int, BaseException], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -40,200 +45,274 @@ class Slot:
     partition: Partition
     buffer: deque[Entry] = field(default_factory=deque)
     in_flight: Batch | None = None
-    #: Pending entries after this id are read before new ones.
     last_id: str = "0-0"
+    #: This consumer's own pending entries are read before new ones.
     recovering: bool = True
+    #: Where to go on reading when what is pending has been read.
+    delivered_id: str = "0-0"
+    #: There may be more to read without waiting for a cue.
+    hungry: bool = True
+    #: It was left out of the last reads because its buffer was full.
+    full: bool = False
     attempt: int = 0
-    #: Most entries in the next batch: halved when a batch fails, so that a poison event ends alone.
+    #: Most entries in the next batch: smaller after a failure, so that a poison event ends alone.
     limit: int = 1
     waiting: asyncio.TimerHandle | None = None
-    checked_at: float = 0.0
+
+
+class Lane:
+    """Slots that are read together: all of them on one server, one a lane in a cluster."""
+
+    def __init__(self) -> None:
+        self.slots: dict[int, Slot] = {}
+        self.wake = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
 
 
 class StreamReader(Service):
-    """Reads ``XREADGROUP`` over all owned partitions at once, one batch a partition in flight."""
+    """Reads all owned partitions of a channel, one batch a partition in flight."""
 
     mundane_level = "debug"
 
     def __init__(
         self,
         channel: RedisStreamChannel,
-        redis: Redis,
+        redis: Any,
+        scripts: Scripts,
         consumer: str,
         *,
         batch_max: int,
         buffer_max: int,
-        on_fenced: Callable[[int], None],
+        on_lost: OnLost,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.channel = channel
         self.redis = redis
+        self.scripts = scripts
         self.consumer = consumer
         self.batch_max = batch_max
         self.buffer_max = max(buffer_max, batch_max)
-        self.on_fenced = on_fenced
+        self.on_lost = on_lost
         self.slots: dict[int, Slot] = {}
-        self._wake = Event()
-        self._idle = Event()
-        self._draining = False
+        self._lanes: dict[int, Lane] = {}
+        self._idle = asyncio.Event()
+        self._draining: set[int] = set()
 
     async def attach(self, partitions: Sequence[Partition]) -> None:
         """Begin to read partitions that are now owned: first what was pending, whoever had it.
 
-        All at once, so that no read blocks on some of them while entries wait in the others.
+        Raises:
+            FencedError: one of them has another owner already.
         """
-        await asyncio.gather(*(self._take_over(partition.number) for partition in partitions))
-        for partition in partitions:
-            self.slots[partition.number] = Slot(partition, limit=self.batch_max)
-        self._wake.set()
+        slots = await asyncio.gather(*(self._take_over(partition) for partition in partitions))
+        for slot in slots:
+            number = slot.partition.number
+            self._draining.discard(number)
+            self.slots[number] = slot
+            lane = self._lane(number)
+            lane.slots[number] = slot
+            lane.wake.set()
 
-    async def _take_over(self, number: int) -> None:
-        key = keys.stream(self.channel.name, number)
-        await self._ensure_group(key, "0")
-        cursor = b"0-0"
+    def _lane(self, number: int) -> Lane:
+        name = number if is_cluster(self.redis) else -1
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = Lane()
+            lane.task = asyncio.ensure_future(self._follow(lane))
+            self.add_future(_outcome(lane.task))
+        return lane
+
+    async def _take_over(self, partition: Partition) -> Slot:
+        key = keys.stream(self.channel.name, partition.number)
+        cursor: Any = "0-0"
         while True:
-            reply = await self.redis.xautoclaim(
-                key, keys.GROUP, self.consumer, 0, cursor, count=1000, justid=False
+            cursor, delivered = await self.scripts.call(
+                "take_over",
+                [keys.lease(partition.number), key],
+                [partition.epoch, partition.nonce, keys.GROUP, self.consumer, cursor, "0-0"],
             )
-            cursor = reply[0]
             if cursor in (b"0-0", "0-0"):
-                break
+                return Slot(partition, limit=self.batch_max, delivered_id=delivered.decode())
 
     def detach(self, number: int) -> None:
         """Stop reading a partition; a batch in flight will be fenced or has been committed."""
         slot = self.slots.pop(number, None)
         if slot and slot.waiting:
             slot.waiting.cancel()
-        self._check_idle()
+        for name, lane in list(self._lanes.items()):
+            if lane.slots.pop(number, None) and not lane.slots and name >= 0:
+                del self._lanes[name]
+                if lane.task is not None:
+                    lane.task.cancel()
+        self._draining.discard(number)
+        self._idle.set()
 
-    async def drain(self, timeout_seconds: float) -> bool:
-        """Read no more, and wait for the batches in flight; False when time ran out first."""
-        self._draining = True
-        for slot in self.slots.values():
-            slot.buffer.clear()
-        self._check_idle()
-        try:
-            await asyncio.wait_for(self._idle.wait(), timeout_seconds)
-        except TimeoutError:
-            return False
+    async def drain(self, numbers: Sequence[int], timeout_seconds: float) -> bool:
+        """Send no more batches of these, and wait for those in flight; False when time ran out."""
+        self._draining.update(numbers)
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        while any(self.slots[n].in_flight for n in numbers if n in self.slots):
+            self._idle.clear()
+            left = deadline - asyncio.get_running_loop().time()
+            try:
+                await asyncio.wait_for(self._idle.wait(), max(0.0, left))
+            except TimeoutError:
+                return False
         return True
 
-    @Service.task
-    async def _read(self) -> None:
+    async def on_stop(self) -> None:
+        """Stop reading."""
+        for lane in self._lanes.values():
+            if lane.task is not None:
+                lane.task.cancel()
+
+    async def _follow(self, lane: Lane) -> None:
         failures = 0
         while not self.should_stop:
             try:
-                await self._read_once()
+                await self._step(lane)
                 failures = 0
-            except (RedisError, OSError) as error:
-                if isinstance(error, ResponseError) and "NOGROUP" in str(error):
-                    await self._restore_groups()
-                    continue
+            except REDIS_ERRORS as error:
                 failures += 1
                 metrics.READ_ERRORS.labels(channel=self.channel.name).inc()
                 if failures == 1 or failures % 20 == 0:
                     logger.warning(
-                        "%s: cannot read from Redis (%s); trying on", self.channel.name, error
+                        "%s: cannot read from Redis (%s: %s); trying on",
+                        self.channel.name,
+                        type(error).__name__,
+                        error,
                     )
                 # a lost reply leaves entries pending that ">" never shows again
-                for slot in self.slots.values():
-                    slot.recovering = True
-                await self.sleep(backoff_seconds(failures))
+                for slot in lane.slots.values():
+                    self._recover(slot)
+                await asyncio.sleep(backoff_seconds(failures))
 
-    async def _read_once(self) -> None:
-        if self._draining or not self.slots:
-            self._wake.clear()
-            await self.wait_first(self._wake, timeout=1.0)
-            return
-        for slot in list(self.slots.values()):
-            if slot.recovering:
-                await self._recover(slot)
-        streams: dict[str, str] = {}
-        by_key: dict[bytes, Slot] = {}
-        full = False
-        for number, slot in self.slots.items():
-            if slot.recovering or len(slot.buffer) >= self.buffer_max:
-                full = True
-                continue
-            key = keys.stream(self.channel.name, number)
-            streams[key] = ">"
-            by_key[key.encode()] = slot
-        if not streams:
-            self._wake.clear()
-            await self.wait_first(self._wake, timeout=0.05)
-            return
-        reply = await self.redis.xreadgroup(
-            keys.GROUP,
-            self.consumer,
-            streams,
-            count=self.buffer_max,
-            block=BUSY_BLOCK_MS if full else BLOCK_MS,
-        )
-        for key, entries in reply or ():
-            await self._receive(by_key[key], entries)
-        if not reply:
-            await self._look_for_strays()
+    def _recover(self, slot: Slot) -> None:
+        if not slot.recovering:
+            slot.recovering = True
+            slot.delivered_id = slot.last_id
+        slot.hungry = True
 
-    async def _recover(self, slot: Slot) -> None:
-        """Read this consumer's own pending entries past what the slot has seen."""
-        key = keys.stream(self.channel.name, slot.partition.number)
-        if len(slot.buffer) >= self.buffer_max:
+    async def _step(self, lane: Lane) -> None:
+        """Read what there is; where there is nothing, wait for a cue."""
+        lane.wake.clear()
+        slots = [s for n, s in lane.slots.items() if n not in self._draining]
+        for slot in slots:
+            slot.full = len(slot.buffer) >= self.buffer_max
+        hungry = [slot for slot in slots if slot.hungry and not slot.full]
+        if hungry:
+            replies = await asyncio.gather(
+                *(self._read(slot) for slot in hungry), return_exceptions=True
+            )
+            errors = [reply for reply in replies if isinstance(reply, BaseException)]
+            for slot, reply in zip(hungry, replies, strict=True):
+                if not isinstance(reply, BaseException):
+                    await self._receive(slot, reply)
+            for error in errors:
+                raise error
             return
-        reply = await self.redis.xreadgroup(
-            keys.GROUP, self.consumer, {key: slot.last_id}, count=self.buffer_max
+        waiting = [slot for slot in slots if not slot.full]
+        if not waiting:
+            await lane.wake.wait()
+            return
+        await self._wait_for_cue(lane, waiting)
+
+    async def _read(self, slot: Slot) -> list[Any]:
+        number = slot.partition.number
+        try:
+            entries: list[Any] = await self.scripts.call(
+                "read",
+                [keys.lease(number), keys.stream(self.channel.name, number)],
+                [
+                    slot.partition.epoch,
+                    slot.partition.nonce,
+                    keys.GROUP,
+                    self.consumer,
+                    self.buffer_max,
+                    slot.last_id if slot.recovering else ">",
+                ],
+            )
+        except FencedError as error:
+            slot.hungry = False
+            self._lost(slot, error)
+            return []
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            # Redis lost the group in a failover: read everything about the partition anew
+            slot.hungry = False
+            self._lost(slot, error)
+            return []
+        return entries
+
+    async def _wait_for_cue(self, lane: Lane, slots: Sequence[Slot]) -> None:
+        by_key = {keys.stream(self.channel.name, slot.partition.number): slot for slot in slots}
+        cue = asyncio.ensure_future(
+            self.redis.xread(
+                {key: slot.last_id for key, slot in by_key.items()}, count=1, block=BLOCK_MS
+            )
         )
-        entries = reply[0][1] if reply else []
-        if not entries:
+        wake = asyncio.ensure_future(lane.wake.wait())
+        try:
+            await asyncio.wait((cue, wake), return_when=asyncio.FIRST_COMPLETED)
+            if not cue.done():
+                return
+            for key, _ in cue.result() or ():
+                by_key[key.decode()].hungry = True
+        finally:
+            # the connection goes with it, and nothing else: a cue changes nothing in Redis
+            for task in (cue, wake):
+                if not task.done():
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+
+    async def _receive(self, slot: Slot, entries: list[Any]) -> None:
+        if slot.recovering and not entries:
             slot.recovering = False
+            slot.last_id = max(slot.last_id, slot.delivered_id, key=entry_order)
             return
-        await self._receive(slot, entries)
-
-    async def _look_for_strays(self) -> None:
-        """Entries that another consumer read while it lost its lease are pending, unseen by us."""
-        now = time.monotonic()
-        for slot in list(self.slots.values()):
-            if slot.in_flight or slot.buffer or slot.recovering or now - slot.checked_at < 5.0:
-                continue
-            slot.checked_at = now
-            key = keys.stream(self.channel.name, slot.partition.number)
-            summary = await self.redis.xpending(key, keys.GROUP)
-            if summary["pending"] and not slot.in_flight and not slot.buffer:
-                await self.redis.xautoclaim(key, keys.GROUP, self.consumer, 0, b"0-0", count=1000)
-                slot.last_id = "0-0"
-                slot.recovering = True
-
-    async def _receive(self, slot: Slot, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        if not slot.recovering and len(entries) < self.buffer_max:
+            slot.hungry = False
         gone: list[bytes] = []
-        for entry_id, fields in entries:
+        for entry_id, parts in entries:
             slot.last_id = entry_id.decode()
-            if not fields:
+            if not parts:
                 gone.append(entry_id)
                 continue
-            slot.buffer.append(self._decode(slot.last_id, fields))
+            fields = dict(zip(parts[::2], parts[1::2], strict=True))
+            slot.buffer.append(
+                self._decode(
+                    slot.last_id,
+                    fields.get(b"d", b""),
+                    fields.get(b"r", b"").decode(),
+                    int(fields.get(b"a", 0)),
+                )
+            )
         if gone:
             key = keys.stream(self.channel.name, slot.partition.number)
             logger.error("%s: %d pending entries were deleted from the stream", key, len(gone))
             await self.redis.xack(key, keys.GROUP, *gone)
         await self._dispatch(slot)
 
-    def _decode(self, entry_id: str, fields: dict[bytes, bytes]) -> Entry:
-        raw = fields.get(b"d", b"")
-        entry = Entry(entry_id, raw, None)
+    def _decode(self, entry_id: str, raw: bytes, letter_id: str = "", attempts: int = 0) -> Entry:
+        entry = Entry(entry_id, raw, None, letter_id=letter_id, attempts=attempts)
         try:
             entry.value = self.channel.decode_value(raw)
         except CodecError as error:
-            entry.fail("decode", error)
+            entry.fail("decode", error, final=True)
         return entry
 
     async def _dispatch(self, slot: Slot) -> None:
-        if slot.in_flight or slot.waiting or not slot.buffer or self._draining:
+        number = slot.partition.number
+        if slot.in_flight or slot.waiting or not slot.buffer or number in self._draining:
+            return
+        if self.slots.get(number) is not slot:
             return
         count = min(len(slot.buffer), slot.limit)
         entries = [slot.buffer.popleft() for _ in range(count)]
         batch = Batch(self.channel.name, slot.partition, entries, self._ended)
         slot.in_flight = batch
-        self._idle.clear()
         metrics.BATCH_EVENTS.labels(channel=self.channel.name).observe(count)
         await self.channel.put_batch(batch)
 
@@ -246,17 +325,21 @@ class StreamReader(Service):
             slot.attempt = 0
             slot.limit = min(self.batch_max, slot.limit * 2)
             self._resume(slot)
-        elif isinstance(error, FencedError):
-            logger.warning("%s: %s", self.channel.name, error)
-            self.on_fenced(batch.partition.number)
+        elif isinstance(error, (FencedError, OutdatedError, TableError)):
+            self._lost(slot, error)
         else:
             self._again(slot, batch, error)
-        self._check_idle()
+        self._idle.set()
+
+    def _lost(self, slot: Slot, error: BaseException) -> None:
+        logger.warning("%s[%d]: %s", self.channel.name, slot.partition.number, error)
+        slot.buffer.clear()
+        self.on_lost(slot.partition.number, error)
 
     def _again(self, slot: Slot, batch: Batch, error: BaseException) -> None:
         """Put a failed batch back; one whose own code fails is tried in ever smaller parts."""
         slot.attempt += 1
-        outside = is_redis_down(error) or isinstance(error, (UnavailableError, MovedError))
+        outside = is_redis_down(error) or isinstance(error, UnavailableError)
         metrics.BATCH_FAILURES.labels(channel=self.channel.name).inc()
         if slot.attempt == 1 or slot.attempt % 20 == 0:
             logger.warning(
@@ -269,7 +352,10 @@ class StreamReader(Service):
                 error,
                 exc_info=None if outside else error,
             )
-        entries = [self._decode(entry.entry_id, {b"d": entry.raw}) for entry in batch.entries]
+        entries = [
+            self._decode(entry.entry_id, entry.raw, entry.letter_id, entry.attempts)
+            for entry in batch.entries
+        ]
         if not outside:
             if len(entries) == 1 and slot.attempt >= MAX_ATTEMPTS:
                 entries[0].fail("batch", error)
@@ -284,23 +370,17 @@ class StreamReader(Service):
         self._resume(slot)
 
     def _resume(self, slot: Slot) -> None:
-        self._wake.set()
-        if slot.buffer and not self._draining:
+        number = slot.partition.number
+        if slot.full and len(slot.buffer) < self.buffer_max and number in self.slots:
+            self._lane(number).wake.set()
+        if slot.buffer and number not in self._draining:
             self.add_future(self._dispatch(slot))
 
-    def _check_idle(self) -> None:
-        if all(slot.in_flight is None for slot in self.slots.values()):
-            self._idle.set()
 
-    async def _ensure_group(self, key: str, start: str) -> None:
-        try:
-            await self.redis.xgroup_create(key, keys.GROUP, id=start, mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
-
-    async def _restore_groups(self) -> None:
-        """After a failover a group may be missing: made again where this reader had got to."""
-        for number, slot in self.slots.items():
-            key = keys.stream(self.channel.name, number)
-            await self._ensure_group(key, slot.last_id)
+async def _outcome(task: "asyncio.Task[None]") -> None:
+    """A lane's end, when it is cancelled with its last partition, is no error of the reader."""
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not task.cancelled():
+            raise

@@ -1,50 +1,175 @@
-"""Connections to Redis, and the Lua scripts."""
+"""Connections to Redis (one server, Sentinel, a cluster), its errors, and the Lua scripts."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    SlotNotCoveredError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from hookstream.app.errors import FencedError, MovedError, SettingsError
+from hookstream.app.errors import FencedError, OutdatedError, SettingsError
 
-__all__ = ["REDIS_DOWN", "Scripts", "connect"]
+__all__ = [
+    "REDIS_DOWN",
+    "REDIS_ERRORS",
+    "Scripts",
+    "as_ours",
+    "connect",
+    "is_cluster",
+    "is_redis_down",
+]
 
 #: What redis-py raises when the server cannot be reached or does not answer in time.
-REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError)
+REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError, RedisClusterException)
+#: Whatever a call to Redis can raise (redis-py's cluster has an error that is no RedisError).
+REDIS_ERRORS = (RedisError, RedisClusterException, OSError)
 
-_SCHEMES = ("redis://", "rediss://", "unix://")
+#: Replies that say "not now" rather than "not so": full, read-only, failing over, loading.
+_NOT_NOW = (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    SlotNotCoveredError,
+    TryAgainError,
+)
+_NOT_NOW_WORDS = ("MISCONF", "NOREPLICAS", "OOM ", "READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING")
+
+_SCHEMES = ("redis", "rediss", "unix", "sentinel", "cluster")
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
 
 
-def connect(url: str, *, timeout_seconds: float) -> Redis:
+def connect(url: str, *, timeout_seconds: float) -> Any:
     """A client that never retries by itself: an append repeated after a lost reply is a double.
 
+    ``redis://``, ``rediss://`` and ``unix://`` are redis-py's own URLs;
+    ``sentinel://[user:password@]h1:26379,h2:26379/mymaster`` asks the sentinels for the master at
+    each new connection; ``cluster://[user:password@]h1:6379,h2:6379`` follows a cluster's slots.
+    Both take ``?tls=true`` with redis-py's ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``,
+    ``ssl_cert_reqs``; sentinel also ``db``, ``sentinel_username`` and ``sentinel_password``.
+
     Raises:
-        SettingsError: for a URL of a scheme that is not handled.
+        SettingsError: the URL cannot be used; the message says why.
     """
-    if not url.startswith(_SCHEMES):
+    scheme = url.partition("://")[0]
+    common = {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        "protocol": 2,
+    }
+    if scheme not in _SCHEMES:
         raise SettingsError(
-            f"HOOKSTREAM_REDIS_URL has no scheme that is handled: use one of {', '.join(_SCHEMES)}"
+            "HOOKSTREAM_REDIS_URL has no scheme that is handled: use one of "
+            + ", ".join(f"{name}://" for name in _SCHEMES)
         )
-    return Redis.from_url(
-        url,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-        protocol=2,
+    try:
+        if scheme == "sentinel":
+            return _sentinel(url, common)
+        if scheme == "cluster":
+            return _cluster(url, common)
+        return Redis.from_url(url, **common)
+    except ValueError as error:
+        raise SettingsError(f"HOOKSTREAM_REDIS_URL cannot be read: {error}") from error
+
+
+def _sentinel(url: str, common: dict[str, Any]) -> Any:
+    nodes, path, query, credentials = _split(url, 26379)
+    if not path:
+        raise SettingsError(
+            "HOOKSTREAM_REDIS_URL: name the master, as in sentinel://h1:26379,h2:26379/mymaster"
+        )
+    own = {name[len("sentinel_") :]: query.pop(name) for name in _SENTINEL_OPTIONS & set(query)}
+    database = int(query.pop("db", "0"))
+    tls = _tls(query)
+    sentinel = Sentinel(
+        nodes, sentinel_kwargs={**common, **tls, **own}, **common, **tls, **credentials, db=database
     )
+    return sentinel.master_for(path)
+
+
+def _cluster(url: str, common: dict[str, Any]) -> Any:
+    nodes, path, query, credentials = _split(url, 6379)
+    if path:
+        raise SettingsError("HOOKSTREAM_REDIS_URL: a cluster has no databases, leave out the path")
+    return RedisCluster(
+        startup_nodes=[ClusterNode(host, port) for host, port in nodes],
+        **common,
+        **_tls(query),
+        **credentials,
+    )
+
+
+_SENTINEL_OPTIONS = {"sentinel_username", "sentinel_password"}
+
+
+def _split(
+    url: str, default_port: int
+) -> tuple[list[tuple[str, int]], str, dict[str, str], dict[str, str]]:
+    """Nodes, path, query and credentials of a URL with several hosts."""
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    nodes = []
+    for item in hosts.split(","):
+        # the brackets of an IPv6 address hold colons of their own
+        host, colon, port = item.rpartition(":") if not item.endswith("]") else (item, "", "")
+        nodes.append(((host if colon else item).strip("[]"), int(port) if colon else default_port))
+    if not all(host for host, _ in nodes):
+        raise SettingsError("HOOKSTREAM_REDIS_URL: a host is empty")
+    credentials = {}
+    if at:
+        user, _, password = login.partition(":")
+        credentials = {"username": unquote(user) or None, "password": unquote(password) or None}
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    known = {"tls", "db", *_TLS_OPTIONS, *_SENTINEL_OPTIONS}
+    if unknown := set(query) - known:
+        raise SettingsError(
+            f"HOOKSTREAM_REDIS_URL: unknown option {sorted(unknown)[0]!r}, "
+            f"known are {', '.join(sorted(known))}"
+        )
+    given = {name: value for name, value in credentials.items() if value is not None}
+    return nodes, parts.path.strip("/"), query, given
+
+
+def _tls(query: Mapping[str, str]) -> dict[str, Any]:
+    if query.get("tls", "false").lower() not in ("true", "1", "yes"):
+        return {}
+    return {"ssl": True, **{name: query[name] for name in _TLS_OPTIONS if name in query}}
+
+
+def is_cluster(redis: Any) -> bool:
+    """Whether the keys of different partitions may be on different servers."""
+    return isinstance(redis, RedisCluster)
 
 
 class Scripts:
     """The ``.lua`` files beside this module, called by name; loaded again after a failover."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Any) -> None:
         self._redis = redis
         self._sources: dict[str, str] = {}
         self._shas: dict[str, str] = {}
@@ -56,37 +181,59 @@ class Scripts:
         where one without it could acknowledge and then fail to append.
         """
         info = await self._redis.info("server")
-        major = int(str(info["redis_version"]).split(".")[0])
+        if is_cluster(self._redis):
+            # one answer a node; while a cluster is upgraded the oldest one counts
+            nodes = info.values() if "redis_version" not in info else [info]
+            major = min(int(str(node["redis_version"]).split(".")[0]) for node in nodes)
+        else:
+            major = int(str(info["redis_version"]).split(".")[0])
         prefix = "#!lua\n" if major >= 7 else ""
         for path in files("hookstream.app").joinpath("lua").iterdir():
             if path.name.endswith(".lua"):
                 self._sources[path.name[:-4]] = prefix + path.read_text()
-        for name, source in self._sources.items():
-            self._shas[name] = str(await self._redis.script_load(source))
+        for source in self._sources.values():
+            await self._redis.script_load(source)
+        self._shas = {
+            name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+            for name, source in self._sources.items()
+        }
+
+    def sha(self, name: str) -> str:
+        """The SHA of a script that was loaded, for a pipeline."""
+        return self._shas[name]
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run a script by its SHA, by its text where the server has forgotten it.
 
         Raises:
             FencedError: the lease is another's; nothing was written.
-            MovedError: the caller's picture of a feed is out of date; nothing was written.
+            OutdatedError: the caller's picture is not what Redis has; nothing was written.
         """
+        if not self._shas:
+            await self.load()
         try:
             try:
                 return await self._redis.evalsha(self._shas[name], len(keys), *keys, *args)
             except NoScriptError:
                 return await self._redis.eval(self._sources[name], len(keys), *keys, *args)
         except ResponseError as error:
-            text = str(error)
-            if text.startswith("FENCED"):
-                raise FencedError(text) from error
-            if text.startswith("OUTDATED "):
-                raise MovedError(text) from error
-            raise
+            raise as_ours(error) from error
+
+
+def as_ours(error: Exception) -> Exception:
+    """A script's refusal as the error it stands for; any other one as it is."""
+    text = str(error)
+    if text.startswith("FENCED"):
+        return FencedError(text)
+    if text.startswith("OUTDATED "):
+        return OutdatedError(text)
+    return error
 
 
 def is_redis_down(error: BaseException) -> bool:
-    """Whether ``error`` says that the server is away, rather than that the command was wrong."""
-    return isinstance(error, REDIS_DOWN) or (
-        isinstance(error, RedisError) and not isinstance(error, ResponseError)
-    )
+    """Whether ``error`` says that the server cannot do it now, rather than that it was wrong."""
+    if isinstance(error, (*REDIS_DOWN, *_NOT_NOW)):
+        return True
+    if isinstance(error, ResponseError):
+        return str(error).startswith(_NOT_NOW_WORDS)
+    return isinstance(error, RedisError)

@@ -35,6 +35,7 @@ class Tool:
     window_ms: int
     order_by: str
     order_field: str
+    on_error: str = "skip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +210,7 @@ def tool_from_row(row: Mapping[str, Any]) -> Tool:
         window_ms=0 if dedup["strategy"] == "none" else dedup["window_seconds"] * 1000,
         order_by=ordering["by"],
         order_field=ordering["field"],
+        on_error=ordering.get("on_error", "skip"),
     )
 
 

@@ -2,13 +2,11 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from mode.utils.logging import get_logger
-from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from hookstream.app import keys
-from hookstream.app.ids import entry_order
 from hookstream.codecs.routed import decode_changes
 from hookstream.tables.dedup import DedupTable
 from hookstream.tables.errors import TableCorruptError
@@ -20,34 +18,36 @@ logger = get_logger(__name__)
 PAGE_ENTRIES = 1000
 
 
-async def open_restored(redis: Redis, folder: Path, number: int) -> DedupTable:
+async def open_restored(redis: Any, folder: Path, number: int) -> DedupTable:
     """Open partition ``number``'s dedup table below ``folder`` and replay what it has missed.
 
-    A table that is corrupt, or ahead of the changelog (Redis lost its tail in a failover), is
-    wiped and rebuilt.
+    A table is trusted only if the changelog still holds the entry that it has reached. One that is
+    corrupt, older than what is kept, or ahead (Redis lost its tail in a failover) is wiped and
+    rebuilt: the changelog holds all that any window needs.
 
     Raises:
         TableError: another process has the folder open, or it cannot be written.
     """
     path = folder / f"dedup-{number}"
     changelog = keys.changelog(number)
-    last = await _last_id(redis, changelog)
+    table = None
     try:
         table = DedupTable(path)
-        if entry_order(table.position()) > entry_order(last):
-            logger.warning("%s is ahead of its changelog: rebuilding it", path)
-            table.close()
-            DedupTable.wipe(path)
-            table = DedupTable(path)
+        if await _reached(redis, changelog, table.position()):
+            await _replay(redis, changelog, table)
+            return table
+        logger.warning("%s is not of this changelog: rebuilding it", path)
     except TableCorruptError as error:
         logger.warning("%s: rebuilding it", error)
-        DedupTable.wipe(path)
-        table = DedupTable(path)
+    if table is not None:
+        table.close()
+    DedupTable.wipe(path)
+    table = DedupTable(path)
     await _replay(redis, changelog, table)
     return table
 
 
-async def _replay(redis: Redis, changelog: str, table: DedupTable) -> None:
+async def _replay(redis: Any, changelog: str, table: DedupTable) -> None:
     total = 0
     while True:
         entries = await redis.xrange(changelog, f"({table.position()}", "+", count=PAGE_ENTRIES)
@@ -61,11 +61,8 @@ async def _replay(redis: Redis, changelog: str, table: DedupTable) -> None:
         await asyncio.sleep(0)
 
 
-async def _last_id(redis: Redis, stream: str) -> str:
-    try:
-        info = await redis.xinfo_stream(stream)
-    except ResponseError as error:
-        if "no such key" in str(error):
-            return "0-0"
-        raise
-    return str(info["last-generated-id"].decode())
+async def _reached(redis: Any, changelog: str, position: str) -> bool:
+    """Whether a table that says it is at ``position`` has what the changelog had up to there."""
+    if position == "0-0":
+        return True
+    return bool(await redis.xrange(changelog, position, position))

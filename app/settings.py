@@ -45,7 +45,9 @@ class Settings(BaseSettings):
         "Empty: as the request says.",
     )
     redis_url: str = Field(
-        EMBEDDED, description="`embedded://`, `redis://`, `rediss://` or `unix://`."
+        EMBEDDED,
+        description="`embedded://`, `redis://`, `rediss://`, `unix://`, "
+        "`sentinel://h1:26379,h2:26379/mymaster` or `cluster://h1:6379,h2:6379`.",
     )
     postgres_url: str = Field(EMBEDDED, description="`embedded://` or `postgresql://`.")
     admin_key: str = Field(
@@ -83,6 +85,17 @@ class Settings(BaseSettings):
         gt=0,
         description="Time a Redis command may take; less than a third of the lease.",
     )
+    durability: Literal["local", "fsync", "replicated"] = Field(
+        "local",
+        description="When an event counts as kept: the server has it, its disk has it, or a "
+        "replica has it too.",
+    )
+    spool_max_bytes: int = Field(
+        1 << 30,
+        ge=1,
+        description="Most bytes that a receiver process keeps in its local spool while Redis is "
+        "away. 503 above it.",
+    )
     batch_max_events: int = Field(
         256, ge=1, le=4096, description="Most entries of one partition in one batch."
     )
@@ -93,6 +106,29 @@ class Settings(BaseSettings):
     )
     lease_ttl_seconds: float = Field(
         10.0, ge=1.0, description="Life of a partition's lease; renewed at a third of it."
+    )
+    shutdown_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Time that a stopping process has to finish what it has in hand; the rest "
+        "stays pending.",
+    )
+    retry_max_attempts: int = Field(
+        8, ge=1, le=1000, description="How often an event is tried before it is a dead letter."
+    )
+    retry_base_seconds: float = Field(
+        1.0, gt=0, description="Longest wait before the second attempt; doubles with each one."
+    )
+    retry_max_seconds: float = Field(
+        300.0, gt=0, description="Longest wait before any attempt; the wait is random below it."
+    )
+    breaker_failures: int = Field(
+        20,
+        ge=1,
+        description="Failures in a row of one tool's events that open its circuit breaker.",
+    )
+    breaker_wait_seconds: float = Field(
+        30.0, gt=0, description="Time an open circuit breaker waits before it lets a probe through."
     )
     websocket_heartbeat_seconds: float = Field(
         20.0, gt=0, description="Time between WebSocket pings; a client that misses one is closed."

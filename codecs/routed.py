@@ -39,21 +39,30 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """An event for all of its contexts in one partition, with the entry it came from."""
+    """An event for all of its contexts in one partition, with the entry it came from.
+
+    ``origin_floor``: the first entry of the batch that it came with; all before is committed.
+    """
 
     origin_partition: int
     origin_entry_id: str
+    origin_floor: str
     event: Event
     targets: tuple[Target, ...]
 
 
 def encode_routed(
-    origin_partition: int, origin_entry_id: str, envelope: bytes, targets: Sequence[Target]
+    origin_partition: int,
+    origin_entry_id: str,
+    origin_floor: str,
+    envelope: bytes,
+    targets: Sequence[Target],
 ) -> bytes:
     """Bytes of one ``updates[q]`` entry; the envelope's bytes go through as they are."""
     return RoutedEvent(
         origin_partition=origin_partition,
         origin_entry_id=origin_entry_id,
+        origin_floor=origin_floor,
         envelope=envelope,
         targets=[
             TargetMessage(
@@ -76,6 +85,7 @@ def decode_routed(data: bytes) -> Routed:
     return Routed(
         message.origin_partition,
         message.origin_entry_id,
+        message.origin_floor or "0-0",
         decode_event(message.envelope),
         tuple(Target(t.context_id, t.priority, t.subscription) for t in message.targets),
     )

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhookstream/proto/pipeline.proto\x12\rhookstream.v1\"D\n\x06Target\x12\x12\n\ncontext_id\x18\x01 \x01(\t\x12\x10\n\x08priority\x18\x02 \x01(\t\x12\x14\n\x0csubscription\x18\x03 \x01(\t\"z\n\x0bRoutedEvent\x12\x18\n\x10origin_partition\x18\x01 \x01(\r\x12\x17\n\x0forigin_entry_id\x18\x02 \x01(\t\x12\x10\n\x08\x65nvelope\x18\x03 \x01(\x0c\x12&\n\x07targets\x18\x04 \x03(\x0b\x32\x15.hookstream.v1.Target\")\n\x0bTableChange\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"J\n\x0cTableChanges\x12\r\n\x05table\x18\x01 \x01(\t\x12+\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x1a.hookstream.v1.TableChange\"\xa0\x02\n\nEventAudit\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0f\n\x07tool_id\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x0c\n\x04type\x18\x05 \x01(\t\x12\x0e\n\x06status\x18\x06 \x01(\t\x12\x14\n\x0c\x64uplicate_of\x18\x07 \x01(\t\x12\x12\n\nmessage_id\x18\x08 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\t \x01(\t\x12\x16\n\x0ereceived_at_ms\x18\n \x01(\x03\x12\x10\n\x08\x65ntry_id\x18\x0b \x01(\t\x12\x15\n\rpayload_bytes\x18\x0c \x01(\r\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\r\n\x05stage\x18\x0e \x01(\t\x12\x11\n\treplay_id\x18\x0f \x01(\t\"~\n\rDeliveryAudit\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\ncontext_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x17\n\x0f\x64\x65livered_at_ms\x18\x05 \x01(\x03\x12\x11\n\treplay_id\x18\x06 \x01(\t\"|\n\nAuditBatch\x12\x11\n\tpartition\x18\x01 \x01(\r\x12)\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x19.hookstream.v1.EventAudit\x12\x30\n\ndeliveries\x18\x03 \x03(\x0b\x32\x1c.hookstream.v1.DeliveryAudit\"\x97\x01\n\nDeadLetter\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12\x10\n\x08\x65ntry_id\x18\x02 \x01(\t\x12\r\n\x05stage\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\r\x12\x1a\n\x12\x66irst_failed_at_ms\x18\x06 \x01(\x03\x12\x19\n\x11last_failed_at_ms\x18\x07 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhookstream/proto/pipeline.proto\x12\rhookstream.v1\"D\n\x06Target\x12\x12\n\ncontext_id\x18\x01 \x01(\t\x12\x10\n\x08priority\x18\x02 \x01(\t\x12\x14\n\x0csubscription\x18\x03 \x01(\t\"\x90\x01\n\x0bRoutedEvent\x12\x18\n\x10origin_partition\x18\x01 \x01(\r\x12\x17\n\x0forigin_entry_id\x18\x02 \x01(\t\x12\x10\n\x08\x65nvelope\x18\x03 \x01(\x0c\x12&\n\x07targets\x18\x04 \x03(\x0b\x32\x15.hookstream.v1.Target\x12\x14\n\x0corigin_floor\x18\x05 \x01(\t\")\n\x0bTableChange\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"J\n\x0cTableChanges\x12\r\n\x05table\x18\x01 \x01(\t\x12+\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x1a.hookstream.v1.TableChange\"\xa0\x02\n\nEventAudit\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0f\n\x07tool_id\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x0c\n\x04type\x18\x05 \x01(\t\x12\x0e\n\x06status\x18\x06 \x01(\t\x12\x14\n\x0c\x64uplicate_of\x18\x07 \x01(\t\x12\x12\n\nmessage_id\x18\x08 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\t \x01(\t\x12\x16\n\x0ereceived_at_ms\x18\n \x01(\x03\x12\x10\n\x08\x65ntry_id\x18\x0b \x01(\t\x12\x15\n\rpayload_bytes\x18\x0c \x01(\r\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\r\n\x05stage\x18\x0e \x01(\t\x12\x11\n\treplay_id\x18\x0f \x01(\t\"~\n\rDeliveryAudit\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\ncontext_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x17\n\x0f\x64\x65livered_at_ms\x18\x05 \x01(\x03\x12\x11\n\treplay_id\x18\x06 \x01(\t\"|\n\nAuditBatch\x12\x11\n\tpartition\x18\x01 \x01(\r\x12)\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x19.hookstream.v1.EventAudit\x12\x30\n\ndeliveries\x18\x03 \x03(\x0b\x32\x1c.hookstream.v1.DeliveryAuditb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,18 +33,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TARGET']._serialized_start=50
   _globals['_TARGET']._serialized_end=118
-  _globals['_ROUTEDEVENT']._serialized_start=120
-  _globals['_ROUTEDEVENT']._serialized_end=242
-  _globals['_TABLECHANGE']._serialized_start=244
-  _globals['_TABLECHANGE']._serialized_end=285
-  _globals['_TABLECHANGES']._serialized_start=287
-  _globals['_TABLECHANGES']._serialized_end=361
-  _globals['_EVENTAUDIT']._serialized_start=364
-  _globals['_EVENTAUDIT']._serialized_end=652
-  _globals['_DELIVERYAUDIT']._serialized_start=654
-  _globals['_DELIVERYAUDIT']._serialized_end=780
-  _globals['_AUDITBATCH']._serialized_start=782
-  _globals['_AUDITBATCH']._serialized_end=906
-  _globals['_DEADLETTER']._serialized_start=909
-  _globals['_DEADLETTER']._serialized_end=1060
+  _globals['_ROUTEDEVENT']._serialized_start=121
+  _globals['_ROUTEDEVENT']._serialized_end=265
+  _globals['_TABLECHANGE']._serialized_start=267
+  _globals['_TABLECHANGE']._serialized_end=308
+  _globals['_TABLECHANGES']._serialized_start=310
+  _globals['_TABLECHANGES']._serialized_end=384
+  _globals['_EVENTAUDIT']._serialized_start=387
+  _globals['_EVENTAUDIT']._serialized_end=675
+  _globals['_DELIVERYAUDIT']._serialized_start=677
+  _globals['_DELIVERYAUDIT']._serialized_end=803
+  _globals['_AUDITBATCH']._serialized_start=805
+  _globals['_AUDITBATCH']._serialized_end=929
 # @@protoc_insertion_point(module_scope)

@@ -17,16 +17,18 @@ class Target(_message.Message):
     def __init__(self, context_id: _Optional[str] = ..., priority: _Optional[str] = ..., subscription: _Optional[str] = ...) -> None: ...
 
 class RoutedEvent(_message.Message):
-    __slots__ = ("origin_partition", "origin_entry_id", "envelope", "targets")
+    __slots__ = ("origin_partition", "origin_entry_id", "envelope", "targets", "origin_floor")
     ORIGIN_PARTITION_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FLOOR_FIELD_NUMBER: _ClassVar[int]
     origin_partition: int
     origin_entry_id: str
     envelope: bytes
     targets: _containers.RepeatedCompositeFieldContainer[Target]
-    def __init__(self, origin_partition: _Optional[int] = ..., origin_entry_id: _Optional[str] = ..., envelope: _Optional[bytes] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ...) -> None: ...
+    origin_floor: str
+    def __init__(self, origin_partition: _Optional[int] = ..., origin_entry_id: _Optional[str] = ..., envelope: _Optional[bytes] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., origin_floor: _Optional[str] = ...) -> None: ...
 
 class TableChange(_message.Message):
     __slots__ = ("key", "value")
@@ -103,21 +105,3 @@ class AuditBatch(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[EventAudit]
     deliveries: _containers.RepeatedCompositeFieldContainer[DeliveryAudit]
     def __init__(self, partition: _Optional[int] = ..., events: _Optional[_Iterable[_Union[EventAudit, _Mapping]]] = ..., deliveries: _Optional[_Iterable[_Union[DeliveryAudit, _Mapping]]] = ...) -> None: ...
-
-class DeadLetter(_message.Message):
-    __slots__ = ("envelope", "entry_id", "stage", "error", "attempts", "first_failed_at_ms", "last_failed_at_ms")
-    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
-    ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
-    STAGE_FIELD_NUMBER: _ClassVar[int]
-    ERROR_FIELD_NUMBER: _ClassVar[int]
-    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
-    FIRST_FAILED_AT_MS_FIELD_NUMBER: _ClassVar[int]
-    LAST_FAILED_AT_MS_FIELD_NUMBER: _ClassVar[int]
-    envelope: bytes
-    entry_id: str
-    stage: str
-    error: str
-    attempts: int
-    first_failed_at_ms: int
-    last_failed_at_ms: int
-    def __init__(self, envelope: _Optional[bytes] = ..., entry_id: _Optional[str] = ..., stage: _Optional[str] = ..., error: _Optional[str] = ..., attempts: _Optional[int] = ..., first_failed_at_ms: _Optional[int] = ..., last_failed_at_ms: _Optional[int] = ...) -> None: ...

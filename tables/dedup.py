@@ -7,7 +7,8 @@ import hashlib
 import shutil
 import struct
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,12 +55,16 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A stream entry to be judged. ``window_ms`` 0 means: never a duplicate, leaves no mark."""
+    """A stream entry to be judged. ``window_ms`` 0 means: never a duplicate, leaves no mark.
+
+    ``again``: the pipeline itself put this event into its stream once more, after a failure.
+    """
 
     entry_id: str
     event_id: str
     message_id: str
     window_ms: int
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,9 @@ def decide(candidates: Sequence[Candidate], known: Mapping[bytes, Mark]) -> Verd
     """Judge a batch, in stream order. ``known`` holds the marks of its keys that exist.
 
     Time is the entry's own (Redis gave it), so a worker's clock cannot open or close a window.
-    A redelivered entry finds its own mark and is itself, not a duplicate.
+    A redelivered entry finds its own mark and is itself, not a duplicate; so does an event that
+    comes again after a failure. The same event in another entry otherwise (an append whose reply
+    was lost, and that was repeated) is a copy: a duplicate of itself.
     """
     marks = dict(known)
     duplicate_of: list[str] = []
@@ -121,7 +128,10 @@ def decide(candidates: Sequence[Candidate], known: Mapping[bytes, Mark]) -> Verd
         key = mark_key(candidate.message_id)
         now = entry_ms(candidate.entry_id)
         mark = marks.get(key)
-        if mark and mark.entry_id == candidate.entry_id:
+        if mark and (
+            mark.entry_id == candidate.entry_id
+            or (candidate.again and mark.event_id == candidate.event_id)
+        ):
             duplicate_of.append("")
         elif mark and now < mark.expires_ms:
             duplicate_of.append(mark.event_id)
@@ -205,10 +215,15 @@ class DedupTable:
         self._purged_ms = 0
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Mark]:
-        """The marks of those ``keys`` that have one: one multi-get."""
+        """The marks of those ``keys`` that have one: one multi-get.
+
+        Raises:
+            TableCorruptError: RocksDB cannot read what is there; rebuild the table.
+        """
         if not keys:
             return {}
-        values: Any = self._marks[list(keys)]
+        with self._errors():
+            values: Any = self._marks[list(keys)]
         return {
             key: decode_mark(value)
             for key, value in zip(keys, values, strict=True)
@@ -216,24 +231,37 @@ class DedupTable:
         }
 
     def apply(self, changes: Sequence[Change], position: str) -> None:
-        """Write marks and the changelog id they reach, as one RocksDB batch."""
+        """Write marks and the changelog id they reach, as one RocksDB batch.
+
+        Raises:
+            TableError: it cannot be written (the disk is full, say); open the table anew.
+        """
         batch = WriteBatch(raw_mode=True)
         for key, value in changes:
             batch.put(key, value, self._marks_handle)
             batch.put(value[:8] + key, b"", self._expiry_handle)
         batch.put(_POSITION, position.encode())
-        self._db.write(batch)
+        with self._errors():
+            self._db.write(batch)
 
     def position(self) -> str:
         """The changelog id that this table has reached; "0-0" for a new one."""
-        value = self._db.get(_POSITION)
+        with self._errors():
+            value = self._db.get(_POSITION)
         return value.decode() if value else "0-0"
 
     def purge(self, now_ms: int, limit: int = 10_000) -> int:
         """Delete up to ``limit`` marks that ended before ``now_ms``; returns how many went.
 
         Reads only ended entries: ``expiry`` is walked from where the last purge stopped.
+
+        Raises:
+            TableError: it cannot be read or written; open the table anew.
         """
+        with self._errors():
+            return self._purge(now_ms, limit)
+
+    def _purge(self, now_ms: int, limit: int) -> int:
         start = _EXPIRY.pack(self._purged_ms)
         end = _EXPIRY.pack(now_ms)
         batch = WriteBatch(raw_mode=True)
@@ -269,6 +297,18 @@ class DedupTable:
             walk.next()
         walk.status()
         return count
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """RocksDB's exceptions as ours: rocksdict raises plain ones."""
+        try:
+            yield
+        except TableError:
+            raise
+        except Exception as error:
+            corrupt = any(word in str(error) for word in ("Corruption", "checksum", "bad block"))
+            kind = TableCorruptError if corrupt else TableError
+            raise kind(f"{self.path}: {error}") from error
 
     def close(self) -> None:
         """Close RocksDB; the folder can then be opened by another process."""

@@ -105,6 +105,14 @@ class Stack:
                     raise AssertionError(f"not up:\n{self.log.read_text()[-6000:]}")
                 time.sleep(0.05)
 
+    def wait_receiver(self) -> None:
+        """Wait for the receiver alone to say that it is ready."""
+        deadline = time.monotonic() + START_SECONDS
+        while not _is_ready(self.port):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no receiver:\n{self.log.read_text()[-6000:]}")
+            time.sleep(0.05)
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop as Ctrl-C does, and wait for the end."""
         if self.process is None:

@@ -1,1 +1,2 @@
-"""The commands that are added to Faust's: ``up``, ``worker``, ``receive``, ``send``."""
+"""The commands that are added to Faust's: ``up``, ``worker``, ``receive``, ``send``, ``dead``,
+``partitions``."""

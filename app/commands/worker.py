@@ -1,10 +1,10 @@
 """``hookstream worker``: Faust's worker command, with a banner that speaks of our servers."""
 
 import os
+import re
 from typing import Any
 
 from faust.cli.worker import worker as faust_worker
-from yarl import URL
 
 from hookstream import __version__
 
@@ -34,5 +34,4 @@ class worker(faust_worker):  # noqa: N801 Faust names a command by its class
 
 def shown(url: str) -> str:
     """A server's URL without its password."""
-    parsed = URL(url)
-    return str(parsed.with_password("***")) if parsed.password else url
+    return re.sub(r"(?<=://)([^/@]*):[^/@]*@", r"\1:***@", url)

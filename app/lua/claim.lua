@@ -1,6 +1,7 @@
 -- Take a partition's lease if it is free, lapsed, or already this owner's.
 -- KEYS: lease. ARGV: owner, nonce, ttl_ms.
--- Returns {1, epoch} or {0, owner, ms left}. Time is Redis's own, so workers' clocks do not matter.
+-- Returns {1, epoch, field, value, …} with the revision of every channel, or {0, owner, ms left}.
+-- Time is Redis's own, so workers' clocks do not matter.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local held = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'expires_ms')
@@ -11,4 +12,8 @@ end
 local epoch = tonumber(held[2] or '0') + 1
 redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', epoch, 'nonce', ARGV[2],
   'expires_ms', string.format('%d', now + tonumber(ARGV[3])))
-return {1, epoch}
+local reply = {1, epoch}
+for _, part in ipairs(redis.call('HGETALL', KEYS[1])) do
+  reply[#reply + 1] = part
+end
+return reply

@@ -1,41 +1,68 @@
--- Commit one batch of one partition: all of it or none of it.
--- KEYS: lease, source stream, then every stream appended to.
--- ARGV: epoch, nonce, group,
---       number of appends, then (key index, value) each,
---       trim source below the last acknowledged entry (1 or 0),
+-- Commit one batch of one partition, or one step of its keeper: all of it or none of it.
+-- KEYS: lease, source stream, then every other key that is written to.
+-- ARGV: epoch, nonce, channel, expected revision, group,
+--       number of writes, then (command, key index, number of arguments, arguments…) each,
+--       trim the source below the last acknowledged entry (1 or 0),
 --       then the acknowledged entry ids.
--- Returns the ids of the appends; none when the batch was committed before and only the reply was
--- lost. A stale owner gets FENCED and changes nothing.
--- Nothing rolls back in Redis: types are checked before the first write, and the
--- acknowledgement comes last, so that a failure half way leaves the batch pending.
-local held = redis.call('HMGET', KEYS[1], 'epoch', 'nonce')
+-- Returns the ids that XADD gave, in order.
+-- A stale owner gets FENCED. An owner whose picture of the partition is not what Redis has (a reply
+-- was lost, or Redis lost its tail in a failover) gets OUTDATED and must read everything again.
+-- Neither writes anything. Nothing rolls back in Redis: types are checked before the first write,
+-- and the acknowledgement comes last, so that a failure half way leaves the batch pending.
+local held = redis.call('HMGET', KEYS[1], 'epoch', 'nonce', 'rev:' .. ARGV[3])
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then
   return redis.error_reply('FENCED the lease is held by another owner')
 end
-for i = 2, #KEYS do
-  local kind = redis.call('TYPE', KEYS[i])['ok']
-  if kind ~= 'stream' and kind ~= 'none' then
-    return redis.error_reply('WRONGKIND ' .. KEYS[i] .. ' is a ' .. kind .. ', not a stream')
+if (held[3] or '0') ~= ARGV[4] then
+  return redis.error_reply('OUTDATED ' .. KEYS[2] .. ' is at revision ' .. (held[3] or '0') .. ', not ' .. ARGV[4])
+end
+local wants = {XADD = 'stream', HSET = 'hash', HDEL = 'hash', ZADD = 'zset', ZREM = 'zset',
+  RPUSH = 'list', LREM = 'list'}
+local count = tonumber(ARGV[6])
+local at = 7
+local writes = {}
+local looked = {}
+for i = 1, count do
+  local args = {}
+  for j = 1, tonumber(ARGV[at + 2]) do args[j] = ARGV[at + 2 + j] end
+  local command, key = ARGV[at], KEYS[tonumber(ARGV[at + 1])]
+  local want = wants[command]
+  if want then
+    local kind = redis.call('TYPE', key)['ok']
+    if kind ~= want and kind ~= 'none' then
+      return redis.error_reply('WRONGKIND ' .. key .. ' is a ' .. kind .. ', not a ' .. want)
+    end
   end
+  -- a feed's entry ids are its sequence numbers: one that is there already is not numbered again
+  if command == 'XADD' and args[1] ~= '*' and not looked[key] then
+    looked[key] = true
+    local top = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+    if top and tonumber(string.match(top[1], '^(%d+)')) >= tonumber(string.match(args[1], '^(%d+)')) then
+      return redis.error_reply('OUTDATED ' .. key .. ' already holds ' .. top[1])
+    end
+  end
+  writes[i] = {command, key, args}
+  at = at + 3 + #args
 end
-local newest = ARGV[#ARGV]
-if #redis.call('XPENDING', KEYS[2], ARGV[3], newest, newest, 1) == 0 then
-  return {}
-end
-local at = 5
 local ids = {}
-for i = 1, tonumber(ARGV[4]) do
-  ids[i] = redis.call('XADD', KEYS[tonumber(ARGV[at])], '*', 'd', ARGV[at + 1])
-  at = at + 2
+for i = 1, count do
+  local command, key, args = writes[i][1], writes[i][2], writes[i][3]
+  if command == 'PUBLISH' then
+    redis.call('PUBLISH', unpack(args))
+  else
+    local reply = redis.call(command, key, unpack(args))
+    if command == 'XADD' then ids[#ids + 1] = reply end
+  end
 end
 local trim = ARGV[at]
 local last = nil
 for from = at + 1, #ARGV, 1000 do
   local to = math.min(from + 999, #ARGV)
-  redis.call('XACK', KEYS[2], ARGV[3], unpack(ARGV, from, to))
+  redis.call('XACK', KEYS[2], ARGV[5], unpack(ARGV, from, to))
   last = ARGV[to]
 end
 if trim == '1' and last then
   redis.call('XTRIM', KEYS[2], 'MINID', '~', last)
 end
+redis.call('HINCRBY', KEYS[1], 'rev:' .. ARGV[3], 1)
 return ids

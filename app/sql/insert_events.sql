@@ -1,4 +1,5 @@
--- A batch of decided events. The same one again (a batch repeated after a crash) changes nothing.
+-- A batch of decided events, each id once. What was retried or dead takes its newest outcome; any
+-- other decision stands (a batch repeated after a crash says the same again).
 INSERT INTO events (
     event_id, tenant, tool_id, provider, type, status, duplicate_of, message_id, delivery_id,
     received_at, partition, entry_id, payload_bytes, stage, error
@@ -15,4 +16,7 @@ FROM unnest(
     event_id, tenant, tool_id, provider, type, status, duplicate_of, message_id, delivery_id,
     received_at_ms, partition, entry_id, payload_bytes, stage, error
 )
-ON CONFLICT (event_id) DO NOTHING
+ON CONFLICT (event_id) DO UPDATE SET
+    status = excluded.status, duplicate_of = excluded.duplicate_of, entry_id = excluded.entry_id,
+    stage = excluded.stage, error = excluded.error
+WHERE events.status IN ('retrying', 'dead')

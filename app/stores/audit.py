@@ -11,13 +11,14 @@ __all__ = ["write_audit"]
 
 
 async def write_audit(postgres: Postgres, batches: Sequence[AuditBatch]) -> None:
-    """Insert all events and deliveries of ``batches``; writing them twice changes nothing.
+    """Insert all events and deliveries of ``batches``; writing them again changes nothing.
 
     Raises:
         UnavailableError: PostgreSQL is away.
     """
     pairs = [(batch.partition, event) for batch in batches for event in batch.events]
-    fresh = [(partition, event) for partition, event in pairs if not event.replay_id]
+    # one statement cannot change a row twice: the last word on each event counts
+    fresh = list({e.event_id: (p, e) for p, e in pairs if not e.replay_id}.values())
     if fresh:
         events = [event for _, event in fresh]
         await postgres.execute(
@@ -38,7 +39,12 @@ async def write_audit(postgres: Postgres, batches: Sequence[AuditBatch]) -> None
             [event.stage for event in events],
             [_storable(event.error) for event in events],
         )
-    deliveries = [delivery for batch in batches for delivery in batch.deliveries]
+    by_number = {
+        (delivery.tenant, delivery.context_id, delivery.seq): delivery
+        for batch in batches
+        for delivery in batch.deliveries
+    }
+    deliveries = list(by_number.values())
     if deliveries:
         await postgres.execute(
             statement("insert_deliveries"),

@@ -1,5 +1,6 @@
 """``/api/v1/events``: searching and showing what came in."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from hookstream.app.web.problem import json_response
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
 
-__all__ = ["EventViews", "parse_filter"]
+__all__ = ["EventViews", "check_query", "parse_filter", "parse_limit", "parse_time"]
 
 MAX_LIMIT = 1000
 
@@ -45,36 +46,45 @@ class EventViews:
 
 def parse_filter(query: MultiMapping[str]) -> EventFilter:
     """The filter in a query string. Raises BadRequestError, naming the parameter."""
-    if unknown := set(query) - set(EVENT_QUERY):
-        raise BadRequestError(
-            f"unknown query parameter {sorted(unknown)[0][:64]!r}: "
-            f"known are {', '.join(EVENT_QUERY)}"
-        )
-    for name in query:
-        if "\0" in query[name] or len(query[name]) > 512 or len(query.getall(name)) > 1:
-            raise BadRequestError(f"{name}: one value without NUL, at most 512 characters")
+    check_query(query, EVENT_QUERY)
     status = query.get("status")
     if status is not None and status not in list(Status):
         raise BadRequestError(f"status: one of {', '.join(Status)}")
-    limit = query.get("limit", "50")
-    if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= MAX_LIMIT):
-        raise BadRequestError(f"limit: a whole number from 1 to {MAX_LIMIT}")
+    limit = parse_limit(query.get("limit", "50"))
     cursor = query.get("cursor")
-    for name in ("tool", "type", "context"):
-        _no_surrogates(name, query.get(name, ""))
     return EventFilter(
         tool=query.get("tool"),
         type=query.get("type"),
         status=status,
         context=query.get("context"),
-        since=_time("since", query.get("since")),
-        until=_time("until", query.get("until")),
+        since=parse_time("since", query.get("since")),
+        until=parse_time("until", query.get("until")),
         cursor=uuid7(cursor, "cursor") if cursor is not None else None,
-        limit=int(limit),
+        limit=limit,
     )
 
 
-def _time(name: str, text: str | None) -> datetime | None:
+def check_query(query: MultiMapping[str], known: Collection[str]) -> None:
+    """Each parameter is known and given once. Raises BadRequestError, naming it."""
+    if unknown := set(query) - set(known):
+        raise BadRequestError(
+            f"unknown query parameter {sorted(unknown)[0][:64]!r}: known are {', '.join(known)}"
+        )
+    for name in query:
+        if "\0" in query[name] or len(query[name]) > 512 or len(query.getall(name)) > 1:
+            raise BadRequestError(f"{name}: one value without NUL, at most 512 characters")
+        _no_surrogates(name, query[name])
+
+
+def parse_limit(text: str) -> int:
+    """The number in ``limit``. Raises BadRequestError."""
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MAX_LIMIT):
+        raise BadRequestError(f"limit: a whole number from 1 to {MAX_LIMIT}")
+    return int(text)
+
+
+def parse_time(name: str, text: str | None) -> datetime | None:
+    """A time in RFC 3339; UTC where it names no zone. Raises BadRequestError."""
     if text is None:
         return None
     try:

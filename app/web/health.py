@@ -5,18 +5,22 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hookstream import __version__
 from hookstream.app import metrics
 from hookstream.app.errors import UnavailableError
-from hookstream.app.lag import StreamLag, measure_lag
+from hookstream.app.lag import StreamLag, measure_lag, measure_partitions
+from hookstream.app.redis_client import REDIS_ERRORS
 from hookstream.app.web.problem import json_response, problem
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
 
 __all__ = ["HealthViews"]
+
+#: A server that takes longer to answer a PING is slow; one that takes no connection is down.
+PING_SECONDS = 1.0
 
 
 class HealthViews:
@@ -33,7 +37,7 @@ class HealthViews:
         """200 when this process can do its work; 503 with the reason when not."""
         if self._app.should_stop:
             return problem(503, "unavailable", "Shutting down", "this process is stopping")
-        if await self._redis() != "ok":
+        if await self._redis() != "ok" and not self._can_spool():
             return problem(503, "unavailable", "Not ready", "Redis does not answer")
         if not self._app.parts.registry.loaded:
             return problem(
@@ -52,6 +56,16 @@ class HealthViews:
                 "version": self._app.parts.registry.current.version,
             },
         }
+        appender = self._app.parts.appender
+        if self._app.producer_only or appender.spool is not None:
+            spool = appender.spool
+            parts["spool"] = {
+                "status": "draining" if spool and spool.entries else "ok",
+                "entries": spool.entries if spool else 0,
+                "bytes": spool.bytes if spool else 0,
+                "oldest_seconds": appender.oldest_seconds(),
+                "drained_per_second": round(appender.drained_per_second, 1),
+            }
         if redis == "ok":
             parts["streams"] = {"status": "ok", **self._lag_out(await self._lag())}
         if not self._app.producer_only:
@@ -59,16 +73,32 @@ class HealthViews:
                 "status": "ok",
                 "owned": len(self._app.ownership.owned),
                 "of": self._app.settings.partitions,
+                "workers": self._app.ownership.workers,
             }
+            tripped = self._app.ownership.tripped()
+            parts["breakers"] = {"status": "degraded" if tripped else "ok", "tools": tripped}
         states = [part["status"] for part in parts.values()]
-        overall = "down" if redis != "ok" else "ok" if set(states) == {"ok"} else "degraded"
+        if redis != "ok" and not self._can_spool():
+            overall = "down"
+        else:
+            overall = "ok" if set(states) == {"ok"} else "degraded"
         return json_response(
             {"status": overall, "version": __version__, "parts": parts},
             status=503 if overall == "down" else 200,
         )
 
+    async def partitions(self, request: web.Request) -> web.StreamResponse:
+        """Every partition's owner, and lag, pending and oldest pending age of its streams."""
+        parts = self._app.parts
+        return json_response(
+            await measure_partitions(parts.redis, parts.clock, self._app.settings.partitions)
+        )
+
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Prometheus' text format."""
+        metrics.BREAKERS_OPEN.clear()
+        for tool_id, state in self._app.ownership.tripped().items():
+            metrics.BREAKERS_OPEN.labels(tool=tool_id, state=state).set(1)
         try:
             for name, lag in (await self._lag()).items():
                 metrics.STREAM_LAG.labels(channel=name).set(
@@ -78,16 +108,24 @@ class HealthViews:
                 metrics.STREAM_OLDEST_PENDING_SECONDS.labels(channel=name).set(
                     lag.oldest_pending_seconds
                 )
-        except (RedisError, OSError):
+        except REDIS_ERRORS:
             metrics.STREAM_LAG.clear()
             metrics.STREAM_PENDING.clear()
             metrics.STREAM_OLDEST_PENDING_SECONDS.clear()
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    def _can_spool(self) -> bool:
+        """Whether this process can do its work without Redis: a receiver with a spool can."""
+        return bool(self._app.producer_only and self._app.parts.appender.writable())
+
     async def _redis(self) -> str:
+        """``ok``; ``slow``: it takes connections and does not answer in time; ``down``."""
         try:
-            await self._app.parts.redis.ping()
-        except (RedisError, OSError):
+            async with asyncio.timeout(PING_SECONDS):
+                await self._app.parts.redis.ping()
+        except (TimeoutError, RedisTimeoutError):
+            return "slow"
+        except REDIS_ERRORS:
             return "down"
         return "ok"
 
@@ -100,7 +138,9 @@ class HealthViews:
         return "ok"
 
     async def _lag(self) -> dict[str, StreamLag]:
-        return await measure_lag(self._app.parts.redis, self._app.settings.partitions)
+        return await measure_lag(
+            self._app.parts.redis, self._app.parts.clock, self._app.settings.partitions
+        )
 
     def _lag_out(self, lags: dict[str, StreamLag]) -> dict[str, Any]:
         return {

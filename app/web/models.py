@@ -9,6 +9,7 @@ from hookstream.app.status import Status
 
 __all__ = [
     "EVENT_QUERY",
+    "LETTER_QUERY",
     "Accepted",
     "ContextIn",
     "ContextList",
@@ -16,7 +17,12 @@ __all__ = [
     "DedupIn",
     "EventList",
     "EventOut",
+    "LetterChanged",
+    "LetterFilterIn",
+    "LetterList",
+    "LetterOut",
     "OrderingIn",
+    "PartitionList",
     "Priority",
     "Problem",
     "ReplayIn",
@@ -87,10 +93,15 @@ class DedupIn(Strict):
 
 
 class OrderingIn(Strict):
-    """Which events of a tool keep their order among each other."""
+    """Which events of a tool keep their order among each other, and what a failure does to it.
+
+    With ``skip`` the others go on while one that failed waits for its next attempt; with ``hold``
+    those behind it wait until it has succeeded or was discarded.
+    """
 
     by: Literal["tool", "field", "none"] = "tool"
     field: Annotated[Text, Field(max_length=200)] = ""
+    on_error: Literal["skip", "hold"] = "skip"
 
 
 class TtlIn(Strict):
@@ -278,6 +289,86 @@ class SubscriptionList(BaseModel):
     subscriptions: list[SubscriptionOut]
 
 
+class LetterFilterIn(Strict):
+    """Which dead letters: those that match all that is given."""
+
+    tool: Id | None = None
+    stage: Annotated[Text, Field(max_length=200)] | None = None
+    since: Annotated[str, Field(max_length=64)] | None = None
+    until: Annotated[str, Field(max_length=64)] | None = None
+
+
+class LetterChanged(BaseModel):
+    """How many dead letters a call was about; ``more`` when it has to be made again."""
+
+    matched: int
+    changed: int
+    more: bool
+
+
+class AttemptOut(BaseModel):
+    """One attempt that failed."""
+
+    attempt: int
+    at: str
+    stage: str
+    error: str
+
+
+class LetterOut(BaseModel):
+    """An event that failed; in ``GET`` of one with its history and payload."""
+
+    letter_id: str
+    event_id: str | None
+    tool_id: str
+    type: str
+    replay_id: str | None
+    channel: str
+    state: str
+    stage: str
+    error: str
+    attempts: int
+    first_failed_at: str
+    last_failed_at: str
+    history: list[AttemptOut] | None = None
+    headers: dict[str, str] | None = None
+    content_type: str | None = None
+    payload: Any = None
+    payload_encoding: Literal["json", "text", "base64"] | None = None
+
+
+class LetterList(BaseModel):
+    """A page of dead letters; ``cursor`` leads to the next."""
+
+    letters: list[LetterOut]
+    cursor: str | None
+
+
+class PartitionOut(BaseModel):
+    """Who owns a partition, and how far behind each of its streams is."""
+
+    partition: int
+    owner: str | None
+    epoch: int
+    lease_seconds: float
+    streams: dict[str, dict[str, float | None]]
+
+
+class PartitionList(BaseModel):
+    """All partitions, and the workers that are alive."""
+
+    workers: list[str]
+    partitions: list[PartitionOut]
+
+
+LETTER_QUERY: dict[str, dict[str, object]] = {
+    "tool": {"type": "string", "description": "Only of this tool."},
+    "stage": {"type": "string", "description": "Only those that failed in this stage."},
+    "since": {"type": "string", "format": "date-time"},
+    "until": {"type": "string", "format": "date-time"},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50},
+    "cursor": {"type": "string", "description": "From the page before."},
+}
 EVENT_QUERY: dict[str, dict[str, object]] = {
     "tool": {"type": "string", "description": "Only of this tool."},
     "type": {"type": "string", "description": "Only of this type; `*` stands for anything."},

@@ -12,6 +12,7 @@ from hookstream.app.web.access import require_key
 from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.events import EventViews
 from hookstream.app.web.health import HealthViews
+from hookstream.app.web.letters import LetterViews
 from hookstream.app.web.receive import Receiver
 from hookstream.app.web.replays import ReplayViews
 from hookstream.app.web.tools import ToolViews
@@ -43,7 +44,8 @@ class Route:
 def api_routes(app: "Hookstream") -> list[Route]:
     """The routes below ``/api/v1``; all of them want a key."""
     tools, contexts, events = ToolViews(app), ContextViews(app), EventViews(app)
-    replays = ReplayViews(app)
+    replays, letters, health = ReplayViews(app), LetterViews(app), HealthViews(app)
+    letter = "/api/v1/dead-letters/{letter_id}"
     tool = "/api/v1/tools/{tool_id}"
     context = "/api/v1/contexts/{context_id}"
     subscription = context + "/subscriptions/{name}"
@@ -150,6 +152,66 @@ def api_routes(app: "Hookstream") -> list[Route]:
             "Show a replay",
             gives=models.ReplayOut,
             errors=(400, 404),
+        ),
+        Route(
+            "GET",
+            "/api/v1/dead-letters",
+            letters.list,
+            "List dead letters, the newest failure first",
+            gives=models.LetterList,
+            errors=(400,),
+            query=models.LETTER_QUERY,
+        ),
+        Route(
+            "POST",
+            "/api/v1/dead-letters/retry",
+            letters.retry_many,
+            "Try dead letters again, by filter",
+            takes=models.LetterFilterIn,
+            gives=models.LetterChanged,
+            status=202,
+            errors=(400,),
+        ),
+        Route(
+            "POST",
+            "/api/v1/dead-letters/discard",
+            letters.discard_many,
+            "Throw dead letters away, by filter",
+            takes=models.LetterFilterIn,
+            gives=models.LetterChanged,
+            errors=(400,),
+        ),
+        Route(
+            "GET",
+            letter,
+            letters.get,
+            "Show a dead letter, its history and payload",
+            gives=models.LetterOut,
+            errors=(400, 404),
+        ),
+        Route(
+            "POST",
+            letter + "/retry",
+            letters.retry,
+            "Try a dead letter again, now",
+            gives=models.LetterChanged,
+            status=202,
+            errors=(400, 404, 409),
+        ),
+        Route(
+            "DELETE",
+            letter,
+            letters.discard,
+            "Throw a dead letter away",
+            status=204,
+            errors=(400, 404, 409),
+        ),
+        Route(
+            "GET",
+            "/api/v1/partitions",
+            health.partitions,
+            "Who owns which partition, and how far behind it is",
+            gives=models.PartitionList,
         ),
     ]
 

@@ -114,6 +114,10 @@ def ordering(tool: models.ToolIn) -> dict[str, str]:
             'ordering.field: goes with by "field", as in {"by": "field", '
             '"field": "pull_request.id"}'
         )
+    if tool.ordering.by == "none" and tool.ordering.on_error == "hold":
+        raise BadRequestError(
+            'ordering.on_error: "hold" needs an order to keep: by "tool" or "field"'
+        )
     return tool.ordering.model_dump()
 
 

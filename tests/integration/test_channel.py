@@ -9,7 +9,7 @@ import redis.asyncio
 
 from hookstream.app import keys
 from hookstream.app.batch import Batch
-from hookstream.app.commit import commit_batch
+from hookstream.app.commit import Writes, commit
 from hookstream.app.errors import SettingsError, UnavailableError
 from hookstream.app.hookstream import Hookstream
 from hookstream.app.settings import Settings
@@ -68,7 +68,7 @@ async def test_batches_come_in_order_and_failed_ones_come_again(app: Hookstream)
         if failures < 3:
             failures += 1
             raise UnavailableError("not now")
-        await commit_batch(app.parts.scripts, batch, batch.entries)
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
         seen.extend(numbers(batch))
         batch.done()
 
@@ -90,7 +90,7 @@ async def test_plain_agents_take_and_sinks_work(app: Hookstream) -> None:
 
     @app.batches(channel)
     async def collect(batch: Batch) -> None:
-        await commit_batch(app.parts.scripts, batch, batch.entries)
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
         batch.done()
 
     @app.agent(channel, sink=[sunk.append])
@@ -127,7 +127,7 @@ async def test_poison_entry_ends_alone(
             if not entry.failure
         ):
             raise ValueError("poison")
-        await commit_batch(app.parts.scripts, batch, batch.entries)
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
         seen.extend(
             n for entry, n in zip(batch.entries, numbers(batch), strict=True) if not entry.failure
         )
@@ -168,7 +168,7 @@ async def test_second_worker_takes_over_what_a_dead_one_left(
 
     @app.batches(app.stream_channels["numbers"])
     async def collect(batch: Batch) -> None:
-        await commit_batch(app.parts.scripts, batch, batch.entries)
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
         seen.extend(numbers(batch))
         batch.done()
 

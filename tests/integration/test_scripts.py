@@ -5,7 +5,9 @@ import redis.asyncio
 from redis.exceptions import ResponseError
 
 from hookstream.app import keys
-from hookstream.app.errors import FencedError, MovedError
+from hookstream.app.batch import Entry, Partition
+from hookstream.app.commit import Writes, commit
+from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.redis_client import Scripts
 
 FEED = keys.feed(0, "t", "c")
@@ -23,37 +25,30 @@ async def claimed(scripts: Scripts, owner: str = "w1", nonce: str = "n1", ttl: i
     return int(epoch) if taken else 0
 
 
-async def pending(client: "redis.asyncio.Redis", stream: str, count: int) -> list[str]:
+def partition(epoch: int = 1, nonce: str = "n1") -> Partition:
+    """What a worker holds of partition 0, without a table."""
+    return Partition(0, epoch, nonce, dedup=None)  # type: ignore[arg-type]
+
+
+async def pending(client: "redis.asyncio.Redis", stream: str, count: int) -> list[Entry]:
     """Entries that the group has read and not acknowledged."""
     await client.xgroup_create(stream, keys.GROUP, id="0", mkstream=True)
     ids = [(await client.xadd(stream, {"d": b"x"})).decode() for _ in range(count)]
     await client.xreadgroup(keys.GROUP, "w1", {stream: ">"})
-    return ids
+    return [Entry(entry_id, b"x", None) for entry_id in ids]
 
 
-async def deliver(
-    scripts: Scripts, ids: list[str], expected: int, bodies: list[str], nonce: str = "n1"
-) -> None:
-    await scripts.call(
-        "deliver",
-        [keys.lease(0), keys.updates(0), keys.audit(0), keys.origins(0), keys.seqs(0), FEED],
-        [
-            1,
-            nonce,
-            keys.GROUP,
-            "record",
-            1,
-            "t/c",
-            expected,
-            "cue",
-            len(bodies),
-            *(part for body in bodies for part in (1, body)),
-            1,
-            3,
-            "9-9",
-            *ids,
-        ],
-    )
+def update(seq: int, body: str) -> Writes:
+    """An update as the deliver stage writes it."""
+    writes = Writes()
+    writes.add("XADD", FEED, f"{seq}-0", "d", body)
+    writes.add("HSET", keys.seqs(0), "t/c", seq)
+    writes.publish("cue", seq)
+    return writes
+
+
+async def unacknowledged(client: "redis.asyncio.Redis", stream: str) -> int:
+    return int((await client.xpending(stream, keys.GROUP))["pending"])
 
 
 async def test_lease_is_exclusive_until_it_lapses(scripts: Scripts) -> None:
@@ -70,21 +65,42 @@ async def test_owner_takes_its_own_lease_back_at_once(scripts: Scripts) -> None:
     assert [await claimed(scripts), await claimed(scripts, nonce="n2")] == [1, 2]
 
 
+async def test_heartbeat_names_who_lives(scripts: Scripts) -> None:
+    async def beat(worker: str, ttl_ms: int) -> list[bytes]:
+        now, *workers = await scripts.call("heartbeat", [keys.WORKERS], [worker, ttl_ms])
+        assert now > 1_600_000_000_000
+        return sorted(workers)
+
+    assert await beat("w1", 60_000) == [b"w1"]
+    assert await beat("w2", 1) == [b"w1", b"w2"]
+    await redis_sleep(scripts)
+    assert await beat("w1", 60_000) == [b"w1"]
+    assert await beat("w1", 0) == []
+
+
+async def redis_sleep(scripts: Scripts) -> None:
+    """Wait until Redis's clock has moved by some milliseconds."""
+    start, *_ = await scripts.call("heartbeat", ["hs:other"], ["x", 1])
+    while (await scripts.call("heartbeat", ["hs:other"], ["x", 1]))[0] < start + 5:
+        pass
+
+
 async def test_commit_appends_and_acknowledges(
     scripts: Scripts, redis_client: "redis.asyncio.Redis"
 ) -> None:
     await claimed(scripts)
-    ids = await pending(redis_client, keys.events(0), 3)
-    call = (
-        "commit",
-        [keys.lease(0), keys.events(0), keys.audit(0)],
-        [1, "n1", keys.GROUP, 2, 3, "a", 3, "b", 0, *ids],
-    )
-    made = await scripts.call(*call)
-    assert [entry for entry, _ in await redis_client.xrange(keys.audit(0))] == made
-    assert (await redis_client.xpending(keys.events(0), keys.GROUP))["pending"] == 0
-    # the same again, after a lost reply: nothing is written twice
-    assert await scripts.call(*call) == []
+    entries = await pending(redis_client, keys.events(0), 3)
+    writes = Writes()
+    writes.append(keys.audit(0), b"a")
+    writes.append(keys.audit(0), b"b")
+    mine = partition()
+    made = await commit(scripts, mine, "events", writes, entries)
+    assert [entry.decode() for entry, _ in await redis_client.xrange(keys.audit(0))] == made
+    assert await unacknowledged(redis_client, keys.events(0)) == 0
+    # the same again, after a lost reply: nothing is written twice, and the caller hears of it
+    mine.revisions["events"] = 0
+    with pytest.raises(OutdatedError):
+        await commit(scripts, mine, "events", writes, entries)
     assert await redis_client.xlen(keys.audit(0)) == 2
 
 
@@ -93,57 +109,95 @@ async def test_stale_owner_is_fenced_and_writes_nothing(
     scripts: Scripts, redis_client: "redis.asyncio.Redis", epoch: int, nonce: str
 ) -> None:
     await claimed(scripts)
-    ids = await pending(redis_client, keys.events(0), 1)
+    entries = await pending(redis_client, keys.events(0), 1)
+    writes = Writes()
+    writes.append(keys.audit(0), b"a")
     with pytest.raises(FencedError):
-        await scripts.call(
-            "commit",
-            [keys.lease(0), keys.events(0), keys.audit(0)],
-            [epoch, nonce, keys.GROUP, 1, 3, "a", 0, *ids],
-        )
+        await commit(scripts, partition(epoch, nonce), "events", writes, entries)
     assert not await redis_client.exists(keys.audit(0))
-    assert (await redis_client.xpending(keys.events(0), keys.GROUP))["pending"] == 1
+    assert await unacknowledged(redis_client, keys.events(0)) == 1
+
+
+@pytest.mark.parametrize(("epoch", "nonce"), [(1, "other"), (2, "n1")])
+async def test_stale_owner_cannot_read_nor_take_over(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis", epoch: int, nonce: str
+) -> None:
+    await claimed(scripts)
+    await pending(redis_client, keys.events(0), 1)
+    await redis_client.xadd(keys.events(0), {"d": b"new"})
+    both = [keys.lease(0), keys.events(0)]
+    with pytest.raises(FencedError):
+        await scripts.call("read", both, [epoch, nonce, keys.GROUP, "w2", 10, ">"])
+    with pytest.raises(FencedError):
+        await scripts.call("take_over", both, [epoch, nonce, keys.GROUP, "w2", "0-0", "0"])
+    assert await unacknowledged(redis_client, keys.events(0)) == 1
+    consumers = await redis_client.xinfo_consumers(keys.events(0), keys.GROUP)
+    assert [consumer["name"] for consumer in consumers] == [b"w1"]
+
+
+async def test_owner_takes_what_a_dead_one_left_and_reads_on(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await claimed(scripts, "w2")
+    left = await pending(redis_client, keys.events(0), 3)
+    fresh = (await redis_client.xadd(keys.events(0), {"d": b"new"})).decode()
+    both = [keys.lease(0), keys.events(0)]
+    cursor, delivered = await scripts.call(
+        "take_over", both, [1, "n1", keys.GROUP, "w2", "0-0", "0"]
+    )
+    assert (cursor, delivered.decode()) == (b"0-0", left[-1].entry_id)
+    own = await scripts.call("read", both, [1, "n1", keys.GROUP, "w2", 10, "0-0"])
+    assert [entry_id.decode() for entry_id, _ in own] == [entry.entry_id for entry in left]
+    new = await scripts.call("read", both, [1, "n1", keys.GROUP, "w2", 10, ">"])
+    assert [(entry_id.decode(), parts) for entry_id, parts in new] == [(fresh, [b"d", b"new"])]
+    assert await scripts.call("read", both, [1, "n1", keys.GROUP, "w2", 10, ">"]) == []
 
 
 async def test_key_of_another_type_makes_the_commit_write_nothing(
     scripts: Scripts, redis_client: "redis.asyncio.Redis"
 ) -> None:
     await claimed(scripts)
-    ids = await pending(redis_client, keys.events(0), 1)
-    await redis_client.set(keys.dead(0), "no stream")
+    entries = await pending(redis_client, keys.events(0), 1)
+    await redis_client.set(keys.dead(0), "no sorted set")
+    writes = Writes()
+    writes.append(keys.audit(0), b"a")
+    writes.add("ZADD", keys.dead(0), 1, "letter")
     with pytest.raises(ResponseError, match="WRONGKIND"):
-        await scripts.call(
-            "commit",
-            [keys.lease(0), keys.events(0), keys.audit(0), keys.dead(0)],
-            [1, "n1", keys.GROUP, 2, 3, "a", 4, "b", 0, *ids],
-        )
+        await commit(scripts, partition(), "events", writes, entries)
     assert not await redis_client.exists(keys.audit(0))
-    assert (await redis_client.xpending(keys.events(0), keys.GROUP))["pending"] == 1
+    assert await unacknowledged(redis_client, keys.events(0)) == 1
 
 
-async def test_feed_is_numbered_without_a_gap_and_outdated_writers_are_refused(
+async def test_feed_is_numbered_without_a_double(
     scripts: Scripts, redis_client: "redis.asyncio.Redis"
 ) -> None:
     await claimed(scripts)
-    ids = await pending(redis_client, keys.updates(0), 4)
-    await deliver(scripts, ids[:2], 0, ["a", "b"])
-    with pytest.raises(MovedError):
-        # the batch was committed, and only its reply was lost
-        await deliver(scripts, ids[:2], 0, ["a", "b"])
-    with pytest.raises(MovedError):
-        # computed from an old picture of the feed
-        await deliver(scripts, ids[2:], 0, ["c"])
-    with pytest.raises(FencedError):
-        await deliver(scripts, ids[2:], 2, ["c"], nonce="other")
-    await deliver(scripts, ids[2:], 2, ["c"])
-    entries = await redis_client.xrange(FEED)
-    assert [(entry, fields[b"d"]) for entry, fields in entries] == [
-        (b"1-0", b"a"),
-        (b"2-0", b"b"),
-        (b"3-0", b"c"),
-    ]
-    assert await redis_client.hget(keys.seqs(0), "t/c") == b"3"
-    assert await redis_client.hgetall(keys.origins(0)) == {b"3": b"9-9"}
-    assert (await redis_client.xpending(keys.updates(0), keys.GROUP))["pending"] == 0
+    entries = await pending(redis_client, keys.updates(0), 3)
+    mine = partition()
+    await commit(scripts, mine, "updates", update(1, "a"), entries[:1])
+    with pytest.raises(OutdatedError):
+        # numbered from an old picture of the feed
+        await commit(scripts, mine, "updates", update(1, "b"), entries[1:])
+    assert await unacknowledged(redis_client, keys.updates(0)) == 2
+    await commit(scripts, mine, "updates", update(2, "b"), entries[1:], trim=True)
+    feed = await redis_client.xrange(FEED)
+    assert [(entry, fields[b"d"]) for entry, fields in feed] == [(b"1-0", b"a"), (b"2-0", b"b")]
+    assert await redis_client.hget(keys.seqs(0), "t/c") == b"2"
+    assert await unacknowledged(redis_client, keys.updates(0)) == 0
+
+
+async def test_rolled_back_redis_refuses_what_was_computed_before(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    """A failover that lost the newest commit: the owner's picture is ahead, and is not believed."""
+    await claimed(scripts)
+    entries = await pending(redis_client, keys.events(0), 2)
+    mine = partition()
+    await commit(scripts, mine, "events", Writes(), entries[:1])
+    await redis_client.hset(keys.lease(0), "rev:events", 0)
+    with pytest.raises(OutdatedError):
+        await commit(scripts, mine, "events", Writes(), entries[1:])
+    assert await unacknowledged(redis_client, keys.events(0)) == 1
 
 
 async def test_acknowledgement_never_goes_back_nor_ahead(

@@ -1,0 +1,7 @@
+-- Throw a dead letter away. What its failure held back goes on.
+-- KEYS: dead letters, letter. ARGV: letter id. Returns 1, or 0 when it is not dead.
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
+  return 0
+end
+redis.call('DEL', KEYS[2])
+return 1

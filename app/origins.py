@@ -1,0 +1,51 @@
+"""Origins: which entries of ``events[p]`` have already been taken into ``updates[q]``'s feeds.
+
+Outputs are appended before their batch commits, so a crash repeats them. Each carries its entry id
+and the *floor*: the first id of the batch it was made in. All below a floor has been committed by
+the owner of p and never legitimately comes again; what is at or above it is remembered one by one.
+"""
+
+from dataclasses import dataclass, field
+
+from hookstream.app.ids import entry_order
+
+__all__ = ["OriginMark"]
+
+START = "0-0"
+
+
+@dataclass(slots=True)
+class OriginMark:
+    """What has been seen of one partition of events."""
+
+    floor: str = START
+    seen: set[str] = field(default_factory=set)
+
+    def accept(self, entry_id: str, floor: str) -> bool:
+        """Whether this is the first time that ``entry_id`` comes; remembers it if so.
+
+        ``seen`` never holds more than the batches whose outputs are under way: it is cleared as
+        the floor rises.
+        """
+        if floor != self.floor and entry_order(floor) > entry_order(self.floor):
+            limit = entry_order(floor)
+            self.floor = floor
+            self.seen = {seen for seen in self.seen if entry_order(seen) >= limit}
+        if entry_id in self.seen or entry_order(entry_id) < entry_order(self.floor):
+            return False
+        self.seen.add(entry_id)
+        return True
+
+    def copy(self) -> "OriginMark":
+        """One that can be thrown away when the commit fails."""
+        return OriginMark(self.floor, set(self.seen))
+
+    def encode(self) -> str:
+        """As it is kept in Redis: the floor and what was seen above it."""
+        return " ".join((self.floor, *self.seen))
+
+    @classmethod
+    def decode(cls, text: str) -> "OriginMark":
+        """The mark in a Redis value."""
+        floor, *seen = text.split()
+        return cls(floor, set(seen))

@@ -1,0 +1,237 @@
+"""The receiver's local spool: keeps accepted events on this machine's disk while Redis is away.
+
+One RocksDB a process, written with fsync. Entries are numbered in the order of their arrival, and
+leave in that order. Several processes of one state folder have a folder each; what a process that
+is gone has left is taken over by another.
+"""
+
+import fcntl
+import os
+import struct
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from mode.utils.logging import get_logger
+from rocksdict import AccessType, Options, Rdict, WriteBatch, WriteOptions
+
+from hookstream.app import metrics
+from hookstream.app.errors import UnavailableError
+
+__all__ = ["Spool", "Spooled"]
+
+logger = get_logger(__name__)
+
+_NUMBER: Final = struct.Struct(">Q")
+_HEAD: Final = struct.Struct(">QH")
+MAX_FOLDERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """One entry: its number here, when it came (Unix ms), its stream and what to append there."""
+
+    number: int
+    at_ms: int
+    key: str
+    data: bytes
+
+
+class Spool:
+    """A durable first-in first-out queue, bounded in bytes.
+
+    ``backlog`` counts the entries of each stream key; while one has any, whatever is new for it
+    has to queue behind them.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.backlog: Counter[str] = Counter()
+        self.entries = 0
+        self.bytes = 0
+        self.path = folder
+        self._next = 0
+        self._lock: IO[str] | None = None
+        self._db: Any = None
+        self._sync = WriteOptions()
+        self._sync.sync = True
+
+    def open(self) -> None:
+        """Take the first folder that no living process has, with what is in it.
+
+        Raises:
+            UnavailableError: no folder can be opened or made (a full or read-only disk).
+        """
+        for slot in range(MAX_FOLDERS):
+            if self.open_slot(slot):
+                return
+        raise UnavailableError(f"all {MAX_FOLDERS} spool folders in {self.folder} are in use")
+
+    def open_slot(self, slot: int) -> bool:
+        """Take folder number ``slot``; False when a living process has it.
+
+        One that cannot be read is set aside for a person to look at, and a new one is begun.
+        """
+        path = self.folder / str(slot)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = open(  # noqa: SIM115 it stays open for as long as the folder is ours
+                os.open(path / "process", os.O_RDWR | os.O_CREAT, 0o600), "r+"
+            )
+        except OSError as error:
+            raise UnavailableError(f"the spool {path} cannot be opened: {error}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            return False
+        self.path, self._lock = path, lock
+        try:
+            self._load()
+        except UnavailableError:
+            aside = path / f"set-aside-{time.time_ns()}"
+            self._close_db()
+            logger.exception("the spool %s cannot be read: it is set aside as %s", path, aside)
+            metrics.SPOOL_SET_ASIDE.inc()
+            try:
+                (path / "entries").rename(aside)
+            except OSError as error:
+                raise UnavailableError(f"the spool {path} cannot be used: {error}") from error
+            self._load()
+        return True
+
+    def _load(self) -> None:
+        """Open RocksDB and count what is there."""
+        self.backlog.clear()
+        self.entries = self.bytes = self._next = 0
+        for entry in self._walk(0):
+            self._count(entry, 1)
+            self._next = entry.number + 1
+
+    def _database(self) -> Any:
+        if self._db is None:
+            options = Options(raw_mode=True)
+            options.create_if_missing(True)
+            options.set_write_buffer_size(8 << 20)
+            options.set_keep_log_file_num(2)
+            options.set_max_open_files(64)
+            try:
+                self._db = Rdict(
+                    str(self.path / "entries"), options, access_type=AccessType.read_write()
+                )
+            except Exception as error:
+                raise UnavailableError(
+                    f"the spool {self.path} cannot be opened: {error}"
+                ) from error
+        return self._db
+
+    def add(self, items: Sequence[tuple[str, bytes]]) -> None:
+        """Keep (stream key, data) pairs: one synced write for all of them.
+
+        Raises:
+            UnavailableError: the spool is full, or cannot be written; none of them is kept.
+        """
+        size = sum(len(key) + len(data) for key, data in items)
+        if self.bytes + size > self.max_bytes:
+            raise UnavailableError(
+                f"the spool is full ({self.bytes} of {self.max_bytes} bytes, "
+                "HOOKSTREAM_SPOOL_MAX_BYTES) and Redis does not take events now"
+            )
+        now_ms = time.time_ns() // 1_000_000
+        entries = [
+            Spooled(self._next + at, now_ms, key, data) for at, (key, data) in enumerate(items)
+        ]
+        batch = WriteBatch(raw_mode=True)
+        for entry in entries:
+            key = entry.key.encode()
+            head = _HEAD.pack(entry.at_ms, len(key))
+            batch.put(_NUMBER.pack(entry.number), head + key + entry.data)
+        try:
+            self._database().write(batch, self._sync)
+        except UnavailableError:
+            raise
+        except Exception as error:
+            # after a failed write this handle refuses all others: the next one gets a new handle
+            self._close_db()
+            raise UnavailableError(f"the spool cannot be written: {error}") from error
+        self._next += len(entries)
+        for entry in entries:
+            self._count(entry, 1)
+
+    def page(self, limit: int, after: int = -1) -> list[Spooled]:
+        """The next entries past number ``after``, in order.
+
+        Raises:
+            UnavailableError: the spool cannot be read.
+        """
+        found = []
+        for entry in self._walk(after + 1):
+            found.append(entry)
+            if len(found) >= limit:
+                break
+        return found
+
+    def _walk(self, start: int) -> Any:
+        try:
+            walk = self._database().iter()
+            walk.seek(_NUMBER.pack(start))
+            while walk.valid():
+                (number,) = _NUMBER.unpack(walk.key())
+                value = walk.value()
+                at_ms, length = _HEAD.unpack_from(value)
+                head = _HEAD.size + length
+                yield Spooled(number, at_ms, value[_HEAD.size : head].decode(), value[head:])
+                walk.next()
+            walk.status()
+        except UnavailableError:
+            raise
+        except Exception as error:
+            raise UnavailableError(f"the spool {self.path} cannot be read: {error}") from error
+
+    def remove(self, entries: Sequence[Spooled]) -> None:
+        """Forget entries that Redis has.
+
+        Raises:
+            UnavailableError: it cannot be written; they will be sent again, and recognised.
+        """
+        batch = WriteBatch(raw_mode=True)
+        for entry in entries:
+            batch.delete(_NUMBER.pack(entry.number))
+        try:
+            self._database().write(batch)
+        except Exception as error:
+            self._close_db()
+            raise UnavailableError(f"the spool cannot be written: {error}") from error
+        for entry in entries:
+            self._count(entry, -1)
+
+    def _count(self, entry: Spooled, sign: int) -> None:
+        self.entries += sign
+        self.bytes += sign * (len(entry.key) + len(entry.data))
+        self.backlog[entry.key] += sign
+        if self.backlog[entry.key] <= 0:
+            del self.backlog[entry.key]
+
+    def leftovers(self) -> list[int]:
+        """Numbers of other folders with something in them, whoever they belong to."""
+        try:
+            names = [path.name for path in self.folder.iterdir() if (path / "entries").exists()]
+        except OSError:
+            return []
+        return sorted(int(n) for n in names if n.isdecimal() and n != self.path.name)
+
+    def close(self) -> None:
+        """Close RocksDB and give the folder up; what is in it stays."""
+        self._close_db()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _close_db(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None

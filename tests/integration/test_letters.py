@@ -1,0 +1,243 @@
+"""Retries, dead letters, held keys and circuit breakers, with a stage that can be made to fail."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stack import Stack, eventually
+
+#: Makes the folder beside it one more place to find stages in.
+SITE = """
+import hookstream.agents
+hookstream.agents.__path__.append({folder!r})
+"""
+
+STAGE = '''
+"""A stage that fails on what says so, until a file says that it is healed."""
+from pathlib import Path
+from hookstream.app.main import app
+
+@app.stage(after="dedupe")
+async def fragile(event):
+    wish = event.data() or {{}}
+    if wish.get("poison") and not Path({folder!r}, wish["poison"]).exists():
+        raise ValueError(f"poison {{wish['n']}}")
+    return event
+'''
+
+
+class Fragile(Stack):
+    """A system whose stage `fragile` fails on {"poison": NAME} until :meth:`heal` (NAME)."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        stages = folder / "stages"
+        stages.mkdir()
+        (stages / "fragile.py").write_text(STAGE.format(folder=str(stages)))
+        site = folder / "site"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(SITE.format(folder=str(stages)))
+        self.stages = stages
+        super().__init__(
+            folder,
+            PYTHONPATH=f"{site}:{Path.cwd()}",
+            HOOKSTREAM_RETRY_BASE_SECONDS="0.2",
+            HOOKSTREAM_RETRY_MAX_SECONDS="0.5",
+            HOOKSTREAM_RETRY_MAX_ATTEMPTS="3",
+            HOOKSTREAM_BREAKER_FAILURES="6",
+            HOOKSTREAM_BREAKER_WAIT_SECONDS="0.5",
+            **settings,
+        )
+
+    def heal(self, name: str) -> None:
+        (self.stages / name).touch()
+
+    async def post(self, tool: str, n: int, poison: str = "") -> str:
+        return await self.hook(tool, json.dumps({"n": n, "poison": poison}).encode())
+
+    async def status(self, event_id: str) -> str:
+        return str((await self.get(f"/events/{event_id}"))["status"])
+
+    async def becomes(self, event_id: str, status: str) -> None:
+        async def reached() -> bool:
+            return await self.status(event_id) == status
+
+        await eventually(reached, f"{event_id} is {status}")
+
+    async def letter(self, event_id: str) -> dict[str, Any]:
+        return await self.get(f"/dead-letters/{event_id}")
+
+    async def call(self, method: str, path: str, **body: Any) -> int:
+        async with (
+            self.session() as session,
+            session.request(method, f"/api/v1{path}", json=body or None) as response,
+        ):
+            return response.status
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with Fragile(tmp_path_factory.mktemp("fragile")) as running:
+        yield running
+
+
+@pytest.fixture
+async def tool(fragile: Fragile, name: str) -> str:
+    await fragile.context(name, {"provider": "none"})
+    return name
+
+
+async def ids(stack: Stack, context: str, count: int) -> list[str]:
+    return [update["event_id"] for update in await stack.updates(context, count)]
+
+
+async def test_failed_event_is_retried_and_delays_no_other(fragile: Fragile, tool: str) -> None:
+    bad = await fragile.post(tool, 0, tool)
+    good = [await fragile.post(tool, n) for n in range(1, 6)]
+    assert await ids(fragile, tool, 5) == good
+    await fragile.becomes(bad, "retrying")
+    fragile.heal(tool)
+    assert await ids(fragile, tool, 6) == [*good, bad]
+    await fragile.becomes(bad, "delivered")
+    # resolved: there is no letter any more
+    assert await fragile.call("GET", f"/dead-letters/{bad}") == 404
+
+
+async def test_one_poison_event_in_256_delays_no_other(fragile: Fragile, tool: str) -> None:
+    posts = [fragile.post(tool, n, tool if n == 100 else "") for n in range(256)]
+    accepted = await asyncio.gather(*posts)
+    delivered = await ids(fragile, tool, 255)
+    assert set(accepted) - set(delivered) == {accepted[100]}
+    await fragile.becomes(accepted[100], "dead")
+
+
+async def test_dead_letter_keeps_its_history_through_retries(fragile: Fragile, tool: str) -> None:
+    bad = await fragile.post(tool, 7, tool)
+    await fragile.becomes(bad, "dead")
+    letter = await fragile.letter(bad)
+    assert (letter["state"], letter["attempts"], letter["stage"]) == ("dead", 3, "fragile")
+    assert letter["error"] == "ValueError: poison 7"
+    assert letter["payload"] == {"n": 7, "poison": tool}
+    assert [attempt["attempt"] for attempt in letter["history"]] == [1, 2, 3]
+    assert letter["first_failed_at"] < letter["last_failed_at"]
+    listed = (await fragile.get("/dead-letters", tool=tool))["letters"]
+    assert [row["letter_id"] for row in listed] == [bad]
+    # tried again by hand, it fails again: the same letter, one attempt more
+    assert await fragile.call("POST", f"/dead-letters/{bad}/retry") == 202
+
+    async def fourth() -> bool:
+        return bool((await fragile.letter(bad))["attempts"] == 4)
+
+    await eventually(fourth, "the fourth attempt has failed")
+    letter = await fragile.letter(bad)
+    assert letter["state"] == "dead"
+    assert [attempt["attempt"] for attempt in letter["history"]] == [1, 2, 3, 4]
+    fragile.heal(tool)
+    assert await fragile.call("POST", "/dead-letters/retry", tool=tool) == 202
+    assert await ids(fragile, tool, 1) == [bad]
+    await fragile.becomes(bad, "delivered")
+    assert (await fragile.get("/dead-letters", tool=tool))["letters"] == []
+
+
+async def test_discarded_letter_is_gone(fragile: Fragile, tool: str) -> None:
+    bad = await fragile.post(tool, 1, tool)
+    await fragile.becomes(bad, "dead")
+    assert await fragile.call("DELETE", f"/dead-letters/{bad}") == 204
+    assert await fragile.call("GET", f"/dead-letters/{bad}") == 404
+    assert await fragile.call("POST", f"/dead-letters/{bad}/retry") == 404
+    assert await fragile.status(bad) == "dead"
+
+
+async def test_hold_keeps_order_behind_a_failure(fragile: Fragile, name: str) -> None:
+    await fragile.context(name, {"provider": "none", "ordering": {"on_error": "hold"}})
+    accepted = [await fragile.post(name, n, name if n in (3, 10) else "") for n in range(40)]
+    assert await ids(fragile, name, 3) == accepted[:3]
+    await fragile.becomes(accepted[3], "dead")
+    # everything behind waits until a person decides
+    accepted += [await fragile.post(name, n) for n in range(40, 50)]
+    await fragile.becomes(accepted[49], "retrying")
+    assert (await fragile.get(f"/contexts/{name}"))["last_seq"] == 3
+    # thrown away, the next ones come, as far as the next failure
+    assert await fragile.call("DELETE", f"/dead-letters/{accepted[3]}") == 204
+    assert await ids(fragile, name, 9) == accepted[:3] + accepted[4:10]
+    await fragile.becomes(accepted[10], "dead")
+    fragile.heal(name)
+    assert await fragile.call("POST", f"/dead-letters/{accepted[10]}/retry") == 202
+    assert await ids(fragile, name, 49) == accepted[:3] + accepted[4:]
+
+
+async def test_breaker_parks_what_keeps_failing_and_probes(fragile: Fragile, tool: str) -> None:
+    bad = [await fragile.post(tool, n, tool) for n in range(10)]
+
+    async def parked() -> bool:
+        states = [(await fragile.letter(event_id))["state"] for event_id in bad]
+        return "parked" in states
+
+    await eventually(parked, "the breaker has opened")
+    # parked too, with no attempt of its own
+    late = await fragile.post(tool, 99)
+    await fragile.becomes(late, "retrying")
+    assert (await fragile.letter(late))["attempts"] == 0
+    fragile.heal(tool)
+
+    async def delivered() -> bool:
+        return bool((await fragile.status(late)) == "delivered")
+
+    await eventually(delivered, "a probe has closed the breaker")
+    left = (await fragile.get("/dead-letters", tool=tool))["letters"]
+    assert await fragile.call("POST", "/dead-letters/retry", tool=tool) == 202
+    assert len(left) < len(bad)
+    assert set(await ids(fragile, tool, 11)) == {*bad, late}
+
+
+async def test_retries_outlive_a_killed_worker(tmp_path: Path) -> None:
+    with Fragile(tmp_path) as stack:
+        await stack.context("crash", {"provider": "none"})
+        bad = await stack.post("crash", 1, "crash")
+        await stack.becomes(bad, "retrying")
+        stack.find("worker").kill()
+        stack.heal("crash")
+        assert await ids(stack, "crash", 1) == [bad]
+
+
+async def test_partitions_say_who_owns_them(fragile: Fragile) -> None:
+    shown = await fragile.get("/partitions")
+    [worker] = shown["workers"]
+    assert [row["owner"] for row in shown["partitions"]] == [worker] * 8
+    assert all(row["lease_seconds"] > 0 for row in shown["partitions"])
+    assert set(shown["partitions"][0]["streams"]) == {"events", "updates", "audit"}
+
+
+async def test_dead_letters_from_a_shell(fragile: Fragile, tool: str) -> None:
+    bad = [await fragile.post(tool, n, tool) for n in range(3)]
+    for event_id in bad:
+        await fragile.becomes(event_id, "dead")
+
+    async def hookstream(*arguments: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *fragile.command(*arguments),
+            env=fragile.environment(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, output.decode()
+
+    status, listed = await hookstream("dead", "list", "--tool", tool)
+    assert (status, listed.count("ValueError: poison")) == (0, 3)
+    status, shown = await hookstream("dead", "show", bad[0])
+    assert (status, json.loads(shown)["payload"]["n"]) == (0, 0)
+    assert (await hookstream("dead", "discard", bad[0]))[0] == 0
+    fragile.heal(tool)
+    status, said = await hookstream("dead", "retry", "--tool", tool)
+    assert (status, said) == (0, "retry: 2 dead letters\n")
+    assert set(await ids(fragile, tool, 2)) == set(bad[1:])
+    status, said = await hookstream("dead", "retry")
+    assert (status, "--all" in said) == (2, True)
+    status, said = await hookstream("dead", "show", bad[0])
+    assert (status, f"there is no dead letter {bad[0]}" in said) == (2, True)
+    status, table = await hookstream("partitions")
+    assert (status, "1 workers alive" in table, len(table.splitlines())) == (0, True, 10)

@@ -1,0 +1,148 @@
+"""The receiver answers 202 while Redis is away, and nothing is lost or overtaken afterwards."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from hookstream.app.errors import UnavailableError
+from hookstream.app.spool import Spool
+from tests.servers import Node
+from tests.stack import Stack, eventually
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Node]:
+    node = Node(tmp_path / "redis").start()
+    yield node
+    if node.process is not None:
+        node.signal(signal.SIGCONT)
+    node.kill()
+
+
+async def post(stack: Stack, numbers: range, expect: int = 202) -> list[str]:
+    """Post one after another, each with the expected answer; returns the event ids."""
+    found = []
+    async with aiohttp.ClientSession(stack.url) as session:
+        for number in numbers:
+            async with session.post("/hooks/spool", data=b'{"n": %d}' % number) as response:
+                text = await response.text()
+                assert response.status == expect, text
+                if expect == 503:
+                    assert "Retry-After" in response.headers
+                else:
+                    found.append(json.loads(text)["event_id"])
+    return found
+
+
+async def delivered(stack: Stack, count: int) -> list[str]:
+    updates = await stack.updates("spool", count)
+    assert [update["seq"] for update in updates] == list(range(1, count + 1))
+    return [update["event_id"] for update in updates]
+
+
+@pytest.mark.parametrize("how", ["dead", "silent"])
+async def test_events_are_taken_while_redis_is_away(tmp_path: Path, server: Node, how: str) -> None:
+    with Stack(tmp_path, HOOKSTREAM_REDIS_URL=server.url) as stack:
+        await stack.context("spool", {"provider": "none"})
+        accepted = await post(stack, range(20))
+        if how == "dead":
+            server.kill()
+        else:
+            server.signal(signal.SIGSTOP)
+        accepted += await post(stack, range(20, 120))
+        health = await stack.health()
+        assert health["status"] == "degraded"
+        assert health["parts"]["redis"]["status"] == {"dead": "down", "silent": "slow"}[how]
+        assert health["parts"]["spool"]["entries"] == 100
+        if how == "dead":
+            # the receiver dies too, with all that only its disk knows; and comes up without Redis
+            stack.find("receive").kill()
+            await asyncio.to_thread(stack.wait_receiver)
+            accepted += await post(stack, range(120, 130))
+            server.start()
+        else:
+            server.signal(signal.SIGCONT)
+        accepted += await post(stack, range(130, 150))
+        assert await delivered(stack, len(accepted)) == accepted
+
+        async def drained() -> bool:
+            return bool((await stack.health())["parts"]["spool"]["entries"] == 0)
+
+        await eventually(drained, "the spool is empty")
+
+
+async def test_full_spool_is_503_and_loses_nothing(tmp_path: Path, server: Node) -> None:
+    with Stack(
+        tmp_path, HOOKSTREAM_REDIS_URL=server.url, HOOKSTREAM_SPOOL_MAX_BYTES="4000"
+    ) as stack:
+        await stack.context("spool", {"provider": "none"})
+        accepted = await post(stack, range(5))
+        server.kill()
+        accepted += await post(stack, range(5, 10))
+        assert (await stack.health())["parts"]["spool"]["entries"] == 5
+        async with aiohttp.ClientSession(stack.url) as session:
+            big = json.dumps({"n": "x" * 4000}).encode()
+            async with session.post("/hooks/spool", data=big) as response:
+                assert response.status == 503
+                assert "Retry-After" in response.headers
+        server.start()
+        accepted += await post(stack, range(10, 12))
+        assert await delivered(stack, 12) == accepted
+
+
+def test_spool_keeps_order_through_restarts(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 10_000)
+    spool.open()
+    spool.add([("a", b"1"), ("b", b"2")])
+    spool.add([("a", b"3")])
+    other = Spool(tmp_path, 10_000)
+    other.open()
+    assert other.path != spool.path
+    assert other.leftovers() == [0]
+    assert not other.open_slot(0)
+    other.close()
+    spool.close()
+    again = Spool(tmp_path, 10_000)
+    again.open()
+    assert again.path == spool.path
+    assert dict(again.backlog) == {"a": 2, "b": 1}
+    page = again.page(2)
+    assert [(entry.key, entry.data) for entry in page] == [("a", b"1"), ("b", b"2")]
+    again.remove(page)
+    again.add([("a", b"4")])
+    assert [entry.data for entry in again.page(10)] == [b"3", b"4"]
+    assert (again.entries, dict(again.backlog)) == (2, {"a": 2})
+    again.close()
+
+
+def test_full_spool_takes_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 10)
+    spool.open()
+    spool.add([("k", b"12345")])
+    with pytest.raises(UnavailableError, match="HOOKSTREAM_SPOOL_MAX_BYTES"):
+        spool.add([("k", b"1234"), ("k", b"5")])
+    assert [entry.data for entry in spool.page(10)] == [b"12345"]
+    spool.remove(spool.page(10))
+    spool.add([("k", b"67890")])
+    spool.close()
+
+
+def test_corrupt_spool_is_set_aside(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 10_000)
+    spool.open()
+    spool.add([("k", b"kept")])
+    spool.close()
+    [manifest] = (tmp_path / "0" / "entries").glob("MANIFEST-*")
+    manifest.write_bytes(b"nonsense")
+    again = Spool(tmp_path, 10_000)
+    again.open()
+    assert again.entries == 0
+    [aside] = (tmp_path / "0").glob("set-aside-*")
+    assert list(aside.glob("*.log"))
+    again.add([("k", b"new")])
+    again.close()
