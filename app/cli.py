@@ -15,7 +15,7 @@ def main() -> None:
         # first, so that our `send` and `worker` take the place of its own
         importlib.import_module("faust.cli.faust")
         app = importlib.import_module("hookstream.app.main").app
-        for name in ("worker", "receive", "send", "up", "dead", "partitions"):
+        for name in ("worker", "receive", "send", "up", "dead", "partitions", "replay"):
             importlib.import_module(f"hookstream.app.commands.{name}")
         sys.argv[0] = "hookstream"
         app.main()

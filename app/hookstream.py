@@ -19,6 +19,7 @@ from hookstream.app.keeper import Keeper
 from hookstream.app.logs import logging_config
 from hookstream.app.ownership import Ownership
 from hookstream.app.parts import Parts
+from hookstream.app.replayer import Replayer
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
 from hookstream.app.web.server import HookstreamWeb
@@ -57,6 +58,7 @@ class HookstreamBoot(BootStrategy):
             *self.agents(),
             self.app.ownership,
             self.app.keeper,
+            self.app.replayer,
         ]
 
     def producer_only(self) -> Iterable[ServiceT]:
@@ -136,6 +138,11 @@ class Hookstream(faust.App):
     def keeper(self) -> Keeper:
         """Puts back what waited for its next attempt."""
         return Keeper(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def replayer(self) -> Replayer:
+        """Sends replays."""
+        return Replayer(self, loop=self.loop, beacon=self.beacon)
 
     @cached_property
     def admin_key(self) -> str:

@@ -88,6 +88,9 @@ BREAKERS_OPEN = Gauge(
 RETRIES = Counter(
     "hookstream_retries_total", "Events put back into their stream to be tried again."
 )
+REPLAY_SENT = Counter(
+    "hookstream_replay_sent_total", "Events that replays by filter put into their streams again."
+)
 READ_ERRORS = Counter("hookstream_read_errors_total", "Reads from Redis that failed.", ["channel"])
 PARTITIONS_OWNED = Gauge("hookstream_partitions_owned", "Partitions that this worker owns.")
 LEASES_LOST = Counter("hookstream_leases_lost_total", "Leases that went to another worker.")

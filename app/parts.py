@@ -19,6 +19,7 @@ from hookstream.app.settings import EMBEDDED, Settings
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.letters import LetterStore
 from hookstream.app.stores.postgres import Postgres
+from hookstream.app.stores.replays import ReplayStore
 
 __all__ = ["Parts", "check_partition_count"]
 
@@ -39,6 +40,7 @@ class Parts(Service):
     feeds: Feeds
     events: EventStore
     letters: LetterStore
+    replays: ReplayStore
 
     def __init__(self, settings: Settings, *, needs_redis: bool = True, **kwargs: object) -> None:
         super().__init__(**kwargs)
@@ -68,6 +70,7 @@ class Parts(Service):
         )
         await self.add_runtime_dependency(self.appender)
         self.events = EventStore(self.redis, self.postgres, settings.partitions)
+        self.replays = ReplayStore(self.postgres)
         self.letters = LetterStore(self.redis, self.scripts, settings.partitions)
         self.feeds = Feeds(
             self.redis,

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from hookstream.app.sql import statement
-from hookstream.app.status import Status
 from hookstream.app.stores.postgres import Postgres
-from hookstream.proto.pipeline_pb2 import AuditBatch
+from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
 
 __all__ = ["write_audit"]
 
@@ -55,13 +54,23 @@ async def write_audit(postgres: Postgres, batches: Sequence[AuditBatch]) -> None
             [delivery.replay_id for delivery in deliveries],
             [delivery.delivered_at_ms for delivery in deliveries],
         )
-    if replayed := [event for _, event in pairs if event.replay_id]:
-        await postgres.execute(
-            statement("finish_replays"),
-            [event.replay_id for event in replayed],
-            ["failed" if event.status == Status.DEAD else "done" for event in replayed],
-            [_storable(event.error) for event in replayed],
-        )
+    await write_replayed(postgres, [event for _, event in pairs if event.replay_id])
+
+
+async def write_replayed(postgres: Postgres, events: Sequence[EventAudit]) -> None:
+    """Record what became of replayed events, and end the replays that are through."""
+    newest = {(event.replay_id, event.event_id): event for event in events}
+    if not newest:
+        return
+    await postgres.execute(
+        statement("insert_replay_events"),
+        [event.replay_id for event in newest.values()],
+        [event.event_id for event in newest.values()],
+        [event.status for event in newest.values()],
+        [_storable(event.error) for event in newest.values()],
+    )
+    replays = sorted({event.replay_id for event in events})
+    await postgres.execute(statement("finish_replays"), replays)
 
 
 def _storable(text: str) -> str:

@@ -1,7 +1,7 @@
 """Finding events: their record in PostgreSQL, their payload in Redis."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -128,9 +128,16 @@ class EventStore:
                 return None
             start = f"({entries[-1][0].decode()}"
 
+    async def payloads(self, places: Sequence[tuple[int, str]]) -> list[Event | None]:
+        """The events at (partition, entry id); None for those that are no longer there."""
+        pipe = self._redis.pipeline(transaction=False)
+        for partition, entry_id in places:
+            pipe.xrange(keys.events(partition), entry_id, entry_id)
+        replies = await pipe.execute() if places else []
+        return [_decoded(reply[0][1][b"d"]) if reply else None for reply in replies]
+
     async def _payload(self, partition: int, entry_id: str) -> Event | None:
-        entries = await self._redis.xrange(keys.events(partition), entry_id, entry_id)
-        return _decoded(entries[0][1][b"d"]) if entries else None
+        return (await self.payloads([(partition, entry_id)]))[0]
 
 
 def like(glob: str) -> str:

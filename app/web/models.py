@@ -10,6 +10,7 @@ from hookstream.app.status import Status
 __all__ = [
     "EVENT_QUERY",
     "LETTER_QUERY",
+    "LIMIT_QUERY",
     "Accepted",
     "ContextIn",
     "ContextList",
@@ -26,6 +27,7 @@ __all__ = [
     "Priority",
     "Problem",
     "ReplayIn",
+    "ReplayList",
     "ReplayOut",
     "SubscriptionIn",
     "SubscriptionList",
@@ -236,23 +238,51 @@ class EventList(BaseModel):
 
 
 class ReplayIn(Strict):
-    """Which event to send again: to where it went before, or to one context."""
+    """What to send again: one event, or what matches all that is given of the filter.
 
-    event_id: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]
+    To where the subscriptions say now; to ``context_id`` alone when it is given; what a filter
+    finds by its ``context``, to that one alone.
+    """
+
+    event_id: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")] | None = None
     context_id: Id | None = None
+    tool: Id | None = None
+    type: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    status: Status | None = None
+    context: Id | None = None
+    since: Annotated[str, Field(max_length=64)] | None = None
+    until: Annotated[str, Field(max_length=64)] | None = None
+    rate: Annotated[float, Field(ge=0.1, le=10_000, allow_inf_nan=False)] | None = None
 
 
 class ReplayOut(BaseModel):
-    """A replay and how far it has come."""
+    """A replay and how far it has come.
+
+    ``matched`` events were found when it began. ``sent`` of them are in their streams again,
+    ``missing`` ones have no payload any more, ``processed`` ones are through, ``dead`` ones failed.
+    """
 
     replay_id: str
-    event_id: str
+    event_id: str | None
+    filter: dict[str, str] | None
     context_id: str | None
-    status: Literal["running", "done", "failed"]
+    rate: float | None
+    status: Literal["running", "done", "failed", "cancelled"]
     error: str
+    matched: int
+    sent: int
+    missing: int
+    processed: int
+    dead: int
     deliveries: int
     created_at: str
     finished_at: str | None
+
+
+class ReplayList(BaseModel):
+    """The newest replays."""
+
+    replays: list[ReplayOut]
 
 
 class Problem(BaseModel):
@@ -378,4 +408,8 @@ EVENT_QUERY: dict[str, dict[str, object]] = {
     "until": {"type": "string", "format": "date-time"},
     "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50},
     "cursor": {"type": "string", "description": "From the page before."},
+}
+
+LIMIT_QUERY: dict[str, dict[str, object]] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50},
 }

@@ -1,18 +1,18 @@
-"""``/api/v1/replays``: sending an event through the pipeline again."""
+"""``/api/v1/replays``: sending events through the pipeline again."""
 
-import secrets
-import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from aiohttp import web
 
 from hookstream.app import keys
-from hookstream.app.errors import NotFoundError
-from hookstream.app.ids import new_event_id, partition_of_event
+from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
+from hookstream.app.ids import partition_of_event
+from hookstream.app.stores.replays import ReplayFilter
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, read_model, uuid7
+from hookstream.app.web.events import check_query, parse_limit, parse_time
 from hookstream.app.web.problem import json_response
 from hookstream.codecs.envelope import encode_event
 
@@ -21,67 +21,103 @@ if TYPE_CHECKING:
 
 __all__ = ["ReplayViews"]
 
-_INSERT = """
-INSERT INTO replays (replay_id, tenant, event_id, context_id, status)
-VALUES ($1, $2, $3, $4, 'running')
-"""
-
-_GET = """
-SELECT r.*, (SELECT count(*) FROM deliveries AS d WHERE d.replay_id = r.replay_id) AS deliveries
-FROM replays AS r
-WHERE r.tenant = $1 AND r.replay_id = $2
-"""
+FILTERS = ("tool", "type", "status", "context", "since", "until")
 
 
 class ReplayViews:
-    """Replay one event by its id, and show how far a replay has come."""
+    """Replay one event or what a filter matches; list, show and cancel replays."""
 
     def __init__(self, app: "Hookstream") -> None:
         self._app = app
 
     async def post(self, request: web.Request) -> web.StreamResponse:
-        """Append the event to its partition again, marked as a replay."""
+        """Begin a replay."""
         wanted = await read_model(self._app, request, models.ReplayIn)
-        event_id = uuid7(wanted.event_id, "event_id")
         tenant = request[TENANT_KEY]
-        parts = self._app.parts
-        event = await parts.events.event(tenant, event_id)
-        if event is None:
-            raise NotFoundError(f"there is no event {event_id}")
         context_id = wanted.context_id or ""
-        registry = await parts.registry.reload()
+        registry = await self._app.parts.registry.reload()
         if context_id and (tenant, context_id) not in registry.contexts:
             raise NotFoundError(f"there is no context {context_id}")
-        partition = partition_of_event(event_id)
-        replay_id = new_event_id(time.time_ns() // 1_000_000, partition, secrets.randbits(62))
-        await parts.postgres.execute(_INSERT, UUID(replay_id), tenant, UUID(event_id), context_id)
-        again = replace(
-            event,
-            replay_id=replay_id,
-            replay_context_id=context_id,
-            registry_version=registry.version,
-        )
-        await parts.appender.append(keys.events(partition), encode_event(again))
+        given = {name for name in FILTERS if getattr(wanted, name) is not None}
+        if wanted.event_id is not None:
+            if given or wanted.rate is not None:
+                raise BadRequestError("event_id: alone or with context_id; it needs no filter")
+            replay_id = await self._post_one(
+                tenant, wanted.event_id, context_id, registry_version=registry.version
+            )
+        else:
+            if not given:
+                raise BadRequestError(
+                    f"say which: event_id, or at least one of {', '.join(FILTERS)}"
+                )
+            replay_id = await self._post_many(tenant, wanted, context_id)
         response = json_response(await self._show(tenant, replay_id), status=202)
         response.headers["Location"] = f"/api/v1/replays/{replay_id}"
         return response
 
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """The newest replays."""
+        check_query(request.query, ("limit",))
+        limit = parse_limit(request.query.get("limit", "50"))
+        return json_response(
+            {"replays": await self._app.parts.replays.find(request[TENANT_KEY], limit=limit)}
+        )
+
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One replay."""
-        replay_id = uuid7(request.match_info["replay_id"], "replay_id")
-        return json_response(await self._show(request[TENANT_KEY], replay_id))
+        return json_response(await self._show(request[TENANT_KEY], _id(request)))
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """Send no more of a replay; what was sent already is delivered."""
+        tenant, replay_id = request[TENANT_KEY], _id(request)
+        if not await self._app.parts.replays.cancel(tenant, replay_id):
+            shown = await self._show(tenant, replay_id)
+            raise ConflictError(f"replay {replay_id} is not running, it is {shown['status']}")
+        return json_response(await self._show(tenant, replay_id))
+
+    async def _post_one(
+        self, tenant: str, text: str, context_id: str, *, registry_version: int
+    ) -> str:
+        """Append the event to its partition again, marked as a replay."""
+        parts = self._app.parts
+        event_id = uuid7(text, "event_id")
+        event = await parts.events.event(tenant, event_id)
+        if event is None:
+            raise NotFoundError(f"there is no event {event_id}")
+        partition = partition_of_event(event_id)
+        replay_id = await parts.replays.create_one(tenant, event_id, context_id, partition)
+        again = replace(
+            event,
+            replay_id=replay_id,
+            replay_context_id=context_id,
+            registry_version=registry_version,
+        )
+        await parts.appender.append(keys.events(partition), encode_event(again))
+        return replay_id
+
+    async def _post_many(self, tenant: str, wanted: models.ReplayIn, context_id: str) -> str:
+        """Leave it to the workers. What comes in from now on is not part of it."""
+        now = datetime.now(UTC)
+        since = parse_time("since", wanted.since)
+        until = min(parse_time("until", wanted.until) or now, now)
+        filters = ReplayFilter(
+            tool=wanted.tool,
+            type=wanted.type,
+            status=wanted.status,
+            context=wanted.context,
+            since=since.isoformat() if since else None,
+            until=until.isoformat(),
+        )
+        # what reached one context is sent to that one again, not to its neighbours
+        target = context_id or wanted.context or ""
+        return await self._app.parts.replays.create(tenant, filters, target, wanted.rate or 100.0)
 
     async def _show(self, tenant: str, replay_id: str) -> dict[str, object]:
-        row = await self._app.parts.postgres.fetchrow(_GET, tenant, UUID(replay_id))
-        if row is None:
+        found = await self._app.parts.replays.find(tenant, replay_id)
+        if not found:
             raise NotFoundError(f"there is no replay {replay_id}")
-        return {
-            "replay_id": replay_id,
-            "event_id": str(row["event_id"]),
-            "context_id": row["context_id"] or None,
-            "status": row["status"],
-            "error": row["error"],
-            "deliveries": row["deliveries"],
-            "created_at": row["created_at"].isoformat(),
-            "finished_at": row["finished_at"].isoformat() if row["finished_at"] else None,
-        }
+        return found[0]
+
+
+def _id(request: web.Request) -> str:
+    return uuid7(request.match_info["replay_id"], "replay_id")
