@@ -45,6 +45,7 @@ async def commit(batch: Batch) -> None:
         if batch.changes:
             partition.dedup.apply(batch.changes, ids[0])
     log_failures(batch)
+    app.alerts.failed(batch)
     for status, count in Counter(entry.status for entry in batch.entries).items():
         metrics.EVENTS.labels(status=status).inc(count)
     batch.done()

@@ -46,6 +46,7 @@ async def deliver(batch: Batch) -> None:
     partition.seqs.update(work.seqs)
     partition.origins.update(work.origins)
     log_failures(batch)
+    app.alerts.failed(batch)
     for priority, count in work.priorities.items():
         metrics.UPDATES.labels(priority=priority).inc(count)
     for received_ms in work.received_ms:

@@ -12,6 +12,7 @@ from faust.app.base import BootStrategy
 from mode import ServiceT
 
 from hookstream.app import metrics
+from hookstream.app.alerts import Alerts
 from hookstream.app.batch import Batch
 from hookstream.app.channel import BatchChannel, RedisStreamChannel
 from hookstream.app.errors import SettingsError
@@ -59,6 +60,7 @@ class HookstreamBoot(BootStrategy):
             self.app.ownership,
             self.app.keeper,
             self.app.replayer,
+            self.app.alerts,
         ]
 
     def producer_only(self) -> Iterable[ServiceT]:
@@ -143,6 +145,11 @@ class Hookstream(faust.App):
     def replayer(self) -> Replayer:
         """Sends replays."""
         return Replayer(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """Tells of tools whose events fail again and again."""
+        return Alerts(self, loop=self.loop, beacon=self.beacon)
 
     @cached_property
     def admin_key(self) -> str:

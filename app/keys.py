@@ -1,6 +1,8 @@
 """Every Redis key name. Keys of a partition share a hash tag, so one script may touch them all."""
 
 __all__ = [
+    "ALERTS",
+    "ALERTS_DUE",
     "GROUP",
     "META",
     "WORKERS",
@@ -12,6 +14,7 @@ __all__ = [
     "changelog",
     "dead",
     "events",
+    "failures",
     "feed",
     "feed_channel",
     "held",
@@ -30,8 +33,16 @@ __all__ = [
 GROUP = "hookstream"
 #: Hash of facts about the whole installation: the partition count, the schema version.
 META = "hs:meta"
+#: Hash of alerts by id, and the sorted set of when (ms) each is to be sent.
+ALERTS = "{hs:alerts}:queue"
+ALERTS_DUE = "{hs:alerts}:due"
 #: Sorted set of living workers by the time (ms) until which they are taken for alive.
 WORKERS = "hs:workers"
+
+
+def failures(tool_id: str) -> str:
+    """Hash that counts a tool's failures in its alert window, and ends with it."""
+    return f"{{hs:alerts}}:failures:{tool_id}"
 
 
 def stream(name: str, partition: int) -> str:

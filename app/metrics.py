@@ -85,6 +85,18 @@ BREAKERS_OPEN = Gauge(
     "1 for each tool whose circuit breaker is open or half-open in a partition of this worker.",
     ["tool", "state"],
 )
+TOOL_FAILURES = Counter(
+    "hookstream_tool_failures_total", "Failed attempts at events of a tool.", ["tool", "stage"]
+)
+TOOL_FAILING = Gauge(
+    "hookstream_tool_failing",
+    "Failures of each tool that is over its alert threshold in its window, over all workers.",
+    ["tool"],
+)
+ALERTS_RAISED = Counter("hookstream_alerts_raised_total", "Alerts raised.", ["tool"])
+ALERTS_SENT = Counter(
+    "hookstream_alerts_sent_total", "Attempts to send an alert: ok, failed, given-up.", ["result"]
+)
 RETRIES = Counter(
     "hookstream_retries_total", "Events put back into their stream to be tried again."
 )

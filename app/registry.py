@@ -36,6 +36,8 @@ class Tool:
     order_by: str
     order_field: str
     on_error: str = "skip"
+    #: ``failures`` and ``window_seconds`` where they are not the installation's.
+    alert: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,7 @@ def tool_from_row(row: Mapping[str, Any]) -> Tool:
         order_by=ordering["by"],
         order_field=ordering["field"],
         on_error=ordering.get("on_error", "skip"),
+        alert=row["alert"],
     )
 
 

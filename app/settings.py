@@ -11,7 +11,9 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from hookstream.app.addresses import check_url
 from hookstream.app.errors import SettingsError
+from hookstream.app.signatures import standard_key
 
 __all__ = ["EMBEDDED", "Settings", "load_settings", "settings_table"]
 
@@ -130,6 +132,23 @@ class Settings(BaseSettings):
     breaker_wait_seconds: float = Field(
         30.0, gt=0, description="Time an open circuit breaker waits before it lets a probe through."
     )
+    alert_url: str = Field(
+        "",
+        description="Where alerts about tools that fail repeatedly are posted, signed after "
+        "Standard Webhooks; none when empty.",
+    )
+    alert_secret: str = Field(
+        "", repr=False, description="Secret that alerts are signed with (`whsec_…`)."
+    )
+    alert_allow_private: bool = Field(
+        False, description="Whether alerts may go to addresses that are not public, and over http."
+    )
+    alert_failures: int = Field(
+        10, ge=0, description="Failures of one tool within the window that raise an alert; 0: none."
+    )
+    alert_window_seconds: float = Field(
+        300.0, gt=0, description="Window over which a tool's failures are counted."
+    )
     websocket_heartbeat_seconds: float = Field(
         20.0, gt=0, description="Time between WebSocket pings; a client that misses one is closed."
     )
@@ -147,6 +166,19 @@ class Settings(BaseSettings):
                 "HOOKSTREAM_REDIS_TIMEOUT_SECONDS must be at most a third of "
                 "HOOKSTREAM_LEASE_TTL_SECONDS, or one slow command costs the lease"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _alerts_can_be_sent(self) -> Self:
+        if self.alert_url:
+            try:
+                check_url(self.alert_url, allow_private=self.alert_allow_private)
+            except ValueError as error:
+                raise ValueError(f"HOOKSTREAM_ALERT_URL: {error}") from error
+            if standard_key(self.alert_secret) is None:
+                raise ValueError(
+                    "HOOKSTREAM_ALERT_SECRET: whsec_ and the base64 of 24 to 64 random bytes"
+                )
         return self
 
     @cached_property

@@ -76,6 +76,11 @@ class HealthViews:
                 "workers": self._app.ownership.workers,
             }
             tripped = self._app.ownership.tripped()
+            alerts = self._app.alerts.breaker.state
+            parts["alerts"] = {
+                "status": "ok" if alerts == "closed" else "degraded",
+                "endpoint": alerts.value,
+            }
             parts["breakers"] = {"status": "degraded" if tripped else "ok", "tools": tripped}
         states = [part["status"] for part in parts.values()]
         if redis != "ok" and not self._can_spool():
@@ -99,7 +104,11 @@ class HealthViews:
         metrics.BREAKERS_OPEN.clear()
         for tool_id, state in self._app.ownership.tripped().items():
             metrics.BREAKERS_OPEN.labels(tool=tool_id, state=state).set(1)
+        metrics.TOOL_FAILING.clear()
         try:
+            if not self._app.producer_only:
+                for tool_id, failures in (await self._app.alerts.failing()).items():
+                    metrics.TOOL_FAILING.labels(tool=tool_id).set(failures)
             for name, lag in (await self._lag()).items():
                 metrics.STREAM_LAG.labels(channel=name).set(
                     float("nan") if lag.lag is None else lag.lag

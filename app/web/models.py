@@ -114,6 +114,16 @@ class TtlIn(Strict):
     cold: Duration = "365d"
 
 
+class AlertIn(Strict):
+    """How many failures of a tool within how long are told to HOOKSTREAM_ALERT_URL.
+
+    What is left out is the installation's setting; 0 failures: never.
+    """
+
+    failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    window_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = None
+
+
 class ToolIn(Strict):
     """A source of webhooks."""
 
@@ -123,6 +133,7 @@ class ToolIn(Strict):
     dedup: DedupIn = DedupIn(fields=[])
     ordering: OrderingIn = OrderingIn()
     ttl: TtlIn = TtlIn()
+    alert: AlertIn = AlertIn()
 
 
 class DedupOut(BaseModel):
@@ -143,6 +154,7 @@ class ToolOut(BaseModel):
     dedup: DedupOut
     ordering: OrderingIn
     ttl: TtlIn
+    alert: AlertIn
     path: str
     created_at: str
     updated_at: str

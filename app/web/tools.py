@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["ToolViews"]
 
 _UPSERT = """
-INSERT INTO tools (tool_id, tenant, provider, secrets, options, dedup, ordering, ttl)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO tools (tool_id, tenant, provider, secrets, options, dedup, ordering, ttl, alert)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (tool_id) DO UPDATE SET
     provider = $3, secrets = $4, options = $5, dedup = $6, ordering = $7, ttl = $8,
+    alert = $9,
     updated_at = now()
 WHERE tools.tenant = $2
 RETURNING *, created_at = updated_at AS created
@@ -57,6 +58,7 @@ class ToolViews:
             dedup(tool, kind),
             ordering(tool),
             tool.ttl.model_dump(),
+            tool.alert.model_dump(exclude_none=True),
         )
         if row is None:
             raise ConflictError(f"the tool id {tool_id} is taken: choose another")
@@ -136,6 +138,7 @@ def tool_out(row: Mapping[str, Any]) -> dict[str, Any]:
         },
         "ordering": row["ordering"],
         "ttl": row["ttl"],
+        "alert": row["alert"],
         "path": f"/hooks/{row['tool_id']}",
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),

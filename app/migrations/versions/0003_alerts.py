@@ -1,0 +1,13 @@
+"""Alert thresholds of tools."""
+
+from pathlib import Path
+
+from hookstream.app.migrations.run import execute_file
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Run the SQL beside this file."""
+    execute_file(Path(__file__).with_suffix(".sql"))
