@@ -5,6 +5,7 @@ rest, and writes feeds, audit and acknowledgement in one script. Sequence number
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import orjson
@@ -16,10 +17,13 @@ from hookstream.app.feeds import feed_field
 from hookstream.app.letters import log_failures, write_letters
 from hookstream.app.main import app
 from hookstream.app.origins import OriginMark
-from hookstream.app.summary import estimate_tokens, summarise
+from hookstream.app.providers import is_signed
+from hookstream.app.summaries.summariser import Summariser
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Routed, Target
 from hookstream.proto.pipeline_pb2 import AuditBatch, DeliveryAudit
+
+summaries = Summariser()
 
 
 @dataclass(slots=True)
@@ -39,7 +43,7 @@ async def deliver(batch: Batch) -> None:
     """Writes updates to feeds: one script a batch."""
     partition, parts = batch.partition, app.parts
     now_ms = parts.clock.now_ms()
-    work = plan(batch.entries, partition.origins, partition.seqs, now_ms)
+    work = plan(batch.entries, partition.origins, partition.seqs, now_ms, update_body)
     writes = write_plan(partition.number, work)
     write_letters(writes, batch, app.settings, now_ms)
     await commit(parts.scripts, partition, batch.channel, writes, batch.entries, trim=True)
@@ -55,9 +59,15 @@ async def deliver(batch: Batch) -> None:
 
 
 def plan(
-    entries: list[Entry], origins: dict[int, OriginMark], seqs: dict[str, int], now_ms: int
+    entries: list[Entry],
+    origins: dict[int, OriginMark],
+    seqs: dict[str, int],
+    now_ms: int,
+    describe: Callable[[Event, Target], bytes],
 ) -> Plan:
     """Updates for what has not been seen. Changes neither ``origins`` nor ``seqs``.
+
+    ``describe`` gives an update's JSON.
 
     An entry whose summary fails is marked as failed; its origin has been seen all the same, for
     it comes again as a letter, which is taken without asking for its origin.
@@ -76,7 +86,7 @@ def plan(
                 continue
         event = routed.event
         try:
-            bodies = [update_body(event, target) for target in routed.targets]
+            bodies = [describe(event, target) for target in routed.targets]
         except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
             entry.fail("deliver", error)
             continue
@@ -101,17 +111,28 @@ def plan(
 
 def update_body(event: Event, target: Target) -> bytes:
     """The update as JSON, without ``type`` and ``seq``, which are added when it is sent."""
-    summary, data = summarise(event)
+    registry = app.parts.registry.current
+    context = registry.contexts.get((event.tenant, target.context_id))
+    budget = context.token_budget if context else None
+    summary = summaries.summarise(event, budget, registry.books.get(event.tenant))
     body = {
         "context_id": target.context_id,
         "event_id": event.event_id,
         "tool_id": event.tool_id,
         "event_type": event.type,
         "priority": target.priority,
-        "summary": summary,
-        "data": data,
+        "summary": summary.text,
+        "data": summary.facts,
         "received_at": event.received_at_ms,
-        "tokens": estimate_tokens(summary, data),
+        "tokens": summary.tokens,
+        "template": summary.template,
+        "keys": summary.keys,
+        "untrusted": ["summary", "data"],
+        "provenance": {
+            "provider": event.provider,
+            "signature": "verified" if is_signed(event.provider) else "none",
+            "author": summary.author,
+        },
     }
     if event.replay_id:
         body["replay_id"] = event.replay_id

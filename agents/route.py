@@ -8,7 +8,8 @@ from hookstream.app import channels
 from hookstream.app.batch import Batch
 from hookstream.app.errors import UnavailableError
 from hookstream.app.main import app
-from hookstream.app.matching import facts
+from hookstream.app.matching import Matcher
+from hookstream.app.priority import rank
 from hookstream.app.registry import Registry
 from hookstream.app.status import Status
 from hookstream.codecs.envelope import Event
@@ -45,21 +46,21 @@ async def route(batch: Batch) -> None:
 def targets(event: Event, registry: Registry) -> tuple[Target, ...]:
     """The contexts of an event, each once, in the order of their ids.
 
+    Where several subscriptions of a context match, the one of the highest priority counts.
+
     A replay that names a context goes to it alone, whatever it subscribes to, within the tenant.
     """
     if event.replay_context_id:
         context = registry.contexts.get((event.tenant, event.replay_context_id))
         return (Target(context.context_id, context.priority, ""),) if context else ()
-    seen = None
+    matcher = Matcher(event)
     found: dict[str, Target] = {}
     for subscription in registry.by_tool.get(event.tool_id, ()):
-        if subscription.context_id in found or not subscription.types.matches(event.type):
+        known = found.get(subscription.context_id)
+        if known is not None and rank(known.priority) <= rank(subscription.priority):
             continue
-        if subscription.condition is not None:
-            if seen is None:
-                seen = facts(event)
-            if not subscription.condition.holds(seen):
-                continue
+        if not matcher.matches(subscription.types, subscription.condition, subscription.follow):
+            continue
         found[subscription.context_id] = Target(
             subscription.context_id, subscription.priority, subscription.name
         )

@@ -29,6 +29,8 @@ logger = get_logger(__name__)
 MAX_FLUSH = 512
 DRAIN_PAGE = 256
 ADOPT_SECONDS = 10.0
+#: At most one line of log in this time about events that are refused.
+REFUSED_LOG_SECONDS = 5.0
 Pending = tuple[str, bytes, "asyncio.Future[None]"]
 
 
@@ -58,7 +60,7 @@ class Appender(Service):
         self._spool_dir = spool_dir
         self._spool_max_bytes = spool_max_bytes
         self.spool: Spool | None = None
-        self._adopted_at = 0.0
+        self._refused_at = -REFUSED_LOG_SECONDS
         self.drained_per_second = 0.0
         #: Spool folder → number → id of entries that were appended and not confirmed.
         self._made: dict[str, dict[int, Any]] = {}
@@ -146,8 +148,14 @@ class Appender(Service):
             self._own_spool().add([(key, data) for key, data, _ in items])
         except UnavailableError as error:
             metrics.SPOOL_REFUSED.inc(len(items))
+            now = time.monotonic()
+            if now - self._refused_at > REFUSED_LOG_SECONDS:
+                self._refused_at = now
+                logger.error("events are refused (503): %s", error)
+            # senders are strangers: where the spool lies and why it fails is for the log alone
+            refusal = UnavailableError("events cannot be kept here at the moment: send it again")
             for _, _, done in items:
-                _settle(done, error)
+                _settle(done, refusal)
             return
         metrics.SPOOL_APPENDED.inc(len(items))
         self._measure()

@@ -9,7 +9,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run a command; a wrong setting is a message, not a traceback."""
+    """Run a command; a wrong setting is a message and status 78, not a traceback."""
     try:
         _use_uvloop()
         # first, so that our `send` and `worker` take the place of its own
@@ -21,7 +21,7 @@ def main() -> None:
         app.main()
     except HookstreamError as error:
         print(f"hookstream: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+        raise SystemExit(error.exit_status) from error
 
 
 def _use_uvloop() -> None:

@@ -36,7 +36,7 @@ class Durability:
         if self.mode != "fsync":
             return
         try:
-            await self._redis.execute_command("WAITAOF", 0, 0, 1)
+            await self._redis.execute_command("WAITAOF", 1, 0, 1)
         except ResponseError as error:
             if "unknown command" not in str(error).lower():
                 raise SettingsError(

@@ -7,6 +7,7 @@ __all__ = [
     "ContentEncodingError",
     "EmbeddedServerError",
     "FencedError",
+    "ForbiddenError",
     "HookstreamError",
     "NotFoundError",
     "OutdatedError",
@@ -24,9 +25,11 @@ class HookstreamError(Exception):
 
     ``status`` is the HTTP status it becomes, ``slug`` the stable last part of its problem type
     (RFC 9457), ``str(error)`` the detail a person reads. Details never carry secrets.
+    ``exit_status`` is that of a command which it ends.
     """
 
     status = 500
+    exit_status = 2
     slug = "internal"
     title = "Internal error"
 
@@ -53,6 +56,14 @@ class AuthError(HookstreamError):
     status = 401
     slug = "unauthorized"
     title = "API key missing or wrong"
+
+
+class ForbiddenError(HookstreamError):
+    """A key that is known and may not do this."""
+
+    status = 403
+    slug = "forbidden"
+    title = "Not for this key"
 
 
 class NotFoundError(HookstreamError):
@@ -119,6 +130,8 @@ class UnconfirmedError(UnavailableError):
 class SettingsError(HookstreamError):
     """A setting that is unknown, out of range or contradicts another."""
 
+    #: EX_CONFIG of sysexits.h: trying again does not help.
+    exit_status = 78
     slug = "settings"
     title = "Settings are wrong"
 

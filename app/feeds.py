@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from mode import Service
 from mode.utils.logging import get_logger
 
@@ -21,6 +22,8 @@ logger = get_logger(__name__)
 
 #: A lost cue is made good within this time.
 POLL_SECONDS = 1.0
+#: Acknowledgements whose time is remembered, a context.
+ACK_TIMES_KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,10 @@ class FeedUpdate:
 
     seq: int
     body: bytes
+
+    def values(self) -> dict[str, Any]:
+        """The update as JSON values, with its number."""
+        return {"type": "update", "seq": self.seq, **orjson.loads(self.body)}
 
     def frame(self) -> str:
         """The update as a client gets it."""
@@ -65,14 +72,16 @@ class Feeds(Service):
         """The partition that holds a context's feed."""
         return partition_of(self._settings.partitions, tenant, context_id)
 
-    async def read(self, tenant: str, context_id: str, after: int) -> list[FeedUpdate]:
+    async def read(
+        self, tenant: str, context_id: str, after: int, limit: int | None = None
+    ) -> list[FeedUpdate]:
         """The next updates past ``after``, at most ``HOOKSTREAM_FEED_READ_MAX_UPDATES``."""
         number = self.partition(tenant, context_id)
         entries = await self._redis.xrange(
             keys.feed(number, tenant, context_id),
             f"{after + 1}-0",
             "+",
-            count=self._settings.feed_read_max_updates,
+            count=limit or self._settings.feed_read_max_updates,
         )
         if entries and not await self._durability.barrier(keys.barrier(number)):
             # a client must not see what a failover could still take back
@@ -80,6 +89,21 @@ class Feeds(Service):
         return [
             FeedUpdate(int(entry_id.partition(b"-")[0]), fields[b"d"])
             for entry_id, fields in entries
+        ]
+
+    async def newest(
+        self, tenant: str, context_id: str, after: int, limit: int
+    ) -> list[FeedUpdate]:
+        """The newest updates past ``after``, at most ``limit``, in their order."""
+        number = self.partition(tenant, context_id)
+        entries = await self._redis.xrevrange(
+            keys.feed(number, tenant, context_id), "+", f"{after + 1}-0", count=limit
+        )
+        if entries and not await self._durability.barrier(keys.barrier(number)):
+            return []
+        return [
+            FeedUpdate(int(entry_id.partition(b"-")[0]), fields[b"d"])
+            for entry_id, fields in reversed(entries)
         ]
 
     async def last_seq(self, tenant: str, context_id: str) -> int:
@@ -100,8 +124,12 @@ class Feeds(Service):
         return int(
             await self._scripts.call(
                 "acknowledge",
-                [keys.acks(number), keys.seqs(number)],
-                [feed_field(tenant, context_id), seq],
+                [
+                    keys.acks(number),
+                    keys.seqs(number),
+                    keys.ack_times(number, tenant, context_id),
+                ],
+                [feed_field(tenant, context_id), seq, ACK_TIMES_KEPT],
             )
         )
 

@@ -1,11 +1,12 @@
 """The Faust application: no Kafka, Redis Streams channels, stages over batches."""
 
+import asyncio
 import inspect
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import faust
 from faust.app.base import BootStrategy
@@ -15,7 +16,7 @@ from hookstream.app import metrics
 from hookstream.app.alerts import Alerts
 from hookstream.app.batch import Batch
 from hookstream.app.channel import BatchChannel, RedisStreamChannel
-from hookstream.app.errors import SettingsError
+from hookstream.app.errors import HookstreamError, SettingsError
 from hookstream.app.keeper import Keeper
 from hookstream.app.logs import logging_config
 from hookstream.app.ownership import Ownership
@@ -40,6 +41,26 @@ class HookstreamWorker(faust.Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.spinner = None
+        self._refusal: HookstreamError | None = None
+
+    async def start(self) -> None:
+        """Start; what this process says it cannot start with ends it without a traceback."""
+        try:
+            await super().start()
+        except HookstreamError as error:
+            self._refusal = error
+            # what Faust takes for an end that was asked for
+            raise asyncio.CancelledError from error
+
+    def execute_from_commandline(self) -> NoReturn:
+        """Run until the end; a start that was refused is a message and an exit status."""
+        try:
+            raise super().execute_from_commandline()
+        except SystemExit:
+            if self._refusal is None:
+                raise
+            sys.stderr.write(f"hookstream: {self._refusal}\n")
+            raise SystemExit(self._refusal.exit_status) from None
 
     def on_setup_root_logger(self, logger: Any, level: int) -> None:
         """Levels are those of ``HOOKSTREAM_LOG_LEVEL``."""
@@ -82,6 +103,9 @@ class Hookstream(faust.App):
     #: Set on a process that serves webhooks and health only, without the API.
     receiver_only = False
 
+    #: When the stop began, by the event loop's clock.
+    stopping_since = 0.0
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.stream_channels: dict[str, RedisStreamChannel] = {}
@@ -112,6 +136,11 @@ class Hookstream(faust.App):
         """A stage that cannot be imported stops the start; Faust would leave it out."""
         _, error, _ = sys.exc_info()
         raise SettingsError(f"the stage in {name} cannot be imported: {error!r}") from error
+
+    async def on_stop(self) -> None:
+        """Note when the end began: from now on ``/health/ready`` says 503."""
+        self.stopping_since = asyncio.get_running_loop().time()
+        await super().on_stop()
 
     async def on_first_start(self) -> None:
         """Make the state folder; Faust makes its own below it."""

@@ -6,6 +6,7 @@ __all__ = [
     "GROUP",
     "META",
     "WORKERS",
+    "ack_times",
     "acks",
     "audit",
     "barrier",
@@ -133,6 +134,11 @@ def seqs(partition: int) -> str:
 def acks(partition: int) -> str:
     """Hash: the sequence number that each context's client has acknowledged."""
     return f"{{hs:{partition}}}:acks"
+
+
+def ack_times(partition: int, tenant: str, context_id: str) -> str:
+    """Sorted set: ``seq:ms`` by sequence number, one for each acknowledgement that moved on."""
+    return f"{{hs:{partition}}}:ack-times:{tenant}/{context_id}"
 
 
 def feed(partition: int, tenant: str, context_id: str) -> str:

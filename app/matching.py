@@ -9,10 +9,11 @@ from typing import Any
 import cel
 
 from hookstream.app import metrics
+from hookstream.app.correlation import correlation_keys
 from hookstream.app.errors import BadRequestError
 from hookstream.codecs.envelope import Event
 
-__all__ = ["Condition", "TypePattern", "compile_condition", "compile_types", "facts"]
+__all__ = ["Condition", "Matcher", "TypePattern", "compile_condition", "compile_types", "facts"]
 
 MAX_CONDITION_LENGTH = 4096
 #: What a condition may name.
@@ -137,10 +138,35 @@ def facts(event: Event) -> cel.Context:
                 "delivery_id": event.delivery_id,
                 "received_at": event.received_at_ms,
                 "headers": dict(event.headers),
+                "keys": list(correlation_keys(event)),
             },
             "payload": {} if payload is None else payload,
         }
     )
+
+
+class Matcher:
+    """One event against any number of subscriptions: what it takes is computed once."""
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+        self._facts: cel.Context | None = None
+        self._keys: tuple[str, ...] | None = None
+
+    def matches(self, types: TypePattern, condition: Condition | None, follow: str) -> bool:
+        """Whether type, correlation key and condition all fit, the cheapest asked first."""
+        if not types.matches(self._event.type):
+            return False
+        if follow:
+            if self._keys is None:
+                self._keys = correlation_keys(self._event)
+            if follow not in self._keys:
+                return False
+        if condition is None:
+            return True
+        if self._facts is None:
+            self._facts = facts(self._event)
+        return condition.holds(self._facts)
 
 
 def _unknown_names(source: str, names: set[str]) -> set[str]:

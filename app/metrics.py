@@ -27,9 +27,12 @@ __all__ = [
     "STREAM_LAG",
     "STREAM_OLDEST_PENDING_SECONDS",
     "STREAM_PENDING",
+    "SUMMARIES",
+    "TEMPLATE_ERRORS",
     "UPDATES",
     "UPDATE_LATENCY_SECONDS",
     "WEBSOCKETS",
+    "WEBSOCKETS_TOO_SLOW",
 ]
 
 RECEIVED = Counter(
@@ -43,6 +46,14 @@ APPEND_BATCH_REQUESTS = Histogram(
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
 )
 EVENTS = Counter("hookstream_events_total", "Events committed, by what became of them.", ["status"])
+SUMMARIES = Counter(
+    "hookstream_summaries_total", "Summaries asked for, by whether one was remembered.", ["cache"]
+)
+TEMPLATE_ERRORS = Counter(
+    "hookstream_template_errors_total",
+    "Templates that failed on a payload; the plain summary stood in.",
+    ["provider"],
+)
 UPDATES = Counter(
     "hookstream_updates_total", "Updates written to feeds, by priority.", ["priority"]
 )
@@ -109,6 +120,9 @@ LEASES_LOST = Counter("hookstream_leases_lost_total", "Leases that went to anoth
 DEDUP_PURGED = Counter("hookstream_dedup_purged_total", "Dedup marks deleted after their window.")
 REGISTRY_VERSION = Gauge(
     "hookstream_registry_version", "Version of tools, contexts and subscriptions in use."
+)
+WEBSOCKETS_TOO_SLOW = Counter(
+    "hookstream_websockets_too_slow_total", "WebSocket clients closed since they took nothing."
 )
 WEBSOCKETS = Gauge("hookstream_websockets", "Open WebSocket connections.")
 CONDITION_ERRORS = Counter(

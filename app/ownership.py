@@ -84,18 +84,22 @@ class Ownership(Service):
             self.readers.append(reader)
             await self.add_runtime_dependency(reader)
         self.app.flow_control.resume()
-        await self._heartbeat()
-        await self._claim_mine()
+        try:
+            await self._heartbeat()
+            await self._claim_mine()
+        except (*REDIS_ERRORS, TableError, FencedError) as error:
+            logger.warning("cannot take partitions yet: %s; trying on", error)
 
     async def on_stop(self) -> None:
         """Finish the batches in hand, close the tables, give the leases back."""
+        if self._identity is None:
+            return
         try:
             await self._heartbeat(leave=True)
         except REDIS_ERRORS as error:
             logger.warning("could not sign off: %s; the leases will lapse", error)
         await self._hand_over(list(self.owned), self.app.settings.shutdown_timeout_seconds)
-        if self._identity is not None:
-            self._identity.close()
+        self._identity.close()
 
     def tripped(self) -> dict[str, str]:
         """Tools whose circuit breaker is open or half-open here, with its state."""
@@ -125,7 +129,7 @@ class Ownership(Service):
                 break
             try:
                 await self._take_turn(third)
-            except (*REDIS_ERRORS, TableError) as error:
+            except (*REDIS_ERRORS, TableError, FencedError) as error:
                 logger.warning("cannot keep leases: %s; trying on", error)
                 await self.sleep(CLAIM_SECONDS)
 

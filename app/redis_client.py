@@ -92,8 +92,11 @@ def connect(url: str, *, timeout_seconds: float) -> Any:
             return _sentinel(url, common)
         if scheme == "cluster":
             return _cluster(url, common)
-        return Redis.from_url(url, **common)
-    except ValueError as error:
+        client = Redis.from_url(url, **common)
+        # an option that redis-py does not know shows only when it makes a connection
+        client.connection_pool.make_connection()
+        return client
+    except (TypeError, ValueError) as error:
         raise SettingsError(f"HOOKSTREAM_REDIS_URL cannot be read: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """Tools, contexts and subscriptions, as every process keeps them in memory."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,9 @@ from hookstream.app.errors import HookstreamError, UnavailableError
 from hookstream.app.matching import Condition, TypePattern, compile_condition, compile_types
 from hookstream.app.signatures import SignatureOptions
 from hookstream.app.stores.postgres import POSTGRES_DOWN, Postgres
+from hookstream.app.summaries.templates import Template, TemplateBook, compile_template
 
-__all__ = ["Context", "Registry", "RegistryCache", "Subscription", "Tool"]
+__all__ = ["AgentKey", "Context", "Registry", "RegistryCache", "Subscription", "Tool"]
 
 logger = get_logger(__name__)
 
@@ -48,11 +49,16 @@ class Context:
     context_id: str
     name: str
     priority: str
+    #: Most tokens of an update; None where it may be any.
+    token_budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Which events of one tool reach one context. ``priority`` is already the one that counts."""
+    """Which events of one tool reach one context. ``priority`` is already the one that counts.
+
+    ``follow`` is the correlation key that an event must have; "" for any.
+    """
 
     tenant: str
     context_id: str
@@ -61,6 +67,15 @@ class Subscription:
     types: TypePattern
     condition: Condition | None
     priority: str
+    follow: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentKey:
+    """Which contexts of which tenant the holder of a key may read."""
+
+    tenant: str
+    contexts: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,10 @@ class Registry:
     tools: Mapping[str, Tool] = field(default_factory=dict)
     contexts: Mapping[tuple[str, str], Context] = field(default_factory=dict)
     by_tool: Mapping[str, tuple[Subscription, ...]] = field(default_factory=dict)
+    #: Tenants' own summary templates.
+    books: Mapping[str, TemplateBook] = field(default_factory=dict)
+    #: Agents' keys by their SHA-256.
+    keys: Mapping[bytes, AgentKey] = field(default_factory=dict, repr=False)
 
 
 class RegistryCache(Service):
@@ -146,7 +165,11 @@ class RegistryCache(Service):
         }
         contexts = {
             (row["tenant"], row["context_id"]): Context(
-                row["tenant"], row["context_id"], row["name"], row["priority"]
+                row["tenant"],
+                row["context_id"],
+                row["name"],
+                row["priority"],
+                row["token_budget"],
             )
             for row in await self.postgres.fetch("SELECT * FROM contexts")
         }
@@ -155,10 +178,14 @@ class RegistryCache(Service):
             "SELECT * FROM subscriptions ORDER BY tenant, context_id, name"
         ):
             context = contexts.get((row["tenant"], row["context_id"]))
-            tool = tools.get(row["tool_id"])
-            # a subscription never reaches over to another tenant's tool
-            if context is None or (tool is not None and tool.tenant != context.tenant):
+            if context is None:
                 continue
+            # a subscription never reaches over to another tenant's tool
+            wanted = [
+                tool.tool_id
+                for tool in tools.values()
+                if row["tool_id"] in ("*", tool.tool_id) and tool.tenant == context.tenant
+            ]
             try:
                 subscription = _subscription(row, context)
             except HookstreamError as error:
@@ -169,9 +196,18 @@ class RegistryCache(Service):
                     error,
                 )
                 continue
-            by_tool.setdefault(row["tool_id"], []).append(subscription)
+            for tool_id in wanted:
+                by_tool.setdefault(tool_id, []).append(subscription)
         return Registry(
-            version, tools, contexts, {tool: tuple(subs) for tool, subs in by_tool.items()}
+            version,
+            tools,
+            contexts,
+            {tool: tuple(subs) for tool, subs in by_tool.items()},
+            _books(await self.postgres.fetch("SELECT * FROM templates")),
+            {
+                bytes(row["hash"]): AgentKey(row["tenant"], frozenset(row["contexts"]))
+                for row in await self.postgres.fetch("SELECT * FROM api_keys")
+            },
         )
 
     @Service.task
@@ -217,6 +253,20 @@ def tool_from_row(row: Mapping[str, Any]) -> Tool:
     )
 
 
+def _books(rows: Iterable[Mapping[str, Any]]) -> dict[str, TemplateBook]:
+    found: dict[str, dict[str, list[Template]]] = {}
+    for row in rows:
+        try:
+            template = compile_template(row["types"], row["source"])
+        except HookstreamError as error:
+            logger.error(
+                "template %s of tenant %s cannot be used: %s", row["name"], row["tenant"], error
+            )
+            continue
+        found.setdefault(row["tenant"], {}).setdefault(row["provider"], []).append(template)
+    return {tenant: TemplateBook(templates) for tenant, templates in found.items()}
+
+
 def _subscription(row: Mapping[str, Any], context: Context) -> Subscription:
     return Subscription(
         tenant=row["tenant"],
@@ -226,4 +276,5 @@ def _subscription(row: Mapping[str, Any], context: Context) -> Subscription:
         types=compile_types(tuple(row["types"])),
         condition=compile_condition(row["condition"]) if row["condition"] else None,
         priority=row["priority"] or context.priority,
+        follow=row["follow"],
     )

@@ -115,6 +115,13 @@ class Settings(BaseSettings):
         description="Time that a stopping process has to finish what it has in hand; the rest "
         "stays pending.",
     )
+    shutdown_delay_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=300,
+        description="How long a stopping process still takes requests while `/health/ready` says "
+        "503, so that a load balancer can look elsewhere first.",
+    )
     retry_max_attempts: int = Field(
         8, ge=1, le=1000, description="How often an event is tried before it is a dead letter."
     )
@@ -152,6 +159,12 @@ class Settings(BaseSettings):
     websocket_heartbeat_seconds: float = Field(
         20.0, gt=0, description="Time between WebSocket pings; a client that misses one is closed."
     )
+    websocket_send_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Time that a WebSocket client has to take a frame; a slower one is closed "
+        "with code 4008, and resumes where it was.",
+    )
     feed_read_max_updates: int = Field(
         256, ge=1, description="Most updates a WebSocket reads from its feed at a time."
     )
@@ -185,6 +198,11 @@ class Settings(BaseSettings):
     def state_path(self) -> Path:
         """Absolute form of ``state_dir``."""
         return self.state_dir.expanduser().absolute()
+
+    @property
+    def stop_seconds(self) -> float:
+        """Time after which a process that was asked to stop hangs."""
+        return self.shutdown_delay_seconds + 2 * self.shutdown_timeout_seconds
 
     def ensure_state_dir(self) -> Path:
         """Create the state folder, readable by its owner only."""

@@ -20,6 +20,7 @@ from rocksdict import AccessType, Options, Rdict, WriteBatch, WriteOptions
 
 from hookstream.app import metrics
 from hookstream.app.errors import UnavailableError
+from hookstream.tables.errors import is_damage
 
 __all__ = ["Spool", "Spooled"]
 
@@ -92,15 +93,19 @@ class Spool:
         self.path, self._lock = path, lock
         try:
             self._load()
-        except UnavailableError:
-            aside = path / f"set-aside-{time.time_ns()}"
+        except UnavailableError as error:
             self._close_db()
+            if not is_damage(error):
+                # a full disk, say: what is there is whole, and must be drained first
+                self.close()
+                raise
+            aside = path / f"set-aside-{time.time_ns()}"
             logger.exception("the spool %s cannot be read: it is set aside as %s", path, aside)
             metrics.SPOOL_SET_ASIDE.inc()
             try:
                 (path / "entries").rename(aside)
-            except OSError as error:
-                raise UnavailableError(f"the spool {path} cannot be used: {error}") from error
+            except OSError as failed:
+                raise UnavailableError(f"the spool {path} cannot be used: {failed}") from failed
             self._load()
         return True
 
@@ -232,6 +237,10 @@ class Spool:
             self._lock = None
 
     def _close_db(self) -> None:
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        database, self._db = self._db, None
+        if database is not None:
+            try:
+                database.close()
+            except Exception as error:  # noqa: BLE001 rocksdict raises plain ones
+                # it flushes first, which a full disk refuses; what was synced is in the log
+                logger.warning("the spool %s: %s", self.path, error)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hookstream.app.embedded.process import GuardedProcess
-from hookstream.app.errors import EmbeddedServerError
+from hookstream.app.errors import EmbeddedServerError, SettingsError
 
 __all__ = ["Child", "Service", "Supervisor", "answers", "backoff_seconds"]
 
@@ -109,6 +109,7 @@ class Supervisor:
         names = [child.name for child in children] + [service.name for service in services]
         self._records = {name: _Record() for name in names}
         self._interrupts = 0
+        self._misconfigured = False
 
     def pid(self, name: str) -> int | None:
         """Process id of a child that runs, else None."""
@@ -118,6 +119,8 @@ class Supervisor:
     def run(self) -> int:
         """Run until SIGINT or SIGTERM; return 0 if all children stopped by themselves, else 1.
 
+        A child that ends with status 78 (EX_CONFIG of sysexits.h) says that it cannot run as it is
+        set up: it is not tried again, all of them are stopped, and 78 is returned.
         From the main thread, since it handles signals. A second signal kills what is left.
         """
         with self._signals() as wake:
@@ -125,7 +128,8 @@ class Supervisor:
                 while not self._interrupts:
                     self._tend(time.monotonic())
                     _sleep(wake, TICK_SECONDS)
-                return self._stop(wake)
+                status = self._stop(wake)
+                return SettingsError.exit_status if self._misconfigured else status
             finally:
                 for process in self._processes.values():
                     process.kill()
@@ -157,6 +161,11 @@ class Supervisor:
             if status is None:
                 return
             del self._processes[child.name]
+            if status == SettingsError.exit_status:
+                self._announce(f"{child.name} cannot run with these settings (see above)")
+                self._misconfigured = True
+                self._interrupts += 1
+                return
             wait = record.fail(now)
             self._announce(
                 f"{child.name} ended with {_describe(status)}; starting it again in {wait:.1f} s"

@@ -70,10 +70,17 @@ def write_holds(writes: Writes, batch: Batch, registry: Registry) -> Holds:
         name = letter_id(batch.channel, partition.number, entry)
         holder = changes.get(key, partition.holds.get(key))
         blocks = entry.failure is not None or entry.waits == PARKED
-        if not blocks and entry.waits != HELD:
-            if holder is None or passes(entry, holder) or entry.status is Status.DUPLICATE:
+        if holder is not None and entry.status is not Status.DUPLICATE:
+            if not passes(entry, holder):
+                # whatever became of it in this batch: its turn has not come, and an attempt ahead
+                # of its turn does not count
+                entry.failure = None
+                _wait(entry, HELD)
+                blocks = False
+            elif not blocks and entry.waits != HELD:
                 continue
-            _wait(entry, HELD)
+        elif not blocks and entry.waits != HELD:
+            continue
         if not entry.letter_id:
             writes.add("RPUSH", keys.held(partition.number, key), name)
         if blocks:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mode.utils.logging import get_logger
 from rocksdict import (
     AccessType,
     BlockBasedOptions,
@@ -23,7 +24,7 @@ from rocksdict import (
     WriteBufferManager,
 )
 
-from hookstream.tables.errors import TableCorruptError, TableError
+from hookstream.tables.errors import TableCorruptError, TableError, is_damage
 
 __all__ = [
     "Candidate",
@@ -36,6 +37,8 @@ __all__ = [
     "entry_ms",
     "mark_key",
 ]
+
+logger = get_logger(__name__)
 
 Change = tuple[bytes, bytes]
 
@@ -206,7 +209,8 @@ class DedupTable:
                 access_type=AccessType.read_write(),
             )
         except Exception as error:
-            kind = TableCorruptError if "Corruption" in str(error) else TableError
+            # a table can always be built anew, so whatever looks like damage is taken for it
+            kind = TableCorruptError if is_damage(error) else TableError
             raise kind(f"cannot open the table in {path}: {error}") from error
         self._marks = self._db.get_column_family("marks")
         self._expiry = self._db.get_column_family("expiry")
@@ -314,9 +318,12 @@ class DedupTable:
         """Close RocksDB; the folder can then be opened by another process."""
         # RocksDB keeps its lock for as long as any handle of a column family lives
         del self._marks_handle, self._expiry_handle
-        self._marks.close()
-        self._expiry.close()
-        self._db.close()
+        for handle in (self._marks, self._expiry, self._db):
+            try:
+                handle.close()
+            except Exception as error:  # noqa: BLE001 rocksdict raises plain ones
+                # it flushes first, which a full disk refuses; the changelog has it all
+                logger.warning("%s: %s", self.path, error)
 
     @staticmethod
     def wipe(path: Path) -> None:

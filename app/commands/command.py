@@ -27,5 +27,5 @@ class Command(AppCommand):
             status = self.perform(**self.kwargs)
         except (HookstreamError, OSError, aiohttp.ClientError) as error:
             print(f"hookstream: {error}", file=sys.stderr)
-            status = 2
+            status = getattr(error, "exit_status", 2)
         sys.exit(status)

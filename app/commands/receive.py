@@ -37,6 +37,7 @@ class receive(worker):  # noqa: N801 Faust names a command by its class
                 name=f"receiver-{number}",
                 argv=[sys.executable, "-m", "hookstream.app.cli", *again],
                 env=dict(os.environ),
+                stop_seconds=self.app.settings.stop_seconds,
             )
             for number in range(processes)
         ]

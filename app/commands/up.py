@@ -93,6 +93,7 @@ def children(settings: Settings) -> list[Child]:
                 str(settings.receiver_processes),
             ],
             environment,
+            stop_seconds=settings.stop_seconds,
             is_ready=lambda: answers(f"http://{host}:{settings.web_port}/health/ready"),
         ),
         Child(
@@ -104,6 +105,7 @@ def children(settings: Settings) -> list[Child]:
                 str(settings.worker_web_port),
             ],
             environment,
+            stop_seconds=settings.stop_seconds,
             is_ready=lambda: answers(f"http://{host}:{settings.worker_web_port}/health/ready"),
         ),
     ]

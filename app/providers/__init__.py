@@ -16,7 +16,15 @@ from hookstream.app.providers.plain import BASIC, BEARER, GENERIC, NONE, STANDAR
 from hookstream.app.providers.provider import Challenge, Provider
 from hookstream.app.providers.trackers import JIRA, LINEAR
 
-__all__ = ["ALIASES", "PROVIDERS", "Challenge", "Provider", "check_secrets", "provider"]
+__all__ = [
+    "ALIASES",
+    "PROVIDERS",
+    "Challenge",
+    "Provider",
+    "check_secrets",
+    "is_signed",
+    "provider",
+]
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType(
     {
@@ -57,6 +65,12 @@ def provider(name: str) -> Provider:
             "generic takes any HMAC over the body"
         )
     return row
+
+
+def is_signed(name: str) -> bool:
+    """Whether an event of this provider was verified: without a secret it would not be here."""
+    row = PROVIDERS.get(name)
+    return row is not None and row.needs_secret
 
 
 def check_secrets(kind: Provider, secrets: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import orjson
 from redis.asyncio import Redis
 
 from hookstream.app import keys
-from hookstream.app.ids import event_time_ms, partition_of_event
+from hookstream.app.ids import event_time_ms, partition_of, partition_of_event
 from hookstream.app.sql import statement
 from hookstream.app.status import Status
 from hookstream.app.stores.postgres import Postgres
@@ -24,6 +24,8 @@ __all__ = ["EventFilter", "EventStore"]
 SCAN_BEFORE_MS = 5_000
 SCAN_AFTER_MS = 60_000
 SCAN_PAGE = 1000
+#: Payloads that are read in one round trip: a megabyte each at most.
+PAYLOAD_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,10 @@ class EventStore:
         Raises:
             UnavailableError: PostgreSQL is away.
         """
-        rows = await self._postgres.fetch(
+        return [event_out(row) for row in await self._rows(tenant, wanted)]
+
+    async def _rows(self, tenant: str, wanted: EventFilter) -> list[Any]:
+        return await self._postgres.fetch(
             statement("find_events"),
             tenant,
             None,
@@ -67,7 +72,17 @@ class EventStore:
             UUID(wanted.cursor) if wanted.cursor else None,
             wanted.limit,
         )
-        return [event_out(row) for row in rows]
+
+    async def search_with_payloads(
+        self, tenant: str, wanted: EventFilter
+    ) -> list[tuple[dict[str, Any], Event | None]]:
+        """As :meth:`search`, each with the event itself; None where its payload is gone."""
+        rows = await self._rows(tenant, wanted)
+        events: list[Event | None] = []
+        for start in range(0, len(rows), PAYLOAD_PAGE):
+            page = rows[start : start + PAYLOAD_PAGE]
+            events += await self.payloads([(row["partition"], row["entry_id"]) for row in page])
+        return [(event_out(row), event) for row, event in zip(rows, events, strict=True)]
 
     async def get(self, tenant: str, event_id: str) -> dict[str, Any] | None:
         """One event with payload and deliveries; None when the tenant has no such event."""
@@ -82,6 +97,7 @@ class EventStore:
         deliveries = await self._postgres.fetch(
             statement("event_deliveries"), tenant, UUID(event_id)
         )
+        acknowledged = await self._acknowledged_at(tenant, deliveries)
         return {
             **event_out(row),
             **(content_out(event) if event else {}),
@@ -90,11 +106,26 @@ class EventStore:
                     "context_id": delivery["context_id"],
                     "seq": delivery["seq"],
                     "delivered_at": delivery["delivered_at"].isoformat(),
+                    "acknowledged_at": at,
                     "replay_id": str(delivery["replay_id"]) if delivery["replay_id"] else None,
                 }
-                for delivery in deliveries
+                for delivery, at in zip(deliveries, acknowledged, strict=True)
             ],
         }
+
+    async def _acknowledged_at(
+        self, tenant: str, deliveries: Sequence[Mapping[str, Any]]
+    ) -> list[str | None]:
+        """When each update was acknowledged: with the first acknowledgement that reached it."""
+        if not deliveries:
+            return []
+        pipe = self._redis.pipeline(transaction=False)
+        for row in deliveries:
+            number = partition_of(self._partitions, tenant, row["context_id"])
+            key = keys.ack_times(number, tenant, row["context_id"])
+            pipe.zrangebyscore(key, row["seq"], "+inf", start=0, num=1)
+        found = await pipe.execute()
+        return [iso(int(first[0].decode().partition(":")[2])) if first else None for first in found]
 
     async def event(self, tenant: str, event_id: str) -> Event | None:
         """The event itself, as it was accepted."""
@@ -140,6 +171,11 @@ class EventStore:
         return (await self.payloads([(partition, entry_id)]))[0]
 
 
+def iso(ms: int) -> str:
+    """Unix milliseconds as RFC 3339."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
+
+
 def like(glob: str) -> str:
     """A type glob as a LIKE pattern."""
     escaped = glob.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
@@ -176,7 +212,7 @@ def accepted_out(event: Event) -> dict[str, Any]:
         "duplicate_of": None,
         "message_id": event.message_id,
         "delivery_id": event.delivery_id,
-        "received_at": datetime.fromtimestamp(event.received_at_ms / 1000, UTC).isoformat(),
+        "received_at": iso(event.received_at_ms),
         "tier": "hot",
         "payload_bytes": len(event.payload),
         "stage": "",

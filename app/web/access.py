@@ -1,14 +1,16 @@
 """Who may call: API keys, and JSON bodies read strictly."""
 
+import hashlib
 import hmac
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from hookstream.app.errors import AuthError, BadRequestError
+from hookstream.app.errors import AuthError, BadRequestError, ForbiddenError
 from hookstream.app.ids import event_time_ms
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.models import ID_PATTERN
@@ -16,19 +18,46 @@ from hookstream.app.web.models import ID_PATTERN
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
 
-__all__ = ["TENANT", "authorise", "path_id", "read_model", "require_key", "uuid7"]
+__all__ = [
+    "CALLER_KEY",
+    "TENANT",
+    "TENANT_KEY",
+    "Caller",
+    "authorise",
+    "path_id",
+    "read_model",
+    "require_key",
+    "uuid7",
+]
 
 #: The tenant of the admin key.
 TENANT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose key it is. ``contexts`` are those it may read; None for the admin key: everything."""
+
+    tenant: str
+    contexts: frozenset[str] | None = None
+    digest: bytes = b""
+
+    def check(self, context_id: str) -> None:
+        """Raises ForbiddenError for a context that the key does not name, be there one or not."""
+        if self.contexts is not None and context_id not in self.contexts:
+            raise ForbiddenError("this key does not name this context")
+
+
 #: Set on an authorised request.
 TENANT_KEY: web.RequestKey[str] = web.RequestKey("tenant", str)
+CALLER_KEY: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 
 View = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def authorise(app: "Hookstream", credentials: str) -> str:
-    """The tenant of an ``Authorization`` header's value.
+def authorise(app: "Hookstream", credentials: str) -> Caller:
+    """Whose the key in an ``Authorization`` header's value is.
 
     Raises:
         AuthError: it is missing, of another scheme, or the key is not known.
@@ -37,16 +66,31 @@ def authorise(app: "Hookstream", credentials: str) -> str:
     if scheme.lower() != "bearer" or not key:
         raise AuthError("send Authorization: Bearer KEY (the admin key is in STATE_DIR/admin.key)")
     given = key.strip().encode("utf-8", "surrogateescape")
-    if not hmac.compare_digest(given, app.admin_key.encode()):
+    if hmac.compare_digest(given, app.admin_key.encode()):
+        return Caller(TENANT)
+    # a look-up by hash tells nothing about keys by the time it takes
+    digest = hashlib.sha256(given).digest()
+    known = app.parts.registry.current.keys.get(digest)
+    if known is None:
         raise AuthError("this API key is not known here")
-    return TENANT
+    return Caller(known.tenant, known.contexts, digest)
 
 
-def require_key(app: "Hookstream", view: View) -> View:
-    """A view that only an authorised request reaches."""
+def require_key(app: "Hookstream", view: View, *, agents: bool = False) -> View:
+    """A view that only an authorised request reaches; with ``agents`` also one with an agent's key.
+
+    An agent's key never gets past a ``context_id`` in the path that it does not name.
+    """
 
     async def authorised(request: web.Request) -> web.StreamResponse:
-        request[TENANT_KEY] = authorise(app, request.headers.get("Authorization", ""))
+        caller = authorise(app, request.headers.get("Authorization", ""))
+        if caller.contexts is not None:
+            if not agents:
+                raise ForbiddenError("an agent's key reads its contexts; this needs the admin key")
+            if "context_id" in request.match_info:
+                caller.check(request.match_info["context_id"])
+        request[CALLER_KEY] = caller
+        request[TENANT_KEY] = caller.tenant
         return await view(request)
 
     return authorised

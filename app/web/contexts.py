@@ -1,16 +1,34 @@
 """``/api/v1/contexts``: agents' contexts and their subscriptions."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from aiohttp import web
 
-from hookstream.app.errors import NotFoundError
-from hookstream.app.matching import compile_condition, compile_types
+from hookstream.app.digests import (
+    MAX_BUDGET,
+    MAX_DIGESTED,
+    MIN_BUDGET,
+    build_digest,
+    digest_budget,
+)
+from hookstream.app.errors import BadRequestError, NotFoundError
+from hookstream.app.matching import (
+    Condition,
+    Matcher,
+    TypePattern,
+    compile_condition,
+    compile_types,
+)
+from hookstream.app.stores.events import EventFilter
+from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.events import check_query, parse_limit, parse_time
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.updates import parse_after
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
@@ -26,10 +44,10 @@ RETURNING *, created_at = updated_at AS created
 """
 
 _UPSERT_SUBSCRIPTION = """
-INSERT INTO subscriptions (tenant, context_id, name, tool_id, types, condition, priority)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO subscriptions (tenant, context_id, name, tool_id, types, condition, priority, follow)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (tenant, context_id, name) DO UPDATE SET
-    tool_id = $4, types = $5, condition = $6, priority = $7, updated_at = now()
+    tool_id = $4, types = $5, condition = $6, priority = $7, follow = $8, updated_at = now()
 RETURNING *, created_at = updated_at AS created
 """
 
@@ -47,6 +65,7 @@ class ContextViews:
 
     def __init__(self, app: "Hookstream") -> None:
         self._app = app
+        self._summaries = Summariser()
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """All contexts of the tenant."""
@@ -90,6 +109,54 @@ class ContextViews:
         await self._app.parts.registry.reload()
         return web.Response(status=204)
 
+    async def digest(self, request: web.Request) -> web.StreamResponse:
+        """What is not acknowledged yet (or what is past ``after``), folded into a token budget."""
+        check_query(request.query, models.DIGEST_QUERY)
+        context_id = path_id(request, "context_id")
+        row = await self._row(request[TENANT_KEY], context_id)
+        who = (row["tenant"], context_id)
+        feeds = self._app.parts.feeds
+        budget = parse_budget(request.query.get("budget"), row["token_budget"])
+        after = parse_after(request.query.get("after"))
+        if after is None:
+            after = await feeds.acknowledged(*who)
+        updates = [update.values() for update in await feeds.newest(*who, after, MAX_DIGESTED)]
+        # counting tokens takes a while: other requests go on meanwhile
+        digest = await asyncio.to_thread(build_digest, updates, budget)
+        return json_response(
+            {
+                "context_id": context_id,
+                "budget": budget,
+                "tokens": digest.tokens,
+                "text": digest.text,
+                "untrusted": ["text", "groups"],
+                "updates": len(updates),
+                "skipped": max(0, updates[0]["seq"] - after - 1) if updates else 0,
+                "after": after,
+                "last_seq": updates[-1]["seq"] if updates else after,
+                "groups": [group.out() for group in digest.shown],
+                "omitted": [group.out() for group in digest.omitted],
+            }
+        )
+
+    async def acknowledge(self, request: web.Request) -> web.StreamResponse:
+        """Acknowledge updates, as a WebSocket client does."""
+        context_id = path_id(request, "context_id")
+        given = await read_model(self._app, request, models.AckIn)
+        row = await self._row(request[TENANT_KEY], context_id)
+        kept = await self._app.parts.feeds.acknowledge(row["tenant"], context_id, given.seq)
+        return json_response({"acknowledged_seq": kept})
+
+    async def updates(self, request: web.Request) -> web.StreamResponse:
+        """A page of the feed: what the WebSocket sends, for those who would rather ask."""
+        check_query(request.query, models.UPDATES_QUERY)
+        context_id = path_id(request, "context_id")
+        row = await self._row(request[TENANT_KEY], context_id)
+        after = parse_after(request.query.get("after")) or 0
+        limit = parse_limit(request.query.get("limit", "50"))
+        found = await self._app.parts.feeds.read(row["tenant"], context_id, after, limit)
+        return json_response({"updates": [update.values() for update in found]})
+
     async def list_subscriptions(self, request: web.Request) -> web.StreamResponse:
         """All subscriptions of a context."""
         context_id = path_id(request, "context_id")
@@ -105,17 +172,8 @@ class ContextViews:
         """Make or change a subscription; a broken expression is refused with the reason."""
         context_id, name = path_id(request, "context_id"), path_id(request, "name")
         subscription = await read_model(self._app, request, models.SubscriptionIn)
-        compile_types(subscription.types)
-        if subscription.where:
-            compile_condition(subscription.where)
         tenant = request[TENANT_KEY]
-        if (
-            await self._app.parts.postgres.fetchrow(
-                "SELECT FROM tools WHERE tool_id = $1 AND tenant = $2", subscription.tool, tenant
-            )
-            is None
-        ):
-            raise NotFoundError(f"there is no tool {subscription.tool}: make it first")
+        await self._check(tenant, subscription)
         try:
             row = await self._app.parts.postgres.fetchrow(
                 _UPSERT_SUBSCRIPTION,
@@ -126,12 +184,63 @@ class ContextViews:
                 subscription.types,
                 subscription.where,
                 subscription.priority or "",
+                subscription.follow,
             )
         except asyncpg.ForeignKeyViolationError as error:
             raise NotFoundError(f"there is no context {context_id}: make it first") from error
         assert row is not None
         await self._app.parts.registry.reload()
         return json_response(subscription_out(row), status=201 if row["created"] else 200)
+
+    async def dry_run(self, request: web.Request) -> web.StreamResponse:
+        """Which past events a subscription would have matched; nothing is saved."""
+        wanted = await read_model(self._app, request, models.DryRunIn)
+        tenant = request[TENANT_KEY]
+        types, condition = await self._check(tenant, wanted)
+        past = EventFilter(
+            tool=None if wanted.tool == "*" else wanted.tool,
+            since=parse_time("since", wanted.since),
+            until=parse_time("until", wanted.until),
+            limit=wanted.limit,
+        )
+        found = await self._app.parts.events.search_with_payloads(tenant, past)
+        matched = []
+        for row, event in found:
+            if event and Matcher(event).matches(types, condition, wanted.follow):
+                summary = self._summaries.summarise(event)
+                matched.append(
+                    {
+                        **{name: row[name] for name in ("event_id", "tool_id", "type")},
+                        "received_at": row["received_at"],
+                        "summary": summary.text,
+                        "keys": summary.keys,
+                    }
+                )
+            # a condition is somebody's code: others get their turn
+            await asyncio.sleep(0)
+        return json_response(
+            {
+                "examined": len(found),
+                "matched": len(matched),
+                "unreadable": sum(event is None for _, event in found),
+                "events": matched,
+            }
+        )
+
+    async def _check(
+        self, tenant: str, subscription: models.SubscriptionIn
+    ) -> tuple[TypePattern, Condition | None]:
+        """Refuse what cannot work. Raises BadRequestError, NotFoundError."""
+        types = compile_types(subscription.types)
+        condition = compile_condition(subscription.where) if subscription.where else None
+        if subscription.tool != "*" and (
+            await self._app.parts.postgres.fetchrow(
+                "SELECT FROM tools WHERE tool_id = $1 AND tenant = $2", subscription.tool, tenant
+            )
+            is None
+        ):
+            raise NotFoundError(f"there is no tool {subscription.tool}: make it first")
+        return types, condition
 
     async def get_subscription(self, request: web.Request) -> web.StreamResponse:
         """One subscription."""
@@ -184,6 +293,20 @@ class ContextViews:
         }
 
 
+def parse_budget(text: str | None, own: int | None) -> int:
+    """The tokens of a digest: as asked for, else the context's own budget, else 1000.
+
+    Raises:
+        BadRequestError: it is no number, or too small or large.
+    """
+    if text is None:
+        return digest_budget(own)
+    plain = text.isascii() and text.isdecimal() and len(text) < 9
+    if not plain or not MIN_BUDGET <= int(text) <= MAX_BUDGET:
+        raise BadRequestError(f"budget: tokens, from {MIN_BUDGET} to {MAX_BUDGET}")
+    return int(text)
+
+
 def subscription_out(row: Mapping[str, Any]) -> dict[str, Any]:
     """A subscription as the API shows it."""
     return {
@@ -192,6 +315,7 @@ def subscription_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "tool": row["tool_id"],
         "types": row["types"],
         "where": row["condition"],
+        "follow": row["follow"],
         "priority": row["priority"] or None,
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from multidict import MultiMapping
 
-from hookstream.app.errors import BadRequestError, NotFoundError
+from hookstream.app.errors import BadRequestError, ForbiddenError, NotFoundError
 from hookstream.app.status import Status
 from hookstream.app.stores.events import EventFilter
-from hookstream.app.web.access import TENANT_KEY, uuid7
+from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, uuid7
 from hookstream.app.web.models import EVENT_QUERY
 from hookstream.app.web.problem import json_response
 
@@ -31,6 +31,11 @@ class EventViews:
     async def list(self, request: web.Request) -> web.StreamResponse:
         """A page of events, newest first."""
         wanted = parse_filter(request.query)
+        caller = request[CALLER_KEY]
+        if caller.contexts is not None:
+            if wanted.context is None:
+                raise ForbiddenError("an agent's key searches one of its contexts: add context=")
+            caller.check(wanted.context)
         events = await self._app.parts.events.search(request[TENANT_KEY], wanted)
         more = len(events) == wanted.limit
         return json_response({"events": events, "cursor": events[-1]["event_id"] if more else None})
@@ -39,6 +44,11 @@ class EventViews:
         """One event, with its payload and deliveries."""
         event_id = uuid7(request.match_info["event_id"], "event_id")
         event = await self._app.parts.events.get(request[TENANT_KEY], event_id)
+        contexts = request[CALLER_KEY].contexts
+        if event is not None and contexts is not None:
+            # what reached other contexts is none of this key's business
+            mine = [row for row in event["deliveries"] if row["context_id"] in contexts]
+            event = {**event, "deliveries": mine} if mine else None
         if event is None:
             raise NotFoundError(f"there is no event {event_id}")
         return json_response(event)

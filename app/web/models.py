@@ -8,16 +8,27 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from hookstream.app.status import Status
 
 __all__ = [
+    "DIGEST_QUERY",
     "EVENT_QUERY",
     "LETTER_QUERY",
     "LIMIT_QUERY",
+    "UPDATES_QUERY",
     "Accepted",
+    "AckIn",
+    "AckOut",
     "ContextIn",
     "ContextList",
     "ContextOut",
     "DedupIn",
+    "DigestOut",
+    "DryRunIn",
+    "DryRunOut",
     "EventList",
     "EventOut",
+    "KeyIn",
+    "KeyList",
+    "KeyMade",
+    "KeyOut",
     "LetterChanged",
     "LetterFilterIn",
     "LetterList",
@@ -32,10 +43,16 @@ __all__ = [
     "SubscriptionIn",
     "SubscriptionList",
     "SubscriptionOut",
+    "TemplateIn",
+    "TemplateList",
+    "TemplateOut",
+    "TemplatePreview",
+    "TemplateVersion",
     "ToolIn",
     "ToolList",
     "ToolOut",
     "TtlIn",
+    "UpdateList",
     "duration_seconds",
     "duration_text",
 ]
@@ -188,15 +205,190 @@ class ContextOut(ContextIn):
     updated_at: str
 
 
-class SubscriptionIn(Strict):
-    """Which events of a tool reach the context."""
+class UpdateOut(BaseModel):
+    """An update as it is in a context's feed."""
 
-    tool: Id
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["update"]
+    seq: int
+    context_id: str
+    event_id: str
+    tool_id: str
+    event_type: str
+    priority: Priority
+    summary: str
+    data: dict[str, Any]
+    received_at: int
+    tokens: int
+
+
+class UpdateList(BaseModel):
+    """A page of updates; the next one begins ``after`` the last of them."""
+
+    updates: list[UpdateOut]
+
+
+class GroupOut(BaseModel):
+    """Updates about one thing; each can be fetched by its event id."""
+
+    key: str
+    priority: Priority
+    count: int
+    types: dict[str, int]
+    seqs: list[int]
+    event_ids: list[str]
+    first_at: int
+    last_at: int
+    summary: str
+
+
+class AckIn(Strict):
+    """Everything up to a sequence number has been handled."""
+
+    seq: Annotated[int, Field(ge=0, le=2**53)]
+
+
+class AckOut(BaseModel):
+    """What counts as acknowledged now: it never goes back, nor beyond what was sent."""
+
+    acknowledged_seq: int
+
+
+class DigestOut(BaseModel):
+    """What is new in a context. ``text`` has at most ``budget`` tokens, ``tokens`` exactly.
+
+    ``groups`` are what ``text`` shows, ``omitted`` what it only counts. ``skipped`` updates past
+    ``after`` are older than a digest looks back.
+    """
+
+    context_id: str
+    budget: int
+    tokens: int
+    text: str
+    untrusted: list[str]
+    updates: int
+    skipped: int
+    after: int
+    last_seq: int
+    groups: list[GroupOut]
+    omitted: list[GroupOut]
+
+
+class KeyIn(Strict):
+    """A key for an agent: the contexts that it may read."""
+
+    name: Annotated[Text, Field(max_length=200)] = ""
+    contexts: list[Id] = Field(min_length=1, max_length=1000)
+
+
+class KeyOut(BaseModel):
+    """A key as it is listed; the key itself is shown once, when it is made."""
+
+    key_id: str
+    name: str
+    contexts: list[str]
+    created_at: str
+
+
+class KeyMade(KeyOut):
+    """A new key."""
+
+    key: str
+
+
+class KeyList(BaseModel):
+    """The keys of a tenant."""
+
+    keys: list[KeyOut]
+
+
+class TemplateIn(Strict):
+    """A summary template for the events of a provider whose type fits the glob ``types``."""
+
+    provider: Annotated[Text, Field(max_length=64)]
+    types: Annotated[Text, Field(min_length=1, max_length=200)] = "*"
+    template: Annotated[Text, Field(min_length=1, max_length=4096)]
+
+
+class TemplateVersion(TemplateIn):
+    """A template as it is, or once was."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    version: int
+    created_at: str
+
+
+class TemplateOut(TemplateVersion):
+    """A template with its history, the newest version first."""
+
+    versions: list[TemplateVersion]
+
+
+class TemplateList(BaseModel):
+    """A tenant's own templates, and those that come along."""
+
+    templates: list[TemplateVersion]
+    builtin: list[TemplateIn]
+
+
+class PreviewLine(BaseModel):
+    """What a template would say of a past event."""
+
+    event_id: str
+    type: str
+    summary: str
+    tokens: int
+    template: str
+
+
+class TemplatePreview(BaseModel):
+    """A template tried on the newest events."""
+
+    examined: int
+    events: list[PreviewLine]
+
+
+class SubscriptionIn(Strict):
+    """Which events reach the context: of a tool, or with ``*`` of every tool of the tenant."""
+
+    tool: Id | Literal["*"]
     types: list[Annotated[Text, Field(min_length=1, max_length=200)]] = Field(
         ["*"], min_length=1, max_length=64
     )
     where: Annotated[Text, Field(max_length=4096)] = ""
+    follow: Annotated[Text, Field(max_length=200)] = ""
     priority: Priority | None = None
+
+
+class DryRunIn(SubscriptionIn):
+    """A subscription that is not saved, and the past events to try it on, the newest first."""
+
+    since: Annotated[str, Field(max_length=64)] | None = None
+    until: Annotated[str, Field(max_length=64)] | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 200
+
+
+class DryRunMatch(BaseModel):
+    """A past event that a subscription would have matched."""
+
+    event_id: str
+    tool_id: str
+    type: str
+    received_at: str
+    summary: str
+    keys: list[str]
+
+
+class DryRunOut(BaseModel):
+    """What a subscription would have matched; ``unreadable`` events' payloads are gone."""
+
+    examined: int
+    matched: int
+    unreadable: int
+    events: list[DryRunMatch]
 
 
 class SubscriptionOut(SubscriptionIn):
@@ -216,6 +408,7 @@ class DeliveryOut(BaseModel):
     context_id: str
     seq: int
     delivered_at: str
+    acknowledged_at: str | None
     replay_id: str | None
 
 
@@ -422,6 +615,15 @@ EVENT_QUERY: dict[str, dict[str, object]] = {
     "cursor": {"type": "string", "description": "From the page before."},
 }
 
+_AFTER = {"type": "integer", "minimum": 0, "maximum": 2**53}
+DIGEST_QUERY: dict[str, dict[str, object]] = {
+    "budget": {"type": "integer", "minimum": 64, "maximum": 100_000},
+    "after": _AFTER,
+}
+UPDATES_QUERY: dict[str, dict[str, object]] = {
+    "after": _AFTER,
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50},
+}
 LIMIT_QUERY: dict[str, dict[str, object]] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50},
 }

@@ -55,7 +55,7 @@ def _operation(route: "Route") -> dict[str, Any]:
         "security": [{"key": []}],
         "responses": {
             **_success(route),
-            **{str(status): _problem() for status in (400, 401, *route.errors, 503)},
+            **{str(status): _problem() for status in (400, 401, 403, *route.errors, 503)},
         },
     }
     parameters = [_path_parameter(name) for name in re.findall(r"{(\w+)}", route.path)]

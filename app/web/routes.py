@@ -9,12 +9,14 @@ from pydantic import BaseModel
 
 from hookstream.app.web import models
 from hookstream.app.web.access import require_key
+from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.events import EventViews
 from hookstream.app.web.health import HealthViews
 from hookstream.app.web.letters import LetterViews
 from hookstream.app.web.receive import Receiver
 from hookstream.app.web.replays import ReplayViews
+from hookstream.app.web.templates import TemplateViews
 from hookstream.app.web.tools import ToolViews
 from hookstream.app.web.updates import UpdateViews
 
@@ -39,12 +41,16 @@ class Route:
     status: int = 200
     errors: tuple[int, ...] = ()
     query: dict[str, dict[str, object]] = field(default_factory=dict)
+    #: An agent's key may call it, for what reached its own contexts.
+    agents: bool = False
 
 
 def api_routes(app: "Hookstream") -> list[Route]:
     """The routes below ``/api/v1``; all of them want a key."""
     tools, contexts, events = ToolViews(app), ContextViews(app), EventViews(app)
     replays, letters, health = ReplayViews(app), LetterViews(app), HealthViews(app)
+    templates, keys = TemplateViews(app), KeyViews(app)
+    template = "/api/v1/templates/{name}"
     letter = "/api/v1/dead-letters/{letter_id}"
     tool = "/api/v1/tools/{tool_id}"
     context = "/api/v1/contexts/{context_id}"
@@ -75,7 +81,13 @@ def api_routes(app: "Hookstream") -> list[Route]:
             errors=(400,),
         ),
         Route(
-            "GET", context, contexts.get, "Show a context", gives=models.ContextOut, errors=(404,)
+            "GET",
+            context,
+            contexts.get,
+            "Show a context",
+            gives=models.ContextOut,
+            errors=(404,),
+            agents=True,
         ),
         Route(
             "DELETE",
@@ -84,6 +96,36 @@ def api_routes(app: "Hookstream") -> list[Route]:
             "Delete a context and its subscriptions",
             status=204,
             errors=(404,),
+        ),
+        Route(
+            "GET",
+            context + "/digest",
+            contexts.digest,
+            "What is new, folded into a token budget",
+            gives=models.DigestOut,
+            errors=(400, 404),
+            query=models.DIGEST_QUERY,
+            agents=True,
+        ),
+        Route(
+            "POST",
+            context + "/ack",
+            contexts.acknowledge,
+            "Acknowledge updates up to a sequence number",
+            takes=models.AckIn,
+            gives=models.AckOut,
+            errors=(404,),
+            agents=True,
+        ),
+        Route(
+            "GET",
+            context + "/updates",
+            contexts.updates,
+            "A page of the context's updates",
+            gives=models.UpdateList,
+            errors=(400, 404),
+            query=models.UPDATES_QUERY,
+            agents=True,
         ),
         Route(
             "GET",
@@ -119,6 +161,75 @@ def api_routes(app: "Hookstream") -> list[Route]:
             errors=(404,),
         ),
         Route(
+            "POST",
+            "/api/v1/keys",
+            keys.post,
+            "Make a key for an agent",
+            takes=models.KeyIn,
+            gives=models.KeyMade,
+            status=201,
+            errors=(400,),
+        ),
+        Route("GET", "/api/v1/keys", keys.list, "List agents' keys", gives=models.KeyList),
+        Route(
+            "DELETE",
+            "/api/v1/keys/{key_id}",
+            keys.delete,
+            "Revoke a key",
+            status=204,
+            errors=(404,),
+        ),
+        Route(
+            "GET",
+            "/api/v1/templates",
+            templates.list,
+            "List summary templates",
+            gives=models.TemplateList,
+        ),
+        Route(
+            "POST",
+            "/api/v1/templates/preview",
+            templates.preview,
+            "What a template would say of past events",
+            takes=models.TemplateIn,
+            gives=models.TemplatePreview,
+            errors=(400,),
+        ),
+        Route(
+            "PUT",
+            template,
+            templates.put,
+            "Make or change a summary template",
+            takes=models.TemplateIn,
+            gives=models.TemplateVersion,
+            errors=(400,),
+        ),
+        Route(
+            "GET",
+            template,
+            templates.get,
+            "Show a summary template and its versions",
+            gives=models.TemplateOut,
+            errors=(404,),
+        ),
+        Route(
+            "DELETE",
+            template,
+            templates.delete,
+            "Delete a summary template",
+            status=204,
+            errors=(404,),
+        ),
+        Route(
+            "POST",
+            "/api/v1/subscriptions/dry-run",
+            contexts.dry_run,
+            "Which past events a subscription would have matched",
+            takes=models.DryRunIn,
+            gives=models.DryRunOut,
+            errors=(400, 404),
+        ),
+        Route(
             "GET",
             "/api/v1/events",
             events.list,
@@ -126,6 +237,7 @@ def api_routes(app: "Hookstream") -> list[Route]:
             gives=models.EventList,
             errors=(400,),
             query=models.EVENT_QUERY,
+            agents=True,
         ),
         Route(
             "GET",
@@ -134,6 +246,7 @@ def api_routes(app: "Hookstream") -> list[Route]:
             "Show an event and its payload",
             gives=models.EventOut,
             errors=(400, 404),
+            agents=True,
         ),
         Route(
             "POST",
@@ -248,12 +361,16 @@ def add_routes(web_app: web.Application, app: "Hookstream") -> None:
 
     routes = api_routes(app)
     for route in routes:
-        web_app.router.add_route(route.method, route.path, require_key(app, route.view))
+        web_app.router.add_route(
+            route.method, route.path, require_key(app, route.view, agents=route.agents)
+        )
     described = document(routes)
 
     async def openapi(request: web.Request) -> web.StreamResponse:
         return web.json_response(described)
 
     web_app.router.add_get("/api/v1/openapi.json", require_key(app, openapi))
-    web_app.router.add_get("/contexts/{context_id}/updates", UpdateViews(app).get)
+    updates = UpdateViews(app)
+    web_app.router.add_get("/contexts/{context_id}/updates", updates.get)
+    web_app.on_shutdown.append(updates.close_all)
     add_console(web_app)

@@ -1,5 +1,6 @@
 """The HTTP server: Faust's own web driver with bounded connections, and the same for receivers."""
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,27 @@ class HookstreamWeb(Web):
             backlog=1024,
             reuse_port=self.app.producer_only or None,
         )
+
+    async def stop_server(self) -> None:
+        """Answer what is under way, and stop listening; by now ``/health/ready`` says 503."""
+        settings = self.app.settings
+        late = asyncio.get_running_loop().time() - self.app.stopping_since
+        await asyncio.sleep(max(0.0, settings.shutdown_delay_seconds - late))
+        for site in list(self._runner.sites):
+            await site.stop()
+        await self._finish_bodies(settings.shutdown_timeout_seconds)
+        await super().stop_server()
+
+    async def _finish_bodies(self, timeout_seconds: float) -> None:
+        """Wait for bodies under way: once aiohttp's own shutdown begins, it drops what comes."""
+        server = self._runner.server
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
+        while isinstance(server, web.Server) and loop.time() < deadline:
+            requests = [connection._current_request for connection in server.connections]
+            if all(request is None or request.content.is_eof() for request in requests):
+                return
+            await asyncio.sleep(0.02)
 
     async def start_server(self) -> None:
         """Start listening, and closing connections that send nothing."""

@@ -4,12 +4,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import orjson
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from hookstream.app import metrics
+from hookstream.app.digests import MAX_DIGESTED, build_digest, digest_budget
 from hookstream.app.errors import BadRequestError, NotFoundError
 from hookstream.app.redis_client import REDIS_DOWN
-from hookstream.app.web.access import authorise, path_id
+from hookstream.app.web.access import Caller, authorise, path_id
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
@@ -21,6 +22,8 @@ PROTOCOL = "hookstream"
 KEY_PROTOCOL = "hookstream.key."
 MAX_CLIENT_MESSAGE_BYTES = 4096
 MAX_SEQ = 2**53
+#: Close code: the client did not take what was sent (4000 to 4999 are an application's own).
+TOO_SLOW = 4008
 
 
 class UpdateViews:
@@ -28,20 +31,36 @@ class UpdateViews:
 
     def __init__(self, app: "Hookstream") -> None:
         self._app = app
+        self._sockets: set[web.WebSocketResponse] = set()
+
+    async def close_all(self, web_app: web.Application) -> None:
+        """Tell the clients that this process goes away (1001): they come back to another."""
+        await asyncio.gather(
+            *(
+                socket.close(code=WSCloseCode.GOING_AWAY, message=b"the server stops")
+                for socket in self._sockets
+            ),
+            return_exceptions=True,
+        )
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Upgrade, and send every update past ``after``.
 
         Without ``after`` it begins behind what the context's clients have acknowledged. A slow
-        client is read for no faster than it takes: nothing piles up for it in memory.
+        client is read for no faster than it takes: nothing piles up for it in memory. With
+        ``fold=N`` more than N waiting updates come as one digest; one that takes nothing for
+        ``HOOKSTREAM_WEBSOCKET_SEND_TIMEOUT_SECONDS`` is closed with code 4008.
         """
-        tenant = authorise(self._app, _credentials(request))
+        caller = authorise(self._app, _credentials(request))
         context_id = path_id(request, "context_id")
+        caller.check(context_id)
+        tenant = caller.tenant
         parts = self._app.parts
         known = (tenant, context_id) in parts.registry.current.contexts
         if not known and (tenant, context_id) not in (await parts.registry.reload()).contexts:
             raise NotFoundError(f"there is no context {context_id}")
         after = parse_after(request.query.get("after"))
+        fold = parse_after(request.query.get("fold"), "fold")
         if after is None:
             after = await parts.feeds.acknowledged(tenant, context_id)
         socket = web.WebSocketResponse(
@@ -54,53 +73,114 @@ class UpdateViews:
             raise BadRequestError("this address speaks WebSocket: connect with a WebSocket client")
         await socket.prepare(request)
         metrics.WEBSOCKETS.inc()
-        sender = asyncio.create_task(self._send(socket, tenant, context_id, after))
+        self._sockets.add(socket)
+        sender = asyncio.create_task(self._send(socket, caller, context_id, after, fold))
         try:
-            await self._receive(socket, tenant, context_id)
+            await self._receive(socket, caller, context_id)
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
+            self._sockets.discard(socket)
             metrics.WEBSOCKETS.dec()
         return socket
 
     async def _send(
-        self, socket: web.WebSocketResponse, tenant: str, context_id: str, after: int
+        self,
+        socket: web.WebSocketResponse,
+        caller: Caller,
+        context_id: str,
+        after: int,
+        fold: int | None,
     ) -> None:
         feeds = self._app.parts.feeds
+        limit = self._app.settings.websocket_send_timeout_seconds
+        tenant = caller.tenant
         with feeds.watch(tenant, context_id) as moved:
             while not socket.closed:
                 moved.clear()
                 try:
-                    updates = await feeds.read(tenant, context_id, after)
+                    folded = await self._fold(tenant, context_id, after, fold) if fold else None
+                    updates = [] if folded else await feeds.read(tenant, context_id, after)
                 except REDIS_DOWN:
                     # the client keeps its connection, and gets what it missed when Redis is back
-                    updates = []
-                for update in updates:
-                    await socket.send_str(update.frame())
-                    after = update.seq
-                if not updates:
+                    folded, updates = None, []
+                frames = [(update.seq, update.frame()) for update in updates]
+                if folded:
+                    frames = [folded]
+                if frames and not self._still_known(caller):
+                    await self._revoked(socket)
+                    return
+                for seq, frame in frames:
+                    try:
+                        async with asyncio.timeout(limit):
+                            await socket.send_str(frame)
+                    except TimeoutError:
+                        metrics.WEBSOCKETS_TOO_SLOW.inc()
+                        message = f"no frame taken for {limit:g} s: resume, or ask to fold"
+                        await socket.close(code=TOO_SLOW, message=message.encode())
+                        return
+                    after = seq
+                if not frames:
                     await moved.wait()
 
-    async def _receive(self, socket: web.WebSocketResponse, tenant: str, context_id: str) -> None:
+    async def _fold(
+        self, tenant: str, context_id: str, after: int, fold: int
+    ) -> tuple[int, str] | None:
+        """One frame for all that waits, and the number it reaches; None for ``fold`` or fewer."""
+        feeds = self._app.parts.feeds
+        if await feeds.last_seq(tenant, context_id) - after <= fold:
+            return None
+        waiting = await feeds.newest(tenant, context_id, after, MAX_DIGESTED)
+        if not waiting:
+            return None
+        context = self._app.parts.registry.current.contexts.get((tenant, context_id))
+        budget = digest_budget(context.token_budget if context else None)
+        values = [update.values() for update in waiting]
+        digest = await asyncio.to_thread(build_digest, values, budget)
+        frame = {
+            "type": "digest",
+            "seq": waiting[-1].seq,
+            "from_seq": after + 1,
+            "context_id": context_id,
+            "updates": waiting[-1].seq - after,
+            "summary": digest.text,
+            "tokens": digest.tokens,
+            "untrusted": ["summary"],
+        }
+        return waiting[-1].seq, orjson.dumps(frame).decode()
+
+    def _still_known(self, caller: Caller) -> bool:
+        """Whether the key that a connection began with has not been revoked since."""
+        return caller.contexts is None or caller.digest in self._app.parts.registry.current.keys
+
+    async def _revoked(self, socket: web.WebSocketResponse) -> None:
+        await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"the key was revoked")
+
+    async def _receive(
+        self, socket: web.WebSocketResponse, caller: Caller, context_id: str
+    ) -> None:
         async for message in socket:
+            if not self._still_known(caller):
+                await self._revoked(socket)
+                return
             if message.type is not WSMsgType.TEXT:
                 await socket.send_json(_error("send JSON as text"))
                 continue
             try:
                 seq = parse_client_message(message.data)
-                await self._app.parts.feeds.acknowledge(tenant, context_id, seq)
+                await self._app.parts.feeds.acknowledge(caller.tenant, context_id, seq)
             except BadRequestError as error:
                 await socket.send_json(_error(str(error)))
             except REDIS_DOWN:
                 await socket.send_json(_error("the acknowledgement could not be kept: try again"))
 
 
-def parse_after(text: str | None) -> int | None:
+def parse_after(text: str | None, name: str = "after") -> int | None:
     """The ``after`` parameter. Raises BadRequestError when it is no sequence number."""
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 17):
-        raise BadRequestError("after: a sequence number, 0 for everything")
+        raise BadRequestError(f"{name}: a whole number, from 0")
     return int(text)
 
 

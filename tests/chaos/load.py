@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import json
 import time
+from typing import Any
 
 import aiohttp
 
@@ -15,15 +17,26 @@ __all__ = ["Load"]
 class Load:
     """``sources`` sequential senders at ``rate`` events a second in all, and a client for each.
 
-    A sender goes on to the next number only when the last one got its 202; on 503 or a lost
-    connection it sends the same again, as a provider would.
+    Every ``poison_every``-th event fails in the stage of :class:`~tests.fragile.Fragile` until it
+    is cured. A sender goes on to the next number only when the last one got its 202; on 503 or a
+    lost connection it sends the same again, as a provider would.
     """
 
-    def __init__(self, stack: Stack, *, sources: int = 4, rate: float = 200.0) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        *,
+        sources: int = 4,
+        rate: float = 200.0,
+        tool: dict[str, Any] | None = None,
+        poison_every: int = 0,
+    ) -> None:
         self.stack = stack
         self.ledger = Ledger()
         self.names = [f"source-{number}" for number in range(sources)]
         self.pause = sources / rate
+        self.tool = {"provider": "none", **(tool or {})}
+        self.poison_every = poison_every
         self.stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._clients: list[asyncio.Task[None]] = []
@@ -31,7 +44,7 @@ class Load:
     async def start(self) -> None:
         """Make tools and contexts, and begin."""
         for name in self.names:
-            await self.stack.context(name, {"provider": "none"})
+            await self.stack.context(name, self.tool)
         self._clients = [asyncio.create_task(self._watch(name)) for name in self.names]
         self._tasks = [asyncio.create_task(self._send(name)) for name in self.names]
 
@@ -72,7 +85,7 @@ class Load:
         due = time.monotonic()
         async with aiohttp.ClientSession(self.stack.url) as session:
             while not self.stopping:
-                body = b'{"source": "%s", "n": %d}' % (name.encode(), number)
+                body = json.dumps({"source": name, "n": number, **self._poison(number)}).encode()
                 while True:
                     try:
                         async with session.post(f"/hooks/{name}", data=body) as response:
@@ -87,6 +100,10 @@ class Load:
                 number += 1
                 due = max(due + self.pause, time.monotonic() - 1.0)
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    def _poison(self, number: int) -> dict[str, str]:
+        bad = self.poison_every and number % self.poison_every == self.poison_every - 1
+        return {"poison": "cured"} if bad else {}
 
     async def _watch(self, name: str) -> None:
         while True:

@@ -14,8 +14,9 @@ import psutil
 
 from tests.chaos.ledger import Figures
 from tests.chaos.load import Load
+from tests.fragile import Fragile
 from tests.servers import ClusterSet, Node, SentinelSet
-from tests.stack import Stack, free_port
+from tests.stack import Stack, eventually, free_port
 
 __all__ = ["SCENARIOS", "Outcome", "Scenario", "run"]
 
@@ -32,31 +33,35 @@ class Outcome:
 class World:
     """A system with two workers, the servers it stands on, and the load on it."""
 
-    def __init__(self, folder: Path, rate: float, servers: Any = None, **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rate: float,
+        servers: Any = None,
+        *,
+        poison: bool = False,
+        **settings: str,
+    ) -> None:
         self.folder = folder
         self.servers = servers
         if servers is not None:
             settings["HOOKSTREAM_REDIS_URL"] = servers.url
-        self.stack = Stack(folder, **settings)
-        self.load = Load(self.stack, rate=rate)
+        if poison:
+            settings["HOOKSTREAM_RETRY_MAX_ATTEMPTS"] = "1000"
+        self.stack = (Fragile if poison else Stack)(folder, **settings)
+        hold = {"ordering": {"by": "tool", "on_error": "hold"}}
+        self.load = Load(
+            self.stack, rate=rate, tool=hold if poison else None, poison_every=50 if poison else 0
+        )
         self.second: subprocess.Popen[bytes] | None = None
         self.slowest = 0.0
         self.faults = 0
 
-    def start_second(self) -> None:
+    def start_second(self, **settings: str) -> None:
         """A second worker, with a state folder of its own on the same Redis and PostgreSQL."""
-        environment = self.stack.environment()
-        environment["HOOKSTREAM_STATE_DIR"] = str(self.folder / "second")
-        environment.setdefault("HOOKSTREAM_REDIS_URL", _embedded(self.stack, "valkey"))
-        environment.setdefault("HOOKSTREAM_POSTGRES_URL", _embedded(self.stack, "postgres"))
-        with (self.folder / "second.log").open("ab") as log:
-            self.second = subprocess.Popen(
-                self.stack.command("--quiet", "worker", "--web-port", str(free_port())),
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self.second = self.stack.another(
+            self.folder / "second", "worker", "--web-port", str(free_port()), **settings
+        )
 
     async def fault(self, limit_seconds: float, already: float = 0.0) -> None:
         """Count a fault that was ``already`` seconds ago, and wait until updates come again."""
@@ -72,14 +77,6 @@ class World:
         self.stack.stop()
         if self.servers is not None:
             self.servers.kill() if isinstance(self.servers, Node) else self.servers.stop()
-
-
-def _embedded(stack: Stack, name: str) -> str:
-    from hookstream.app import embedded
-
-    found = getattr(embedded, f"find_{name}")(stack.state_dir / "state")
-    assert found
-    return str(found)
 
 
 async def kill_worker(world: World, faults: int, rng: random.Random) -> None:
@@ -179,6 +176,68 @@ async def corrupt_table(world: World, faults: int, rng: random.Random) -> None:
         await world.fault(30)
 
 
+async def poison(world: World, faults: int, rng: random.Random) -> None:
+    """one event in 50 raises until it is cured; its tool holds its order (`on_error: hold`)"""
+    stack = world.stack
+    assert isinstance(stack, Fragile)
+    for _ in range(faults):
+        await asyncio.sleep(rng.uniform(2, 4))
+        stack.heal("cured")
+        await world.fault(30)
+        (stack.stages / "cured").unlink()
+    await asyncio.sleep(1)
+    stack.heal("cured")
+
+
+#: Python's own clocks, moved. What Redis, PostgreSQL and the event loop use stays right.
+SHIFTED = """
+import time
+real, real_ns = time.time, time.time_ns
+time.time = lambda: real() + {seconds}
+time.time_ns = lambda: real_ns() + {seconds} * 10**9
+"""
+
+
+async def clock_off(world: World, faults: int, rng: random.Random) -> None:
+    """a second worker whose clock is an hour ahead, then one an hour behind; kill -9 of each"""
+    for number in range(faults):
+        site = world.folder / f"site-{number}"
+        site.mkdir()
+        seconds = 3600 if number % 2 == 0 else -3600
+        (site / "sitecustomize.py").write_text(SHIFTED.format(seconds=seconds))
+        world.start_second(PYTHONPATH=f"{site}:{Path.cwd()}")
+        await asyncio.sleep(6)
+        assert world.second is not None
+        world.second.kill()
+        world.second.wait(10)
+        await world.fault(30)
+
+
+async def full_disk(world: World, faults: int, rng: random.Random) -> None:
+    """Redis away (SIGSTOP), and the receiver's disk full a few seconds later: 503 is right then"""
+    for _ in range(faults):
+        await asyncio.sleep(1)
+        receiver = world.stack.find("receive")
+        world.servers.signal(signal.SIGSTOP)
+
+        async def spooled() -> bool:
+            return bool((await world.stack.health())["parts"]["spool"]["entries"] > 100)
+
+        await eventually(spooled, "the spool fills")
+        before = world.load.ledger.refused
+        # no file of the receiver may grow any more: the nearest to a full disk without root
+        receiver.rlimit(psutil.RLIMIT_FSIZE, (0, -1))
+
+        async def refused(before: int = before) -> bool:
+            return world.load.ledger.refused > before
+
+        await eventually(refused, "the receiver says 503")
+        await asyncio.sleep(2)
+        receiver.rlimit(psutil.RLIMIT_FSIZE, (-1, -1))
+        world.servers.signal(signal.SIGCONT)
+        await world.fault(30)
+
+
 async def kill_master(world: World, faults: int, rng: random.Random) -> None:
     """kill -9 of a Redis master; a replica takes over, the killed one comes back as a replica"""
     for _ in range(faults):
@@ -210,6 +269,8 @@ class Scenario:
     durability: str = "local"
     #: Nothing may be refused: the spool takes it.
     always_202: bool = False
+    #: Some events raise in a stage until they are cured.
+    poison: bool = False
 
 
 def _one(folder: Path) -> Node:
@@ -224,6 +285,9 @@ SCENARIOS = {
     "redis-away": Scenario(redis_away, (60, 8), rate=500, servers=_one, always_202=True),
     "postgres-away": Scenario(postgres_away, (60, 5), always_202=True),
     "corrupt-table": Scenario(corrupt_table, (3, 1)),
+    "poison": Scenario(poison, (10, 2), poison=True, always_202=True),
+    "clock-off": Scenario(clock_off, (2, 1), always_202=True),
+    "full-disk": Scenario(full_disk, (3, 1), servers=_one),
     "sentinel-kill-master": Scenario(
         kill_master, (4, 1), servers=SentinelSet, durability="replicated", always_202=True
     ),
@@ -233,11 +297,34 @@ SCENARIOS = {
 }
 
 
+async def explain(world: World) -> None:
+    """Say what there is to say about a broken promise, before the system is gone."""
+    ledger = world.load.ledger
+    for source, accepted in ledger.accepted.items():
+        seen = {event_id for _, event_id in ledger.seen.get(source, [])}
+        missing = [(n, event_id) for n, event_id in accepted.items() if event_id not in seen]
+        for number, event_id in missing[:5]:
+            try:
+                event = await world.stack.get(f"/events/{event_id}")
+                said = {name: event[name] for name in ("status", "duplicate_of", "stage")}
+            except AssertionError as error:
+                said = {"error": str(error)[:200]}
+            print(f"{source}: {number} {event_id} was not seen: {said}")
+    print((await world.stack.health())["parts"])
+    print(world.stack.log.read_text()[-8000:])
+
+
 async def run(name: str, folder: Path, *, short: bool = False, seed: int = 1) -> Outcome:
     """Run a scenario from start to the ledger's check."""
     scenario = SCENARIOS[name]
     servers = scenario.servers(folder / "servers") if scenario.servers else None
-    world = World(folder, scenario.rate, servers, HOOKSTREAM_DURABILITY=scenario.durability)
+    world = World(
+        folder,
+        scenario.rate,
+        servers,
+        poison=scenario.poison,
+        HOOKSTREAM_DURABILITY=scenario.durability,
+    )
     try:
         await asyncio.to_thread(world.stack.start)
         await world.load.start()
@@ -249,6 +336,8 @@ async def run(name: str, folder: Path, *, short: bool = False, seed: int = 1) ->
             return int((await world.stack.get(f"/events/{event_id}"))["payload"]["n"])
 
         figures = await world.load.ledger.check(number_of)
+        if figures.broken:
+            await explain(world)
         if scenario.always_202:
             assert figures.refused == 0, f"{figures.refused} posts were refused"
         return Outcome(figures, world.faults, world.slowest)

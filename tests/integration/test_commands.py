@@ -136,13 +136,13 @@ def test_agents_and_tables_are_listed(stack: Stack) -> None:
 
 def test_misspelt_setting_stops_the_start(stack: Stack) -> None:
     done = run("agents", stack=stack, HOOKSTREAM_REDIS_ULR="redis://x")
-    assert done.returncode == 2
+    assert done.returncode == 78
     assert "Did you mean HOOKSTREAM_REDIS_URL?" in done.stderr
 
 
 def test_busy_port_is_named_with_the_setting_to_change(stack: Stack, tmp_path: Path) -> None:
     done = run("up", stack=stack, HOOKSTREAM_STATE_DIR=str(tmp_path))
-    assert done.returncode == 2
+    assert done.returncode == 78
     assert "HOOKSTREAM_WEB_PORT" in done.stderr
 
 

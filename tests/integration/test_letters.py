@@ -102,6 +102,23 @@ async def test_hold_keeps_order_behind_a_failure(fragile: Fragile, name: str) ->
     assert await ids(fragile, name, 49) == accepted[:3] + accepted[4:]
 
 
+async def test_two_failures_of_one_batch_keep_their_order(fragile: Fragile, name: str) -> None:
+    await fragile.context(name, {"provider": "none", "ordering": {"on_error": "hold"}})
+    worker = fragile.find("worker")
+    worker.suspend()
+    try:
+        # all of them are read as one batch
+        accepted = [await fragile.post(name, n, name if n in (1, 3) else "") for n in range(6)]
+    finally:
+        worker.resume()
+    await fragile.becomes(accepted[1], "dead")
+    second = await fragile.letter(accepted[3])
+    assert (second["state"], second["attempts"]) == ("held", 0)
+    fragile.heal(name)
+    assert await fragile.call("POST", f"/dead-letters/{accepted[1]}/retry") == 202
+    assert await ids(fragile, name, 6) == accepted
+
+
 async def test_breaker_parks_what_keeps_failing_and_probes(fragile: Fragile, tool: str) -> None:
     bad = [await fragile.post(tool, n, tool) for n in range(10)]
 

@@ -48,6 +48,11 @@ READ = 3
 WINDOW_MS = 3_600_000
 
 
+def body(event: Event, target: Target) -> bytes:
+    """An update with nothing in it but what the model compares."""
+    return orjson.dumps({"event_id": event.event_id, "context_id": target.context_id})
+
+
 class LostReplyError(Exception):
     """A reply that never came; the server has done what it was asked."""
 
@@ -269,7 +274,7 @@ class Pipeline(RuleBasedStateMachine):
 
     async def _deliver(self, batch: Batch, lost: bool) -> None:
         partition = batch.partition
-        work = plan(batch.entries, partition.origins, partition.seqs, 0)
+        work = plan(batch.entries, partition.origins, partition.seqs, 0, body)
         writes = write_plan(partition.number, work)
         before = dict(partition.revisions)
         await commit(self.scripts, partition, "updates", writes, batch.entries, trim=True)

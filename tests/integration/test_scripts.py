@@ -206,10 +206,16 @@ async def test_acknowledgement_never_goes_back_nor_ahead(
     await redis_client.hset(keys.seqs(0), "t/c", "5")
 
     async def acknowledge(seq: int) -> int:
-        kept = await scripts.call("acknowledge", [keys.acks(0), keys.seqs(0)], ["t/c", seq])
+        times = keys.ack_times(0, "t", "c")
+        kept = await scripts.call(
+            "acknowledge", [keys.acks(0), keys.seqs(0), times], ["t/c", seq, 2]
+        )
         return int(kept)
 
-    assert [await acknowledge(seq) for seq in (3, 2, 99, 4)] == [3, 3, 5, 5]
+    assert [await acknowledge(seq) for seq in (1, 3, 2, 99, 4)] == [1, 3, 3, 5, 5]
+    # the times of the last two that moved on are kept
+    kept = await redis_client.zrange(keys.ack_times(0, "t", "c"), 0, -1, withscores=True)
+    assert [score for _, score in kept] == [3, 5]
 
 
 async def test_script_that_the_server_forgot_is_sent_again(

@@ -11,6 +11,7 @@ import pytest
 
 from hookstream.app.errors import UnavailableError
 from hookstream.app.spool import Spool
+from tests.faults import full_disk
 from tests.servers import Node
 from tests.stack import Stack, eventually
 
@@ -90,6 +91,8 @@ async def test_full_spool_is_503_and_loses_nothing(tmp_path: Path, server: Node)
             async with session.post("/hooks/spool", data=big) as response:
                 assert response.status == 503
                 assert "Retry-After" in response.headers
+                assert str(tmp_path) not in await response.text()
+        assert "HOOKSTREAM_SPOOL_MAX_BYTES" in stack.log.read_text()
         server.start()
         accepted += await post(stack, range(10, 12))
         assert await delivered(stack, 12) == accepted
@@ -130,6 +133,33 @@ def test_full_spool_takes_nothing(tmp_path: Path) -> None:
     spool.remove(spool.page(10))
     spool.add([("k", b"67890")])
     spool.close()
+
+
+def test_full_disk_refuses_and_keeps_what_is_there(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1 << 30)
+    spool.open()
+    spool.add([("k", b"1")])
+    with full_disk(20_000):
+        for _ in range(2):
+            with pytest.raises(UnavailableError, match="cannot be"):
+                spool.add([("k", b"x" * 50_000)])
+    spool.add([("k", b"2")])
+    assert [entry.data for entry in spool.page(10)] == [b"1", b"2"]
+    spool.close()
+
+
+def test_full_disk_at_the_start_is_no_damage(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1 << 30)
+    spool.open()
+    spool.add([("k", b"1" * 5000)])
+    spool.close()
+    with full_disk(100), pytest.raises(UnavailableError, match="cannot be opened"):
+        Spool(tmp_path, 1 << 30).open()
+    again = Spool(tmp_path, 1 << 30)
+    again.open()
+    assert [entry.data for entry in again.page(10)] == [b"1" * 5000]
+    assert not list((tmp_path / "0").glob("set-aside-*"))
+    again.close()
 
 
 def test_corrupt_spool_is_set_aside(tmp_path: Path) -> None:

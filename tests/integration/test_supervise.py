@@ -220,6 +220,14 @@ def test_ready_is_said_once_and_only_when_all_children_are() -> None:
     assert said[:-1] == ["asked", "asked", "asked", "ready"]
 
 
+def test_wrong_settings_end_all_of_it() -> None:
+    said: list[str] = []
+    wrong = Child("wrong", ["/bin/sh", "-c", "exit 78"])
+    assert Supervisor([Child("right", SLEEP), wrong], announce=said.append).run() == 78
+    assert said[0] == "wrong cannot run with these settings (see above)"
+    assert said[1].startswith("stopping")
+
+
 def test_handlers_of_signals_are_put_back() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     supervisor = Supervisor(

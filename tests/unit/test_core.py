@@ -2,7 +2,6 @@
 
 import gzip
 import stat
-import unicodedata
 import uuid
 import zlib
 from dataclasses import replace
@@ -30,13 +29,11 @@ from hookstream.app.matching import compile_condition, compile_types, facts
 from hookstream.app.registry import Tool
 from hookstream.app.settings import Settings, load_settings, settings_table
 from hookstream.app.signatures import SignatureOptions
-from hookstream.app.summary import summarise
 from hookstream.app.testing import make_event
 from hookstream.app.web.body import decode_body
 from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.proto.envelope_pb2 import Envelope
-from tests.fixtures import github_examples
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden" / "envelope_v1.bin"
 
@@ -262,24 +259,6 @@ def test_condition_of_a_body_that_is_not_json_does_not_match() -> None:
 def test_broken_condition_is_refused_with_the_reason(source: str, reason: str) -> None:
     with pytest.raises(BadRequestError, match=reason):
         compile_condition(source)
-
-
-@given(json_values)
-def test_summary_of_any_payload_is_one_clean_bounded_line(payload: Any) -> None:
-    summary, data = summarise(make_event(payload, type="thing.done"))
-    assert summary.startswith("none thing.done")
-    assert len(summary) <= 600
-    assert not any(unicodedata.category(char)[0] == "C" for char in summary)
-    orjson.dumps(data)
-
-
-def test_summary_of_every_github_example_says_where_it_happened() -> None:
-    for example in github_examples():
-        summary, _ = summarise(make_event(example.body, type=example.type, provider="github"))
-        payload = orjson.loads(example.body)
-        assert example.type in summary
-        if repository := payload.get("repository"):
-            assert repository["full_name"] in summary
 
 
 def test_form_is_seen_as_its_fields() -> None:

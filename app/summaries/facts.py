@@ -1,20 +1,14 @@
-"""A plain summary of an event: one line for an agent to read, and the facts it stands on.
+"""The plain summary of an event without a template: the facts that most payloads have."""
 
-Text from a payload is data written by strangers: control and invisible characters go, lengths
-are bounded.
-"""
-
-import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from hookstream.app.summaries.text import plain_text
 from hookstream.codecs.envelope import Event
 
-__all__ = ["estimate_tokens", "plain_text", "summarise"]
+__all__ = ["find_facts", "summary_of"]
 
 MAX_FACT_CHARS = 300
-MAX_SUMMARY_CHARS = 600
 
 #: Objects that a payload is usually about, most telling first.
 _SUBJECTS = (
@@ -50,13 +44,11 @@ _ACTORS = ("sender", "actor", "user", "author", "pusher")
 _ACTOR_NAMES = ("login", "username", "displayName", "name", "display_name", "email", "id")
 _PLACES = ("repository", "project", "organization", "team", "channel")
 _PLACE_NAMES = ("full_name", "path_with_namespace", "key", "name", "login", "id")
-_INVISIBLE = re.compile(r"\s+")
 
 
-def summarise(event: Event) -> tuple[str, dict[str, Any]]:
-    """One line about the event, and the facts found in its payload by their usual names."""
-    facts = _facts(event.data())
-    words = [event.provider, event.type]
+def summary_of(event: Event, facts: Mapping[str, Any]) -> str:
+    """One line about any event, from its :func:`find_facts`."""
+    words = [event.provider, plain_text(event.type, 200)]
     if place := facts.get("place"):
         words.append(f"in {place}")
     line = " ".join(words)
@@ -70,27 +62,13 @@ def summarise(event: Event) -> tuple[str, dict[str, Any]]:
         )
         if part
     )
-    if detail:
-        line = f"{line}: {detail}"
-    return plain_text(line, MAX_SUMMARY_CHARS), facts
+    return f"{line}: {detail}" if detail else line
 
 
-def plain_text(value: object, limit: int) -> str:
-    """``value`` on one line without control and format characters, at most ``limit`` long."""
-    text = _INVISIBLE.sub(" ", str(value)[: limit * 4])
-    text = "".join(char for char in text if unicodedata.category(char)[0] != "C").strip()
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def estimate_tokens(summary: str, data: Mapping[str, Any]) -> int:
-    """A rough count, four characters a token; enough to budget by, not to bill by."""
-    size = len(summary) + sum(len(key) + len(str(value)) for key, value in data.items())
-    return max(1, -(-size // 4))
-
-
-def _facts(payload: Any) -> dict[str, Any]:
+def find_facts(payload: Any) -> dict[str, Any]:
+    """What most payloads have, under names that are the same for all: place, title, actor, …"""
     if isinstance(payload, list):
-        return {"count": len(payload), **_facts(payload[0] if payload else None)}
+        return {"count": len(payload), **find_facts(payload[0] if payload else None)}
     if not isinstance(payload, dict):
         return {}
     facts: dict[str, Any] = {}

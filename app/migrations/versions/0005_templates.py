@@ -1,0 +1,13 @@
+"""Summary templates of a tenant of its own."""
+
+from pathlib import Path
+
+from hookstream.app.migrations.run import execute_file
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    """Run the SQL beside this file."""
+    execute_file(Path(__file__).with_suffix(".sql"))

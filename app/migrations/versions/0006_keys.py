@@ -1,0 +1,13 @@
+"""Keys of agents."""
+
+from pathlib import Path
+
+from hookstream.app.migrations.run import execute_file
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    """Run the SQL beside this file."""
+    execute_file(Path(__file__).with_suffix(".sql"))

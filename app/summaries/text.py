@@ -1,0 +1,55 @@
+"""Strangers' text made harmless: one line, no control or invisible characters, no frame to close.
+
+Text in a payload is data. It may have been written to be taken for an instruction, or to end the
+frame it stands in and to go on outside of it. Words cannot be told from instructions, so they are
+left as they are and marked as untrusted; what can be taken away is everything that lets them leave
+their place or hide.
+"""
+
+import re
+import unicodedata
+
+__all__ = ["plain_text"]
+
+_SPACE = re.compile(r"\s+")
+#: Runs that open or close a frame somewhere: Markdown fences and rules, chat and template marks.
+_FENCES = re.compile(r"`{3,}|~{3,}|-{3,}|={3,}|\*{3,}|_{3,}|#{3,}")
+#: Brackets of tags and of templates, by look-alikes that no parser takes for them.
+_BRACKETS = str.maketrans({"<": "‹", ">": "›", "{": "❴", "}": "❵"})
+#: Marks that join or vary what is before them; more than a few are there to hide or to flood.
+_MAX_MARKS = 3
+#: Invisible though not of category C: Hangul fillers, the Braille blank, the combining joiner,
+#: variation selectors (which can carry hidden text).
+_INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5") | {
+    chr(code) for code in (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x180B, 0x1810))
+}
+
+
+def plain_text(value: object, limit: int) -> str:
+    """``value`` on one line, harmless and at most ``limit`` characters long.
+
+    Idempotent. Control, format, private and unassigned characters and unpaired surrogates (Unicode
+    categories C*) go, among them bidirectional overrides and the tag block; so do characters that
+    show nothing. ``<``, ``>``, ``{`` and ``}`` become look-alikes and fences lose their length, so
+    that no tag, template or Markdown block can be opened or closed.
+    """
+    text = _SPACE.sub(" ", str(value)[: limit * 4])
+    if not text.isascii() or not text.isprintable():
+        text = _visible(text)
+    if not text.isalnum():
+        text = _FENCES.sub(lambda run: run.group()[:2], text).translate(_BRACKETS)
+        text = _SPACE.sub(" ", text).strip()
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def _visible(text: str) -> str:
+    kept: list[str] = []
+    marks = 0
+    for char in unicodedata.normalize("NFC", text):
+        category = unicodedata.category(char)
+        if category[0] == "C" or char in _INVISIBLE:
+            continue
+        marks = marks + 1 if category[0] == "M" else 0
+        if marks <= _MAX_MARKS:
+            kept.append(char)
+    return "".join(kept)

@@ -1,0 +1,71 @@
+"""``/api/v1/keys``: keys for agents, each for the contexts it names."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from hookstream.app.errors import NotFoundError
+from hookstream.app.web import models
+from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.problem import json_response
+
+if TYPE_CHECKING:
+    from hookstream.app.hookstream import Hookstream
+
+__all__ = ["KeyViews"]
+
+
+class KeyViews:
+    """Make, list and revoke keys. A key is shown once, when it is made."""
+
+    def __init__(self, app: "Hookstream") -> None:
+        self._app = app
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """Make a key."""
+        given = await read_model(self._app, request, models.KeyIn)
+        key = f"hsa_{secrets.token_urlsafe(32)}"
+        row = await self._app.parts.postgres.fetchrow(
+            "INSERT INTO api_keys (key_id, tenant, name, hash, contexts) "
+            "VALUES ($1, $2, $3, $4, $5) RETURNING *",
+            f"key-{secrets.token_hex(6)}",
+            request[TENANT_KEY],
+            given.name,
+            hashlib.sha256(key.encode()).digest(),
+            sorted(set(given.contexts)),
+        )
+        assert row is not None
+        await self._app.parts.registry.reload()
+        return json_response({**key_out(row), "key": key}, status=201)
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """The keys of the tenant, without the keys themselves."""
+        rows = await self._app.parts.postgres.fetch(
+            "SELECT * FROM api_keys WHERE tenant = $1 ORDER BY created_at, key_id",
+            request[TENANT_KEY],
+        )
+        return json_response({"keys": [key_out(row) for row in rows]})
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        """Revoke a key: every process refuses it within a second."""
+        key_id = path_id(request, "key_id")
+        tag = await self._app.parts.postgres.execute(
+            "DELETE FROM api_keys WHERE tenant = $1 AND key_id = $2", request[TENANT_KEY], key_id
+        )
+        if tag == "DELETE 0":
+            raise NotFoundError(f"there is no key {key_id}")
+        await self._app.parts.registry.reload()
+        return web.Response(status=204)
+
+
+def key_out(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A key as the API lists it."""
+    return {
+        "key_id": row["key_id"],
+        "name": row["name"],
+        "contexts": list(row["contexts"]),
+        "created_at": row["created_at"].isoformat(),
+    }

@@ -1,0 +1,120 @@
+"""``/api/v1/templates``: a tenant's own summary templates, checked before they are kept."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from hookstream.app.errors import NotFoundError
+from hookstream.app.providers import provider
+from hookstream.app.sql import statement
+from hookstream.app.stores.events import EventFilter
+from hookstream.app.summaries.summariser import Summariser
+from hookstream.app.summaries.templates import TemplateBook, builtin_templates, compile_template
+from hookstream.app.web import models
+from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.problem import json_response
+
+if TYPE_CHECKING:
+    from hookstream.app.hookstream import Hookstream
+
+__all__ = ["TemplateViews"]
+
+#: Past events that a preview looks at.
+MAX_PREVIEWED = 200
+
+
+class TemplateViews:
+    """Make, change, try, show and delete templates."""
+
+    def __init__(self, app: "Hookstream") -> None:
+        self._app = app
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """The tenant's own templates, and those that come along."""
+        rows = await self._app.parts.postgres.fetch(
+            "SELECT * FROM templates WHERE tenant = $1 ORDER BY name", request[TENANT_KEY]
+        )
+        builtin = [
+            {"provider": name, "types": template.pattern, "template": template.source}
+            for name, template in builtin_templates().all()
+        ]
+        return json_response({"templates": [template_out(row) for row in rows], "builtin": builtin})
+
+    async def put(self, request: web.Request) -> web.StreamResponse:
+        """Make or change a template; one that may not be is refused with the reason."""
+        name = path_id(request, "name")
+        given = await read_model(self._app, request, models.TemplateIn)
+        kind = provider(given.provider).name
+        compile_template(given.types, given.template)
+        tenant = request[TENANT_KEY]
+        row = await self._app.parts.postgres.fetchrow(
+            statement("put_template"), tenant, name, kind, given.types, given.template
+        )
+        assert row is not None
+        await self._app.parts.registry.reload()
+        return json_response(template_out(row), status=201 if row["created"] else 200)
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """One template with every version that it has had, the newest first."""
+        name = path_id(request, "name")
+        rows = await self._app.parts.postgres.fetch(
+            "SELECT v.*, t.version AS current FROM template_versions AS v "
+            "JOIN templates AS t USING (tenant, name) "
+            "WHERE v.tenant = $1 AND v.name = $2 ORDER BY v.version DESC",
+            request[TENANT_KEY],
+            name,
+        )
+        if not rows:
+            raise NotFoundError(f"there is no template {name}")
+        versions = [template_out(row) for row in rows]
+        return json_response({**versions[0], "versions": versions})
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        """Delete a template: what comes along, or the plain extract, stands in again."""
+        name = path_id(request, "name")
+        tag = await self._app.parts.postgres.execute(
+            "DELETE FROM templates WHERE tenant = $1 AND name = $2", request[TENANT_KEY], name
+        )
+        if tag == "DELETE 0":
+            raise NotFoundError(f"there is no template {name}")
+        await self._app.parts.registry.reload()
+        return web.Response(status=204)
+
+    async def preview(self, request: web.Request) -> web.StreamResponse:
+        """What a template would say of past events; nothing is kept."""
+        given = await read_model(self._app, request, models.TemplateIn)
+        kind = provider(given.provider).name
+        book = TemplateBook({kind: [compile_template(given.types, given.template)]})
+        summaries = Summariser(TemplateBook({}))
+        past = EventFilter(limit=MAX_PREVIEWED)
+        found = await self._app.parts.events.search_with_payloads(request[TENANT_KEY], past)
+        shown = []
+        for row, event in found:
+            if event is None or event.provider != kind or not book.find(kind, event.type):
+                continue
+            summary = summaries.summarise(event, own=book)
+            shown.append(
+                {
+                    "event_id": row["event_id"],
+                    "type": row["type"],
+                    "summary": summary.text,
+                    "tokens": summary.tokens,
+                    "template": summary.template,
+                }
+            )
+            await asyncio.sleep(0)
+        return json_response({"examined": len(found), "events": shown})
+
+
+def template_out(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A template, or a version of one, as the API shows it."""
+    return {
+        "name": row["name"],
+        "provider": row["provider"],
+        "types": row["types"],
+        "template": row["source"],
+        "version": row["version"],
+        "created_at": row["created_at"].isoformat(),
+    }

@@ -1,0 +1,96 @@
+"""A slow client costs neither its neighbours nor the server's memory anything."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.stack import Stack, eventually
+
+#: More than the sockets' buffers hold between a server and a client that does not read.
+MANY = 6000
+TITLE = "a title that is long enough to fill buffers " * 6
+
+
+@pytest.fixture(scope="module")
+async def quick(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    folder: Path = tmp_path_factory.mktemp("slow")
+    with Stack(folder, HOOKSTREAM_WEBSOCKET_SEND_TIMEOUT_SECONDS="1") as running:
+        yield running
+
+
+async def fill(stack: Stack, name: str, count: int) -> None:
+    """A context with that many updates."""
+    await stack.context(name, {"provider": "none", "ordering": {"by": "none"}})
+    numbers = iter(range(count))
+    async with aiohttp.ClientSession(stack.url) as session:
+
+        async def send() -> None:
+            for n in numbers:
+                body = json.dumps({"n": n, "title": TITLE}).encode()
+                async with session.post(f"/hooks/{name}", data=body) as response:
+                    assert response.status == 202
+
+        await asyncio.gather(*(send() for _ in range(32)))
+
+    async def delivered() -> bool:
+        return bool((await stack.get(f"/contexts/{name}"))["last_seq"] == count)
+
+    await eventually(delivered, "everything is delivered")
+
+
+async def test_client_that_takes_nothing_is_closed_and_hurts_nobody(
+    quick: Stack, name: str
+) -> None:
+    await fill(quick, name, MANY)
+    receiver = quick.find("receive")
+    before = receiver.memory_info().rss
+    async with quick.session() as session:
+        # never read from: what the client's own buffers hold is all that it takes
+        stuck = await session.ws_connect(f"/contexts/{name}/updates?after=0", max_msg_size=0)
+        begun = time.monotonic()
+        updates = await quick.updates(name, MANY)
+        assert [update["seq"] for update in updates] == list(range(1, MANY + 1))
+        neighbour_seconds = time.monotonic() - begun
+
+        async def closed() -> bool:
+            async with quick.session() as other, other.get("/metrics") as response:
+                return "hookstream_websockets_too_slow_total 1.0" in await response.text()
+
+        await eventually(closed, "the one that takes nothing is closed")
+        assert neighbour_seconds < 30
+        assert receiver.memory_info().rss - before < 64 << 20
+        # it reads at last: what was on its way, then why it was closed, then it comes back
+        seqs = []
+        while (message := await stuck.receive(timeout=10)).type is aiohttp.WSMsgType.TEXT:
+            seqs.append(json.loads(message.data)["seq"])
+        assert seqs == list(range(1, len(seqs) + 1))
+        assert len(seqs) < MANY
+        assert stuck.close_code == 4008
+    [update] = await quick.updates(name, 1, after=seqs[-1])
+    assert update["seq"] == seqs[-1] + 1
+
+
+async def test_backlog_is_folded_for_who_asks(quick: Stack, name: str) -> None:
+    await fill(quick, name, 50)
+    await quick.put(f"/contexts/{name}", {"token_budget": 200})
+    async with (
+        quick.session() as session,
+        session.ws_connect(f"/contexts/{name}/updates?after=10&fold=20") as socket,
+    ):
+        digest = await socket.receive_json(timeout=10)
+        assert (digest["type"], digest["from_seq"], digest["seq"]) == ("digest", 11, 50)
+        assert digest["updates"] == 40
+        assert digest["tokens"] <= 200
+        await quick.hook(name, b'{"n": "next"}')
+        update = await socket.receive_json(timeout=10)
+        assert (update["type"], update["seq"]) == ("update", 51)
+    async with (
+        quick.session() as session,
+        session.ws_connect(f"/contexts/{name}/updates?after=40&fold=20") as socket,
+    ):
+        assert (await socket.receive_json(timeout=10))["type"] == "update"
