@@ -48,6 +48,8 @@ class Slot:
     last_id: str = "0-0"
     #: This consumer's own pending entries are read before new ones.
     recovering: bool = True
+    #: Counts how often what is pending was read anew; reads of an earlier round are refused.
+    round: int = 0
     #: Where to go on reading when what is pending has been read.
     delivered_id: str = "0-0"
     #: There may be more to read without waiting for a cue.
@@ -191,6 +193,7 @@ class StreamReader(Service):
     def _recover(self, slot: Slot) -> None:
         if not slot.recovering:
             slot.recovering = True
+            slot.round += 1
             slot.delivered_id = slot.last_id
         slot.hungry = True
 
@@ -207,7 +210,7 @@ class StreamReader(Service):
             )
             errors = [reply for reply in replies if isinstance(reply, BaseException)]
             for slot, reply in zip(hungry, replies, strict=True):
-                if not isinstance(reply, BaseException):
+                if reply is not None and not isinstance(reply, BaseException):
                     await self._receive(slot, reply)
             for error in errors:
                 raise error
@@ -218,7 +221,8 @@ class StreamReader(Service):
             return
         await self._wait_for_cue(lane, waiting)
 
-    async def _read(self, slot: Slot) -> list[Any]:
+    async def _read(self, slot: Slot) -> list[Any] | None:
+        """Entries, none at the end; None when this read does not count."""
         number = slot.partition.number
         try:
             entries: list[Any] = await self.scripts.call(
@@ -231,19 +235,24 @@ class StreamReader(Service):
                     self.consumer,
                     self.buffer_max,
                     slot.last_id if slot.recovering else ">",
+                    slot.round,
                 ],
             )
         except FencedError as error:
             slot.hungry = False
             self._lost(slot, error)
-            return []
+            return None
+        except OutdatedError:
+            # an earlier look at what is pending was carried out late, or a failover lost this one
+            self._recover(slot)
+            return None
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
             # Redis lost the group in a failover: read everything about the partition anew
             slot.hungry = False
             self._lost(slot, error)
-            return []
+            return None
         return entries
 
     async def _wait_for_cue(self, lane: Lane, slots: Sequence[Slot]) -> None:

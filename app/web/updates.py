@@ -1,6 +1,7 @@
 """``GET /contexts/{context_id}/updates``: a context's feed over WebSocket."""
 
 import asyncio
+from socket import SO_SNDBUF, SOL_SOCKET
 from typing import TYPE_CHECKING
 
 import orjson
@@ -22,6 +23,8 @@ PROTOCOL = "hookstream"
 KEY_PROTOCOL = "hookstream.key."
 MAX_CLIENT_MESSAGE_BYTES = 4096
 MAX_SEQ = 2**53
+#: What the kernel may hold for one client: by itself it would take megabytes for each.
+SEND_BUFFER_BYTES = 256 * 1024
 #: Close code: the client did not take what was sent (4000 to 4999 are an application's own).
 TOO_SLOW = 4008
 
@@ -72,6 +75,7 @@ class UpdateViews:
         if not socket.can_prepare(request).ok:
             raise BadRequestError("this address speaks WebSocket: connect with a WebSocket client")
         await socket.prepare(request)
+        _bound_send_buffer(request)
         metrics.WEBSOCKETS.inc()
         self._sockets.add(socket)
         sender = asyncio.create_task(self._send(socket, caller, context_id, after, fold))
@@ -196,6 +200,13 @@ def parse_client_message(text: str) -> int:
     if not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq <= MAX_SEQ:
         raise BadRequestError("seq: the sequence number of an update")
     return seq
+
+
+def _bound_send_buffer(request: web.Request) -> None:
+    transport = request.transport
+    connection = transport.get_extra_info("socket") if transport else None
+    if connection is not None:
+        connection.setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES)
 
 
 def _credentials(request: web.Request) -> str:

@@ -1,13 +1,15 @@
 """Redis Streams as a Faust channel, on a real server."""
 
+import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis.asyncio
 
-from hookstream.app import keys
+from hookstream.app import keys, metrics
 from hookstream.app.batch import Batch
 from hookstream.app.commit import Writes, commit
 from hookstream.app.errors import SettingsError, UnavailableError
@@ -15,6 +17,7 @@ from hookstream.app.hookstream import Hookstream
 from hookstream.app.settings import Settings
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import encode_event
+from tests.servers import Node
 from tests.stack import eventually
 
 COUNT = 60
@@ -188,3 +191,67 @@ async def test_second_worker_takes_over_what_a_dead_one_left(
     same = worker(tmp_path / "w1", redis_url, postgres_url)
     with pytest.raises(SettingsError, match="another worker runs"):
         await same.ownership.on_start()
+
+
+async def test_read_that_redis_carries_out_late_takes_nothing_away(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """A reader gives up a read of a server that hangs; the server wakes up and carries it out."""
+    node = Node(tmp_path / "redis").start()
+    app = worker(tmp_path / "w1", node.url, postgres_url, lease_ttl_seconds=30.0)
+    channel = app.stream_channels["numbers"]
+    seen: list[int] = []
+    reads: list[tuple[Any, Any]] = []
+
+    @app.batches(channel)
+    async def collect(batch: Batch) -> None:
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        seen.extend(numbers(batch))
+        batch.done()
+
+    await app.start()
+    call = app.parts.scripts.call
+
+    async def watched(name: str, at: Any, values: Any) -> Any:
+        if name == "read" and ">" in values:
+            reads.append((at, values))
+        return await call(name, at, values)
+
+    app.parts.scripts.call = watched  # type: ignore[method-assign]
+    client = redis.asyncio.Redis.from_url(node.url, protocol=2)
+
+    async def has_seen(count: int) -> bool:
+        return len(seen) == count
+
+    async def failures() -> float:
+        return metrics.READ_ERRORS.labels(channel="numbers")._value.get()
+
+    try:
+        await channel.send(key="k", value=make_event({"n": 0}))
+        await eventually(partial(has_seen, 1), "the first")
+        before = await failures()
+        node.signal(signal.SIGSTOP)
+        try:
+
+            async def given_up() -> bool:
+                return await failures() > before
+
+            await eventually(given_up, "the reader gives a read up")
+        finally:
+            node.signal(signal.SIGCONT)
+        given = list(reads)
+        await channel.send(key="k", value=make_event({"n": 1}))
+        await eventually(partial(has_seen, 2), "the reader reads again")
+        stream = next(at[1] for at, _ in given)
+        async with client.pipeline(transaction=True) as pipe:
+            pipe.xadd(stream, {"d": encode_event(make_event({"n": 2}))})
+            for at, values in given:
+                pipe.evalsha(app.parts.scripts.sha("read"), len(at), *at, *values)
+            replies = await pipe.execute(raise_on_error=False)
+        assert all("OUTDATED" in str(reply) for reply in replies[1:])
+        await eventually(partial(has_seen, 3), "what the late read would have taken")
+        assert seen == [0, 1, 2]
+    finally:
+        await client.aclose()
+        await app.stop()
+        node.kill()

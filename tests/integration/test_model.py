@@ -235,7 +235,7 @@ class Pipeline(RuleBasedStateMachine):
             found = await self.scripts.call(
                 "read",
                 [keys.lease(partition.number), keys.stream(channel, partition.number)],
-                [partition.epoch, partition.nonce, keys.GROUP, worker.name, READ, start],
+                [partition.epoch, partition.nonce, keys.GROUP, worker.name, READ, start, 0],
             )
             if lost:
                 raise LostReplyError

@@ -127,7 +127,7 @@ async def test_stale_owner_cannot_read_nor_take_over(
     await redis_client.xadd(keys.events(0), {"d": b"new"})
     both = [keys.lease(0), keys.events(0)]
     with pytest.raises(FencedError):
-        await scripts.call("read", both, [epoch, nonce, keys.GROUP, "w2", 10, ">"])
+        await scripts.call("read", both, [epoch, nonce, keys.GROUP, "w2", 10, ">", 0])
     with pytest.raises(FencedError):
         await scripts.call("take_over", both, [epoch, nonce, keys.GROUP, "w2", "0-0", "0"])
     assert await unacknowledged(redis_client, keys.events(0)) == 1
@@ -146,11 +146,11 @@ async def test_owner_takes_what_a_dead_one_left_and_reads_on(
         "take_over", both, [1, "n1", keys.GROUP, "w2", "0-0", "0"]
     )
     assert (cursor, delivered.decode()) == (b"0-0", left[-1].entry_id)
-    own = await scripts.call("read", both, [1, "n1", keys.GROUP, "w2", 10, "0-0"])
+    own = await scripts.call("read", both, [1, "n1", keys.GROUP, "w2", 10, "0-0", 0])
     assert [entry_id.decode() for entry_id, _ in own] == [entry.entry_id for entry in left]
-    new = await scripts.call("read", both, [1, "n1", keys.GROUP, "w2", 10, ">"])
+    new = await scripts.call("read", both, [1, "n1", keys.GROUP, "w2", 10, ">", 0])
     assert [(entry_id.decode(), parts) for entry_id, parts in new] == [(fresh, [b"d", b"new"])]
-    assert await scripts.call("read", both, [1, "n1", keys.GROUP, "w2", 10, ">"]) == []
+    assert await scripts.call("read", both, [1, "n1", keys.GROUP, "w2", 10, ">", 0]) == []
 
 
 async def test_key_of_another_type_makes_the_commit_write_nothing(

@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.stack import Stack, eventually
 
-#: More than the sockets' buffers hold between a server and a client that does not read.
-MANY = 6000
+#: With a small buffer at the client, far more than all buffers between it and the server hold.
+MANY = 4000
+CLIENT_BUFFER_BYTES = 64 * 1024
 TITLE = "a title that is long enough to fill buffers " * 6
 
 
@@ -43,13 +46,24 @@ async def fill(stack: Stack, name: str, count: int) -> None:
     await eventually(delivered, "everything is delivered")
 
 
+def small_socket(address: Any) -> socket.socket:
+    """A socket whose receive buffer does not grow."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CLIENT_BUFFER_BYTES)
+    return made
+
+
 async def test_client_that_takes_nothing_is_closed_and_hurts_nobody(
     quick: Stack, name: str
 ) -> None:
     await fill(quick, name, MANY)
     receiver = quick.find("receive")
     before = receiver.memory_info().rss
-    async with quick.session() as session:
+    connector = aiohttp.TCPConnector(socket_factory=small_socket)
+    async with aiohttp.ClientSession(
+        quick.url, headers=quick.headers, connector=connector
+    ) as session:
         # never read from: what the client's own buffers hold is all that it takes
         stuck = await session.ws_connect(f"/contexts/{name}/updates?after=0", max_msg_size=0)
         begun = time.monotonic()
@@ -80,17 +94,17 @@ async def test_backlog_is_folded_for_who_asks(quick: Stack, name: str) -> None:
     await quick.put(f"/contexts/{name}", {"token_budget": 200})
     async with (
         quick.session() as session,
-        session.ws_connect(f"/contexts/{name}/updates?after=10&fold=20") as socket,
+        session.ws_connect(f"/contexts/{name}/updates?after=10&fold=20") as client,
     ):
-        digest = await socket.receive_json(timeout=10)
+        digest = await client.receive_json(timeout=10)
         assert (digest["type"], digest["from_seq"], digest["seq"]) == ("digest", 11, 50)
         assert digest["updates"] == 40
         assert digest["tokens"] <= 200
         await quick.hook(name, b'{"n": "next"}')
-        update = await socket.receive_json(timeout=10)
+        update = await client.receive_json(timeout=10)
         assert (update["type"], update["seq"]) == ("update", 51)
     async with (
         quick.session() as session,
-        session.ws_connect(f"/contexts/{name}/updates?after=40&fold=20") as socket,
+        session.ws_connect(f"/contexts/{name}/updates?after=40&fold=20") as client,
     ):
-        assert (await socket.receive_json(timeout=10))["type"] == "update"
+        assert (await client.receive_json(timeout=10))["type"] == "update"
