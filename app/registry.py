@@ -11,7 +11,7 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
 from hookstream.app.backoff import backoff_seconds
-from hookstream.app.errors import HookstreamError, UnavailableError
+from hookstream.app.errors import HookstreamError, NotFoundError, UnavailableError
 from hookstream.app.matching import Condition, TypePattern, compile_condition, compile_types
 from hookstream.app.signatures import SignatureOptions
 from hookstream.app.stores.postgres import POSTGRES_DOWN, Postgres
@@ -135,6 +135,20 @@ class RegistryCache(Service):
                 metrics.REGISTRY_VERSION.set(version)
                 self._wake_waiters()
             return self.current
+
+    async def context(self, tenant: str, context_id: str) -> Context:
+        """A context; one that is not known here yet is looked for in PostgreSQL.
+
+        Raises:
+            NotFoundError: there is none.
+            UnavailableError: PostgreSQL is away.
+        """
+        found = self.current.contexts.get((tenant, context_id))
+        if found is None:
+            found = (await self.reload()).contexts.get((tenant, context_id))
+        if found is None:
+            raise NotFoundError(f"there is no context {context_id}")
+        return found
 
     async def wait_for(self, version: int, timeout_seconds: float) -> bool:
         """Wait until this process knows ``version``; False when time ran out first."""

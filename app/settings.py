@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     )
     web_host: str = Field("127.0.0.1", description="Address that the HTTP server listens on.")
     web_port: int = Field(
-        6066, ge=1, le=65535, description="Port of the HTTP server: webhooks, API, WebSocket."
+        6066, ge=1, le=65535, description="Port of the HTTP server: webhooks, API, WebSocket, MCP."
     )
     worker_web_port: int = Field(
         6067,

@@ -36,7 +36,7 @@ class receive(worker):  # noqa: N801 Faust names a command by its class
             Child(
                 name=f"receiver-{number}",
                 argv=[sys.executable, "-m", "hookstream.app.cli", *again],
-                env=dict(os.environ),
+                env={**os.environ, "HOOKSTREAM_RECEIVER_PROCESSES": str(processes)},
                 stop_seconds=self.app.settings.stop_seconds,
             )
             for number in range(processes)

@@ -9,7 +9,7 @@ their place or hide.
 import re
 import unicodedata
 
-__all__ = ["plain_text"]
+__all__ = ["plain_text", "visible"]
 
 _SPACE = re.compile(r"\s+")
 #: Runs that open or close a frame somewhere: Markdown fences and rules, chat and template marks.
@@ -35,19 +35,20 @@ def plain_text(value: object, limit: int) -> str:
     """
     text = _SPACE.sub(" ", str(value)[: limit * 4])
     if not text.isascii() or not text.isprintable():
-        text = _visible(text)
+        text = visible(text)
     if not text.isalnum():
         text = _FENCES.sub(lambda run: run.group()[:2], text).translate(_BRACKETS)
         text = _SPACE.sub(" ", text).strip()
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-def _visible(text: str) -> str:
+def visible(text: str, keep: str = "") -> str:
+    """``text`` without what shows nothing; characters in ``keep`` stay."""
     kept: list[str] = []
     marks = 0
     for char in unicodedata.normalize("NFC", text):
         category = unicodedata.category(char)
-        if category[0] == "C" or char in _INVISIBLE:
+        if (category[0] == "C" and char not in keep) or char in _INVISIBLE:
             continue
         marks = marks + 1 if category[0] == "M" else 0
         if marks <= _MAX_MARKS:

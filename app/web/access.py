@@ -27,6 +27,7 @@ __all__ = [
     "path_id",
     "read_model",
     "require_key",
+    "still_known",
     "uuid7",
 ]
 
@@ -74,6 +75,11 @@ def authorise(app: "Hookstream", credentials: str) -> Caller:
     if known is None:
         raise AuthError("this API key is not known here")
     return Caller(known.tenant, known.contexts, digest)
+
+
+def still_known(app: "Hookstream", caller: Caller) -> bool:
+    """Whether the key that a long connection began with has not been revoked since."""
+    return caller.contexts is None or caller.digest in app.parts.registry.current.keys
 
 
 def require_key(app: "Hookstream", view: View, *, agents: bool = False) -> View:

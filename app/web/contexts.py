@@ -15,6 +15,7 @@ from hookstream.app.digests import (
     digest_budget,
 )
 from hookstream.app.errors import BadRequestError, NotFoundError
+from hookstream.app.feeds import Feeds
 from hookstream.app.matching import (
     Condition,
     Matcher,
@@ -33,7 +34,7 @@ from hookstream.app.web.updates import parse_after
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
 
-__all__ = ["ContextViews"]
+__all__ = ["ContextViews", "read_digest"]
 
 _UPSERT_CONTEXT = """
 INSERT INTO contexts (tenant, context_id, name, priority, rate, token_budget)
@@ -114,29 +115,10 @@ class ContextViews:
         check_query(request.query, models.DIGEST_QUERY)
         context_id = path_id(request, "context_id")
         row = await self._row(request[TENANT_KEY], context_id)
-        who = (row["tenant"], context_id)
-        feeds = self._app.parts.feeds
         budget = parse_budget(request.query.get("budget"), row["token_budget"])
         after = parse_after(request.query.get("after"))
-        if after is None:
-            after = await feeds.acknowledged(*who)
-        updates = [update.values() for update in await feeds.newest(*who, after, MAX_DIGESTED)]
-        # counting tokens takes a while: other requests go on meanwhile
-        digest = await asyncio.to_thread(build_digest, updates, budget)
         return json_response(
-            {
-                "context_id": context_id,
-                "budget": budget,
-                "tokens": digest.tokens,
-                "text": digest.text,
-                "untrusted": ["text", "groups"],
-                "updates": len(updates),
-                "skipped": max(0, updates[0]["seq"] - after - 1) if updates else 0,
-                "after": after,
-                "last_seq": updates[-1]["seq"] if updates else after,
-                "groups": [group.out() for group in digest.shown],
-                "omitted": [group.out() for group in digest.omitted],
-            }
+            await read_digest(self._app.parts.feeds, row["tenant"], context_id, budget, after)
         )
 
     async def acknowledge(self, request: web.Request) -> web.StreamResponse:
@@ -291,6 +273,31 @@ class ContextViews:
             "created_at": row["created_at"].isoformat(),
             "updated_at": row["updated_at"].isoformat(),
         }
+
+
+async def read_digest(
+    feeds: Feeds, tenant: str, context_id: str, budget: int, after: int | None
+) -> dict[str, Any]:
+    """The digest of what is past ``after`` (None: past what is acknowledged), as JSON values."""
+    who = (tenant, context_id)
+    if after is None:
+        after = await feeds.acknowledged(*who)
+    updates = [update.values() for update in await feeds.newest(*who, after, MAX_DIGESTED)]
+    # counting tokens takes a while: other requests go on meanwhile
+    digest = await asyncio.to_thread(build_digest, updates, budget)
+    return {
+        "context_id": context_id,
+        "budget": budget,
+        "tokens": digest.tokens,
+        "text": digest.text,
+        "untrusted": ["text", "groups"],
+        "updates": len(updates),
+        "skipped": max(0, updates[0]["seq"] - after - 1) if updates else 0,
+        "after": after,
+        "last_seq": updates[-1]["seq"] if updates else after,
+        "groups": [group.out() for group in digest.shown],
+        "omitted": [group.out() for group in digest.omitted],
+    }
 
 
 def parse_budget(text: str | None, own: int | None) -> int:

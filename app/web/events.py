@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from multidict import MultiMapping
@@ -10,14 +10,21 @@ from multidict import MultiMapping
 from hookstream.app.errors import BadRequestError, ForbiddenError, NotFoundError
 from hookstream.app.status import Status
 from hookstream.app.stores.events import EventFilter
-from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, uuid7
+from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, Caller, uuid7
 from hookstream.app.web.models import EVENT_QUERY
 from hookstream.app.web.problem import json_response
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
 
-__all__ = ["EventViews", "check_query", "parse_filter", "parse_limit", "parse_time"]
+__all__ = [
+    "EventViews",
+    "check_query",
+    "parse_filter",
+    "parse_limit",
+    "parse_time",
+    "visible_event",
+]
 
 MAX_LIMIT = 1000
 
@@ -43,15 +50,23 @@ class EventViews:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One event, with its payload and deliveries."""
         event_id = uuid7(request.match_info["event_id"], "event_id")
-        event = await self._app.parts.events.get(request[TENANT_KEY], event_id)
-        contexts = request[CALLER_KEY].contexts
-        if event is not None and contexts is not None:
-            # what reached other contexts is none of this key's business
-            mine = [row for row in event["deliveries"] if row["context_id"] in contexts]
-            event = {**event, "deliveries": mine} if mine else None
-        if event is None:
-            raise NotFoundError(f"there is no event {event_id}")
-        return json_response(event)
+        return json_response(await visible_event(self._app, request[CALLER_KEY], event_id))
+
+
+async def visible_event(app: "Hookstream", caller: Caller, event_id: str) -> dict[str, Any]:
+    """An event with payload and deliveries, as much of it as the caller may know.
+
+    Raises:
+        NotFoundError: there is none, or it reached no context of the caller's key.
+    """
+    event = await app.parts.events.get(caller.tenant, event_id)
+    if event is not None and caller.contexts is not None:
+        # what reached other contexts is none of this key's business
+        mine = [row for row in event["deliveries"] if row["context_id"] in caller.contexts]
+        event = {**event, "deliveries": mine} if mine else None
+    if event is None:
+        raise NotFoundError(f"there is no event {event_id}")
+    return event
 
 
 def parse_filter(query: MultiMapping[str]) -> EventFilter:

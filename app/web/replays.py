@@ -19,7 +19,7 @@ from hookstream.codecs.envelope import encode_event
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
 
-__all__ = ["ReplayViews"]
+__all__ = ["ReplayViews", "replay_one"]
 
 FILTERS = ("tool", "type", "status", "context", "since", "until")
 
@@ -42,9 +42,8 @@ class ReplayViews:
         if wanted.event_id is not None:
             if given or wanted.rate is not None:
                 raise BadRequestError("event_id: alone or with context_id; it needs no filter")
-            replay_id = await self._post_one(
-                tenant, wanted.event_id, context_id, registry_version=registry.version
-            )
+            event_id = uuid7(wanted.event_id, "event_id")
+            replay_id = await replay_one(self._app, tenant, event_id, context_id)
         else:
             if not given:
                 raise BadRequestError(
@@ -75,26 +74,6 @@ class ReplayViews:
             raise ConflictError(f"replay {replay_id} is not running, it is {shown['status']}")
         return json_response(await self._show(tenant, replay_id))
 
-    async def _post_one(
-        self, tenant: str, text: str, context_id: str, *, registry_version: int
-    ) -> str:
-        """Append the event to its partition again, marked as a replay."""
-        parts = self._app.parts
-        event_id = uuid7(text, "event_id")
-        event = await parts.events.event(tenant, event_id)
-        if event is None:
-            raise NotFoundError(f"there is no event {event_id}")
-        partition = partition_of_event(event_id)
-        replay_id = await parts.replays.create_one(tenant, event_id, context_id, partition)
-        again = replace(
-            event,
-            replay_id=replay_id,
-            replay_context_id=context_id,
-            registry_version=registry_version,
-        )
-        await parts.appender.append(keys.events(partition), encode_event(again))
-        return replay_id
-
     async def _post_many(self, tenant: str, wanted: models.ReplayIn, context_id: str) -> str:
         """Leave it to the workers. What comes in from now on is not part of it."""
         now = datetime.now(UTC)
@@ -117,6 +96,30 @@ class ReplayViews:
         if not found:
             raise NotFoundError(f"there is no replay {replay_id}")
         return found[0]
+
+
+async def replay_one(app: "Hookstream", tenant: str, event_id: str, context_id: str) -> str:
+    """Append an event to its partition again, marked as a replay; returns the replay's id.
+
+    It goes where subscriptions say now, or with ``context_id`` to that one alone.
+
+    Raises:
+        NotFoundError: there is no such event.
+    """
+    parts = app.parts
+    event = await parts.events.event(tenant, event_id)
+    if event is None:
+        raise NotFoundError(f"there is no event {event_id}")
+    partition = partition_of_event(event_id)
+    replay_id = await parts.replays.create_one(tenant, event_id, context_id, partition)
+    again = replace(
+        event,
+        replay_id=replay_id,
+        replay_context_id=context_id,
+        registry_version=parts.registry.current.version,
+    )
+    await parts.appender.append(keys.events(partition), encode_event(again))
+    return replay_id
 
 
 def _id(request: web.Request) -> str:

@@ -356,6 +356,7 @@ def add_routes(web_app: web.Application, app: "Hookstream") -> None:
     web_app.router.add_get("/metrics", health.metrics)
     if app.receiver_only:
         return
+    from hookstream.app.mcp.server import McpServer
     from hookstream.app.web.console import add_console
     from hookstream.app.web.openapi import document
 
@@ -373,4 +374,8 @@ def add_routes(web_app: web.Application, app: "Hookstream") -> None:
     updates = UpdateViews(app)
     web_app.router.add_get("/contexts/{context_id}/updates", updates.get)
     web_app.on_shutdown.append(updates.close_all)
+    mcp = McpServer(app)
+    web_app.router.add_route("*", "/mcp", mcp.handle)
+    web_app.on_startup.append(mcp.start)
+    web_app.on_shutdown.append(mcp.stop)
     add_console(web_app)

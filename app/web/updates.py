@@ -9,9 +9,9 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from hookstream.app import metrics
 from hookstream.app.digests import MAX_DIGESTED, build_digest, digest_budget
-from hookstream.app.errors import BadRequestError, NotFoundError
+from hookstream.app.errors import BadRequestError
 from hookstream.app.redis_client import REDIS_DOWN
-from hookstream.app.web.access import Caller, authorise, path_id
+from hookstream.app.web.access import Caller, authorise, path_id, still_known
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
@@ -59,9 +59,7 @@ class UpdateViews:
         caller.check(context_id)
         tenant = caller.tenant
         parts = self._app.parts
-        known = (tenant, context_id) in parts.registry.current.contexts
-        if not known and (tenant, context_id) not in (await parts.registry.reload()).contexts:
-            raise NotFoundError(f"there is no context {context_id}")
+        await parts.registry.context(tenant, context_id)
         after = parse_after(request.query.get("after"))
         fold = parse_after(request.query.get("fold"), "fold")
         if after is None:
@@ -111,7 +109,7 @@ class UpdateViews:
                 frames = [(update.seq, update.frame()) for update in updates]
                 if folded:
                     frames = [folded]
-                if frames and not self._still_known(caller):
+                if frames and not still_known(self._app, caller):
                     await self._revoked(socket)
                     return
                 for seq, frame in frames:
@@ -153,10 +151,6 @@ class UpdateViews:
         }
         return waiting[-1].seq, orjson.dumps(frame).decode()
 
-    def _still_known(self, caller: Caller) -> bool:
-        """Whether the key that a connection began with has not been revoked since."""
-        return caller.contexts is None or caller.digest in self._app.parts.registry.current.keys
-
     async def _revoked(self, socket: web.WebSocketResponse) -> None:
         await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"the key was revoked")
 
@@ -164,7 +158,7 @@ class UpdateViews:
         self, socket: web.WebSocketResponse, caller: Caller, context_id: str
     ) -> None:
         async for message in socket:
-            if not self._still_known(caller):
+            if not still_known(self._app, caller):
                 await self._revoked(socket)
                 return
             if message.type is not WSMsgType.TEXT:
