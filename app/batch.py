@@ -11,6 +11,8 @@ from hookstream.app.origins import OriginMark
 from hookstream.app.status import Status
 from hookstream.codecs.routed import Change, Target
 from hookstream.tables.dedup import DedupTable
+from hookstream.tables.rates import RateTable
+from hookstream.tables.table import Table
 
 __all__ = ["Batch", "Entry", "Failure", "Partition"]
 
@@ -22,7 +24,8 @@ class Partition:
     ``revisions``: how many commits each channel has had; ``origins``: what has been seen of each
     ``events[p]`` in ``updates[number]``; ``seqs``: the last sequence number of each
     ``tenant/context_id`` here; ``holds``: ordering keys that are held back, with the letter that
-    holds each ("" while what waited is let go); ``breakers``: of tools that have failed.
+    holds each ("" while what waited is let go); ``breakers``: of tools that have failed;
+    ``withheld``: how many updates of each ``tenant/context_id`` wait to be folded.
     """
 
     number: int
@@ -34,8 +37,26 @@ class Partition:
     seqs: dict[str, int] = field(default_factory=dict)
     holds: dict[str, str] = field(default_factory=dict)
     breakers: dict[str, Breaker] = field(default_factory=dict)
+    withheld: dict[str, int] = field(default_factory=dict)
+    #: Opened when the first context here turns out to have a rate.
+    rates: RateTable | None = None
+    #: Held by whoever numbers updates: the deliver stage, or what folds withheld ones.
+    feed_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Held by whoever decides about letters and commits that: the commit stage, or the keeper.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def close_tables(self) -> None:
+        """Close RocksDB; another process may open it then."""
+        for table in self._tables():
+            table.close()
+
+    def wipe_tables(self) -> None:
+        """Delete what is in RocksDB: it is built anew from the changelogs."""
+        for table in self._tables():
+            table.wipe(table.path)
+
+    def _tables(self) -> list[Table]:
+        return [self.dedup, *([self.rates] if self.rates else [])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from hookstream.app.status import Status
 from hookstream.app.web.server import HookstreamWeb
 from hookstream.codecs.envelope import Event
 from hookstream.tables.dedup import DedupTable
+from hookstream.tables.rates import RateTable
 
 __all__ = ["Hookstream"]
 
@@ -126,7 +127,8 @@ class Hookstream(faust.App):
             logging_config=logging_config(settings.log_level),
         )
         # ours are opened by who owns their partition; Faust's registry knows them by name
-        self.tables.data[DedupTable.name] = DedupTable
+        for table in (DedupTable, RateTable):
+            self.tables.data[table.name] = table
 
     def _discovery_modules(self) -> list[str]:
         """Only the stages: Faust would scan all of ``origin`` too, tests' modules and all."""

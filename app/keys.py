@@ -18,6 +18,7 @@ __all__ = [
     "failures",
     "feed",
     "feed_channel",
+    "folded_updates",
     "held",
     "holds",
     "lease",
@@ -28,6 +29,8 @@ __all__ = [
     "seqs",
     "stream",
     "updates",
+    "withheld",
+    "withheld_updates",
 ]
 
 #: The consumer group of every stream.
@@ -66,9 +69,9 @@ def audit(partition: int) -> str:
     return stream("audit", partition)
 
 
-def changelog(partition: int) -> str:
-    """Stream of table writes, from which RocksDB is rebuilt."""
-    return stream("changelog", partition)
+def changelog(partition: int, table: str = "dedup") -> str:
+    """Stream of a table's writes, from which RocksDB is rebuilt."""
+    return stream("changelog" if table == "dedup" else f"changelog:{table}", partition)
 
 
 def letter(partition: int, letter_id: str) -> str:
@@ -144,6 +147,21 @@ def ack_times(partition: int, tenant: str, context_id: str) -> str:
 def feed(partition: int, tenant: str, context_id: str) -> str:
     """Stream of a context's updates; an entry's id is ``seq-0``."""
     return f"{{hs:{partition}}}:feed:{tenant}/{context_id}"
+
+
+def withheld(partition: int) -> str:
+    """Hash: how many updates of each context wait to be folded, for their rate is used up."""
+    return f"{{hs:{partition}}}:withheld"
+
+
+def withheld_updates(partition: int, tenant: str, context_id: str) -> str:
+    """List: the updates of one context that wait to be folded, in their order."""
+    return f"{{hs:{partition}}}:withheld:{tenant}/{context_id}"
+
+
+def folded_updates(partition: int, tenant: str, context_id: str, seq: int) -> str:
+    """List: the updates that a digest in a feed stands for, in their order."""
+    return f"{{hs:{partition}}}:folded:{tenant}/{context_id}:{seq}"
 
 
 def feed_channel(tenant: str, context_id: str) -> str:

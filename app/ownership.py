@@ -29,6 +29,7 @@ from hookstream.app.restore import open_restored
 from hookstream.app.settings import Settings
 from hookstream.tables.dedup import DedupTable
 from hookstream.tables.errors import TableCorruptError, TableError
+from hookstream.tables.rates import RateTable
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
@@ -241,10 +242,10 @@ class Ownership(Service):
         metrics.PARTITIONS_OWNED.set(len(self.owned))
         for reader in self.readers:
             reader.detach(number)
-        partition.dedup.close()
+        partition.close_tables()
         if wipe:
-            logger.warning("the table of partition %d is corrupt: rebuilding it", number)
-            DedupTable.wipe(partition.dedup.path)
+            logger.warning("a table of partition %d is corrupt: rebuilding it", number)
+            partition.wipe_tables()
         if release:
             try:
                 await self.app.parts.scripts.call(
@@ -266,9 +267,17 @@ class Ownership(Service):
                 self.on_lost(partition.number, error)
         if windows and now_ms - self._trimmed_ms > TRIM_EVERY_MS:
             self._trimmed_ms = now_ms
+            contexts = self.app.parts.registry.current.contexts.values()
+            horizons = [context.rate.horizon_ms() for context in contexts if context.rate]
+            useful_ms = now_ms - int(max(horizons, default=0)) - TRIM_EVERY_MS
             async with self.app.parts.redis.pipeline(transaction=False) as pipe:
                 for number in self.owned:
                     pipe.xtrim(keys.changelog(number), minid=oldest_ms, approximate=True)
+                    pipe.xtrim(
+                        keys.changelog(number, RateTable.name),
+                        minid=max(0, useful_ms),
+                        approximate=True,
+                    )
                 await pipe.execute()
 
 
@@ -290,12 +299,13 @@ async def open_partition(
 ) -> Partition:
     """A claimed partition with its table and its state; ``claim`` is what claim.lua answered."""
     redis = parts.redis
-    table = await open_restored(redis, settings.state_path / "tables", number)
+    table = await open_restored(redis, settings.state_path / "tables", number, DedupTable)
     lease = dict(zip(claim[2::2], claim[3::2], strict=True))
     origins = await redis.hgetall(keys.origins(number))
     seqs = await redis.hgetall(keys.seqs(number))
     holds = await redis.hgetall(keys.holds(number))
     breakers = await redis.hgetall(keys.breakers(number))
+    withheld = await redis.hgetall(keys.withheld(number))
     return Partition(
         number,
         int(claim[1]),
@@ -308,6 +318,7 @@ async def open_partition(
         },
         origins={int(p): OriginMark.decode(mark.decode()) for p, mark in origins.items()},
         seqs={name.decode(): int(seq) for name, seq in seqs.items()},
+        withheld={name.decode(): int(count) for name, count in withheld.items()},
         holds={ordering.decode(): letter.decode() for ordering, letter in holds.items()},
         breakers={
             tool.decode(): Breaker.from_dict(

@@ -16,6 +16,7 @@ from hookstream.app.matching import Condition, TypePattern, compile_condition, c
 from hookstream.app.signatures import SignatureOptions
 from hookstream.app.stores.postgres import POSTGRES_DOWN, Postgres
 from hookstream.app.summaries.templates import Template, TemplateBook, compile_template
+from hookstream.tables.rates import Rate
 
 __all__ = ["AgentKey", "Context", "Registry", "RegistryCache", "Subscription", "Tool"]
 
@@ -51,6 +52,8 @@ class Context:
     priority: str
     #: Most tokens of an update; None where it may be any.
     token_budget: int | None = None
+    #: How many updates it takes; None for all.
+    rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,7 @@ class RegistryCache(Service):
                 row["name"],
                 row["priority"],
                 row["token_budget"],
+                Rate(**row["rate"]) if row["rate"] else None,
             )
             for row in await self.postgres.fetch("SELECT * FROM contexts")
         }

@@ -2,37 +2,38 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mode.utils.logging import get_logger
 
 from hookstream.app import keys
 from hookstream.codecs.routed import decode_changes
-from hookstream.tables.dedup import DedupTable
 from hookstream.tables.errors import TableCorruptError
+from hookstream.tables.table import Table
 
 __all__ = ["open_restored"]
 
 logger = get_logger(__name__)
 
 PAGE_ENTRIES = 1000
+T = TypeVar("T", bound=Table)
 
 
-async def open_restored(redis: Any, folder: Path, number: int) -> DedupTable:
-    """Open partition ``number``'s dedup table below ``folder`` and replay what it has missed.
+async def open_restored(redis: Any, folder: Path, number: int, kind: type[T]) -> T:
+    """Open partition ``number``'s table of one kind below ``folder`` and replay what it has missed.
 
     A table is trusted only if the changelog still holds the entry that it has reached. One that is
     corrupt, older than what is kept, or ahead (Redis lost its tail in a failover) is wiped and
-    rebuilt: the changelog holds all that any window needs.
+    rebuilt: the changelog holds all that is still needed.
 
     Raises:
         TableError: another process has the folder open, or it cannot be written.
     """
-    path = folder / f"dedup-{number}"
-    changelog = keys.changelog(number)
+    path = folder / f"{kind.name}-{number}"
+    changelog = keys.changelog(number, kind.name)
     table = None
     try:
-        table = DedupTable(path)
+        table = kind(path)
         if await _reached(redis, changelog, table.position()):
             await _replay(redis, changelog, table)
             return table
@@ -41,13 +42,13 @@ async def open_restored(redis: Any, folder: Path, number: int) -> DedupTable:
         logger.warning("%s: rebuilding it", error)
     if table is not None:
         table.close()
-    DedupTable.wipe(path)
-    table = DedupTable(path)
+    kind.wipe(path)
+    table = kind(path)
     await _replay(redis, changelog, table)
     return table
 
 
-async def _replay(redis: Any, changelog: str, table: DedupTable) -> None:
+async def _replay(redis: Any, changelog: str, table: Table) -> None:
     total = 0
     while True:
         entries = await redis.xrange(changelog, f"({table.position()}", "+", count=PAGE_ENTRIES)

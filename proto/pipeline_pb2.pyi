@@ -81,20 +81,22 @@ class EventAudit(_message.Message):
     def __init__(self, event_id: _Optional[str] = ..., tenant: _Optional[str] = ..., tool_id: _Optional[str] = ..., provider: _Optional[str] = ..., type: _Optional[str] = ..., status: _Optional[str] = ..., duplicate_of: _Optional[str] = ..., message_id: _Optional[str] = ..., delivery_id: _Optional[str] = ..., received_at_ms: _Optional[int] = ..., entry_id: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., error: _Optional[str] = ..., stage: _Optional[str] = ..., replay_id: _Optional[str] = ...) -> None: ...
 
 class DeliveryAudit(_message.Message):
-    __slots__ = ("tenant", "context_id", "seq", "event_id", "delivered_at_ms", "replay_id")
+    __slots__ = ("tenant", "context_id", "seq", "event_id", "delivered_at_ms", "replay_id", "kind")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_ID_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     DELIVERED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     REPLAY_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     context_id: str
     seq: int
     event_id: str
     delivered_at_ms: int
     replay_id: str
-    def __init__(self, tenant: _Optional[str] = ..., context_id: _Optional[str] = ..., seq: _Optional[int] = ..., event_id: _Optional[str] = ..., delivered_at_ms: _Optional[int] = ..., replay_id: _Optional[str] = ...) -> None: ...
+    kind: str
+    def __init__(self, tenant: _Optional[str] = ..., context_id: _Optional[str] = ..., seq: _Optional[int] = ..., event_id: _Optional[str] = ..., delivered_at_ms: _Optional[int] = ..., replay_id: _Optional[str] = ..., kind: _Optional[str] = ...) -> None: ...
 
 class AuditBatch(_message.Message):
     __slots__ = ("partition", "events", "deliveries")

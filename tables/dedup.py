@@ -4,27 +4,17 @@ The rule is :func:`decide`, a pure function; :class:`DedupTable` keeps its marks
 """
 
 import hashlib
-import shutil
 import struct
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mode.utils.logging import get_logger
-from rocksdict import (
-    AccessType,
-    BlockBasedOptions,
-    Cache,
-    Options,
-    Rdict,
-    WriteBatch,
-    WriteBufferManager,
-)
+from rocksdict import WriteBatch
 
-from hookstream.tables.errors import TableCorruptError, TableError, is_damage
+from hookstream.tables.errors import TableCorruptError
+from hookstream.tables.table import Change, Table
 
 __all__ = [
     "Candidate",
@@ -38,13 +28,8 @@ __all__ = [
     "mark_key",
 ]
 
-logger = get_logger(__name__)
-
-Change = tuple[bytes, bytes]
-
 _MARK: Final = struct.Struct(">QQQ16s")
 _EXPIRY: Final = struct.Struct(">Q")
-_POSITION: Final = b"changelog_position"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,41 +131,7 @@ def decide(candidates: Sequence[Candidate], known: Mapping[bytes, Mark]) -> Verd
     return Verdict(tuple(duplicate_of), tuple(changes.items()))
 
 
-class SharedMemory:
-    """One block cache and one write buffer budget for all partitions of a process."""
-
-    def __init__(self, cache_bytes: int = 64 << 20, write_buffer_bytes: int = 64 << 20) -> None:
-        self.cache = Cache(cache_bytes)
-        self.write_buffers = WriteBufferManager(write_buffer_bytes, False)
-
-    def options(self) -> Options:
-        """RocksDB options that draw on the shared budgets."""
-        options = Options(raw_mode=True)
-        options.create_if_missing(True)
-        options.create_missing_column_families(True)
-        options.set_write_buffer_size(4 << 20)
-        options.set_max_write_buffer_number(3)
-        options.set_write_buffer_manager(self.write_buffers)
-        options.set_keep_log_file_num(2)
-        options.set_max_open_files(64)
-        blocks = BlockBasedOptions()
-        blocks.set_block_cache(self.cache)
-        blocks.set_bloom_filter(10, False)
-        options.set_block_based_table_factory(blocks)
-        return options
-
-
-_shared: SharedMemory | None = None
-
-
-def _shared_memory() -> SharedMemory:
-    global _shared
-    if _shared is None:
-        _shared = SharedMemory()
-    return _shared
-
-
-class DedupTable:
+class DedupTable(Table):
     """The dedup windows of one partition in RocksDB.
 
     Two column families: ``marks`` by key, and ``expiry`` ordered by the time a mark ends, so that
@@ -191,31 +142,11 @@ class DedupTable:
     name = "dedup"
     help = "Which stream entry first had a message id, until the tool's window ends."
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the table in the folder ``path``.
+    families = ("marks", "expiry")
 
-        Raises:
-            TableError: the folder is in use by another process, or cannot be written.
-            TableCorruptError: RocksDB cannot read what is there.
-        """
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        options = _shared_memory().options()
-        try:
-            self._db = Rdict(
-                str(path),
-                options,
-                column_families={"marks": options, "expiry": options},
-                access_type=AccessType.read_write(),
-            )
-        except Exception as error:
-            # a table can always be built anew, so whatever looks like damage is taken for it
-            kind = TableCorruptError if is_damage(error) else TableError
-            raise kind(f"cannot open the table in {path}: {error}") from error
-        self._marks = self._db.get_column_family("marks")
-        self._expiry = self._db.get_column_family("expiry")
-        self._marks_handle = self._db.get_column_family_handle("marks")
-        self._expiry_handle = self._db.get_column_family_handle("expiry")
+    def __init__(self, path: Path) -> None:
+        """As every table; see :class:`~hookstream.tables.table.Table`."""
+        super().__init__(path)
         self._purged_ms = 0
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Mark]:
@@ -227,32 +158,16 @@ class DedupTable:
         if not keys:
             return {}
         with self._errors():
-            values: Any = self._marks[list(keys)]
+            values: Any = self._families["marks"][list(keys)]
         return {
             key: decode_mark(value)
             for key, value in zip(keys, values, strict=True)
             if value is not None
         }
 
-    def apply(self, changes: Sequence[Change], position: str) -> None:
-        """Write marks and the changelog id they reach, as one RocksDB batch.
-
-        Raises:
-            TableError: it cannot be written (the disk is full, say); open the table anew.
-        """
-        batch = WriteBatch(raw_mode=True)
-        for key, value in changes:
-            batch.put(key, value, self._marks_handle)
-            batch.put(value[:8] + key, b"", self._expiry_handle)
-        batch.put(_POSITION, position.encode())
-        with self._errors():
-            self._db.write(batch)
-
-    def position(self) -> str:
-        """The changelog id that this table has reached; "0-0" for a new one."""
-        with self._errors():
-            value = self._db.get(_POSITION)
-        return value.decode() if value else "0-0"
+    def _put(self, batch: Any, key: bytes, value: bytes) -> None:
+        batch.put(key, value, self._handles["marks"])
+        batch.put(value[:8] + key, b"", self._handles["expiry"])
 
     def purge(self, now_ms: int, limit: int = 10_000) -> int:
         """Delete up to ``limit`` marks that ended before ``now_ms``; returns how many went.
@@ -270,7 +185,7 @@ class DedupTable:
         end = _EXPIRY.pack(now_ms)
         batch = WriteBatch(raw_mode=True)
         ended: list[tuple[bytes, bytes]] = []
-        walk = self._expiry.iter()
+        walk = self._families["expiry"].iter()
         walk.seek(start)
         while walk.valid() and len(ended) < limit:
             entry = walk.key()
@@ -281,19 +196,19 @@ class DedupTable:
         walk.status()
         if not ended:
             return 0
-        values: Any = self._marks[[key for _, key in ended]]
+        values: Any = self._families["marks"][[key for _, key in ended]]
         for (expiry, key), value in zip(ended, values, strict=True):
             # a key that was marked anew after its window ended has a later expiry of its own
             if value is not None and value[:8] == expiry:
-                batch.delete(key, self._marks_handle)
-            batch.delete(expiry + key, self._expiry_handle)
+                batch.delete(key, self._handles["marks"])
+            batch.delete(expiry + key, self._handles["expiry"])
         self._db.write(batch)
         (self._purged_ms,) = _EXPIRY.unpack(ended[-1][0])
         return len(ended)
 
     def __len__(self) -> int:
         """How many marks there are; walks all of them, so for tests and tools only."""
-        walk = self._marks.iter()
+        walk = self._families["marks"].iter()
         walk.seek_to_first()
         count = 0
         while walk.valid():
@@ -301,31 +216,3 @@ class DedupTable:
             walk.next()
         walk.status()
         return count
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """RocksDB's exceptions as ours: rocksdict raises plain ones."""
-        try:
-            yield
-        except TableError:
-            raise
-        except Exception as error:
-            corrupt = any(word in str(error) for word in ("Corruption", "checksum", "bad block"))
-            kind = TableCorruptError if corrupt else TableError
-            raise kind(f"{self.path}: {error}") from error
-
-    def close(self) -> None:
-        """Close RocksDB; the folder can then be opened by another process."""
-        # RocksDB keeps its lock for as long as any handle of a column family lives
-        del self._marks_handle, self._expiry_handle
-        for handle in (self._marks, self._expiry, self._db):
-            try:
-                handle.close()
-            except Exception as error:  # noqa: BLE001 rocksdict raises plain ones
-                # it flushes first, which a full disk refuses; the changelog has it all
-                logger.warning("%s: %s", self.path, error)
-
-    @staticmethod
-    def wipe(path: Path) -> None:
-        """Delete the table's folder, to be rebuilt from the changelog."""
-        shutil.rmtree(path, ignore_errors=True)

@@ -17,7 +17,7 @@ if (held[3] or '0') ~= ARGV[4] then
   return redis.error_reply('OUTDATED ' .. KEYS[2] .. ' is at revision ' .. (held[3] or '0') .. ', not ' .. ARGV[4])
 end
 local wants = {XADD = 'stream', HSET = 'hash', HDEL = 'hash', ZADD = 'zset', ZREM = 'zset',
-  RPUSH = 'list', LREM = 'list'}
+  RPUSH = 'list', LREM = 'list', RENAME = 'list'}
 local count = tonumber(ARGV[6])
 local at = 7
 local writes = {}
@@ -32,6 +32,9 @@ for i = 1, count do
     if kind ~= want and kind ~= 'none' then
       return redis.error_reply('WRONGKIND ' .. key .. ' is a ' .. kind .. ', not a ' .. want)
     end
+  end
+  if command == 'RENAME' and redis.call('EXISTS', key) == 0 then
+    return redis.error_reply('OUTDATED there is no ' .. key)
   end
   -- a feed's entry ids are its sequence numbers: one that is there already is not numbered again
   if command == 'XADD' and args[1] ~= '*' and not looked[key] then

@@ -45,7 +45,7 @@ def holds(table: DedupTable, numbers: range) -> bool:
 
 async def opened(redis: Any, folder: Path, numbers: range) -> None:
     """Open, look, close."""
-    table = await open_restored(redis, folder, NUMBER)
+    table = await open_restored(redis, folder, NUMBER, DedupTable)
     try:
         assert holds(table, numbers)
     finally:
@@ -127,15 +127,15 @@ async def test_damage_to_any_file_is_mended(redis_client: Any, folder: Path, dam
 
 
 async def test_a_table_in_use_is_not_wiped(redis_client: Any, folder: Path) -> None:
-    table = await open_restored(redis_client, folder, NUMBER)
+    table = await open_restored(redis_client, folder, NUMBER, DedupTable)
     with pytest.raises(TableError, match="lock"):
-        await open_restored(redis_client, folder, NUMBER)
+        await open_restored(redis_client, folder, NUMBER, DedupTable)
     assert holds(table, range(COUNT))
     table.close()
 
 
 async def test_full_disk_is_no_damage(redis_client: Any, folder: Path) -> None:
-    table = await open_restored(redis_client, folder, NUMBER)
+    table = await open_restored(redis_client, folder, NUMBER, DedupTable)
     big = [(mark_key(f"big{n}"), change(n)[1]) for n in range(20_000)]
     with full_disk(300_000):
         with pytest.raises(TableError) as caught:
