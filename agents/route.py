@@ -4,6 +4,8 @@ In: batches with duplicates marked. Out: the same, with targets. An event that n
 becomes ``unrouted``. Nothing in a payload can name a context: it only meets conditions.
 """
 
+import time
+
 from hookstream.app import channels
 from hookstream.app.batch import Batch
 from hookstream.app.errors import UnavailableError
@@ -12,6 +14,7 @@ from hookstream.app.matching import Matcher
 from hookstream.app.priority import rank
 from hookstream.app.registry import Registry
 from hookstream.app.status import Status
+from hookstream.app.turns import due
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target
 
@@ -33,14 +36,16 @@ async def route(batch: Batch) -> None:
             f"this worker knows version {registry.current.version} of the subscriptions and the "
             f"events ask for {newest}: is PostgreSQL reachable from here?"
         )
-    for entry in batch.live():
-        try:
-            entry.targets = targets(entry.value, registry.current)
-        except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
-            entry.fail("route", error)
-            continue
-        if not entry.targets:
-            entry.status = Status.UNROUTED
+    async with app.turns.turn(due(time.monotonic(), len(batch))) as turn:
+        for entry in list(batch.live()):
+            try:
+                entry.targets = targets(entry.value, registry.current)
+            except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
+                entry.fail("route", error)
+                continue
+            if not entry.targets:
+                entry.status = Status.UNROUTED
+            await turn.pause()
 
 
 def targets(event: Event, registry: Registry) -> tuple[Target, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hookstream.app.breaker import Breaker
+from hookstream.app.deferral import DEFERRABLE, Deferred
 from hookstream.app.origins import OriginMark
 from hookstream.app.status import Status
 from hookstream.codecs.routed import Change, Target
@@ -25,7 +26,9 @@ class Partition:
     ``events[p]`` in ``updates[number]``; ``seqs``: the last sequence number of each
     ``tenant/context_id`` here; ``holds``: ordering keys that are held back, with the letter that
     holds each ("" while what waited is let go); ``breakers``: of tools that have failed;
-    ``withheld``: how many updates of each ``tenant/context_id`` wait to be folded.
+    ``withheld``: how many updates of each ``tenant/context_id`` wait to be folded;
+    ``arrivals``: GCRA's theoretical arrival time (Unix ms) of those contexts that have a rate;
+    ``deferred``: what waits in each stream of deferred updates.
     """
 
     number: int
@@ -38,15 +41,22 @@ class Partition:
     holds: dict[str, str] = field(default_factory=dict)
     breakers: dict[str, Breaker] = field(default_factory=dict)
     withheld: dict[str, int] = field(default_factory=dict)
+    arrivals: dict[str, float] = field(default_factory=dict)
+    deferred: dict[str, Deferred] = field(
+        default_factory=lambda: {priority: Deferred() for priority in DEFERRABLE}
+    )
     #: Opened when the first context here turns out to have a rate.
     rates: RateTable | None = None
     #: Held by whoever numbers updates: the deliver stage, or what folds withheld ones.
     feed_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Held by whoever decides about letters and commits that: the commit stage, or the keeper.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: Set when this worker lets the partition go.
+    closed: bool = False
 
     def close_tables(self) -> None:
         """Close RocksDB; another process may open it then."""
+        self.closed = True
         for table in self._tables():
             table.close()
 
@@ -115,6 +125,8 @@ class Batch:
     changes: list[Change] = field(default_factory=list)
     ended: bool = False
     floor: str = ""
+    #: Entries that the reader has read ahead behind this batch.
+    behind: int = 0
 
     def __post_init__(self) -> None:
         self.floor = self.entries[0].entry_id if self.entries else ""

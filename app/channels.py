@@ -1,8 +1,9 @@
 """The channels, in the order in which an event passes them."""
 
+from hookstream.app.deferral import DEFERRABLE, channel_name
 from hookstream.app.main import app
 
-__all__ = ["audit", "deduped", "events", "routed", "updates"]
+__all__ = ["audit", "deduped", "deferred", "events", "routed", "updates"]
 
 #: Accepted webhooks: ``events[p]`` in Redis.
 events = app.stream_channel("events", codec="hookstream_envelope")
@@ -12,5 +13,10 @@ deduped = app.batch_channel("deduped")
 routed = app.batch_channel("routed")
 #: Routed events on their way to feeds: ``updates[q]`` in Redis.
 updates = app.stream_channel("updates", codec="hookstream_routed")
+#: Updates that wait while more urgent ones go, by priority: ``deferred:low[q]`` and so on.
+deferred = {
+    priority: app.stream_channel(channel_name(priority), codec="hookstream_routed")
+    for priority in DEFERRABLE
+}
 #: What was decided, on its way to PostgreSQL: ``audit[p]`` in Redis.
 audit = app.stream_channel("audit", codec="hookstream_audit")

@@ -1,7 +1,7 @@
 """Feeds: a context's updates, read by sequence number, and the cue that one has moved."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from hookstream.app.ids import partition_of
 from hookstream.app.redis_client import REDIS_ERRORS, Scripts
 from hookstream.app.settings import Settings
 
-__all__ = ["FeedUpdate", "Feeds", "feed_field"]
+__all__ = ["FeedProgress", "FeedUpdate", "Feeds", "feed_field"]
 
 logger = get_logger(__name__)
 
@@ -40,6 +40,15 @@ class FeedUpdate:
     def frame(self) -> str:
         """The update as a client gets it."""
         return f'{{"type":"update","seq":{self.seq},{self.body[1:].decode()}'
+
+
+@dataclass(frozen=True, slots=True)
+class FeedProgress:
+    """Numbers of a feed: the last one, the last acknowledged; updates that wait to be folded."""
+
+    last_seq: int
+    acknowledged_seq: int
+    withheld: int
 
 
 def feed_field(tenant: str, context_id: str) -> str:
@@ -106,6 +115,41 @@ class Feeds(Service):
             for entry_id, fields in reversed(entries)
         ]
 
+    async def folded(
+        self, tenant: str, context_id: str, seq: int, start: int = 0, count: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Updates that the digest update ``seq`` stands for, behind the place ``start``.
+
+        JSON values with ``place`` (from 1) instead of ``seq``; none where ``seq`` is no digest.
+        """
+        number = self.partition(tenant, context_id)
+        key = keys.folded_updates(number, tenant, context_id, seq)
+        last = -1 if count is None else start + count - 1
+        bodies = await self._redis.lrange(key, start, last) if count != 0 else []
+        return [{"place": at, **orjson.loads(body)} for at, body in enumerate(bodies, start + 1)]
+
+    async def expand(
+        self, tenant: str, context_id: str, updates: Sequence[FeedUpdate], limit: int = 5000
+    ) -> list[dict[str, Any]]:
+        """``updates`` as JSON values, with what digest updates among them stand for in their place.
+
+        Those bear the number of their digest. The newest digests are opened first, for ``limit``
+        updates in all; daily summaries, which tell of others once more, are left out.
+        """
+        found: list[list[dict[str, Any]]] = []
+        total = len(updates)
+        for update in reversed(updates):
+            value = update.values()
+            kind = value.get("kind")
+            if kind == "daily":
+                continue
+            inside: list[dict[str, Any]] = []
+            if kind == "digest" and total + value["folded"]["count"] <= limit:
+                inside = await self.folded(tenant, context_id, update.seq)
+                total += len(inside)
+            found.append([{**one, "seq": update.seq} for one in inside] or [value])
+        return [value for values in reversed(found) for value in values]
+
     async def last_seq(self, tenant: str, context_id: str) -> int:
         """The highest sequence number of a context; 0 when it has no update yet."""
         number = self.partition(tenant, context_id)
@@ -117,6 +161,16 @@ class Feeds(Service):
         number = self.partition(tenant, context_id)
         value = await self._redis.hget(keys.acks(number), feed_field(tenant, context_id))
         return int(value or 0)
+
+    async def progress(self, names: Sequence[tuple[str, str]]) -> list[FeedProgress]:
+        """How far each context (tenant, id) and its clients have come: one pipeline."""
+        pipe = self._redis.pipeline(transaction=False)
+        for tenant, context_id in names:
+            number, field = self.partition(tenant, context_id), feed_field(tenant, context_id)
+            for key in (keys.seqs(number), keys.acks(number), keys.withheld(number)):
+                pipe.hget(key, field)
+        found = iter(await pipe.execute() if names else ())
+        return [FeedProgress(*(int(next(found) or 0) for _ in range(3))) for _ in names]
 
     async def acknowledge(self, tenant: str, context_id: str, seq: int) -> int:
         """Keep ``seq`` as acknowledged, never going back; returns the number now kept."""

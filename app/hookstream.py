@@ -16,7 +16,10 @@ from hookstream.app import metrics
 from hookstream.app.alerts import Alerts
 from hookstream.app.batch import Batch
 from hookstream.app.channel import BatchChannel, RedisStreamChannel
+from hookstream.app.delivery import Delivery
+from hookstream.app.describer import Describer
 from hookstream.app.errors import HookstreamError, SettingsError
+from hookstream.app.folder import Folder
 from hookstream.app.keeper import Keeper
 from hookstream.app.logs import logging_config
 from hookstream.app.ownership import Ownership
@@ -24,6 +27,7 @@ from hookstream.app.parts import Parts
 from hookstream.app.replayer import Replayer
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
+from hookstream.app.turns import Turns
 from hookstream.app.web.server import HookstreamWeb
 from hookstream.codecs.envelope import Event
 from hookstream.tables.dedup import DedupTable
@@ -34,6 +38,8 @@ __all__ = ["Hookstream"]
 #: What a per-event stage is: it returns the event, another in its place, or None to drop it.
 EventStage = Callable[[Event], Awaitable[Event | None]]
 BatchStage = Callable[[Batch], Awaitable[None] | None]
+#: Batches of different partitions that one stage may have in hand at a time.
+CONCURRENCY = 8
 
 
 class HookstreamWorker(faust.Worker):
@@ -81,6 +87,7 @@ class HookstreamBoot(BootStrategy):
             *self.agents(),
             self.app.ownership,
             self.app.keeper,
+            self.app.folder,
             self.app.replayer,
             self.app.alerts,
         ]
@@ -173,6 +180,30 @@ class Hookstream(faust.App):
         return Keeper(self, loop=self.loop, beacon=self.beacon)
 
     @cached_property
+    def turns(self) -> Turns:
+        """Who works on the event loop next, where work is long."""
+        return Turns()
+
+    @cached_property
+    def delivery(self) -> Delivery:
+        """Delivers into the feeds of this worker's partitions."""
+        parts = self.parts
+        return Delivery(
+            parts.redis,
+            parts.scripts,
+            self.settings,
+            self.turns,
+            registry=lambda: parts.registry.current,
+            now_ms=parts.clock.now_ms,
+            describe=Describer(lambda: parts.registry.current).describe,
+        )
+
+    @cached_property
+    def folder(self) -> Folder:
+        """Folds what contexts' rates hold up."""
+        return Folder(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
     def replayer(self) -> Replayer:
         """Sends replays."""
         return Replayer(self, loop=self.loop, beacon=self.beacon)
@@ -196,19 +227,22 @@ class Hookstream(faust.App):
         return BatchChannel(self, name)
 
     def batches(
-        self, source: BatchChannel, *, out: BatchChannel | None = None
+        self, source: BatchChannel, *, out: BatchChannel | None = None, name: str = ""
     ) -> Callable[[BatchStage], BatchStage]:
         """Make a function of one batch an agent over ``source`` that passes batches on to ``out``.
+
+        The agent has the function's name, or ``name``. Several batches, of different partitions,
+        may be in it at a time; how they share the loop is for :attr:`turns` to say.
 
         Between it and ``out`` run the stages declared ``after`` its name. When it raises, the
         batch goes back: its entries are still pending, and come again.
         """
 
         def decorate(function: BatchStage) -> BatchStage:
-            name = function.__name__
+            agent = name or function.__name__
             if out is not None:
-                self._outputs[name] = out
-            self._batch_agent(name, function, source, after=name)
+                self._outputs[agent] = out
+            self._batch_agent(agent, function, source, after=agent)
             return function
 
         return decorate
@@ -262,6 +296,7 @@ class Hookstream(faust.App):
         self.agent(
             source,
             name=name,
+            concurrency=CONCURRENCY,
             sink=[forward],
         )(run)
 

@@ -13,7 +13,9 @@ __all__ = [
     "barrier_of",
     "breakers",
     "changelog",
+    "daily",
     "dead",
+    "deferred",
     "events",
     "failures",
     "feed",
@@ -62,6 +64,11 @@ def events(partition: int) -> str:
 def updates(partition: int) -> str:
     """Stream of routed events on their way to the contexts of this partition."""
     return stream("updates", partition)
+
+
+def deferred(partition: int, priority: str) -> str:
+    """Stream of updates of one priority that wait while more urgent ones go."""
+    return stream(f"deferred:{priority}", partition)
 
 
 def audit(partition: int) -> str:
@@ -157,6 +164,11 @@ def withheld(partition: int) -> str:
 def withheld_updates(partition: int, tenant: str, context_id: str) -> str:
     """List: the updates of one context that wait to be folded, in their order."""
     return f"{{hs:{partition}}}:withheld:{tenant}/{context_id}"
+
+
+def daily(partition: int) -> str:
+    """Hash: the last day that each context's daily summary was for, and where it ended."""
+    return f"{{hs:{partition}}}:daily"
 
 
 def folded_updates(partition: int, tenant: str, context_id: str, seq: int) -> str:

@@ -8,11 +8,12 @@ from redis.exceptions import ResponseError
 
 from hookstream.app import keys
 from hookstream.app.clock import RedisClock
+from hookstream.app.deferral import DEFERRABLE, channel_name
 from hookstream.app.redis_client import is_redis_down
 
 __all__ = ["StreamLag", "measure_lag", "measure_partitions"]
 
-STREAMS = ("events", "updates", "audit")
+STREAMS = ("events", "updates", *(channel_name(name) for name in DEFERRABLE), "audit")
 
 
 @dataclass(frozen=True, slots=True)

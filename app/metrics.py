@@ -8,6 +8,10 @@ __all__ = [
     "BATCH_FAILURES",
     "BREAKERS_OPEN",
     "CONDITION_ERRORS",
+    "CONTEXT_ACKNOWLEDGED",
+    "CONTEXT_SENT",
+    "CONTEXT_SUCCESS",
+    "CONTEXT_WITHHELD",
     "DEDUP_PURGED",
     "EVENTS",
     "LEASES_LOST",
@@ -30,6 +34,9 @@ __all__ = [
     "SUMMARIES",
     "TEMPLATE_ERRORS",
     "UPDATES",
+    "UPDATES_DEFERRED",
+    "UPDATES_FOLDED",
+    "UPDATES_WITHHELD",
     "UPDATE_LATENCY_SECONDS",
     "WEBSOCKETS",
     "WEBSOCKETS_TOO_SLOW",
@@ -56,6 +63,33 @@ TEMPLATE_ERRORS = Counter(
 )
 UPDATES = Counter(
     "hookstream_updates_total", "Updates written to feeds, by priority.", ["priority"]
+)
+CONTEXT_SENT = Gauge(
+    "hookstream_context_last_seq", "Updates in each context's feed so far.", ["tenant", "context"]
+)
+CONTEXT_ACKNOWLEDGED = Gauge(
+    "hookstream_context_acknowledged_seq",
+    "Updates of each context that its clients have acknowledged.",
+    ["tenant", "context"],
+)
+CONTEXT_SUCCESS = Gauge(
+    "hookstream_context_success_ratio",
+    "Acknowledged share of each context's updates.",
+    ["tenant", "context"],
+)
+CONTEXT_WITHHELD = Gauge(
+    "hookstream_context_withheld_updates",
+    "Updates of each context that wait to be folded.",
+    ["tenant", "context"],
+)
+UPDATES_DEFERRED = Counter(
+    "hookstream_updates_deferred_total", "Updates that waited while more urgent ones went first."
+)
+UPDATES_WITHHELD = Counter(
+    "hookstream_updates_withheld_total", "Updates that came faster than their context's rate."
+)
+UPDATES_FOLDED = Counter(
+    "hookstream_updates_folded_total", "Updates for which a digest update stands."
 )
 UPDATE_LATENCY_SECONDS = Histogram(
     "hookstream_update_latency_seconds",

@@ -21,6 +21,7 @@ from xxhash import xxh3_64_intdigest
 from hookstream.app import keys, metrics
 from hookstream.app.batch import Partition
 from hookstream.app.breaker import Breaker, BreakerState
+from hookstream.app.delivery import read_deferred
 from hookstream.app.errors import FencedError, SettingsError
 from hookstream.app.origins import OriginMark
 from hookstream.app.reader import StreamReader
@@ -306,6 +307,7 @@ async def open_partition(
     holds = await redis.hgetall(keys.holds(number))
     breakers = await redis.hgetall(keys.breakers(number))
     withheld = await redis.hgetall(keys.withheld(number))
+    deferred = await read_deferred(redis, parts.scripts, number)
     return Partition(
         number,
         int(claim[1]),
@@ -319,6 +321,7 @@ async def open_partition(
         origins={int(p): OriginMark.decode(mark.decode()) for p, mark in origins.items()},
         seqs={name.decode(): int(seq) for name, seq in seqs.items()},
         withheld={name.decode(): int(count) for name, count in withheld.items()},
+        deferred=deferred,
         holds={ordering.decode(): letter.decode() for ordering, letter in holds.items()},
         breakers={
             tool.decode(): Breaker.from_dict(

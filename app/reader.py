@@ -320,7 +320,9 @@ class StreamReader(Service):
             return
         count = min(len(slot.buffer), slot.limit)
         entries = [slot.buffer.popleft() for _ in range(count)]
-        batch = Batch(self.channel.name, slot.partition, entries, self._ended)
+        batch = Batch(
+            self.channel.name, slot.partition, entries, self._ended, behind=len(slot.buffer)
+        )
         slot.in_flight = batch
         metrics.BATCH_EVENTS.labels(channel=self.channel.name).observe(count)
         await self.channel.put_batch(batch)

@@ -11,8 +11,10 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
 from hookstream.app.backoff import backoff_seconds
+from hookstream.app.daily import DailyRule
 from hookstream.app.errors import HookstreamError, NotFoundError, UnavailableError
 from hookstream.app.matching import Condition, TypePattern, compile_condition, compile_types
+from hookstream.app.priority import PRIORITIES, rank
 from hookstream.app.signatures import SignatureOptions
 from hookstream.app.stores.postgres import POSTGRES_DOWN, Postgres
 from hookstream.app.summaries.templates import Template, TemplateBook, compile_template
@@ -54,6 +56,8 @@ class Context:
     token_budget: int | None = None
     #: How many updates it takes; None for all.
     rate: Rate | None = None
+    #: When it wants the summary of its day.
+    daily: DailyRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,10 @@ class Registry:
     books: Mapping[str, TemplateBook] = field(default_factory=dict)
     #: Agents' keys by their SHA-256.
     keys: Mapping[bytes, AgentKey] = field(default_factory=dict, repr=False)
+    #: Priorities that the subscriptions of each context give.
+    priorities: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    #: The most urgent priority that any subscription gives.
+    most_urgent: str = PRIORITIES[-1]
 
 
 class RegistryCache(Service):
@@ -188,10 +196,12 @@ class RegistryCache(Service):
                 row["priority"],
                 row["token_budget"],
                 Rate(**row["rate"]) if row["rate"] else None,
+                DailyRule.from_dict(row["daily"]) if row["daily"] else None,
             )
             for row in await self.postgres.fetch("SELECT * FROM contexts")
         }
         by_tool: dict[str, list[Subscription]] = {}
+        priorities: dict[tuple[str, str], set[str]] = {}
         for row in await self.postgres.fetch(
             "SELECT * FROM subscriptions ORDER BY tenant, context_id, name"
         ):
@@ -216,6 +226,8 @@ class RegistryCache(Service):
                 continue
             for tool_id in wanted:
                 by_tool.setdefault(tool_id, []).append(subscription)
+            name = (context.tenant, context.context_id)
+            priorities.setdefault(name, set()).add(subscription.priority)
         return Registry(
             version,
             tools,
@@ -226,6 +238,8 @@ class RegistryCache(Service):
                 bytes(row["hash"]): AgentKey(row["tenant"], frozenset(row["contexts"]))
                 for row in await self.postgres.fetch("SELECT * FROM api_keys")
             },
+            {name: frozenset(found) for name, found in priorities.items()},
+            min(set().union(*priorities.values()), key=rank, default=PRIORITIES[-1]),
         )
 
     @Service.task

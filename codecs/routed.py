@@ -22,6 +22,7 @@ __all__ = [
     "decode_routed",
     "encode_changes",
     "encode_routed",
+    "only_targets",
 ]
 
 #: One write to a table: key, value.
@@ -89,6 +90,16 @@ def decode_routed(data: bytes) -> Routed:
         decode_event(message.envelope),
         tuple(Target(t.context_id, t.priority, t.subscription) for t in message.targets),
     )
+
+
+def only_targets(data: bytes, targets: Sequence[Target]) -> bytes:
+    """The bytes of an ``updates[q]`` entry, for some of its targets."""
+    message = _parse(RoutedEvent, data)
+    wanted = {target.context_id for target in targets}
+    kept = [target for target in message.targets if target.context_id in wanted]
+    del message.targets[:]
+    message.targets.extend(kept)
+    return bytes(message.SerializeToString())
 
 
 def encode_changes(table: str, changes: Sequence[Change]) -> bytes:

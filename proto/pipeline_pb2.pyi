@@ -98,12 +98,38 @@ class DeliveryAudit(_message.Message):
     kind: str
     def __init__(self, tenant: _Optional[str] = ..., context_id: _Optional[str] = ..., seq: _Optional[int] = ..., event_id: _Optional[str] = ..., delivered_at_ms: _Optional[int] = ..., replay_id: _Optional[str] = ..., kind: _Optional[str] = ...) -> None: ...
 
+class DailyAudit(_message.Message):
+    __slots__ = ("tenant", "context_id", "seq", "day", "summary", "tokens", "updates", "from_seq", "to_seq", "created_at_ms")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    DAY_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    FROM_SEQ_FIELD_NUMBER: _ClassVar[int]
+    TO_SEQ_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    context_id: str
+    seq: int
+    day: str
+    summary: str
+    tokens: int
+    updates: int
+    from_seq: int
+    to_seq: int
+    created_at_ms: int
+    def __init__(self, tenant: _Optional[str] = ..., context_id: _Optional[str] = ..., seq: _Optional[int] = ..., day: _Optional[str] = ..., summary: _Optional[str] = ..., tokens: _Optional[int] = ..., updates: _Optional[int] = ..., from_seq: _Optional[int] = ..., to_seq: _Optional[int] = ..., created_at_ms: _Optional[int] = ...) -> None: ...
+
 class AuditBatch(_message.Message):
-    __slots__ = ("partition", "events", "deliveries")
+    __slots__ = ("partition", "events", "deliveries", "dailies")
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    DAILIES_FIELD_NUMBER: _ClassVar[int]
     partition: int
     events: _containers.RepeatedCompositeFieldContainer[EventAudit]
     deliveries: _containers.RepeatedCompositeFieldContainer[DeliveryAudit]
-    def __init__(self, partition: _Optional[int] = ..., events: _Optional[_Iterable[_Union[EventAudit, _Mapping]]] = ..., deliveries: _Optional[_Iterable[_Union[DeliveryAudit, _Mapping]]] = ...) -> None: ...
+    dailies: _containers.RepeatedCompositeFieldContainer[DailyAudit]
+    def __init__(self, partition: _Optional[int] = ..., events: _Optional[_Iterable[_Union[EventAudit, _Mapping]]] = ..., deliveries: _Optional[_Iterable[_Union[DeliveryAudit, _Mapping]]] = ..., dailies: _Optional[_Iterable[_Union[DailyAudit, _Mapping]]] = ...) -> None: ...

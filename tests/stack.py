@@ -45,7 +45,7 @@ async def eventually(check: Callable[[], Any], what: str, timeout_seconds: float
 class Stack:
     """`hookstream up` on free ports and a state folder."""
 
-    STREAMS = ("events", "updates", "audit")
+    STREAMS = ("events", "updates", "deferred:high", "deferred:normal", "deferred:low", "audit")
 
     def __init__(self, state_dir: Path, **settings: str) -> None:
         self.state_dir = state_dir

@@ -84,6 +84,13 @@ class GetUpdates(Arguments):
     limit: int = Field(20, ge=1, le=PAGE, description="Most updates in the answer.")
 
 
+class GetFolded(Arguments):
+    context_id: str = ContextId
+    seq: int = Field(ge=1, le=MAX_SEQ, description="The number of an update of kind digest.")
+    after: int = Field(0, ge=0, le=MAX_SEQ, description="Only places past this one.")
+    limit: int = Field(20, ge=1, le=PAGE, description="Most updates in the answer.")
+
+
 class Acknowledge(Arguments):
     context_id: str = ContextId
     seq: int = Field(ge=0, le=MAX_SEQ, description="Everything up to this number has been read.")
@@ -230,6 +237,13 @@ async def _get_updates(app: "Hookstream", caller: Caller, arguments: GetUpdates)
     return await read_updates(app, caller, arguments.context_id, arguments.after, arguments.limit)
 
 
+async def _get_folded(app: "Hookstream", caller: Caller, arguments: GetFolded) -> dict[str, Any]:
+    context = await _context(app, caller, arguments.context_id)
+    who = (context.tenant, context.context_id)
+    updates = await app.parts.feeds.folded(*who, arguments.seq, arguments.after, arguments.limit)
+    return {"context_id": context.context_id, "seq": arguments.seq, "updates": updates}
+
+
 async def _acknowledge(app: "Hookstream", caller: Caller, arguments: Acknowledge) -> dict[str, Any]:
     context = await _context(app, caller, arguments.context_id)
     kept = await app.parts.feeds.acknowledge(context.tenant, context.context_id, arguments.seq)
@@ -273,6 +287,14 @@ TOOLS = {
             "A context's updates in their order, past a number. Nothing is marked as read.",
             GetUpdates,
             _get_updates,
+        ),
+        AgentTool(
+            "get_folded",
+            "Open a digest",
+            "The single updates that an update of kind digest stands for; ~3 in its text is the "
+            "one in place 3.",
+            GetFolded,
+            _get_folded,
         ),
         AgentTool(
             "search_events",

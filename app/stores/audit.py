@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hookstream.app.sql import statement
 from hookstream.app.stores.postgres import Postgres
-from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
+from hookstream.proto.pipeline_pb2 import AuditBatch, DeliveryAudit, EventAudit
 
 __all__ = ["write_audit"]
 
@@ -38,12 +38,7 @@ async def write_audit(postgres: Postgres, batches: Sequence[AuditBatch]) -> None
             [event.stage for event in events],
             [_storable(event.error) for event in events],
         )
-    by_number = {
-        (delivery.tenant, delivery.context_id, delivery.seq): delivery
-        for batch in batches
-        for delivery in batch.deliveries
-    }
-    deliveries = list(by_number.values())
+    deliveries = _newest_deliveries(batches)
     if deliveries:
         await postgres.execute(
             statement("insert_deliveries"),
@@ -53,8 +48,46 @@ async def write_audit(postgres: Postgres, batches: Sequence[AuditBatch]) -> None
             [delivery.event_id for delivery in deliveries],
             [delivery.replay_id for delivery in deliveries],
             [delivery.delivered_at_ms for delivery in deliveries],
+            [delivery.kind or "update" for delivery in deliveries],
         )
+    await _write_dailies(postgres, batches)
     await write_replayed(postgres, [event for _, event in pairs if event.replay_id])
+
+
+def _newest_deliveries(batches: Sequence[AuditBatch]) -> list[DeliveryAudit]:
+    """Deliveries of each number as the last batch has them; a number may stand for several."""
+    by_number: dict[tuple[str, str, int], dict[str, DeliveryAudit]] = {}
+    for batch in batches:
+        fresh: dict[tuple[str, str, int], dict[str, DeliveryAudit]] = {}
+        for delivery in batch.deliveries:
+            number = (delivery.tenant, delivery.context_id, delivery.seq)
+            fresh.setdefault(number, {})[delivery.event_id] = delivery
+        by_number |= fresh
+    return [delivery for events in by_number.values() for delivery in events.values()]
+
+
+async def _write_dailies(postgres: Postgres, batches: Sequence[AuditBatch]) -> None:
+    newest = {
+        (daily.tenant, daily.context_id, daily.day): daily
+        for batch in batches
+        for daily in batch.dailies
+    }
+    if not newest:
+        return
+    dailies = list(newest.values())
+    await postgres.execute(
+        statement("insert_dailies"),
+        [daily.tenant for daily in dailies],
+        [daily.context_id for daily in dailies],
+        [daily.day for daily in dailies],
+        [daily.seq for daily in dailies],
+        [daily.summary for daily in dailies],
+        [daily.tokens for daily in dailies],
+        [daily.updates for daily in dailies],
+        [daily.from_seq for daily in dailies],
+        [daily.to_seq for daily in dailies],
+        [daily.created_at_ms for daily in dailies],
+    )
 
 
 async def write_replayed(postgres: Postgres, events: Sequence[EventAudit]) -> None:

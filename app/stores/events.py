@@ -105,6 +105,7 @@ class EventStore:
                 {
                     "context_id": delivery["context_id"],
                     "seq": delivery["seq"],
+                    "as": delivery["kind"],
                     "delivered_at": delivery["delivered_at"].isoformat(),
                     "acknowledged_at": at,
                     "replay_id": str(delivery["replay_id"]) if delivery["replay_id"] else None,

@@ -184,9 +184,9 @@ def content(letter: dict[bytes, bytes]) -> dict[str, Any]:
     """Payload and headers, where the entry can be read."""
     raw = letter.get(b"raw", b"")
     try:
-        if letter.get(b"channel") == b"updates":
-            return content_out(decode_routed(raw).event)
-        return content_out(decode_event(raw))
+        if letter.get(b"channel") == b"events":
+            return content_out(decode_event(raw))
+        return content_out(decode_routed(raw).event)
     except CodecError:
         return {}
 

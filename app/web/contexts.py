@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ContextViews", "read_digest"]
 
+DAILY_FIELDS = ("at", "timezone", "token_budget")
+
 _UPSERT_CONTEXT = """
-INSERT INTO contexts (tenant, context_id, name, priority, rate, token_budget)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO contexts (tenant, context_id, name, priority, rate, token_budget, daily)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (tenant, context_id) DO UPDATE SET
-    name = $3, priority = $4, rate = $5, token_budget = $6, updated_at = now()
+    name = $3, priority = $4, rate = $5, token_budget = $6, daily = $7, updated_at = now()
 RETURNING *, created_at = updated_at AS created
 """
 
@@ -87,6 +90,7 @@ class ContextViews:
             context.priority,
             context.rate.model_dump() if context.rate else None,
             context.token_budget,
+            self._daily(context),
         )
         assert row is not None
         await self._app.parts.registry.reload()
@@ -138,6 +142,34 @@ class ContextViews:
         limit = parse_limit(request.query.get("limit", "50"))
         found = await self._app.parts.feeds.read(row["tenant"], context_id, after, limit)
         return json_response({"updates": [update.values() for update in found]})
+
+    async def folded(self, request: web.Request) -> web.StreamResponse:
+        """A page of the updates that a digest update stands for."""
+        check_query(request.query, models.UPDATES_QUERY)
+        context_id = path_id(request, "context_id")
+        row = await self._row(request[TENANT_KEY], context_id)
+        seq = parse_after(request.match_info["seq"], "seq") or 0
+        start = parse_after(request.query.get("after")) or 0
+        limit = parse_limit(request.query.get("limit", "50"))
+        who = (row["tenant"], context_id)
+        updates = await self._app.parts.feeds.folded(*who, seq, start, limit)
+        if not updates and not await self._app.parts.feeds.folded(*who, seq, 0, 1):
+            raise NotFoundError(f"update {seq} of context {context_id} is no digest")
+        return json_response({"seq": seq, "updates": updates})
+
+    async def dailies(self, request: web.Request) -> web.StreamResponse:
+        """Daily summaries, the newest first."""
+        check_query(request.query, models.LIMIT_QUERY)
+        context_id = path_id(request, "context_id")
+        row = await self._row(request[TENANT_KEY], context_id)
+        rows = await self._app.parts.postgres.fetch(
+            "SELECT * FROM daily_summaries WHERE tenant = $1 AND context_id = $2 "
+            "ORDER BY day DESC LIMIT $3",
+            row["tenant"],
+            context_id,
+            parse_limit(request.query.get("limit", "50")),
+        )
+        return json_response({"dailies": [daily_out(row) for row in rows]})
 
     async def list_subscriptions(self, request: web.Request) -> web.StreamResponse:
         """All subscriptions of a context."""
@@ -251,6 +283,12 @@ class ContextViews:
         await self._app.parts.registry.reload()
         return web.Response(status=204)
 
+    def _daily(self, context: models.ContextIn) -> dict[str, Any] | None:
+        if context.daily is None:
+            return None
+        now = datetime.fromtimestamp(self._app.parts.clock.now_ms() / 1000, UTC)
+        return {**context.daily.model_dump(), "since": now.isoformat()}
+
     async def _row(self, tenant: str, context_id: str) -> Mapping[str, Any]:
         row = await self._app.parts.postgres.fetchrow(
             "SELECT * FROM contexts WHERE tenant = $1 AND context_id = $2", tenant, context_id
@@ -268,6 +306,7 @@ class ContextViews:
             "priority": row["priority"],
             "rate": row["rate"],
             "token_budget": row["token_budget"],
+            "daily": {name: row["daily"][name] for name in DAILY_FIELDS} if row["daily"] else None,
             "last_seq": await feeds.last_seq(*who),
             "acknowledged_seq": await feeds.acknowledged(*who),
             "created_at": row["created_at"].isoformat(),
@@ -282,7 +321,8 @@ async def read_digest(
     who = (tenant, context_id)
     if after is None:
         after = await feeds.acknowledged(*who)
-    updates = [update.values() for update in await feeds.newest(*who, after, MAX_DIGESTED)]
+    found = await feeds.newest(*who, after, MAX_DIGESTED)
+    updates = await feeds.expand(*who, found)
     # counting tokens takes a while: other requests go on meanwhile
     digest = await asyncio.to_thread(build_digest, updates, budget)
     return {
@@ -291,10 +331,11 @@ async def read_digest(
         "tokens": digest.tokens,
         "text": digest.text,
         "untrusted": ["text", "groups"],
-        "updates": len(updates),
-        "skipped": max(0, updates[0]["seq"] - after - 1) if updates else 0,
+        "updates": len(found),
+        "events": len(updates),
+        "skipped": max(0, found[0].seq - after - 1) if found else 0,
         "after": after,
-        "last_seq": updates[-1]["seq"] if updates else after,
+        "last_seq": found[-1].seq if found else after,
         "groups": [group.out() for group in digest.shown],
         "omitted": [group.out() for group in digest.omitted],
     }
@@ -312,6 +353,17 @@ def parse_budget(text: str | None, own: int | None) -> int:
     if not plain or not MIN_BUDGET <= int(text) <= MAX_BUDGET:
         raise BadRequestError(f"budget: tokens, from {MIN_BUDGET} to {MAX_BUDGET}")
     return int(text)
+
+
+def daily_out(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A daily summary as the API shows it."""
+    kept = ("seq", "summary", "tokens", "updates", "from_seq", "to_seq")
+    return {
+        "day": row["day"].isoformat(),
+        **{name: row[name] for name in kept},
+        "created_at": row["created_at"].isoformat(),
+        "untrusted": ["summary"],
+    }
 
 
 def subscription_out(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ __all__ = ["HealthViews"]
 
 #: A server that takes longer to answer a PING is slow; one that takes no connection is down.
 PING_SECONDS = 1.0
+#: Contexts that have metrics of their own.
+MAX_CONTEXTS = 1000
 
 
 class HealthViews:
@@ -109,6 +111,7 @@ class HealthViews:
             if not self._app.producer_only:
                 for tool_id, failures in (await self._app.alerts.failing()).items():
                     metrics.TOOL_FAILING.labels(tool=tool_id).set(failures)
+            await self._measure_contexts()
             for name, lag in (await self._lag()).items():
                 metrics.STREAM_LAG.labels(channel=name).set(
                     float("nan") if lag.lag is None else lag.lag
@@ -118,10 +121,30 @@ class HealthViews:
                     lag.oldest_pending_seconds
                 )
         except REDIS_ERRORS:
+            metrics.CONTEXT_SENT.clear()
             metrics.STREAM_LAG.clear()
             metrics.STREAM_PENDING.clear()
             metrics.STREAM_OLDEST_PENDING_SECONDS.clear()
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _measure_contexts(self) -> None:
+        """Each context's progress, for the first :data:`MAX_CONTEXTS`: labels stay bounded."""
+        gauges = (
+            metrics.CONTEXT_SENT,
+            metrics.CONTEXT_ACKNOWLEDGED,
+            metrics.CONTEXT_WITHHELD,
+            metrics.CONTEXT_SUCCESS,
+        )
+        for gauge in gauges:
+            gauge.clear()
+        names = sorted(self._app.parts.registry.current.contexts)[:MAX_CONTEXTS]
+        for (tenant, context), at in zip(
+            names, await self._app.parts.feeds.progress(names), strict=True
+        ):
+            ratio = at.acknowledged_seq / at.last_seq if at.last_seq else 1.0
+            values = (at.last_seq, at.acknowledged_seq, at.withheld, ratio)
+            for gauge, value in zip(gauges, values, strict=True):
+                gauge.labels(tenant=tenant, context=context).set(value)
 
     def _can_spool(self) -> bool:
         """Whether this process can do its work without Redis: a receiver with a spool can."""

@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -19,12 +20,14 @@ __all__ = [
     "ContextIn",
     "ContextList",
     "ContextOut",
+    "DailyList",
     "DedupIn",
     "DigestOut",
     "DryRunIn",
     "DryRunOut",
     "EventList",
     "EventOut",
+    "FoldedList",
     "KeyIn",
     "KeyList",
     "KeyMade",
@@ -83,6 +86,12 @@ def duration_text(seconds: int) -> str:
 def _storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("the character NUL cannot be stored")
+    return text
+
+
+def _zone(text: str) -> str:
+    if text not in available_timezones():
+        raise ValueError("a time zone of the IANA database, as in Europe/Berlin")
     return text
 
 
@@ -184,6 +193,16 @@ class RateIn(Strict):
     burst: Annotated[int, Field(ge=1, le=1_000_000)] = 1
 
 
+class DailyIn(Strict):
+    """When a context gets the summary of its day, in its own time zone, and in how many tokens."""
+
+    at: Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=["08:00"])]
+    timezone: Annotated[
+        str, Field(max_length=64, examples=["Europe/Berlin"]), AfterValidator(_zone)
+    ] = "UTC"
+    token_budget: Annotated[int, Field(ge=64, le=100_000)] | None = None
+
+
 class ContextIn(Strict):
     """What one AI agent session watches."""
 
@@ -191,6 +210,7 @@ class ContextIn(Strict):
     priority: Priority = "normal"
     rate: RateIn | None = None
     token_budget: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    daily: DailyIn | None = None
 
 
 class ContextOut(ContextIn):
@@ -205,16 +225,35 @@ class ContextOut(ContextIn):
     updated_at: str
 
 
+Kind = Literal["update", "digest", "daily"]
+
+
+class FoldedOut(BaseModel):
+    """What an update stands for that is not one event's: how many, when, the first of their ids."""
+
+    count: int
+    first_at: int
+    last_at: int
+    event_ids: list[str]
+    more: int
+
+
 class UpdateOut(BaseModel):
-    """An update as it is in a context's feed."""
+    """An update as it is in a context's feed.
+
+    ``kind`` is ``update`` for one event's own, ``digest`` for one that stands for several which
+    came faster than the context's rate (they can be read by its number), ``daily`` for a day's
+    summary; those have no ``event_id`` and ``tool_id``, and say in ``folded`` what they stand for.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     type: Literal["update"]
+    kind: Kind = "update"
     seq: int
     context_id: str
-    event_id: str
-    tool_id: str
+    event_id: str | None
+    tool_id: str | None
     event_type: str
     priority: Priority
     summary: str
@@ -227,6 +266,50 @@ class UpdateList(BaseModel):
     """A page of updates; the next one begins ``after`` the last of them."""
 
     updates: list[UpdateOut]
+
+
+class FoldedUpdateOut(BaseModel):
+    """An update that a digest stands for, with its place in it (from 1)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    place: int
+    context_id: str
+    event_id: str
+    tool_id: str
+    event_type: str
+    priority: Priority
+    summary: str
+    data: dict[str, Any]
+    received_at: int
+    tokens: int
+
+
+class FoldedList(BaseModel):
+    """A page of what a digest stands for; the next one begins ``after`` the last place."""
+
+    seq: int
+    updates: list[FoldedUpdateOut]
+
+
+class DailyOut(BaseModel):
+    """The summary of one context's day, which its feed has as the update ``seq``."""
+
+    day: str
+    seq: int
+    summary: str
+    tokens: int
+    updates: int
+    from_seq: int
+    to_seq: int
+    created_at: str
+    untrusted: list[str]
+
+
+class DailyList(BaseModel):
+    """A context's daily summaries, the newest first."""
+
+    dailies: list[DailyOut]
 
 
 class GroupOut(BaseModel):
@@ -258,8 +341,8 @@ class AckOut(BaseModel):
 class DigestOut(BaseModel):
     """What is new in a context. ``text`` has at most ``budget`` tokens, ``tokens`` exactly.
 
-    ``groups`` are what ``text`` shows, ``omitted`` what it only counts. ``skipped`` updates past
-    ``after`` are older than a digest looks back.
+    ``updates`` of the feed stand for ``events``. ``groups`` are what ``text`` shows, ``omitted``
+    what it only counts. ``skipped`` updates past ``after`` are older than a digest looks back.
     """
 
     context_id: str
@@ -268,6 +351,7 @@ class DigestOut(BaseModel):
     text: str
     untrusted: list[str]
     updates: int
+    events: int
     skipped: int
     after: int
     last_seq: int
@@ -407,6 +491,7 @@ class DeliveryOut(BaseModel):
 
     context_id: str
     seq: int
+    kind: Annotated[Kind, Field(alias="as")]
     delivered_at: str
     acknowledged_at: str | None
     replay_id: str | None

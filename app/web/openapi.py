@@ -105,6 +105,8 @@ def _path_parameter(name: str) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string", "pattern": ID_PATTERN}
     if name in UUID_PARAMETERS:
         schema = {"type": "string", "format": "uuid"}
+    if name == "seq":
+        schema = {"type": "integer", "minimum": 1, "maximum": 2**53}
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 

@@ -137,7 +137,7 @@ class UpdateViews:
             return None
         context = self._app.parts.registry.current.contexts.get((tenant, context_id))
         budget = digest_budget(context.token_budget if context else None)
-        values = [update.values() for update in waiting]
+        values = await feeds.expand(tenant, context_id, waiting)
         digest = await asyncio.to_thread(build_digest, values, budget)
         frame = {
             "type": "digest",

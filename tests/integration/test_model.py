@@ -1,8 +1,10 @@
-"""A model test: ownership and commit in any interleaving, with crashes between any two steps.
+"""A model test: ownership, commit and delivery in any interleaving, with crashes between any steps.
 
 The scripts, the tables, the stages' own functions and the server are real; what hypothesis drives
 is the order in which workers take the steps, which of them die or lose a lease in between, which
-replies are lost, and which tables vanish. A plain model says what every feed must hold in the end.
+replies are lost, and which tables vanish. Some events are critical and go first, the others are
+deferred, and the context has a rate that folds what exceeds it. A plain model says what its feed
+must hold in the end: every event once, numbers without gaps, each thing's events in order.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import orjson
+import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,20 +25,25 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from hookstream.agents.commit import audit, outputs
 from hookstream.agents.dedupe import candidate
-from hookstream.agents.deliver import plan, write_plan
+from hookstream.app import delivery as delivery_module
 from hookstream.app import keys
 from hookstream.app.batch import Batch, Entry, Partition
 from hookstream.app.commit import Writes, commit
+from hookstream.app.deferral import DEFERRABLE, channel_name
+from hookstream.app.delivery import Delivery
 from hookstream.app.durable import Durability, append_groups
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.ids import new_event_id, partition_of
 from hookstream.app.ownership import open_partition
 from hookstream.app.redis_client import Scripts
+from hookstream.app.registry import Context, Registry
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
+from hookstream.app.turns import Turns
 from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.codecs.routed import Target, decode_routed, encode_changes
 from hookstream.tables.dedup import decide, mark_key
+from hookstream.tables.rates import Rate
 
 T = TypeVar("T")
 TENANT, CONTEXT = "t", "c"
@@ -46,15 +54,57 @@ NUMBERS = tuple(sorted({*SOURCES, FEED}))
 WORKERS = ("w0", "w1", "w2")
 READ = 3
 WINDOW_MS = 3_600_000
+DEFERRED = {channel_name(priority): priority for priority in DEFERRABLE}
+#: Channels of a partition that has a feed.
+DELIVERING = ("updates", *DEFERRED)
+REGISTRY = Registry(
+    1,
+    contexts={
+        (TENANT, CONTEXT): Context(TENANT, CONTEXT, "", "low", None, Rate(1.0, burst=3)),
+    },
+    priorities={(TENANT, CONTEXT): frozenset(("critical", "normal", "low"))},
+    most_urgent="critical",
+)
 
 
 def body(event: Event, target: Target) -> bytes:
-    """An update with nothing in it but what the model compares."""
-    return orjson.dumps({"event_id": event.event_id, "context_id": target.context_id})
+    """An update with what the model compares, and what a digest is made of."""
+    return orjson.dumps(
+        {
+            "kind": "update",
+            "event_id": event.event_id,
+            "context_id": target.context_id,
+            "priority": target.priority,
+            "tool_id": event.tool_id,
+            "event_type": event.type,
+            "received_at": event.received_at_ms,
+            "summary": "something",
+        }
+    )
+
+
+def priority_of(event: Event) -> str:
+    """What a subscription would say."""
+    return str(event.data()["priority"])
 
 
 class LostReplyError(Exception):
     """A reply that never came; the server has done what it was asked."""
+
+
+class LossyScripts:
+    """The scripts; with ``lost`` the reply of the next commit does not come."""
+
+    def __init__(self, scripts: Scripts) -> None:
+        self._scripts = scripts
+        self.lost = False
+
+    async def call(self, name: str, names: Any, arguments: Any) -> Any:
+        reply = await self._scripts.call(name, names, arguments)
+        if name == "commit" and self.lost:
+            self.lost = False
+            raise LostReplyError
+        return reply
 
 
 class Worker:
@@ -69,8 +119,8 @@ class Worker:
     def forget(self, number: int) -> None:
         partition = self.partitions.pop(number, None)
         if partition is not None:
-            partition.dedup.close()
-        for channel in ("events", "updates"):
+            partition.close_tables()
+        for channel in ("events", *DELIVERING):
             self.batches.pop((channel, number), None)
 
     def crash(self) -> None:
@@ -87,11 +137,15 @@ class Pipeline(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="hookstream-model-"))
         self.redis = redis.asyncio.Redis.from_url(self.url, protocol=2)
         self.scripts = Scripts(self.redis)
+        self.lossy = LossyScripts(self.scripts)
         self.durability = Durability(self.redis, "local")
+        self.now_ms = 1_700_000_000_000
         self.workers = {name: Worker(name, self.folder) for name in WORKERS}
         self.count = itertools.count(1)
         #: For each source the events in stream order: (event id, message).
         self.sent: dict[int, list[tuple[str, int]]] = {number: [] for number in SOURCES}
+        #: What each event is about.
+        self.about: dict[str, int] = {}
         self.run(self._begin())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -103,8 +157,16 @@ class Pipeline(RuleBasedStateMachine):
         for number in NUMBERS:
             await self._claim(self.workers["w0"], number)
 
-    @rule(source=st.sampled_from(SOURCES), message=st.integers(0, 3), times=st.integers(1, 4))
-    def events_come_in(self, source: int, message: int, times: int) -> None:
+    @rule(
+        source=st.sampled_from(SOURCES),
+        message=st.integers(0, 3),
+        times=st.integers(1, 4),
+        about=st.integers(1, 2),
+        priority=st.sampled_from(("critical", "normal", "low", "low")),
+    )
+    def events_come_in(
+        self, source: int, message: int, times: int, about: int, priority: str
+    ) -> None:
         for more in range(times):
             number = next(self.count)
             # mostly messages of their own, sometimes one that came before
@@ -113,15 +175,31 @@ class Pipeline(RuleBasedStateMachine):
                 event_id=new_event_id(1_700_000_000_000 + number, source, number),
                 tenant=TENANT,
                 tool_id="tool",
-                provider="none",
-                type="webhook",
+                provider="github",
+                type="issues",
                 message_id=f"{source}:{text}",
                 received_at_ms=1_700_000_000_000,
-                payload=b"{}",
+                payload=orjson.dumps(
+                    {
+                        "repository": {"full_name": f"acme/{source}"},
+                        "issue": {"number": about},
+                        "priority": priority,
+                    }
+                ),
                 dedup_window_ms=WINDOW_MS,
             )
+            self.about[event.event_id] = about
             self.run(self.redis.xadd(keys.events(source), {"d": encode_event(event)}))
             self.sent[source].append((event.event_id, text))
+
+    @rule(seconds=st.integers(1, 3))
+    def time_passes(self, seconds: int) -> None:
+        self.now_ms += seconds * 1000
+
+    @rule(worker=st.sampled_from(WORKERS), lost=st.sampled_from((False, False, True)))
+    def folds(self, worker: str, lost: bool) -> None:
+        """What is withheld goes, if this worker takes the feed for its own and the rate allows."""
+        self.run(self._fold(self.workers[worker], lost))
 
     @rule(worker=st.sampled_from(WORKERS), number=st.sampled_from(NUMBERS))
     def claims(self, worker: str, number: int) -> None:
@@ -143,7 +221,7 @@ class Pipeline(RuleBasedStateMachine):
         shutil.rmtree(self.folder / worker, ignore_errors=True)
 
     @rule(
-        which=st.integers(0, 17),
+        which=st.integers(0, 29),
         lost=st.sampled_from((False, False, False, True)),
         steps=st.integers(1, 4),
     )
@@ -153,7 +231,7 @@ class Pipeline(RuleBasedStateMachine):
             (worker, number, channel)
             for worker in self.workers.values()
             for number in worker.partitions
-            for channel in (("events", "updates") if number == FEED else ("events",))
+            for channel in (("events", *DELIVERING) if number == FEED else ("events",))
         ]
         if not owned:
             return
@@ -184,11 +262,11 @@ class Pipeline(RuleBasedStateMachine):
         )
         if reply[0] != 1:
             return
-        parts: Any = SimpleNamespace(redis=self.redis)
+        parts: Any = SimpleNamespace(redis=self.redis, scripts=self.scripts)
         worker.partitions[number] = await open_partition(
             parts, worker.settings, number, nonce, reply
         )
-        for channel in ("events", "updates"):
+        for channel in ("events", *DELIVERING):
             await self.scripts.call(
                 "take_over",
                 [keys.lease(number), keys.stream(channel, number)],
@@ -207,8 +285,9 @@ class Pipeline(RuleBasedStateMachine):
                 if batch is None:
                     return False
                 worker.batches[channel, number] = ("read", batch, [])
-            elif channel == "updates":
-                await self._deliver(at[1], lost)
+            elif channel in DELIVERING:
+                self.lossy.lost = lost
+                await self._delivery(worker).deliver(at[1], DEFERRED.get(channel))
                 del worker.batches[channel, number]
             elif at[0] == "read":
                 await self._judge_and_send(at[1], lost)
@@ -225,7 +304,39 @@ class Pipeline(RuleBasedStateMachine):
         except LostReplyError:
             # the worker tries its batch again from its beginning, as the reader does
             worker.batches.pop((channel, number), None)
+        finally:
+            self.lossy.lost = False
         return True
+
+    def _delivery(self, worker: Worker) -> Delivery:
+        scripts: Any = self.lossy
+        return Delivery(
+            self.redis,
+            scripts,
+            worker.settings,
+            Turns(),
+            registry=lambda: REGISTRY,
+            now_ms=lambda: self.now_ms,
+            describe=body,
+        )
+
+    async def _fold(self, worker: Worker, lost: bool = False) -> None:
+        partition = worker.partitions.get(FEED)
+        if partition is None:
+            return
+        rate = REGISTRY.contexts[TENANT, CONTEXT].rate
+        assert rate is not None
+        for name in list(partition.withheld):
+            if self.now_ms < rate.due_ms(partition.arrivals.get(name, 0.0)):
+                continue
+            self.lossy.lost = lost
+            try:
+                await self._delivery(worker).fold(partition, name)
+            except (FencedError, OutdatedError, LostReplyError):
+                # what Redis has now is for the next owner to read
+                worker.forget(FEED)
+            finally:
+                self.lossy.lost = False
 
     async def _read(
         self, worker: Worker, partition: Partition, channel: str, lost: bool
@@ -254,7 +365,7 @@ class Pipeline(RuleBasedStateMachine):
         batch.changes[:] = verdict.changes
         for entry, first in zip(batch.entries, verdict.duplicate_of, strict=True):
             entry.status = Status.DUPLICATE if first else Status.ACCEPTED
-            entry.targets = (Target(CONTEXT, "normal", "all"),)
+            entry.targets = (Target(CONTEXT, priority_of(entry.value), "all"),)
         await append_groups(self.durability, self.scripts, outputs(batch))
         if lost:
             raise LostReplyError
@@ -272,18 +383,6 @@ class Pipeline(RuleBasedStateMachine):
             raise LostReplyError
         return ids
 
-    async def _deliver(self, batch: Batch, lost: bool) -> None:
-        partition = batch.partition
-        work = plan(batch.entries, partition.origins, partition.seqs, 0, body)
-        writes = write_plan(partition.number, work)
-        before = dict(partition.revisions)
-        await commit(self.scripts, partition, "updates", writes, batch.entries, trim=True)
-        if lost:
-            partition.revisions = before
-            raise LostReplyError
-        partition.seqs.update(work.seqs)
-        partition.origins.update(work.origins)
-
     async def _finish(self) -> None:
         """One worker does all that is left; then feeds and tables are what the model says."""
         last = self.workers["w0"]
@@ -294,14 +393,18 @@ class Pipeline(RuleBasedStateMachine):
         busy = True
         while busy:
             busy = False
-            for number, channel in itertools.product(NUMBERS, ("events", "updates")):
+            for number, channel in itertools.product(NUMBERS, ("events", *DELIVERING)):
                 while await self._step(last, number, channel):
                     busy = True
+            if last.partitions[FEED].withheld:
+                self.now_ms += 10_000
+                await self._fold(last)
+                busy = True
         feed = await self.redis.xrange(keys.feed(FEED, TENANT, CONTEXT))
         assert [entry_id for entry_id, _ in feed] == [
             b"%d-0" % (n + 1) for n in range(len(feed))
         ], "gaps in the sequence"
-        delivered = [orjson.loads(fields[b"d"])["event_id"] for _, fields in feed]
+        delivered = await self._opened([orjson.loads(fields[b"d"]) for _, fields in feed])
         total = 0
         for number in SOURCES:
             first: dict[int, str] = {}
@@ -309,7 +412,12 @@ class Pipeline(RuleBasedStateMachine):
                 first.setdefault(message, event_id)
             mine = {event_id for event_id, _ in self.sent[number]}
             wanted = list(first.values())
-            assert [event_id for event_id in delivered if event_id in mine] == wanted
+            came = [event_id for event_id in delivered if event_id in mine]
+            assert sorted(came) == sorted(wanted), "every event once"
+            for about in (1, 2):
+                assert [event_id for event_id in came if self.about[event_id] == about] == [
+                    event_id for event_id in wanted if self.about[event_id] == about
+                ], "each thing's events in order"
             total += len(wanted)
             marks = last.partitions[number].dedup.get(
                 [mark_key(f"{number}:{message}") for message in first]
@@ -319,6 +427,25 @@ class Pipeline(RuleBasedStateMachine):
                 mark_key(f"{number}:{message}"): event_id for message, event_id in first.items()
             }
         assert len(delivered) == total
+
+    async def _opened(self, updates: list[dict[str, Any]]) -> list[str]:
+        """The events of a feed, those that a digest stands for in its place."""
+        found: list[str] = []
+        for seq, update in enumerate(updates, 1):
+            if update["kind"] == "update":
+                found.append(update["event_id"])
+                continue
+            key = keys.folded_updates(FEED, TENANT, CONTEXT, seq)
+            inside = [orjson.loads(one) for one in await self.redis.lrange(key, 0, -1)]
+            assert update["folded"]["count"] == len(inside) > 1
+            found += [one["event_id"] for one in inside]
+        return found
+
+
+@pytest.fixture(autouse=True)
+def pressure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is less urgent than something else waits."""
+    monkeypatch.setattr(delivery_module, "PRESSED_UPDATES", 0)
 
 
 def test_nothing_lost_nothing_twice_whatever_dies_when(redis_url: str) -> None:

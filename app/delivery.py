@@ -1,0 +1,363 @@
+"""Delivery: from routed events to numbered updates in the feeds of one partition.
+
+A batch of ``updates[q]`` is looked through in order: what has been seen is passed over (origins),
+what may wait is deferred under pressure, the rest is described, numbered and committed. Batches of
+deferred updates go the same way, without origins: they never left their partition.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from redis.exceptions import ResponseError
+
+from hookstream.app import keys
+from hookstream.app.batch import Batch, Entry, Partition
+from hookstream.app.commit import Writes, commit
+from hookstream.app.correlation import correlation_keys
+from hookstream.app.deferral import DEFERRABLE, Deferred, Keys, Sorter
+from hookstream.app.errors import FencedError
+from hookstream.app.feed_plan import FeedPlan, Limits, Ready
+from hookstream.app.feeds import feed_field
+from hookstream.app.ids import entry_order
+from hookstream.app.letters import write_letters
+from hookstream.app.origins import OriginMark
+from hookstream.app.priority import rank
+from hookstream.app.redis_client import Scripts, is_redis_down
+from hookstream.app.registry import Registry
+from hookstream.app.restore import open_restored
+from hookstream.app.settings import Settings
+from hookstream.app.turns import Turns, due
+from hookstream.codecs.envelope import Event
+from hookstream.codecs.routed import Change, Routed, Target, only_targets
+from hookstream.tables.rates import RateTable
+
+__all__ = ["FOLDS", "Delivered", "Delivery", "admit", "read_deferred"]
+
+#: The channel of commits that fold what was withheld, or announce a day's summary.
+FOLDS = "folds"
+#: Deferred updates whose index is read in one round trip.
+INDEX_PAGE = 1000
+#: More less urgent updates than this in one batch are pressure: they let the others go first.
+PRESSED_UPDATES = 8
+
+#: Gives an update's JSON.
+Describe = Callable[[Event, Target], bytes]
+
+
+@dataclass(slots=True)
+class Delivered:
+    """What one commit did: the plan that was written, and when its events were received."""
+
+    plan: FeedPlan
+    received_ms: list[int] = field(default_factory=list)
+    deferred: int = 0
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A part of an entry that is deferred."""
+
+    entry: Entry
+    priority: str
+    targets: list[Target]
+    names: dict[str, Keys]
+
+
+def admit(
+    entries: Sequence[Entry], origins: Mapping[int, OriginMark]
+) -> tuple[list[Entry], dict[int, OriginMark]]:
+    """Entries that have not been seen, and the marks that say so; ``origins`` stays as it is.
+
+    One that comes again as a letter is taken without asking: its origin was seen when it failed.
+    """
+    marks: dict[int, OriginMark] = {}
+    fresh = []
+    for entry in entries:
+        if entry.failure:
+            continue
+        if not entry.letter_id:
+            routed: Routed = entry.value
+            p = routed.origin_partition
+            mark = marks.get(p)
+            if mark is None:
+                mark = marks[p] = origins[p].copy() if p in origins else OriginMark()
+            if not mark.accept(routed.origin_entry_id, routed.origin_floor):
+                continue
+        fresh.append(entry)
+    return fresh, marks
+
+
+class Delivery:
+    """Delivers into the feeds of partitions that this worker owns."""
+
+    def __init__(
+        self,
+        redis: Any,
+        scripts: Scripts,
+        settings: Settings,
+        turns: Turns,
+        *,
+        registry: Callable[[], Registry],
+        now_ms: Callable[[], int],
+        describe: Describe,
+    ) -> None:
+        self._redis = redis
+        self._scripts = scripts
+        self._settings = settings
+        self._registry = registry
+        self._now_ms = now_ms
+        self._describe = describe
+        self._turns = turns
+
+    async def deliver(self, batch: Batch, source: str | None = None) -> Delivered:
+        """Commit a batch of ``updates[q]``, or of what was deferred with priority ``source``.
+
+        Raises:
+            FencedError, OutdatedError: this worker has lost the partition; nothing was written.
+        """
+        partition = batch.partition
+        if source is None:
+            entries, marks = admit(batch.entries, partition.origins)
+        else:
+            entries, marks = [entry for entry in batch.entries if not entry.failure], {}
+        async with self._turns.turn(
+            due(time.monotonic(), len(batch), source or "critical")
+        ) as turn:
+            now, later = self._sort(batch, entries, source)
+            ready: list[tuple[Entry, list[Ready]]] = []
+            for entry, targets in now:
+                try:
+                    ready.append((entry, [self._ready(entry.value.event, t) for t in targets]))
+                except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
+                    entry.fail("deliver", error)
+                await turn.pause()
+        later = [wait for wait in later if not wait.entry.failure]
+        async with partition.feed_lock:
+            now_ms = self._now_ms()
+            plan = await self._plan(partition, now_ms, *_names(ready))
+            done = Delivered(plan, deferred=len(later))
+            for entry, updates in ready:
+                for update in updates:
+                    plan.add(entry.value.event.tenant, update)
+                done.received_ms.append(entry.value.event.received_at_ms)
+            changes = plan.finish()
+            writes = Writes()
+            for wait in later:
+                write_deferred(writes, partition.number, wait)
+            writes.commands += plan.writes.commands
+            for p, mark in marks.items():
+                writes.add("HSET", keys.origins(partition.number), p, mark.encode())
+            write_letters(writes, batch, self._settings, now_ms)
+            ids = await commit(
+                self._scripts, partition, batch.channel, writes, batch.entries, trim=True
+            )
+            for wait, entry_id in zip(later, ids, strict=False):
+                partition.deferred[wait.priority].add(entry_id, wait.names)
+            if source is not None and batch.entries:
+                partition.deferred[source].delivered(batch.entries[-1].entry_id)
+            partition.origins.update(marks)
+            self._apply(partition, plan, writes, changes, ids)
+        return done
+
+    async def fold(self, partition: Partition, name: str) -> FeedPlan | None:
+        """Let what is withheld of ``tenant/context_id`` go, if its rate allows or it is too much.
+
+        Returns None when there was nothing to do.
+        """
+        async with partition.feed_lock:
+            now_ms = self._now_ms()
+            if not partition.withheld.get(name):
+                return None
+            tenant, _, context_id = name.partition("/")
+            plan = await self._plan(partition, now_ms, {name}, {name})
+            if not plan.is_due(tenant, context_id):
+                return None
+            plan.fold(tenant, context_id)
+            await self._commit_plan(partition, plan)
+        return plan
+
+    async def announce(
+        self, partition: Partition, name: str, make: Callable[[FeedPlan], Writes]
+    ) -> FeedPlan:
+        """Commit what ``make`` adds to a plan for ``tenant/context_id``, and its other writes."""
+        async with partition.feed_lock:
+            plan = await self._plan(partition, self._now_ms(), {name}, set())
+            await self._commit_plan(partition, plan, make(plan))
+        return plan
+
+    async def _commit_plan(
+        self, partition: Partition, plan: FeedPlan, more: Writes | None = None
+    ) -> None:
+        changes = plan.finish()
+        if more:
+            plan.writes.commands += more.commands
+        ids = await commit(self._scripts, partition, FOLDS, plan.writes)
+        self._apply(partition, plan, plan.writes, changes, ids)
+
+    async def _plan(
+        self, partition: Partition, now_ms: int, names: set[str], urgent: set[str]
+    ) -> FeedPlan:
+        """An empty plan for these contexts. To be called with the partition's feed lock held."""
+        limited = [name for name in names if self._limits(*name.split("/", 1)).rate]
+        await self._learn_arrivals(partition, limited)
+        folded = [name for name in sorted(urgent) if partition.withheld.get(name)]
+        pipe = self._redis.pipeline(transaction=False)
+        for name in folded:
+            pipe.lrange(keys.withheld_updates(partition.number, *name.split("/", 1)), 0, -1)
+        waiting = await pipe.execute() if folded else []
+        return FeedPlan(
+            partition.number,
+            now_ms,
+            seqs=partition.seqs,
+            withheld=partition.withheld,
+            arrivals=partition.arrivals,
+            limits=self._limits,
+            waiting=dict(zip(folded, waiting, strict=True)),
+        )
+
+    def _apply(
+        self,
+        partition: Partition,
+        plan: FeedPlan,
+        writes: Writes,
+        changes: list[Change],
+        ids: list[str],
+    ) -> None:
+        plan.apply(partition.seqs, partition.withheld, partition.arrivals)
+        if changes and partition.rates is not None:
+            appended = [key for command, key, _ in writes.commands if command == "XADD"]
+            at = appended.index(keys.changelog(partition.number, RateTable.name))
+            partition.rates.apply(changes, ids[at])
+
+    async def _learn_arrivals(self, partition: Partition, names: Sequence[str]) -> None:
+        missing = [name for name in names if name not in partition.arrivals]
+        if not missing:
+            return
+        if partition.rates is None:
+            folder: Path = self._settings.state_path / "tables"
+            table = await open_restored(self._redis, folder, partition.number, RateTable)
+            if partition.closed:
+                table.close()
+                raise FencedError(f"partition {partition.number} was let go")
+            partition.rates = table
+        known = partition.rates.get(missing)
+        partition.arrivals.update({name: known.get(name, 0.0) for name in missing})
+
+    def _limits(self, tenant: str, context_id: str) -> Limits:
+        context = self._registry().contexts.get((tenant, context_id))
+        return Limits(context.rate, context.token_budget) if context else Limits()
+
+    def _ready(self, event: Event, target: Target) -> Ready:
+        return Ready(
+            target.context_id,
+            target.priority,
+            event.event_id,
+            event.replay_id,
+            self._describe(event, target),
+        )
+
+    def _sort(
+        self, batch: Batch, entries: Sequence[Entry], source: str | None
+    ) -> tuple[list[tuple[Entry, list[Target]]], list[_Waiting]]:
+        """What goes now, and what waits, each in the order of the stream."""
+        registry = self._registry()
+        deferred = batch.partition.deferred
+        most_urgent = rank(registry.most_urgent)
+        patient = batch.behind + sum(
+            rank(target.priority) > most_urgent
+            for entry in entries
+            for target in entry.value.targets
+        )
+        pressed = source is None and patient > PRESSED_UPDATES
+        sorter = Sorter(deferred, source, most_urgent=most_urgent if pressed else None)
+        if not pressed and all(waiting.empty for waiting in deferred.values()):
+            return [(entry, list(entry.value.targets)) for entry in entries], []
+        now: list[tuple[Entry, list[Target]]] = []
+        later: list[_Waiting] = []
+        for entry in entries:
+            event: Event = entry.value.event
+            go: list[Target] = []
+            waits: dict[str, _Waiting] = {}
+            about: Keys = None
+            for target in entry.value.targets:
+                name = feed_field(event.tenant, target.context_id)
+                mixed = len(registry.priorities.get((event.tenant, target.context_id), ())) > 1
+                if mixed and about is None:
+                    about = correlation_keys(event)
+                known = about if mixed else None
+                stream = sorter.place(target.priority, name, known)
+                if stream is None:
+                    go.append(target)
+                    continue
+                wait = waits.setdefault(stream, _Waiting(entry, stream, [], {}))
+                wait.targets.append(target)
+                wait.names[name] = known
+                sorter.put(stream, {name: known})
+            if go:
+                now.append((entry, go))
+            later += waits.values()
+        return now, later
+
+
+def _names(ready: Sequence[tuple[Entry, list[Ready]]]) -> tuple[set[str], set[str]]:
+    """The contexts that updates are for, and those of them that get a critical one."""
+    names, urgent = set(), set()
+    for entry, updates in ready:
+        for update in updates:
+            name = feed_field(entry.value.event.tenant, update.context_id)
+            names.add(name)
+            if update.priority == "critical":
+                urgent.add(name)
+    return names, urgent
+
+
+def write_deferred(writes: Writes, number: int, wait: _Waiting) -> None:
+    """Append an entry, for some of its targets, to a stream of deferred updates.
+
+    What it is about is written beside it, so that a new owner learns it without reading it all.
+    """
+    raw = wait.entry.raw
+    if len(wait.targets) < len(wait.entry.value.targets):
+        raw = only_targets(raw, wait.targets)
+    writes.append(keys.deferred(number, wait.priority), raw, k=orjson.dumps(wait.names))
+
+
+async def read_deferred(redis: Any, scripts: Scripts, number: int) -> dict[str, Deferred]:
+    """What waits in a partition's streams of deferred updates, for its new owner."""
+    pipe = redis.pipeline(transaction=False)
+    for priority in DEFERRABLE:
+        pipe.xinfo_groups(keys.deferred(number, priority))
+        pipe.xpending(keys.deferred(number, priority), keys.GROUP)
+    replies = iter(await pipe.execute(raise_on_error=False))
+    found = {}
+    for priority in DEFERRABLE:
+        groups, pending = next(replies), next(replies)
+        for reply in (groups, pending):
+            # a stream that was never written to is not there
+            if isinstance(reply, Exception) and (
+                not isinstance(reply, ResponseError) or is_redis_down(reply)
+            ):
+                raise reply
+        found[priority] = waiting = Deferred()
+        start = "-"
+        if isinstance(pending, dict) and pending["pending"]:
+            start = pending["min"].decode()
+        elif isinstance(groups, list) and groups:
+            start = f"({groups[0]['last-delivered-id'].decode()}"
+            waiting.done = entry_order(start[1:])
+        await _learn(scripts, keys.deferred(number, priority), start, waiting)
+    return found
+
+
+async def _learn(scripts: Scripts, key: str, start: str, waiting: Deferred) -> None:
+    while True:
+        page = await scripts.call("deferred_index", [key], [start, INDEX_PAGE])
+        for entry_id, index in zip(page[::2], page[1::2], strict=True):
+            waiting.add(entry_id.decode(), orjson.loads(index) if index else {})
+        if len(page) < 2 * INDEX_PAGE:
+            return
+        start = f"({page[-2].decode()}"

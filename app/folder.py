@@ -1,0 +1,68 @@
+"""The folder: lets go what contexts' rates hold up, as soon as the rate allows one more update."""
+
+from typing import TYPE_CHECKING
+
+from mode import Service
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics
+from hookstream.app.batch import Partition
+from hookstream.app.errors import FencedError, OutdatedError
+from hookstream.app.feed_plan import MAX_WITHHELD
+from hookstream.app.redis_client import REDIS_ERRORS, is_redis_down
+from hookstream.tables.errors import TableError
+
+if TYPE_CHECKING:
+    from hookstream.app.hookstream import Hookstream
+
+__all__ = ["Folder"]
+
+logger = get_logger(__name__)
+
+TURN_SECONDS = 0.05
+
+
+class Folder(Service):
+    """Looks after what is withheld in this worker's partitions."""
+
+    mundane_level = "debug"
+
+    def __init__(self, app: "Hookstream", **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+
+    @Service.task
+    async def _fold_forever(self) -> None:
+        while not self.should_stop:
+            await self.sleep(TURN_SECONDS)
+            for partition in list(self.app.ownership.owned.values()):
+                if not partition.withheld:
+                    continue
+                try:
+                    await self._fold(partition)
+                except (FencedError, OutdatedError, TableError) as error:
+                    self.app.ownership.on_lost(partition.number, error)
+                except REDIS_ERRORS as error:
+                    if not is_redis_down(error):
+                        logger.exception("cannot fold what is withheld")
+                    await self.sleep(1.0)
+
+    async def _fold(self, partition: Partition) -> None:
+        for name, count in list(partition.withheld.items()):
+            if count < MAX_WITHHELD and not self._due(partition, name):
+                continue
+            plan = await self.app.delivery.fold(partition, name)
+            if plan is not None:
+                metrics.UPDATES_FOLDED.inc(plan.folded)
+
+    def _due(self, partition: Partition, name: str) -> bool:
+        """Whether the context's rate allows one more update (or it has no rate any more).
+
+        What this worker has not looked up yet counts as due: the plan looks it up, and decides.
+        """
+        tenant, _, context_id = name.partition("/")
+        context = self.app.parts.registry.current.contexts.get((tenant, context_id))
+        if context is None or context.rate is None:
+            return True
+        arrival_ms = partition.arrivals.get(name, 0.0)
+        return self.app.parts.clock.now_ms() >= context.rate.due_ms(arrival_ms)

@@ -1,0 +1,69 @@
+"""Turns: one long piece of work at a time, the most urgent first, and nobody waits for ever."""
+
+import asyncio
+
+import pytest
+
+from hookstream.app.turns import Turns, due
+
+
+async def test_what_is_due_first_goes_first_and_takes_over() -> None:
+    turns, seen = Turns(slice_seconds=0.0), list[str]()
+
+    async def work(name: str, due_at: float, steps: int) -> None:
+        async with turns.turn(due_at) as turn:
+            for _ in range(steps):
+                seen.append(name)
+                await turn.pause()
+
+    slow = asyncio.create_task(work("low", 9.0, 8))
+    await asyncio.sleep(0)
+    await asyncio.gather(work("high", 2.0, 2), work("critical", 1.0, 2), slow)
+    begun = seen.index("critical")
+    assert begun <= 4
+    assert seen[begun:] == ["critical"] * 2 + ["high"] * 2 + ["low"] * (8 - begun)
+
+
+async def test_others_run_while_one_has_the_turn() -> None:
+    turns, ticks = Turns(slice_seconds=0.0), 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    ticker = asyncio.create_task(tick())
+    async with turns.turn(0.0) as turn:
+        for _ in range(10):
+            await turn.pause()
+    ticker.cancel()
+    assert ticks >= 10
+
+
+async def test_turn_is_given_back_when_work_fails_or_its_task_is_cancelled() -> None:
+    turns = Turns()
+    with pytest.raises(ValueError, match="broken"):
+        async with turns.turn(0.0):
+            raise ValueError("broken")
+    async with turns.turn(0.0):
+        waiting = asyncio.create_task(turns.take(1.0))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    # granted and cancelled in the same round: the turn goes on to the next
+    await turns.take(0.0)
+    first, second = (asyncio.create_task(turns.take(float(n))) for n in (1, 2))
+    await asyncio.sleep(0)
+    turns.release()
+    first.cancel()
+    await asyncio.wait_for(second, 1)
+    turns.release()
+    async with asyncio.timeout(1), turns.turn(0.0):
+        pass
+
+
+def test_low_work_that_has_waited_goes_before_new_urgent_work() -> None:
+    assert due(0.0, 256, "low") < due(1.0, 1, "critical")
+    assert due(0.0, 1, "critical") < due(0.0, 1, "high") < due(0.0, 1, "normal")
+    assert due(0.0, 1, "critical") < due(0.0, 256, "critical")
