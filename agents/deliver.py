@@ -23,7 +23,7 @@ from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Routed, Target
 from hookstream.proto.pipeline_pb2 import AuditBatch, DeliveryAudit
 
-summaries = Summariser()
+summaries = Summariser(model=app.model)
 
 
 @dataclass(slots=True)
@@ -42,6 +42,8 @@ class Plan:
 async def deliver(batch: Batch) -> None:
     """Writes updates to feeds: one script a batch."""
     partition, parts = batch.partition, app.parts
+    routed = (entry.value.event for entry in batch.live())
+    await summaries.prepare(routed, parts.registry.current.books)
     now_ms = parts.clock.now_ms()
     work = plan(batch.entries, partition.origins, partition.seqs, now_ms, update_body)
     writes = write_plan(partition.number, work)

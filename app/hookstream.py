@@ -24,6 +24,7 @@ from hookstream.app.parts import Parts
 from hookstream.app.replayer import Replayer
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
+from hookstream.app.summaries.model import ModelSummariser
 from hookstream.app.web.server import HookstreamWeb
 from hookstream.codecs.envelope import Event
 from hookstream.tables.dedup import DedupTable
@@ -78,6 +79,7 @@ class HookstreamBoot(BootStrategy):
             self.app.parts,
             *self.sensors(),
             *self.web_server(),
+            *([self.app.model] if self.app.model else []),
             *self.agents(),
             self.app.ownership,
             self.app.keeper,
@@ -181,6 +183,14 @@ class Hookstream(faust.App):
     def alerts(self) -> Alerts:
         """Tells of tools whose events fail again and again."""
         return Alerts(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def model(self) -> ModelSummariser | None:
+        """The model that summarises events; None where none is set.
+
+        Stages are given it as they are imported, before there is an event loop.
+        """
+        return ModelSummariser(self.settings) if self.settings.summariser_url else None
 
     @cached_property
     def admin_key(self) -> str:
