@@ -6,10 +6,10 @@ deferred updates go the same way, without origins: they never left their partiti
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from redis.exceptions import ResponseError
@@ -44,8 +44,18 @@ INDEX_PAGE = 1000
 #: More less urgent updates than this in one batch are pressure: they let the others go first.
 PRESSED_UPDATES = 8
 
-#: Gives an update's JSON.
-Describe = Callable[[Event, Target], bytes]
+
+class Describes(Protocol):
+    """Gives the JSON of updates; ``slow`` when preparing them takes longer than a moment."""
+
+    slow: bool
+
+    async def prepare(self, events: Iterable[Event]) -> None:
+        """Look at the events of a batch before they are described."""
+
+    def describe(self, event: Event, target: Target) -> bytes:
+        """The update that an event is to the context of a target."""
+        ...
 
 
 @dataclass(slots=True)
@@ -103,14 +113,14 @@ class Delivery:
         *,
         registry: Callable[[], Registry],
         now_ms: Callable[[], int],
-        describe: Describe,
+        describer: Describes,
     ) -> None:
         self._redis = redis
         self._scripts = scripts
         self._settings = settings
         self._registry = registry
         self._now_ms = now_ms
-        self._describe = describe
+        self._describer = describer
         self._turns = turns
 
     async def deliver(self, batch: Batch, source: str | None = None) -> Delivered:
@@ -124,10 +134,15 @@ class Delivery:
             entries, marks = admit(batch.entries, partition.origins)
         else:
             entries, marks = [entry for entry in batch.entries if not entry.failure], {}
-        async with self._turns.turn(
-            due(time.monotonic(), len(batch), source or "critical")
-        ) as turn:
-            now, later = self._sort(batch, entries, source)
+        now, later = self._sort(batch, entries, source)
+        if self._describer.slow:
+            await self._describer.prepare(
+                entry.value.event
+                for entry, targets in now
+                if all(target.priority != "critical" for target in targets)
+            )
+        due_at = due(time.monotonic(), len(batch), source or "critical")
+        async with self._turns.turn(due_at) as turn:
             ready: list[tuple[Entry, list[Ready]]] = []
             for entry, targets in now:
                 try:
@@ -257,7 +272,7 @@ class Delivery:
             target.priority,
             event.event_id,
             event.replay_id,
-            self._describe(event, target),
+            self._describer.describe(event, target),
         )
 
     def _sort(
@@ -272,7 +287,8 @@ class Delivery:
             for entry in entries
             for target in entry.value.targets
         )
-        pressed = source is None and patient > PRESSED_UPDATES
+        limit = 0 if self._describer.slow else PRESSED_UPDATES
+        pressed = source is None and patient > limit
         sorter = Sorter(deferred, source, most_urgent=most_urgent if pressed else None)
         if not pressed and all(waiting.empty for waiting in deferred.values()):
             return [(entry, list(entry.value.targets)) for entry in entries], []

@@ -27,6 +27,7 @@ from hookstream.app.parts import Parts
 from hookstream.app.replayer import Replayer
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
+from hookstream.app.summaries.model import ModelSummariser
 from hookstream.app.turns import Turns
 from hookstream.app.web.server import HookstreamWeb
 from hookstream.codecs.envelope import Event
@@ -84,6 +85,7 @@ class HookstreamBoot(BootStrategy):
             self.app.parts,
             *self.sensors(),
             *self.web_server(),
+            *([self.app.model] if self.app.model else []),
             *self.agents(),
             self.app.ownership,
             self.app.keeper,
@@ -195,7 +197,7 @@ class Hookstream(faust.App):
             self.turns,
             registry=lambda: parts.registry.current,
             now_ms=parts.clock.now_ms,
-            describe=Describer(lambda: parts.registry.current).describe,
+            describer=Describer(lambda: parts.registry.current, self.model),
         )
 
     @cached_property
@@ -212,6 +214,13 @@ class Hookstream(faust.App):
     def alerts(self) -> Alerts:
         """Tells of tools whose events fail again and again."""
         return Alerts(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def model(self) -> ModelSummariser | None:
+        """The model that summarises events; None where none is set."""
+        if not self.settings.summariser_url:
+            return None
+        return ModelSummariser(self.settings, loop=self.loop, beacon=self.beacon)
 
     @cached_property
     def admin_key(self) -> str:

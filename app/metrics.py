@@ -32,6 +32,8 @@ __all__ = [
     "STREAM_OLDEST_PENDING_SECONDS",
     "STREAM_PENDING",
     "SUMMARIES",
+    "SUMMARISER_REQUESTS",
+    "SUMMARISER_SECONDS",
     "TEMPLATE_ERRORS",
     "UPDATES",
     "UPDATES_DEFERRED",
@@ -60,6 +62,16 @@ TEMPLATE_ERRORS = Counter(
     "hookstream_template_errors_total",
     "Templates that failed on a payload; the plain summary stood in.",
     ["provider"],
+)
+SUMMARISER_REQUESTS = Counter(
+    "hookstream_summariser_requests_total",
+    "Summaries wanted of the model: ok, failed, timeout; open: not asked for, its breaker is open.",
+    ["result"],
+)
+SUMMARISER_SECONDS = Histogram(
+    "hookstream_summariser_seconds",
+    "How long requests to the model took, whatever came of them.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30),
 )
 UPDATES = Counter(
     "hookstream_updates_total", "Updates written to feeds, by priority.", ["priority"]

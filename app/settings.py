@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from functools import cached_property
@@ -156,6 +157,26 @@ class Settings(BaseSettings):
     alert_window_seconds: float = Field(
         300.0, gt=0, description="Window over which a tool's failures are counted."
     )
+    summariser_url: str = Field(
+        "",
+        description="OpenAI-compatible chat-completions endpoint that summarises events; "
+        "templates do when empty.",
+    )
+    summariser_model: str = Field(
+        "", description="Name of the model that the endpoint is asked for."
+    )
+    summariser_key: str = Field(
+        "", repr=False, description="Bearer key that the endpoint is asked with; none when empty."
+    )
+    summariser_timeout_seconds: float = Field(
+        2.0,
+        gt=0,
+        le=60,
+        description="Longest that a batch of updates waits for the model; templates say the rest.",
+    )
+    summariser_concurrency: int = Field(
+        8, ge=1, le=1000, description="Most requests to the model at a time."
+    )
     websocket_heartbeat_seconds: float = Field(
         20.0, gt=0, description="Time between WebSocket pings; a client that misses one is closed."
     )
@@ -192,6 +213,26 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "HOOKSTREAM_ALERT_SECRET: whsec_ and the base64 of 24 to 64 random bytes"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _summariser_can_be_asked(self) -> Self:
+        if not self.summariser_url:
+            return self
+        try:
+            check_url(self.summariser_url, allow_private=True)
+        except ValueError as error:
+            raise ValueError(
+                "HOOKSTREAM_SUMMARISER_URL: an http or https address such as "
+                "https://models.example.com/v1/chat/completions, without credentials"
+            ) from error
+        if not self.summariser_model:
+            raise ValueError("HOOKSTREAM_SUMMARISER_MODEL must name a model of that endpoint")
+        if not re.fullmatch(r"[!-~]*", self.summariser_key):
+            raise ValueError(
+                "HOOKSTREAM_SUMMARISER_KEY has a space, a line break or a character that is not "
+                "ASCII, which no header can carry"
+            )
         return self
 
     @cached_property

@@ -1,7 +1,7 @@
 """An event's summary, its facts and what they cost, for a token budget."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from xxhash import xxh3_128_digest
 from hookstream.app import metrics
 from hookstream.app.correlation import correlation_keys
 from hookstream.app.summaries.facts import find_facts, summary_of
+from hookstream.app.summaries.model import ModelSummariser
 from hookstream.app.summaries.templates import Template, TemplateBook, builtin_templates
 from hookstream.app.summaries.text import plain_text
 from hookstream.app.summaries.tokens import count_tokens, cut_to_tokens
@@ -19,6 +20,9 @@ from hookstream.codecs.envelope import Event
 __all__ = ["Summariser", "Summary", "fit"]
 
 CACHE_ENTRIES = 4096
+#: Payload, what made the summary, and of which provider and type the event is. What a model is
+#: told to do is the same for the life of a process, and so is no part of it.
+_Key = tuple[bytes, str, str]
 #: Facts in the order in which they are left out when they do not fit.
 _SPARED = ("url", "action", "state", "count", "actor", "number", "place", "title")
 
@@ -27,9 +31,9 @@ _SPARED = ("url", "action", "state", "count", "actor", "number", "place", "title
 class Summary:
     """One line for an agent, the facts it stands on, and the tokens of both together.
 
-    ``template`` names what made it: ``provider/glob@version``, or ``extract`` without a template.
-    ``author`` is who caused the event, as its payload says; "" where it does not. ``keys`` are its
-    correlation keys.
+    ``template`` names what made it: ``provider/glob@version``, ``extract`` without a template, or
+    ``model/NAME``. ``author`` is who caused the event, as its payload says; "" where it does not.
+    ``keys`` are its correlation keys.
     """
 
     text: str
@@ -41,33 +45,92 @@ class Summary:
 
 
 class Summariser:
-    """Summaries, remembered by payload and template: the same event for ten contexts costs one."""
+    """Summaries, remembered by payload and maker: the same event for ten contexts costs one.
 
-    def __init__(self, book: TemplateBook | None = None) -> None:
+    With a ``model``, :meth:`prepare` asks it, and :meth:`summarise` finds what it said.
+    """
+
+    def __init__(
+        self, book: TemplateBook | None = None, model: ModelSummariser | None = None
+    ) -> None:
         self._book = builtin_templates() if book is None else book
-        self._known: OrderedDict[tuple[bytes, str, str], Summary] = OrderedDict()
+        self._model = model
+        self._known: OrderedDict[_Key, Summary] = OrderedDict()
+
+    async def prepare(self, events: Iterable[Event], books: Mapping[str, TemplateBook]) -> None:
+        """Ask the model, where there is one, for what it has not said yet of a batch's events.
+
+        Returns within the model's time limit; what it does not say in it, a template will. Events
+        that a template of their tenant's own fits (``books``, by tenant) are that template's.
+        """
+        if self._model is None:
+            return
+        said: dict[_Key, Summary] = {}
+        requests: dict[_Key, bytes] = {}
+        for event in events:
+            own = books.get(event.tenant)
+            if own and own.find(event.provider, event.type):
+                continue
+            key = _key(event, self._model.name)
+            if key in requests:
+                continue
+            if key in self._known:
+                self._known.move_to_end(key)
+                continue
+            try:
+                # without the tenant's own templates: the model's words are remembered for all
+                said[key] = self._said(event, self._book.find(event.provider, event.type))
+                requests[key] = self._model.request(event, said[key])
+            except Exception:  # noqa: BLE001, S112 it fails again, and alone, when it is described
+                continue
+        for key, text in (await self._model.ask(requests)).items():
+            facts = said[key].facts
+            self._remember(
+                key,
+                replace(said[key], text=text, tokens=_cost(text, facts), template=self._model.name),
+            )
 
     def summarise(
         self, event: Event, budget: int | None = None, own: TemplateBook | None = None
     ) -> Summary:
         """The summary of ``event`` in at most ``budget`` tokens, where one is given.
 
-        A template of the tenant's ``own`` counts before those that come along. One that fails on
-        this payload is passed over for the plain summary.
+        A template of the tenant's ``own`` counts before what the model said, and that before the
+        templates that come along. One that fails on this payload is passed over for the plain
+        summary.
         """
         template = own.find(event.provider, event.type) if own else None
+        if template is None and self._model is not None:
+            key = _key(event, self._model.name)
+            said = self._known.get(key)
+            if said is not None:
+                self._known.move_to_end(key)
+                metrics.SUMMARIES.labels(cache="hit").inc()
+                return fit(said, budget)
         template = template or self._book.find(event.provider, event.type)
+        return fit(self._said(event, template), budget)
+
+    def _said(self, event: Event, template: Template | None) -> Summary:
+        """What a template says, or the plain summary without one."""
         name = f"{event.provider}/{template.pattern}@{template.version}" if template else "extract"
-        key = (xxh3_128_digest(event.payload), name, f"{event.provider}/{event.type}")
+        key = _key(event, name)
         summary = self._known.get(key)
         metrics.SUMMARIES.labels(cache="hit" if summary else "miss").inc()
         if summary is None:
-            summary = self._known[key] = _make(event, template, name)
-            if len(self._known) > CACHE_ENTRIES:
-                self._known.popitem(last=False)
+            summary = _make(event, template, name)
+            self._remember(key, summary)
         else:
             self._known.move_to_end(key)
-        return fit(summary, budget)
+        return summary
+
+    def _remember(self, key: _Key, summary: Summary) -> None:
+        self._known[key] = summary
+        if len(self._known) > CACHE_ENTRIES:
+            self._known.popitem(last=False)
+
+
+def _key(event: Event, name: str) -> _Key:
+    return xxh3_128_digest(event.payload), name, f"{event.provider}/{event.type}"
 
 
 def _make(event: Event, template: Template | None, name: str) -> Summary:

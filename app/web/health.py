@@ -83,6 +83,12 @@ class HealthViews:
                 "status": "ok" if alerts == "closed" else "degraded",
                 "endpoint": alerts.value,
             }
+            if self._app.model:
+                state = self._app.model.breaker.state
+                parts["summariser"] = {
+                    "status": "ok" if state == "closed" else "degraded",
+                    "endpoint": state.value,
+                }
             parts["breakers"] = {"status": "degraded" if tripped else "ok", "tools": tripped}
         states = [part["status"] for part in parts.values()]
         if redis != "ok" and not self._can_spool():

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -67,25 +67,39 @@ REGISTRY = Registry(
 )
 
 
-def body(event: Event, target: Target) -> bytes:
-    """An update with what the model compares, and what a digest is made of."""
-    return orjson.dumps(
-        {
-            "kind": "update",
-            "event_id": event.event_id,
-            "context_id": target.context_id,
-            "priority": target.priority,
-            "tool_id": event.tool_id,
-            "event_type": event.type,
-            "received_at": event.received_at_ms,
-            "summary": "something",
-        }
-    )
+class Plain:
+    """Updates with what the model compares, and what a digest is made of."""
+
+    slow = False
+
+    async def prepare(self, events: Iterable[Event]) -> None:
+        raise AssertionError("not asked for")
+
+    def describe(self, event: Event, target: Target) -> bytes:
+        return orjson.dumps(
+            {
+                "kind": "update",
+                "event_id": event.event_id,
+                "context_id": target.context_id,
+                "priority": target.priority,
+                "tool_id": event.tool_id,
+                "event_type": event.type,
+                "received_at": event.received_at_ms,
+                "summary": "something",
+            }
+        )
 
 
 def priority_of(event: Event) -> str:
     """What a subscription would say."""
     return str(event.data()["priority"])
+
+
+def again(batch: Batch) -> Batch:
+    """The same entries, as they were read."""
+    decode = decode_event if batch.channel == "events" else decode_routed
+    entries = [Entry(entry.entry_id, entry.raw, decode(entry.raw)) for entry in batch.entries]
+    return Batch(batch.channel, batch.partition, entries, lambda *_: None)
 
 
 class LostReplyError(Exception):
@@ -303,7 +317,8 @@ class Pipeline(RuleBasedStateMachine):
             worker.forget(number)
         except LostReplyError:
             # the worker tries its batch again from its beginning, as the reader does
-            worker.batches.pop((channel, number), None)
+            if at is not None:
+                worker.batches[channel, number] = ("read", again(at[1]), [])
         finally:
             self.lossy.lost = False
         return True
@@ -317,7 +332,7 @@ class Pipeline(RuleBasedStateMachine):
             Turns(),
             registry=lambda: REGISTRY,
             now_ms=lambda: self.now_ms,
-            describe=body,
+            describer=Plain(),
         )
 
     async def _fold(self, worker: Worker, lost: bool = False) -> None:
