@@ -24,6 +24,7 @@ from hookstream.app.parts import Parts
 from hookstream.app.replayer import Replayer
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
+from hookstream.app.trainer import Trainer
 from hookstream.app.web.server import HookstreamWeb
 from hookstream.codecs.envelope import Event
 from hookstream.tables.dedup import DedupTable
@@ -83,6 +84,7 @@ class HookstreamBoot(BootStrategy):
             self.app.keeper,
             self.app.replayer,
             self.app.alerts,
+            self.app.trainer,
         ]
 
     def producer_only(self) -> Iterable[ServiceT]:
@@ -181,6 +183,11 @@ class Hookstream(faust.App):
     def alerts(self) -> Alerts:
         """Tells of tools whose events fail again and again."""
         return Alerts(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """Trains dictionaries."""
+        return Trainer(self, loop=self.loop, beacon=self.beacon)
 
     @cached_property
     def admin_key(self) -> str:

@@ -3,6 +3,7 @@
 __all__ = [
     "ALERTS",
     "ALERTS_DUE",
+    "DICTIONARIES",
     "GROUP",
     "META",
     "WORKERS",
@@ -11,9 +12,11 @@ __all__ = [
     "audit",
     "barrier",
     "barrier_of",
+    "blob",
     "breakers",
     "changelog",
     "dead",
+    "dictionary",
     "events",
     "failures",
     "feed",
@@ -28,6 +31,7 @@ __all__ = [
     "retries",
     "seqs",
     "stream",
+    "training",
     "updates",
     "withheld",
     "withheld_updates",
@@ -40,6 +44,8 @@ META = "hs:meta"
 #: Hash of alerts by id, and the sorted set of when (ms) each is to be sent.
 ALERTS = "{hs:alerts}:queue"
 ALERTS_DUE = "{hs:alerts}:due"
+#: Hash: the dictionary that new events of each tool are compressed with.
+DICTIONARIES = "hs:dictionaries"
 #: Sorted set of living workers by the time (ms) until which they are taken for alive.
 WORKERS = "hs:workers"
 
@@ -47,6 +53,16 @@ WORKERS = "hs:workers"
 def failures(tool_id: str) -> str:
     """Hash that counts a tool's failures in its alert window, and ends with it."""
     return f"{{hs:alerts}}:failures:{tool_id}"
+
+
+def dictionary(dictionary_id: int) -> str:
+    """A compression dictionary; it stays for as long as anything may have been packed with it."""
+    return f"hs:dictionary:{dictionary_id}"
+
+
+def training(tool_id: str) -> str:
+    """Held by the worker that trains a dictionary for a tool."""
+    return f"hs:training:{tool_id}"
 
 
 def stream(name: str, partition: int) -> str:
@@ -57,6 +73,11 @@ def stream(name: str, partition: int) -> str:
 def events(partition: int) -> str:
     """Stream of accepted webhooks."""
     return stream("events", partition)
+
+
+def blob(stream_key: str, event_id: str) -> str:
+    """A payload too large for its stream, in the partition of that stream; lives as its event."""
+    return f"{stream_key.rpartition('}')[0]}}}:blob:{event_id}"
 
 
 def updates(partition: int) -> str:
