@@ -15,6 +15,9 @@ from hookstream.codecs.routed import Routed
 
 __all__ = ["Payloads", "event_of"]
 
+_RAW_BYTES = metrics.PAYLOAD_BYTES.labels(form="raw")
+_STORED_BYTES = metrics.PAYLOAD_BYTES.labels(form="stored")
+
 
 class Payloads:
     """Packs with the tool's current dictionary; fetches blobs and dictionaries for whole batches.
@@ -31,8 +34,8 @@ class Payloads:
     def encode(self, event: Event) -> bytes:
         """The event as envelope bytes, its payload packed."""
         packed = self._packing.pack(event.payload, self._dictionaries.current(event.tool_id))
-        metrics.PAYLOAD_BYTES.labels(form="raw").inc(packed.size)
-        metrics.PAYLOAD_BYTES.labels(form="stored").inc(len(packed.data or b""))
+        _RAW_BYTES.inc(packed.size)
+        _STORED_BYTES.inc(len(packed.data or b""))
         return encode_event(event, packed)
 
     async def fetch(self, payloads: Iterable[StoredPayload]) -> None:
@@ -67,7 +70,7 @@ class Payloads:
 
         One whose dictionary cannot be had is tried again later; what is lost or damaged becomes a
         dead letter. ``unpack`` looks into each payload now, to find damage. Without blobs and new
-        dictionaries there is no round trip: 0.5 µs an event.
+        dictionaries there is no round trip: 1 µs an event.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer; nothing was decided.

@@ -107,7 +107,7 @@ class Settings(BaseSettings):
         128, ge=0, description="Payloads of fewer bytes are kept as they are."
     )
     dictionary_min_events: int = Field(
-        128,
+        64,
         ge=32,
         description="Events of a tool that a worker sees before it trains the tool's first "
         "dictionary.",

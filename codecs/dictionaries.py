@@ -33,7 +33,7 @@ class Dictionary:
 
 
 class DictionaryBook:
-    """Dictionaries by id, for reading; what is in it stays (16 KiB each)."""
+    """Dictionaries by id, for reading; what is in it stays (32 KiB each)."""
 
     def __init__(self) -> None:
         self._known: dict[int, Dictionary] = {}

@@ -23,7 +23,7 @@ ZSTD: Final = PayloadEncoding.PAYLOAD_ENCODING_ZSTD
 READERS: Final[dict[int, Codec]] = {
     ZSTD: ZstdCodec(),
 }
-#: Beyond this size a dictionary saves next to nothing (bench/codecs.py).
+#: Larger ones gain less by a dictionary, and would blow each dictionary's compressor up to 3 MB.
 DICTIONARY_MAX_BYTES: Final = 128 * 1024
 #: What does not lose at least a tenth is kept as it is: reading it then costs nothing.
 WORTH: Final = 0.9

@@ -97,8 +97,10 @@ class EventStore:
         )
         if not rows:
             envelope = await self.find_in_stream(tenant, event_id)
-            [found] = await self._events([envelope])
-            return None if found is None else accepted_out(found)
+            if envelope is None:
+                return None
+            [readable] = await self._events([envelope])
+            return accepted_out(decode_event(envelope), readable)
         row = rows[0]
         event = await self._payload(row["partition"], row["entry_id"])
         deliveries = await self._postgres.fetch(
@@ -242,8 +244,8 @@ def event_out(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def accepted_out(event: Event) -> dict[str, Any]:
-    """An event that is durable and not recorded yet."""
+def accepted_out(event: Event, readable: Event | None) -> dict[str, Any]:
+    """An event that is durable and not recorded yet; ``readable``: None if its payload is lost."""
     return {
         "event_id": event.event_id,
         "tool_id": event.tool_id,
@@ -255,10 +257,10 @@ def accepted_out(event: Event) -> dict[str, Any]:
         "delivery_id": event.delivery_id,
         "received_at": iso(event.received_at_ms),
         "tier": "hot",
-        "payload_bytes": len(event.payload),
+        "payload_bytes": event.payload_bytes,
         "stage": "",
         "error": "",
-        **content_out(event),
+        **(content_out(readable) if readable else {}),
         "deliveries": [],
     }
 
