@@ -1,5 +1,6 @@
 """Payloads between memory and Redis: packed on their way in, made readable on their way out."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -15,6 +16,8 @@ from hookstream.codecs.routed import Routed
 
 __all__ = ["Payloads", "event_of"]
 
+#: Larger payloads are packed on a thread of their own; a smaller one takes less than 5 ms.
+ASIDE_BYTES = 128 * 1024
 _RAW_BYTES = metrics.PAYLOAD_BYTES.labels(form="raw")
 _STORED_BYTES = metrics.PAYLOAD_BYTES.labels(form="stored")
 
@@ -37,6 +40,15 @@ class Payloads:
         _RAW_BYTES.inc(packed.size)
         _STORED_BYTES.inc(len(packed.data or b""))
         return encode_event(event, packed)
+
+    async def encode_aside(self, event: Event) -> bytes:
+        """As :meth:`encode`, on another thread where it would hold the event loop up.
+
+        Packing a megabyte takes 0.5 to 20 ms, and lets other threads run meanwhile.
+        """
+        if event.payload_bytes > ASIDE_BYTES:
+            return await asyncio.to_thread(self.encode, event)
+        return self.encode(event)
 
     async def fetch(self, payloads: Iterable[StoredPayload]) -> None:
         """Get what it takes to unpack these: one round trip for blobs, one for dictionaries.

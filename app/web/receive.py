@@ -85,7 +85,8 @@ class Receiver:
             random_bits=secrets.randbits(62),
         )
         parts = self._app.parts
-        await parts.appender.append(keys.events(partition), parts.payloads.encode(event))
+        entry = await parts.payloads.encode_aside(event)
+        await parts.appender.append(keys.events(partition), entry)
         return json_response({"event_id": event.event_id, "status": "accepted"}, status=202)
 
     async def _tool(self, tool_id: str) -> Tool:

@@ -100,6 +100,8 @@ def test_all_keys_of_a_partition_share_a_hash_slot() -> None:
         keys.seqs(7),
         keys.acks(7),
         keys.feed(7, "t", "c}"),
+        keys.blob(keys.events(7), "e"),
+        keys.blob(keys.updates(7), "e2"),
     ]
     assert len({key_slot(key.encode()) for key in made}) == 1
     assert len(set(made)) == len(made)
