@@ -18,7 +18,7 @@ from hookstream.app.letters import log_failures, write_letters
 from hookstream.app.main import app
 from hookstream.app.status import Status
 from hookstream.app.waiting import judge_breakers, write_holds
-from hookstream.codecs.envelope import Event, encode_event
+from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target, encode_changes, encode_routed
 from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
 
@@ -61,7 +61,7 @@ def outputs(batch: Batch) -> list[tuple[str, list[bytes]]]:
     number = batch.partition.number
     for entry in batch.live():
         event: Event = entry.value
-        envelope = encode_event(event) if entry.changed else entry.raw
+        envelope = app.parts.payloads.encode(event) if entry.changed else entry.raw
         for q, targets in by_partition(event.tenant, entry.targets).items():
             groups.setdefault(q, []).append(
                 encode_routed(number, entry.entry_id, batch.floor, envelope, targets)
@@ -109,7 +109,7 @@ def event_audit(entry: Entry) -> EventAudit:
         delivery_id=event.delivery_id,
         received_at_ms=event.received_at_ms,
         entry_id=entry.entry_id,
-        payload_bytes=len(event.payload),
+        payload_bytes=event.payload_bytes,
         error=failure.error if failure else "",
         stage=failure.stage if failure else entry.waits or entry.dropped_by,
         replay_id=event.replay_id,

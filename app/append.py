@@ -19,8 +19,10 @@ from hookstream.app import keys, metrics
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.durable import Durability
 from hookstream.app.errors import UnavailableError, UnconfirmedError
-from hookstream.app.redis_client import REDIS_ERRORS, is_redis_down
+from hookstream.app.redis_client import REDIS_ERRORS, Scripts, is_redis_down
 from hookstream.app.spool import Spool, Spooled
+from hookstream.codecs.envelope import take_out_payload
+from hookstream.codecs.errors import CodecError
 
 __all__ = ["Appender"]
 
@@ -47,13 +49,18 @@ class Appender(Service):
         self,
         redis: Any,
         durability: Durability,
+        scripts: Scripts,
         spool_dir: Path,
         spool_max_bytes: int,
+        *,
+        claim_check_bytes: int,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         self._redis = redis
         self._durability = durability
+        self._scripts = scripts
+        self._claim_check_bytes = claim_check_bytes
         self._pending: list[Pending] = []
         self._work = asyncio.Event()
         self._spooled = asyncio.Event()
@@ -137,11 +144,27 @@ class Appender(Service):
         if not items:
             return []
         try:
-            return await self._durability.run(
-                [(key, ("XADD", key, "*", "d", data)) for key, data in items]
-            )
+            return await self._durability.run([await self._call(*item) for item in items])
         except Exception as error:  # noqa: BLE001 every waiting request must hear of it
             return [error] * len(items)
+
+    async def _call(self, key: str, data: bytes) -> tuple[str, tuple[Any, ...]]:
+        """The command that appends one entry.
+
+        The payload of a large one goes to a blob beside the stream, in the same script. That is
+        decided here and not before: the spool keeps such an entry whole.
+        """
+        if len(data) > self._claim_check_bytes:
+            try:
+                entry, blob, payload = take_out_payload(data, lambda name: keys.blob(key, name))
+            except CodecError:
+                blob = ""
+            if blob:
+                script = await self._scripts.source("append_blob")
+                metrics.CLAIM_CHECKS.inc()
+                # its text, not its SHA: next to the payload it is nothing, and never unknown
+                return key, ("EVAL", script, 2, key, blob, entry, payload)
+        return key, ("XADD", key, "*", "d", data)
 
     def _keep_here(self, items: list[Pending]) -> None:
         try:
@@ -233,7 +256,7 @@ class Appender(Service):
                 entry_id = made[entry.number]
                 calls.append((entry.key, ("XRANGE", entry.key, entry_id, entry_id)))
             else:
-                calls.append((entry.key, ("XADD", entry.key, "*", "d", entry.data)))
+                calls.append(await self._call(entry.key, entry.data))
             places.append(len(calls) - 1)
         try:
             replies = await self._durability.run(calls)

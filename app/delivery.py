@@ -32,6 +32,7 @@ from hookstream.app.restore import open_restored
 from hookstream.app.settings import Settings
 from hookstream.app.turns import Turns, due
 from hookstream.codecs.envelope import Event
+from hookstream.codecs.errors import CodecError
 from hookstream.codecs.routed import Change, Routed, Target, only_targets
 from hookstream.tables.rates import RateTable
 
@@ -299,12 +300,20 @@ class Delivery:
             go: list[Target] = []
             waits: dict[str, _Waiting] = {}
             about: Keys = None
+            mixed = {
+                target.context_id
+                for target in entry.value.targets
+                if len(registry.priorities.get((event.tenant, target.context_id), ())) > 1
+            }
+            if mixed:
+                try:
+                    about = correlation_keys(event)
+                except CodecError as error:
+                    entry.fail("deliver", error)
+                    continue
             for target in entry.value.targets:
                 name = feed_field(event.tenant, target.context_id)
-                mixed = len(registry.priorities.get((event.tenant, target.context_id), ())) > 1
-                if mixed and about is None:
-                    about = correlation_keys(event)
-                known = about if mixed else None
+                known = about if target.context_id in mixed else None
                 stream = sorter.place(target.priority, name, known)
                 if stream is None:
                     go.append(target)

@@ -28,6 +28,7 @@ from hookstream.app.replayer import Replayer
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
 from hookstream.app.summaries.model import ModelSummariser
+from hookstream.app.trainer import Trainer
 from hookstream.app.turns import Turns
 from hookstream.app.web.server import HookstreamWeb
 from hookstream.codecs.envelope import Event
@@ -92,6 +93,7 @@ class HookstreamBoot(BootStrategy):
             self.app.folder,
             self.app.replayer,
             self.app.alerts,
+            self.app.trainer,
         ]
 
     def producer_only(self) -> Iterable[ServiceT]:
@@ -221,6 +223,11 @@ class Hookstream(faust.App):
         if not self.settings.summariser_url:
             return None
         return ModelSummariser(self.settings, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """Trains dictionaries."""
+        return Trainer(self, loop=self.loop, beacon=self.beacon)
 
     @cached_property
     def admin_key(self) -> str:

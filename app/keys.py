@@ -3,6 +3,7 @@
 __all__ = [
     "ALERTS",
     "ALERTS_DUE",
+    "DICTIONARIES",
     "GROUP",
     "META",
     "WORKERS",
@@ -11,11 +12,13 @@ __all__ = [
     "audit",
     "barrier",
     "barrier_of",
+    "blob",
     "breakers",
     "changelog",
     "daily",
     "dead",
     "deferred",
+    "dictionary",
     "events",
     "failures",
     "feed",
@@ -30,6 +33,7 @@ __all__ = [
     "retries",
     "seqs",
     "stream",
+    "training",
     "updates",
     "withheld",
     "withheld_updates",
@@ -42,6 +46,8 @@ META = "hs:meta"
 #: Hash of alerts by id, and the sorted set of when (ms) each is to be sent.
 ALERTS = "{hs:alerts}:queue"
 ALERTS_DUE = "{hs:alerts}:due"
+#: Hash: the dictionary that new events of each tool are compressed with.
+DICTIONARIES = "hs:dictionaries"
 #: Sorted set of living workers by the time (ms) until which they are taken for alive.
 WORKERS = "hs:workers"
 
@@ -49,6 +55,16 @@ WORKERS = "hs:workers"
 def failures(tool_id: str) -> str:
     """Hash that counts a tool's failures in its alert window, and ends with it."""
     return f"{{hs:alerts}}:failures:{tool_id}"
+
+
+def dictionary(dictionary_id: int) -> str:
+    """A compression dictionary; it stays for as long as anything may have been packed with it."""
+    return f"hs:dictionary:{dictionary_id}"
+
+
+def training(tool_id: str) -> str:
+    """Held by the worker that trains a dictionary for a tool."""
+    return f"hs:training:{tool_id}"
 
 
 def stream(name: str, partition: int) -> str:
@@ -59,6 +75,11 @@ def stream(name: str, partition: int) -> str:
 def events(partition: int) -> str:
     """Stream of accepted webhooks."""
     return stream("events", partition)
+
+
+def blob(stream_key: str, event_id: str) -> str:
+    """A payload too large for its stream, in the partition of that stream; lives as its event."""
+    return f"{stream_key.rpartition('}')[0]}}}:blob:{event_id}"
 
 
 def updates(partition: int) -> str:

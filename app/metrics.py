@@ -7,6 +7,7 @@ __all__ = [
     "BATCH_EVENTS",
     "BATCH_FAILURES",
     "BREAKERS_OPEN",
+    "CLAIM_CHECKS",
     "CONDITION_ERRORS",
     "CONTEXT_ACKNOWLEDGED",
     "CONTEXT_SENT",
@@ -16,6 +17,7 @@ __all__ = [
     "EVENTS",
     "LEASES_LOST",
     "PARTITIONS_OWNED",
+    "PAYLOAD_BYTES",
     "READ_ERRORS",
     "RECEIVED",
     "REGISTRY_VERSION",
@@ -35,6 +37,7 @@ __all__ = [
     "SUMMARISER_REQUESTS",
     "SUMMARISER_SECONDS",
     "TEMPLATE_ERRORS",
+    "TRAININGS",
     "UPDATES",
     "UPDATES_DEFERRED",
     "UPDATES_FOLDED",
@@ -119,6 +122,17 @@ BATCH_FAILURES = Counter(
 )
 STAGE_SECONDS = Counter(
     "hookstream_stage_seconds_total", "Wall time spent in each stage.", ["stage"]
+)
+PAYLOAD_BYTES = Counter(
+    "hookstream_payload_bytes_total", "Bytes of accepted payloads: raw, and as stored.", ["form"]
+)
+CLAIM_CHECKS = Counter(
+    "hookstream_claim_checks_total", "Payloads that went to a blob beside their stream."
+)
+TRAININGS = Counter(
+    "hookstream_dictionary_trainings_total",
+    "Dictionaries tried: stored, not-better, failed.",
+    ["result"],
 )
 SPOOL_ENTRIES = Gauge("hookstream_spool_entries", "Events in this process's local spool.")
 SPOOL_BYTES = Gauge("hookstream_spool_bytes", "Bytes in this process's local spool.")

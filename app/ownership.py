@@ -77,6 +77,7 @@ class Ownership(Service):
                 parts.redis,
                 parts.scripts,
                 self.worker_id,
+                parts.payloads,
                 batch_max=settings.batch_max_events,
                 buffer_max=settings.buffer_max_events,
                 on_lost=self.on_lost,

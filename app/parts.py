@@ -10,9 +10,11 @@ from hookstream.app import embedded, keys
 from hookstream.app.append import Appender
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.clock import RedisClock
+from hookstream.app.dictionaries import Dictionaries
 from hookstream.app.durable import Durability
 from hookstream.app.errors import SettingsError
 from hookstream.app.feeds import Feeds
+from hookstream.app.payloads import Payloads
 from hookstream.app.redis_client import REDIS_DOWN, Scripts, connect
 from hookstream.app.registry import RegistryCache
 from hookstream.app.settings import EMBEDDED, Settings
@@ -20,6 +22,7 @@ from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.letters import LetterStore
 from hookstream.app.stores.postgres import Postgres
 from hookstream.app.stores.replays import ReplayStore
+from hookstream.codecs.payload import Packing
 
 __all__ = ["Parts", "check_partition_count"]
 
@@ -36,6 +39,8 @@ class Parts(Service):
     scripts: Scripts
     postgres: Postgres
     registry: RegistryCache
+    dictionaries: Dictionaries
+    payloads: Payloads
     appender: Appender
     feeds: Feeds
     events: EventStore
@@ -60,18 +65,31 @@ class Parts(Service):
         await self.add_runtime_dependency(self.postgres)
         self.registry = RegistryCache(self.postgres, loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.registry)
+        self.dictionaries = Dictionaries(
+            self.redis,
+            self.postgres,
+            self.durability,
+            enabled=settings.compression == "dictionary",
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+        await self.add_runtime_dependency(self.dictionaries)
+        packing = Packing(settings.compression != "none", settings.compression_min_bytes)
+        self.payloads = Payloads(self.redis, self.dictionaries, packing)
         self.appender = Appender(
             self.redis,
             self.durability,
+            self.scripts,
             settings.state_path / "spool",
             settings.spool_max_bytes,
+            claim_check_bytes=settings.claim_check_bytes,
             loop=self.loop,
             beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.appender)
-        self.events = EventStore(self.redis, self.postgres, settings.partitions)
+        self.events = EventStore(self.redis, self.postgres, settings.partitions, self.payloads)
         self.replays = ReplayStore(self.postgres)
-        self.letters = LetterStore(self.redis, self.scripts, settings.partitions)
+        self.letters = LetterStore(self.redis, self.scripts, settings.partitions, self.payloads)
         self.feeds = Feeds(
             self.redis,
             self.scripts,

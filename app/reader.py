@@ -21,6 +21,7 @@ from hookstream.app.batch import Batch, Entry, Partition
 from hookstream.app.channel import RedisStreamChannel
 from hookstream.app.errors import FencedError, OutdatedError, UnavailableError
 from hookstream.app.ids import entry_order
+from hookstream.app.payloads import Payloads, event_of
 from hookstream.app.redis_client import REDIS_ERRORS, Scripts, is_cluster, is_redis_down
 from hookstream.codecs.errors import CodecError
 from hookstream.tables.errors import TableError
@@ -33,6 +34,8 @@ logger = get_logger(__name__)
 BLOCK_MS = 1000
 #: How often a batch of one event is tried when a stage fails on the batch as a whole.
 MAX_ATTEMPTS = 3
+#: Most bytes of payload in one batch, unpacked, if it is more than one event.
+BATCH_MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
 
 #: Called with a partition whose picture here is wrong, and the error that says so.
 OnLost = Callable[[int, BaseException], None]
@@ -82,6 +85,7 @@ class StreamReader(Service):
         redis: Any,
         scripts: Scripts,
         consumer: str,
+        payloads: Payloads,
         *,
         batch_max: int,
         buffer_max: int,
@@ -93,6 +97,7 @@ class StreamReader(Service):
         self.redis = redis
         self.scripts = scripts
         self.consumer = consumer
+        self.payloads = payloads
         self.batch_max = batch_max
         self.buffer_max = max(buffer_max, batch_max)
         self.on_lost = on_lost
@@ -318,13 +323,18 @@ class StreamReader(Service):
             return
         if self.slots.get(number) is not slot:
             return
-        count = min(len(slot.buffer), slot.limit)
-        entries = [slot.buffer.popleft() for _ in range(count)]
+        entries = _take(slot)
         batch = Batch(
             self.channel.name, slot.partition, entries, self._ended, behind=len(slot.buffer)
         )
         slot.in_flight = batch
-        metrics.BATCH_EVENTS.labels(channel=self.channel.name).observe(count)
+        metrics.BATCH_EVENTS.labels(channel=self.channel.name).observe(len(entries))
+        try:
+            # behind a failure each payload is looked into: a damaged one must not fail its batch
+            await self.payloads.ready(entries, unpack=slot.attempt > 0)
+        except REDIS_ERRORS as error:
+            batch.fail(error)
+            return
         await self.channel.put_batch(batch)
 
     def _ended(self, batch: Batch, error: BaseException | None) -> None:
@@ -386,6 +396,19 @@ class StreamReader(Service):
             self._lane(number).wake.set()
         if slot.buffer and number not in self._draining:
             self.add_future(self._dispatch(slot))
+
+
+def _take(slot: Slot) -> list[Entry]:
+    """The next batch's entries: no more than the slot allows, nor than fits into memory."""
+    entries: list[Entry] = []
+    size = 0
+    while slot.buffer and len(entries) < slot.limit:
+        event = event_of(slot.buffer[0].value)
+        size += event.payload_bytes if event else 0
+        if entries and size > BATCH_MAX_PAYLOAD_BYTES:
+            break
+        entries.append(slot.buffer.popleft())
+    return entries
 
 
 async def _outcome(task: "asyncio.Task[None]") -> None:

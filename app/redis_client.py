@@ -201,6 +201,12 @@ class Scripts:
             for name, source in self._sources.items()
         }
 
+    async def source(self, name: str) -> str:
+        """The text of a script, as this server takes it."""
+        if not self._sources:
+            await self.load()
+        return self._sources[name]
+
     def sha(self, name: str) -> str:
         """The SHA of a script that was loaded, for a pipeline."""
         return self._shas[name]

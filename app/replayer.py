@@ -9,7 +9,6 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mode import Service
@@ -19,7 +18,7 @@ from hookstream.app import keys, metrics
 from hookstream.app.durable import append_groups
 from hookstream.app.errors import UnavailableError, UnconfirmedError
 from hookstream.app.redis_client import REDIS_ERRORS
-from hookstream.codecs.envelope import Event, encode_event
+from hookstream.codecs.envelope import with_replay
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
@@ -63,17 +62,17 @@ class Replayer(Service):
         begun = time.monotonic()
         limit = max(1, min(PAGE, int(replay["rate"] * PAGE_SHARE)))
         rows = await self.app.parts.replays.page(replay, limit)
-        found = await self.app.parts.events.payloads(
+        found = await self.app.parts.events.envelopes(
             [(row["partition"], row["entry_id"]) for row in rows]
         )
         pairs = list(zip(rows, found, strict=True))
-        fresh = [(row, event) for row, event in pairs if event and not row["replayed"]]
+        fresh = [(row, data) for row, data in pairs if data and not row["replayed"]]
         await self._append(replay, fresh)
         metrics.REPLAY_SENT.inc(len(fresh))
         place = (replay["at_ms"], replay["at_seq"], replay["at_event"])
         if rows:
             place = (rows[-1]["entry_ms"], rows[-1]["entry_seq"], rows[-1]["event_id"])
-        missing = sum(event is None and not row["replayed"] for row, event in pairs)
+        missing = sum(data is None and not row["replayed"] for row, data in pairs)
         through = len(rows) < limit
         running = await self.app.parts.replays.advance(
             replay,
@@ -89,18 +88,18 @@ class Replayer(Service):
         return {**replay, "at_ms": place[0], "at_seq": place[1], "at_event": place[2]}
 
     async def _append(
-        self, replay: Mapping[str, Any], found: Sequence[tuple[Mapping[str, Any], Event]]
+        self, replay: Mapping[str, Any], found: Sequence[tuple[Mapping[str, Any], bytes]]
     ) -> None:
         groups: dict[int, list[bytes]] = {}
         version = self.app.parts.registry.current.version
-        for row, event in found:
-            again = replace(
-                event,
+        for row, data in found:
+            again = with_replay(
+                data,
                 replay_id=str(replay["replay_id"]),
                 replay_context_id=replay["context_id"],
                 registry_version=version,
             )
-            groups.setdefault(row["partition"], []).append(encode_event(again))
+            groups.setdefault(row["partition"], []).append(again)
         await append_groups(
             self.app.parts.durability,
             self.app.parts.scripts,

@@ -99,6 +99,25 @@ class Settings(BaseSettings):
         description="Most bytes that a receiver process keeps in its local spool while Redis is "
         "away. 503 above it.",
     )
+    compression: Literal["none", "zstd", "dictionary"] = Field(
+        "dictionary",
+        description="How payloads are kept in Redis: as they are, by zstd, or by zstd with "
+        "dictionaries that workers train from each tool's own traffic.",
+    )
+    compression_min_bytes: int = Field(
+        128, ge=0, description="Payloads of fewer bytes are kept as they are."
+    )
+    dictionary_min_events: int = Field(
+        64,
+        ge=32,
+        description="Events of a tool that a worker sees before it trains the tool's first "
+        "dictionary.",
+    )
+    claim_check_bytes: int = Field(
+        256 * 1024,
+        ge=1024,
+        description="Events that take more bytes once packed keep their payload beside the stream.",
+    )
     batch_max_events: int = Field(
         256, ge=1, le=4096, description="Most entries of one partition in one batch."
     )

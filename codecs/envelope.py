@@ -1,6 +1,6 @@
-"""The event and its protobuf envelope, version 1."""
+"""The event and its protobuf envelope, versions 1 and 2."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -10,11 +10,22 @@ from faust.serializers.codecs import Codec
 from google.protobuf.message import DecodeError
 
 from hookstream.codecs.errors import CodecError, UnknownVersionError
-from hookstream.proto.envelope_pb2 import Envelope
+from hookstream.codecs.payload import StoredPayload
+from hookstream.proto.envelope_pb2 import Envelope, PayloadEncoding
 
-__all__ = ["SCHEMA_VERSION", "EnvelopeCodec", "Event", "decode_event", "encode_event"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "EnvelopeCodec",
+    "Event",
+    "decode_event",
+    "encode_event",
+    "take_out_payload",
+    "with_replay",
+]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+#: The version of an envelope whose payload is there as it is: older builds read it.
+PLAIN_VERSION: Final = 1
 FORM: Final = "application/x-www-form-urlencoded"
 MAX_FORM_FIELDS: Final = 1000
 
@@ -24,7 +35,8 @@ class Event:
     """One accepted webhook, as every stage sees it.
 
     ``payload`` is the body as bytes; :meth:`data` is the same as JSON, parsed at most once.
-    Times are Unix milliseconds.
+    Times are Unix milliseconds. A stored event's payload is unpacked when it is first looked at,
+    which raises CodecError where it cannot be: a stage gets its events with what that takes.
     """
 
     event_id: str
@@ -45,6 +57,18 @@ class Event:
     replay_context_id: str = ""
     _parsed: list[Any] = field(default_factory=list, repr=False, compare=False)
 
+    @property
+    def stored(self) -> StoredPayload | None:
+        """The payload as it is kept; None where it never was."""
+        kept: bytes | StoredPayload = _PAYLOAD.slot.__get__(self)
+        return kept if isinstance(kept, StoredPayload) else None
+
+    @property
+    def payload_bytes(self) -> int:
+        """Size of the payload in bytes, without unpacking it."""
+        kept: bytes | StoredPayload = _PAYLOAD.slot.__get__(self)
+        return kept.size if isinstance(kept, StoredPayload) else len(kept)
+
     def data(self) -> Any:
         """The payload as JSON values; None where it is neither JSON nor a form.
 
@@ -54,6 +78,24 @@ class Event:
         if not self._parsed:
             self._parsed.append(_parse(self.payload, self.content_type))
         return self._parsed[0]
+
+
+class _LazyPayload:
+    """What stands for ``Event.payload``: its slot, and the look that unpacks what lies there."""
+
+    def __init__(self, slot: Any) -> None:
+        self.slot = slot
+
+    def __get__(self, event: Event, owner: type[Event] | None = None) -> bytes:
+        kept: bytes | StoredPayload = self.slot.__get__(event)
+        return kept.open() if isinstance(kept, StoredPayload) else kept
+
+    def __set__(self, event: Event, value: bytes | StoredPayload) -> None:
+        self.slot.__set__(event, value)
+
+
+_PAYLOAD = _LazyPayload(Event.__dict__["payload"])
+type.__setattr__(Event, "payload", _PAYLOAD)
 
 
 def _parse(payload: bytes, content_type: str) -> Any:
@@ -68,10 +110,13 @@ def _parse(payload: bytes, content_type: str) -> Any:
         return None
 
 
-def encode_event(event: Event) -> bytes:
-    """The event as envelope bytes. Protobuf is not canonical: never hash these."""
-    return Envelope(
-        schema_version=SCHEMA_VERSION,
+def encode_event(event: Event, packed: StoredPayload | None = None) -> bytes:
+    """The event as envelope bytes, with its payload ``packed`` where that is given.
+
+    Protobuf is not canonical: never hash these.
+    """
+    envelope = Envelope(
+        schema_version=PLAIN_VERSION,
         event_id=event.event_id,
         tenant=event.tenant,
         tool_id=event.tool_id,
@@ -83,29 +128,36 @@ def encode_event(event: Event) -> bytes:
         headers=event.headers,
         content_type=event.content_type,
         trace_context=event.trace_context,
-        payload=event.payload,
         dedup_window_ms=event.dedup_window_ms,
         registry_version=event.registry_version,
         replay_id=event.replay_id,
         replay_context_id=event.replay_context_id,
-    ).SerializeToString()
+    )
+    if packed is None or packed.encoding == PayloadEncoding.PAYLOAD_ENCODING_RAW:
+        envelope.payload = event.payload
+    else:
+        envelope.schema_version = SCHEMA_VERSION
+        envelope.payload = packed.data or b""
+        envelope.payload_encoding = packed.encoding  # type: ignore[assignment]
+        envelope.payload_bytes = packed.size
+    return envelope.SerializeToString()
 
 
 def decode_event(data: bytes) -> Event:
-    """The event in envelope bytes.
+    """The event in envelope bytes. Its payload is left packed until somebody looks at it.
 
     Raises:
         CodecError: the bytes are no envelope.
         UnknownVersionError: the envelope is of a version that this build does not know.
     """
-    try:
-        envelope = Envelope.FromString(data)
-    except DecodeError as error:
-        raise CodecError(f"not an envelope ({len(data)} bytes): {error}") from error
-    if envelope.schema_version != SCHEMA_VERSION:
-        raise UnknownVersionError(
-            f"envelope of schema version {envelope.schema_version}; this build reads "
-            f"version {SCHEMA_VERSION}: upgrade the worker"
+    envelope = _envelope(data)
+    payload: bytes | StoredPayload = envelope.payload
+    if envelope.schema_version > PLAIN_VERSION:
+        payload = StoredPayload(
+            envelope.payload_encoding,
+            envelope.payload_bytes,
+            None if envelope.payload_blob else envelope.payload,
+            envelope.payload_blob,
         )
     return Event(
         event_id=envelope.event_id,
@@ -119,12 +171,60 @@ def decode_event(data: bytes) -> Event:
         headers=dict(envelope.headers),
         content_type=envelope.content_type,
         trace_context=envelope.trace_context,
-        payload=envelope.payload,
+        payload=payload,  # type: ignore[arg-type]
         dedup_window_ms=envelope.dedup_window_ms,
         registry_version=envelope.registry_version,
         replay_id=envelope.replay_id,
         replay_context_id=envelope.replay_context_id,
     )
+
+
+def with_replay(
+    data: bytes, *, replay_id: str, replay_context_id: str, registry_version: int
+) -> bytes:
+    """Envelope bytes marked as a replay; the payload stays as and where it is.
+
+    Raises:
+        CodecError: the bytes are no envelope.
+    """
+    envelope = _envelope(data)
+    envelope.replay_id = replay_id
+    envelope.replay_context_id = replay_context_id
+    envelope.registry_version = registry_version
+    return envelope.SerializeToString()
+
+
+def take_out_payload(data: bytes, blob_of: Callable[[str], str]) -> tuple[bytes, str, bytes]:
+    """Claim check: envelope bytes without their payload, the blob's name, and what belongs there.
+
+    ``blob_of`` gives the blob's name for an event id. What has been taken out already has the
+    name "".
+
+    Raises:
+        CodecError: the bytes are no envelope.
+    """
+    envelope = _envelope(data)
+    if envelope.payload_blob:
+        return data, "", b""
+    payload = envelope.payload
+    envelope.payload_bytes = envelope.payload_bytes or len(payload)
+    envelope.schema_version = SCHEMA_VERSION
+    envelope.payload_blob = blob_of(envelope.event_id)
+    envelope.payload = b""
+    return envelope.SerializeToString(), envelope.payload_blob, payload
+
+
+def _envelope(data: bytes) -> Envelope:
+    try:
+        envelope = Envelope.FromString(data)
+    except DecodeError as error:
+        raise CodecError(f"not an envelope ({len(data)} bytes): {error}") from error
+    if envelope.schema_version not in (PLAIN_VERSION, SCHEMA_VERSION):
+        raise UnknownVersionError(
+            f"envelope of schema version {envelope.schema_version}; this build reads "
+            f"versions {PLAIN_VERSION} to {SCHEMA_VERSION}: upgrade the worker"
+        )
+    return envelope
 
 
 class EnvelopeCodec(Codec):

@@ -1,6 +1,6 @@
 """Errors of the codecs."""
 
-__all__ = ["CodecError", "UnknownVersionError"]
+__all__ = ["CodecError", "MissingBlobError", "UnknownDictionaryError", "UnknownVersionError"]
 
 
 class CodecError(Exception):
@@ -9,3 +9,22 @@ class CodecError(Exception):
 
 class UnknownVersionError(CodecError):
     """An envelope of a schema version that this build does not know: upgrade the worker."""
+
+
+class UnknownDictionaryError(CodecError):
+    """Bytes compressed with a dictionary that this process does not have: fetch it, try again."""
+
+    def __init__(self, dictionary_id: int) -> None:
+        super().__init__(
+            f"compressed with dictionary {dictionary_id}, which is not here: it is looked for in "
+            "Redis, then in PostgreSQL's table dictionaries"
+        )
+        self.dictionary_id = dictionary_id
+
+
+class MissingBlobError(CodecError):
+    """A payload that lies beside its stream, and is not there (or was not fetched)."""
+
+    def __init__(self, blob: str) -> None:
+        super().__init__(f"the payload is in the blob {blob}, which is not there")
+        self.blob = blob

@@ -11,12 +11,15 @@ import orjson
 from redis.asyncio import Redis
 
 from hookstream.app import keys
+from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import event_time_ms, partition_of, partition_of_event
+from hookstream.app.payloads import Payloads
 from hookstream.app.sql import statement
 from hookstream.app.status import Status
 from hookstream.app.stores.postgres import Postgres
 from hookstream.codecs.envelope import Event, decode_event
-from hookstream.codecs.errors import CodecError
+from hookstream.codecs.errors import CodecError, UnknownDictionaryError
+from hookstream.codecs.payload import DICTIONARY_MAX_BYTES
 
 __all__ = ["EventFilter", "EventStore"]
 
@@ -45,10 +48,13 @@ class EventFilter:
 class EventStore:
     """Looks in PostgreSQL first, and in the stream for what has not got there yet."""
 
-    def __init__(self, redis: Redis, postgres: Postgres, partitions: int) -> None:
+    def __init__(
+        self, redis: Redis, postgres: Postgres, partitions: int, payloads: Payloads
+    ) -> None:
         self._redis = redis
         self._postgres = postgres
         self._partitions = partitions
+        self._payloads = payloads
 
     async def search(self, tenant: str, wanted: EventFilter) -> list[dict[str, Any]]:
         """Events of a tenant, newest first, without payloads.
@@ -90,8 +96,11 @@ class EventStore:
             statement("find_events"), tenant, UUID(event_id), *[None] * 7, 1
         )
         if not rows:
-            found = await self.find_in_stream(tenant, event_id)
-            return None if found is None else accepted_out(found)
+            envelope = await self.find_in_stream(tenant, event_id)
+            if envelope is None:
+                return None
+            [readable] = await self._events([envelope])
+            return accepted_out(decode_event(envelope), readable)
         row = rows[0]
         event = await self._payload(row["partition"], row["entry_id"])
         deliveries = await self._postgres.fetch(
@@ -128,8 +137,8 @@ class EventStore:
         found = await pipe.execute()
         return [iso(int(first[0].decode().partition(":")[2])) if first else None for first in found]
 
-    async def event(self, tenant: str, event_id: str) -> Event | None:
-        """The event itself, as it was accepted."""
+    async def envelope(self, tenant: str, event_id: str) -> bytes | None:
+        """The event as it is kept; None when the tenant has no such event, or it is gone."""
         row = await self._postgres.fetchrow(
             "SELECT partition, entry_id FROM events WHERE tenant = $1 AND event_id = $2",
             tenant,
@@ -137,9 +146,27 @@ class EventStore:
         )
         if row is None:
             return await self.find_in_stream(tenant, event_id)
-        return await self._payload(row["partition"], row["entry_id"])
+        return (await self.envelopes([(row["partition"], row["entry_id"])]))[0]
 
-    async def find_in_stream(self, tenant: str, event_id: str) -> Event | None:
+    async def samples(self, tenant: str, tool_id: str, limit: int) -> list[bytes]:
+        """The newest payloads of a tool that lie in their stream, at most ``limit``.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+        """
+        rows = await self._rows(tenant, EventFilter(tool=tool_id, limit=limit))
+        places = [
+            (row["partition"], row["entry_id"])
+            for row in rows
+            if row["payload_bytes"] <= DICTIONARY_MAX_BYTES
+        ]
+        found: list[bytes] = []
+        for start in range(0, len(places), PAYLOAD_PAGE):
+            events = await self.payloads(places[start : start + PAYLOAD_PAGE])
+            found += [event.payload for event in events if event]
+        return found
+
+    async def find_in_stream(self, tenant: str, event_id: str) -> bytes | None:
         """Look through the stream around the id's time: for events that were just accepted."""
         partition = partition_of_event(event_id)
         if partition >= self._partitions:
@@ -155,21 +182,37 @@ class EventStore:
                     continue
                 event = _decoded(fields[b"d"])
                 if event and (event.event_id, event.tenant) == (event_id, tenant):
-                    return event
+                    return bytes(fields[b"d"])
             if len(entries) < SCAN_PAGE:
                 return None
             start = f"({entries[-1][0].decode()}"
 
     async def payloads(self, places: Sequence[tuple[int, str]]) -> list[Event | None]:
-        """The events at (partition, entry id); None for those that are no longer there."""
+        """The events at (partition, entry id); None for those that are no longer there.
+
+        Raises:
+            UnavailableError: a dictionary that one was packed with cannot be had at the moment.
+        """
+        return await self._events(await self.envelopes(places))
+
+    async def envelopes(self, places: Sequence[tuple[int, str]]) -> list[bytes | None]:
+        """The same as they are kept, packed and without looking into their payloads."""
         pipe = self._redis.pipeline(transaction=False)
         for partition, entry_id in places:
             pipe.xrange(keys.events(partition), entry_id, entry_id)
         replies = await pipe.execute() if places else []
-        return [_decoded(reply[0][1][b"d"]) if reply else None for reply in replies]
+        found = [reply[0][1][b"d"] if reply else None for reply in replies]
+        return [data if data and _decoded(data) else None for data in found]
 
     async def _payload(self, partition: int, entry_id: str) -> Event | None:
         return (await self.payloads([(partition, entry_id)]))[0]
+
+    async def _events(self, envelopes: Sequence[bytes | None]) -> list[Event | None]:
+        events = [_decoded(data) if data else None for data in envelopes]
+        try:
+            return await self._payloads.open(events)
+        except UnknownDictionaryError as error:
+            raise UnavailableError(f"the payload is {error}") from error
 
 
 def iso(ms: int) -> str:
@@ -202,8 +245,8 @@ def event_out(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def accepted_out(event: Event) -> dict[str, Any]:
-    """An event that is durable and not recorded yet."""
+def accepted_out(event: Event, readable: Event | None) -> dict[str, Any]:
+    """An event that is durable and not recorded yet; ``readable``: None if its payload is lost."""
     return {
         "event_id": event.event_id,
         "tool_id": event.tool_id,
@@ -215,10 +258,10 @@ def accepted_out(event: Event) -> dict[str, Any]:
         "delivery_id": event.delivery_id,
         "received_at": iso(event.received_at_ms),
         "tier": "hot",
-        "payload_bytes": len(event.payload),
+        "payload_bytes": event.payload_bytes,
         "stage": "",
         "error": "",
-        **content_out(event),
+        **(content_out(readable) if readable else {}),
         "deliveries": [],
     }
 

@@ -10,6 +10,7 @@ import orjson
 from hookstream.app import keys
 from hookstream.app.ids import event_time_ms, partition_of_event
 from hookstream.app.letters import SEPARATOR, letter_partition
+from hookstream.app.payloads import Payloads
 from hookstream.app.redis_client import Scripts
 from hookstream.app.stores.events import content_out
 from hookstream.codecs.envelope import decode_event
@@ -45,10 +46,11 @@ class LetterFilter:
 class LetterStore:
     """Reads letters of all partitions; changes them by scripts, each all or none."""
 
-    def __init__(self, redis: Any, scripts: Scripts, partitions: int) -> None:
+    def __init__(self, redis: Any, scripts: Scripts, partitions: int, payloads: Payloads) -> None:
         self._redis = redis
         self._scripts = scripts
         self._partitions = partitions
+        self._payloads = payloads
 
     async def find(
         self, tenant: str, wanted: LetterFilter, limit: int, before: tuple[int, str] | None = None
@@ -107,7 +109,22 @@ class LetterStore:
         letter = await self._redis.hgetall(keys.letter(self._where(letter_id), letter_id))
         if not letter or letter.get(b"tenant", tenant.encode()).decode() != tenant:
             return None
-        return {**letter_out(letter_id, letter), "history": history(letter), **content(letter)}
+        return {
+            **letter_out(letter_id, letter),
+            "history": history(letter),
+            **await self._content(letter),
+        }
+
+    async def _content(self, letter: dict[bytes, bytes]) -> dict[str, Any]:
+        """Payload and headers, where the entry and its payload can be read."""
+        raw = letter.get(b"raw", b"")
+        try:
+            routed = letter.get(b"channel") != b"events"
+            event = decode_routed(raw).event if routed else decode_event(raw)
+            [readable] = await self._payloads.open([event])
+        except CodecError:
+            return {}
+        return content_out(readable) if readable else {}
 
     async def retry(self, tenant: str, letter_ids: Sequence[str]) -> int:
         """Let dead letters be tried again at once; returns how many of them were dead."""
@@ -178,17 +195,6 @@ def history(letter: dict[bytes, bytes]) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def content(letter: dict[bytes, bytes]) -> dict[str, Any]:
-    """Payload and headers, where the entry can be read."""
-    raw = letter.get(b"raw", b"")
-    try:
-        if letter.get(b"channel") == b"events":
-            return content_out(decode_event(raw))
-        return content_out(decode_routed(raw).event)
-    except CodecError:
-        return {}
 
 
 def _time(milliseconds: str) -> str:

@@ -16,7 +16,7 @@ from hookstream.app.registry import Tool
 from hookstream.app.signatures import WebhookRequest
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.problem import json_response
-from hookstream.codecs.envelope import Event, encode_event
+from hookstream.codecs.envelope import Event
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
@@ -84,7 +84,9 @@ class Receiver:
             now_ms=now_ms,
             random_bits=secrets.randbits(62),
         )
-        await self._app.parts.appender.append(keys.events(partition), encode_event(event))
+        parts = self._app.parts
+        entry = await parts.payloads.encode_aside(event)
+        await parts.appender.append(keys.events(partition), entry)
         return json_response({"event_id": event.event_id, "status": "accepted"}, status=202)
 
     async def _tool(self, tool_id: str) -> Tool:

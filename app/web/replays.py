@@ -1,6 +1,5 @@
 """``/api/v1/replays``: sending events through the pipeline again."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, read_model, uuid7
 from hookstream.app.web.events import check_query, parse_limit, parse_time
 from hookstream.app.web.problem import json_response
-from hookstream.codecs.envelope import encode_event
+from hookstream.codecs.envelope import with_replay
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
@@ -107,18 +106,18 @@ async def replay_one(app: "Hookstream", tenant: str, event_id: str, context_id: 
         NotFoundError: there is no such event.
     """
     parts = app.parts
-    event = await parts.events.event(tenant, event_id)
-    if event is None:
+    envelope = await parts.events.envelope(tenant, event_id)
+    if envelope is None:
         raise NotFoundError(f"there is no event {event_id}")
     partition = partition_of_event(event_id)
     replay_id = await parts.replays.create_one(tenant, event_id, context_id, partition)
-    again = replace(
-        event,
+    again = with_replay(
+        envelope,
         replay_id=replay_id,
         replay_context_id=context_id,
         registry_version=parts.registry.current.version,
     )
-    await parts.appender.append(keys.events(partition), encode_event(again))
+    await parts.appender.append(keys.events(partition), again)
     return replay_id
 
 

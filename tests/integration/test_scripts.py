@@ -2,7 +2,7 @@
 
 import pytest
 import redis.asyncio
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from hookstream.app import keys
 from hookstream.app.batch import Entry, Partition
@@ -223,3 +223,28 @@ async def test_script_that_the_server_forgot_is_sent_again(
 ) -> None:
     await redis_client.script_flush()
     assert await claimed(scripts) == 1
+
+
+async def test_large_payload_and_its_entry_are_there_both_or_not_at_all(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    stream, blob = keys.events(0), keys.blob(keys.events(0), "e")
+    entry_id = await scripts.call("append_blob", [stream, blob], [b"entry", b"payload"])
+    assert await redis_client.xrange(stream) == [(entry_id, {b"d": b"entry"})]
+    assert await redis_client.get(blob) == b"payload"
+    # what is no stream takes no entry, and no blob is left behind
+    await redis_client.delete(blob, stream)
+    await redis_client.set(stream, "no stream")
+    with pytest.raises(ResponseError, match="WRONGKIND"):
+        await scripts.call("append_blob", [stream, blob], [b"entry", b"payload"])
+    assert await redis_client.exists(blob) == 0
+    await redis_client.delete(stream)
+    # over its memory the server refuses the script whole
+    used = (await redis_client.info("memory"))["used_memory"]
+    await redis_client.config_set("maxmemory", used - 1)
+    try:
+        with pytest.raises(OutOfMemoryError):
+            await scripts.call("append_blob", [stream, blob], [b"entry", b"p" * 1_000_000])
+    finally:
+        await redis_client.config_set("maxmemory", 0)
+    assert await redis_client.exists(blob, stream) == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,7 +88,7 @@ async def test_full_spool_is_503_and_loses_nothing(tmp_path: Path, server: Node)
         accepted += await post(stack, range(5, 10))
         assert (await stack.health())["parts"]["spool"]["entries"] == 5
         async with aiohttp.ClientSession(stack.url) as session:
-            big = json.dumps({"n": "x" * 4000}).encode()
+            big = json.dumps({"n": secrets.token_hex(4000)}).encode()
             async with session.post("/hooks/spool", data=big) as response:
                 assert response.status == 503
                 assert "Retry-After" in response.headers

@@ -100,6 +100,8 @@ def test_all_keys_of_a_partition_share_a_hash_slot() -> None:
         keys.seqs(7),
         keys.acks(7),
         keys.feed(7, "t", "c}"),
+        keys.blob(keys.events(7), "e"),
+        keys.blob(keys.updates(7), "e2"),
     ]
     assert len({key_slot(key.encode()) for key in made}) == 1
     assert len(set(made)) == len(made)
@@ -143,7 +145,7 @@ def test_envelope_of_the_first_version_is_read_for_ever() -> None:
 
 def test_unknown_version_and_garbage_are_told_apart() -> None:
     with pytest.raises(UnknownVersionError, match="upgrade"):
-        decode_event(Envelope(schema_version=2).SerializeToString())
+        decode_event(Envelope(schema_version=99).SerializeToString())
     with pytest.raises(CodecError):
         decode_event(b"\xff\xff\xff")
 
