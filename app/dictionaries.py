@@ -11,7 +11,7 @@ from typing import Any
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app import keys
+from hookstream.app import keys, metrics
 from hookstream.app.durable import Durability
 from hookstream.app.errors import UnavailableError
 from hookstream.app.redis_client import REDIS_ERRORS, is_redis_down
@@ -131,6 +131,9 @@ class Dictionaries(Service):
             for tool_id, number in named.items()
             if (dictionary := BOOK.get(number)) is not None
         }
+        metrics.DICTIONARY.clear()
+        for tool_id, dictionary in self._current.items():
+            metrics.DICTIONARY.labels(tool=tool_id).set(dictionary.dictionary_id)
 
 
 def _learn(number: int, content: bytes) -> bool:

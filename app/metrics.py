@@ -14,6 +14,7 @@ __all__ = [
     "CONTEXT_SUCCESS",
     "CONTEXT_WITHHELD",
     "DEDUP_PURGED",
+    "DICTIONARY",
     "EVENTS",
     "LEASES_LOST",
     "PARTITIONS_OWNED",
@@ -78,6 +79,11 @@ SUMMARISER_SECONDS = Histogram(
 )
 UPDATES = Counter(
     "hookstream_updates_total", "Updates written to feeds, by priority.", ["priority"]
+)
+DICTIONARY = Gauge(
+    "hookstream_dictionary_id",
+    "The dictionary with which each tool's new events are packed.",
+    ["tool"],
 )
 CONTEXT_SENT = Gauge(
     "hookstream_context_last_seq", "Updates in each context's feed so far.", ["tenant", "context"]

@@ -158,7 +158,8 @@ async def test_partitions_say_who_owns_them(fragile: Fragile) -> None:
     [worker] = shown["workers"]
     assert [row["owner"] for row in shown["partitions"]] == [worker] * 8
     assert all(row["lease_seconds"] > 0 for row in shown["partitions"])
-    assert set(shown["partitions"][0]["streams"]) == {"events", "updates", "audit"}
+    streams = shown["partitions"][0]["streams"]
+    assert set(streams) == set(Stack.STREAMS)
 
 
 async def test_dead_letters_from_a_shell(fragile: Fragile, tool: str) -> None:
