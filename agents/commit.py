@@ -5,6 +5,8 @@ writes changelog, audit and letters and acknowledges the batch; then RocksDB fol
 between any two of these repeats outputs, and deliver recognises them by their origin.
 """
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable
 
@@ -17,24 +19,30 @@ from hookstream.app.ids import partition_of
 from hookstream.app.letters import log_failures, write_letters
 from hookstream.app.main import app
 from hookstream.app.status import Status
+from hookstream.app.turns import Turn, due
 from hookstream.app.waiting import judge_breakers, write_holds
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target, encode_changes, encode_routed
 from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
+
+#: Updates that wait in this worker while no more are sent, and how long that may last.
+READ_AHEAD_MAX = 64
+CATCH_UP_SECONDS = 0.5
 
 
 @app.batches(channels.routed)
 async def commit(batch: Batch) -> None:
     """Writes the outcome and acknowledges: one round trip for outputs, one script a batch."""
     partition, parts = batch.partition, app.parts
-    now_ms = parts.clock.now_ms()
-    writes = Writes()
-    async with partition.lock:
+    await let_deliver_catch_up(batch)
+    async with app.turns.turn(due(time.monotonic(), len(batch))) as turn, partition.lock:
+        now_ms = parts.clock.now_ms()
+        writes = Writes()
         if batch.changes:
             writes.append(keys.changelog(partition.number), encode_changes("dedup", batch.changes))
         holds = write_holds(writes, batch, parts.registry.current)
         breakers = judge_breakers(writes, batch, app.settings, now_ms)
-        await append_groups(parts.durability, parts.scripts, outputs(batch))
+        await append_groups(parts.durability, parts.scripts, await outputs(batch, turn))
         write_letters(writes, batch, app.settings, now_ms)
         record = audit(batch)
         if record.events:
@@ -51,7 +59,24 @@ async def commit(batch: Batch) -> None:
     batch.done()
 
 
-def outputs(batch: Batch) -> list[tuple[str, list[bytes]]]:
+async def let_deliver_catch_up(batch: Batch) -> None:
+    """Wait while this worker has much to deliver, unless something here is critical.
+
+    What waits in ``updates[q]`` is in the way of the next critical update; in ``events[p]`` it is
+    in the way of its own tool's only.
+    """
+    wanted = {(e.value.tenant, t.context_id, t.priority) for e in batch.live() for t in e.targets}
+    if any(priority == "critical" for _, _, priority in wanted):
+        return
+    qs = {partition_of(app.settings.partitions, tenant, context) for tenant, context, _ in wanted}
+    until = time.monotonic() + CATCH_UP_SECONDS
+    while any(app.ownership.read_ahead(channels.updates.name, q) > READ_AHEAD_MAX for q in qs):
+        await asyncio.sleep(CATCH_UP_SECONDS / 100)
+        if time.monotonic() > until:
+            break
+
+
+async def outputs(batch: Batch, turn: Turn) -> list[tuple[str, list[bytes]]]:
     """What goes to each ``updates[q]``: every event once for all of its contexts there.
 
     A partition's group is appended all or none: were one refused and a later one taken, the
@@ -59,13 +84,14 @@ def outputs(batch: Batch) -> list[tuple[str, list[bytes]]]:
     """
     groups: dict[int, list[bytes]] = {}
     number = batch.partition.number
-    for entry in batch.live():
+    for entry in list(batch.live()):
         event: Event = entry.value
         envelope = app.parts.payloads.encode(event) if entry.changed else entry.raw
         for q, targets in by_partition(event.tenant, entry.targets).items():
             groups.setdefault(q, []).append(
                 encode_routed(number, entry.entry_id, batch.floor, envelope, targets)
             )
+        await turn.pause()
     return [(keys.updates(q), values) for q, values in groups.items()]
 
 

@@ -20,8 +20,8 @@ async def deliver(batch: Batch) -> None:
 
 
 for priority in DEFERRABLE:
-
-    @app.batches(channels.deferred[priority], name=f"deliver_{priority}")
+    # one at a time: several would be in the way of what is more urgent
+    @app.batches(channels.deferred[priority], name=f"deliver_{priority}", concurrency=1)
     async def deliver_deferred(batch: Batch, priority: str = priority) -> None:
         """Writes updates that waited while more urgent ones went."""
         await work(batch, priority)

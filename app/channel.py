@@ -61,15 +61,23 @@ class RedisStreamChannel(BatchChannel):
     """
 
     def __init__(
-        self, app: "Hookstream", name: str = "", *, codec: str = "", **kwargs: Any
+        self,
+        app: "Hookstream",
+        name: str = "",
+        *,
+        codec: str = "",
+        batch_max: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(app, name, **kwargs)
         self.codec = codec
+        #: Most entries of one batch, where that is less than ``HOOKSTREAM_BATCH_MAX_EVENTS``.
+        self.batch_max = batch_max
         if not self.is_iterator and self._root is None:
             app.stream_channels[name] = self
 
     def _clone_args(self) -> Mapping[str, Any]:
-        return {**super()._clone_args(), "codec": self.codec}
+        return {**super()._clone_args(), "codec": self.codec, "batch_max": self.batch_max}
 
     def decode_value(self, raw: bytes) -> Any:
         """The value in an entry's bytes; raises what the codec raises."""

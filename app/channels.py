@@ -5,6 +5,9 @@ from hookstream.app.main import app
 
 __all__ = ["audit", "deduped", "deferred", "events", "routed", "updates"]
 
+#: Batches of what may wait are small: whatever is more urgent goes in between.
+DEFERRED_BATCH_MAX = 64
+
 #: Accepted webhooks: ``events[p]`` in Redis.
 events = app.stream_channel("events", codec="hookstream_envelope")
 #: Batches whose duplicates are marked.
@@ -15,7 +18,9 @@ routed = app.batch_channel("routed")
 updates = app.stream_channel("updates", codec="hookstream_routed")
 #: Updates that wait while more urgent ones go, by priority: ``deferred:low[q]`` and so on.
 deferred = {
-    priority: app.stream_channel(channel_name(priority), codec="hookstream_routed")
+    priority: app.stream_channel(
+        channel_name(priority), codec="hookstream_routed", batch_max=DEFERRED_BATCH_MAX
+    )
     for priority in DEFERRABLE
 }
 #: What was decided, on its way to PostgreSQL: ``audit[p]`` in Redis.

@@ -151,32 +151,32 @@ class Delivery:
                 except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
                     entry.fail("deliver", error)
                 await turn.pause()
-        later = [wait for wait in later if not wait.entry.failure]
-        async with partition.feed_lock:
-            now_ms = self._now_ms()
-            plan = await self._plan(partition, now_ms, *_names(ready))
-            done = Delivered(plan, deferred=len(later))
-            for entry, updates in ready:
-                for update in updates:
-                    plan.add(entry.value.event.tenant, update)
-                done.received_ms.append(entry.value.event.received_at_ms)
-            changes = plan.finish()
-            writes = Writes()
-            for wait in later:
-                write_deferred(writes, partition.number, wait)
-            writes.commands += plan.writes.commands
-            for p, mark in marks.items():
-                writes.add("HSET", keys.origins(partition.number), p, mark.encode())
-            write_letters(writes, batch, self._settings, now_ms)
-            ids = await commit(
-                self._scripts, partition, batch.channel, writes, batch.entries, trim=True
-            )
-            for wait, entry_id in zip(later, ids, strict=False):
-                partition.deferred[wait.priority].add(entry_id, wait.names)
-            if source is not None and batch.entries:
-                partition.deferred[source].delivered(batch.entries[-1].entry_id)
-            partition.origins.update(marks)
-            self._apply(partition, plan, writes, changes, ids)
+            later = [wait for wait in later if not wait.entry.failure]
+            async with partition.feed_lock:
+                now_ms = self._now_ms()
+                plan = await self._plan(partition, now_ms, *_names(ready))
+                done = Delivered(plan, deferred=len(later))
+                for entry, updates in ready:
+                    for update in updates:
+                        plan.add(entry.value.event.tenant, update)
+                    done.received_ms.append(entry.value.event.received_at_ms)
+                changes = plan.finish()
+                writes = Writes()
+                for wait in later:
+                    write_deferred(writes, partition.number, wait)
+                writes.commands += plan.writes.commands
+                for p, mark in marks.items():
+                    writes.add("HSET", keys.origins(partition.number), p, mark.encode())
+                write_letters(writes, batch, self._settings, now_ms)
+                ids = await commit(
+                    self._scripts, partition, batch.channel, writes, batch.entries, trim=True
+                )
+                for wait, entry_id in zip(later, ids, strict=False):
+                    partition.deferred[wait.priority].add(entry_id, wait.names)
+                if source is not None and batch.entries:
+                    partition.deferred[source].delivered(batch.entries[-1].entry_id)
+                partition.origins.update(marks)
+                self._apply(partition, plan, writes, changes, ids)
         return done
 
     async def fold(self, partition: Partition, name: str) -> FeedPlan | None:

@@ -1,5 +1,6 @@
 """The folder: lets go what contexts' rates hold up, as soon as the rate allows one more update."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from mode import Service
@@ -10,6 +11,7 @@ from hookstream.app.batch import Partition
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.feed_plan import MAX_WITHHELD
 from hookstream.app.redis_client import REDIS_ERRORS, is_redis_down
+from hookstream.app.summaries.tokens import count_tokens
 from hookstream.tables.errors import TableError
 
 if TYPE_CHECKING:
@@ -30,6 +32,10 @@ class Folder(Service):
     def __init__(self, app: "Hookstream", **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.app = app
+
+    async def on_start(self) -> None:
+        """Load the tokenizer: the first update should not wait for it."""
+        await asyncio.to_thread(count_tokens, "")
 
     @Service.task
     async def _fold_forever(self) -> None:

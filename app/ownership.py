@@ -41,6 +41,7 @@ __all__ = ["Ownership", "open_partition", "rendezvous", "worker_id"]
 logger = get_logger(__name__)
 
 TRIM_EVERY_MS = 60_000
+MAX_BATCH = 1 << 20
 #: How often a worker looks who else lives, and renews.
 TURN_SECONDS = 1.0
 RENEW_SECONDS = 1.0
@@ -78,7 +79,7 @@ class Ownership(Service):
                 parts.scripts,
                 self.worker_id,
                 parts.payloads,
-                batch_max=settings.batch_max_events,
+                batch_max=min(settings.batch_max_events, channel.batch_max or MAX_BATCH),
                 buffer_max=settings.buffer_max_events,
                 on_lost=self.on_lost,
                 loop=self.loop,
@@ -112,6 +113,12 @@ class Ownership(Service):
             for tool_id, breaker in partition.breakers.items()
             if breaker.state is not BreakerState.CLOSED
         }
+
+    def read_ahead(self, channel: str, number: int) -> int:
+        """Entries of a partition that this worker has read and that wait for their batch."""
+        return sum(
+            reader.read_ahead(number) for reader in self.readers if reader.channel.name == channel
+        )
 
     def on_lost(self, number: int, error: BaseException) -> None:
         """What this worker knows of a partition is wrong: let it go, and claim it anew."""

@@ -32,6 +32,10 @@ logger = get_logger(__name__)
 
 #: How long a cue is waited for; less than the socket's timeout.
 BLOCK_MS = 1000
+#: Most entries of one read: one partition's backlog does not hold up what others have.
+PAGE = 256
+#: Entries that are decoded before others have the loop: a full read takes 10 ms and more.
+DECODED_AT_A_TIME = 64
 #: How often a batch of one event is tried when a stage fails on the batch as a whole.
 MAX_ATTEMPTS = 3
 #: Most bytes of payload in one batch, unpacked, if it is more than one event.
@@ -100,6 +104,7 @@ class StreamReader(Service):
         self.payloads = payloads
         self.batch_max = batch_max
         self.buffer_max = max(buffer_max, batch_max)
+        self.page = min(self.buffer_max, PAGE)
         self.on_lost = on_lost
         self.slots: dict[int, Slot] = {}
         self._lanes: dict[int, Lane] = {}
@@ -154,6 +159,11 @@ class StreamReader(Service):
                     lane.task.cancel()
         self._draining.discard(number)
         self._idle.set()
+
+    def read_ahead(self, number: int) -> int:
+        """Entries of a partition that have been read and wait for their batch."""
+        slot = self.slots.get(number)
+        return len(slot.buffer) if slot else 0
 
     async def drain(self, numbers: Sequence[int], timeout_seconds: float) -> bool:
         """Send no more batches of these, and wait for those in flight; False when time ran out."""
@@ -210,10 +220,11 @@ class StreamReader(Service):
             slot.full = len(slot.buffer) >= self.buffer_max
         hungry = [slot for slot in slots if slot.hungry and not slot.full]
         if hungry:
-            replies = await asyncio.gather(
-                *(self._read(slot) for slot in hungry), return_exceptions=True
+            idle = [slot for slot in slots if not slot.hungry and not slot.full]
+            *replies, looked = await asyncio.gather(
+                *(self._read(slot) for slot in hungry), self._look(idle), return_exceptions=True
             )
-            errors = [reply for reply in replies if isinstance(reply, BaseException)]
+            errors = [r for r in (*replies, looked) if isinstance(r, BaseException)]
             for slot, reply in zip(hungry, replies, strict=True):
                 if reply is not None and not isinstance(reply, BaseException):
                     await self._receive(slot, reply)
@@ -225,6 +236,15 @@ class StreamReader(Service):
             await lane.wake.wait()
             return
         await self._wait_for_cue(lane, waiting)
+
+    async def _look(self, slots: Sequence[Slot]) -> None:
+        """See whether those have something, which wait for a cue while others are read and read."""
+        if not slots:
+            return
+        by_key = {keys.stream(self.channel.name, slot.partition.number): slot for slot in slots}
+        found = await self.redis.xread({key: slot.last_id for key, slot in by_key.items()}, count=1)
+        for key, _ in found or ():
+            by_key[key.decode()].hungry = True
 
     async def _read(self, slot: Slot) -> list[Any] | None:
         """Entries, none at the end; None when this read does not count."""
@@ -238,7 +258,7 @@ class StreamReader(Service):
                     slot.partition.nonce,
                     keys.GROUP,
                     self.consumer,
-                    self.buffer_max,
+                    self.page,
                     slot.last_id if slot.recovering else ">",
                     slot.round,
                 ],
@@ -286,10 +306,12 @@ class StreamReader(Service):
             slot.recovering = False
             slot.last_id = max(slot.last_id, slot.delivered_id, key=entry_order)
             return
-        if not slot.recovering and len(entries) < self.buffer_max:
+        if not slot.recovering and len(entries) < self.page:
             slot.hungry = False
         gone: list[bytes] = []
-        for entry_id, parts in entries:
+        for at, (entry_id, parts) in enumerate(entries):
+            if at % DECODED_AT_A_TIME == DECODED_AT_A_TIME - 1:
+                await asyncio.sleep(0)
             slot.last_id = entry_id.decode()
             if not parts:
                 gone.append(entry_id)

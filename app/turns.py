@@ -1,8 +1,9 @@
-"""Turns: long work on the event loop's one core, a slice at a time, the most urgent first.
+"""Turns: who works on batches on the event loop's one core, the most urgent first.
 
-A stage that works on hundreds of events without a pause delays everything else in its process. It
-asks for a turn instead, and pauses between events: others run meanwhile, and work that is due
-earlier takes the turn over.
+Every batch that is worked on at once makes each step of all the others longer: with a dozen of them
+an urgent one takes half a second for what is done in milliseconds. So a stage asks for a turn, few
+have one at a time, and it pauses between events: others run meanwhile, and work that is due earlier
+takes the turn over.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ __all__ = ["Turn", "Turns", "due"]
 
 #: How long one piece of work runs before others are looked after.
 SLICE_SECONDS = 0.001
+#: Pieces of work that are under way at once: one runs while others wait for Redis.
+AT_ONCE = 3
 #: A batch counts as due later the more events it has: few ones do not wait behind many.
 EVENT_SECONDS = 0.0002
 #: How much later work is due, by its priority. Bounded, so that nothing waits for ever.
@@ -30,11 +33,11 @@ def due(now: float, events: int, priority: str = "critical") -> float:
 
 
 class Turns:
-    """Lends the loop to one long piece of work at a time."""
+    """Lends the loop to ``at_once`` long pieces of work at a time."""
 
-    def __init__(self, slice_seconds: float = SLICE_SECONDS) -> None:
+    def __init__(self, slice_seconds: float = SLICE_SECONDS, at_once: int = AT_ONCE) -> None:
         self.slice_seconds = slice_seconds
-        self._taken = False
+        self._free = at_once
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
 
@@ -49,8 +52,8 @@ class Turns:
 
     async def take(self, due: float) -> None:
         """Wait until it is this work's turn."""
-        if not self._taken:
-            self._taken = True
+        if self._free:
+            self._free -= 1
             return
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (due, next(self._order), mine))
@@ -68,7 +71,7 @@ class Turns:
             if not next_one.done():
                 next_one.set_result(None)
                 return
-        self._taken = False
+        self._free += 1
 
     def is_due_before(self, due: float) -> bool:
         """Whether work waits that goes before what is due at ``due``."""

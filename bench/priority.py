@@ -12,6 +12,7 @@ import json
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,36 @@ WARM_UP_SECONDS = 3.0
 MAX_LOW = 100_000
 
 
-async def set_up(stack: Stack, same_tool: bool) -> tuple[str, str]:
-    """A context that gets low and critical updates; returns the two tools."""
+@dataclass(frozen=True)
+class Load:
+    """``connections`` post low events as fast as they are taken, for so many contexts."""
+
+    name: str
+    connections: int
+    contexts: int = 1
+    same_tool: bool = False
+
+
+LOADS = (
+    Load("none", 0),
+    Load("low, as fast as it is received", 16),
+    Load("low for 8 contexts: more than is delivered", 16, contexts=8),
+    Load("low and critical by the same tool", 16, same_tool=True),
+)
+
+
+async def set_up(stack: Stack, contexts: int, same_tool: bool) -> tuple[str, str]:
+    """A context for low and critical updates, others for low ones; returns the two tools."""
     low = {"provider": "none", "dedup": {"strategy": "none"}}
     await stack.put("/tools/low", low)
     await stack.put("/tools/urgent", low)
-    await stack.put("/contexts/c", {"priority": "low"})
-    everything = {"tool": "low", "types": ["*"]}
+    for n in range(contexts):
+        await stack.put(f"/contexts/c{n}", {"priority": "low"})
+        await stack.put(f"/contexts/c{n}/subscriptions/low", {"tool": "low", "types": ["*"]})
     urgent = {"tool": "low" if same_tool else "urgent", "priority": "critical"}
     if same_tool:
         urgent["where"] = "has(payload.urgent)"
-    await stack.put("/contexts/c/subscriptions/low", everything)
-    await stack.put("/contexts/c/subscriptions/urgent", urgent)
+    await stack.put("/contexts/c0/subscriptions/urgent", urgent)
     return "low", "low" if same_tool else "urgent"
 
 
@@ -84,7 +103,7 @@ class Run:
     async def listen(self) -> None:
         async with (
             self.stack.session() as session,
-            session.ws_connect("/contexts/c/updates?after=0", max_msg_size=0) as socket,
+            session.ws_connect("/contexts/c0/updates?after=0", max_msg_size=0) as socket,
         ):
             async for message in socket:
                 # most frames are low ones: parsing each would cost the cores that are measured
@@ -96,77 +115,64 @@ class Run:
                     self.moved.set()
 
 
-async def measure(
-    stack: Stack, *, connections: int, same_tool: bool, seconds: float
-) -> dict[str, Any]:
-    """One run: ``connections`` post low events as fast as they are taken (0: none)."""
-    low, urgent = await set_up(stack, same_tool)
+async def measure(stack: Stack, load: Load, seconds: float) -> dict[str, Any]:
+    """One run under a load."""
+    low, urgent = await set_up(stack, load.contexts, load.same_tool)
     bodies = [example.body for example in github_examples()]
     run = Run(stack, seconds)
     listener = asyncio.create_task(run.listen())
     async with aiohttp.ClientSession(
-        stack.url, connector=aiohttp.TCPConnector(limit=connections + 16)
+        stack.url, connector=aiohttp.TCPConnector(limit=load.connections + 16)
     ) as session:
-        floods = [asyncio.create_task(run.flood(session, low, bodies)) for _ in range(connections)]
+        floods = [
+            asyncio.create_task(run.flood(session, low, bodies)) for _ in range(load.connections)
+        ]
         begun = time.perf_counter()
         await run.urgent(session, urgent)
         run.stop.set()
         await asyncio.gather(*floods)
         flooded = time.perf_counter() - begun
-    delivered = (await stack.get("/contexts/c"))["last_seq"]
+    delivered = 0
+    for n in range(load.contexts):
+        delivered += (await stack.get(f"/contexts/c{n}"))["last_seq"]
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(run.all_came(), 60)
     listener.cancel()
     lost = len(run.due) - len(run.came)
     took = sorted((run.came[n] - run.due[n]) * 1000 for n in run.came)
     return {
-        "low_connections": connections,
-        "same_tool": same_tool,
+        "load": load.name,
         "critical": len(run.due),
         "critical_missing": lost,
         "p50_ms": round(statistics.median(took), 1),
         "p99_ms": round(took[int(len(took) * 0.99)], 1),
         "max_ms": round(took[-1], 1),
-        "low_accepted_per_second": round(run.low_sent / flooded),
-        "delivered_per_second": round(delivered / flooded),
-        "low_waiting_at_the_end": max(0, run.low_sent + len(run.due) - delivered),
+        "low_events_per_second": round(run.low_sent / flooded),
+        "updates_per_second": round(delivered / flooded),
+        "low_updates_waiting": max(0, run.low_sent * load.contexts + len(run.due) - delivered),
     }
 
 
 def main() -> None:
     """Run, print a table, and with ``--write`` keep the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     rows = []
-    for connections, same_tool in ((0, False), (16, False), (16, True)):
+    for load in LOADS:
         found = []
         for _ in range(arguments.runs):
             with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
-                found.append(
-                    asyncio.run(
-                        measure(
-                            stack,
-                            connections=connections,
-                            same_tool=same_tool,
-                            seconds=arguments.seconds,
-                        )
-                    )
-                )
+                found.append(asyncio.run(measure(stack, load, arguments.seconds)))
             print(json.dumps(found[-1]), flush=True)
         middle = sorted(found, key=lambda row: row["p99_ms"])[len(found) // 2]
         rows.append({**middle, "p99_ms_of_runs": sorted(row["p99_ms"] for row in found)})
-    print(f"{'load':<28}{'p50 ms':>8}{'p99 ms':>8}{'max ms':>8}{'low/s in':>10}{'low waiting':>13}")
+    columns = ("p50_ms", "p99_ms", "max_ms", "low_events_per_second", "low_updates_waiting")
+    print(f"{'load':<44}" + "".join(f"{name:>24}" for name in columns))
     for row in rows:
-        load = "none" if not row["low_connections"] else "low, "
-        if row["low_connections"]:
-            load += "the same tool" if row["same_tool"] else "another tool"
-        print(
-            f"{load:<28}{row['p50_ms']:>8}{row['p99_ms']:>8}{row['max_ms']:>8}"
-            f"{row['low_accepted_per_second']:>10}{row['low_waiting_at_the_end']:>13}"
-        )
+        print(f"{row['load']:<44}" + "".join(f"{row[name]:>24}" for name in columns))
     if arguments.write:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(rows, indent=2) + "\n")

@@ -381,7 +381,9 @@ class Pipeline(RuleBasedStateMachine):
         for entry, first in zip(batch.entries, verdict.duplicate_of, strict=True):
             entry.status = Status.DUPLICATE if first else Status.ACCEPTED
             entry.targets = (Target(CONTEXT, priority_of(entry.value), "all"),)
-        await append_groups(self.durability, self.scripts, outputs(batch))
+        async with Turns().turn(0.0) as turn:
+            sent = await outputs(batch, turn)
+        await append_groups(self.durability, self.scripts, sent)
         if lost:
             raise LostReplyError
 

@@ -8,7 +8,7 @@ from hookstream.app.turns import Turns, due
 
 
 async def test_what_is_due_first_goes_first_and_takes_over() -> None:
-    turns, seen = Turns(slice_seconds=0.0), list[str]()
+    turns, seen = Turns(slice_seconds=0.0, at_once=1), list[str]()
 
     async def work(name: str, due_at: float, steps: int) -> None:
         async with turns.turn(due_at) as turn:
@@ -25,7 +25,7 @@ async def test_what_is_due_first_goes_first_and_takes_over() -> None:
 
 
 async def test_others_run_while_one_has_the_turn() -> None:
-    turns, ticks = Turns(slice_seconds=0.0), 0
+    turns, ticks = Turns(slice_seconds=0.0, at_once=1), 0
 
     async def tick() -> None:
         nonlocal ticks
@@ -42,7 +42,7 @@ async def test_others_run_while_one_has_the_turn() -> None:
 
 
 async def test_turn_is_given_back_when_work_fails_or_its_task_is_cancelled() -> None:
-    turns = Turns()
+    turns = Turns(at_once=1)
     with pytest.raises(ValueError, match="broken"):
         async with turns.turn(0.0):
             raise ValueError("broken")
@@ -61,6 +61,21 @@ async def test_turn_is_given_back_when_work_fails_or_its_task_is_cancelled() -> 
     turns.release()
     async with asyncio.timeout(1), turns.turn(0.0):
         pass
+
+
+async def test_only_few_work_at_once() -> None:
+    turns, now, most = Turns(at_once=3), 0, 0
+
+    async def work() -> None:
+        nonlocal now, most
+        async with turns.turn(0.0):
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0)
+            now -= 1
+
+    await asyncio.gather(*(work() for _ in range(20)))
+    assert most == 3
 
 
 def test_low_work_that_has_waited_goes_before_new_urgent_work() -> None:
