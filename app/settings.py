@@ -119,7 +119,7 @@ class Settings(BaseSettings):
         description="Events that take more bytes once packed keep their payload beside the stream.",
     )
     batch_max_events: int = Field(
-        256, ge=1, le=4096, description="Most entries of one partition in one batch."
+        64, ge=1, le=4096, description="Most entries of one partition in one batch."
     )
     buffer_max_events: int = Field(
         1024,
