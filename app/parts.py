@@ -13,12 +13,14 @@ from hookstream.app.clock import RedisClock
 from hookstream.app.durable import Durability
 from hookstream.app.errors import SettingsError
 from hookstream.app.feeds import Feeds
+from hookstream.app.lookback import LookBack
 from hookstream.app.redis_client import REDIS_DOWN, Scripts, connect
 from hookstream.app.registry import RegistryCache
 from hookstream.app.settings import EMBEDDED, Settings
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.letters import LetterStore
 from hookstream.app.stores.postgres import Postgres
+from hookstream.app.stores.records import RecordStore
 from hookstream.app.stores.replays import ReplayStore
 
 __all__ = ["Parts", "check_partition_count"]
@@ -41,6 +43,7 @@ class Parts(Service):
     events: EventStore
     letters: LetterStore
     replays: ReplayStore
+    lookback: LookBack
 
     def __init__(self, settings: Settings, *, needs_redis: bool = True, **kwargs: object) -> None:
         super().__init__(**kwargs)
@@ -71,6 +74,7 @@ class Parts(Service):
         await self.add_runtime_dependency(self.appender)
         self.events = EventStore(self.redis, self.postgres, settings.partitions)
         self.replays = ReplayStore(self.postgres)
+        self.lookback = LookBack(self.redis, RecordStore(self.redis, self.postgres), settings)
         self.letters = LetterStore(self.redis, self.scripts, settings.partitions)
         self.feeds = Feeds(
             self.redis,

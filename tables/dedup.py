@@ -1,6 +1,7 @@
 """Dedup windows: which stream entry first had a message id, and until when that counts.
 
-The rule is :func:`decide`, a pure function; :class:`DedupTable` keeps its marks in RocksDB.
+The rule is :func:`decide`, a pure function; :class:`DedupTable` keeps its marks in RocksDB. What
+happened before the window is in :mod:`hookstream.tables.history`.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from rocksdict import WriteBatch
 
@@ -17,9 +18,12 @@ from hookstream.tables.errors import TableCorruptError
 from hookstream.tables.table import Change, Table
 
 __all__ = [
+    "DAY_MS",
     "Candidate",
     "DedupTable",
+    "Layer",
     "Mark",
+    "Record",
     "Verdict",
     "decide",
     "decode_mark",
@@ -30,6 +34,11 @@ __all__ = [
 
 _MARK: Final = struct.Struct(">QQQ16s")
 _EXPIRY: Final = struct.Struct(">Q")
+
+DAY_MS: Final = 86_400_000
+#: What an event's judgement rests on: nothing to say, its window, the history; or a suspicion that
+#: could not be settled, with which it passed.
+Layer = Literal["", "window", "history", "unconfirmed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,7 @@ class Candidate:
     """A stream entry to be judged. ``window_ms`` 0 means: never a duplicate, leaves no mark.
 
     ``again``: the pipeline itself put this event into its stream once more, after a failure.
+    ``history_ms``: how far back an earlier event counts that the record confirms; 0: not at all.
     """
 
     entry_id: str
@@ -53,14 +63,29 @@ class Candidate:
     message_id: str
     window_ms: int
     again: bool = False
+    history_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The exact record of an earlier event: its id, its stream entry, and when it came (ms)."""
+
+    event_id: str
+    entry_id: str
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``duplicate_of[i]`` is the first event's id, or "" for a fresh one; ``changes`` the marks."""
+    """``duplicate_of[i]`` is the first event's id, or "" for a fresh one; ``changes`` the marks.
+
+    ``layers[i]`` says by what; ``remembered`` are day and key of what history has to keep.
+    """
 
     duplicate_of: tuple[str, ...]
     changes: tuple[Change, ...]
+    layers: tuple[Layer, ...] = ()
+    remembered: tuple[tuple[int, bytes], ...] = ()
 
 
 def entry_ms(entry_id: str) -> int:
@@ -98,37 +123,69 @@ def decode_mark(value: bytes) -> Mark:
     return Mark(f"{ms}-{seq}", str(uuid.UUID(bytes=event)), expires_ms)
 
 
-def decide(candidates: Sequence[Candidate], known: Mapping[bytes, Mark]) -> Verdict:
+def decide(
+    candidates: Sequence[Candidate],
+    known: Mapping[bytes, Mark],
+    records: Mapping[bytes, Record | None] | None = None,
+) -> Verdict:
     """Judge a batch, in stream order. ``known`` holds the marks of its keys that exist.
 
     Time is the entry's own (Redis gave it), so a worker's clock cannot open or close a window.
     A redelivered entry finds its own mark and is itself, not a duplicate; so does an event that
     comes again after a failure. The same event in another entry otherwise (an append whose reply
     was lost, and that was repeated) is a copy: a duplicate of itself.
+
+    ``records`` are what the exact record says of keys that history suspects; None where it could
+    not be asked: such an event passes, marked. Only another event, and one that came within
+    ``history_ms``, makes a duplicate. An earlier entry of the same batch is as good as a record.
     """
     marks = dict(known)
+    firsts: dict[bytes, Record] = {}
     duplicate_of: list[str] = []
+    layers: list[Layer] = []
     changes: dict[bytes, bytes] = {}
+    remembered: list[tuple[int, bytes]] = []
     for candidate in candidates:
-        if not candidate.window_ms:
-            duplicate_of.append("")
-            continue
-        key = mark_key(candidate.message_id)
+        first, mark = "", None
+        layer: Layer = ""
+        key = mark_key(candidate.message_id) if candidate.window_ms else b""
         now = entry_ms(candidate.entry_id)
-        mark = marks.get(key)
-        if mark and (
-            mark.entry_id == candidate.entry_id
-            or (candidate.again and mark.event_id == candidate.event_id)
-        ):
-            duplicate_of.append("")
-        elif mark and now < mark.expires_ms:
-            duplicate_of.append(mark.event_id)
-        else:
-            mark = Mark(candidate.entry_id, candidate.event_id, now + candidate.window_ms)
+        held = marks.get(key)
+        if key and not (held and _is_itself(candidate, held)):
+            if held and now < held.expires_ms:
+                first, layer = held.event_id, "window"
+            else:
+                mark = Mark(candidate.entry_id, candidate.event_id, now + candidate.window_ms)
+                if candidate.history_ms and not candidate.again:
+                    suspected = key in firsts or (records is not None and key in records)
+                    record = firsts.get(key) or (records or {}).get(key)
+                    if record and _counts(record, candidate, now):
+                        first, layer = record.event_id, "history"
+                        ends = min(mark.expires_ms, record.at_ms + candidate.history_ms)
+                        mark = Mark(record.entry_id, record.event_id, ends)
+                    elif suspected and record is None:
+                        layer = "unconfirmed"
+        if mark:
             marks[key] = mark
             changes[key] = encode_mark(mark)
-            duplicate_of.append("")
-    return Verdict(tuple(duplicate_of), tuple(changes.items()))
+        if key and not first:
+            firsts[key] = Record(candidate.event_id, candidate.entry_id, now)
+            if candidate.history_ms:
+                remembered.append((now // DAY_MS, key))
+        duplicate_of.append(first)
+        layers.append(layer)
+    return Verdict(tuple(duplicate_of), tuple(changes.items()), tuple(layers), tuple(remembered))
+
+
+def _is_itself(candidate: Candidate, mark: Mark) -> bool:
+    return mark.entry_id == candidate.entry_id or (
+        candidate.again and mark.event_id == candidate.event_id
+    )
+
+
+def _counts(record: Record, candidate: Candidate, now: int) -> bool:
+    """Whether an earlier event makes this one a duplicate: another, and not too long ago."""
+    return record.event_id != candidate.event_id and now < record.at_ms + candidate.history_ms
 
 
 class DedupTable(Table):
