@@ -26,9 +26,13 @@ class LookBack:
         self._redis = redis
         self._records = records
         self._days = settings.dedup_history_days
-        self._shape = Shape(settings.dedup_history_events, settings.dedup_history_false_positives)
+        # an event is asked of every day within its history, and of its own
+        self._shape = Shape(
+            settings.dedup_history_events,
+            settings.dedup_history_false_positives / (self._days + 1),
+        )
         self.filters = FilterCache(settings.dedup_history_memory_bytes)
-        #: Filters that were asked about an event, and how many were wrong about it.
+        #: Events that whole filters were asked about, and those that were suspected wrongly.
         self.asked = 0
         self.wrong = 0
 
@@ -69,11 +73,14 @@ class LookBack:
         filters = await history.filters(self._redis, days)
         suspects = suspected(candidates, keys, asked, filters)
         metrics.HISTORY_CHECKED.inc(len(asked))
-        self.asked += len(asked) * sum(day.readable for day in filters.values())
+        whole = all(day.readable for day in filters.values())
+        self.asked += len(asked) if whole else 0
         if not suspects:
             return {}
         metrics.HISTORY_SUSPECTED.inc(len(suspects))
-        return await self._confirm(partition.number, events, candidates, keys, suspects)
+        wrong, found = await self._confirm(partition.number, events, candidates, keys, suspects)
+        self.wrong += wrong if whole else 0
+        return found
 
     async def _confirm(
         self,
@@ -82,7 +89,7 @@ class LookBack:
         candidates: Sequence[Candidate],
         keys: Sequence[bytes],
         suspects: Sequence[int],
-    ) -> dict[bytes, Record | None]:
+    ) -> tuple[int, dict[bytes, Record | None]]:
         begun = time.perf_counter()
         firsts, certain = await self._records.first(
             number,
@@ -97,6 +104,7 @@ class LookBack:
             ],
         )
         metrics.CONFIRMATION_SECONDS.observe(time.perf_counter() - begun)
+        wrong = 0
         found: dict[bytes, Record | None] = {}
         for at, first, sure in zip(suspects, firsts, certain, strict=True):
             if first is not None:
@@ -104,18 +112,21 @@ class LookBack:
                 found.setdefault(keys[at], first)
             elif sure:
                 metrics.CONFIRMATIONS.labels(result="fresh").inc()
-                self.wrong += 1
+                wrong += 1
             else:
                 metrics.CONFIRMATIONS.labels(result="unconfirmed").inc()
                 found.setdefault(keys[at], None)
-        return found
+        return wrong, found
 
     def observe(self) -> None:
         """Bring the gauges up to date."""
-        kept = [day for day in self.filters if day.readable]
         metrics.HISTORY_BYTES.set(self.filters.used_bytes)
-        metrics.HISTORY_FILL.set(max((day.fill() for day in kept), default=0.0))
-        estimated = max((day.false_positives() for day in kept), default=0.0)
-        metrics.HISTORY_ESTIMATED.labels(kind="estimated").set(estimated)
+        fill = estimated = 0.0
+        for days in self.filters.by_owner():
+            whole = [day for day in days if day.readable]
+            fill = max(fill, *(day.fill() for day in whole), 0.0)
+            estimated = max(estimated, sum(day.false_positives() for day in whole))
+        metrics.HISTORY_FILL.set(fill)
+        metrics.HISTORY_FALSE_POSITIVES.labels(kind="estimated").set(min(1.0, estimated))
         observed = self.wrong / self.asked if self.asked else 0.0
-        metrics.HISTORY_ESTIMATED.labels(kind="observed").set(observed)
+        metrics.HISTORY_FALSE_POSITIVES.labels(kind="observed").set(observed)

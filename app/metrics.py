@@ -15,7 +15,7 @@ __all__ = [
     "EVENTS",
     "HISTORY_BYTES",
     "HISTORY_CHECKED",
-    "HISTORY_ESTIMATED",
+    "HISTORY_FALSE_POSITIVES",
     "HISTORY_FILL",
     "HISTORY_LOADED",
     "HISTORY_SAVED",
@@ -163,10 +163,10 @@ HISTORY_BYTES = Gauge("hookstream_dedup_history_bytes", "Memory of the filters o
 HISTORY_FILL = Gauge(
     "hookstream_dedup_history_fill_ratio", "Bits set in the fullest filter in memory."
 )
-HISTORY_ESTIMATED = Gauge(
+HISTORY_FALSE_POSITIVES = Gauge(
     "hookstream_dedup_history_false_positive_ratio",
-    "How often a day's filter suspects what it has not seen: estimated of the fullest one, and "
-    "observed over all days that an event was looked up in, since the start.",
+    "How often an event that is new is suspected, over all days of its history: estimated from the "
+    "fill of the fullest partition in memory, and observed since the start.",
     ["kind"],
 )
 DEDUP_PURGED = Counter("hookstream_dedup_purged_total", "Dedup marks deleted after their window.")

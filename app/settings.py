@@ -109,15 +109,15 @@ class Settings(BaseSettings):
         100_000,
         ge=100,
         le=100_000_000,
-        description="Events of one partition and day that dedup history is sized for: 1.8 bytes "
-        "each at the default rate. More than these are right, too, at more look-ups.",
+        description="Events of one partition and day that dedup history is sized for: 2.4 bytes "
+        "each at the defaults. More than these are judged right, too, with more look-ups.",
     )
     dedup_history_false_positives: float = Field(
         0.001,
         ge=1e-9,
         le=0.5,
-        description="How often a day's Bloom filter may suspect an event that it has not seen; "
-        "each suspicion is a look-up in PostgreSQL.",
+        description="How often dedup history may suspect an event that is new, over all of its "
+        "days; what it suspects is looked up in PostgreSQL.",
     )
     dedup_history_memory_bytes: int = Field(
         64 << 20,

@@ -140,52 +140,63 @@ def decide(
     ``history_ms``, makes a duplicate. An earlier entry of the same batch is as good as a record.
     """
     marks = dict(known)
-    firsts: dict[bytes, Record] = {}
+    firsts: dict[bytes, Candidate] = {}
     duplicate_of: list[str] = []
     layers: list[Layer] = []
     changes: dict[bytes, bytes] = {}
     remembered: list[tuple[int, bytes]] = []
     for candidate in candidates:
-        first, mark = "", None
+        first = ""
         layer: Layer = ""
-        key = mark_key(candidate.message_id) if candidate.window_ms else b""
-        now = entry_ms(candidate.entry_id)
-        held = marks.get(key)
-        if key and not (held and _is_itself(candidate, held)):
-            if held and now < held.expires_ms:
-                first, layer = held.event_id, "window"
-            else:
-                mark = Mark(candidate.entry_id, candidate.event_id, now + candidate.window_ms)
-                if candidate.history_ms and not candidate.again:
-                    suspected = key in firsts or (records is not None and key in records)
-                    record = firsts.get(key) or (records or {}).get(key)
-                    if record and _counts(record, candidate, now):
-                        first, layer = record.event_id, "history"
-                        ends = min(mark.expires_ms, record.at_ms + candidate.history_ms)
-                        mark = Mark(record.entry_id, record.event_id, ends)
-                    elif suspected and record is None:
-                        layer = "unconfirmed"
-        if mark:
-            marks[key] = mark
-            changes[key] = encode_mark(mark)
-        if key and not first:
-            firsts[key] = Record(candidate.event_id, candidate.entry_id, now)
-            if candidate.history_ms:
+        if candidate.window_ms:
+            key = mark_key(candidate.message_id)
+            now = entry_ms(candidate.entry_id)
+            held = marks.get(key)
+            if held is None or not _is_itself(candidate, held):
+                if held and now < held.expires_ms:
+                    first, layer = held.event_id, "window"
+                else:
+                    mark = Mark(candidate.entry_id, candidate.event_id, now + candidate.window_ms)
+                    if candidate.history_ms and (key in firsts or (records and key in records)):
+                        mark, layer = _look_back(candidate, mark, now, firsts.get(key), records)
+                        first = mark.event_id if layer == "history" else ""
+                    marks[key] = mark
+                    changes[key] = encode_mark(mark)
+            if candidate.history_ms and not first:
+                firsts[key] = candidate
                 remembered.append((now // DAY_MS, key))
         duplicate_of.append(first)
         layers.append(layer)
     return Verdict(tuple(duplicate_of), tuple(changes.items()), tuple(layers), tuple(remembered))
 
 
+def _look_back(
+    candidate: Candidate,
+    fresh: Mark,
+    now: int,
+    before: Candidate | None,
+    records: Mapping[bytes, Record | None] | None,
+) -> tuple[Mark, Layer]:
+    """The mark of an event that its window says nothing of, and what that rests on."""
+    if candidate.again:
+        return fresh, ""
+    if before is not None:
+        record: Record | None = Record(before.event_id, before.entry_id, entry_ms(before.entry_id))
+    else:
+        record = (records or {})[mark_key(candidate.message_id)]
+    if record is None:
+        return fresh, "unconfirmed"
+    ends = record.at_ms + candidate.history_ms
+    if record.event_id == candidate.event_id or now >= ends:
+        return fresh, ""
+    # a storm of late copies is looked up once; no window goes on beyond the history
+    return Mark(record.entry_id, record.event_id, min(fresh.expires_ms, ends)), "history"
+
+
 def _is_itself(candidate: Candidate, mark: Mark) -> bool:
     return mark.entry_id == candidate.entry_id or (
         candidate.again and mark.event_id == candidate.event_id
     )
-
-
-def _counts(record: Record, candidate: Candidate, now: int) -> bool:
-    """Whether an earlier event makes this one a duplicate: another, and not too long ago."""
-    return record.event_id != candidate.event_id and now < record.at_ms + candidate.history_ms
 
 
 class DedupTable(Table):

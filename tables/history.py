@@ -20,7 +20,7 @@ import xxhash
 from hookstream.tables.dedup import DAY_MS, Candidate, Mark, entry_ms
 from hookstream.tables.errors import TableCorruptError
 
-__all__ = ["DayFilter", "FilterCache", "Shape", "days_of", "suspected", "unsettled"]
+__all__ = ["DayFilter", "FilterCache", "Shape", "suspected", "unsettled"]
 
 KEY_BYTES: Final = 16
 #: Magic and version, number of keys, changelog id (two integers), checksum of all that follows it.
@@ -30,7 +30,11 @@ _MAGIC: Final = b"HSB1"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How large a day's filter is made: events it is meant for, and how often it may be wrong."""
+    """How large a day's filter is made: events it is meant for, and how often it may be wrong.
+
+    The rate is that of one filter: an event that is asked of eight days is suspected eight times
+    as often.
+    """
 
     events: int
     false_positives: float
@@ -176,8 +180,12 @@ class FilterCache:
         for _, day in [name for name in self._kept if name[0] == owner]:
             self.remove(owner, day)
 
-    def __iter__(self) -> Iterator[DayFilter]:
-        return iter(self._kept.values())
+    def by_owner(self) -> Iterator[list[DayFilter]]:
+        """The filters in memory, those of one partition together."""
+        groups: dict[Hashable, list[DayFilter]] = {}
+        for (owner, _), kept in self._kept.items():
+            groups.setdefault(owner, []).append(kept)
+        return iter(groups.values())
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -199,25 +207,24 @@ def unsettled(
     return found
 
 
-def days_of(candidate: Candidate) -> range:
-    """The days (since 1970, UTC) on which an earlier event of a candidate would count."""
-    now = entry_ms(candidate.entry_id)
-    return range((now - candidate.history_ms) // DAY_MS, now // DAY_MS + 1)
-
-
 def suspected(
     candidates: Sequence[Candidate],
     keys: Sequence[bytes],
     asked: Iterable[int],
     filters: Mapping[int, DayFilter],
 ) -> list[int]:
-    """Which of the candidates ``asked`` about have perhaps been seen: about 0.2 µs a day each."""
-    found = []
-    for at in asked:
-        value = number(keys[at])
-        for day in days_of(candidates[at]):
-            kept = filters.get(day)
-            if kept is not None and kept.perhaps(value):
-                found.append(at)
-                break
-    return found
+    """Which of the candidates ``asked`` about have perhaps been seen: about 0.3 µs a day each."""
+    rows = [
+        (at, number(keys[at]), entry_ms(candidates[at].entry_id) - candidates[at].history_ms)
+        for at in asked
+    ]
+    found: set[int] = set()
+    for day, kept in filters.items():
+        # the end of a day is what has to be within history
+        ends_ms = (day + 1) * DAY_MS
+        if kept.bloom is None:
+            found.update(at for at, _, since_ms in rows if since_ms < ends_ms)
+        else:
+            bloom = kept.bloom
+            found.update(at for at, value, since in rows if since < ends_ms and value in bloom)
+    return sorted(found)

@@ -6,14 +6,18 @@ SELECT w.ordinality - 1 AS at, e.event_id, e.entry_id, e.at_ms
 FROM unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[])
     WITH ORDINALITY AS w (tenant, message_id, event_id, since_ms, ordinality)
 CROSS JOIN LATERAL (
-    SELECT
-        event_id, entry_id,
-        least(entry_ms, (extract(epoch FROM received_at) * 1000)::bigint) AS at_ms
-    FROM events
-    WHERE
-        message_id = w.message_id AND status <> 'duplicate' AND message_id <> ''
-        AND tenant = w.tenant AND event_id <> w.event_id
-        AND least(entry_ms, (extract(epoch FROM received_at) * 1000)::bigint) > w.since_ms
+    SELECT *
+    FROM (
+        SELECT
+            event_id, tenant, entry_id, entry_ms, entry_seq,
+            least(entry_ms, (extract(epoch FROM received_at) * 1000)::bigint) AS at_ms
+        FROM events
+        WHERE
+            message_id = w.message_id AND status <> 'duplicate' AND message_id <> ''
+        -- without this PostgreSQL may walk all events of the tenant, or all in the order below
+        OFFSET 0
+    ) AS known
+    WHERE tenant = w.tenant AND event_id <> w.event_id AND at_ms > w.since_ms
     ORDER BY entry_ms, entry_seq
     LIMIT 1
 ) AS e
