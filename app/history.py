@@ -17,6 +17,7 @@ from hookstream.app import keys, metrics
 from hookstream.app.batch import Partition
 from hookstream.app.commit import Writes
 from hookstream.app.ids import entry_order
+from hookstream.codecs.errors import CodecError
 from hookstream.codecs.routed import decode_changes, encode_changes
 from hookstream.tables.dedup import DAY_MS
 from hookstream.tables.errors import TableCorruptError
@@ -152,7 +153,13 @@ class PartitionHistory:
             entries = await redis.xrange(changelog, f"({start}", "+", count=PAGE_ENTRIES)
             for entry_id, fields in entries:
                 start = entry_id.decode()
-                for name, joined in decode_changes(fields[b"d"])[1]:
+                try:
+                    _, changes = decode_changes(fields[b"d"])
+                except CodecError as error:
+                    # the count will say whether anything is missing
+                    logger.error("%s %s: %s", changelog, start, error)
+                    continue
+                for name, joined in changes:
                     kept = behind.get(int.from_bytes(name, "big"))
                     if kept is not None and entry_order(start) > entry_order(kept.position):
                         kept.add(_split(joined), start)

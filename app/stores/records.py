@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+from google.protobuf.message import DecodeError
 from mode.utils.logging import get_logger
 from redis.exceptions import ResponseError
 
@@ -110,7 +111,7 @@ class RecordStore:
             data: bytes = fields[b"d"]
             for at, suspicion in enumerate(suspicions):
                 if found[at] is None and suspicion.message_id.encode() in data:
-                    found[at] = _first_in(AuditBatch.FromString(data), suspicion)
+                    found[at] = _first_in(data, suspicion)
         return len(entries) > TAIL_ENTRIES, found
 
     async def _unwritten(self, stream: str) -> str | None:
@@ -133,8 +134,13 @@ class RecordStore:
         return f"({read.decode()}"
 
 
-def _first_in(batch: AuditBatch, suspicion: Suspicion) -> Record | None:
-    """The first event of a decided batch that counts."""
+def _first_in(data: bytes, suspicion: Suspicion) -> Record | None:
+    """The first event of a decided batch that counts; none where its bytes cannot be read."""
+    try:
+        batch = AuditBatch.FromString(data)
+    except DecodeError:
+        # the audit stage makes a dead letter of it
+        return None
     for event in batch.events:
         at_ms = min(entry_ms(event.entry_id), event.received_at_ms)
         if (

@@ -11,7 +11,10 @@ from hookstream.app.stores.postgres import Postgres
 from hookstream.app.stores.records import RecordStore
 from hookstream.tables.dedup import Record
 
-SMALL = Plan(events=20_000, partitions=4, filter_events=500, memory_bytes=1 << 20, faults=40)
+#: Filters are too large for all of them to stay in memory.
+SMALL = Plan(
+    events=20_000, partitions=4, workers=2, filter_events=40_000, memory_bytes=1 << 20, faults=40
+)
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +69,7 @@ async def test_the_ledger_notices_suspicions_that_are_taken_for_duplicates(
         return [some] * len(suspicions), [True] * len(suspicions)
 
     monkeypatch.setattr(RecordStore, "first", believe)
-    plan = dataclasses.replace(SMALL, false_positives=0.05)
+    plan = dataclasses.replace(SMALL, filter_events=500, false_positives=0.05)
     result = await run(plan, redis_url, postgres_url, tmp_path)
     assert result.dropped
 

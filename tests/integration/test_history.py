@@ -32,7 +32,7 @@ from hookstream.tables.dedup import DAY_MS, mark_key
 from hookstream.tables.history import DayFilter, FilterCache, Shape, number
 
 NUMBER = 5
-SHAPE = Shape(2000, 0.001)
+SHAPE = Shape(300, 0.001)
 DAYS = 3
 #: A day far enough away that no key of these tests expires while they run.
 TODAY = 30_000
@@ -99,7 +99,7 @@ async def opened(owner: Owner, cache: FilterCache) -> PartitionHistory:
 async def test_history_is_exact_whatever_is_evicted_lost_or_handed_over(
     owner: Owner, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hookstream.app.history.SAVE_BYTES", 500)
+    monkeypatch.setattr("hookstream.app.history.SAVE_BYTES", 100)
     draw = random.Random(seed)
     cache = FilterCache(2 * DayFilter.new(SHAPE).size_bytes)
     history = await opened(owner, cache)
@@ -136,7 +136,7 @@ async def test_history_is_exact_whatever_is_evicted_lost_or_handed_over(
 
 async def full_day(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """A day of which the most part is in a saved filter, and the rest in the changelog."""
-    monkeypatch.setattr("hookstream.app.history.SAVE_BYTES", 500)
+    monkeypatch.setattr("hookstream.app.history.SAVE_BYTES", 100)
     history = await opened(owner, FilterCache(1 << 20))
     wanted = [mark_key(f"m{n}") for n in range(700)]
     for start in range(0, 700, 7):
@@ -158,7 +158,14 @@ async def lose_changelog(redis: Any) -> None:
     await redis.delete(keys.changelog(NUMBER, "history"))
 
 
-@pytest.mark.parametrize("harm", [harm_saved, lose_saved, lose_changelog])
+async def harm_changelog(redis: Any) -> None:
+    changelog = keys.changelog(NUMBER, "history")
+    [(last, _)] = await redis.xrevrange(changelog, count=1)
+    await redis.xdel(changelog, last)
+    await redis.xadd(changelog, {"d": b"\xff" * 9}, id=f"{int(last.partition(b'-')[0])}-999")
+
+
+@pytest.mark.parametrize("harm", [harm_saved, lose_saved, lose_changelog, harm_changelog])
 async def test_history_that_is_not_whole_suspects_everything(
     owner: Owner, harm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
