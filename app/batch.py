@@ -4,16 +4,19 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hookstream.app.breaker import Breaker
 from hookstream.app.deferral import DEFERRABLE, Deferred
 from hookstream.app.origins import OriginMark
 from hookstream.app.status import Status
 from hookstream.codecs.routed import Change, Target
-from hookstream.tables.dedup import DedupTable
+from hookstream.tables.dedup import DedupTable, Layer
 from hookstream.tables.rates import RateTable
 from hookstream.tables.table import Table
+
+if TYPE_CHECKING:
+    from hookstream.app.history import PartitionHistory
 
 __all__ = ["Batch", "Entry", "Failure", "Partition"]
 
@@ -47,6 +50,8 @@ class Partition:
     )
     #: Opened when the first context here turns out to have a rate.
     rates: RateTable | None = None
+    #: Opened when the first event here asks for history.
+    history: "PartitionHistory | None" = None
     #: Held by whoever numbers updates: the deliver stage, or what folds withheld ones.
     feed_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Held by whoever decides about letters and commits that: the commit stage, or the keeper.
@@ -57,6 +62,8 @@ class Partition:
     def close_tables(self) -> None:
         """Close RocksDB; another process may open it then."""
         self.closed = True
+        if self.history is not None:
+            self.history.close()
         for table in self._tables():
             table.close()
 
@@ -92,6 +99,8 @@ class Entry:
     value: Any
     status: Status = Status.ACCEPTED
     duplicate_of: str = ""
+    #: What dedup's judgement rests on.
+    dedup: Layer = ""
     targets: tuple[Target, ...] = ()
     dropped_by: str = ""
     letter_id: str = ""
@@ -123,6 +132,8 @@ class Batch:
     on_end: Callable[["Batch", BaseException | None], None]
     read_at: float = field(default_factory=time.perf_counter)
     changes: list[Change] = field(default_factory=list)
+    #: Day and key of what dedup history has to keep.
+    remembered: list[tuple[int, bytes]] = field(default_factory=list)
     ended: bool = False
     floor: str = ""
     #: Entries that the reader has read ahead behind this batch.

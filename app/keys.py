@@ -25,6 +25,8 @@ __all__ = [
     "feed_channel",
     "folded_updates",
     "held",
+    "history",
+    "history_day",
     "holds",
     "lease",
     "letter",
@@ -100,6 +102,16 @@ def audit(partition: int) -> str:
 def changelog(partition: int, table: str = "dedup") -> str:
     """Stream of a table's writes, from which RocksDB is rebuilt."""
     return stream("changelog" if table == "dedup" else f"changelog:{table}", partition)
+
+
+def history(partition: int) -> str:
+    """Hash: how many keys dedup history has of each day, and how many of them are saved."""
+    return f"{{hs:{partition}}}:history"
+
+
+def history_day(partition: int, day: int) -> str:
+    """A day's Bloom filter as bytes; ``day`` counts from 1970 (UTC)."""
+    return f"{{hs:{partition}}}:history:{day}"
 
 
 def letter(partition: int, letter_id: str) -> str:

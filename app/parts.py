@@ -14,6 +14,7 @@ from hookstream.app.dictionaries import Dictionaries
 from hookstream.app.durable import Durability
 from hookstream.app.errors import SettingsError
 from hookstream.app.feeds import Feeds
+from hookstream.app.lookback import LookBack
 from hookstream.app.payloads import Payloads
 from hookstream.app.redis_client import REDIS_DOWN, Scripts, connect
 from hookstream.app.registry import RegistryCache
@@ -21,6 +22,7 @@ from hookstream.app.settings import EMBEDDED, Settings
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.letters import LetterStore
 from hookstream.app.stores.postgres import Postgres
+from hookstream.app.stores.records import RecordStore
 from hookstream.app.stores.replays import ReplayStore
 from hookstream.codecs.payload import Packing
 
@@ -46,6 +48,7 @@ class Parts(Service):
     events: EventStore
     letters: LetterStore
     replays: ReplayStore
+    lookback: LookBack
 
     def __init__(self, settings: Settings, *, needs_redis: bool = True, **kwargs: object) -> None:
         super().__init__(**kwargs)
@@ -89,6 +92,7 @@ class Parts(Service):
         await self.add_runtime_dependency(self.appender)
         self.events = EventStore(self.redis, self.postgres, settings.partitions, self.payloads)
         self.replays = ReplayStore(self.postgres)
+        self.lookback = LookBack(self.redis, RecordStore(self.redis, self.postgres), settings)
         self.letters = LetterStore(self.redis, self.scripts, settings.partitions, self.payloads)
         self.feeds = Feeds(
             self.redis,

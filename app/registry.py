@@ -42,6 +42,10 @@ class Tool:
     on_error: str = "skip"
     #: ``failures`` and ``window_seconds`` where they are not the installation's.
     alert: Mapping[str, float] = field(default_factory=dict)
+    #: The dedup function of strategy ``custom``.
+    function: str = ""
+    #: How far back an earlier event counts that the record confirms; 0 for not at all.
+    history_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +286,8 @@ def tool_from_row(row: Mapping[str, Any]) -> Tool:
         order_field=ordering["field"],
         on_error=ordering.get("on_error", "skip"),
         alert=row["alert"],
+        function=dedup.get("name", ""),
+        history_ms=dedup.get("history_seconds", 0) * 1000,
     )
 
 

@@ -55,6 +55,9 @@ class Event:
     registry_version: int = 0
     replay_id: str = ""
     replay_context_id: str = ""
+    dedup_history_ms: int = 0
+    #: Set when this dedup function could not say the message id yet, which is "" then.
+    dedup_function: str = ""
     _parsed: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @property
@@ -132,6 +135,8 @@ def encode_event(event: Event, packed: StoredPayload | None = None) -> bytes:
         registry_version=event.registry_version,
         replay_id=event.replay_id,
         replay_context_id=event.replay_context_id,
+        dedup_history_ms=event.dedup_history_ms,
+        dedup_function=event.dedup_function,
     )
     if packed is None or packed.encoding == PayloadEncoding.PAYLOAD_ENCODING_RAW:
         envelope.payload = event.payload
@@ -176,6 +181,8 @@ def decode_event(data: bytes) -> Event:
         registry_version=envelope.registry_version,
         replay_id=envelope.replay_id,
         replay_context_id=envelope.replay_context_id,
+        dedup_history_ms=envelope.dedup_history_ms,
+        dedup_function=envelope.dedup_function,
     )
 
 

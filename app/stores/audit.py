@@ -37,6 +37,7 @@ async def write_audit(postgres: Postgres, batches: Sequence[AuditBatch]) -> None
             [event.payload_bytes for event in events],
             [event.stage for event in events],
             [_storable(event.error) for event in events],
+            [event.dedup for event in events],
         )
     deliveries = _newest_deliveries(batches)
     if deliveries:

@@ -113,11 +113,17 @@ class Strict(BaseModel):
 
 
 class DedupIn(Strict):
-    """When a second webhook is a duplicate. What is left out is the provider's default."""
+    """When a second webhook is a duplicate. What is left out is the provider's default.
 
-    strategy: Literal["payload", "delivery", "fields", "none"] | None = None
+    ``name`` is the dedup function of strategy ``custom``. ``history``: how far back beyond the
+    window an earlier event counts, if the record confirms it.
+    """
+
+    strategy: Literal["payload", "delivery", "fields", "none", "custom"] | None = None
     fields: list[Annotated[Text, Field(min_length=1, max_length=200)]] = Field([], max_length=16)
     window: Annotated[Duration, AfterValidator(_window)] | None = None
+    name: Annotated[Text, Field(max_length=200)] | None = None
+    history: Duration | None = None
 
 
 class OrderingIn(Strict):
@@ -168,6 +174,8 @@ class DedupOut(BaseModel):
     strategy: str
     fields: list[str]
     window: str
+    name: str | None
+    history: str | None
 
 
 class ToolOut(BaseModel):
@@ -506,6 +514,7 @@ class EventOut(BaseModel):
     type: str
     status: Status
     duplicate_of: str | None
+    dedup: Literal["window", "history", "unconfirmed"] | None
     message_id: str
     delivery_id: str
     received_at: str

@@ -1,6 +1,6 @@
 """``/api/v1/tools``: the sources of webhooks."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -55,7 +55,7 @@ class ToolViews:
             kind.name,
             tool.secrets,
             options(tool),
-            dedup(tool, kind),
+            dedup(tool, kind, self._app.dedup_functions, self._app.settings.dedup_history_days),
             ordering(tool),
             tool.ttl.model_dump(),
             tool.alert.model_dump(exclude_none=True),
@@ -96,8 +96,13 @@ def options(tool: models.ToolIn) -> dict[str, Any]:
     return tool.options
 
 
-def dedup(tool: models.ToolIn, kind: Provider) -> dict[str, Any]:
-    """The dedup rule with the provider's defaults filled in. Raises BadRequestError."""
+def dedup(
+    tool: models.ToolIn, kind: Provider, functions: Collection[str], history_days: int
+) -> dict[str, Any]:
+    """The dedup rule with the provider's defaults filled in. Raises BadRequestError.
+
+    ``functions`` are the names of dedup functions that there are.
+    """
     given = tool.dedup
     strategy = given.strategy or kind.dedup_strategy
     fields = given.fields or (list(kind.dedup_fields) if strategy == "fields" else [])
@@ -106,7 +111,35 @@ def dedup(tool: models.ToolIn, kind: Provider) -> dict[str, Any]:
     if given.fields and strategy != "fields":
         raise BadRequestError('dedup.fields: only strategy "fields" takes them')
     window = models.duration_seconds(given.window) if given.window else kind.dedup_window_seconds
-    return {"strategy": strategy, "fields": fields, "window_seconds": window}
+    rule = {"strategy": strategy, "fields": fields, "window_seconds": window}
+    if strategy == "custom" and given.name not in functions:
+        known = ", ".join(sorted(functions)) or "none yet: see docs/dedup.md"
+        asked = f"there is no dedup function {given.name!r}" if given.name else "which function?"
+        raise BadRequestError(f"dedup.name: {asked} (there are: {known})")
+    if given.name and strategy != "custom":
+        raise BadRequestError('dedup.name: only strategy "custom" takes it')
+    if given.name:
+        rule["name"] = given.name
+    if given.history:
+        rule["history_seconds"] = history_seconds(given.history, strategy, window, history_days)
+    return rule
+
+
+def history_seconds(history: str, strategy: str, window_seconds: int, days: int) -> int:
+    """How far back history goes. Raises BadRequestError where it would find nothing."""
+    seconds = models.duration_seconds(history)
+    if strategy == "none":
+        raise BadRequestError('dedup.history: with strategy "none" there are no duplicates')
+    if seconds > days * 86_400:
+        raise BadRequestError(
+            f"dedup.history: at most {days}d here (HOOKSTREAM_DEDUP_HISTORY_DAYS)"
+        )
+    if seconds <= window_seconds:
+        raise BadRequestError(
+            f"dedup.history: longer than the window ({models.duration_text(window_seconds)}), "
+            "which finds everything within itself"
+        )
+    return seconds
 
 
 def ordering(tool: models.ToolIn) -> dict[str, str]:
@@ -135,6 +168,10 @@ def tool_out(row: Mapping[str, Any]) -> dict[str, Any]:
             "strategy": rule["strategy"],
             "fields": rule["fields"],
             "window": models.duration_text(rule["window_seconds"]),
+            "name": rule.get("name"),
+            "history": models.duration_text(rule["history_seconds"])
+            if "history_seconds" in rule
+            else None,
         },
         "ordering": row["ordering"],
         "ttl": row["ttl"],
