@@ -43,6 +43,10 @@ class Event:
     registry_version: int = 0
     replay_id: str = ""
     replay_context_id: str = ""
+    #: Where the payload breaks its tool's schema, when the tool lets it pass all the same.
+    schema_errors: tuple[str, ...] = ()
+    #: The envelope that it came in: fields of a newer minor version are kept when it is encoded.
+    _envelope: bytes = field(default=b"", repr=False, compare=False)
     _parsed: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def data(self) -> Any:
@@ -69,26 +73,31 @@ def _parse(payload: bytes, content_type: str) -> Any:
 
 
 def encode_event(event: Event) -> bytes:
-    """The event as envelope bytes. Protobuf is not canonical: never hash these."""
-    return Envelope(
-        schema_version=SCHEMA_VERSION,
-        event_id=event.event_id,
-        tenant=event.tenant,
-        tool_id=event.tool_id,
-        provider=event.provider,
-        type=event.type,
-        message_id=event.message_id,
-        delivery_id=event.delivery_id,
-        received_at_ms=event.received_at_ms,
-        headers=event.headers,
-        content_type=event.content_type,
-        trace_context=event.trace_context,
-        payload=event.payload,
-        dedup_window_ms=event.dedup_window_ms,
-        registry_version=event.registry_version,
-        replay_id=event.replay_id,
-        replay_context_id=event.replay_context_id,
-    ).SerializeToString()
+    """The event as envelope bytes. Protobuf is not canonical: never hash these.
+
+    Fields that this build does not know come through as they came in.
+    """
+    envelope = Envelope.FromString(event._envelope)
+    envelope.schema_version = SCHEMA_VERSION
+    envelope.event_id = event.event_id
+    envelope.tenant = event.tenant
+    envelope.tool_id = event.tool_id
+    envelope.provider = event.provider
+    envelope.type = event.type
+    envelope.message_id = event.message_id
+    envelope.delivery_id = event.delivery_id
+    envelope.received_at_ms = event.received_at_ms
+    envelope.headers.clear()
+    envelope.headers.update(event.headers)
+    envelope.content_type = event.content_type
+    envelope.trace_context = event.trace_context
+    envelope.payload = event.payload
+    envelope.dedup_window_ms = event.dedup_window_ms
+    envelope.registry_version = event.registry_version
+    envelope.replay_id = event.replay_id
+    envelope.replay_context_id = event.replay_context_id
+    envelope.schema_errors[:] = event.schema_errors
+    return envelope.SerializeToString()
 
 
 def decode_event(data: bytes) -> Event:
@@ -102,10 +111,14 @@ def decode_event(data: bytes) -> Event:
         envelope = Envelope.FromString(data)
     except DecodeError as error:
         raise CodecError(f"not an envelope ({len(data)} bytes): {error}") from error
-    if envelope.schema_version != SCHEMA_VERSION:
+    version = envelope.schema_version
+    if version == 0:
+        raise CodecError(f"not an envelope ({len(data)} bytes): it names no schema version")
+    if version != SCHEMA_VERSION:
         raise UnknownVersionError(
-            f"envelope of schema version {envelope.schema_version}; this build reads "
-            f"version {SCHEMA_VERSION}: upgrade the worker"
+            f"envelope of schema version {version}; this build reads "
+            f"version {SCHEMA_VERSION}: upgrade the worker",
+            version,
         )
     return Event(
         event_id=envelope.event_id,
@@ -124,6 +137,8 @@ def decode_event(data: bytes) -> Event:
         registry_version=envelope.registry_version,
         replay_id=envelope.replay_id,
         replay_context_id=envelope.replay_context_id,
+        schema_errors=tuple(envelope.schema_errors),
+        _envelope=data,
     )
 
 
