@@ -1,4 +1,4 @@
-"""The pipeline, one file a stage: dedupe, route, commit, deliver, audit.
+"""The pipeline, one file a stage: dedupe, check, route, commit, deliver, audit.
 
 A new file is a new stage; nothing else is edited.
 """

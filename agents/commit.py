@@ -113,4 +113,5 @@ def event_audit(entry: Entry) -> EventAudit:
         error=failure.error if failure else "",
         stage=failure.stage if failure else entry.waits or entry.dropped_by,
         replay_id=event.replay_id,
+        schema_errors=event.schema_errors,
     )

@@ -24,6 +24,8 @@ from hookstream.codecs.routed import Routed, Target
 from hookstream.proto.pipeline_pb2 import AuditBatch, DeliveryAudit
 
 summaries = Summariser()
+#: Parts of an update that strangers wrote.
+UNTRUSTED = ("summary", "data")
 
 
 @dataclass(slots=True)
@@ -127,13 +129,15 @@ def update_body(event: Event, target: Target) -> bytes:
         "tokens": summary.tokens,
         "template": summary.template,
         "keys": summary.keys,
-        "untrusted": ["summary", "data"],
+        "untrusted": UNTRUSTED,
         "provenance": {
             "provider": event.provider,
             "signature": "verified" if is_signed(event.provider) else "none",
             "author": summary.author,
         },
     }
+    if event.schema_errors:
+        body |= {"schema_errors": event.schema_errors, "untrusted": [*UNTRUSTED, "schema_errors"]}
     if event.replay_id:
         body["replay_id"] = event.replay_id
     return orjson.dumps(body)

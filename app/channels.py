@@ -2,12 +2,14 @@
 
 from hookstream.app.main import app
 
-__all__ = ["audit", "deduped", "events", "routed", "updates"]
+__all__ = ["audit", "checked", "deduped", "events", "routed", "updates"]
 
 #: Accepted webhooks: ``events[p]`` in Redis.
 events = app.stream_channel("events", codec="hookstream_envelope")
 #: Batches whose duplicates are marked.
 deduped = app.batch_channel("deduped")
+#: Batches whose payloads were measured by their tools' schemas.
+checked = app.batch_channel("checked")
 #: Batches whose events know their contexts.
 routed = app.batch_channel("routed")
 #: Routed events on their way to feeds: ``updates[q]`` in Redis.

@@ -16,10 +16,13 @@ from hookstream.app.feeds import Feeds
 from hookstream.app.redis_client import REDIS_DOWN, Scripts, connect
 from hookstream.app.registry import RegistryCache
 from hookstream.app.settings import EMBEDDED, Settings
+from hookstream.app.stores.builtin_schemas import BuiltinSchemas
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.letters import LetterStore
 from hookstream.app.stores.postgres import Postgres
 from hookstream.app.stores.replays import ReplayStore
+from hookstream.app.stores.schemas import SchemaStore
+from hookstream.app.web.access import TENANT
 
 __all__ = ["Parts", "check_partition_count"]
 
@@ -35,6 +38,7 @@ class Parts(Service):
     durability: Durability
     scripts: Scripts
     postgres: Postgres
+    schemas: SchemaStore
     registry: RegistryCache
     appender: Appender
     feeds: Feeds
@@ -58,8 +62,14 @@ class Parts(Service):
         await self._meet_redis()
         self.postgres = Postgres(self._postgres_url(), loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.postgres)
-        self.registry = RegistryCache(self.postgres, loop=self.loop, beacon=self.beacon)
+        self.schemas = SchemaStore(self.postgres)
+        self.registry = RegistryCache(
+            self.postgres, self.schemas, loop=self.loop, beacon=self.beacon
+        )
         await self.add_runtime_dependency(self.registry)
+        await self.add_runtime_dependency(
+            BuiltinSchemas(self.schemas, TENANT, loop=self.loop, beacon=self.beacon)
+        )
         self.appender = Appender(
             self.redis,
             self.durability,

@@ -198,6 +198,7 @@ def event_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "payload_bytes": row["payload_bytes"],
         "stage": row["stage"],
         "error": row["error"],
+        "schema_errors": row["schema_errors"],
     }
 
 
@@ -217,6 +218,7 @@ def accepted_out(event: Event) -> dict[str, Any]:
         "payload_bytes": len(event.payload),
         "stage": "",
         "error": "",
+        "schema_errors": [],
         **content_out(event),
         "deliveries": [],
     }

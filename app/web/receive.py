@@ -8,11 +8,16 @@ import orjson
 from aiohttp import web
 
 from hookstream.app import keys, metrics
-from hookstream.app.errors import HookstreamError, NotFoundError, UnavailableError
+from hookstream.app.errors import (
+    HookstreamError,
+    NotFoundError,
+    SchemaViolationError,
+    UnavailableError,
+)
 from hookstream.app.identity import message_id, ordering_key
 from hookstream.app.ids import new_event_id, partition_of
 from hookstream.app.providers import PROVIDERS, Provider
-from hookstream.app.registry import Tool
+from hookstream.app.registry import REJECT, Tool
 from hookstream.app.signatures import WebhookRequest
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.problem import json_response
@@ -84,6 +89,8 @@ class Receiver:
             now_ms=now_ms,
             random_bits=secrets.randbits(62),
         )
+        if broken := self._app.parts.registry.current.violations(event, REJECT):
+            raise SchemaViolationError("; ".join(broken))
         await self._app.parts.appender.append(keys.events(partition), encode_event(event))
         return json_response({"event_id": event.event_id, "status": "accepted"}, status=202)
 

@@ -100,12 +100,17 @@ class JsonSchema:
         """Where JSON values break this schema: place and keyword, without quoting values."""
         found: list[str] = []
         for error in self._validator.iter_errors(data):
-            place = "/".join(["", *map(str, error.instance_path)])[:200]
-            rule = "/".join(["#", *map(str, error.schema_path)])[:200]
+            place = _printable("/".join(["", *map(str, error.instance_path)]))
+            rule = _printable("/".join(["#", *map(str, error.schema_path)]))
             found.append(f"{place or 'the payload'} breaks {rule}")
             if len(found) == limit:
                 break
         return found
+
+
+def _printable(text: str) -> str:
+    """Names of properties are a stranger's: neither SQL nor protobuf holds every character."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text[:200])
 
 
 def _first_line(error: Exception) -> str:

@@ -6,10 +6,10 @@ CREATE TABLE schemas (
     type         text NOT NULL,
     source       text NOT NULL,
     refs         jsonb NOT NULL,
-    fingerprint  bytea NOT NULL,
+    identity     bytea NOT NULL,
     compiled     bytea NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (tenant, fingerprint)
+    UNIQUE (tenant, identity)
 );
 
 -- The versions of each subject. A deleted one is still read by its schema's id.
