@@ -20,7 +20,7 @@ from hookstream.app.origins import OriginMark
 from hookstream.app.providers import is_signed
 from hookstream.app.summaries.summariser import Summariser
 from hookstream.codecs.envelope import Event
-from hookstream.codecs.routed import Routed, Target
+from hookstream.codecs.routed import Routed, Target, routed_origin
 from hookstream.proto.pipeline_pb2 import AuditBatch, DeliveryAudit
 
 summaries = Summariser()
@@ -78,14 +78,18 @@ def plan(
     for entry in entries:
         if entry.failure:
             continue
-        routed: Routed = entry.value
-        p = routed.origin_partition
+        p, entry_id, floor = routed_origin(entry.raw) if entry.waits else origin(entry.value)
         if not entry.letter_id:
             mark = work.origins.get(p)
             if mark is None:
                 mark = work.origins[p] = origins[p].copy() if p in origins else OriginMark()
-            if not mark.accept(routed.origin_entry_id, routed.origin_floor):
+            if not mark.accept(entry_id, floor):
+                # a copy of what was delivered, or is held
+                entry.waits = ""
                 continue
+        if entry.waits:
+            continue
+        routed: Routed = entry.value
         event = routed.event
         try:
             bodies = [describe(event, target) for target in routed.targets]
@@ -109,6 +113,11 @@ def plan(
             )
         work.received_ms.append(event.received_at_ms)
     return work
+
+
+def origin(routed: Routed) -> tuple[int, str, str]:
+    """Where a routed event came from."""
+    return routed.origin_partition, routed.origin_entry_id, routed.origin_floor
 
 
 def update_body(event: Event, target: Target) -> bytes:

@@ -10,6 +10,7 @@ __all__ = [
     "CONDITION_ERRORS",
     "DEDUP_PURGED",
     "EVENTS",
+    "HELD_ENTRIES",
     "LEASES_LOST",
     "PARTITIONS_OWNED",
     "READ_ERRORS",
@@ -90,6 +91,11 @@ SPOOL_REFUSED = Counter(
 )
 SPOOL_SET_ASIDE = Counter(
     "hookstream_spool_set_aside_total", "Spool folders that could not be read."
+)
+HELD_ENTRIES = Gauge(
+    "hookstream_held_entries",
+    "Entries that wait for a worker which reads their version of the envelope.",
+    ["version"],
 )
 BREAKERS_OPEN = Gauge(
     "hookstream_breaker_open",

@@ -12,9 +12,18 @@ from google.protobuf.message import DecodeError
 from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.proto.envelope_pb2 import Envelope
 
-__all__ = ["SCHEMA_VERSION", "EnvelopeCodec", "Event", "decode_event", "encode_event"]
+__all__ = [
+    "KNOWN_VERSIONS",
+    "SCHEMA_VERSION",
+    "EnvelopeCodec",
+    "Event",
+    "decode_event",
+    "encode_event",
+]
 
 SCHEMA_VERSION: Final = 1
+#: Major versions that this build reads.
+KNOWN_VERSIONS: Final = frozenset({SCHEMA_VERSION})
 FORM: Final = "application/x-www-form-urlencoded"
 MAX_FORM_FIELDS: Final = 1000
 
@@ -114,7 +123,7 @@ def decode_event(data: bytes) -> Event:
     version = envelope.schema_version
     if version == 0:
         raise CodecError(f"not an envelope ({len(data)} bytes): it names no schema version")
-    if version != SCHEMA_VERSION:
+    if version not in KNOWN_VERSIONS:
         raise UnknownVersionError(
             f"envelope of schema version {version}; this build reads "
             f"version {SCHEMA_VERSION}: upgrade the worker",

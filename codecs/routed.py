@@ -22,6 +22,7 @@ __all__ = [
     "decode_routed",
     "encode_changes",
     "encode_routed",
+    "routed_origin",
 ]
 
 #: One write to a table: key, value.
@@ -89,6 +90,12 @@ def decode_routed(data: bytes) -> Routed:
         decode_event(message.envelope),
         tuple(Target(t.context_id, t.priority, t.subscription) for t in message.targets),
     )
+
+
+def routed_origin(data: bytes) -> tuple[int, str, str]:
+    """Partition, entry and floor of a routed event whose envelope need not be readable."""
+    message = _parse(RoutedEvent, data)
+    return message.origin_partition, message.origin_entry_id, message.origin_floor or "0-0"
 
 
 def encode_changes(table: str, changes: Sequence[Change]) -> bytes:
