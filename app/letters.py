@@ -3,8 +3,8 @@
 A letter is a hash with the entry's bytes, where and why it failed, and one field an attempt; it is
 one and the same from its first failure until it succeeds or is discarded. Which sorted set names it
 says what it waits for: ``retries`` its time, ``parked`` its tool's breaker, ``dead-letters`` a
-person; a list ``held`` its turn, a list ``held-version`` a worker that can read it. A letter in none
-of them is in its stream again.
+person; a list ``held`` its turn, a list ``held-version`` a worker that can read it. A letter in
+none of them is in its stream again.
 """
 
 from collections import Counter
