@@ -130,7 +130,7 @@ async def test_send_signs_and_posts(stack: Stack, name: str, tmp_path: Path) -> 
 def test_agents_and_tables_are_listed(stack: Stack) -> None:
     agents = run("agents", stack=stack).stdout
     rows = [line.split("|")[1].strip() for line in agents.splitlines() if line.startswith("| @")]
-    assert rows == ["@audit", "@commit", "@dedupe", "@deliver", "@route"]
+    assert rows == ["@audit", "@check", "@commit", "@dedupe", "@deliver", "@route"]
     assert "| dedup" in run("tables", stack=stack).stdout
 
 

@@ -3,6 +3,10 @@
 import asyncio
 import base64
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -237,6 +241,22 @@ def test_built_in_subjects_are_there_and_stay(client: SchemaRegistryClient) -> N
         client.delete_subject("hookstream-envelope")
     with refused(422, 42205):
         client.register_schema("hookstream-update", proto())
+
+
+def test_example_in_the_docs_runs(stack: Stack) -> None:
+    root = Path(__file__).parents[2]
+    code = (root / "examples" / "register_schema.py").read_text()
+    block = (root / "docs" / "schemas.md").read_text().split("```python\n")[1].split("```")[0]
+    assert block in code
+    done = subprocess.run(
+        [sys.executable, "examples/register_schema.py"],
+        env={**os.environ, "HOOKSTREAM_URL": stack.url, "HOOKSTREAM_ADMIN_KEY": stack.key},
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.endswith("version 1\n")
 
 
 @pytest.mark.parametrize("how", ["basic", "bearer"])
