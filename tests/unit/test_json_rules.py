@@ -1,5 +1,8 @@
 """The JSON Schema verdict against real documents, judged by another library than the verdict's."""
 
+import itertools
+import threading
+import time
 from typing import Any
 
 import jsonschema
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 from hookstream.codecs.errors import InvalidSchemaError
 from hookstream.codecs.schemas import JsonSchema, Mode, incompatibilities
+from hookstream.codecs.schemas.containment import TIMEOUT_SECONDS, covers
 from hookstream.codecs.schemas.json_rules import document_differences
 
 names = st.sampled_from(["a", "b", "c"])
@@ -137,8 +141,9 @@ def edits(writer: Any) -> st.SearchStrategy[Any]:
 )
 def test_json_verdict_of_compatible_holds_for_real_documents(pair: tuple[Any, Any]) -> None:
     reader, writer = (JsonSchema(schema, {}) for schema in pair)
-    proven = [not reader.differences(writer)]
-    # the rules alone must be right too: they decide where the library has no verdict
+    proven = [not reader.differences(writer, proof=covers)]
+    # each must be right alone: the library's proof, and the rules
+    proven.append(covers((pair[0], {}), (pair[1], {})))
     proven.append(not document_differences(reader.documents, writer.documents))
     if not any(proven):
         return
@@ -250,6 +255,26 @@ def test_schema_nested_deeply_is_compared_or_refused() -> None:
     assert difference.rule == "TYPE_NARROWED"
     with pytest.raises(InvalidSchemaError):
         JsonSchema.parse(items(900, "string"), {})
+
+
+def test_schema_that_takes_long_to_compare_holds_up_nobody() -> None:
+    some = [{"anyOf": [{"required": [f"a{i}{x}"]} for x in range(3)]} for i in range(8)]
+    slow = {"not": {"allOf": some}}
+    ticks: list[float] = []
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.wait(0.01):
+            ticks.append(time.monotonic())
+
+    other = threading.Thread(target=tick)
+    other.start()
+    begun = time.monotonic()
+    assert JsonSchema({**slow, "maxProperties": 9}, {}).differences(JsonSchema(slow, {}))
+    done.set()
+    other.join()
+    assert time.monotonic() - begun < TIMEOUT_SECONDS + 5
+    assert max(b - a for a, b in itertools.pairwise(ticks)) < 2
 
 
 def test_hostile_pattern_takes_no_longer_than_its_text() -> None:
