@@ -178,6 +178,7 @@ class RegistryCache(Service):
             if version != self.current.version:
                 # read after the version: a change in between is in the picture already,
                 # and its notification loads it once more
+                self.schemas.forget()
                 self.current = await self._load(version)
                 metrics.REGISTRY_VERSION.set(version)
                 self._wake_waiters()

@@ -59,6 +59,11 @@ class SchemaStore:
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
         self._parsed: OrderedDict[int, Parsed] = OrderedDict()
+        self._by_id: dict[tuple[str, int], tuple[Schema, bytes]] = {}
+
+    def forget(self) -> None:
+        """Something was registered or deleted, perhaps by another process."""
+        self._by_id.clear()
 
     async def register(self, tenant: str, subject: str, schema: Schema) -> Version:
         """A new version; the one that says the same where there is one."""
@@ -176,12 +181,18 @@ class SchemaStore:
 
     async def by_id(self, tenant: str, schema_id: int) -> tuple[Schema, bytes]:
         """A schema by its id, deleted or not, and its compiled form."""
+        known = self._by_id.get((tenant, schema_id))
+        if known is not None:
+            return known
         row = await self._postgres.fetchrow(
             "SELECT * FROM schemas WHERE tenant = $1 AND schema_id = $2", tenant, schema_id
         )
         if row is None:
             raise SchemaRegistryError(404, 40403, f"Schema {schema_id} not found")
-        return _schema(row), row["compiled"]
+        if len(self._by_id) >= CACHED:
+            self._by_id.clear()
+        found = self._by_id[tenant, schema_id] = _schema(row), row["compiled"]
+        return found
 
     async def uses(
         self, tenant: str, schema_id: int, *, deleted: bool = False

@@ -1,6 +1,8 @@
 """Payloads that break their tool's schema: refused, dead-lettered or marked."""
 
 import json
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,6 +131,29 @@ async def test_schema_that_cannot_be_used_is_refused_when_it_is_set(
     status, problem = await call(stack, "PUT", f"/api/v1/tools/{name}", body)
     assert (status, "schema.subject" in problem["detail"]) == (400, True)
     assert (await call(stack, "GET", f"/api/v1/tools/{name}"))[0] == 404
+
+
+async def test_schemas_are_known_while_postgresql_is_away(tmp_path: Path) -> None:
+    with Stack(tmp_path) as own:
+        await register(own, "known", SCHEMA)
+        await tool(own, "known", "reject")
+        path = "/registry/subjects/known/versions/1"
+        schema_id = (await call(own, "GET", path))[1]["id"]
+        read = await call(own, "GET", f"/registry/schemas/ids/{schema_id}")
+        assert read[0] == 200
+        servers = [p for p in own.processes() if p.name().startswith("postgres")]
+        for process in servers:
+            process.suspend()
+        try:
+            begun = time.monotonic()
+            assert await call(own, "GET", f"/registry/schemas/ids/{schema_id}") == read
+            assert (await post(own, "known", b"{}"))[0] == 422
+            assert (await post(own, "known", b'{"n": 1}'))[0] == 202
+            assert time.monotonic() - begun < 3
+        finally:
+            for process in servers:
+                process.resume()
+        assert (await call(own, "GET", path))[0] == 200
 
 
 async def test_subject_that_a_tool_needs_cannot_be_deleted(stack: Stack, name: str) -> None:
