@@ -156,4 +156,5 @@ def event_audit(entry: Entry) -> EventAudit:
         stage=failure.stage if failure else entry.waits or entry.dropped_by,
         replay_id=event.replay_id,
         dedup=entry.dedup,
+        schema_errors=event.schema_errors,
     )

@@ -18,7 +18,11 @@ from hookstream.tables.table import Table
 if TYPE_CHECKING:
     from hookstream.app.history import PartitionHistory
 
-__all__ = ["Batch", "Entry", "Failure", "Partition"]
+__all__ = ["HELD_VERSION", "Batch", "Entry", "Failure", "Partition"]
+
+
+#: What an entry waits for whose envelope only a newer worker reads.
+HELD_VERSION = "held-version"
 
 
 @dataclass(slots=True)
@@ -108,8 +112,17 @@ class Entry:
     #: Whether a stage put another value in place of the one in ``raw``.
     changed: bool = False
     failure: Failure | None = None
-    #: Set when the event waits for something else than its own next attempt: "parked", "held".
+    #: Set when the event waits for something else than its own next attempt: "parked", "held",
+    #: "held-version".
     waits: str = ""
+    #: The envelope's version, where only a newer worker reads it.
+    version: int = 0
+
+    def hold_version(self, version: int) -> None:
+        """Keep this entry, unread, until a worker runs that knows its envelope's version."""
+        self.status = Status.RETRYING
+        self.waits = HELD_VERSION
+        self.version = version
 
     def fail(self, stage: str, error: BaseException, *, final: bool = False) -> None:
         """Take this event out of the batch's way: it is tried again, in the end a dead letter."""

@@ -25,6 +25,8 @@ __all__ = [
     "feed_channel",
     "folded_updates",
     "held",
+    "held_version",
+    "held_versions",
     "history",
     "history_day",
     "holds",
@@ -142,6 +144,16 @@ def holds(partition: int) -> str:
 def held(partition: int, ordering: str) -> str:
     """List: letters of one ordering key in their order, the one that holds the others first."""
     return f"{{hs:{partition}}}:held:{ordering}"
+
+
+def held_versions(partition: int) -> str:
+    """Hash: the versions of envelopes of which entries wait for a newer worker."""
+    return f"{{hs:{partition}}}:held-versions"
+
+
+def held_version(partition: int, version: int) -> str:
+    """List: letters that wait for a worker which reads this version of the envelope, in order."""
+    return f"{{hs:{partition}}}:held-version:{version}"
 
 
 def breakers(partition: int) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "DICTIONARY",
     "DUPLICATES",
     "EVENTS",
+    "HELD_ENTRIES",
     "HISTORY_BYTES",
     "HISTORY_CHECKED",
     "HISTORY_FALSE_POSITIVES",
@@ -167,6 +168,11 @@ SPOOL_REFUSED = Counter(
 )
 SPOOL_SET_ASIDE = Counter(
     "hookstream_spool_set_aside_total", "Spool folders that could not be read."
+)
+HELD_ENTRIES = Gauge(
+    "hookstream_held_entries",
+    "Entries that wait for a worker which reads their version of the envelope.",
+    ["version"],
 )
 BREAKERS_OPEN = Gauge(
     "hookstream_breaker_open",

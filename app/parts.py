@@ -19,11 +19,14 @@ from hookstream.app.payloads import Payloads
 from hookstream.app.redis_client import REDIS_DOWN, Scripts, connect
 from hookstream.app.registry import RegistryCache
 from hookstream.app.settings import EMBEDDED, Settings
+from hookstream.app.stores.builtin_schemas import BuiltinSchemas
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.letters import LetterStore
 from hookstream.app.stores.postgres import Postgres
 from hookstream.app.stores.records import RecordStore
 from hookstream.app.stores.replays import ReplayStore
+from hookstream.app.stores.schemas import SchemaStore
+from hookstream.app.web.access import TENANT
 from hookstream.codecs.payload import Packing
 
 __all__ = ["Parts", "check_partition_count"]
@@ -40,6 +43,7 @@ class Parts(Service):
     durability: Durability
     scripts: Scripts
     postgres: Postgres
+    schemas: SchemaStore
     registry: RegistryCache
     dictionaries: Dictionaries
     payloads: Payloads
@@ -66,8 +70,14 @@ class Parts(Service):
         await self._meet_redis()
         self.postgres = Postgres(self._postgres_url(), loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.postgres)
-        self.registry = RegistryCache(self.postgres, loop=self.loop, beacon=self.beacon)
+        self.schemas = SchemaStore(self.postgres)
+        self.registry = RegistryCache(
+            self.postgres, self.schemas, loop=self.loop, beacon=self.beacon
+        )
         await self.add_runtime_dependency(self.registry)
+        await self.add_runtime_dependency(
+            BuiltinSchemas(self.schemas, TENANT, loop=self.loop, beacon=self.beacon)
+        )
         self.dictionaries = Dictionaries(
             self.redis,
             self.postgres,

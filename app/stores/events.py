@@ -243,6 +243,7 @@ def event_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "payload_bytes": row["payload_bytes"],
         "stage": row["stage"],
         "error": row["error"],
+        "schema_errors": row["schema_errors"],
     }
 
 
@@ -263,6 +264,7 @@ def accepted_out(event: Event, readable: Event | None) -> dict[str, Any]:
         "payload_bytes": event.payload_bytes,
         "stage": "",
         "error": "",
+        "schema_errors": [],
         **(content_out(readable) if readable else {}),
         "deliveries": [],
     }

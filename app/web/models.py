@@ -156,6 +156,17 @@ class AlertIn(Strict):
     window_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = None
 
 
+class PayloadSchemaIn(Strict):
+    """The subject whose newest schema a tool's payloads must fit, and what becomes of others.
+
+    ``reject``: the sender gets 422. ``dead-letter``: accepted, and a dead letter of stage
+    "schema". ``mark``: passes, with ``schema_errors``.
+    """
+
+    subject: Annotated[Text, Field(min_length=1, max_length=249)]
+    on_violation: Literal["reject", "dead-letter", "mark"] = "mark"
+
+
 class ToolIn(Strict):
     """A source of webhooks."""
 
@@ -166,6 +177,7 @@ class ToolIn(Strict):
     ordering: OrderingIn = OrderingIn()
     ttl: TtlIn = TtlIn()
     alert: AlertIn = AlertIn()
+    payload_schema: PayloadSchemaIn | None = Field(None, alias="schema")
 
 
 class DedupOut(BaseModel):
@@ -189,6 +201,7 @@ class ToolOut(BaseModel):
     ordering: OrderingIn
     ttl: TtlIn
     alert: AlertIn
+    payload_schema: PayloadSchemaIn | None = Field(alias="schema")
     path: str
     created_at: str
     updated_at: str
@@ -522,6 +535,7 @@ class EventOut(BaseModel):
     payload_bytes: int
     stage: str
     error: str
+    schema_errors: list[str]
     headers: dict[str, str] | None = None
     content_type: str | None = None
     payload: Any = None

@@ -10,7 +10,12 @@ import orjson
 from aiohttp import web
 
 from hookstream.app import keys, metrics
-from hookstream.app.errors import HookstreamError, NotFoundError, UnavailableError
+from hookstream.app.errors import (
+    HookstreamError,
+    NotFoundError,
+    SchemaViolationError,
+    UnavailableError,
+)
 from hookstream.app.identity import (
     DedupFunction,
     custom_message_id,
@@ -19,7 +24,7 @@ from hookstream.app.identity import (
 )
 from hookstream.app.ids import new_event_id, partition_of
 from hookstream.app.providers import PROVIDERS, Provider
-from hookstream.app.registry import Tool
+from hookstream.app.registry import REJECT, Tool
 from hookstream.app.signatures import WebhookRequest
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.problem import json_response
@@ -93,6 +98,8 @@ class Receiver:
             functions=self._app.dedup_functions,
         )
         parts = self._app.parts
+        if broken := parts.registry.current.violations(event, REJECT):
+            raise SchemaViolationError("; ".join(broken))
         entry = await parts.payloads.encode_aside(event)
         await parts.appender.append(keys.events(partition), entry)
         return json_response({"event_id": event.event_id, "status": "accepted"}, status=202)

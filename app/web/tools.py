@@ -5,12 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
+from hookstream.app.errors import (
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    SchemaRegistryError,
+)
 from hookstream.app.providers import Provider, check_secrets, provider
 from hookstream.app.signatures import SignatureOptions
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
+from hookstream.codecs.errors import InvalidSchemaError
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
@@ -18,11 +24,13 @@ if TYPE_CHECKING:
 __all__ = ["ToolViews"]
 
 _UPSERT = """
-INSERT INTO tools (tool_id, tenant, provider, secrets, options, dedup, ordering, ttl, alert)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO tools (
+    tool_id, tenant, provider, secrets, options, dedup, ordering, ttl, alert, payload_schema
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (tool_id) DO UPDATE SET
     provider = $3, secrets = $4, options = $5, dedup = $6, ordering = $7, ttl = $8,
-    alert = $9,
+    alert = $9, payload_schema = $10,
     updated_at = now()
 WHERE tools.tenant = $2
 RETURNING *, created_at = updated_at AS created
@@ -59,6 +67,7 @@ class ToolViews:
             ordering(tool),
             tool.ttl.model_dump(),
             tool.alert.model_dump(exclude_none=True),
+            await payload_schema(self._app, request[TENANT_KEY], tool),
         )
         if row is None:
             raise ConflictError(f"the tool id {tool_id} is taken: choose another")
@@ -94,6 +103,22 @@ def options(tool: models.ToolIn) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise BadRequestError(f"options: {error}") from error
     return tool.options
+
+
+async def payload_schema(
+    app: "Hookstream", tenant: str, tool: models.ToolIn
+) -> dict[str, str] | None:
+    """The schema rule. Raises BadRequestError when the subject has no schema that can be used."""
+    given = tool.payload_schema
+    if given is None:
+        return None
+    try:
+        version = await app.parts.schemas.version(tenant, given.subject, -1)
+        schema = await app.parts.schemas.parsed(tenant, version)
+        schema.violations({})
+    except (SchemaRegistryError, InvalidSchemaError) as error:
+        raise BadRequestError(f"schema.subject: {error} Register it at /registry first") from error
+    return given.model_dump()
 
 
 def dedup(
@@ -176,6 +201,7 @@ def tool_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "ordering": row["ordering"],
         "ttl": row["ttl"],
         "alert": row["alert"],
+        "schema": row["payload_schema"],
         "path": f"/hooks/{row['tool_id']}",
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),
