@@ -1,4 +1,4 @@
-"""The pipeline, one file a stage: dedupe, route, commit, deliver, audit; daily is a timer.
+"""The pipeline, one file a stage: dedupe, check, route, commit, deliver, audit; daily is a timer.
 
 A new file is a new stage; nothing else is edited.
 """

@@ -40,6 +40,8 @@ async def commit(batch: Batch) -> None:
         writes = Writes()
         if batch.changes:
             writes.append(keys.changelog(partition.number), encode_changes("dedup", batch.changes))
+        history = partition.history
+        remembering = history.write(writes, batch.remembered) if history else None
         holds = write_holds(writes, batch, parts.registry.current)
         breakers = judge_breakers(writes, batch, app.settings, now_ms)
         await append_groups(parts.durability, parts.scripts, await outputs(batch, turn))
@@ -52,11 +54,25 @@ async def commit(batch: Batch) -> None:
         partition.breakers.update({tool: kept for tool, kept in breakers.items() if kept})
         if batch.changes:
             partition.dedup.apply(batch.changes, ids[0])
+        if history and remembering and remembering.keys:
+            history.written(remembering, ids[1 if batch.changes else 0])
     log_failures(batch)
     app.alerts.failed(batch)
     for status, count in Counter(entry.status for entry in batch.entries).items():
         metrics.EVENTS.labels(status=status).inc(count)
+    count_duplicates(batch)
     batch.done()
+
+
+def count_duplicates(batch: Batch) -> None:
+    """By tool and layer: what the window found, and what history found."""
+    found = Counter(
+        (entry.value.tool_id, entry.dedup)
+        for entry in batch.entries
+        if entry.status is Status.DUPLICATE
+    )
+    for (tool_id, layer), count in found.items():
+        metrics.DUPLICATES.labels(tool=tool_id, layer=layer).inc(count)
 
 
 async def let_deliver_catch_up(batch: Batch) -> None:
@@ -139,4 +155,6 @@ def event_audit(entry: Entry) -> EventAudit:
         error=failure.error if failure else "",
         stage=failure.stage if failure else entry.waits or entry.dropped_by,
         replay_id=event.replay_id,
+        dedup=entry.dedup,
+        schema_errors=event.schema_errors,
     )

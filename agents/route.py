@@ -8,38 +8,25 @@ import time
 
 from hookstream.app import channels
 from hookstream.app.batch import Batch
-from hookstream.app.errors import UnavailableError
 from hookstream.app.main import app
 from hookstream.app.matching import Matcher
 from hookstream.app.priority import rank
-from hookstream.app.registry import Registry
+from hookstream.app.registry import REGISTRY_WAIT_SECONDS, Registry
 from hookstream.app.status import Status
 from hookstream.app.turns import due
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target
 
-#: How long a batch waits for this worker to learn of a change that the receiver knew.
-REGISTRY_WAIT_SECONDS = 2.0
 
-
-@app.batches(channels.deduped, out=channels.routed)
+@app.batches(channels.checked, out=channels.routed)
 async def route(batch: Batch) -> None:
     """Finds the contexts that each event concerns."""
-    registry = app.parts.registry
-    if not registry.loaded:
-        await registry.reload()
     newest = max((entry.value.registry_version for entry in batch.live()), default=0)
-    if newest > registry.current.version and not await registry.wait_for(
-        newest, REGISTRY_WAIT_SECONDS
-    ):
-        raise UnavailableError(
-            f"this worker knows version {registry.current.version} of the subscriptions and the "
-            f"events ask for {newest}: is PostgreSQL reachable from here?"
-        )
+    registry = await app.parts.registry.catch_up(newest, REGISTRY_WAIT_SECONDS)
     async with app.turns.turn(due(time.monotonic(), len(batch))) as turn:
         for entry in list(batch.live()):
             try:
-                entry.targets = targets(entry.value, registry.current)
+                entry.targets = targets(entry.value, registry)
             except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
                 entry.fail("route", error)
                 continue

@@ -4,18 +4,25 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hookstream.app.breaker import Breaker
 from hookstream.app.deferral import DEFERRABLE, Deferred
 from hookstream.app.origins import OriginMark
 from hookstream.app.status import Status
 from hookstream.codecs.routed import Change, Target
-from hookstream.tables.dedup import DedupTable
+from hookstream.tables.dedup import DedupTable, Layer
 from hookstream.tables.rates import RateTable
 from hookstream.tables.table import Table
 
-__all__ = ["Batch", "Entry", "Failure", "Partition"]
+if TYPE_CHECKING:
+    from hookstream.app.history import PartitionHistory
+
+__all__ = ["HELD_VERSION", "Batch", "Entry", "Failure", "Partition"]
+
+
+#: What an entry waits for whose envelope only a newer worker reads.
+HELD_VERSION = "held-version"
 
 
 @dataclass(slots=True)
@@ -47,6 +54,8 @@ class Partition:
     )
     #: Opened when the first context here turns out to have a rate.
     rates: RateTable | None = None
+    #: Opened when the first event here asks for history.
+    history: "PartitionHistory | None" = None
     #: Held by whoever numbers updates: the deliver stage, or what folds withheld ones.
     feed_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Held by whoever decides about letters and commits that: the commit stage, or the keeper.
@@ -57,6 +66,8 @@ class Partition:
     def close_tables(self) -> None:
         """Close RocksDB; another process may open it then."""
         self.closed = True
+        if self.history is not None:
+            self.history.close()
         for table in self._tables():
             table.close()
 
@@ -92,6 +103,8 @@ class Entry:
     value: Any
     status: Status = Status.ACCEPTED
     duplicate_of: str = ""
+    #: What dedup's judgement rests on.
+    dedup: Layer = ""
     targets: tuple[Target, ...] = ()
     dropped_by: str = ""
     letter_id: str = ""
@@ -99,8 +112,17 @@ class Entry:
     #: Whether a stage put another value in place of the one in ``raw``.
     changed: bool = False
     failure: Failure | None = None
-    #: Set when the event waits for something else than its own next attempt: "parked", "held".
+    #: Set when the event waits for something else than its own next attempt: "parked", "held",
+    #: "held-version".
     waits: str = ""
+    #: The envelope's version, where only a newer worker reads it.
+    version: int = 0
+
+    def hold_version(self, version: int) -> None:
+        """Keep this entry, unread, until a worker runs that knows its envelope's version."""
+        self.status = Status.RETRYING
+        self.waits = HELD_VERSION
+        self.version = version
 
     def fail(self, stage: str, error: BaseException, *, final: bool = False) -> None:
         """Take this event out of the batch's way: it is tried again, in the end a dead letter."""
@@ -123,6 +145,8 @@ class Batch:
     on_end: Callable[["Batch", BaseException | None], None]
     read_at: float = field(default_factory=time.perf_counter)
     changes: list[Change] = field(default_factory=list)
+    #: Day and key of what dedup history has to keep.
+    remembered: list[tuple[int, bytes]] = field(default_factory=list)
     ended: bool = False
     floor: str = ""
     #: Entries that the reader has read ahead behind this batch.

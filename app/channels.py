@@ -3,7 +3,7 @@
 from hookstream.app.deferral import DEFERRABLE, channel_name
 from hookstream.app.main import app
 
-__all__ = ["audit", "deduped", "deferred", "events", "routed", "updates"]
+__all__ = ["audit", "checked", "deduped", "deferred", "events", "routed", "updates"]
 
 #: Batches of what may wait are small: whatever is more urgent goes in between.
 DEFERRED_BATCH_MAX = 64
@@ -12,6 +12,8 @@ DEFERRED_BATCH_MAX = 64
 events = app.stream_channel("events", codec="hookstream_envelope")
 #: Batches whose duplicates are marked.
 deduped = app.batch_channel("deduped")
+#: Batches whose payloads were measured by their tools' schemas.
+checked = app.batch_channel("checked")
 #: Batches whose events know their contexts.
 routed = app.batch_channel("routed")
 #: Routed events on their way to feeds: ``updates[q]`` in Redis.

@@ -33,7 +33,7 @@ from hookstream.app.settings import Settings
 from hookstream.app.turns import Turns, due
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.errors import CodecError
-from hookstream.codecs.routed import Change, Routed, Target, only_targets
+from hookstream.codecs.routed import Change, Routed, Target, only_targets, routed_origin
 from hookstream.tables.rates import RateTable
 
 __all__ = ["FOLDS", "Delivered", "Delivery", "admit", "read_deferred"]
@@ -90,16 +90,23 @@ def admit(
     for entry in entries:
         if entry.failure:
             continue
+        p, entry_id, floor = routed_origin(entry.raw) if entry.waits else origin(entry.value)
         if not entry.letter_id:
-            routed: Routed = entry.value
-            p = routed.origin_partition
             mark = marks.get(p)
             if mark is None:
                 mark = marks[p] = origins[p].copy() if p in origins else OriginMark()
-            if not mark.accept(routed.origin_entry_id, routed.origin_floor):
+            if not mark.accept(entry_id, floor):
+                # a copy of what was delivered, or is held
+                entry.waits = ""
                 continue
-        fresh.append(entry)
+        if not entry.waits:
+            fresh.append(entry)
     return fresh, marks
+
+
+def origin(routed: Routed) -> tuple[int, str, str]:
+    """Where a routed event came from."""
+    return routed.origin_partition, routed.origin_entry_id, routed.origin_floor
 
 
 class Delivery:
@@ -134,7 +141,8 @@ class Delivery:
         if source is None:
             entries, marks = admit(batch.entries, partition.origins)
         else:
-            entries, marks = [entry for entry in batch.entries if not entry.failure], {}
+            entries = [entry for entry in batch.entries if not entry.failure and not entry.waits]
+            marks = {}
         now, later = self._sort(batch, entries, source)
         if self._describer.slow:
             await self._describer.prepare(

@@ -12,6 +12,8 @@ __all__ = [
     "NotFoundError",
     "OutdatedError",
     "PayloadTooLargeError",
+    "SchemaRegistryError",
+    "SchemaViolationError",
     "SettingsError",
     "SignatureError",
     "SlowBodyError",
@@ -104,6 +106,26 @@ class ContentEncodingError(HookstreamError):
     status = 415
     slug = "content-encoding"
     title = "Content encoding not handled"
+
+
+class SchemaViolationError(HookstreamError):
+    """A payload that breaks its tool's schema; the detail says where, not what stands there."""
+
+    status = 422
+    slug = "schema-violation"
+    title = "Payload breaks its schema"
+
+
+class SchemaRegistryError(HookstreamError):
+    """What the schema registry refuses; ``code`` is Confluent's error code for it."""
+
+    slug = "schema-registry"
+    title = "Refused by the schema registry"
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
 
 
 class UnavailableError(HookstreamError):

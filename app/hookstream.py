@@ -21,6 +21,7 @@ from hookstream.app.delivery import Delivery
 from hookstream.app.describer import Describer
 from hookstream.app.errors import HookstreamError, SettingsError
 from hookstream.app.folder import Folder
+from hookstream.app.identity import DedupFunction
 from hookstream.app.keeper import Keeper
 from hookstream.app.logs import logging_config
 from hookstream.app.ownership import Ownership
@@ -106,7 +107,7 @@ class Hookstream(faust.App):
     """Faust with Redis Streams for channels.
 
     ``@app.agent``, ``@app.timer``, ``@app.command`` and the rest are Faust's. Added are
-    :meth:`stream_channel`, :meth:`batches` and :meth:`stage`.
+    :meth:`stream_channel`, :meth:`batches`, :meth:`stage` and :meth:`dedup`.
     """
 
     mundane_level = "debug"
@@ -124,6 +125,8 @@ class Hookstream(faust.App):
         self.stream_channels: dict[str, RedisStreamChannel] = {}
         self._stages: dict[str, list[BatchChannel]] = {}
         self._outputs: dict[str, BatchChannel] = {}
+        #: Dedup functions by name.
+        self.dedup_functions: dict[str, DedupFunction] = {}
         super().__init__(
             "hookstream",
             origin="hookstream",
@@ -299,6 +302,32 @@ class Hookstream(faust.App):
 
             each.__doc__ = function.__doc__
             self._batch_agent(name, each, source, after=after)
+            return function
+
+        return decorate
+
+    def dedup(self, name: str) -> Callable[[DedupFunction], DedupFunction]:
+        """Make ``def f(event) -> str | None`` the dedup function ``name``, which tools may ask for.
+
+        Events for which it returns the same text are the same; None or "" is never a duplicate.
+        It must depend on nothing but the event, which has no ids yet, and wait for nothing: the
+        receiver calls it. When it raises, the event is kept and the worker calls it again.
+
+        Raises:
+            SettingsError: another function has this name.
+        """
+
+        def decorate(function: DedupFunction) -> DedupFunction:
+            known = self.dedup_functions.get(name, function)
+            if (known.__module__, known.__qualname__) != (
+                function.__module__,
+                function.__qualname__,
+            ):
+                raise SettingsError(
+                    f"two dedup functions are called {name!r}: in {known.__module__} and in "
+                    f"{function.__module__}"
+                )
+            self.dedup_functions[name] = function
             return function
 
         return decorate

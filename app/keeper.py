@@ -1,6 +1,7 @@
 """The keeper: puts letters back into their streams when what they wait for has come.
 
-That is their time (retries), their turn (a held ordering key), or their tool's circuit breaker.
+That is their time (retries), their turn (a held ordering key), their tool's circuit breaker, or a
+worker that reads their envelope's version: this one.
 What is moved and where it is forgotten go into one commit: a crash neither loses nor doubles it.
 """
 
@@ -18,6 +19,7 @@ from hookstream.app.commit import LETTERS, Writes, commit
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.letters import requeue
 from hookstream.app.redis_client import REDIS_ERRORS, is_redis_down
+from hookstream.codecs.envelope import KNOWN_VERSIONS
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
@@ -61,20 +63,26 @@ class Keeper(Service):
         pipe = self.app.parts.redis.pipeline(transaction=False)
         for partition in owned:
             pipe.zrangebyscore(keys.retries(partition.number), 0, now_ms, start=0, num=PAGE)
-        due = await pipe.execute()
-        for partition, letters in zip(owned, due, strict=True):
-            if letters or partition.holds or partition.breakers:
+            pipe.hkeys(keys.held_versions(partition.number))
+        replies = await pipe.execute()
+        for partition, letters, held in zip(owned, replies[::2], replies[1::2], strict=True):
+            known = [int(version) for version in held if int(version) in KNOWN_VERSIONS]
+            if letters or known or partition.holds or partition.breakers:
                 try:
-                    await self._keep_partition(partition, letters, now_ms)
+                    await self._keep_partition(partition, letters, known, now_ms)
                 except (FencedError, OutdatedError) as error:
                     self.app.ownership.on_lost(partition.number, error)
 
-    async def _keep_partition(self, partition: Partition, due: list[bytes], now_ms: int) -> None:
+    async def _keep_partition(
+        self, partition: Partition, due: list[bytes], known: Sequence[int], now_ms: int
+    ) -> None:
         async with partition.lock:
             if self.app.ownership.owned.get(partition.number) is not partition:
                 return
             writes = Writes()
             await self._retry(writes, partition, due)
+            for version in known:
+                await self._let_go_version(writes, partition, version)
             holds = await self._let_go_held(writes, partition)
             breakers = await self._let_go_parked(writes, partition, now_ms)
             if not writes.commands:
@@ -96,6 +104,18 @@ class Keeper(Service):
         for name, letter in zip(names, await self._letters(partition, names), strict=True):
             if requeue(writes, partition, name, letter[:3], keys.retries(partition.number)):
                 metrics.RETRIES.inc()
+
+    async def _let_go_version(self, writes: Writes, partition: Partition, version: int) -> None:
+        """Entries that an older worker could not read: they come again, in their order."""
+        number = partition.number
+        queue = keys.held_version(number, version)
+        names = [name.decode() for name in await self.app.parts.redis.lrange(queue, 0, PAGE - 1)]
+        for name, letter in zip(names, await self._letters(partition, names), strict=True):
+            writes.add("LREM", queue, 1, name)
+            requeue(writes, partition, name, letter[:3], "")
+        if len(names) < PAGE:
+            writes.add("HDEL", keys.held_versions(number), version)
+        logger.info("%d held entries of envelope version %d come again", len(names), version)
 
     async def _let_go_held(self, writes: Writes, partition: Partition) -> dict[str, str | None]:
         """Ordering keys whose holder is resolved: the next ones come, in their order."""

@@ -25,6 +25,10 @@ __all__ = [
     "feed_channel",
     "folded_updates",
     "held",
+    "held_version",
+    "held_versions",
+    "history",
+    "history_day",
     "holds",
     "lease",
     "letter",
@@ -102,6 +106,16 @@ def changelog(partition: int, table: str = "dedup") -> str:
     return stream("changelog" if table == "dedup" else f"changelog:{table}", partition)
 
 
+def history(partition: int) -> str:
+    """Hash: how many keys dedup history has of each day, and how many of them are saved."""
+    return f"{{hs:{partition}}}:history"
+
+
+def history_day(partition: int, day: int) -> str:
+    """A day's Bloom filter as bytes; ``day`` counts from 1970 (UTC)."""
+    return f"{{hs:{partition}}}:history:{day}"
+
+
 def letter(partition: int, letter_id: str) -> str:
     """Hash: an event that failed or waits, with its bytes and its history."""
     return f"{{hs:{partition}}}:letter:{letter_id}"
@@ -130,6 +144,16 @@ def holds(partition: int) -> str:
 def held(partition: int, ordering: str) -> str:
     """List: letters of one ordering key in their order, the one that holds the others first."""
     return f"{{hs:{partition}}}:held:{ordering}"
+
+
+def held_versions(partition: int) -> str:
+    """Hash: the versions of envelopes of which entries wait for a newer worker."""
+    return f"{{hs:{partition}}}:held-versions"
+
+
+def held_version(partition: int, version: int) -> str:
+    """List: letters that wait for a worker which reads this version of the envelope, in order."""
+    return f"{{hs:{partition}}}:held-version:{version}"
 
 
 def breakers(partition: int) -> str:

@@ -11,7 +11,7 @@ from hookstream.app.clock import RedisClock
 from hookstream.app.deferral import DEFERRABLE, channel_name
 from hookstream.app.redis_client import is_redis_down
 
-__all__ = ["StreamLag", "measure_lag", "measure_partitions"]
+__all__ = ["StreamLag", "measure_held", "measure_lag", "measure_partitions"]
 
 STREAMS = ("events", "updates", *(channel_name(name) for name in DEFERRABLE), "audit")
 
@@ -33,6 +33,27 @@ async def measure_lag(redis: Any, clock: RedisClock, partitions: int) -> dict[st
     """Every channel's lag over all partitions: one pipeline."""
     by_partition = await _measure(redis, clock, range(partitions))
     return {name: _sum([lags[name] for lags in by_partition]) for name in STREAMS}
+
+
+async def measure_held(redis: Any, partitions: int) -> dict[int, int]:
+    """By version of the envelope: how many entries wait for a worker that reads it."""
+    pipe = redis.pipeline(transaction=False)
+    for number in range(partitions):
+        pipe.hkeys(keys.held_versions(number))
+    places = [
+        (number, int(version))
+        for number, versions in enumerate(await pipe.execute())
+        for version in versions
+    ]
+    if not places:
+        return {}
+    pipe = redis.pipeline(transaction=False)
+    for place in places:
+        pipe.llen(keys.held_version(*place))
+    held: dict[int, int] = {}
+    for (_, version), entries in zip(places, await pipe.execute(), strict=True):
+        held[version] = held.get(version, 0) + int(entries)
+    return held
 
 
 async def measure_partitions(redis: Any, clock: RedisClock, partitions: int) -> dict[str, Any]:

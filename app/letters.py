@@ -3,9 +3,11 @@
 A letter is a hash with the entry's bytes, where and why it failed, and one field an attempt; it is
 one and the same from its first failure until it succeeds or is discarded. Which sorted set names it
 says what it waits for: ``retries`` its time, ``parked`` its tool's breaker, ``dead-letters`` a
-person; a list ``held`` its turn. A letter in none of them is in its stream again.
+person; a list ``held`` its turn, a list ``held-version`` a worker that can read it. A letter in
+none of them is in its stream again.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import keys, metrics
 from hookstream.app.backoff import retry_delay_ms
-from hookstream.app.batch import Batch, Entry, Partition
+from hookstream.app.batch import HELD_VERSION, Batch, Entry, Partition
 from hookstream.app.commit import Writes, commit
 from hookstream.app.redis_client import Scripts
 from hookstream.app.settings import Settings
@@ -71,6 +73,9 @@ def write_letters(writes: Writes, batch: Batch, settings: Settings, now_ms: int)
         name = letter_id(batch.channel, number, entry)
         if entry.waits:
             _keep(writes, batch, entry, name, {"state": entry.waits})
+            if entry.waits == HELD_VERSION:
+                writes.add("HSET", keys.held_versions(number), entry.version, "")
+                writes.add("RPUSH", keys.held_version(number, entry.version), name)
             continue
         failed += 1
         _write_failure(writes, batch, entry, name, settings, now_ms)
@@ -141,6 +146,15 @@ def _keep(writes: Writes, batch: Batch, entry: Entry, name: str, fields: dict[st
 
 def log_failures(batch: Batch) -> None:
     """One line a batch, however many failed."""
+    for version, count in Counter(e.version for e in batch.entries if e.version).items():
+        logger.warning(
+            "%s[%d]: %d entries of envelope version %d are held: this worker cannot read them, "
+            "upgrade it",
+            batch.channel,
+            batch.partition.number,
+            count,
+            version,
+        )
     failures = [entry for entry in batch.entries if entry.failure]
     if not failures:
         return

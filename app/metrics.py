@@ -9,13 +9,25 @@ __all__ = [
     "BREAKERS_OPEN",
     "CLAIM_CHECKS",
     "CONDITION_ERRORS",
+    "CONFIRMATIONS",
+    "CONFIRMATION_SECONDS",
     "CONTEXT_ACKNOWLEDGED",
     "CONTEXT_SENT",
     "CONTEXT_SUCCESS",
     "CONTEXT_WITHHELD",
     "DEDUP_PURGED",
     "DICTIONARY",
+    "DUPLICATES",
     "EVENTS",
+    "HELD_ENTRIES",
+    "HISTORY_BYTES",
+    "HISTORY_CHECKED",
+    "HISTORY_FALSE_POSITIVES",
+    "HISTORY_FILL",
+    "HISTORY_LOADED",
+    "HISTORY_SAVED",
+    "HISTORY_SUSPECTED",
+    "HISTORY_UNREADABLE",
     "LEASES_LOST",
     "PARTITIONS_OWNED",
     "PAYLOAD_BYTES",
@@ -157,6 +169,11 @@ SPOOL_REFUSED = Counter(
 SPOOL_SET_ASIDE = Counter(
     "hookstream_spool_set_aside_total", "Spool folders that could not be read."
 )
+HELD_ENTRIES = Gauge(
+    "hookstream_held_entries",
+    "Entries that wait for a worker which reads their version of the envelope.",
+    ["version"],
+)
 BREAKERS_OPEN = Gauge(
     "hookstream_breaker_open",
     "1 for each tool whose circuit breaker is open or half-open in a partition of this worker.",
@@ -183,6 +200,47 @@ REPLAY_SENT = Counter(
 READ_ERRORS = Counter("hookstream_read_errors_total", "Reads from Redis that failed.", ["channel"])
 PARTITIONS_OWNED = Gauge("hookstream_partitions_owned", "Partitions that this worker owns.")
 LEASES_LOST = Counter("hookstream_leases_lost_total", "Leases that went to another worker.")
+DUPLICATES = Counter(
+    "hookstream_dedup_duplicates_total",
+    "Duplicates, by tool and by what found them: window or history.",
+    ["tool", "layer"],
+)
+HISTORY_CHECKED = Counter(
+    "hookstream_dedup_history_checked_total", "Events that dedup history was asked about."
+)
+HISTORY_SUSPECTED = Counter(
+    "hookstream_dedup_history_suspected_total", "Events that a Bloom filter has perhaps seen."
+)
+CONFIRMATIONS = Counter(
+    "hookstream_dedup_confirmations_total",
+    "Suspicions by what the record said: duplicate, fresh, or unconfirmed when it said nothing.",
+    ["result"],
+)
+CONFIRMATION_SECONDS = Histogram(
+    "hookstream_dedup_confirmation_seconds",
+    "Time that the record took to answer for a batch.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
+HISTORY_LOADED = Counter(
+    "hookstream_dedup_history_loaded_total", "Days' filters that were read from Redis."
+)
+HISTORY_SAVED = Counter(
+    "hookstream_dedup_history_saved_total", "Days' filters that were saved in Redis."
+)
+HISTORY_UNREADABLE = Counter(
+    "hookstream_dedup_history_unreadable_total",
+    "Days' filters that could not be read: every event is looked up in the record instead.",
+)
+HISTORY_BYTES = Gauge("hookstream_dedup_history_bytes", "Memory of the filters of this worker.")
+HISTORY_FILL = Gauge(
+    "hookstream_dedup_history_fill_ratio", "Bits set in the fullest filter in memory."
+)
+HISTORY_FALSE_POSITIVES = Gauge(
+    "hookstream_dedup_history_false_positive_ratio",
+    "How often an event that is new is suspected, over all days of its history: estimated from the "
+    "fill of the fullest partition in memory, and observed since the start.",
+    ["kind"],
+)
 DEDUP_PURGED = Counter("hookstream_dedup_purged_total", "Dedup marks deleted after their window.")
 REGISTRY_VERSION = Gauge(
     "hookstream_registry_version", "Version of tools, contexts and subscriptions in use."

@@ -23,12 +23,13 @@ from hookstream.app.batch import Partition
 from hookstream.app.breaker import Breaker, BreakerState
 from hookstream.app.delivery import read_deferred
 from hookstream.app.errors import FencedError, SettingsError
+from hookstream.app.history import TABLE as HISTORY
 from hookstream.app.origins import OriginMark
 from hookstream.app.reader import StreamReader
 from hookstream.app.redis_client import REDIS_ERRORS
 from hookstream.app.restore import open_restored
 from hookstream.app.settings import Settings
-from hookstream.tables.dedup import DedupTable
+from hookstream.tables.dedup import DAY_MS, DedupTable
 from hookstream.tables.errors import TableCorruptError, TableError
 from hookstream.tables.rates import RateTable
 
@@ -265,6 +266,7 @@ class Ownership(Service):
 
     async def _purge(self) -> None:
         """Delete ended marks, and the changelog that no window needs any more."""
+        self.app.parts.lookback.observe()
         now_ms = self.app.parts.clock.now_ms()
         windows = [tool.window_ms for tool in self.app.parts.registry.current.tools.values()]
         oldest_ms = now_ms - max(windows, default=0)
@@ -285,6 +287,12 @@ class Ownership(Service):
                     pipe.xtrim(
                         keys.changelog(number, RateTable.name),
                         minid=max(0, useful_ms),
+                        approximate=True,
+                    )
+                    # of a partition that remembers nothing any more; others trim as they save
+                    pipe.xtrim(
+                        keys.changelog(number, HISTORY),
+                        minid=max(0, now_ms - self.app.parts.lookback.longest_ms - 2 * DAY_MS),
                         approximate=True,
                     )
                 await pipe.execute()

@@ -14,14 +14,19 @@ from hookstream.app.dictionaries import Dictionaries
 from hookstream.app.durable import Durability
 from hookstream.app.errors import SettingsError
 from hookstream.app.feeds import Feeds
+from hookstream.app.lookback import LookBack
 from hookstream.app.payloads import Payloads
 from hookstream.app.redis_client import REDIS_DOWN, Scripts, connect
 from hookstream.app.registry import RegistryCache
 from hookstream.app.settings import EMBEDDED, Settings
+from hookstream.app.stores.builtin_schemas import BuiltinSchemas
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.letters import LetterStore
 from hookstream.app.stores.postgres import Postgres
+from hookstream.app.stores.records import RecordStore
 from hookstream.app.stores.replays import ReplayStore
+from hookstream.app.stores.schemas import SchemaStore
+from hookstream.app.web.access import TENANT
 from hookstream.codecs.payload import Packing
 
 __all__ = ["Parts", "check_partition_count"]
@@ -38,6 +43,7 @@ class Parts(Service):
     durability: Durability
     scripts: Scripts
     postgres: Postgres
+    schemas: SchemaStore
     registry: RegistryCache
     dictionaries: Dictionaries
     payloads: Payloads
@@ -46,6 +52,7 @@ class Parts(Service):
     events: EventStore
     letters: LetterStore
     replays: ReplayStore
+    lookback: LookBack
 
     def __init__(self, settings: Settings, *, needs_redis: bool = True, **kwargs: object) -> None:
         super().__init__(**kwargs)
@@ -63,8 +70,14 @@ class Parts(Service):
         await self._meet_redis()
         self.postgres = Postgres(self._postgres_url(), loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.postgres)
-        self.registry = RegistryCache(self.postgres, loop=self.loop, beacon=self.beacon)
+        self.schemas = SchemaStore(self.postgres)
+        self.registry = RegistryCache(
+            self.postgres, self.schemas, loop=self.loop, beacon=self.beacon
+        )
         await self.add_runtime_dependency(self.registry)
+        await self.add_runtime_dependency(
+            BuiltinSchemas(self.schemas, TENANT, loop=self.loop, beacon=self.beacon)
+        )
         self.dictionaries = Dictionaries(
             self.redis,
             self.postgres,
@@ -89,6 +102,7 @@ class Parts(Service):
         await self.add_runtime_dependency(self.appender)
         self.events = EventStore(self.redis, self.postgres, settings.partitions, self.payloads)
         self.replays = ReplayStore(self.postgres)
+        self.lookback = LookBack(self.redis, RecordStore(self.redis, self.postgres), settings)
         self.letters = LetterStore(self.redis, self.scripts, settings.partitions, self.payloads)
         self.feeds = Feeds(
             self.redis,

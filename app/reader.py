@@ -23,7 +23,7 @@ from hookstream.app.errors import FencedError, OutdatedError, UnavailableError
 from hookstream.app.ids import entry_order
 from hookstream.app.payloads import Payloads, event_of
 from hookstream.app.redis_client import REDIS_ERRORS, Scripts, is_cluster, is_redis_down
-from hookstream.codecs.errors import CodecError
+from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.tables.errors import TableError
 
 __all__ = ["StreamReader"]
@@ -335,6 +335,8 @@ class StreamReader(Service):
         entry = Entry(entry_id, raw, None, letter_id=letter_id, attempts=attempts)
         try:
             entry.value = self.channel.decode_value(raw)
+        except UnknownVersionError as error:
+            entry.hold_version(error.version)
         except CodecError as error:
             entry.fail("decode", error, final=True)
         return entry

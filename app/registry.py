@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mode import Service
-from mode.utils.locks import Event
+from mode.utils.locks import Event as Signal
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
@@ -17,12 +17,40 @@ from hookstream.app.matching import Condition, TypePattern, compile_condition, c
 from hookstream.app.priority import PRIORITIES, rank
 from hookstream.app.signatures import SignatureOptions
 from hookstream.app.stores.postgres import POSTGRES_DOWN, Postgres
+from hookstream.app.stores.schemas import SchemaStore
 from hookstream.app.summaries.templates import Template, TemplateBook, compile_template
+from hookstream.codecs.envelope import Event
+from hookstream.codecs.schemas import Parsed
 from hookstream.tables.rates import Rate
 
-__all__ = ["AgentKey", "Context", "Registry", "RegistryCache", "Subscription", "Tool"]
+__all__ = [
+    "DEAD_LETTER",
+    "MARK",
+    "REGISTRY_WAIT_SECONDS",
+    "REJECT",
+    "AgentKey",
+    "Context",
+    "PayloadRule",
+    "Registry",
+    "RegistryCache",
+    "Subscription",
+    "Tool",
+]
 
 logger = get_logger(__name__)
+
+#: What becomes of a payload that breaks its tool's schema.
+REJECT, DEAD_LETTER, MARK = "reject", "dead-letter", "mark"
+#: How long a batch waits for this worker to learn of a change that the receiver knew.
+REGISTRY_WAIT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadRule:
+    """The subject whose newest version a tool's payloads must fit, and what becomes of others."""
+
+    subject: str
+    on_violation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +70,11 @@ class Tool:
     on_error: str = "skip"
     #: ``failures`` and ``window_seconds`` where they are not the installation's.
     alert: Mapping[str, float] = field(default_factory=dict)
+    #: The dedup function of strategy ``custom``.
+    function: str = ""
+    #: How far back an earlier event counts that the record confirms; 0 for not at all.
+    history_ms: int = 0
+    payload_rule: PayloadRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +134,20 @@ class Registry:
     priorities: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     #: The most urgent priority that any subscription gives.
     most_urgent: str = PRIORITIES[-1]
+    #: The schemas that tools' payloads must fit, by tenant and subject.
+    schemas: Mapping[tuple[str, str], Parsed] = field(default_factory=dict, repr=False)
+
+    def violations(self, event: Event, *when: str) -> list[str]:
+        """Where a payload breaks its tool's schema, if the tool's ``on_violation`` is in ``when``.
+
+        Nothing is parsed where the tool has no schema.
+        """
+        tool = self.tools.get(event.tool_id)
+        rule = tool.payload_rule if tool else None
+        if tool is None or rule is None or rule.on_violation not in when:
+            return []
+        schema = self.schemas.get((tool.tenant, rule.subject))
+        return schema.violations(event.data()) if schema else []
 
 
 class RegistryCache(Service):
@@ -114,11 +161,12 @@ class RegistryCache(Service):
     #: A lost notification is made good within this time.
     poll_seconds = 1.0
 
-    def __init__(self, postgres: Postgres, **kwargs: Any) -> None:
+    def __init__(self, postgres: Postgres, schemas: SchemaStore, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.postgres = postgres
+        self.schemas = schemas
         self.current = Registry()
-        self._notified = Event()
+        self._notified = Signal()
         self._reloading = asyncio.Lock()
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -142,6 +190,7 @@ class RegistryCache(Service):
             if version != self.current.version:
                 # read after the version: a change in between is in the picture already,
                 # and its notification loads it once more
+                self.schemas.forget()
                 self.current = await self._load(version)
                 metrics.REGISTRY_VERSION.set(version)
                 self._wake_waiters()
@@ -160,6 +209,21 @@ class RegistryCache(Service):
         if found is None:
             raise NotFoundError(f"there is no context {context_id}")
         return found
+
+    async def catch_up(self, version: int, timeout_seconds: float) -> Registry:
+        """The picture, at least as new as ``version``, which an event's receiver knew.
+
+        Raises:
+            UnavailableError: this process did not learn of it in time.
+        """
+        if not self.loaded:
+            await self.reload()
+        if not await self.wait_for(version, timeout_seconds):
+            raise UnavailableError(
+                f"this worker knows version {self.current.version} of the subscriptions and the "
+                f"events ask for {version}: is PostgreSQL reachable from here?"
+            )
+        return self.current
 
     async def wait_for(self, version: int, timeout_seconds: float) -> bool:
         """Wait until this process knows ``version``; False when time ran out first."""
@@ -240,6 +304,7 @@ class RegistryCache(Service):
             },
             {name: frozenset(found) for name, found in priorities.items()},
             min(set().union(*priorities.values()), key=rank, default=PRIORITIES[-1]),
+            await self.schemas.of_tools() if any(t.payload_rule for t in tools.values()) else {},
         )
 
     @Service.task
@@ -282,6 +347,9 @@ def tool_from_row(row: Mapping[str, Any]) -> Tool:
         order_field=ordering["field"],
         on_error=ordering.get("on_error", "skip"),
         alert=row["alert"],
+        function=dedup.get("name", ""),
+        history_ms=dedup.get("history_seconds", 0) * 1000,
+        payload_rule=PayloadRule(**row["payload_schema"]) if row["payload_schema"] else None,
     )
 
 

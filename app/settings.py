@@ -118,6 +118,33 @@ class Settings(BaseSettings):
         ge=1024,
         description="Events that take more bytes once packed keep their payload beside the stream.",
     )
+    dedup_history_days: int = Field(
+        7,
+        ge=0,
+        le=90,
+        description="Longest dedup history that a tool may ask for, in days; nothing is kept until "
+        "one does. 0: none may.",
+    )
+    dedup_history_events: int = Field(
+        100_000,
+        ge=100,
+        le=100_000_000,
+        description="Events of one partition and day that dedup history is sized for: 2.4 bytes "
+        "each at the defaults. More than these are judged right, too, with more look-ups.",
+    )
+    dedup_history_false_positives: float = Field(
+        0.001,
+        ge=1e-9,
+        le=0.5,
+        description="How often dedup history may suspect an event that is new, over all of its "
+        "days; what it suspects is looked up in PostgreSQL.",
+    )
+    dedup_history_memory_bytes: int = Field(
+        64 << 20,
+        ge=1 << 20,
+        description="Most bytes of Bloom filters that a worker keeps in memory; what is not there "
+        "is read from Redis.",
+    )
     batch_max_events: int = Field(
         64, ge=1, le=4096, description="Most entries of one partition in one batch."
     )

@@ -1,4 +1,4 @@
-"""For stream developers: test a stage without a server.
+"""For stream developers: test a stage, or a dedup function, without a server.
 
 >>> event = make_event({"action": "opened"}, type="pull_request.opened")
 >>> [result] = run_stage(my_stage, [event])          # doctest: +SKIP
@@ -10,10 +10,14 @@ from typing import Any
 
 import orjson
 
+from hookstream.app.identity import DedupFunction, custom_message_id
 from hookstream.app.ids import new_event_id
 from hookstream.codecs.envelope import Event
+from hookstream.tables.dedup import Candidate, decide
 
-__all__ = ["make_event", "run_stage"]
+__all__ = ["find_duplicates", "make_event", "run_stage"]
+
+DAY_MS = 86_400_000
 
 
 def make_event(payload: Any = None, *, number: int = 0, **fields: Any) -> Event:
@@ -48,3 +52,25 @@ def run_stage(
         return [await stage(event) for event in events]
 
     return asyncio.run(run())
+
+
+def find_duplicates(
+    function: DedupFunction, events: Iterable[Event], *, window_ms: int = DAY_MS
+) -> list[Event | None]:
+    """What dedup by ``function`` makes of events that come in this order.
+
+    For each the earlier event that it is a duplicate of, or None. Their times are their
+    ``received_at_ms``.
+
+    Raises what the function raises, and DedupFunctionError where it returns neither text nor None:
+    in the pipeline that event would be tried again.
+    """
+    given = list(events)
+    candidates = []
+    for number, event in enumerate(given):
+        found = custom_message_id({"tested": function}, "tested", event)
+        entry_id = f"{event.received_at_ms}-{number}"
+        window = window_ms if found else 0
+        candidates.append(Candidate(entry_id, event.event_id, found, window))
+    by_id = {event.event_id: event for event in given}
+    return [by_id.get(first) for first in decide(candidates, {}).duplicate_of]

@@ -30,7 +30,7 @@ MAX_NAMED = 100
 
 def event_update(event: Event, target: Target, summary: Summary) -> bytes:
     """The update that one event is to one context."""
-    body = {
+    body: dict[str, Any] = {
         "kind": UPDATE,
         "context_id": target.context_id,
         "event_id": event.event_id,
@@ -50,6 +50,9 @@ def event_update(event: Event, target: Target, summary: Summary) -> bytes:
             "author": summary.author,
         },
     }
+    if event.schema_errors:
+        body["schema_errors"] = event.schema_errors
+        body["untrusted"] = ["summary", "data", "schema_errors"]
     if event.replay_id:
         body["replay_id"] = event.replay_id
     return orjson.dumps(body)

@@ -125,6 +125,10 @@ def judge_breakers(
         if entry.waits or entry.status is Status.DUPLICATE:
             continue
         breaker = changed.get(event.tool_id) or _copy(partition.breakers.get(event.tool_id))
+        probe = breaker is not None and entry.letter_id == breaker.probe
+        if entry.failure and entry.failure.final and not probe:
+            # a payload that breaks its schema says nothing about the next one
+            continue
         if entry.failure:
             breaker = breaker or Breaker(
                 settings.breaker_failures, int(settings.breaker_wait_seconds * 1000)

@@ -14,6 +14,7 @@ from hookstream.codecs.payload import StoredPayload
 from hookstream.proto.envelope_pb2 import Envelope, PayloadEncoding
 
 __all__ = [
+    "KNOWN_VERSIONS",
     "SCHEMA_VERSION",
     "EnvelopeCodec",
     "Event",
@@ -26,6 +27,8 @@ __all__ = [
 SCHEMA_VERSION: Final = 2
 #: The version of an envelope whose payload is there as it is: older builds read it.
 PLAIN_VERSION: Final = 1
+#: Major versions that this build reads.
+KNOWN_VERSIONS: Final = frozenset({PLAIN_VERSION, SCHEMA_VERSION})
 FORM: Final = "application/x-www-form-urlencoded"
 MAX_FORM_FIELDS: Final = 1000
 
@@ -55,6 +58,13 @@ class Event:
     registry_version: int = 0
     replay_id: str = ""
     replay_context_id: str = ""
+    dedup_history_ms: int = 0
+    #: Set when this dedup function could not say the message id yet, which is "" then.
+    dedup_function: str = ""
+    #: Where the payload breaks its tool's schema, when the tool lets it pass all the same.
+    schema_errors: tuple[str, ...] = ()
+    #: The envelope that it came in: fields of a newer minor version are kept when it is encoded.
+    _envelope: bytes = field(default=b"", repr=False, compare=False)
     _parsed: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @property
@@ -113,26 +123,32 @@ def _parse(payload: bytes, content_type: str) -> Any:
 def encode_event(event: Event, packed: StoredPayload | None = None) -> bytes:
     """The event as envelope bytes, with its payload ``packed`` where that is given.
 
-    Protobuf is not canonical: never hash these.
+    Fields that this build does not know come through as they came in. Protobuf is not canonical:
+    never hash these.
     """
-    envelope = Envelope(
-        schema_version=PLAIN_VERSION,
-        event_id=event.event_id,
-        tenant=event.tenant,
-        tool_id=event.tool_id,
-        provider=event.provider,
-        type=event.type,
-        message_id=event.message_id,
-        delivery_id=event.delivery_id,
-        received_at_ms=event.received_at_ms,
-        headers=event.headers,
-        content_type=event.content_type,
-        trace_context=event.trace_context,
-        dedup_window_ms=event.dedup_window_ms,
-        registry_version=event.registry_version,
-        replay_id=event.replay_id,
-        replay_context_id=event.replay_context_id,
-    )
+    envelope = Envelope.FromString(event._envelope)
+    for packing in ("payload_encoding", "payload_bytes", "payload_blob"):
+        envelope.ClearField(packing)
+    envelope.schema_version = PLAIN_VERSION
+    envelope.event_id = event.event_id
+    envelope.tenant = event.tenant
+    envelope.tool_id = event.tool_id
+    envelope.provider = event.provider
+    envelope.type = event.type
+    envelope.message_id = event.message_id
+    envelope.delivery_id = event.delivery_id
+    envelope.received_at_ms = event.received_at_ms
+    envelope.headers.clear()
+    envelope.headers.update(event.headers)
+    envelope.content_type = event.content_type
+    envelope.trace_context = event.trace_context
+    envelope.dedup_window_ms = event.dedup_window_ms
+    envelope.registry_version = event.registry_version
+    envelope.replay_id = event.replay_id
+    envelope.replay_context_id = event.replay_context_id
+    envelope.dedup_history_ms = event.dedup_history_ms
+    envelope.dedup_function = event.dedup_function
+    envelope.schema_errors[:] = event.schema_errors
     if packed is None or packed.encoding == PayloadEncoding.PAYLOAD_ENCODING_RAW:
         envelope.payload = event.payload
     else:
@@ -176,6 +192,10 @@ def decode_event(data: bytes) -> Event:
         registry_version=envelope.registry_version,
         replay_id=envelope.replay_id,
         replay_context_id=envelope.replay_context_id,
+        dedup_history_ms=envelope.dedup_history_ms,
+        dedup_function=envelope.dedup_function,
+        schema_errors=tuple(envelope.schema_errors),
+        _envelope=data,
     )
 
 
@@ -219,10 +239,14 @@ def _envelope(data: bytes) -> Envelope:
         envelope = Envelope.FromString(data)
     except DecodeError as error:
         raise CodecError(f"not an envelope ({len(data)} bytes): {error}") from error
-    if envelope.schema_version not in (PLAIN_VERSION, SCHEMA_VERSION):
+    version = envelope.schema_version
+    if version == 0:
+        raise CodecError(f"not an envelope ({len(data)} bytes): it names no schema version")
+    if version not in KNOWN_VERSIONS:
         raise UnknownVersionError(
-            f"envelope of schema version {envelope.schema_version}; this build reads "
-            f"versions {PLAIN_VERSION} to {SCHEMA_VERSION}: upgrade the worker"
+            f"envelope of schema version {version}; this build reads "
+            f"versions {PLAIN_VERSION} to {SCHEMA_VERSION}: upgrade the worker",
+            version,
         )
     return envelope
 

@@ -1,6 +1,12 @@
 """Errors of the codecs."""
 
-__all__ = ["CodecError", "MissingBlobError", "UnknownDictionaryError", "UnknownVersionError"]
+__all__ = [
+    "CodecError",
+    "InvalidSchemaError",
+    "MissingBlobError",
+    "UnknownDictionaryError",
+    "UnknownVersionError",
+]
 
 
 class CodecError(Exception):
@@ -9,6 +15,10 @@ class CodecError(Exception):
 
 class UnknownVersionError(CodecError):
     """An envelope of a schema version that this build does not know: upgrade the worker."""
+
+    def __init__(self, message: str, version: int) -> None:
+        super().__init__(message)
+        self.version = version
 
 
 class UnknownDictionaryError(CodecError):
@@ -28,3 +38,7 @@ class MissingBlobError(CodecError):
     def __init__(self, blob: str) -> None:
         super().__init__(f"the payload is in the blob {blob}, which is not there")
         self.blob = blob
+
+
+class InvalidSchemaError(CodecError):
+    """A schema that is none, or names what is not there; the message is its author's to read."""

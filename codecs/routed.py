@@ -23,6 +23,7 @@ __all__ = [
     "encode_changes",
     "encode_routed",
     "only_targets",
+    "routed_origin",
 ]
 
 #: One write to a table: key, value.
@@ -100,6 +101,12 @@ def only_targets(data: bytes, targets: Sequence[Target]) -> bytes:
     del message.targets[:]
     message.targets.extend(kept)
     return bytes(message.SerializeToString())
+
+
+def routed_origin(data: bytes) -> tuple[int, str, str]:
+    """Partition, entry and floor of a routed event whose envelope need not be readable."""
+    message = _parse(RoutedEvent, data)
+    return message.origin_partition, message.origin_entry_id, message.origin_floor or "0-0"
 
 
 def encode_changes(table: str, changes: Sequence[Change]) -> bytes:

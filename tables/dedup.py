@@ -1,6 +1,7 @@
 """Dedup windows: which stream entry first had a message id, and until when that counts.
 
-The rule is :func:`decide`, a pure function; :class:`DedupTable` keeps its marks in RocksDB.
+The rule is :func:`decide`, a pure function; :class:`DedupTable` keeps its marks in RocksDB. What
+happened before the window is in :mod:`hookstream.tables.history`.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from rocksdict import WriteBatch
 
@@ -17,9 +18,12 @@ from hookstream.tables.errors import TableCorruptError
 from hookstream.tables.table import Change, Table
 
 __all__ = [
+    "DAY_MS",
     "Candidate",
     "DedupTable",
+    "Layer",
     "Mark",
+    "Record",
     "Verdict",
     "decide",
     "decode_mark",
@@ -30,6 +34,11 @@ __all__ = [
 
 _MARK: Final = struct.Struct(">QQQ16s")
 _EXPIRY: Final = struct.Struct(">Q")
+
+DAY_MS: Final = 86_400_000
+#: What an event's judgement rests on: nothing to say, its window, the history; or a suspicion that
+#: could not be settled, with which it passed.
+Layer = Literal["", "window", "history", "unconfirmed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,7 @@ class Candidate:
     """A stream entry to be judged. ``window_ms`` 0 means: never a duplicate, leaves no mark.
 
     ``again``: the pipeline itself put this event into its stream once more, after a failure.
+    ``history_ms``: how far back an earlier event counts that the record confirms; 0: not at all.
     """
 
     entry_id: str
@@ -53,14 +63,29 @@ class Candidate:
     message_id: str
     window_ms: int
     again: bool = False
+    history_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The exact record of an earlier event: its id, its stream entry, and when it came (ms)."""
+
+    event_id: str
+    entry_id: str
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``duplicate_of[i]`` is the first event's id, or "" for a fresh one; ``changes`` the marks."""
+    """``duplicate_of[i]`` is the first event's id, or "" for a fresh one; ``changes`` the marks.
+
+    ``layers[i]`` says by what; ``remembered`` are day and key of what history has to keep.
+    """
 
     duplicate_of: tuple[str, ...]
     changes: tuple[Change, ...]
+    layers: tuple[Layer, ...] = ()
+    remembered: tuple[tuple[int, bytes], ...] = ()
 
 
 def entry_ms(entry_id: str) -> int:
@@ -98,37 +123,80 @@ def decode_mark(value: bytes) -> Mark:
     return Mark(f"{ms}-{seq}", str(uuid.UUID(bytes=event)), expires_ms)
 
 
-def decide(candidates: Sequence[Candidate], known: Mapping[bytes, Mark]) -> Verdict:
+def decide(
+    candidates: Sequence[Candidate],
+    known: Mapping[bytes, Mark],
+    records: Mapping[bytes, Record | None] | None = None,
+) -> Verdict:
     """Judge a batch, in stream order. ``known`` holds the marks of its keys that exist.
 
     Time is the entry's own (Redis gave it), so a worker's clock cannot open or close a window.
     A redelivered entry finds its own mark and is itself, not a duplicate; so does an event that
     comes again after a failure. The same event in another entry otherwise (an append whose reply
     was lost, and that was repeated) is a copy: a duplicate of itself.
+
+    ``records`` are what the exact record says of keys that history suspects; None where it could
+    not be asked: such an event passes, marked. Only another event, and one that came within
+    ``history_ms``, makes a duplicate. An earlier entry of the same batch is as good as a record.
     """
     marks = dict(known)
+    firsts: dict[bytes, Candidate] = {}
     duplicate_of: list[str] = []
+    layers: list[Layer] = []
     changes: dict[bytes, bytes] = {}
+    remembered: list[tuple[int, bytes]] = []
     for candidate in candidates:
-        if not candidate.window_ms:
-            duplicate_of.append("")
-            continue
-        key = mark_key(candidate.message_id)
-        now = entry_ms(candidate.entry_id)
-        mark = marks.get(key)
-        if mark and (
-            mark.entry_id == candidate.entry_id
-            or (candidate.again and mark.event_id == candidate.event_id)
-        ):
-            duplicate_of.append("")
-        elif mark and now < mark.expires_ms:
-            duplicate_of.append(mark.event_id)
-        else:
-            mark = Mark(candidate.entry_id, candidate.event_id, now + candidate.window_ms)
-            marks[key] = mark
-            changes[key] = encode_mark(mark)
-            duplicate_of.append("")
-    return Verdict(tuple(duplicate_of), tuple(changes.items()))
+        first = ""
+        layer: Layer = ""
+        if candidate.window_ms:
+            key = mark_key(candidate.message_id)
+            now = entry_ms(candidate.entry_id)
+            held = marks.get(key)
+            if held is None or not _is_itself(candidate, held):
+                if held and now < held.expires_ms:
+                    first, layer = held.event_id, "window"
+                else:
+                    mark = Mark(candidate.entry_id, candidate.event_id, now + candidate.window_ms)
+                    if candidate.history_ms and (key in firsts or (records and key in records)):
+                        mark, layer = _look_back(candidate, mark, now, firsts.get(key), records)
+                        first = mark.event_id if layer == "history" else ""
+                    marks[key] = mark
+                    changes[key] = encode_mark(mark)
+            if candidate.history_ms and not first:
+                firsts[key] = candidate
+                remembered.append((now // DAY_MS, key))
+        duplicate_of.append(first)
+        layers.append(layer)
+    return Verdict(tuple(duplicate_of), tuple(changes.items()), tuple(layers), tuple(remembered))
+
+
+def _look_back(
+    candidate: Candidate,
+    fresh: Mark,
+    now: int,
+    before: Candidate | None,
+    records: Mapping[bytes, Record | None] | None,
+) -> tuple[Mark, Layer]:
+    """The mark of an event that its window says nothing of, and what that rests on."""
+    if candidate.again:
+        return fresh, ""
+    if before is not None:
+        record: Record | None = Record(before.event_id, before.entry_id, entry_ms(before.entry_id))
+    else:
+        record = (records or {})[mark_key(candidate.message_id)]
+    if record is None:
+        return fresh, "unconfirmed"
+    ends = record.at_ms + candidate.history_ms
+    if record.event_id == candidate.event_id or now >= ends:
+        return fresh, ""
+    # a storm of late copies is looked up once; no window goes on beyond the history
+    return Mark(record.entry_id, record.event_id, min(fresh.expires_ms, ends)), "history"
+
+
+def _is_itself(candidate: Candidate, mark: Mark) -> bool:
+    return mark.entry_id == candidate.entry_id or (
+        candidate.again and mark.event_id == candidate.event_id
+    )
 
 
 class DedupTable(Table):

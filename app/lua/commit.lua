@@ -17,7 +17,7 @@ if (held[3] or '0') ~= ARGV[4] then
   return redis.error_reply('OUTDATED ' .. KEYS[2] .. ' is at revision ' .. (held[3] or '0') .. ', not ' .. ARGV[4])
 end
 local wants = {XADD = 'stream', HSET = 'hash', HDEL = 'hash', ZADD = 'zset', ZREM = 'zset',
-  RPUSH = 'list', LREM = 'list', RENAME = 'list'}
+  RPUSH = 'list', LREM = 'list', RENAME = 'list', XTRIM = 'stream'}
 local count = tonumber(ARGV[6])
 local at = 7
 local writes = {}

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import orjson
+
 from hookstream.app.sql import statement
 from hookstream.app.stores.postgres import Postgres
 from hookstream.proto.pipeline_pb2 import AuditBatch, DeliveryAudit, EventAudit
@@ -37,6 +39,9 @@ async def write_audit(postgres: Postgres, batches: Sequence[AuditBatch]) -> None
             [event.payload_bytes for event in events],
             [event.stage for event in events],
             [_storable(event.error) for event in events],
+            [event.dedup for event in events],
+            # an array of arrays would have to be rectangular
+            [orjson.dumps(list(event.schema_errors)).decode() for event in events],
         )
     deliveries = _newest_deliveries(batches)
     if deliveries:

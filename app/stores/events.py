@@ -236,12 +236,14 @@ def event_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "status": row["outcome"],
         "duplicate_of": str(row["duplicate_of"]) if row["duplicate_of"] else None,
         "message_id": row["message_id"],
+        "dedup": row["dedup"] or None,
         "delivery_id": row["delivery_id"],
         "received_at": row["received_at"].isoformat(),
         "tier": "hot",
         "payload_bytes": row["payload_bytes"],
         "stage": row["stage"],
         "error": row["error"],
+        "schema_errors": row["schema_errors"],
     }
 
 
@@ -254,6 +256,7 @@ def accepted_out(event: Event, readable: Event | None) -> dict[str, Any]:
         "type": event.type,
         "status": Status.ACCEPTED,
         "duplicate_of": None,
+        "dedup": None,
         "message_id": event.message_id,
         "delivery_id": event.delivery_id,
         "received_at": iso(event.received_at_ms),
@@ -261,6 +264,7 @@ def accepted_out(event: Event, readable: Event | None) -> dict[str, Any]:
         "payload_bytes": event.payload_bytes,
         "stage": "",
         "error": "",
+        "schema_errors": [],
         **(content_out(readable) if readable else {}),
         "deliveries": [],
     }

@@ -82,14 +82,25 @@ def still_known(app: "Hookstream", caller: Caller) -> bool:
     return caller.contexts is None or caller.digest in app.parts.registry.current.keys
 
 
-def require_key(app: "Hookstream", view: View, *, agents: bool = False) -> View:
+def _header(request: web.Request) -> str:
+    return request.headers.get("Authorization", "")
+
+
+def require_key(
+    app: "Hookstream",
+    view: View,
+    *,
+    agents: bool = False,
+    credentials: Callable[[web.Request], str] = _header,
+) -> View:
     """A view that only an authorised request reaches; with ``agents`` also one with an agent's key.
 
+    ``credentials`` finds in a request what an ``Authorization`` header would say.
     An agent's key never gets past a ``context_id`` in the path that it does not name.
     """
 
     async def authorised(request: web.Request) -> web.StreamResponse:
-        caller = authorise(app, request.headers.get("Authorization", ""))
+        caller = authorise(app, credentials(request))
         if caller.contexts is not None:
             if not agents:
                 raise ForbiddenError("an agent's key reads its contexts; this needs the admin key")

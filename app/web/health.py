@@ -10,9 +10,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from hookstream import __version__
 from hookstream.app import metrics
 from hookstream.app.errors import UnavailableError
-from hookstream.app.lag import StreamLag, measure_lag, measure_partitions
+from hookstream.app.lag import StreamLag, measure_held, measure_lag, measure_partitions
 from hookstream.app.redis_client import REDIS_ERRORS
 from hookstream.app.web.problem import json_response, problem
+from hookstream.codecs.envelope import KNOWN_VERSIONS
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
@@ -70,6 +71,7 @@ class HealthViews:
             }
         if redis == "ok":
             parts["streams"] = {"status": "ok", **self._lag_out(await self._lag())}
+            parts["versions"] = versions_out(await self._held())
         if not self._app.producer_only:
             parts["partitions"] = {
                 "status": "ok",
@@ -118,6 +120,9 @@ class HealthViews:
                 for tool_id, failures in (await self._app.alerts.failing()).items():
                     metrics.TOOL_FAILING.labels(tool=tool_id).set(failures)
             await self._measure_contexts()
+            metrics.HELD_ENTRIES.clear()
+            for version, entries in (await self._held()).items():
+                metrics.HELD_ENTRIES.labels(version=version).set(entries)
             for name, lag in (await self._lag()).items():
                 metrics.STREAM_LAG.labels(channel=name).set(
                     float("nan") if lag.lag is None else lag.lag
@@ -180,6 +185,9 @@ class HealthViews:
             self._app.parts.redis, self._app.parts.clock, self._app.settings.partitions
         )
 
+    async def _held(self) -> dict[int, int]:
+        return await measure_held(self._app.parts.redis, self._app.settings.partitions)
+
     def _lag_out(self, lags: dict[str, StreamLag]) -> dict[str, Any]:
         return {
             name: {
@@ -189,3 +197,19 @@ class HealthViews:
             }
             for name, lag in lags.items()
         }
+
+
+def versions_out(held: dict[int, int]) -> dict[str, Any]:
+    """Which envelopes are read here, and what waits for a newer worker."""
+    part: dict[str, Any] = {"status": "ok", "reads": sorted(KNOWN_VERSIONS), "held": []}
+    waiting = {version: n for version, n in held.items() if version not in KNOWN_VERSIONS}
+    part["held"] = [{"version": version, "entries": n} for version, n in sorted(held.items())]
+    if waiting:
+        counts = ", ".join(f"{n} of version {version}" for version, n in sorted(waiting.items()))
+        reads = ", ".join(map(str, sorted(KNOWN_VERSIONS)))
+        part["status"] = "degraded"
+        part["detail"] = (
+            f"entries wait that no worker here reads: {counts} (this build reads version {reads}). "
+            "They are kept: upgrade the workers, and they come by themselves"
+        )
+    return part

@@ -113,11 +113,17 @@ class Strict(BaseModel):
 
 
 class DedupIn(Strict):
-    """When a second webhook is a duplicate. What is left out is the provider's default."""
+    """When a second webhook is a duplicate. What is left out is the provider's default.
 
-    strategy: Literal["payload", "delivery", "fields", "none"] | None = None
+    ``name`` is the dedup function of strategy ``custom``. ``history``: how far back beyond the
+    window an earlier event counts, if the record confirms it.
+    """
+
+    strategy: Literal["payload", "delivery", "fields", "none", "custom"] | None = None
     fields: list[Annotated[Text, Field(min_length=1, max_length=200)]] = Field([], max_length=16)
     window: Annotated[Duration, AfterValidator(_window)] | None = None
+    name: Annotated[Text, Field(max_length=200)] | None = None
+    history: Duration | None = None
 
 
 class OrderingIn(Strict):
@@ -150,6 +156,17 @@ class AlertIn(Strict):
     window_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = None
 
 
+class PayloadSchemaIn(Strict):
+    """The subject whose newest schema a tool's payloads must fit, and what becomes of others.
+
+    ``reject``: the sender gets 422. ``dead-letter``: accepted, and a dead letter of stage
+    "schema". ``mark``: passes, with ``schema_errors``.
+    """
+
+    subject: Annotated[Text, Field(min_length=1, max_length=249)]
+    on_violation: Literal["reject", "dead-letter", "mark"] = "mark"
+
+
 class ToolIn(Strict):
     """A source of webhooks."""
 
@@ -160,6 +177,7 @@ class ToolIn(Strict):
     ordering: OrderingIn = OrderingIn()
     ttl: TtlIn = TtlIn()
     alert: AlertIn = AlertIn()
+    payload_schema: PayloadSchemaIn | None = Field(None, alias="schema")
 
 
 class DedupOut(BaseModel):
@@ -168,6 +186,8 @@ class DedupOut(BaseModel):
     strategy: str
     fields: list[str]
     window: str
+    name: str | None
+    history: str | None
 
 
 class ToolOut(BaseModel):
@@ -181,6 +201,7 @@ class ToolOut(BaseModel):
     ordering: OrderingIn
     ttl: TtlIn
     alert: AlertIn
+    payload_schema: PayloadSchemaIn | None = Field(alias="schema")
     path: str
     created_at: str
     updated_at: str
@@ -506,6 +527,7 @@ class EventOut(BaseModel):
     type: str
     status: Status
     duplicate_of: str | None
+    dedup: Literal["window", "history", "unconfirmed"] | None
     message_id: str
     delivery_id: str
     received_at: str
@@ -513,6 +535,7 @@ class EventOut(BaseModel):
     payload_bytes: int
     stage: str
     error: str
+    schema_errors: list[str]
     headers: dict[str, str] | None = None
     content_type: str | None = None
     payload: Any = None

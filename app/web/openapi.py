@@ -37,7 +37,8 @@ def document(routes: Sequence["Route"]) -> dict[str, Any]:
             "title": "Hookstream",
             "version": __version__,
             "description": "Webhooks into AI agents' contexts. Updates themselves come over "
-            "WebSocket at /contexts/{context_id}/updates.",
+            "WebSocket at /contexts/{context_id}/updates; schemas are at /registry, by the "
+            "interface of Confluent's Schema Registry.",
             "license": {"name": "MIT"},
         },
         "paths": paths,
@@ -96,7 +97,7 @@ def _receive() -> dict[str, Any]:
                 "description": "Durable",
                 "content": {"application/json": {"schema": _ref(Accepted)}},
             },
-            **{str(status): _problem() for status in (400, 401, 404, 408, 413, 415, 503)},
+            **{str(status): _problem() for status in (400, 401, 404, 408, 413, 415, 422, 503)},
         },
     }
 

@@ -2,17 +2,29 @@
 
 import secrets
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
 
 from hookstream.app import keys, metrics
-from hookstream.app.errors import HookstreamError, NotFoundError, UnavailableError
-from hookstream.app.identity import message_id, ordering_key
+from hookstream.app.errors import (
+    HookstreamError,
+    NotFoundError,
+    SchemaViolationError,
+    UnavailableError,
+)
+from hookstream.app.identity import (
+    DedupFunction,
+    custom_message_id,
+    message_id,
+    ordering_key,
+)
 from hookstream.app.ids import new_event_id, partition_of
 from hookstream.app.providers import PROVIDERS, Provider
-from hookstream.app.registry import Tool
+from hookstream.app.registry import REJECT, Tool
 from hookstream.app.signatures import WebhookRequest
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.problem import json_response
@@ -83,8 +95,11 @@ class Receiver:
             registry_version=self._app.parts.registry.current.version,
             now_ms=now_ms,
             random_bits=secrets.randbits(62),
+            functions=self._app.dedup_functions,
         )
         parts = self._app.parts
+        if broken := parts.registry.current.violations(event, REJECT):
+            raise SchemaViolationError("; ".join(broken))
         entry = await parts.payloads.encode_aside(event)
         await parts.appender.append(keys.events(partition), entry)
         return json_response({"event_id": event.event_id, "status": "accepted"}, status=202)
@@ -124,8 +139,13 @@ def make_event(
     registry_version: int,
     now_ms: int,
     random_bits: int,
+    functions: Mapping[str, DedupFunction],
 ) -> tuple[Event, int]:
-    """The event in a verified request, and the partition it belongs to."""
+    """The event in a verified request, and the partition it belongs to.
+
+    Where the tool's dedup function fails the event has no message id yet: it is kept all the same,
+    and the worker asks the function again.
+    """
     event_type = provider.event_type(hook, tool.options)
     delivery_id = _printable(provider.delivery_id(hook, tool.options), 256)
     data = None
@@ -135,9 +155,8 @@ def make_event(
     # is the event id, which carries the partition: random bits break the circle
     unique = f"{now_ms:x}-{random_bits:x}"
     message = message_id(tool, event_type, delivery_id, hook.decoded, data, unique)
-    partition = partition_of(partitions, *ordering_key(tool, message, data))
     event = Event(
-        event_id=new_event_id(now_ms, partition, random_bits),
+        event_id="",
         tenant=tool.tenant,
         tool_id=tool.tool_id,
         provider=tool.provider,
@@ -154,9 +173,27 @@ def make_event(
         trace_context=_printable(hook.header("traceparent"), 128),
         payload=hook.decoded,
         dedup_window_ms=tool.window_ms,
+        dedup_history_ms=tool.history_ms,
         registry_version=registry_version,
     )
-    return event, partition
+    if tool.strategy == "custom":
+        event = _named(event, tool, functions, never=f"{tool.tool_id}:{event_type}:{unique}")
+    # one without a message id yet goes where its payload leads
+    partition = partition_of(partitions, *ordering_key(tool, event.message_id or message, data))
+    return replace(event, event_id=new_event_id(now_ms, partition, random_bits)), partition
+
+
+def _named(
+    event: Event, tool: Tool, functions: Mapping[str, DedupFunction], *, never: str
+) -> Event:
+    """The event with the message id that its tool's dedup function gives, or without one."""
+    try:
+        message = custom_message_id(functions, tool.function, event)
+    except Exception:  # noqa: BLE001 user code; its error is told where it is asked again
+        return replace(event, message_id="", dedup_function=tool.function)
+    if message:
+        return replace(event, message_id=message)
+    return replace(event, message_id=never, dedup_window_ms=0, dedup_history_ms=0)
 
 
 def _headers(request: web.Request) -> dict[str, tuple[str, ...]]:

@@ -379,6 +379,7 @@ def add_routes(web_app: web.Application, app: "Hookstream") -> None:
     from hookstream.app.mcp.server import McpServer
     from hookstream.app.web.console import add_console
     from hookstream.app.web.openapi import document
+    from hookstream.app.web.schema_registry import add_schema_registry
 
     routes = api_routes(app)
     for route in routes:
@@ -391,6 +392,7 @@ def add_routes(web_app: web.Application, app: "Hookstream") -> None:
         return web.json_response(described)
 
     web_app.router.add_get("/api/v1/openapi.json", require_key(app, openapi))
+    add_schema_registry(web_app, app)
     updates = UpdateViews(app)
     web_app.router.add_get("/contexts/{context_id}/updates", updates.get)
     web_app.on_shutdown.append(updates.close_all)

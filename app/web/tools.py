@@ -1,16 +1,22 @@
 """``/api/v1/tools``: the sources of webhooks."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
+from hookstream.app.errors import (
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    SchemaRegistryError,
+)
 from hookstream.app.providers import Provider, check_secrets, provider
 from hookstream.app.signatures import SignatureOptions
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
+from hookstream.codecs.errors import InvalidSchemaError
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
@@ -18,11 +24,13 @@ if TYPE_CHECKING:
 __all__ = ["ToolViews"]
 
 _UPSERT = """
-INSERT INTO tools (tool_id, tenant, provider, secrets, options, dedup, ordering, ttl, alert)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO tools (
+    tool_id, tenant, provider, secrets, options, dedup, ordering, ttl, alert, payload_schema
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (tool_id) DO UPDATE SET
     provider = $3, secrets = $4, options = $5, dedup = $6, ordering = $7, ttl = $8,
-    alert = $9,
+    alert = $9, payload_schema = $10,
     updated_at = now()
 WHERE tools.tenant = $2
 RETURNING *, created_at = updated_at AS created
@@ -55,10 +63,11 @@ class ToolViews:
             kind.name,
             tool.secrets,
             options(tool),
-            dedup(tool, kind),
+            dedup(tool, kind, self._app.dedup_functions, self._app.settings.dedup_history_days),
             ordering(tool),
             tool.ttl.model_dump(),
             tool.alert.model_dump(exclude_none=True),
+            await payload_schema(self._app, request[TENANT_KEY], tool),
         )
         if row is None:
             raise ConflictError(f"the tool id {tool_id} is taken: choose another")
@@ -96,8 +105,29 @@ def options(tool: models.ToolIn) -> dict[str, Any]:
     return tool.options
 
 
-def dedup(tool: models.ToolIn, kind: Provider) -> dict[str, Any]:
-    """The dedup rule with the provider's defaults filled in. Raises BadRequestError."""
+async def payload_schema(
+    app: "Hookstream", tenant: str, tool: models.ToolIn
+) -> dict[str, str] | None:
+    """The schema rule. Raises BadRequestError when the subject has no schema that can be used."""
+    given = tool.payload_schema
+    if given is None:
+        return None
+    try:
+        version = await app.parts.schemas.version(tenant, given.subject, -1)
+        schema = await app.parts.schemas.parsed(tenant, version)
+        schema.violations({})
+    except (SchemaRegistryError, InvalidSchemaError) as error:
+        raise BadRequestError(f"schema.subject: {error} Register it at /registry first") from error
+    return given.model_dump()
+
+
+def dedup(
+    tool: models.ToolIn, kind: Provider, functions: Collection[str], history_days: int
+) -> dict[str, Any]:
+    """The dedup rule with the provider's defaults filled in. Raises BadRequestError.
+
+    ``functions`` are the names of dedup functions that there are.
+    """
     given = tool.dedup
     strategy = given.strategy or kind.dedup_strategy
     fields = given.fields or (list(kind.dedup_fields) if strategy == "fields" else [])
@@ -106,7 +136,35 @@ def dedup(tool: models.ToolIn, kind: Provider) -> dict[str, Any]:
     if given.fields and strategy != "fields":
         raise BadRequestError('dedup.fields: only strategy "fields" takes them')
     window = models.duration_seconds(given.window) if given.window else kind.dedup_window_seconds
-    return {"strategy": strategy, "fields": fields, "window_seconds": window}
+    rule = {"strategy": strategy, "fields": fields, "window_seconds": window}
+    if strategy == "custom" and given.name not in functions:
+        known = ", ".join(sorted(functions)) or "none yet: see docs/dedup.md"
+        asked = f"there is no dedup function {given.name!r}" if given.name else "which function?"
+        raise BadRequestError(f"dedup.name: {asked} (there are: {known})")
+    if given.name and strategy != "custom":
+        raise BadRequestError('dedup.name: only strategy "custom" takes it')
+    if given.name:
+        rule["name"] = given.name
+    if given.history:
+        rule["history_seconds"] = history_seconds(given.history, strategy, window, history_days)
+    return rule
+
+
+def history_seconds(history: str, strategy: str, window_seconds: int, days: int) -> int:
+    """How far back history goes. Raises BadRequestError where it would find nothing."""
+    seconds = models.duration_seconds(history)
+    if strategy == "none":
+        raise BadRequestError('dedup.history: with strategy "none" there are no duplicates')
+    if seconds > days * 86_400:
+        raise BadRequestError(
+            f"dedup.history: at most {days}d here (HOOKSTREAM_DEDUP_HISTORY_DAYS)"
+        )
+    if seconds <= window_seconds:
+        raise BadRequestError(
+            f"dedup.history: longer than the window ({models.duration_text(window_seconds)}), "
+            "which finds everything within itself"
+        )
+    return seconds
 
 
 def ordering(tool: models.ToolIn) -> dict[str, str]:
@@ -135,10 +193,15 @@ def tool_out(row: Mapping[str, Any]) -> dict[str, Any]:
             "strategy": rule["strategy"],
             "fields": rule["fields"],
             "window": models.duration_text(rule["window_seconds"]),
+            "name": rule.get("name"),
+            "history": models.duration_text(rule["history_seconds"])
+            if "history_seconds" in rule
+            else None,
         },
         "ordering": row["ordering"],
         "ttl": row["ttl"],
         "alert": row["alert"],
+        "schema": row["payload_schema"],
         "path": f"/hooks/{row['tool_id']}",
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),

@@ -41,7 +41,13 @@ async def test_tool_is_made_changed_shown_and_deleted(stack: Stack, name: str) -
     body = {"provider": "stripe", "secrets": ["whsec_x"], "dedup": {"window": "100h"}}
     status, made = await call(stack, "PUT", path, body)
     assert (status, made["secret_count"]) == (201, 1)
-    assert made["dedup"] == {"strategy": "delivery", "fields": [], "window": "100h"}
+    assert made["dedup"] == {
+        "strategy": "delivery",
+        "fields": [],
+        "window": "100h",
+        "name": None,
+        "history": None,
+    }
     assert "whsec_x" not in json.dumps(made)
     assert (await call(stack, "PUT", path, body))[0] == 200
     assert (await call(stack, "GET", path))[1]["provider"] == "stripe"
@@ -60,6 +66,20 @@ async def test_tool_is_made_changed_shown_and_deleted(stack: Stack, name: str) -
         ("tools/x", {"provider": "none", "dedup": {"window": "1w"}}, "dedup.window"),
         ("tools/x", {"provider": "none", "dedup": {"window": "99d"}}, "31d"),
         ("tools/x", {"provider": "none", "dedup": {"strategy": "fields"}}, "dedup.fields"),
+        ("tools/x", {"provider": "none", "dedup": {"strategy": "custom"}}, "which function"),
+        (
+            "tools/x",
+            {"provider": "none", "dedup": {"strategy": "custom", "name": "nobody"}},
+            "no dedup function 'nobody' (there are: none yet",
+        ),
+        ("tools/x", {"provider": "none", "dedup": {"name": "x"}}, "dedup.name"),
+        ("tools/x", {"provider": "none", "dedup": {"history": "8d"}}, "at most 7d"),
+        ("tools/x", {"provider": "none", "dedup": {"history": "24h"}}, "longer than the window"),
+        (
+            "tools/x",
+            {"provider": "none", "dedup": {"strategy": "none", "history": "2d"}},
+            "no duplicates",
+        ),
         ("tools/x", {"provider": "none", "ordering": {"by": "field"}}, "ordering.field"),
         ("tools/x", {"provider": "none", "options": {"nope": 1}}, "nope"),
         ("tools/x%20y", {"provider": "none"}, "tool_id"),

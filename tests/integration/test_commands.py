@@ -132,6 +132,7 @@ def test_agents_and_tables_are_listed(stack: Stack) -> None:
     rows = [line.split("|")[1].strip() for line in agents.splitlines() if line.startswith("| @")]
     assert rows == [
         "@audit",
+        "@check",
         "@commit",
         "@dedupe",
         "@deliver",

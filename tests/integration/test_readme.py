@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import orjson
+import pytest
 
 from hookstream.app.settings import settings_table
 from tests.stack import Stack, eventually
@@ -90,9 +91,16 @@ def test_settings_table_in_readme_is_current() -> None:
     assert settings_table() in (ROOT / "README.md").read_text()
 
 
-def test_stage_in_the_docs_is_the_example() -> None:
-    in_docs = blocks("docs/stages.md", "python")
-    for block, example in zip(in_docs, ("label_urgent", "test_label_urgent"), strict=True):
+@pytest.mark.parametrize(
+    ("page", "examples"),
+    [
+        ("docs/stages.md", ("label_urgent", "test_label_urgent")),
+        ("docs/dedup.md", ("order_id", "test_order_id")),
+    ],
+)
+def test_code_in_the_docs_is_the_example(page: str, examples: tuple[str, str]) -> None:
+    in_docs = blocks(page, "python")
+    for block, example in zip(in_docs, examples, strict=True):
         code = (ROOT / "examples" / f"{example}.py").read_text()
         definition = re.search(r"^(@|def |async def ).*", block, re.MULTILINE | re.DOTALL)
         assert definition is not None

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from hookstream.tables.dedup import (
     Candidate,
     DedupTable,
     Mark,
+    Record,
+    Verdict,
     decide,
     decode_mark,
     encode_mark,
@@ -171,3 +174,125 @@ def test_table_whose_manifest_is_damaged_is_reported_as_corrupt(tmp_path: Path) 
         DedupTable(path)
     DedupTable.wipe(path)
     DedupTable(path).close()
+
+
+@st.composite
+def remembered_streams(draw: st.DrawFn) -> list[Candidate]:
+    """As :func:`streams`, with a history of some more milliseconds for some."""
+    return [
+        replace(entry, history_ms=draw(st.sampled_from([0, 100, 200])) if entry.window_ms else 0)
+        for entry in draw(streams())
+    ]
+
+
+def replayed(entries: list[Candidate], cuts: list[int], *, away: bool = False) -> list[Verdict]:
+    """Verdicts in batches that end at ``cuts``, with an exact record that is written in between.
+
+    ``away``: the record does not answer.
+    """
+    kept: dict[bytes, Mark] = {}
+    recorded: dict[bytes, list[Record]] = {}
+    verdicts = []
+    edges = sorted({0, len(entries), *(cut % (len(entries) + 1) for cut in cuts)})
+    for start, end in itertools.pairwise(edges):
+        batch = entries[start:end]
+        records: dict[bytes, Record | None] = {}
+        for entry in batch:
+            key, since = mark_key(entry.message_id), now_ms(entry) - entry.history_ms
+            earlier = [record for record in recorded.get(key, ()) if record.at_ms > since]
+            if entry.history_ms and key in recorded and (away or earlier):
+                records.setdefault(key, None if away else earlier[0])
+        verdict = decide(batch, kept, records)
+        verdicts.append(verdict)
+        kept |= {key: decode_mark(value) for key, value in verdict.changes}
+        for entry, first in zip(batch, verdict.duplicate_of, strict=True):
+            if not first and entry.window_ms:
+                record = Record(entry.event_id, entry.entry_id, now_ms(entry))
+                recorded.setdefault(mark_key(entry.message_id), []).append(record)
+    return verdicts
+
+
+def now_ms(entry: Candidate) -> int:
+    return int(entry.entry_id.split("-")[0])
+
+
+@given(remembered_streams(), st.lists(st.integers(0, 100), max_size=6), st.booleans())
+def test_what_is_called_a_duplicate_names_a_fresh_event_with_its_message_id(
+    entries: list[Candidate], cuts: list[int], away: bool
+) -> None:
+    """No false drop: whatever passes or not, each duplicate's first one was delivered."""
+    by_id = {entry.event_id: entry for entry in entries}
+    verdicts = replayed(entries, cuts, away=away)
+    found = [first for verdict in verdicts for first in verdict.duplicate_of]
+    layers = [layer for verdict in verdicts for layer in verdict.layers]
+    fresh = {e.event_id for e, first in zip(entries, found, strict=True) if not first}
+    for entry, first, layer in zip(entries, found, layers, strict=True):
+        assert bool(first) == (layer in ("window", "history"))
+        if not first:
+            continue
+        assert first in fresh
+        assert first != entry.event_id
+        assert by_id[first].message_id == entry.message_id
+        age = now_ms(entry) - now_ms(by_id[first])
+        assert age >= 0
+        assert layer == "window" or age < entry.history_ms
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 3)), min_size=1, max_size=40),
+    st.lists(st.integers(0, 100), max_size=6),
+)
+def test_nothing_within_history_is_missed_while_the_record_answers(
+    steps: list[tuple[int, int]], cuts: list[int]
+) -> None:
+    now, entries = 1000, []
+    for number, (wait, message) in enumerate(steps):
+        now += wait
+        entries.append(
+            Candidate(f"{now}-{number}", event_id(number), f"m{message}", 20, history_ms=200)
+        )
+    found = [first for verdict in replayed(entries, cuts) for first in verdict.duplicate_of]
+    first_seen: dict[str, tuple[int, str]] = {}
+    for entry, first in zip(entries, found, strict=True):
+        at, known = first_seen.get(entry.message_id, (-1000, ""))
+        if now_ms(entry) < at + 200:
+            assert first == known
+        else:
+            assert first == ""
+            first_seen[entry.message_id] = (now_ms(entry), entry.event_id)
+
+
+def test_a_suspicion_that_nobody_can_confirm_passes_marked() -> None:
+    late = Candidate("5000-0", event_id(2), "m", 50, history_ms=10_000)
+    verdict = decide([late], {}, {mark_key("m"): None})
+    assert verdict.duplicate_of == ("",)
+    assert verdict.layers == ("unconfirmed",)
+    assert verdict.remembered == ((0, mark_key("m")),)
+
+
+def test_its_own_record_makes_no_event_a_duplicate() -> None:
+    entry = Candidate("5000-0", event_id(2), "m", 50, history_ms=10_000)
+    itself = Record(event_id(2), "1000-0", 1000)
+    assert decide([entry], {}, {mark_key("m"): itself}).duplicate_of == ("",)
+
+
+def test_an_event_that_is_tried_again_is_judged_by_no_history() -> None:
+    again = Candidate("5000-0", event_id(1), "m", 50, again=True, history_ms=10_000)
+    other = Record(event_id(2), "4000-0", 4000)
+    assert decide([again], {}, {mark_key("m"): other}).duplicate_of == ("",)
+
+
+def test_history_ends_to_the_millisecond() -> None:
+    records: dict[bytes, Record | None] = {mark_key("m"): Record(event_id(1), "1000-0", 1000)}
+    inside = Candidate("1499-0", event_id(2), "m", 50, history_ms=500)
+    outside = Candidate("1500-0", event_id(2), "m", 50, history_ms=500)
+    assert decide([inside], {}, records).duplicate_of == (event_id(1),)
+    assert decide([outside], {}, records).duplicate_of == ("",)
+
+
+def test_a_copy_that_history_found_opens_a_window_for_the_first_event() -> None:
+    """A storm of late copies is one look-up, and ends when the first one's history does."""
+    records: dict[bytes, Record | None] = {mark_key("m"): Record(event_id(1), "1000-0", 1000)}
+    late = Candidate("1480-0", event_id(2), "m", 50, history_ms=500)
+    [(_, value)] = decide([late], {}, records).changes
+    assert decode_mark(value) == Mark("1000-0", event_id(1), 1500)

@@ -5,7 +5,7 @@ from pathlib import Path
 from hookstream.app.migrations.run import execute_file
 
 revision = "0010"
-down_revision = "0007"
+down_revision = "0009"
 
 
 def upgrade() -> None:

@@ -1,0 +1,90 @@
+"""Envelopes of a newer major version: held by workers that cannot read them, never lost."""
+
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio
+
+from hookstream.app import embedded, keys
+from hookstream.app.ids import new_event_id, partition_of
+from hookstream.app.testing import make_event
+from hookstream.codecs.envelope import encode_event
+from hookstream.codecs.routed import Target, encode_routed
+from hookstream.proto.envelope_pb2 import Envelope
+from tests.stack import Stack, eventually
+
+#: What a newer build would be: one that reads version 2 as well, which is like version 1 here.
+NEWER = """
+import hookstream.codecs.envelope as envelope
+envelope.KNOWN_VERSIONS = frozenset({1, 2})
+"""
+PARTITIONS = 8
+
+
+def newer_envelope(name: str, number: int, partition: int) -> tuple[str, bytes]:
+    """An event's id, and its envelope as a newer receiver would have written it."""
+    event_id = new_event_id(1_767_225_600_000 + number, partition, number)
+    event = make_event(
+        {"n": number},
+        event_id=event_id,
+        tool_id=name,
+        message_id=f"{name}:unknown:{number}",
+    )
+    envelope = Envelope.FromString(encode_event(event))
+    envelope.schema_version = 2
+    return event_id, envelope.SerializeToString()
+
+
+async def test_entries_of_a_newer_version_wait_and_come_once_a_newer_worker_runs(
+    tmp_path: Path,
+) -> None:
+    with Stack(tmp_path) as old:
+        await old.context("new", {"provider": "none"})
+        client: Any = redis.asyncio.Redis.from_url(
+            str(embedded.find_valkey(tmp_path / "state")), protocol=2
+        )
+        ids = []
+        for number in range(20):
+            event_id, envelope = newer_envelope("new", number, 3)
+            await client.xadd(keys.events(3), {"d": envelope})
+            ids.append(event_id)
+        # routed by a newer worker into a partition that an older one owns; the second is a copy
+        q = partition_of(PARTITIONS, "default", "new")
+        routed_id, envelope = newer_envelope("new", 99, 5)
+        routed = encode_routed(5, "7-0", "7-0", envelope, [Target("new", "normal", "all")])
+        for _ in range(2):
+            await client.xadd(keys.updates(q), {"d": routed})
+
+        async def held() -> Any:
+            part = (await old.health())["parts"]["versions"]
+            return part if part["held"] == [{"version": 2, "entries": 21}] else None
+
+        part = await eventually(held, "21 entries are held")
+        assert (part["status"], part["reads"]) == ("degraded", [1])
+        assert "21 of version 2" in part["detail"]
+        assert "upgrade the workers" in part["detail"]
+        assert (await old.health())["status"] == "degraded"
+        async with old.session() as session, session.get("/metrics") as response:
+            assert 'hookstream_held_entries{version="2"} 21.0' in await response.text()
+        # what is readable goes on meanwhile, and nothing is dead
+        good = await old.hook("new", b'{"n": 100}')
+        assert (await old.updates("new", 1))[0]["event_id"] == good
+        assert (await old.get("/dead-letters"))["letters"] == []
+        await client.aclose()
+    # an old worker again: they wait on
+    with Stack(tmp_path) as old:
+        assert (await old.health())["parts"]["versions"]["held"] == part["held"]
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(NEWER)
+    with Stack(tmp_path, PYTHONPATH=f"{site}:{Path.cwd()}") as newer:
+        updates = await newer.updates("new", 21, after=1)
+        assert [u["event_id"] for u in updates if u["event_id"] != routed_id] == ids
+        assert [u["event_id"] for u in updates].count(routed_id) == 1
+
+        async def done() -> bool:
+            shown = (await newer.health())["parts"]["versions"]
+            return (shown["status"], shown["held"]) == ("ok", [])
+
+        await eventually(done, "nothing is held any more")
+        assert (await newer.get("/contexts/new"))["last_seq"] == 22

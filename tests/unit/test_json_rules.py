@@ -1,0 +1,282 @@
+"""The JSON Schema verdict against real documents, judged by another library than the verdict's."""
+
+import itertools
+import threading
+import time
+from typing import Any
+
+import jsonschema
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hookstream.codecs.errors import InvalidSchemaError
+from hookstream.codecs.schemas import JsonSchema, Mode, incompatibilities
+from hookstream.codecs.schemas.containment import TIMEOUT_SECONDS, covers
+from hookstream.codecs.schemas.json_rules import document_differences
+
+names = st.sampled_from(["a", "b", "c"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 6) | st.sampled_from([0.5, "", "x", "xy", "abcd"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=6,
+)
+SCALARS: list[Any] = [None, True, -3, 0, 1, 3, 4, 6, 0.5, "", "x", "xy", "abcdef"]
+#: Documents on either side of what the schemas below can say.
+DOCUMENTS: list[Any] = [
+    *SCALARS,
+    *([], {}, [1, 1], [0, "x", None], [1, 2, 3, 4, 5], [[6]], {"a": 1, "b": "x", "c": None}),
+    *([value] for value in SCALARS),
+    *({name: value} for name in "abc" for value in SCALARS),
+    *({"a": value, "z": 5} for value in SCALARS),
+    *({"a": {"a": value}} for value in SCALARS),
+]
+types = st.sampled_from(["null", "boolean", "object", "array", "number", "string", "integer"])
+
+
+def schemas(refs: tuple[str, ...] = ()) -> st.SearchStrategy[Any]:
+    """Small schemas over the same few names and numbers as the documents.
+
+    What refers back does so from deeper in the document: the judge has no end otherwise.
+    """
+    back = st.sampled_from(refs or ("",)).map(lambda ref: {"properties": {"a": {"$ref": ref}}})
+    return st.recursive(
+        st.booleans() | plain() | (back if refs else st.nothing()),
+        lambda inner: st.builds(lambda one, more: {**one, **more}, plain(), nested(inner)),
+        max_leaves=4,
+    )
+
+
+def keywords(known: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """At most two keywords at a time: schemas of many contain each other too seldom."""
+    one = st.sampled_from(sorted(known)).flatmap(
+        lambda name: known[name].map(lambda value: (name, value))
+    )
+    return st.lists(one, max_size=2).map(dict)
+
+
+def plain() -> st.SearchStrategy[dict[str, Any]]:
+    small = st.integers(0, 4)
+    return keywords(
+        {
+            "type": types | st.lists(types, min_size=1, max_size=3, unique=True),
+            "enum": st.lists(values, min_size=1, max_size=3),
+            "minimum": small,
+            "exclusiveMaximum": small,
+            "multipleOf": st.integers(1, 3),
+            "maxLength": small,
+            "minLength": small,
+            "pattern": st.sampled_from(["^x", "y$"]),
+            "maxItems": small,
+            "minProperties": small,
+            "uniqueItems": st.booleans(),
+            "required": st.lists(names, max_size=2, unique=True),
+            "title": st.text(max_size=2),
+        },
+    )
+
+
+def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    several = st.lists(inner, min_size=1, max_size=2)
+    return keywords(
+        {
+            "properties": st.dictionaries(names, inner, max_size=2),
+            "additionalProperties": inner,
+            "patternProperties": st.dictionaries(st.just("^a"), inner, max_size=1),
+            "items": inner,
+            "prefixItems": several,
+            "contains": inner,
+            "minContains": st.integers(0, 1),
+            "allOf": several,
+            "anyOf": several,
+            "not": inner,
+            "if": inner,
+            "then": inner,
+            "else": inner,
+            "unevaluatedProperties": inner,
+        },
+    )
+
+
+recursive = st.builds(
+    lambda root, node: {**(root if isinstance(root, dict) else {}), "$defs": {"n": node}},
+    schemas(("#/$defs/n", "#")),
+    schemas(("#/$defs/n",)).map(lambda n: {"properties": {"a": n}}),
+)
+
+
+#: One keyword with two values, or one that only the reader has.
+one_keyword = (
+    (plain() | nested(plain() | st.booleans()))
+    .flatmap(
+        lambda writer: st.tuples(
+            st.just(writer),
+            (plain() | nested(plain() | st.booleans())).filter(lambda r: len(r) == 1),
+        )
+    )
+    .map(lambda pair: (pair[1], {k: v for k, v in pair[0].items() if k in pair[1]}))
+)
+
+
+def edits(writer: Any) -> st.SearchStrategy[Any]:
+    """The schema with a keyword dropped or put in."""
+    if not isinstance(writer, dict):
+        return schemas()
+    dropped = st.sampled_from(sorted(set(writer) - {"$defs"}) or [""]).map(
+        lambda key: {name: value for name, value in writer.items() if name != key}
+    )
+    more = plain() | nested(plain() | st.booleans())
+    return dropped | more.map(lambda more: {**writer, **more})
+
+
+@settings(max_examples=600)
+@given(
+    st.tuples(schemas(), schemas())
+    | (schemas() | recursive).flatmap(lambda writer: st.tuples(edits(writer), st.just(writer)))
+    | one_keyword
+    | st.tuples(plain(), plain())
+    | st.tuples(nested(plain()), nested(plain()))
+    | st.tuples(recursive, recursive)
+)
+def test_json_verdict_of_compatible_holds_for_real_documents(pair: tuple[Any, Any]) -> None:
+    reader, writer = (JsonSchema(schema, {}) for schema in pair)
+    proven = [not reader.differences(writer, proof=covers)]
+    # each must be right alone: the library's proof, and the rules
+    proven.append(covers((pair[0], {}), (pair[1], {})))
+    proven.append(not document_differences(reader.documents, writer.documents))
+    if not any(proven):
+        return
+    takes = jsonschema.Draft202012Validator(pair[0])
+    gives = jsonschema.Draft202012Validator(pair[1])
+    for document in DOCUMENTS:
+        if gives.is_valid(document):
+            assert takes.is_valid(document), (pair, document, proven)
+
+
+@settings(max_examples=200)
+@given(schemas() | recursive)
+def test_a_json_schema_reads_itself_whatever_its_spacing(schema: Any) -> None:
+    one, other = JsonSchema(schema, {}), JsonSchema.parse(orjson.dumps(schema).decode(), {})
+    assert one.fingerprint == other.fingerprint
+    assert one.differences(other) == []
+
+
+def obj(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, **more}
+
+
+CLOSED = {"additionalProperties": False}
+A = {"a": {"type": "integer", "maximum": 9}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule", "witness"),
+    [
+        (obj(A), obj(A, title="x"), "", None),
+        (obj(A, required=["a"]), obj(A), "", None),
+        (obj(A, **CLOSED), obj({**A, "b": {}}, **CLOSED), "", None),
+        (obj(A), obj({"a": {"type": "number"}}), "", None),
+        (obj(A), obj(A, required=["a"]), "REQUIRED_ATTRIBUTE_ADDED at #/a", {}),
+        (obj(A), obj({"a": {"type": "string"}}), "TYPE_NARROWED at #/a", {"a": 1}),
+        (obj(A), obj({"a": {"type": "integer", "maximum": 5}}), "MAXIMUM_DECREASED", {"a": 7}),
+        (obj(A), obj(A, **CLOSED), "ADDITIONAL_PROPERTIES_NARROWED", {"z": 1}),
+        (
+            obj(A),
+            obj({**A, "b": {"type": "string"}}),
+            "PROPERTY_ADDED_TO_OPEN_CONTENT_MODEL at #/b",
+            {"b": 1},
+        ),
+        (
+            obj({**A, "b": {}}, **CLOSED),
+            obj(A, **CLOSED),
+            "PROPERTY_REMOVED_FROM_CLOSED_CONTENT_MODEL at #/b",
+            {"b": 1},
+        ),
+        ({"enum": ["x", "y"]}, {"enum": ["x"]}, "ENUM_NARROWED", "y"),
+        ({"type": "array"}, {"type": "array", "items": {"minimum": 3}}, "MINIMUM_INCREASED", [1]),
+        ({"type": "string"}, {"type": "string", "pattern": "^x"}, "PATTERN_CHANGED", "y"),
+        ({"anyOf": [A, {}]}, {"not": {"const": 3}}, "COMBINATION_CHANGED", 3),
+    ],
+)
+def test_rule_that_failed_is_named_and_a_document_shows_it(
+    old: Any, new: Any, rule: str, witness: Any
+) -> None:
+    found = incompatibilities(Mode.BACKWARD, JsonSchema(new, {}), [(4, JsonSchema(old, {}))])
+    assert bool(found) == bool(rule), found
+    assert all(rule in line and "version 4" in line for line in found), found
+    if rule:
+        assert jsonschema.Draft202012Validator(old).is_valid(witness)
+        assert not jsonschema.Draft202012Validator(new).is_valid(witness)
+
+
+def test_documents_refer_to_each_other_by_name_and_nothing_is_fetched() -> None:
+    user = JsonSchema(obj({"login": {"type": "string"}}), {})
+    text = orjson.dumps(obj({"user": {"$ref": "user.json"}})).decode()
+    issue = JsonSchema.parse(text, {"user.json": user})
+    assert issue.violations({"user": {"login": 5}}) == [
+        "/user/login breaks #/properties/login/type"
+    ]
+    other = JsonSchema.parse(text, {"user.json": JsonSchema(obj({"login": {}}), {})})
+    assert other.differences(issue) == []
+    assert issue.differences(other) != []
+    for uri in ("user.json", "http://127.0.0.1:9/x.json", "file:///etc/passwd"):
+        with pytest.raises(InvalidSchemaError, match="not present"):
+            JsonSchema(obj({"user": {"$ref": uri}}), {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "5", "[]", '{"type": "nonsense"}', '{"pattern": "("}', '{"$ref": "#/nope"}'),
+        *('{"pattern": "(?=a)b"}', '{"$schema": "http://nobody/x"}', '{"minimum": "x"}'),
+        "[" * 5000,
+    ],
+)
+def test_text_that_is_no_json_schema_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSchemaError):
+        JsonSchema.parse(text, {})
+
+
+def test_violations_name_places_and_never_values() -> None:
+    schema = JsonSchema({"type": "object", "additionalProperties": {"type": "integer"}}, {})
+    found = schema.violations({str(n): "secret" for n in range(9)})
+    assert len(found) == 5
+    assert "secret" not in "".join(found)
+    assert schema.violations({"a": 1}) == []
+
+
+def test_schema_nested_deeply_is_compared_or_refused() -> None:
+    def items(depth: int, kind: str) -> str:
+        return '{"items": ' * depth + f'{{"type": "{kind}"}}' + "}" * depth
+
+    one, other = (JsonSchema.parse(items(100, kind), {}) for kind in ("string", "object"))
+    [difference] = one.differences(other)
+    assert difference.rule == "TYPE_NARROWED"
+    with pytest.raises(InvalidSchemaError):
+        JsonSchema.parse(items(900, "string"), {})
+
+
+def test_schema_that_takes_long_to_compare_holds_up_nobody() -> None:
+    some = [{"anyOf": [{"required": [f"a{i}{x}"]} for x in range(3)]} for i in range(8)]
+    slow = {"not": {"allOf": some}}
+    ticks: list[float] = []
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.wait(0.01):
+            ticks.append(time.monotonic())
+
+    other = threading.Thread(target=tick)
+    other.start()
+    begun = time.monotonic()
+    assert JsonSchema({**slow, "maxProperties": 9}, {}).differences(JsonSchema(slow, {}))
+    done.set()
+    other.join()
+    assert time.monotonic() - begun < TIMEOUT_SECONDS + 5
+    assert max(b - a for a, b in itertools.pairwise(ticks)) < 2
+
+
+def test_hostile_pattern_takes_no_longer_than_its_text() -> None:
+    schema = JsonSchema({"type": "string", "pattern": "^(a+)+$"}, {})
+    assert schema.violations("a" * 50_000 + "b")
