@@ -328,7 +328,7 @@ class Bench:
         reply = await self.scripts.call(
             "claim", [keys.lease(number)], [worker.folder.name, nonce, 3_600_000]
         )
-        parts: Any = SimpleNamespace(redis=self.redis)
+        parts: Any = SimpleNamespace(redis=self.redis, scripts=self.scripts)
         return await open_partition(parts, worker.settings, number, nonce, reply)
 
     async def _again(self, number: int) -> None:

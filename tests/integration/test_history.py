@@ -53,7 +53,7 @@ class Owner:
         await self.redis.hset(keys.lease(NUMBER), "expires_ms", "0")
         nonce = secrets.token_hex(4)
         reply = await self.scripts.call("claim", [keys.lease(NUMBER)], [worker, nonce, 3_600_000])
-        parts: Any = SimpleNamespace(redis=self.redis)
+        parts: Any = SimpleNamespace(redis=self.redis, scripts=self.scripts)
         settings = Settings(state_dir=self.folder / worker)
         self.partition = await open_partition(parts, settings, NUMBER, nonce, reply)
         return self.partition  # type: ignore[no-any-return]

@@ -50,7 +50,8 @@ field_lists = st.lists(field_specs, max_size=5, unique_by=lambda field: field["n
 specs = st.fixed_dictionaries(
     {
         "syntax": st.sampled_from(["proto3", "proto2"]),
-        "enum": st.sets(st.integers(1, 4)),
+        # an enumeration of 0 alone would look alike in any number
+        "enum": st.sets(st.integers(1, 4), min_size=1),
         "Inner": field_lists,
         "M": field_lists,
     }
