@@ -19,6 +19,7 @@ from hookstream.app.ids import partition_of
 from hookstream.app.redis_client import REDIS_ERRORS
 from hookstream.app.update import DAILY, digest_update
 from hookstream.proto.pipeline_pb2 import DailyAudit
+from hookstream.tables.errors import TableError
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
@@ -101,11 +102,14 @@ async def tell_the_day(app: "Hookstream") -> int:
             continue
         try:
             made += await _tell(app, partition, context, now)
-        except (FencedError, OutdatedError) as error:
-            app.ownership.on_lost(number, error)
+        except (FencedError, OutdatedError, TableError) as error:
+            if app.ownership.owned.get(number) is partition:
+                app.ownership.on_lost(number, error)
         except REDIS_ERRORS as error:
             # the next minute tries again
             logger.warning("no daily summary for %s yet: %s", context.context_id, error)
+        except Exception:
+            logger.exception("no daily summary for %s", context.context_id)
     return made
 
 
@@ -120,6 +124,9 @@ async def _tell(app: "Hookstream", partition: Partition, context: "Context", now
         return False
     feeds, who = app.parts.feeds, (context.tenant, context.context_id)
     found = await feeds.newest(*who, told.to_seq if told else 0, MAX_DIGESTED)
+    if not found and await feeds.last_seq(*who) > (told.to_seq if told else 0):
+        # what is there cannot be read yet (its replication is waited for): the next minute can
+        return False
     updates = await feeds.expand(*who, found)
     if told is None:
         begin_ms = (now - timedelta(days=1)).timestamp() * 1000
@@ -139,7 +146,9 @@ async def _tell(app: "Hookstream", partition: Partition, context: "Context", now
                 to_seq=to_seq,
                 created_at_ms=int(now.timestamp() * 1000),
             )
-            plan.announce(daily, body, [update["event_id"] for update in updates])
+            # a digest that was not opened for its size stands for itself, without an event
+            ids = [update["event_id"] for update in updates if update["event_id"]]
+            plan.announce(daily, body, ids)
         writes = Writes()
         writes.add("HSET", keys.daily(partition.number), name, Told(day, to_seq).encode())
         return writes

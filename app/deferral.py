@@ -18,7 +18,7 @@ __all__ = ["DEFERRABLE", "Deferred", "Keys", "Sorter", "channel_name"]
 DEFERRABLE: Final = PRIORITIES[1:]
 #: What stands for every correlation key of a context.
 ANY_KEY: Final = ""
-#: Contexts and keys that are remembered one by one; past them all of a stream counts as one.
+#: Contexts and keys that are remembered one by one; past them all keys of a context count as one.
 MAX_REMEMBERED = 200_000
 
 Position = tuple[int, int]
@@ -42,8 +42,10 @@ class Deferred:
 
     done: Position = NOWHERE
     last: Position = NOWHERE
-    #: Up to here anything may wait: it could not be remembered one by one.
+    #: Up to here anything of anyone may wait: there were too many contexts to remember.
     unknown: Position = NOWHERE
+    #: Up to here what waits of a context may be about anything: there were too many keys.
+    blurred: Position = NOWHERE
     contexts: dict[str, Position] = field(default_factory=dict)
     about: dict[tuple[str, str], Position] = field(default_factory=dict)
 
@@ -60,7 +62,7 @@ class Deferred:
         """Whether anything waits here that an update of ``name`` about ``keys`` must not pass."""
         if not self.holds(name):
             return False
-        if keys is None or self.unknown > self.done:
+        if keys is None or max(self.unknown, self.blurred) > self.done:
             return True
         return any(self.about.get((name, key), NOWHERE) > self.done for key in (*keys, ANY_KEY))
 
@@ -68,11 +70,21 @@ class Deferred:
         """An entry was appended for these contexts."""
         at = self.last = max(self.last, entry_order(entry_id))
         if len(self.contexts) + len(self.about) > MAX_REMEMBERED:
-            self.forget()
+            self._shrink()
         for name, keys in names.items():
             self.contexts[name] = at
             for key in (ANY_KEY,) if keys is None else keys:
                 self.about[name, key] = at
+
+    def _shrink(self) -> None:
+        """Remember less: not what has been delivered, then no keys, in the end no contexts."""
+        self.contexts = {name: at for name, at in self.contexts.items() if at > self.done}
+        self.about = {about: at for about, at in self.about.items() if at > self.done}
+        if len(self.contexts) + len(self.about) > MAX_REMEMBERED // 2:
+            self.blurred = self.last
+            self.about.clear()
+        if len(self.contexts) > MAX_REMEMBERED // 2:
+            self.forget()
 
     def forget(self) -> None:
         """Remember only that something waits."""

@@ -226,8 +226,11 @@ class Delivery:
         self, partition: Partition, now_ms: int, names: set[str], urgent: set[str]
     ) -> FeedPlan:
         """An empty plan for these contexts. To be called with the partition's feed lock held."""
-        limited = [name for name in names if self._limits(*name.split("/", 1)).rate]
-        await self._learn_arrivals(partition, limited)
+        rates = {name: self._limits(*name.split("/", 1)).rate for name in names}
+        limited = {name: rate for name, rate in rates.items() if rate}
+        await self._learn_arrivals(partition, list(limited))
+        for name, rate in limited.items():
+            partition.arrivals[name] = rate.bounded(partition.arrivals[name], now_ms)
         folded = [name for name in sorted(urgent) if partition.withheld.get(name)]
         pipe = self._redis.pipeline(transaction=False)
         for name in folded:

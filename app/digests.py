@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hookstream.app.priority import rank
+from hookstream.app.summaries.text import plain_text
 from hookstream.app.summaries.tokens import count_tokens, cut_to_tokens
 
 __all__ = [
@@ -22,11 +23,15 @@ __all__ = [
     "Group",
     "build_digest",
     "digest_budget",
+    "fit_digest",
 ]
 
 #: What the shortest digest needs: one line that says how much there is.
 MIN_BUDGET = 64
 MAX_TYPES = 4
+#: Characters of a correlation key, and of an event type, in a line.
+MAX_KEY_CHARS = 120
+MAX_TYPE_CHARS = 80
 #: So many lines that did not fit say that the rest will not either.
 MAX_MISSES = 20
 #: Updates that a digest looks at, the newest ones.
@@ -37,7 +42,7 @@ MAX_BUDGET = 100_000
 
 def digest_budget(own: int | None) -> int:
     """The tokens of a digest that names none: the context's own budget, else 1000."""
-    return min(MAX_BUDGET, max(MIN_BUDGET, own or DEFAULT_BUDGET))
+    return min(MAX_BUDGET, own or DEFAULT_BUDGET)
 
 
 @dataclass(slots=True)
@@ -126,6 +131,15 @@ def build_digest(updates: Sequence[Mapping[str, Any]], budget: int, sign: str = 
         omitted.append(shown.pop())
 
 
+def fit_digest(updates: Sequence[Mapping[str, Any]], budget: int, sign: str = "#") -> Digest:
+    """:func:`build_digest` for any budget: below what the shortest one needs, that one is cut."""
+    digest = build_digest(updates, max(MIN_BUDGET, budget), sign)
+    if digest.tokens > budget:
+        digest.text = cut_to_tokens(digest.text, budget)
+        digest.tokens = count_tokens(digest.text)
+    return digest
+
+
 def _groups(updates: Iterable[Mapping[str, Any]]) -> list[Group]:
     """The most urgent first, then the latest; each critical update is a group of its own."""
     found: dict[object, Group] = {}
@@ -159,7 +173,7 @@ def _forms(group: Group, sign: str) -> Iterable[str]:
         yield f"{place} {_clock(first)} [{first['priority']}] {short}\n"
         return
     about = f"{place} ({len(group.updates)}) {_clock(first)}–{_clock(last)} [{group.priority}]"
-    about = f"{about} {group.key}: {_types(group.updates)}"
+    about = f"{about} {plain_text(group.key, MAX_KEY_CHARS)}: {_types(group.updates)}"
     yield f"{about}. Latest: {last['summary']}\n"
     yield f"{about}. Latest: {cut_to_tokens(str(last['summary']), 24)}\n"
     yield f"{about}\n"
@@ -185,7 +199,8 @@ def _tail(groups: Sequence[Group], sign: str) -> str:
 
 def _types(updates: Iterable[Mapping[str, Any]]) -> str:
     counted = Counter(update["event_type"] for update in updates).most_common()
-    shown = [f"{kind} ×{count}" for kind, count in counted[:MAX_TYPES]]
+    # senders name their types, and payloads what they are about
+    shown = [f"{plain_text(kind, MAX_TYPE_CHARS)} ×{count}" for kind, count in counted[:MAX_TYPES]]
     if more := sum(count for _, count in counted[MAX_TYPES:]):
         shown.append(f"others ×{more}")
     return ", ".join(shown)

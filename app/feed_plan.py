@@ -13,6 +13,7 @@ import orjson
 
 from hookstream.app import keys
 from hookstream.app.commit import Writes
+from hookstream.app.errors import OutdatedError
 from hookstream.app.feeds import feed_field
 from hookstream.app.update import DAILY, DIGEST, UPDATE, digest_update, folded_values
 from hookstream.codecs.routed import Change, encode_changes
@@ -125,10 +126,18 @@ class FeedPlan:
         return feed.conforms(self._now_ms) or feed.withheld() >= MAX_WITHHELD
 
     def fold(self, tenant: str, context_id: str) -> None:
-        """Let everything that is withheld go: one as it is, several as one digest update."""
+        """Let everything that is withheld go: one as it is, several as one digest update.
+
+        Raises:
+            OutdatedError: Redis holds another number of them than this worker believes.
+        """
         feed = self._feed(tenant, context_id)
         name = feed_field(tenant, context_id)
-        bodies = [*(self._waiting[name] if feed.waiting else ()), *feed.fresh]
+        waiting = self._waiting[name] if feed.waiting else ()
+        if len(waiting) != feed.waiting:
+            # another owner has let them go meanwhile, or a reply was lost
+            raise OutdatedError(f"{len(waiting)} of {feed.waiting} updates of {name} are withheld")
+        bodies = [*waiting, *feed.fresh]
         values = folded_values(bodies)
         ids = [(value["event_id"], value.get("replay_id", "")) for value in values]
         source = keys.withheld_updates(self._number, tenant, context_id)

@@ -47,9 +47,11 @@ class Folder(Service):
                 try:
                     await self._fold(partition)
                 except (FencedError, OutdatedError, TableError) as error:
-                    self.app.ownership.on_lost(partition.number, error)
-                except REDIS_ERRORS as error:
-                    if not is_redis_down(error):
+                    # one that was let go meanwhile may be this worker's again, and is well
+                    if self.app.ownership.owned.get(partition.number) is partition:
+                        self.app.ownership.on_lost(partition.number, error)
+                except Exception as error:
+                    if not (isinstance(error, REDIS_ERRORS) and is_redis_down(error)):
                         logger.exception("cannot fold what is withheld")
                     await self.sleep(1.0)
 
@@ -70,5 +72,9 @@ class Folder(Service):
         context = self.app.parts.registry.current.contexts.get((tenant, context_id))
         if context is None or context.rate is None:
             return True
-        arrival_ms = partition.arrivals.get(name, 0.0)
-        return self.app.parts.clock.now_ms() >= context.rate.due_ms(arrival_ms)
+        if name not in partition.arrivals:
+            return True
+        now_ms = self.app.parts.clock.now_ms()
+        arrival_ms = context.rate.bounded(partition.arrivals[name], now_ms)
+        partition.arrivals[name] = arrival_ms
+        return now_ms >= context.rate.due_ms(arrival_ms)

@@ -40,12 +40,24 @@ async def open_restored(redis: Any, folder: Path, number: int, kind: type[T]) ->
         logger.warning("%s is not of this changelog: rebuilding it", path)
     except TableCorruptError as error:
         logger.warning("%s: rebuilding it", error)
-    if table is not None:
-        table.close()
+    except BaseException:
+        _close(table)
+        raise
+    _close(table)
     kind.wipe(path)
     table = kind(path)
-    await _replay(redis, changelog, table)
+    try:
+        await _replay(redis, changelog, table)
+    except BaseException:
+        _close(table)
+        raise
     return table
+
+
+def _close(table: Table | None) -> None:
+    """Left open, it could not be opened again for as long as anything remembers the error."""
+    if table is not None:
+        table.close()
 
 
 async def _replay(redis: Any, changelog: str, table: Table) -> None:

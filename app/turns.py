@@ -45,10 +45,12 @@ class Turns:
     async def turn(self, due: float) -> AsyncIterator["Turn"]:
         """Wait for the turn of work that is due at ``due``, and have it until the block ends."""
         await self.take(due)
+        turn = Turn(self, due)
         try:
-            yield Turn(self, due)
+            yield turn
         finally:
-            self.release()
+            if turn.held:
+                self.release()
 
     async def take(self, due: float) -> None:
         """Wait until it is this work's turn."""
@@ -85,6 +87,8 @@ class Turn:
         self._turns = turns
         self._due = due
         self._until = time.perf_counter() + turns.slice_seconds
+        #: False where it was given up in a pause, and that was cancelled.
+        self.held = True
 
     async def pause(self) -> None:
         """Let others run once the slice is used up; work that is due earlier goes first."""
@@ -92,7 +96,9 @@ class Turn:
             return
         if self._turns.is_due_before(self._due):
             self._turns.release()
+            self.held = False
             await self._turns.take(self._due)
+            self.held = True
         else:
             await asyncio.sleep(0)
         self._until = time.perf_counter() + self._turns.slice_seconds

@@ -9,11 +9,10 @@ from typing import Any, Final
 
 import orjson
 
-from hookstream.app.digests import MIN_BUDGET, build_digest, digest_budget
+from hookstream.app.digests import digest_budget, fit_digest
 from hookstream.app.priority import rank
 from hookstream.app.providers import is_signed
 from hookstream.app.summaries.summariser import Summary
-from hookstream.app.summaries.tokens import count_tokens, cut_to_tokens
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target
 
@@ -43,7 +42,7 @@ def event_update(event: Event, target: Target, summary: Summary) -> bytes:
         "tokens": summary.tokens,
         "template": summary.template,
         "keys": summary.keys,
-        "untrusted": ["summary", "data"],
+        "untrusted": ["summary", "data", "event_type", "keys", "provenance.author"],
         "provenance": {
             "provider": event.provider,
             "signature": "verified" if is_signed(event.provider) else "none",
@@ -52,7 +51,7 @@ def event_update(event: Event, target: Target, summary: Summary) -> bytes:
     }
     if event.schema_errors:
         body["schema_errors"] = event.schema_errors
-        body["untrusted"] = ["summary", "data", "schema_errors"]
+        body["untrusted"].append("schema_errors")
     if event.replay_id:
         body["replay_id"] = event.replay_id
     return orjson.dumps(body)
@@ -65,10 +64,7 @@ def digest_update(
 
     Its text is a digest; ``folded`` says how many there are, when, and the first of their ids.
     """
-    digest = build_digest(
-        updates, max(MIN_BUDGET, digest_budget(budget)), sign="~" if kind == DIGEST else "#"
-    )
-    text = digest.text if budget is None else cut_to_tokens(digest.text, budget)
+    digest = fit_digest(updates, digest_budget(budget), sign="~" if kind == DIGEST else "#")
     ids = [update["event_id"] for update in updates if update["event_id"]]
     times = [update["received_at"] for update in updates]
     return orjson.dumps(
@@ -79,10 +75,10 @@ def digest_update(
             "tool_id": None,
             "event_type": f"hookstream.{kind}",
             "priority": min((update["priority"] for update in updates), key=rank),
-            "summary": text,
+            "summary": digest.text,
             "data": {},
             "received_at": max(times),
-            "tokens": count_tokens(text),
+            "tokens": digest.tokens,
             "template": kind,
             "keys": [],
             "untrusted": ["summary"],

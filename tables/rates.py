@@ -16,6 +16,8 @@ from hookstream.tables.table import Table
 __all__ = ["Rate", "RateTable", "decode_due", "encode_due", "rate_key"]
 
 _DUE: Final = struct.Struct(">d")
+#: The longest interval; a slower rate is taken for this one, so that times stay finite numbers.
+_MAX_INTERVAL_MS: Final = 366 * 86_400_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Rate:
     @property
     def interval_ms(self) -> float:
         """Time between two updates at exactly this rate."""
-        return 1000.0 / self.updates_per_second
+        return min(_MAX_INTERVAL_MS, 1000.0 / self.updates_per_second)
 
     def due_ms(self, arrival_ms: float, *, urgent: bool = False) -> float:
         """When the next update conforms; ``arrival_ms`` is the bucket's theoretical arrival time.
@@ -41,6 +43,14 @@ class Rate:
     def taken(self, arrival_ms: float, now_ms: float) -> float:
         """The theoretical arrival time once an update has gone at ``now_ms``."""
         return max(arrival_ms, now_ms) + self.interval_ms
+
+    def bounded(self, arrival_ms: float, now_ms: float) -> float:
+        """A theoretical arrival time, no later than this rate itself could bring about.
+
+        A lower rate before this one, or digests that went because too much was withheld, have
+        taken more: without a bound they would silence a context for days.
+        """
+        return min(arrival_ms, now_ms + self.interval_ms * (self.burst * 2 + 1))
 
     def horizon_ms(self) -> float:
         """How long a bucket remembers: after it, an unused one is as good as new."""

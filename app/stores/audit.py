@@ -66,7 +66,10 @@ def _newest_deliveries(batches: Sequence[AuditBatch]) -> list[DeliveryAudit]:
         fresh: dict[tuple[str, str, int], dict[str, DeliveryAudit]] = {}
         for delivery in batch.deliveries:
             number = (delivery.tenant, delivery.context_id, delivery.seq)
-            fresh.setdefault(number, {})[delivery.event_id] = delivery
+            events = fresh.setdefault(number, {})
+            # an event and its replay in one digest are one row: that of the event itself
+            if delivery.event_id not in events or not delivery.replay_id:
+                events[delivery.event_id] = delivery
         by_number |= fresh
     return [delivery for events in by_number.values() for delivery in events.values()]
 

@@ -12,8 +12,8 @@ from hookstream.app.digests import (
     MAX_BUDGET,
     MAX_DIGESTED,
     MIN_BUDGET,
-    build_digest,
     digest_budget,
+    fit_digest,
 )
 from hookstream.app.errors import BadRequestError, NotFoundError
 from hookstream.app.feeds import Feeds
@@ -43,7 +43,13 @@ _UPSERT_CONTEXT = """
 INSERT INTO contexts (tenant, context_id, name, priority, rate, token_budget, daily)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (tenant, context_id) DO UPDATE SET
-    name = $3, priority = $4, rate = $5, token_budget = $6, daily = $7, updated_at = now()
+    name = $3, priority = $4, rate = $5, token_budget = $6, updated_at = now(),
+    -- a rule that stays the same is as old as it was: what is due already is still told
+    daily = CASE
+        WHEN contexts.daily - '{since,token_budget}'::text[] = $7 - '{since,token_budget}'::text[]
+            THEN $7 || jsonb_build_object('since', contexts.daily -> 'since')
+        ELSE $7
+    END
 RETURNING *, created_at = updated_at AS created
 """
 
@@ -324,7 +330,7 @@ async def read_digest(
     found = await feeds.newest(*who, after, MAX_DIGESTED)
     updates = await feeds.expand(*who, found)
     # counting tokens takes a while: other requests go on meanwhile
-    digest = await asyncio.to_thread(build_digest, updates, budget)
+    digest = await asyncio.to_thread(fit_digest, updates, budget)
     return {
         "context_id": context_id,
         "budget": budget,

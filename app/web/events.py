@@ -103,7 +103,8 @@ def check_query(query: MultiMapping[str], known: Collection[str]) -> None:
 
 def parse_limit(text: str) -> int:
     """The number in ``limit``. Raises BadRequestError."""
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MAX_LIMIT):
+    plain = text.isascii() and text.isdecimal() and len(text) < 9
+    if not (plain and 1 <= int(text) <= MAX_LIMIT):
         raise BadRequestError(f"limit: a whole number from 1 to {MAX_LIMIT}")
     return int(text)
 

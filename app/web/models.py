@@ -210,7 +210,7 @@ class ToolOut(BaseModel):
 class RateIn(Strict):
     """How many updates a context takes."""
 
-    updates_per_second: Annotated[float, Field(gt=0, le=100_000)]
+    updates_per_second: Annotated[float, Field(ge=0.000001, le=100_000)]
     burst: Annotated[int, Field(ge=1, le=1_000_000)] = 1
 
 

@@ -8,7 +8,7 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from hookstream.app import metrics
-from hookstream.app.digests import MAX_DIGESTED, build_digest, digest_budget
+from hookstream.app.digests import MAX_DIGESTED, digest_budget, fit_digest
 from hookstream.app.errors import BadRequestError
 from hookstream.app.redis_client import REDIS_DOWN
 from hookstream.app.web.access import Caller, authorise, path_id, still_known
@@ -97,10 +97,15 @@ class UpdateViews:
         feeds = self._app.parts.feeds
         limit = self._app.settings.websocket_send_timeout_seconds
         tenant = caller.tenant
+        resumed = True
         with feeds.watch(tenant, context_id) as moved:
             while not socket.closed:
                 moved.clear()
                 try:
+                    if resumed:
+                        # more than was ever sent is not believed: nothing would ever come
+                        after = min(after, await feeds.last_seq(tenant, context_id))
+                        resumed = False
                     folded = await self._fold(tenant, context_id, after, fold) if fold else None
                     updates = [] if folded else await feeds.read(tenant, context_id, after)
                 except REDIS_DOWN:
@@ -111,6 +116,11 @@ class UpdateViews:
                     frames = [folded]
                 if frames and not still_known(self._app, caller):
                     await self._revoked(socket)
+                    return
+                if (tenant, context_id) not in self._app.parts.registry.current.contexts:
+                    # what was withheld or deferred may still come into its feed
+                    code = WSCloseCode.POLICY_VIOLATION
+                    await socket.close(code=code, message=b"the context was deleted")
                     return
                 for seq, frame in frames:
                     try:
@@ -138,7 +148,10 @@ class UpdateViews:
         context = self._app.parts.registry.current.contexts.get((tenant, context_id))
         budget = digest_budget(context.token_budget if context else None)
         values = await feeds.expand(tenant, context_id, waiting)
-        digest = await asyncio.to_thread(build_digest, values, budget)
+        if not values:
+            # daily summaries only: each is a digest already
+            return None
+        digest = await asyncio.to_thread(fit_digest, values, budget)
         frame = {
             "type": "digest",
             "seq": waiting[-1].seq,

@@ -3,10 +3,12 @@
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hookstream.app import embedded
 from hookstream.app.daily import DailyRule
 from hookstream.app.summaries.tokens import count_tokens
 from tests.stack import Stack, eventually
@@ -108,3 +110,30 @@ async def test_rule_that_cannot_work_is_refused_with_the_reason(stack: Stack, na
             async with session.put(f"/api/v1/contexts/{name}", json={"daily": wrong}) as response:
                 assert response.status == 400
                 assert reason in (await response.json())["detail"]
+
+
+async def test_rule_that_is_put_again_is_as_old_as_it_was(stack: Stack, name: str) -> None:
+    """An agent that puts its context as it starts must not put off what is due already."""
+    connection = await asyncpg.connect(str(embedded.find_postgres(stack.state_dir / "state")))
+    try:
+        kept = []
+        for daily in (
+            {"at": "08:00", "timezone": "Asia/Kolkata"},
+            {"at": "08:00", "timezone": "Asia/Kolkata", "token_budget": 90},
+            {"at": "08:00", "timezone": "UTC"},
+            None,
+            {"at": "08:00", "timezone": "UTC"},
+        ):
+            shown = await stack.put(f"/contexts/{name}", {"daily": daily})
+            assert (shown["daily"] or {}).get("timezone") == (daily or {}).get("timezone")
+            since = (
+                "SELECT daily->>'since', daily->>'token_budget' FROM contexts WHERE context_id = $1"
+            )
+            kept.append(await connection.fetchrow(since, name))
+    finally:
+        await connection.close()
+    first, same, changed, gone, again = (row[0] for row in kept)
+    assert first == same
+    assert kept[1][1] == "90"
+    assert gone is None
+    assert len({first, changed, again}) == 3

@@ -102,7 +102,7 @@ async def test_marked_payload_passes_and_says_where_it_does_not_fit(
     assert (marked["event_id"], plain["event_id"]) == (bad, good)
     wanted = ["/n breaks #/properties/n/type", "/secret breaks #/properties/secret/maxLength"]
     assert sorted(marked["schema_errors"]) == wanted
-    assert marked["untrusted"] == ["summary", "data", "schema_errors"]
+    assert {"summary", "data", "schema_errors"} < set(marked["untrusted"])
     assert "schema_errors" not in plain
     event = await becomes(stack, bad, "delivered")
     assert sorted(event["schema_errors"]) == wanted

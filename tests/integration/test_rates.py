@@ -1,10 +1,12 @@
 """A context's rate: what exceeds it is folded, nothing is dropped, each event can be fetched."""
 
+import asyncio
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from hookstream.app.summaries.tokens import count_tokens
@@ -121,6 +123,87 @@ async def test_rate_that_is_taken_away_lets_everything_go(stack: Stack, name: st
     await withheld(stack, name, 4)
     await stack.put(f"/contexts/{name}", {})
     await all_there(stack, name, sent)
+
+
+async def test_rate_that_is_raised_counts_at_once(stack: Stack, name: str) -> None:
+    await limited(stack, name, {"updates_per_second": 0.0001, "burst": 1})
+    sent = await send(stack, name, range(5))
+    await withheld(stack, name, 4)
+    await stack.put(f"/contexts/{name}", {"rate": {"updates_per_second": 5, "burst": 1}})
+    await all_there(stack, name, sent)
+
+
+async def test_rate_that_cannot_be_reckoned_with_is_refused(stack: Stack, name: str) -> None:
+    for slow in (1e-310, 5e-324, 1e-9):
+        body = {"rate": {"updates_per_second": slow}}
+        async with (
+            stack.session() as session,
+            session.put(f"/api/v1/contexts/{name}", json=body) as response,
+        ):
+            assert response.status == 400
+
+
+async def test_deleted_context_is_left_alone_and_comes_back_with_its_numbers(
+    stack: Stack, name: str
+) -> None:
+    """What its rate held up is let go at once, nothing is left over, open sockets are closed."""
+    await limited(stack, name, {"updates_per_second": 0.001, "burst": 1})
+    await send(stack, name, range(5))
+    await withheld(stack, name, 4)
+    async with (
+        stack.session() as session,
+        session.ws_connect(f"/contexts/{name}/updates?after=1") as client,
+        session.delete(f"/api/v1/contexts/{name}") as response,
+    ):
+        assert response.status == 204
+        message = await client.receive(timeout=10)
+        assert (message.type, client.close_code) == (aiohttp.WSMsgType.CLOSE, 1008)
+    await stack.put(f"/contexts/{name}", {})
+    await stack.put(f"/contexts/{name}/subscriptions/all", {"tool": name, "types": ["*"]})
+
+    async def folded() -> bool:
+        return [update["kind"] for update in await feed(stack, name)] == ["update", "digest"]
+
+    await eventually(folded, "what was withheld has been let go")
+    again = await stack.hook(name, b'{"n": "again"}')
+    [update] = await stack.updates(name, 1, after=2)
+    assert (update["seq"], update["event_id"]) == (3, again)
+
+
+async def test_budget_too_small_for_a_digest_is_kept_everywhere(stack: Stack, name: str) -> None:
+    await limited(stack, name, {"updates_per_second": 5, "burst": 1}, token_budget=7)
+    await all_there(stack, name, await send(stack, name, range(12)))
+    for update in await feed(stack, name):
+        assert update["tokens"] <= 7
+    asked = await stack.get(f"/contexts/{name}/digest")
+    assert (asked["budget"], asked["tokens"]) == (7, count_tokens(asked["text"]))
+    assert asked["tokens"] <= 7
+    async with (
+        stack.session() as session,
+        session.ws_connect(f"/contexts/{name}/updates?after=0&fold=1") as client,
+    ):
+        frame = await client.receive_json(timeout=10)
+        assert (frame["type"], frame["tokens"]) == ("digest", count_tokens(frame["summary"]))
+        assert frame["tokens"] <= 7
+
+
+async def test_number_past_the_end_does_not_silence_a_client(stack: Stack, name: str) -> None:
+    await stack.context(name, {"provider": "none"})
+    await stack.updates(name, 0)
+    await all_there(stack, name, await send(stack, name, range(2)))
+    async with (
+        stack.session() as session,
+        session.ws_connect(f"/contexts/{name}/updates?after=999999999") as client,
+    ):
+        await asyncio.sleep(0.2)
+        sent = await stack.hook(name, b'{"n": "new"}')
+        update = await client.receive_json(timeout=10)
+        assert (update["seq"], update["event_id"]) == (3, sent)
+
+
+async def test_limit_of_a_page_is_a_limit(stack: Stack, name: str) -> None:
+    await stack.context(name, {"provider": "none"})
+    await stack.get(f"/contexts/{name}/updates", 400, limit="0000000019999999")
 
 
 async def test_agents_key_opens_digests_of_its_own_contexts_only(stack: Stack, name: str) -> None:

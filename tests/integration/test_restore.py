@@ -184,3 +184,19 @@ async def test_duplicates_are_known_whatever_became_of_the_table(
                 return (await stack.get(f"/events/{copy}"))["duplicate_of"] == original
 
             await eventually(known, "the copy is known as one")
+
+
+async def test_table_that_could_not_be_read_anew_is_not_left_open(
+    redis_client: Any, folder: Path
+) -> None:
+    class Away:
+        """Redis is away in the middle of it."""
+
+        async def xrange(self, *_: Any, **__: Any) -> Any:
+            raise ConnectionError("away")
+
+    with pytest.raises(ConnectionError) as raised:
+        await open_restored(Away(), folder, NUMBER, DedupTable)
+    # the error is still remembered, as it is by whoever logs it
+    assert raised.traceback
+    await opened(redis_client, folder, range(COUNT))

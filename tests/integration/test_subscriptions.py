@@ -55,7 +55,13 @@ async def test_a_context_follows_one_ticket_across_tools(stack: Stack, name: str
     [opened] = [update for update in updates if update["event_id"] == wanted[0]]
     assert opened["keys"][0] == "github:acme/app#5"
     assert opened["provenance"]["signature"] == "verified"
-    assert opened["untrusted"] == ["summary", "data"]
+    assert opened["untrusted"] == [
+        "summary",
+        "data",
+        "event_type",
+        "keys",
+        "provenance.author",
+    ]
 
     # a tool that comes later is one of "every tool", too
     await stack.put(f"/tools/{name}-late", {"provider": "jira", "secrets": ["s" * 20]})

@@ -288,7 +288,7 @@ async def test_updates_come_from_chat_endpoint_and_from_templates_when_it_is_slo
         [update] = await stack.updates("a", 1)
         assert update["summary"] == "The model on first"
         assert update["template"] == "model/small"
-        assert update["untrusted"] == ["summary", "data"]
+        assert update["untrusted"][:2] == ["summary", "data"]
 
         endpoint.delay = 30
         start = time.monotonic()

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookstream.app.deferral import DEFERRABLE, Deferred, Sorter
+from hookstream.app.deferral import DEFERRABLE, MAX_REMEMBERED, Deferred, Sorter
 
 PRESSED = 0
 #: Number, priority, context, what it is about.
@@ -46,6 +46,31 @@ def test_one_priority_of_a_context_stays_in_order_after_the_pressure() -> None:
     assert sorter.place("low", "t/c", ("pr#9",)) == "low"
     assert sorter.place("low", "t/other", ("pr#9",)) is None
     assert sorter.place("normal", "t/c", ("pr#9",)) is None
+
+
+def test_more_keys_than_are_remembered_hold_up_nobody_elses_critical_updates() -> None:
+    waiting = streams()
+    for n in range(MAX_REMEMBERED + 10):
+        waiting["low"].add(f"{n + 1}-0", {"t/c": (f"commit@{n}",)})
+    assert len(waiting["low"].about) <= MAX_REMEMBERED
+    sorter = Sorter(waiting, None, most_urgent=PRESSED)
+    assert sorter.place("critical", "t/other", ("pr#1",)) is None
+    assert sorter.place("critical", "t/c", ("pr#1",)) == "low"
+    waiting["low"].delivered(f"{MAX_REMEMBERED + 5}-0")
+    # what could not be remembered is through: keys count again
+    assert sorter.place("critical", "t/c", ("pr#1",)) is None
+    assert sorter.place("critical", "t/c", (f"commit@{MAX_REMEMBERED + 9}",)) == "low"
+
+
+def test_what_has_been_delivered_is_not_remembered_for_ever() -> None:
+    """A stream under steady load is never empty."""
+    waiting = streams()
+    for n in range(MAX_REMEMBERED + 10):
+        waiting["low"].add(f"{n + 1}-0", {f"t/c{n}": (f"pr#{n}",)})
+        waiting["low"].delivered(f"{n}-0")
+    sorter = Sorter(waiting, None, most_urgent=PRESSED)
+    assert sorter.place("critical", "t/other", ("pr#1",)) is None
+    assert len(waiting["low"].contexts) <= MAX_REMEMBERED
 
 
 def test_what_waits_in_this_very_batch_counts() -> None:

@@ -3,9 +3,11 @@
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hookstream.app.errors import OutdatedError
 from hookstream.app.feed_plan import FeedPlan, Limits, Ready
 from hookstream.app.summaries.tokens import count_tokens
 from hookstream.tables.rates import Rate, decode_due, encode_due
@@ -128,8 +130,9 @@ def test_critical_has_an_allowance_of_its_own_and_what_was_before_it_goes_ahead(
     assert feeds.withheld["t/c"] > 5
 
 
-def test_budget_below_what_a_digest_needs_is_kept_all_the_same() -> None:
-    feeds = Feeds(Limits(Rate(1.0), token_budget=9))
+@pytest.mark.parametrize("budget", [1, 2, 9, 63])
+def test_budget_below_what_a_digest_needs_is_kept_all_the_same(budget: int) -> None:
+    feeds = Feeds(Limits(Rate(1.0), token_budget=budget))
     plan = feeds.plan(0)
     for n in range(5):
         plan.add("t", ready(n))
@@ -137,7 +140,41 @@ def test_budget_below_what_a_digest_needs_is_kept_all_the_same() -> None:
     plan = feeds.plan(1000)
     plan.fold("t", "c")
     feeds.commit(plan)
-    assert feeds.feed[-1]["tokens"] <= 9
+    assert feeds.feed[-1]["tokens"] == count_tokens(feeds.feed[-1]["summary"]) <= budget
+
+
+def test_what_another_owner_has_let_go_is_not_folded_once_more() -> None:
+    """A worker that was stopped for a while believes in a list that is gone or another."""
+    for there in ([], [ready(1).body]):
+        plan = FeedPlan(
+            0,
+            0,
+            seqs={"t/c": 3},
+            withheld={"t/c": 2},
+            arrivals={},
+            limits=lambda *_: Limits(),
+            waiting={"t/c": there},
+        )
+        with pytest.raises(OutdatedError):
+            plan.fold("t", "c")
+
+
+def test_bucket_owes_no_more_than_its_own_rate_can_take() -> None:
+    """What a slower rate before it, or digests that had to go, have taken is not owed for days."""
+    rate = Rate(10.0, burst=2)
+    assert rate.bounded(3_600_000.0, 1000) == 1500.0
+    # all that the urgent allowance and the digest ahead of it can take is owed still
+    arrival_ms = 1000.0
+    while rate.due_ms(arrival_ms, urgent=True) <= 1000:
+        arrival_ms = rate.taken(rate.taken(arrival_ms, 1000), 1000)
+    assert rate.bounded(arrival_ms, 1000) == arrival_ms
+
+
+def test_slowest_rate_is_a_number_all_the_same() -> None:
+    rate = Rate(5e-324, burst=10)
+    arrival_ms = rate.taken(0.0, 1_700_000_000_000)
+    assert int(rate.horizon_ms()) > 0
+    assert rate.due_ms(arrival_ms) < rate.due_ms(arrival_ms + 1)
 
 
 @given(

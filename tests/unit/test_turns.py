@@ -63,6 +63,26 @@ async def test_turn_is_given_back_when_work_fails_or_its_task_is_cancelled() -> 
         pass
 
 
+async def test_turn_that_was_given_up_in_a_pause_is_not_given_back_once_more() -> None:
+    turns = Turns(slice_seconds=0.0, at_once=1)
+
+    async def work() -> None:
+        async with turns.turn(9.0) as turn:
+            while True:
+                await turn.pause()
+
+    slow = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await turns.take(1.0)
+    slow.cancel()
+    await asyncio.gather(slow, return_exceptions=True)
+    second = asyncio.create_task(turns.take(2.0))
+    await asyncio.sleep(0)
+    assert not second.done()
+    turns.release()
+    await second
+
+
 async def test_only_few_work_at_once() -> None:
     turns, now, most = Turns(at_once=3), 0, 0
 

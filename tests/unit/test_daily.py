@@ -1,0 +1,99 @@
+"""Daily summaries: what one context's trouble must not do to others, and large days."""
+
+from datetime import UTC, datetime, time
+from types import SimpleNamespace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import orjson
+
+from hookstream.app.batch import Partition
+from hookstream.app.daily import DailyRule, tell_the_day
+from hookstream.app.feed_plan import FeedPlan, Limits
+from hookstream.app.feeds import FeedUpdate, feed_field
+from hookstream.app.ids import partition_of
+from hookstream.app.registry import Context
+from hookstream.app.update import DIGEST, digest_update
+from hookstream.tables.errors import TableError
+
+NOW_MS = 1_800_000_000_000
+RULE = DailyRule(time(0), ZoneInfo("UTC"), datetime(2000, 1, 1, tzinfo=UTC))
+
+
+def update(n: int) -> dict[str, Any]:
+    return {
+        "kind": "update", "event_id": f"e{n}", "tool_id": "tool", "event_type": "thing.done",
+        "priority": "normal", "summary": f"thing {n}", "received_at": NOW_MS - 1000, "keys": [],
+    }  # fmt: skip
+
+
+class App:
+    """As much of the application as tells the day of contexts a, b and c."""
+
+    def __init__(self, found: list[FeedUpdate], last_seq: int | None = None) -> None:
+        self.settings = SimpleNamespace(partitions=4)
+        contexts = {("t", name): Context("t", name, "", "normal", daily=RULE) for name in "abc"}
+        self.parts = SimpleNamespace(
+            clock=SimpleNamespace(now_ms=lambda: NOW_MS),
+            registry=SimpleNamespace(current=SimpleNamespace(contexts=contexts)),
+            redis=self,
+            feeds=self,
+        )
+        self.owned = {n: Partition(n, 1, "n", dedup=None) for n in range(4)}  # type: ignore[arg-type]
+        self.ownership = self.delivery = self
+        self.lost: list[int] = []
+        self.plans: dict[str, FeedPlan] = {}
+        self.trouble: dict[str, Exception] = {}
+        self._found = found
+        self._last_seq = len(found) if last_seq is None else last_seq
+
+    def on_lost(self, number: int, error: BaseException) -> None:
+        self.lost.append(number)
+
+    async def hget(self, *_: str) -> None:
+        return None
+
+    async def newest(self, *_: object) -> list[FeedUpdate]:
+        return self._found
+
+    async def expand(self, tenant: str, context_id: str, found: list[FeedUpdate]) -> Any:
+        return [one.values() for one in found]
+
+    async def last_seq(self, *_: str) -> int:
+        return self._last_seq
+
+    async def announce(self, partition: Partition, name: str, make: Any) -> None:
+        if name in self.trouble:
+            raise self.trouble[name]
+        plan = FeedPlan(
+            partition.number, NOW_MS, seqs={}, withheld={}, arrivals={},
+            limits=lambda *_: Limits(), waiting={},
+        )  # fmt: skip
+        make(plan)
+        self.plans[name] = plan
+
+
+async def test_one_contexts_trouble_leaves_the_others_their_summary() -> None:
+    app = App([FeedUpdate(1, orjson.dumps(update(1)))])
+    app.trouble = {
+        feed_field("t", "a"): TableError("the disk is full"),
+        feed_field("t", "b"): ValueError("broken"),
+    }
+    assert await tell_the_day(app) == 1  # type: ignore[arg-type]
+    assert list(app.plans) == ["t/c"]
+    assert app.lost == [partition_of(4, "t", "a")]
+
+
+async def test_digest_too_large_to_open_is_no_event_in_the_record() -> None:
+    """The record holds ids of events: an empty one would make a dead letter of all beside it."""
+    body = digest_update(DIGEST, "a", [{**update(n), "seq": n} for n in range(1, 4)], None)
+    app = App([FeedUpdate(1, orjson.dumps(update(0))), FeedUpdate(2, body)])
+    await tell_the_day(app)  # type: ignore[arg-type]
+    assert [delivery.event_id for delivery in app.plans["t/a"].deliveries] == ["e0"]
+
+
+async def test_day_that_cannot_be_read_yet_is_not_counted_as_told() -> None:
+    """Where replication is waited for a feed looks empty."""
+    app = App([], last_seq=7)
+    assert await tell_the_day(app) == 0  # type: ignore[arg-type]
+    assert not app.plans
