@@ -88,7 +88,7 @@ def admit(
     marks: dict[int, OriginMark] = {}
     fresh = []
     for entry in entries:
-        if entry.failure:
+        if entry.failure and not isinstance(entry.value, Routed):
             continue
         p, entry_id, floor = routed_origin(entry.raw) if entry.waits else origin(entry.value)
         if not entry.letter_id:
@@ -96,10 +96,10 @@ def admit(
             if mark is None:
                 mark = marks[p] = origins[p].copy() if p in origins else OriginMark()
             if not mark.accept(entry_id, floor):
-                # a copy of what was delivered, or is held
-                entry.waits = ""
+                # a copy of what was delivered, is held, or is tried again by its letter
+                entry.waits, entry.failure = "", None
                 continue
-        if not entry.waits:
+        if not entry.waits and not entry.failure:
             fresh.append(entry)
     return fresh, marks
 

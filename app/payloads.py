@@ -35,7 +35,12 @@ class Payloads:
         self.seen: Counter[str] = Counter()
 
     def encode(self, event: Event) -> bytes:
-        """The event as envelope bytes, its payload packed."""
+        """The event as envelope bytes, its payload packed; one that came packed stays as it came.
+
+        So a large one stays where it is, beside its stream.
+        """
+        if event.stored is not None:
+            return encode_event(event, event.stored)
         packed = self._packing.pack(event.payload, self._dictionaries.current(event.tool_id))
         _RAW_BYTES.inc(packed.size)
         _STORED_BYTES.inc(len(packed.data or b""))
@@ -103,7 +108,7 @@ class Payloads:
                 continue
             entry.fail("decode", problem, final=not isinstance(problem, UnknownDictionaryError))
             # whoever still looks at it must not stumble: its letter keeps the bytes as they came
-            empty = replace(event, payload=b"")
+            empty = replace(event, payload=payload.emptied())  # type: ignore[arg-type]
             routed = isinstance(entry.value, Routed)
             entry.value = replace(entry.value, event=empty) if routed else empty
 

@@ -41,6 +41,9 @@ logger = get_logger(__name__)
 
 #: What becomes of a payload that breaks its tool's schema.
 REJECT, DEAD_LETTER, MARK = "reject", "dead-letter", "mark"
+#: Of a larger payload the first place alone is told where it breaks a schema: a sender could make
+#: more take seconds.
+EXPLAINED_BYTES = 32 * 1024
 #: How long a batch waits for this worker to learn of a change that the receiver knew.
 REGISTRY_WAIT_SECONDS = 2.0
 
@@ -147,7 +150,12 @@ class Registry:
         if tool is None or rule is None or rule.on_violation not in when:
             return []
         schema = self.schemas.get((tool.tenant, rule.subject))
-        return schema.violations(event.data()) if schema else []
+        if schema is None:
+            return []
+        data = event.data()
+        if data is None and event.payload.strip() != b"null":
+            return ["the payload is neither JSON nor a form"]
+        return schema.violations(data, all_of_them=event.payload_bytes <= EXPLAINED_BYTES)
 
 
 class RegistryCache(Service):

@@ -65,13 +65,17 @@ class Event:
     schema_errors: tuple[str, ...] = ()
     #: The envelope that it came in: fields of a newer minor version are kept when it is encoded.
     _envelope: bytes = field(default=b"", repr=False, compare=False)
+    #: The payload as it came, and what it parses to: both hold for that payload alone.
+    _came: StoredPayload | None = field(default=None, repr=False, compare=False)
     _parsed: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def stored(self) -> StoredPayload | None:
-        """The payload as it is kept; None where it never was."""
+        """The payload as it is kept; None where it never was, or is another by now."""
         kept: bytes | StoredPayload = _PAYLOAD.slot.__get__(self)
-        return kept if isinstance(kept, StoredPayload) else None
+        if isinstance(kept, StoredPayload):
+            return kept
+        return self._came if self._came is not None and self._came.is_open_as(kept) else None
 
     @property
     def payload_bytes(self) -> int:
@@ -85,9 +89,11 @@ class Event:
         A form is an object of its fields' first values. One whose only field is a JSON text named
         ``payload`` (GitHub's forms, Slack's interactions) is that JSON.
         """
-        if not self._parsed:
-            self._parsed.append(_parse(self.payload, self.content_type))
-        return self._parsed[0]
+        payload, kind = self.payload, self.content_type
+        # an event that was made from this one by replace() shares the list
+        if not self._parsed or self._parsed[0] is not payload or self._parsed[1] != kind:
+            self._parsed[:] = payload, kind, _parse(payload, kind)
+        return self._parsed[2]
 
 
 class _LazyPayload:
@@ -149,13 +155,15 @@ def encode_event(event: Event, packed: StoredPayload | None = None) -> bytes:
     envelope.dedup_history_ms = event.dedup_history_ms
     envelope.dedup_function = event.dedup_function
     envelope.schema_errors[:] = event.schema_errors
-    if packed is None or packed.encoding == PayloadEncoding.PAYLOAD_ENCODING_RAW:
+    raw = PayloadEncoding.PAYLOAD_ENCODING_RAW
+    if packed is None or (packed.encoding == raw and not packed.blob):
         envelope.payload = event.payload
     else:
         envelope.schema_version = SCHEMA_VERSION
-        envelope.payload = packed.data or b""
+        envelope.payload = b"" if packed.blob else packed.data or b""
         envelope.payload_encoding = packed.encoding  # type: ignore[assignment]
         envelope.payload_bytes = packed.size
+        envelope.payload_blob = packed.blob
     return envelope.SerializeToString()
 
 
@@ -167,9 +175,9 @@ def decode_event(data: bytes) -> Event:
         UnknownVersionError: the envelope is of a version that this build does not know.
     """
     envelope = _envelope(data)
-    payload: bytes | StoredPayload = envelope.payload
+    stored = None
     if envelope.schema_version > PLAIN_VERSION:
-        payload = StoredPayload(
+        stored = StoredPayload(
             envelope.payload_encoding,
             envelope.payload_bytes,
             None if envelope.payload_blob else envelope.payload,
@@ -187,7 +195,7 @@ def decode_event(data: bytes) -> Event:
         headers=dict(envelope.headers),
         content_type=envelope.content_type,
         trace_context=envelope.trace_context,
-        payload=payload,  # type: ignore[arg-type]
+        payload=stored or envelope.payload,  # type: ignore[arg-type]
         dedup_window_ms=envelope.dedup_window_ms,
         registry_version=envelope.registry_version,
         replay_id=envelope.replay_id,
@@ -196,6 +204,7 @@ def decode_event(data: bytes) -> Event:
         dedup_function=envelope.dedup_function,
         schema_errors=tuple(envelope.schema_errors),
         _envelope=data,
+        _came=stored,
     )
 
 

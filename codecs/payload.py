@@ -52,6 +52,16 @@ class StoredPayload:
             return 0
         return dictionary_id(self.data)
 
+    def is_open_as(self, payload: bytes) -> bool:
+        """Whether ``payload`` is the very object that :meth:`open` gave."""
+        return self._opened is payload
+
+    def emptied(self) -> "StoredPayload":
+        """One of the same size that opens as nothing: for what cannot be read here."""
+        empty = StoredPayload(RAW, self.size, b"")
+        empty._opened = b""
+        return empty
+
     def problem(self) -> CodecError | None:
         """What is lacking here to unpack it, without unpacking it."""
         if self.data is None:

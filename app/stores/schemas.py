@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from mode.utils.logging import get_logger
 
 from hookstream.app.errors import SchemaRegistryError, UnavailableError
 from hookstream.app.sql import statement
@@ -27,6 +28,8 @@ from hookstream.codecs.schemas import (
 )
 
 __all__ = ["SchemaStore", "Version"]
+
+logger = get_logger(__name__)
 
 #: Understood schemas that a process keeps.
 CACHED = 1024
@@ -210,9 +213,11 @@ class SchemaStore:
 
     async def referrers(self, tenant: str, subject: str, number: int) -> list[int]:
         """Ids of schemas that refer to a version."""
-        version = await self.version(tenant, subject, number)
+        return await self._referrers(tenant, await self.version(tenant, subject, number))
+
+    async def _referrers(self, tenant: str, version: Version) -> list[int]:
         rows = await self._postgres.fetch(
-            statement("schema_referrers"), tenant, subject, version.number
+            statement("schema_referrers"), tenant, version.subject, version.number
         )
         return [row["schema_id"] for row in rows]
 
@@ -264,14 +269,7 @@ class SchemaStore:
 
     async def _refuse_if_used(self, tenant: str, subject: str, going: Sequence[Version]) -> None:
         """A version that another schema imports, or the last one that a tool needs, stays."""
-        for version in going:
-            if await self.referrers(tenant, subject, version.number):
-                raise SchemaRegistryError(
-                    422,
-                    42206,
-                    f"One or more references exist to the schema {{subject={subject},"
-                    f"version={version.number}}}",
-                )
+        await self._refuse_if_referred(tenant, going)
         if len(going) < len(await self.versions(tenant, subject)):
             return
         tools = await self._postgres.fetch(
@@ -283,6 +281,16 @@ class SchemaStore:
             names = ", ".join(row["tool_id"] for row in tools)
             raise SchemaRegistryError(422, 42206, f"payloads of {names} must fit it: change that")
 
+    async def _refuse_if_referred(self, tenant: str, going: Sequence[Version]) -> None:
+        for version in going:
+            if await self._referrers(tenant, version):
+                raise SchemaRegistryError(
+                    422,
+                    42206,
+                    f"One or more references exist to the schema {{subject={version.subject},"
+                    f"version={version.number}}}",
+                )
+
     async def _hide(self, tenant: str, subject: str, versions: Sequence[Version]) -> None:
         await self._postgres.execute(
             "UPDATE schema_versions SET deleted = true "
@@ -293,6 +301,8 @@ class SchemaStore:
         )
 
     async def _purge(self, tenant: str, subject: str, versions: Sequence[Version]) -> None:
+        # a schema may refer to one that is hidden already
+        await self._refuse_if_referred(tenant, versions)
         await self._postgres.execute(
             "DELETE FROM schema_versions WHERE tenant = $1 AND subject = $2 AND version = ANY($3)",
             tenant,
@@ -331,7 +341,12 @@ class SchemaStore:
         """By tenant and subject: the newest schemas that tools' payloads must fit."""
         found: dict[tuple[str, str], Parsed] = {}
         for row in await self._postgres.fetch(statement("payload_schemas")):
-            schema = await self._cached(row["tenant"], row["schema_id"], row)
+            try:
+                schema = await self._cached(row["tenant"], row["schema_id"], row)
+            except (InvalidSchemaError, SchemaRegistryError) as error:
+                # one schema's trouble is not that of the tools without it
+                logger.error("payloads are not measured by %s: %s", row["subject"], error)
+                continue
             found[row["tenant"], row["subject"]] = schema
         return found
 

@@ -94,7 +94,7 @@ class ProtobufSchema:
             raise InvalidSchemaError("the file declares no message")
         return message_factory.GetMessageClass(self.message)
 
-    def violations(self, data: Any, limit: int = 5) -> list[str]:
+    def violations(self, data: Any, *, all_of_them: bool = True) -> list[str]:
         """Where JSON values do not fit the first message, by protobuf's JSON mapping.
 
         Fields that the schema does not know are no violation, as in its binary form.

@@ -51,8 +51,8 @@ class Parsed(Protocol):
     def differences(self, writer: Any) -> list[Difference]:
         """What keeps this schema from reading everything that ``writer`` may write."""
 
-    def violations(self, data: Any, limit: int = 5) -> list[str]:
-        """Where JSON values break this schema, without quoting them."""
+    def violations(self, data: Any, *, all_of_them: bool = True) -> list[str]:
+        """Where JSON values break this schema, without quoting them; the first place, or more."""
 
 
 def parse(

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
+import redis.asyncio
 
+from hookstream.app import embedded, keys
 from tests.fragile import Fragile
 from tests.stack import eventually
 
@@ -103,6 +106,56 @@ async def test_a_function_that_returns_no_text_fails_its_event(moody: Fragile, n
     odd = await moody.hook(name, json.dumps({"n": 3, "odd": True}).encode())
     await moody.becomes(odd, "dead")
     assert "returned int: str or None is wanted" in (await moody.letter(odd))["error"]
+
+
+async def test_function_claim_check_schema_and_retry_on_one_event(
+    moody: Fragile, name: str
+) -> None:
+    schema = {"properties": {"text": {"maxLength": 3}}}
+    body = {"schemaType": "JSON", "schema": json.dumps(schema)}
+    async with (
+        moody.session() as session,
+        session.post(f"/registry/subjects/{name}/versions", json=body) as response,
+    ):
+        assert response.status == 200
+    await moody.context(
+        name,
+        {
+            "provider": "none",
+            "dedup": {"strategy": "custom", "name": "moody"},
+            "schema": {"subject": name, "on_violation": "mark"},
+        },
+        where="payload.n == 1",
+    )
+    sent = {"n": 1, "poison": name, "text": secrets.token_hex(500_000)}
+    large = await moody.hook(name, json.dumps(sent).encode())
+    await moody.becomes(large, "dead")
+    moody.heal(name)
+    assert await moody.call("POST", f"/dead-letters/{large}/retry") in (200, 202)
+    [update] = await moody.updates(name, 1)
+    wanted = ["/text breaks #/properties/text/maxLength"]
+    assert (update["event_id"], update["schema_errors"]) == (large, wanted)
+    await moody.becomes(large, "delivered")
+    async with (
+        moody.session() as session,
+        session.post("/api/v1/replays", json={"event_id": large}) as response,
+    ):
+        assert response.status == 202
+    replayed = (await moody.updates(name, 2))[1]
+    assert (replayed["event_id"], replayed["schema_errors"]) == (large, wanted)
+    copy = await moody.hook(name, json.dumps({**sent, "more": 1}).encode())
+    await judged(moody, copy, "duplicate", large, "window")
+    event = await moody.get(f"/events/{large}")
+    assert (event["payload"], event["schema_errors"]) == (sent, wanted)
+    assert event["payload_bytes"] == len(json.dumps(sent))
+    # what a stage has changed beside the payload does not take the payload along
+    url = str(embedded.find_valkey(moody.state_dir / "state"))
+    async with redis.asyncio.Redis.from_url(url, protocol=2) as client:
+        blobs = [key async for key in client.scan_iter(match=f"*:blob:{large}")]
+        assert len(blobs) == 1
+        for p in range(8):
+            for _, fields in await client.xrange(keys.updates(p)):
+                assert len(fields[b"d"]) < 10_000
 
 
 SHORT = {"provider": "none", "dedup": {"window": "1s", "history": "2d"}}

@@ -5,8 +5,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
+from hookstream.app import embedded
 from tests.stack import Stack, eventually
 
 SCHEMA = {
@@ -61,6 +63,36 @@ async def test_reject_answers_422_and_keeps_nothing(stack: Stack, name: str) -> 
     await becomes(stack, good, "delivered")
     events = (await stack.get("/events", tool=name))["events"]
     assert [event["event_id"] for event in events] == [good]
+
+
+async def test_payload_nested_deeply_or_large_is_refused_like_any_other(
+    stack: Stack, name: str
+) -> None:
+    await register(stack, name, {"type": "array", "items": {"type": "string"}})
+    await tool(stack, name, "reject")
+    deep = b'{"a":' * 600 + b"1" + b"}" * 600
+    status, problem = await post(stack, name, deep)
+    assert (status, "too deeply" in problem["detail"]) == (422, True)
+    begun = time.monotonic()
+    status, problem = await post(stack, name, b"[" + b"1," * 2_000_000 + b"1]")
+    assert (status, problem["detail"]) == (422, "/0 breaks #/items/type")
+    assert time.monotonic() - begun < 5
+    good = await stack.hook(name, b"[" + b'"x",' * 1_000_000 + b'"x"]')
+    assert [update["event_id"] for update in await stack.updates(name, 1)] == [good]
+
+
+async def test_schema_that_cannot_be_read_any_more_stops_nothing_else(tmp_path: Path) -> None:
+    with Stack(tmp_path) as own:
+        await register(own, "spoilt", SCHEMA)
+        await tool(own, "spoilt", "mark")
+        connection = await asyncpg.connect(str(embedded.find_postgres(tmp_path / "state")))
+        await connection.execute("UPDATE schemas SET source = '{' WHERE type = 'JSON'")
+        await connection.close()
+    with Stack(tmp_path) as own:
+        await own.context("other", {"provider": "none"})
+        other = await own.hook("other", b"{}")
+        assert (await own.updates("other", 1))[0]["event_id"] == other
+        assert "payloads are not measured by spoilt" in own.log.read_text()
 
 
 async def test_dead_letter_says_why_and_is_delivered_once_the_schema_allows_it(

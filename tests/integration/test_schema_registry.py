@@ -265,12 +265,22 @@ def test_wrong_key_is_refused(stack: Stack, how: str) -> None:
         connect(stack, how, "wrong").get_subjects()
 
 
+def schema_of(text: str) -> bytes:
+    return json.dumps({"schema": text, "schemaType": "JSON"}).encode()
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
 async def test_agents_key_may_not_and_odd_requests_are_no_error_of_ours(stack: Stack) -> None:
     async with stack.session() as session:
         made = await session.post("/api/v1/keys", json={"contexts": ["x"]})
         key = (await made.json())["key"]
         for credentials, status in (
             ({"Authorization": f"Bearer {key}"}, 403),
+            (basic("anybody", key), 403),
+            (basic(key, ""), 401),
             ({"Authorization": "Basic !!!"}, 401),
             ({"Authorization": "Basic " + base64.b64encode(b"\xff").decode()}, 401),
         ):
@@ -282,6 +292,9 @@ async def test_agents_key_may_not_and_odd_requests_are_no_error_of_ours(stack: S
             ("POST", "/subjects/x/versions", b"[]", 422),
             ("POST", "/subjects/x", b'{"schema": 5}', 422),
             ("POST", "/subjects/x/versions", b'{"schema": "\\u0000", "schemaType": "JSON"}', 422),
+            ("POST", "/subjects/x/versions", schema_of('{"not":' * 254 + "{}" + "}" * 254), 422),
+            ("POST", "/subjects/x/versions", schema_of('{"a":' * 9000 + "1" + "}" * 9000), 422),
+            ("POST", "/subjects/x/versions", schema_of(" " * 1_000_001), 422),
             ("PUT", "/config", b'{"compatibility": null}', 422),
             ("PUT", "/mode", b"{}", 422),
             ("GET", "/schemas/ids/99999999999", b"", 404),
@@ -292,6 +305,27 @@ async def test_agents_key_may_not_and_odd_requests_are_no_error_of_ours(stack: S
         ):
             async with session.request(method, f"/registry{path}", data=body) as response:
                 assert response.status == status, (path, await response.text())
+
+
+def test_hidden_version_that_another_refers_to_stays(
+    client: SchemaRegistryClient, name: str
+) -> None:
+    client.register_schema(f"{name}-user", document({"login": {"type": "string"}}))
+    client.delete_version(f"{name}-user", 1)
+    # as with Confluent, a reference to a hidden version holds
+    text = json.dumps({"properties": {"user": {"$ref": "user.json"}}})
+    references = [SchemaReference("user.json", f"{name}-user", 1)]
+    client.register_schema(name, Schema(text, "JSON", references))
+    for permanently in (
+        lambda: client.delete_version(f"{name}-user", 1, permanent=True),
+        lambda: client.delete_subject(f"{name}-user", permanent=True),
+    ):
+        with pytest.raises(SchemaRegistryError) as refused:
+            permanently()
+        assert (refused.value.http_status_code, refused.value.error_code) == (422, 42206)
+    client.delete_subject(name)
+    client.delete_subject(name, permanent=True)
+    client.delete_subject(f"{name}-user", permanent=True)
 
 
 async def test_versions_of_concurrent_registrations_have_no_gap_and_no_double(

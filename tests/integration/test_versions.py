@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import orjson
 import redis.asyncio
 
 from hookstream.app import embedded, keys
@@ -13,10 +14,10 @@ from hookstream.codecs.routed import Target, encode_routed
 from hookstream.proto.envelope_pb2 import Envelope
 from tests.stack import Stack, eventually
 
-#: What a newer build would be: one that reads version 2 as well, which is like version 1 here.
+#: What a newer build would be: one that reads version 3 as well, which is like version 2 here.
 NEWER = """
 import hookstream.codecs.envelope as envelope
-envelope.KNOWN_VERSIONS = frozenset({1, 2})
+envelope.KNOWN_VERSIONS = frozenset({1, 2, 3})
 """
 PARTITIONS = 8
 
@@ -31,7 +32,8 @@ def newer_envelope(name: str, number: int, partition: int) -> tuple[str, bytes]:
         message_id=f"{name}:unknown:{number}",
     )
     envelope = Envelope.FromString(encode_event(event))
-    envelope.schema_version = 2
+    envelope.schema_version = 3
+    envelope.payload_bytes = len(event.payload)
     return event_id, envelope.SerializeToString()
 
 
@@ -54,18 +56,26 @@ async def test_entries_of_a_newer_version_wait_and_come_once_a_newer_worker_runs
         routed = encode_routed(5, "7-0", "7-0", envelope, [Target("new", "normal", "all")])
         for _ in range(2):
             await client.xadd(keys.updates(q), {"d": routed})
+        # and two that a newer worker has deferred under pressure
+        deferred_ids = []
+        for number in (200, 201):
+            event_id, envelope = newer_envelope("new", number, 5)
+            routed = encode_routed(5, f"{number}-0", "7-0", envelope, [Target("new", "low", "all")])
+            names = orjson.dumps({"default/new": None})
+            await client.xadd(keys.deferred(q, "low"), {"d": routed, "k": names})
+            deferred_ids.append(event_id)
 
         async def held() -> Any:
             part = (await old.health())["parts"]["versions"]
-            return part if part["held"] == [{"version": 2, "entries": 21}] else None
+            return part if part["held"] == [{"version": 3, "entries": 23}] else None
 
-        part = await eventually(held, "21 entries are held")
-        assert (part["status"], part["reads"]) == ("degraded", [1])
-        assert "21 of version 2" in part["detail"]
+        part = await eventually(held, "23 entries are held")
+        assert (part["status"], part["reads"]) == ("degraded", [1, 2])
+        assert "23 of version 3" in part["detail"]
         assert "upgrade the workers" in part["detail"]
         assert (await old.health())["status"] == "degraded"
         async with old.session() as session, session.get("/metrics") as response:
-            assert 'hookstream_held_entries{version="2"} 21.0' in await response.text()
+            assert 'hookstream_held_entries{version="3"} 23.0' in await response.text()
         # what is readable goes on meanwhile, and nothing is dead
         good = await old.hook("new", b'{"n": 100}')
         assert (await old.updates("new", 1))[0]["event_id"] == good
@@ -78,13 +88,15 @@ async def test_entries_of_a_newer_version_wait_and_come_once_a_newer_worker_runs
     site.mkdir()
     (site / "sitecustomize.py").write_text(NEWER)
     with Stack(tmp_path, PYTHONPATH=f"{site}:{Path.cwd()}") as newer:
-        updates = await newer.updates("new", 21, after=1)
-        assert [u["event_id"] for u in updates if u["event_id"] != routed_id] == ids
-        assert [u["event_id"] for u in updates].count(routed_id) == 1
+        updates = await newer.updates("new", 23, after=1)
+        got = [update["event_id"] for update in updates]
+        assert [event_id for event_id in got if event_id in ids] == ids
+        assert [event_id for event_id in got if event_id in deferred_ids] == deferred_ids
+        assert got.count(routed_id) == 1
 
         async def done() -> bool:
             shown = (await newer.health())["parts"]["versions"]
             return (shown["status"], shown["held"]) == ("ok", [])
 
         await eventually(done, "nothing is held any more")
-        assert (await newer.get("/contexts/new"))["last_seq"] == 22
+        assert (await newer.get("/contexts/new"))["last_seq"] == 24

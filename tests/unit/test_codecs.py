@@ -265,3 +265,12 @@ def test_too_little_to_learn_from_gives_none(samples: list[bytes]) -> None:
 def test_noise_is_no_reason_to_keep_a_dictionary(samples: list[bytes]) -> None:
     trial = try_dictionary(samples, None)
     assert trial is None or trial.dictionary.content.startswith(b"\x37\xa4\x30\xec")
+
+
+def test_event_with_another_payload_is_parsed_anew() -> None:
+    event = make_event({"n": 1})
+    assert event.data() == {"n": 1}
+    other = replace(event, payload=b'{"n": 2}')
+    form = replace(event, payload=b"n=3", content_type="application/x-www-form-urlencoded")
+    assert [one.data() for one in (other, event, form)] == [{"n": 2}, {"n": 1}, {"n": "3"}]
+    assert event.data() is event.data()

@@ -11,12 +11,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from redis.asyncio import Redis, RedisCluster
 
 from hookstream.app.backoff import backoff_seconds, retry_delay_ms
+from hookstream.app.batch import Entry
 from hookstream.app.breaker import Breaker, BreakerState
+from hookstream.app.delivery import admit
 from hookstream.app.errors import SettingsError
 from hookstream.app.ids import entry_order
 from hookstream.app.origins import OriginMark
 from hookstream.app.ownership import rendezvous
 from hookstream.app.redis_client import connect
+from hookstream.app.testing import make_event
+from hookstream.codecs.envelope import encode_event
+from hookstream.codecs.errors import UnknownDictionaryError
+from hookstream.codecs.routed import decode_routed, encode_routed
 
 jitter = st.floats(0, 1, exclude_max=True)
 
@@ -219,3 +225,25 @@ def test_plain_url_keeps_redis_pys_own_options() -> None:
     options = _options(client)
     assert (options["host"], options["port"], options["db"]) == ("h", 6390, 3)
     assert options["ssl_cert_reqs"] == "none"
+
+
+def test_copy_of_an_update_that_could_not_be_read_is_not_a_second_one() -> None:
+    def routed(copy: int) -> Entry:
+        event = make_event({})
+        return Entry(f"{copy}-1", encode_routed(3, "7-0", "7-0", encode_event(event), []), None)
+
+    first, copy = routed(1), routed(2)
+    for entry in (first, copy):
+        entry.value = decode_routed(entry.raw)
+    # its dictionary is not there yet: it is tried again by its letter
+    first.fail("decode", UnknownDictionaryError(5))
+    fresh, marks = admit([first], {})
+    assert (fresh, first.failure is None) == ([], False)
+    # by now it is, and the worker that routed it repeats what it had not committed
+    assert admit([copy], marks)[0] == []
+    # a copy that cannot be read gets no letter of its own
+    copy.fail("decode", UnknownDictionaryError(5))
+    assert admit([copy], marks)[0] == []
+    assert copy.failure is None
+    first.failure, first.letter_id = None, "letter"
+    assert admit([first], marks)[0] == [first]

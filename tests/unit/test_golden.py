@@ -3,11 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 from faust.serializers import codecs as faust_codecs
 
 from hookstream.app.batch import HELD_VERSION, Entry
-from hookstream.codecs.envelope import KNOWN_VERSIONS, SCHEMA_VERSION, decode_event, encode_event
+from hookstream.codecs.dictionaries import BOOK, Dictionary
+from hookstream.codecs.envelope import KNOWN_VERSIONS, PLAIN_VERSION, decode_event, encode_event
 from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.codecs.routed import (
     Target,
@@ -18,6 +20,7 @@ from hookstream.codecs.routed import (
 )
 from hookstream.proto.envelope_pb2 import Envelope
 from hookstream.proto.generate import IMAGE, check_wire, stale_files
+from hookstream.proto.pipeline_pb2 import RoutedEvent
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden"
 #: A field of a number that no schema here has, as a newer build may write it: 999, "new".
@@ -52,8 +55,29 @@ def test_audit_of_the_first_version_is_read_for_ever() -> None:
 
 def test_golden_bytes_are_there_for_every_version_that_is_read() -> None:
     for version in KNOWN_VERSIONS:
-        for kind in ("envelope", "routed", "audit", "changelog"):
-            assert golden(f"{kind}_v{version}.bin")
+        for kind in ("envelope", "routed"):
+            found = golden(f"{kind}_v{version}.bin")
+            envelope = found if kind == "envelope" else RoutedEvent.FromString(found).envelope
+            assert Envelope.FromString(envelope).schema_version == version
+
+
+def test_packed_payloads_of_the_second_version_are_read_for_ever() -> None:
+    plain = decode_event(golden("envelope_v1.bin"))
+    body = orjson.dumps({"order": {"id": 7, "status": "paid"}, "text": "0123456789" * 40})
+    packed = decode_event(golden("envelope_v2.bin"))
+    assert packed == replace(plain, payload=body)
+    assert (packed.stored is not None, packed.payload_bytes) == (True, len(body))
+    assert decode_routed(golden("routed_v2.bin")).event == packed
+    BOOK.add(Dictionary.of(golden("dictionary.bin")))
+    with_dictionary = decode_event(golden("envelope_v2_dictionary.bin"))
+    assert with_dictionary.stored is not None
+    assert with_dictionary.stored.dictionary_id == 2068610666
+    assert with_dictionary == packed
+    away = decode_event(golden("envelope_v2_blob.bin"))
+    assert away.stored is not None
+    assert away.stored.blob == "{hs:42}:blob:019b76da-a800-7003-8000-00000000002a"
+    away.stored.data = golden("blob.bin")
+    assert away == packed
 
 
 def test_old_worker_reads_a_newer_envelope_and_keeps_what_it_does_not_know() -> None:
@@ -64,7 +88,19 @@ def test_old_worker_reads_a_newer_envelope_and_keeps_what_it_does_not_know() -> 
     assert NEW_FIELD in changed
     again = Envelope.FromString(changed)
     assert (again.type, dict(again.headers), again.payload) == ("changed", {}, b"")
-    assert again.schema_version == SCHEMA_VERSION
+    assert again.schema_version == PLAIN_VERSION
+    # nor is it lost where the payload came packed, or lies elsewhere
+    for kind in ("v2", "v2_blob"):
+        event = decode_event(golden(f"envelope_{kind}.bin") + NEW_FIELD)
+        if event.stored and event.stored.blob:
+            event.stored.data = golden("blob.bin")
+        marked = replace(event, schema_errors=("x",))
+        kept = encode_event(marked, marked.stored)
+        assert NEW_FIELD in kept
+        before, after = Envelope.FromString(event._envelope), Envelope.FromString(kept)
+        assert (after.payload, after.payload_blob) == (before.payload, before.payload_blob)
+        changed = Envelope.FromString(encode_event(replace(event, payload=b"{}")))
+        assert (changed.payload, changed.payload_blob, changed.payload_bytes) == (b"{}", "", 0)
     routed = decode_routed(golden("routed_v1.bin") + NEW_FIELD)
     assert routed == decode_routed(golden("routed_v1.bin"))
 

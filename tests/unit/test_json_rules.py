@@ -11,6 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hookstream.app.registry import MARK, PayloadRule, Registry, Tool
+from hookstream.app.signatures import SignatureOptions
+from hookstream.app.testing import make_event
 from hookstream.codecs.errors import InvalidSchemaError
 from hookstream.codecs.schemas import JsonSchema, Mode, incompatibilities
 from hookstream.codecs.schemas.containment import TIMEOUT_SECONDS, covers
@@ -280,3 +283,79 @@ def test_schema_that_takes_long_to_compare_holds_up_nobody() -> None:
 def test_hostile_pattern_takes_no_longer_than_its_text() -> None:
     schema = JsonSchema({"type": "string", "pattern": "^(a+)+$"}, {})
     assert schema.violations("a" * 50_000 + "b")
+
+
+def chain(length: int) -> dict[str, Any]:
+    """A schema whose branches double with each link."""
+    links: dict[str, Any] = {
+        f"a{n}": {"anyOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(length)
+    }
+    return {"$defs": {**links, f"a{length}": {"type": "string"}}, "$ref": "#/$defs/a0"}
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+def test_schema_whose_branches_multiply_is_refused() -> None:
+    for length in (25, 60):
+        with pytest.raises(InvalidSchemaError, match="multiply"):
+            JsonSchema(chain(length), {})
+    assert JsonSchema(chain(4), {}).violations(5) == ["the payload breaks #/$defs/a0/anyOf"]
+    assert JsonSchema(chain(12), {}).violations("x") == []
+    assert "too many branches" in JsonSchema(chain(12), {}).violations(5)[0]
+
+
+@pytest.mark.parametrize(
+    "branches",
+    [
+        {"anyOf": [{"properties": {"a": {"$ref": "#"}}, "required": ["b"]}] * 2},
+        {"oneOf": [{"properties": {"a": {"$ref": "#"}, "b": v}} for v in (False, {"const": 1})]},
+        {"properties": {"a": {"$ref": "#"}}, "patternProperties": {"^a": {"$ref": "#"}}},
+        {"allOf": [{"properties": {"a": {"$ref": "#"}}}, {"additionalProperties": {"$ref": "#"}}]},
+        {"$dynamicRef": "#x", "$defs": {"x": {"$dynamicAnchor": "x", "type": "string"}}},
+    ],
+)
+def test_sender_cannot_make_a_branching_schema_take_for_ever(branches: dict[str, Any]) -> None:
+    begun = time.monotonic()
+    schema = JsonSchema({"type": "object", **branches}, {})
+    assert "too many branches" in schema.violations(deep(200))[0]
+    assert time.monotonic() - begun < 1
+
+
+def test_tree_is_explained_and_what_is_too_deep_is_a_violation_all_the_same() -> None:
+    kinds = [{"type": "null"}, {"$ref": "#"}]
+    for inner in ({"$ref": "#"}, {"anyOf": kinds}):
+        tree = JsonSchema({"type": "object", "properties": dict.fromkeys("abc", inner)}, {})
+        assert tree.violations({"a": {"b": 5}})[0].startswith("/a")
+        begun = time.monotonic()
+        assert "too deeply" in tree.violations(deep(900))[0]
+        assert time.monotonic() - begun < 1
+    with pytest.raises(InvalidSchemaError, match="too deeply"):
+        JsonSchema.parse('{"not":' * 254 + "{}" + "}" * 254, {})
+
+
+def test_large_payload_of_errors_takes_no_longer_than_a_verdict() -> None:
+    schema = JsonSchema({"items": {"type": "string"}}, {})
+    begun = time.monotonic()
+    found = schema.violations(list(range(500_000)), all_of_them=False)
+    assert found == ["/0 breaks #/items/type"]
+    assert time.monotonic() - begun < 1
+
+
+def test_what_is_no_json_fits_no_schema() -> None:
+    rule = PayloadRule("s", MARK)
+    settings_of = {"secrets": (), "options": SignatureOptions(), "strategy": "payload"}
+    tool = Tool(
+        "test", "default", "none", **settings_of, fields=(), window_ms=0, order_by="tool",
+        order_field="", payload_rule=rule,
+    )  # fmt: skip
+    registry = Registry(
+        tools={"test": tool}, schemas={("default", "s"): JsonSchema({"type": "null"}, {})}
+    )
+    found = [registry.violations(make_event(body), MARK) for body in (b"null", b"\xff", b"", b"1")]
+    assert [len(lines) for lines in found] == [0, 1, 1, 1]
+    assert "neither JSON" in found[1][0]

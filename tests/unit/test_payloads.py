@@ -1,6 +1,7 @@
 """What a batch's payloads need before its stages see them; when a tool gets a dictionary."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from hookstream.codecs.payload import Packing, StoredPayload
 from hookstream.codecs.routed import Routed
 from hookstream.codecs.training import train
 from hookstream.codecs.zstd import compress
+from hookstream.proto.envelope_pb2 import Envelope
 from tests.fixtures import github_examples
 
 BODIES = [example.body for example in github_examples()]
@@ -102,6 +104,8 @@ async def test_event_whose_dictionary_is_away_waits_and_its_neighbours_do_not(
     assert str(dictionary.dictionary_id) in bad.failure.error
     # whoever still looks at it does not stumble, and its bytes are as they came
     assert (bad.value.payload, bad.value.event_id) == (b"", decode_event(bad.raw).event_id)
+    # its size is on record, for it is known
+    assert bad.value.payload_bytes == len(BODIES[1])
     # it comes again, and the dictionary has come
     again = Entry("9-1", bad.raw, decode_event(bad.raw))
     made = payloads(Shelf(dictionary))
@@ -126,6 +130,25 @@ async def test_blobs_come_in_one_round_trip_and_a_missing_one_is_final() -> None
     assert gone.failure is not None
     assert (gone.failure.final, event.stored.blob in gone.failure.error) == (True, True)
     assert all(entry.value.payload == body for entry, body in pairs if entry is not gone)
+
+
+async def test_event_changed_beside_its_payload_is_kept_as_it_came() -> None:
+    body = BODIES[0]
+    raw = encode_event(make_event(body), Packing().pack(body))
+    rest, name, payload = take_out_payload(raw, lambda event_id: f"b:{event_id}")
+    made = payloads(Shelf(), Blobs(**{name: payload}))
+    for data in (raw, rest):
+        entry = Entry("1-1", data, decode_event(data))
+        await made.ready([entry])
+        marked = replace(entry.value, schema_errors=("x",))
+        assert marked.payload == body
+        before, after = Envelope.FromString(data), Envelope.FromString(made.encode(marked))
+        assert list(after.schema_errors) == ["x"]
+        after.ClearField("schema_errors")
+        assert after == before
+        # another payload leaves nothing of the old one behind
+        other = decode_event(made.encode(replace(marked, payload=b"{}")))
+        assert (other.stored, other.payload) == (None, b"{}")
 
 
 async def test_damage_is_found_where_it_is_looked_for_and_is_final() -> None:
