@@ -10,8 +10,8 @@ import asyncio
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from statistics import mean
 from typing import Any

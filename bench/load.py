@@ -11,7 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,9 @@ __all__ = ["Posted", "Target", "Watched", "beside", "post_at_rate", "post_on", "
 
 #: Different requests that are built; with a delivery id of its own each is one more event.
 PREBUILT = 1000
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 15.0
+#: How long clients wait for what should not come: something twice.
+LINGER_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,15 +180,12 @@ async def _post_at_rate(target: Target, rate: float, count: int, begin: float) -
     ended = asyncio.Event()
 
     def send(connection: Connection, due: float) -> None:
-        before, after = made[posted_count() % len(made)]
+        nonlocal number
+        before, after = made[number % len(made)]
+        number += 1
         connection.note = due
         posted.latest_seconds = max(posted.latest_seconds, time.monotonic() - due)
         connection.transport.write(before + next(deliveries) + after)
-
-    def posted_count() -> int:
-        nonlocal number
-        number += 1
-        return number
 
     def answered(connection: Connection, status: int, body: bytes) -> None:
         due, connection.note = connection.note, None
@@ -205,12 +204,11 @@ async def _post_at_rate(target: Target, rate: float, count: int, begin: float) -
         else:
             free.append(connection)
 
-    number = -1
+    number = 0
     free = await _connect(target, answered)
     everyone = list(free)
     await asyncio.sleep(max(0.0, begin - time.monotonic()))
     cpu = time.process_time()
-    begun = begin
     for i in range(count):
         due = begin + i / rate
         if (pause := due - time.monotonic()) > 0:
@@ -221,11 +219,14 @@ async def _post_at_rate(target: Target, rate: float, count: int, begin: float) -
             send(free.pop(), due)
         else:
             waiting.append(due)
-    async with asyncio.timeout(ANSWER_SECONDS):
-        await ended.wait()
-    posted.seconds = time.monotonic() - begun
+    # what has no answer by then counts as refused
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await ended.wait()
+    posted.seconds = time.monotonic() - begin
     posted.cpu_seconds = time.process_time() - cpu
     for connection in everyone:
+        connection.note = None
         connection.transport.close()
     return posted
 
@@ -268,11 +269,10 @@ async def _watch(
             asyncio.create_task(follow(session, context, after))
             for context, after in contexts.items()
         ]
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 await ended.wait()
-        except TimeoutError:
-            pass
+                await asyncio.sleep(LINGER_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

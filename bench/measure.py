@@ -129,6 +129,8 @@ def main(
         parser.error("--quick proves that a benchmark works; its figures are not worth keeping")
     if given.quick:
         given.runs = 1
+    for setting in [setting for setting in os.environ if setting.startswith("HOOKSTREAM_")]:
+        del os.environ[setting]  # figures are those of the defaults
     result = run(given)
     found = {
         "bench": name,

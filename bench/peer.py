@@ -58,7 +58,7 @@ async def read(url: str, stream: str, wanted: int, batch: bool) -> dict[str, flo
         await asyncio.wait_for(count.ended.wait(), 120)
         async with redis.asyncio.Redis.from_url(url) as client:
             # the last ones are acknowledged behind their handler
-            while (await client.xpending(stream, GROUP))["pending"]:
+            while (await client.xpending(stream, GROUP))["pending"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         seconds = time.perf_counter() - count.begun
         used = time.process_time() - count.cpu

@@ -18,7 +18,7 @@ from bench.payloads import Entries
 from hookstream.app import embedded, keys
 from hookstream.app.supervise import answers
 from hookstream.codecs.dictionaries import Dictionary
-from tests.stack import Stack, free_port
+from tests.stack import Stack
 
 __all__ = ["SECRET", "System", "cpu_seconds", "settled", "system"]
 
@@ -41,7 +41,7 @@ class System(Stack):
     """Valkey on a TCP port and PostgreSQL, of this process; the rest is started by name."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
-        super().__init__(folder, HOOKSTREAM_PARTITIONS="32", **settings)
+        super().__init__(folder, **{"HOOKSTREAM_PARTITIONS": "32", **settings})
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self._services: list[embedded.EmbeddedServer] = []
 
@@ -164,14 +164,15 @@ class System(Stack):
             pipe.hvals(keys.seqs(partition))
         return sum(int(seq) for seqs in await pipe.execute() for seq in seqs)
 
-    async def until(self, look: Any, wanted: int, what: str) -> None:
-        """Wait until ``look`` gives at least ``wanted``."""
+    async def until(self, look: Any, wanted: int, what: str) -> int:
+        """Wait until ``look`` gives at least ``wanted``; returns what it gave."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (found := int(await look())) < wanted:
             if time.monotonic() > deadline:
                 log = self.log.read_text()[-3000:]
                 raise RuntimeError(f"{found} of {wanted} {what} in time:\n{log}")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.01)
+        return found
 
     async def until_settled(self, client: Any) -> None:
         """Wait until nothing is on its way any more."""
@@ -208,9 +209,10 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 
 @contextmanager
-def system(**settings: str) -> Iterator[System]:
+def system(kind: type[System] | None = None, **settings: str) -> Iterator[System]:
     """A :class:`System` in a folder that goes when it ends."""
-    with TemporaryDirectory(prefix="hookstream-bench-") as folder, System(Path(folder)) as running:
-        running.settings.update(settings)
-        running.worker_port = free_port()
+    with (
+        TemporaryDirectory(prefix="hookstream-bench-") as folder,
+        (kind or System)(Path(folder), **settings) as running,
+    ):
         yield running

@@ -55,8 +55,7 @@ async def drain(running: System, entries: Sequence[tuple[int, bytes]], contexts:
         # it works from its start on: what it did before it was looked at is not counted
         worker = await asyncio.to_thread(running.launch, "worker")
         redis = running.server("valkey")
-        while (first := await running.delivered(client) - before) == 0:
-            await asyncio.sleep(0.005)
+        first = await running.until(lambda: running.delivered(client), before + 1, "updates")
         begun, cpu, redis_cpu = time.perf_counter(), cpu_seconds(worker), cpu_seconds(redis)
         wanted = before + count * contexts
         await running.until(lambda: running.delivered(client), wanted, "updates")
@@ -67,7 +66,7 @@ async def drain(running: System, entries: Sequence[tuple[int, bytes]], contexts:
             raise RuntimeError(f"{found - before} updates of {count} events")
         stages = await stage_seconds(running.worker_port)
         await asyncio.to_thread(running.end, "worker")
-    measured = count - first / contexts
+    measured = count - (first - before) / contexts
     if measured < count * 0.5:
         raise RuntimeError("more than half was done before it could be looked at: a larger backlog")
     return Drained(
@@ -141,7 +140,7 @@ async def measure(
             progress(f"{name}: {peers[name][-1]['rate']:.0f} events/s")
     await running.tools(TOOLS, contexts=MANY_CONTEXTS)
     for _ in range(given.runs):
-        made = entries.make(tools, given.events // MANY_CONTEXTS)
+        made = entries.make(tools, given.events // (2 * MANY_CONTEXTS))
         drained[MANY_CONTEXTS].append(await drain(running, made, MANY_CONTEXTS))
         progress(
             f"worker, {MANY_CONTEXTS} contexts: {drained[MANY_CONTEXTS][-1].rate:.0f} events/s"
