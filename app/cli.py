@@ -7,6 +7,10 @@ from hookstream.app.errors import HookstreamError
 
 __all__ = ["main"]
 
+COMMANDS = (
+    "worker", "receive", "send", "up", "dead", "partitions", "replay", "plan", "bench"
+)  # fmt: skip
+
 
 def main() -> None:
     """Run a command; a wrong setting is a message and status 78, not a traceback."""
@@ -15,7 +19,7 @@ def main() -> None:
         # first, so that our `send` and `worker` take the place of its own
         importlib.import_module("faust.cli.faust")
         app = importlib.import_module("hookstream.app.main").app
-        for name in ("worker", "receive", "send", "up", "dead", "partitions", "replay"):
+        for name in COMMANDS:
             importlib.import_module(f"hookstream.app.commands.{name}")
         sys.argv[0] = "hookstream"
         app.main()

