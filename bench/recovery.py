@@ -34,7 +34,11 @@ class Up(System):
     def start(self) -> None:
         """Servers first, then the rest by its supervisor."""
         super().start()
-        Stack.start(self)
+        try:
+            Stack.start(self)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self, *how: Any) -> None:
         """The other way round."""
