@@ -34,7 +34,11 @@ class Up(System):
     def start(self) -> None:
         """Servers first, then the rest by its supervisor."""
         super().start()
-        Stack.start(self)
+        try:
+            Stack.start(self)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self, *how: Any) -> None:
         """The other way round."""
@@ -96,7 +100,7 @@ def run(given: argparse.Namespace) -> Result:
     result = Result(
         "`hookstream up`, its worker killed with SIGKILL as soon as the backlog stood in its "
         f"streams; GitHub's example payloads, {TOOLS} tools with a context each, leases of "
-        f"{lease} s. Every event was delivered once.",
+        f"{lease} s. There were as many updates as events (counted, not compared by id).",
         facts={str(size): [one.backlog for one in runs] for size, runs in found.items()},
     )
     for size, runs in found.items():

@@ -56,16 +56,20 @@ class System(Stack):
         return self.settings["HOOKSTREAM_REDIS_URL"]
 
     def start(self) -> None:
-        """Start the servers."""
+        """Start the servers; when one does not start, the other is stopped again."""
         state = self.state_dir / "state"
         state.mkdir(parents=True)
-        for name, start in (
-            ("REDIS", lambda: embedded.start_valkey(state, port=0)),
-            ("POSTGRES", lambda: embedded.start_postgres(state)),
-        ):
-            service = start()
-            self._services.append(service)
-            self.settings[f"HOOKSTREAM_{name}_URL"] = service.url
+        try:
+            for name, start in (
+                ("REDIS", lambda: embedded.start_valkey(state, port=0)),
+                ("POSTGRES", lambda: embedded.start_postgres(state)),
+            ):
+                service = start()
+                self._services.append(service)
+                self.settings[f"HOOKSTREAM_{name}_URL"] = service.url
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop everything that was started here."""
