@@ -1,6 +1,7 @@
 """An ASGI application behind an aiohttp view: the SDK speaks the one, this project the other."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -43,10 +44,12 @@ async def serve_asgi(
             await response.prepare(request)
             return
         assert response is not None
-        if chunk := message.get("body"):
-            await response.write(chunk)
-        if not message.get("more_body", False):
-            await response.write_eof()
+        # what is told to a client that has gone is nobody's error
+        with contextlib.suppress(ConnectionResetError):
+            if chunk := message.get("body"):
+                await response.write(chunk)
+            if not message.get("more_body", False):
+                await response.write_eof()
 
     await asgi(
         {

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import mcp_types as types
+import orjson
 from aiohttp import web
 from mcp.server import Server
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -86,6 +87,7 @@ class McpServer:
         self._manager = StreamableHTTPSessionManager(
             self._server, stateless=not sessions, max_sessions=MAX_SESSIONS
         )
+        self._opening: set[asyncio.Task[web.StreamResponse]] = set()
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -122,9 +124,14 @@ class McpServer:
         # a session belongs to the key that began it
         owner = hashlib.sha256(caller.digest).hexdigest()
         user = AuthenticatedUser(AccessToken(token="", client_id=owner, scopes=[]))
-        return await serve_asgi(
-            self._manager.handle_request, request, body, user=user, caller=caller
-        )
+        work = serve_asgi(self._manager.handle_request, request, body, user=user, caller=caller)
+        if not _opens_session(body):
+            return await work
+        # a client may hang up as soon as it has its session's id: that must not end the session
+        opening = asyncio.create_task(work)
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+        return await asyncio.shield(opening)
 
     async def _list_tools(
         self, ctx: Context, params: types.PaginatedRequestParams | None
@@ -333,6 +340,15 @@ def split_context_uri(uri: str) -> tuple[str, int | None]:
             f"no such resource; there are {CONTEXT_URI}, {UPDATES_URI}, {EVENT_URI}"
         )
     return found[1], int(found[2]) if found[2] else None
+
+
+def _opens_session(body: bytes) -> bool:
+    """Whether a request is the first one of an older client."""
+    try:
+        message = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(message, dict) and message.get("method") == "initialize"
 
 
 def _check_origin(request: web.Request) -> None:
