@@ -67,6 +67,7 @@ class Ownership(Service):
         self._identity: IO[str] | None = None
         self._lost: dict[int, BaseException] = {}
         self._turn = asyncio.Event()
+        self._turning = asyncio.Lock()
 
     async def on_start(self) -> None:
         """Take this state folder's worker id, make the readers, claim what is this worker's."""
@@ -99,11 +100,13 @@ class Ownership(Service):
         """Finish the batches in hand, close the tables, give the leases back."""
         if self._identity is None:
             return
-        try:
-            await self._heartbeat(leave=True)
-        except REDIS_ERRORS as error:
-            logger.warning("could not sign off: %s; the leases will lapse", error)
-        await self._hand_over(list(self.owned), self.app.settings.shutdown_timeout_seconds)
+        # a turn under way may have claimed what it has not opened yet: it finishes first
+        async with self._turning:
+            try:
+                await self._heartbeat(leave=True)
+            except REDIS_ERRORS as error:
+                logger.warning("could not sign off: %s; the leases will lapse", error)
+            await self._hand_over(list(self.owned), self.app.settings.shutdown_timeout_seconds)
         self._identity.close()
 
     def tripped(self) -> dict[str, str]:
@@ -139,7 +142,8 @@ class Ownership(Service):
             if self.should_stop:
                 break
             try:
-                await self._take_turn(third)
+                async with self._turning:
+                    await self._take_turn(third)
             except (*REDIS_ERRORS, TableError, FencedError) as error:
                 logger.warning("cannot keep leases: %s; trying on", error)
                 await self.sleep(CLAIM_SECONDS)
@@ -218,19 +222,24 @@ class Ownership(Service):
             for number, reply in zip(wanted, replies, strict=True)
             if not isinstance(reply, BaseException) and reply[0] == 1
         ]
+        opened = []
         try:
             for number, reply in claimed:
+                if self.should_stop:
+                    break
                 self.owned[number] = await open_partition(
                     self.app.parts, self.app.settings, number, nonces[number], reply
                 )
-            opened = [self.owned[number] for number, _ in claimed]
+                opened.append(self.owned[number])
             for reader in self.readers:
                 await reader.attach(opened)
         except (*REDIS_ERRORS, TableError, FencedError):
             for number, _ in claimed:
                 await self._let_go(number, release=False)
             raise
-        if claimed:
+        for number, reply in claimed[len(opened) :]:
+            await self._give_back(number, int(reply[1]), nonces[number])
+        if opened:
             metrics.PARTITIONS_OWNED.set(len(self.owned))
             logger.info("owns %d of %d partitions", len(self.owned), self.app.settings.partitions)
         if errors:
@@ -257,12 +266,13 @@ class Ownership(Service):
             logger.warning("a table of partition %d is corrupt: rebuilding it", number)
             partition.wipe_tables()
         if release:
-            try:
-                await self.app.parts.scripts.call(
-                    "renew", [keys.lease(number)], [partition.epoch, partition.nonce, 0]
-                )
-            except REDIS_ERRORS as error:
-                logger.warning("could not give back partition %d: %s", number, error)
+            await self._give_back(number, partition.epoch, partition.nonce)
+
+    async def _give_back(self, number: int, epoch: int, nonce: str) -> None:
+        try:
+            await self.app.parts.scripts.call("renew", [keys.lease(number)], [epoch, nonce, 0])
+        except REDIS_ERRORS as error:
+            logger.warning("could not give back partition %d: %s", number, error)
 
     async def _purge(self) -> None:
         """Delete ended marks, and the changelog that no window needs any more."""

@@ -1,5 +1,6 @@
 """Redis Streams as a Faust channel, on a real server."""
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
@@ -9,14 +10,15 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from hookstream.app import keys, metrics
-from hookstream.app.batch import Batch
+from hookstream.app import keys, metrics, ownership
+from hookstream.app.batch import Batch, Partition
 from hookstream.app.commit import Writes, commit
 from hookstream.app.errors import SettingsError, UnavailableError
 from hookstream.app.hookstream import Hookstream
 from hookstream.app.settings import Settings
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import encode_event
+from hookstream.tables.errors import TableError
 from tests.servers import Node
 from tests.stack import eventually
 
@@ -255,3 +257,34 @@ async def test_read_that_redis_carries_out_late_takes_nothing_away(
         await client.aclose()
         await app.stop()
         node.kill()
+
+
+async def test_partition_claimed_while_the_worker_stops_is_given_back(
+    app: Hookstream, redis_client: "redis.asyncio.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await app.start()
+    opening, go_on = asyncio.Event(), asyncio.Event()
+    opened = ownership.open_partition
+
+    async def slowly(*arguments: Any) -> Partition:
+        opening.set()
+        await go_on.wait()
+        return await opened(*arguments)
+
+    monkeypatch.setattr(ownership, "open_partition", slowly)
+    for number in (0, 1):
+        app.ownership.on_lost(number, TableError("as if it could not be read"))
+    await opening.wait()
+    stopping = asyncio.create_task(app.stop())
+
+    async def told() -> bool:
+        return bool(app.ownership.should_stop)
+
+    await eventually(told, "the stop has reached who holds the leases")
+    go_on.set()
+    await stopping
+    seconds, micros = await redis_client.time()
+    for number in (0, 1):
+        lease = await redis_client.hgetall(keys.lease(number))
+        assert int(lease[b"epoch"]) == 2
+        assert int(lease[b"expires_ms"]) <= seconds * 1000 + micros // 1000
