@@ -34,6 +34,8 @@ logger = get_logger(__name__)
 BLOCK_MS = 1000
 #: Most entries of one read: one partition's backlog does not hold up what others have.
 PAGE = 256
+#: Partitions of one channel that are read at a time: each read takes a connection.
+READS_AT_ONCE = 8
 #: Entries that are decoded before others have the loop: a full read takes 10 ms and more.
 DECODED_AT_A_TIME = 64
 #: How often a batch of one event is tried when a stage fails on the batch as a whole.
@@ -110,6 +112,7 @@ class StreamReader(Service):
         self._lanes: dict[int, Lane] = {}
         self._idle = asyncio.Event()
         self._draining: set[int] = set()
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
 
     async def attach(self, partitions: Sequence[Partition]) -> None:
         """Begin to read partitions that are now owned: first what was pending, whoever had it.
@@ -250,19 +253,20 @@ class StreamReader(Service):
         """Entries, none at the end; None when this read does not count."""
         number = slot.partition.number
         try:
-            entries: list[Any] = await self.scripts.call(
-                "read",
-                [keys.lease(number), keys.stream(self.channel.name, number)],
-                [
-                    slot.partition.epoch,
-                    slot.partition.nonce,
-                    keys.GROUP,
-                    self.consumer,
-                    self.page,
-                    slot.last_id if slot.recovering else ">",
-                    slot.round,
-                ],
-            )
+            async with self._reads:
+                entries: list[Any] = await self.scripts.call(
+                    "read",
+                    [keys.lease(number), keys.stream(self.channel.name, number)],
+                    [
+                        slot.partition.epoch,
+                        slot.partition.nonce,
+                        keys.GROUP,
+                        self.consumer,
+                        self.page,
+                        slot.last_id if slot.recovering else ">",
+                        slot.round,
+                    ],
+                )
         except FencedError as error:
             slot.hungry = False
             self._lost(slot, error)
