@@ -30,6 +30,7 @@ from hookstream.app.replayer import Replayer
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
 from hookstream.app.summaries.model import ModelSummariser
+from hookstream.app.summaries.tokens import load_tokenizer
 from hookstream.app.trainer import Trainer
 from hookstream.app.turns import Turns
 from hookstream.app.web.server import HookstreamWeb
@@ -170,8 +171,10 @@ class Hookstream(faust.App):
         await super().on_stop()
 
     async def on_first_start(self) -> None:
-        """Make the state folder; Faust makes its own below it."""
+        """Make the state folder, Faust makes its own below it; load what is slow to load."""
         self.settings.ensure_state_dir()
+        if not self.producer_only:
+            await asyncio.to_thread(load_tokenizer)
         await super().on_first_start()
 
     def _new_web(self) -> HookstreamWeb:

@@ -20,6 +20,8 @@ from hookstream.codecs.envelope import Event
 __all__ = ["Summariser", "Summary", "fit"]
 
 CACHE_ENTRIES = 4096
+_HIT = metrics.SUMMARIES.labels(cache="hit")
+_MISS = metrics.SUMMARIES.labels(cache="miss")
 #: Payload, what made the summary, and of which provider and type the event is. What a model is
 #: told to do is the same for the life of a process, and so is no part of it.
 _Key = tuple[bytes, str, str]
@@ -105,7 +107,7 @@ class Summariser:
             said = self._known.get(key)
             if said is not None:
                 self._known.move_to_end(key)
-                metrics.SUMMARIES.labels(cache="hit").inc()
+                _HIT.inc()
                 return fit(said, budget)
         template = template or self._book.find(event.provider, event.type)
         return fit(self._said(event, template), budget)
@@ -115,7 +117,7 @@ class Summariser:
         name = f"{event.provider}/{template.pattern}@{template.version}" if template else "extract"
         key = _key(event, name)
         summary = self._known.get(key)
-        metrics.SUMMARIES.labels(cache="hit" if summary else "miss").inc()
+        (_HIT if summary else _MISS).inc()
         if summary is None:
             summary = _make(event, template, name)
             self._remember(key, summary)

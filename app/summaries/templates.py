@@ -31,6 +31,8 @@ MAX_SOURCE_CHARS = 4096
 MAX_VALUE_CHARS = 200
 MAX_SUMMARY_CHARS = 1000
 MAX_JOINED = 20
+#: Event types whose template is remembered.
+MAX_FOUND = 1024
 #: Loops inside loops over a payload's lists multiply.
 MAX_LOOP_DEPTH = 1
 
@@ -217,13 +219,17 @@ class TemplateBook:
             )
             for provider, some in templates.items()
         }
+        self._found: dict[tuple[str, str], Template | None] = {}
 
     def find(self, provider: str, event_type: str) -> Template | None:
         """The template for an event; None where none fits."""
-        for _, regex, template in self._by_provider.get(provider, ()):
-            if regex.match(event_type):
-                return template
-        return None
+        key = provider, event_type
+        if key not in self._found:
+            if len(self._found) >= MAX_FOUND:  # types may be strangers' text
+                self._found.clear()
+            rows = self._by_provider.get(provider, ())
+            self._found[key] = next((t for _, regex, t in rows if regex.match(event_type)), None)
+        return self._found[key]
 
     def all(self) -> list[tuple[str, Template]]:
         """Every template with its provider, in the order of their names."""

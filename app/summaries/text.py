@@ -14,6 +14,8 @@ __all__ = ["plain_text", "visible"]
 _SPACE = re.compile(r"\s+")
 #: Runs that open or close a frame somewhere: Markdown fences and rules, chat and template marks.
 _FENCES = re.compile(r"`{3,}|~{3,}|-{3,}|={3,}|\*{3,}|_{3,}|#{3,}")
+#: Whatever may need mending at all. Most text has nothing of it, and is passed after one search.
+_SUSPECT = re.compile(r"[^ -~]|[<>{}]|  |``|~~|--|==|\*\*|__|##")
 #: Brackets of tags and of templates, by look-alikes that no parser takes for them.
 _BRACKETS = str.maketrans({"<": "‹", ">": "›", "{": "❴", "}": "❵"})
 #: Marks that join or vary what is before them; more than a few are there to hide or to flood.
@@ -33,7 +35,10 @@ def plain_text(value: object, limit: int) -> str:
     show nothing. ``<``, ``>``, ``{`` and ``}`` become look-alikes and fences lose their length, so
     that no tag, template or Markdown block can be opened or closed.
     """
-    text = _SPACE.sub(" ", str(value)[: limit * 4])
+    text = str(value)
+    if len(text) <= limit and not _SUSPECT.search(text):
+        return text.strip(" ")
+    text = _SPACE.sub(" ", text[: limit * 4])
     if not text.isascii() or not text.isprintable():
         text = visible(text)
     if not text.isalnum():

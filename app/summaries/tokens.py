@@ -11,7 +11,7 @@ from importlib.resources import files
 
 import tiktoken
 
-__all__ = ["count_tokens", "cut_to_tokens"]
+__all__ = ["count_tokens", "cut_to_tokens", "load_tokenizer"]
 
 #: The split of o200k_base, as published with the ranks.
 _SPLIT = "|".join(
@@ -38,6 +38,11 @@ def _encoding() -> tiktoken.Encoding:
         token, _, rank = line.partition(b" ")
         ranks[base64.b64decode(token)] = int(rank)
     return tiktoken.Encoding("o200k_base", pat_str=_SPLIT, mergeable_ranks=ranks, special_tokens={})
+
+
+def load_tokenizer() -> None:
+    """Make it ready, so that the first text does not wait for it."""
+    _encoding()
 
 
 def count_tokens(text: str) -> int:

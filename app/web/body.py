@@ -32,6 +32,11 @@ async def read_body(request: web.Request, max_bytes: int, timeout_seconds: float
         raise PayloadTooLargeError(_too_large(max_bytes))
     parts: list[bytes] = []
     size = 0
+    if request.content.is_eof() and request.content.exception() is None:
+        # it came whole with its head, as most do: nothing to wait for, so no timer
+        if request.content.total_bytes > max_bytes:
+            raise PayloadTooLargeError(_too_large(max_bytes))
+        return request.content.read_nowait()
     try:
         async with asyncio.timeout(timeout_seconds):
             while chunk := await request.content.readany():
