@@ -67,17 +67,22 @@ class RedisStreamChannel(BatchChannel):
         *,
         codec: str = "",
         batch_max: int | None = None,
+        rest_seconds: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(app, name, **kwargs)
         self.codec = codec
         #: Most entries of one batch, where that is less than ``HOOKSTREAM_BATCH_MAX_EVENTS``.
         self.batch_max = batch_max
+        #: Time after a batch in which no more of its partition is read: what is in no hurry comes
+        #: in larger batches.
+        self.rest_seconds = rest_seconds
         if not self.is_iterator and self._root is None:
             app.stream_channels[name] = self
 
     def _clone_args(self) -> Mapping[str, Any]:
-        return {**super()._clone_args(), "codec": self.codec, "batch_max": self.batch_max}
+        mine = {"codec": self.codec, "batch_max": self.batch_max, "rest_seconds": self.rest_seconds}
+        return {**super()._clone_args(), **mine}
 
     def decode_value(self, raw: bytes) -> Any:
         """The value in an entry's bytes; raises what the codec raises."""

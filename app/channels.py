@@ -7,6 +7,8 @@ __all__ = ["audit", "checked", "deduped", "deferred", "events", "routed", "updat
 
 #: Batches of what may wait are small: whatever is more urgent goes in between.
 DEFERRED_BATCH_MAX = 64
+#: The record may be a moment late; in batches of one its statements cost more than its rows.
+AUDIT_REST_SECONDS = 0.2
 
 #: Accepted webhooks: ``events[p]`` in Redis.
 events = app.stream_channel("events", codec="hookstream_envelope")
@@ -26,4 +28,4 @@ deferred = {
     for priority in DEFERRABLE
 }
 #: What was decided, on its way to PostgreSQL: ``audit[p]`` in Redis.
-audit = app.stream_channel("audit", codec="hookstream_audit")
+audit = app.stream_channel("audit", codec="hookstream_audit", rest_seconds=AUDIT_REST_SECONDS)

@@ -252,10 +252,15 @@ class Hookstream(faust.App):
         return self.settings.api_key()
 
     def stream_channel(
-        self, name: str, *, codec: str, batch_max: int | None = None
+        self, name: str, *, codec: str, batch_max: int | None = None, rest_seconds: float = 0.0
     ) -> RedisStreamChannel:
-        """A channel on the Redis Streams ``{hs:p}:name``, in batches of at most ``batch_max``."""
-        return RedisStreamChannel(self, name, codec=codec, batch_max=batch_max)
+        """A channel on the Redis Streams ``{hs:p}:name``, in batches of at most ``batch_max``.
+
+        After each batch its partition is left alone for ``rest_seconds``.
+        """
+        return RedisStreamChannel(
+            self, name, codec=codec, batch_max=batch_max, rest_seconds=rest_seconds
+        )
 
     def batch_channel(self, name: str) -> BatchChannel:
         """A named in-memory channel of batches."""

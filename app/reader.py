@@ -69,6 +69,8 @@ class Slot:
     #: Most entries in the next batch: smaller after a failure, so that a poison event ends alone.
     limit: int = 1
     waiting: asyncio.TimerHandle | None = None
+    #: It is not read until ``waiting`` is over.
+    resting: bool = False
 
 
 class Lane:
@@ -218,7 +220,7 @@ class StreamReader(Service):
     async def _step(self, lane: Lane) -> None:
         """Read what there is; where there is nothing, wait for a cue."""
         lane.wake.clear()
-        slots = [s for n, s in lane.slots.items() if n not in self._draining]
+        slots = [s for n, s in lane.slots.items() if n not in self._draining and not s.resting]
         for slot in slots:
             slot.full = len(slot.buffer) >= self.buffer_max
         hungry = [slot for slot in slots if slot.hungry and not slot.full]
@@ -373,7 +375,13 @@ class StreamReader(Service):
         if error is None:
             slot.attempt = 0
             slot.limit = min(self.batch_max, slot.limit * 2)
-            self._resume(slot)
+            if self.channel.rest_seconds and len(slot.buffer) < slot.limit:
+                slot.resting = True
+                slot.waiting = asyncio.get_running_loop().call_later(
+                    self.channel.rest_seconds, self._retry, slot
+                )
+            else:
+                self._resume(slot)
         elif isinstance(error, (FencedError, OutdatedError, TableError)):
             self._lost(slot, error)
         else:
@@ -416,6 +424,9 @@ class StreamReader(Service):
 
     def _retry(self, slot: Slot) -> None:
         slot.waiting = None
+        if slot.resting and slot.partition.number in self.slots:
+            slot.resting, slot.hungry = False, True
+            self._lane(slot.partition.number).wake.set()
         self._resume(slot)
 
     def _resume(self, slot: Slot) -> None:

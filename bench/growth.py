@@ -125,6 +125,7 @@ def run(given: argparse.Namespace) -> Result:
         result.add(
             f"payloads of {kib:g} KiB", "µs of CPU an event", (each.cpu_us for each in found)
         )
+    costs: dict[int, list[float]] = {}
     for count in keys:
         progress(f"a dedup table of {count} keys")
         with TemporaryDirectory(prefix="hookstream-bench-") as folder:
@@ -132,6 +133,10 @@ def run(given: argparse.Namespace) -> Result:
         name = f"dedup table of {count:,} keys"
         result.add(name, "µs of CPU an event", (each.cpu_us for each in judged))
         result.add(name, "bytes of disk a key", [judged[-1].disk_bytes])
+        costs[count] = [each.cpu_us for each in judged]
+    if FULL_KEYS in costs:
+        ratios = (a / b for a, b in zip(costs[FULL_KEYS], costs[KEYS[0]], strict=True))
+        result.add("dedup, 50 million keys to 10 thousand", "ratio", ratios)
     return result
 
 

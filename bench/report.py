@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bench import goals
 from bench.measure import RESULTS, shown
 
 __all__ = ["NAMES", "figures", "markdown", "write_page"]
@@ -40,7 +41,7 @@ def load() -> dict[str, dict[str, Any]]:
 
 def markdown(results: dict[str, dict[str, Any]]) -> str:
     """The results as tables for people."""
-    parts = []
+    parts = [goals.markdown(results)] if results else []
     for name, found in results.items():
         on = found["machine"]
         lines = [

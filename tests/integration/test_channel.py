@@ -1,6 +1,7 @@
 """Redis Streams as a Faust channel, on a real server."""
 
 import asyncio
+import itertools
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
@@ -86,6 +87,39 @@ async def test_batches_come_in_order_and_failed_ones_come_again(app: Hookstream)
     await eventually(all_seen, "all numbers")
     assert seen == list(range(COUNT))
     assert failures == 3
+
+
+async def test_channel_in_no_hurry_rests_after_a_batch_and_misses_nothing(
+    tmp_path: Path, redis_url: str, postgres_url: str
+) -> None:
+    app = worker(tmp_path / "w1", redis_url, postgres_url, batch_max_events=COUNT)
+    app.stream_channels["numbers"].rest_seconds = 0.3
+    seen: list[int] = []
+    times: list[float] = []
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        times.append(asyncio.get_running_loop().time())
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        seen.extend(numbers(batch))
+        batch.done()
+
+    await app.start()
+    try:
+        for number in range(COUNT):
+            await app.stream_channels["numbers"].send(key="k", value=make_event({"n": number}))
+            await asyncio.sleep(0.01)
+
+        async def all_seen() -> bool:
+            return len(seen) >= COUNT
+
+        await eventually(all_seen, "all numbers")
+    finally:
+        await app.stop()
+    assert seen == list(range(COUNT))
+    # one that comes while it rests waits for the next batch, with the others that come meanwhile
+    assert all(later - earlier >= 0.29 for earlier, later in itertools.pairwise(times))
+    assert len(times) < COUNT / 2
 
 
 async def test_plain_agents_take_and_sinks_work(app: Hookstream) -> None:

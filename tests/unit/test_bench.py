@@ -1,15 +1,17 @@
 """What the benchmarks compute: judged without a server."""
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
-from bench import report
+from bench import goals, report
 from bench.end_to_end import backlog, grows, judge, percentile, search
 from bench.load import Posted, Watched
 from bench.measure import Row, shown, table
 from bench.payloads import Entries, numbered, requests, sized
+from bench.profile import Profile
 from hookstream.app.commands.bench import refuse_without_checkout
 from hookstream.app.errors import BadRequestError
 from hookstream.app.plan import Figures, load_figures
@@ -126,13 +128,53 @@ def test_results_that_exist_are_put_between_the_marks(
         (tmp_path / f"{name}.json").write_text(orjson.dumps(result(**model)).decode())
         report.write_page()
     text = page.read_text()
-    assert text.startswith("before\n<!-- bench -->\n\n### Receiving")
+    assert text.startswith("before\n<!-- bench -->\n\n### Goals")
+    assert "\n\n### Receiving\n" in text
     assert text.endswith("<!-- /bench -->\nafter\n")
     assert "| a | ms | 1.5 | 1 | 2 | 3 |" in text
     assert "old" not in text
     assert load_figures(figures).machine == "2 cores, p, Python 3"
     report.write_page()
     assert page.read_text() == text
+
+
+def test_goals_are_judged_by_the_median_and_missing_ones_are_named() -> None:
+    def found(*rows: tuple[str, str, float]) -> dict[str, Any]:
+        return {
+            "rows": [
+                {"what": what, "unit": unit, "median": value, "low": value - 1, "high": value + 1}
+                for what, unit, value in rows
+            ]
+        }
+
+    results = {
+        "ingest": found(("receiver, signed", "µs of CPU a request", 50)),
+        "worker": found(
+            ("worker", "µs of CPU an event", 60),
+            ("worker to FastStream, one by one", "ratio", 4),
+        ),
+        "end-to-end": found(("sustained for 60 s", "events/s", 10_500)),
+    }
+    lines = goals.markdown(results).splitlines()
+    [cpu] = [line for line in lines if "CPU time an event" in line]
+    assert "| 110 | 108 | 112 | reached |" in cpu
+    [ratio] = [line for line in lines if "FastStream" in line]
+    assert "| 4 | 3 | 5 | **not reached** |" in ratio
+    [held] = [line for line in lines if "60 s" in line]
+    assert "| aim reached |" in held
+    assert sum("| not measured |" in line for line in lines) == 3
+
+
+def test_a_profile_tells_own_time_from_that_of_what_was_called() -> None:
+    found = Profile(
+        "main (app/cli.py:1);read (/x/hookstream/app/reader.py:7);loads (orjson.py:1) 3\n"
+        "main (app/cli.py:1);read (/x/hookstream/app/reader.py:9) 1\n"
+    )
+    assert found.count == 4
+    assert found.own["`loads` orjson.py"] == 3
+    assert found.total["`read` app/reader.py"] == 4
+    assert "| 75.0 | `loads` orjson.py |" in found.table(5)
+    assert "| 100.0 | `read` app/reader.py |" in found.table(5)
 
 
 def test_an_installed_package_says_where_the_benchmarks_are(tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""What Hookstream wants to reach on two cores, beside what was measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["markdown"]
+
+Results = Mapping[str, Mapping[str, Any]]
+Figure = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A figure with its floor and its aim, and the rows (benchmark, figure, unit) it is the sum of.
+
+    ``limit`` says what stands in the way of more: it is to be kept true by whoever measures anew.
+    """
+
+    what: str
+    floor: float
+    aim: float
+    rows: tuple[tuple[str, str, str], ...]
+    limit: str
+    less_is_better: bool = False
+
+    def measured(self, results: Results) -> Figure | None:
+        """Median, lowest and highest; None where something was not measured."""
+        found = [_row(results, *row) for row in self.rows]
+        sums = zip(*(row for row in found if row), strict=True)
+        return tuple(map(sum, sums)) if all(found) else None  # type: ignore[return-value]
+
+    def verdict(self, value: float) -> str:
+        """Whether the median reaches the aim, the floor, or neither."""
+        for goal, word in ((self.aim, "aim reached"), (self.floor, "reached")):
+            if value <= goal if self.less_is_better else value >= goal:
+                return word
+        return "**not reached**"
+
+
+GOALS = (
+    Goal(
+        "receiver to bare aiohttp, signed",
+        0.5,
+        0.7,
+        (("ingest", "receiver, signed, share of bare", "ratio"),),
+        "a third is aiohttp itself; then parsing the body for its type, hashing it twice "
+        "(signature, message id), redis-py's part of an append",
+    ),
+    Goal(
+        "worker to FastStream, one by one, empty handler",
+        5,
+        10,
+        (("worker", "worker to FastStream, one by one", "ratio"),),
+        "summaries (a quarter: parsing, facts, template, tokens), the envelope read twice, round "
+        "trips to Redis, the record in PostgreSQL",
+    ),
+    Goal(
+        "CPU time an event, receiver and worker, µs",
+        120,
+        70,
+        (
+            ("ingest", "receiver, signed", "µs of CPU a request"),
+            ("worker", "worker", "µs of CPU an event"),
+        ),
+        "as above; no single function has a tenth of it",
+        less_is_better=True,
+    ),
+    Goal(
+        "sustained for 60 s, nothing lost, events/s",
+        6000,
+        10_000,
+        (("end-to-end", "sustained for 60 s", "events/s"),),
+        "the worker's core",
+    ),
+    Goal(
+        "p99 from webhook to client at 2,000/s, ms",
+        50,
+        15,
+        (("end-to-end", "latency at 2000/s, p99", "ms"),),
+        "both cores are busy at this rate: batches of several partitions wait for one another",
+        less_is_better=True,
+    ),
+    Goal(
+        "dedup at 50 million keys to 10 thousand, CPU an event",
+        1.5,
+        1.1,
+        (("growth", "dedup, 50 million keys to 10 thousand", "ratio"),),
+        "measured by `hookstream bench growth --full` only",
+        less_is_better=True,
+    ),
+)
+
+
+def _row(results: Results, bench: str, what: str, unit: str) -> Figure | None:
+    for row in results.get(bench, {}).get("rows", ()):
+        if (row["what"], row["unit"]) == (what, unit):
+            return row["median"], row["low"], row["high"]
+    return None
+
+
+def markdown(results: Results) -> str:
+    """The goals as a table."""
+    lines = [
+        "### Goals",
+        "",
+        "On two cores that all parts and the load share. Sums have the sums of their spreads.",
+        "",
+        "| figure | at least | aim | measured | lowest | highest | | what limits it |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |",
+    ]
+    for goal in GOALS:
+        found = goal.measured(results)
+        figures = [f"{value:,.4g}" for value in found] if found else ["", "", ""]
+        word = goal.verdict(found[0]) if found else "not measured"
+        cells = [goal.what, f"{goal.floor:,g}", f"{goal.aim:,g}", *figures, word, goal.limit]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
