@@ -2,13 +2,14 @@
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cel
 
 from hookstream.app import metrics
+from hookstream.app.condition_parts import Tree, named_parts, pruned
 from hookstream.app.correlation import correlation_keys
 from hookstream.app.errors import BadRequestError
 from hookstream.codecs.envelope import Event
@@ -71,8 +72,9 @@ class Condition:
 
     source: str
     program: Any
+    parts: Tree
 
-    def holds(self, facts: cel.Context) -> bool:
+    def holds(self, facts: Mapping[str, Any]) -> bool:
         """Whether the expression is true for an event's :func:`facts`.
 
         A payload that lacks a field, or has another type there, does not match: providers send
@@ -80,8 +82,8 @@ class Condition:
         evaluations are counted in ``hookstream_condition_errors_total``.
         """
         try:
-            return self.program.execute(facts) is True
-        except KeyError:
+            return self.program.execute(cel.Context(pruned(facts, self.parts))) is True
+        except LookupError:
             return False
         except (TypeError, ValueError, RuntimeError, OverflowError):
             metrics.CONDITION_ERRORS.inc()
@@ -122,27 +124,25 @@ def compile_condition(source: str) -> Condition:
             f"where names {', '.join(sorted(unknown))}: only event and payload are there, "
             'as in payload.pull_request.draft == false && event.type == "pull_request.opened"'
         )
-    return Condition(source, program)
+    return Condition(source, program, named_parts(source))
 
 
-def facts(event: Event) -> cel.Context:
+def facts(event: Event) -> Mapping[str, Any]:
     """What a condition sees of an event; made once an event, for all conditions."""
     payload = event.data()
-    return cel.Context(
-        {
-            "event": {
-                "id": event.event_id,
-                "type": event.type,
-                "tool_id": event.tool_id,
-                "provider": event.provider,
-                "delivery_id": event.delivery_id,
-                "received_at": event.received_at_ms,
-                "headers": dict(event.headers),
-                "keys": list(correlation_keys(event)),
-            },
-            "payload": {} if payload is None else payload,
-        }
-    )
+    return {
+        "event": {
+            "id": event.event_id,
+            "type": event.type,
+            "tool_id": event.tool_id,
+            "provider": event.provider,
+            "delivery_id": event.delivery_id,
+            "received_at": event.received_at_ms,
+            "headers": dict(event.headers),
+            "keys": list(correlation_keys(event)),
+        },
+        "payload": {} if payload is None else payload,
+    }
 
 
 class Matcher:
@@ -150,7 +150,7 @@ class Matcher:
 
     def __init__(self, event: Event) -> None:
         self._event = event
-        self._facts: cel.Context | None = None
+        self._facts: Mapping[str, Any] | None = None
         self._keys: tuple[str, ...] | None = None
 
     def matches(self, types: TypePattern, condition: Condition | None, follow: str) -> bool:

@@ -229,6 +229,7 @@ def test_type_globs(patterns: list[str], event_type: str, matches: bool) -> None
         ("payload.missing.deeply == 1", False),
         ('payload.milestone.title == "x"', False),
         ("payload.action > 3", False),
+        ('payload.labels[1].name == "bug"', False),
         ("payload.action", False),
     ],
 )

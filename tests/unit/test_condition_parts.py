@@ -1,0 +1,81 @@
+"""A condition sees of an event what it names, and judges as if it saw all."""
+
+from typing import Any
+
+import cel
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hookstream.app.condition_parts import Tree, named_parts, pruned
+from hookstream.app.matching import compile_condition
+
+NAMES = st.sampled_from(["a", "b", "c", "size", "contains", "payload"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "a", "payload.b"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=12,
+)
+CONDITIONS = (
+    "payload.a.b == 1",
+    'payload.a.contains("a")',
+    "payload.a.size() > 0",
+    "payload.size() > 1",
+    "size(payload.a.b) == 2",
+    "has(payload.a.b) && !has(payload.c)",
+    'payload["a"].b == 1',
+    "payload.a[0].b == 1",
+    "payload.a.b.c == payload.a.c || payload.a == payload.b",
+    "payload.a.exists(x, x.b == payload.c)",
+    "payload.a.all(payload, payload.b == 1)",
+    "payload.a.size == 1",
+    'payload.b == "payload.b" || event.type == "t"',
+    'event.type.startsWith("t") && payload . a . b in [1, 2]',
+    "payload.payload.a == 1",
+    "(payload).a == 1",
+    "(payload.a).b == 1",
+    "payload.a // and a remark\n.b == 1",
+    'event.headers["x"] == "y" && payload.a.b > -1',
+    "{'k': payload}.k.a == 1",
+    "[payload.a, payload.b].exists(x, x == 1)",
+    "payload.a == {'b': 1}",
+)
+
+
+def outcome(source: str, about: Any) -> Any:
+    try:
+        return compile_condition(source).program.execute(cel.Context(about)) is True
+    except LookupError:
+        return False
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return False
+
+
+@given(payload=st.dictionaries(NAMES, VALUES, max_size=4) | VALUES)
+@pytest.mark.parametrize("source", CONDITIONS)
+def test_a_condition_judges_the_parts_as_it_judges_the_whole(source: str, payload: Any) -> None:
+    about = {"event": {"type": "t", "headers": {"x": "y"}}, "payload": payload or {}}
+    assert compile_condition(source).holds(about) == outcome(source, about)
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        ("payload.a.b == 1", {"payload": {"a": {"b": None}}}),
+        ("payload.a.b == 1 && payload.a == 2", {"payload": {"a": None}}),
+        ('payload.a.contains("x")', {"payload": {"a": None}}),
+        ("payload == 1 || payload.a == 1", {"payload": None}),
+        ("true", {}),
+    ],
+)
+def test_only_what_is_named_is_converted(source: str, parts: Tree) -> None:
+    assert named_parts(source) == parts
+
+
+def test_a_large_payload_is_left_out_of_it() -> None:
+    payload = {"a": {"b": 1, "rest": [0] * 1000}, "more": {"c": 2}}
+    about = {"event": {"type": "t"}, "payload": payload}
+    assert pruned(about, named_parts("payload.a.b == 1")) == {"payload": {"a": {"b": 1}}}
+    # a number that CEL has no room for matters only to those who look at it
+    payload["huge"] = 10**30
+    assert compile_condition("payload.a.b == 1").holds(about)
