@@ -31,6 +31,8 @@ FIRST_RATE = 500.0
 #: The search ends when the rate is known to this share.
 CLOSE_ENOUGH = 0.15
 MAX_STEPS = 8
+#: Shares of the rate that was found that are tried for longer, one after the other.
+HELD_SHARES = (0.9, 0.8, 0.65, 0.5)
 MAX_RATE = 20_000.0
 
 
@@ -157,9 +159,9 @@ async def measure(
     good, bad = await search(attempt, given.first_rate)
     held = []
     # what a few seconds take may be too much for a minute
-    for rate in (good, good * 0.9, good * 0.8):
+    for rate in (round(good * share) for share in HELD_SHARES):
         if good and given.hold_seconds and not held:
-            progress(f"{rate:.0f}/s for {given.hold_seconds:g} s")
+            progress(f"{rate}/s for {given.hold_seconds:g} s")
             found = await one(running, start, tools, rate, given.hold_seconds)
             held += [rate] if found.is_complete and not found.growing else []
     return runs, (good, bad), held

@@ -1,20 +1,35 @@
-"""Where a process spends its time: samples of its stacks, as tables of text.
+"""Where receiver and worker spend their time: samples of their stacks, as tables of text.
 
-``python -m bench.profile PID [--seconds 10]``. Samples are py-spy's, taken from outside while the
-process works; idle threads are left out. *Self* is time in the function itself, *total* with what
-it called.
+``python -m bench.profile [--seconds 6] [--write]``; with ``--pid`` any Python process, such as a
+worker in production. Samples are py-spy's, taken from outside while the process works; idle threads
+are left out. *Self* is time in the function itself, *total* with what it called.
 """
 
 import argparse
+import asyncio
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from bench.ingest import one, prepare
+from bench.load import Target, beside
+from bench.measure import progress
+from bench.payloads import Entries
+from bench.report import fill
+from bench.system import SECRET, System, system
+from bench.worker import TOOLS
 
 __all__ = ["Profile", "sample"]
 
 RATE = 250
+PY_SPY = Path(sys.executable).with_name("py-spy")
+#: Enough that it is not done before its time is over, at 10,000 a second.
+BACKLOG_A_SECOND = 10_000
+ROWS = 25
 OURS = ("agents/", "app/", "codecs/", "stores/", "summaries/", "tables/", "web/")
 
 
@@ -65,18 +80,67 @@ def sample(pid: int, seconds: float) -> Profile:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "raw"
         subprocess.run(
-            ["py-spy", "record", "--pid", str(pid), "--duration", str(max(1, round(seconds))),
-             "--rate", str(RATE), "--format", "raw", "--nonblocking", "--output", str(out)],
+            [str(PY_SPY), "record", "--pid", str(pid), "--duration", str(max(1, round(seconds))),
+             "--rate", str(RATE), "--format", "raw", "--output", str(out)],
             check=True,
             capture_output=True,
         )  # fmt: skip
         return Profile(out.read_text())
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m bench.profile")
-    parser.add_argument("pid", type=int)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--rows", type=int, default=40)
+async def of_worker(running: System, seconds: float) -> Profile:
+    """A worker on a backlog of GitHub events."""
+    running.launch("receiver")
+    tools = await running.tools(TOOLS)
+    dictionaries = await running.train(tools)
+    entries = Entries(running.partitions, dictionaries)
+    async with running.client() as client:
+        await running.append(client, entries.make(tools, int(BACKLOG_A_SECOND * seconds)))
+        worker = await asyncio.to_thread(running.launch, "worker")
+        await running.until(lambda: running.delivered(client), 2000, "updates")
+    return await asyncio.to_thread(sample, worker.pid, seconds)
+
+
+def of_receiver(running: System, seconds: float) -> Profile:
+    """A receiver of signed GitHub webhooks."""
+    receiver = running.launch("receiver")
+    asyncio.run(prepare(running, trained=True))
+    target = Target(running.port, ["signed"], SECRET, 32)
+    with beside() as post, ThreadPoolExecutor(1) as pool:
+        one(post, receiver, target, 1.0)
+        load = pool.submit(one, post, receiver, target, seconds + 1)
+        found = sample(receiver.pid, seconds)
+        load.result()
+    return found
+
+
+def both(seconds: float) -> Iterator[str]:
+    """A table each, with its heading."""
+    for name in ("receiver", "worker"):
+        progress(f"the {name}, for {seconds:g} s")
+        with system() as running:
+            if name == "receiver":
+                found = of_receiver(running, seconds)
+            else:
+                found = asyncio.run(of_worker(running, seconds))
+        yield f"### The {name}\n\n{found.table(ROWS)}"
+
+
+def main() -> None:
+    """Read the command line, sample, print or write."""
+    parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__)
+    parser.add_argument("--pid", type=int, help="a process that runs, instead of both of ours")
+    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--write", action="store_true", help="fill in docs/performance.md")
     given = parser.parse_args()
-    sys.stdout.write(sample(given.pid, given.seconds).table(given.rows) + "\n")
+    if given.pid:
+        sys.stdout.write(sample(given.pid, given.seconds).table(ROWS) + "\n")
+        return
+    text = "\n\n".join(both(given.seconds))
+    sys.stdout.write(text + "\n")
+    if given.write:
+        fill("profile", text)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,12 +10,11 @@ from typing import Any
 from bench import goals
 from bench.measure import RESULTS, shown
 
-__all__ = ["NAMES", "figures", "markdown", "write_page"]
+__all__ = ["NAMES", "figures", "fill", "markdown", "write_page"]
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
 FIGURES = HERE.parent / "app" / "figures.json"
-BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 #: In the order of the page, with their headings.
 NAMES = {
     "ingest": "Receiving",
@@ -84,14 +83,20 @@ def figures(results: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
     }
 
 
+def fill(mark: str, text: str) -> None:
+    """Put ``text`` into the page, between the marks of that name."""
+    first, last = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, begin, rest = PAGE.read_text().partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end:
+        raise SystemExit(f"{PAGE} has no {first} … {last}")
+    PAGE.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}")
+
+
 def write_page() -> None:
     """Fill in the page between its marks, and write the figures once they are complete."""
     results = load()
-    before, begin, rest = PAGE.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{PAGE} has no {BEGIN} … {END}")
-    PAGE.write_text(f"{before}{BEGIN}\n\n{markdown(results)}\n\n{END}{after}")
+    fill("bench", markdown(results))
     if found := figures(results):
         FIGURES.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
