@@ -44,16 +44,16 @@ GOALS = (
         0.5,
         0.7,
         (("ingest", "receiver, signed, share of bare", "ratio"),),
-        "a quarter is aiohttp itself; parsing the body for its type 12 %, redis-py's part of an append "
-        "12 %, signature 7 %, compression 7 %, message id 3 % (profile below)",
+        "a quarter is aiohttp itself; parsing the body for its type 12 %, redis-py's part of an "
+        "append 12 %, signature 7 %, compression 7 %, message id 3 % (profile below)",
     ),
     Goal(
         "worker to FastStream, one by one, empty handler",
         5,
         10,
         (("worker", "worker to FastStream, one by one", "ratio"),),
-        "summaries 34 % (unpacking, parsing, facts, template, tokens), reading entries 15 %, the rest "
-        "spread over commits, the record and Faust (profile below)",
+        "summaries 34 % (unpacking, parsing, facts, template, tokens), reading entries 15 %, the "
+        "rest spread over commits, the record and Faust (profile below)",
     ),
     Goal(
         "CPU time an event, receiver and worker, µs",
