@@ -91,8 +91,9 @@ class Ownership(Service):
             await self.add_runtime_dependency(reader)
         self.app.flow_control.resume()
         try:
-            await self._heartbeat()
-            await self._claim_mine()
+            async with self._turning:
+                await self._heartbeat()
+                await self._claim_mine()
         except (*REDIS_ERRORS, TableError, FencedError) as error:
             logger.warning("cannot take partitions yet: %s; trying on", error)
 

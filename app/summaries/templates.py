@@ -224,12 +224,13 @@ class TemplateBook:
     def find(self, provider: str, event_type: str) -> Template | None:
         """The template for an event; None where none fits."""
         key = provider, event_type
-        if key not in self._found:
-            if len(self._found) >= MAX_FOUND:  # types may be strangers' text
-                self._found.clear()
-            rows = self._by_provider.get(provider, ())
-            self._found[key] = next((t for _, regex, t in rows if regex.match(event_type)), None)
-        return self._found[key]
+        if key in self._found:
+            return self._found[key]
+        rows = self._by_provider.get(provider, ())
+        found = next((t for _, regex, t in rows if regex.match(event_type)), None)
+        if len(self._found) < MAX_FOUND:  # types may be strangers' text
+            self._found[key] = found
+        return found
 
     def all(self) -> list[tuple[str, Template]]:
         """Every template with its provider, in the order of their names."""
