@@ -14,9 +14,19 @@ from hookstream.app.correlation import correlation_keys
 from hookstream.app.errors import BadRequestError
 from hookstream.codecs.envelope import Event
 
-__all__ = ["Condition", "Matcher", "TypePattern", "compile_condition", "compile_types", "facts"]
+__all__ = [
+    "Condition",
+    "Facts",
+    "Matcher",
+    "TypePattern",
+    "compile_condition",
+    "compile_types",
+    "facts",
+]
 
 MAX_CONDITION_LENGTH = 4096
+#: The parts of what may be named, all of them.
+WHOLE: Tree = {"event": None, "payload": None}
 #: What a condition may name.
 VARIABLES = frozenset({"event", "payload"})
 #: CEL's standard functions (cel-spec, "List of Standard Definitions").
@@ -74,7 +84,7 @@ class Condition:
     program: Any
     parts: Tree
 
-    def holds(self, facts: Mapping[str, Any]) -> bool:
+    def holds(self, facts: "Facts") -> bool:
         """Whether the expression is true for an event's :func:`facts`.
 
         A payload that lacks a field, or has another type there, does not match: providers send
@@ -82,7 +92,7 @@ class Condition:
         evaluations are counted in ``hookstream_condition_errors_total``.
         """
         try:
-            return self.program.execute(cel.Context(pruned(facts, self.parts))) is True
+            return self.program.execute(facts.context(self.parts)) is True
         except LookupError:
             return False
         except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -127,22 +137,43 @@ def compile_condition(source: str) -> Condition:
     return Condition(source, program, named_parts(source))
 
 
-def facts(event: Event) -> Mapping[str, Any]:
+class Facts:
+    """What conditions see of an event: those that look at the same parts share one conversion."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        """``values``: what ``event`` and ``payload`` stand for."""
+        self._values = values
+        self._contexts: dict[str, cel.Context] = {}
+
+    def context(self, parts: Tree) -> cel.Context:
+        """The parts of it that a condition names, converted for CEL."""
+        if parts.get("payload", {}) is None:
+            # all that look at the whole payload share its conversion, which is the dear one
+            parts = WHOLE
+        key = str(parts)
+        if key not in self._contexts:
+            self._contexts[key] = cel.Context(pruned(self._values, parts))
+        return self._contexts[key]
+
+
+def facts(event: Event) -> Facts:
     """What a condition sees of an event; made once an event, for all conditions."""
     payload = event.data()
-    return {
-        "event": {
-            "id": event.event_id,
-            "type": event.type,
-            "tool_id": event.tool_id,
-            "provider": event.provider,
-            "delivery_id": event.delivery_id,
-            "received_at": event.received_at_ms,
-            "headers": dict(event.headers),
-            "keys": list(correlation_keys(event)),
-        },
-        "payload": {} if payload is None else payload,
-    }
+    return Facts(
+        {
+            "event": {
+                "id": event.event_id,
+                "type": event.type,
+                "tool_id": event.tool_id,
+                "provider": event.provider,
+                "delivery_id": event.delivery_id,
+                "received_at": event.received_at_ms,
+                "headers": dict(event.headers),
+                "keys": list(correlation_keys(event)),
+            },
+            "payload": {} if payload is None else payload,
+        }
+    )
 
 
 class Matcher:
@@ -150,7 +181,7 @@ class Matcher:
 
     def __init__(self, event: Event) -> None:
         self._event = event
-        self._facts: Mapping[str, Any] | None = None
+        self._facts: Facts | None = None
         self._keys: tuple[str, ...] | None = None
 
     def matches(self, types: TypePattern, condition: Condition | None, follow: str) -> bool:

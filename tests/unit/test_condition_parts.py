@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hookstream.app.condition_parts import Tree, named_parts, pruned
-from hookstream.app.matching import compile_condition
+from hookstream.app.matching import Facts, compile_condition
 
 NAMES = st.sampled_from(["a", "b", "c", "size", "contains", "payload"])
 VALUES = st.recursive(
@@ -55,7 +55,7 @@ def outcome(source: str, about: Any) -> Any:
 @pytest.mark.parametrize("source", CONDITIONS)
 def test_a_condition_judges_the_parts_as_it_judges_the_whole(source: str, payload: Any) -> None:
     about = {"event": {"type": "t", "headers": {"x": "y"}}, "payload": payload or {}}
-    assert compile_condition(source).holds(about) == outcome(source, about)
+    assert compile_condition(source).holds(Facts(about)) == outcome(source, about)
 
 
 @pytest.mark.parametrize(
@@ -78,4 +78,12 @@ def test_a_large_payload_is_left_out_of_it() -> None:
     assert pruned(about, named_parts("payload.a.b == 1")) == {"payload": {"a": {"b": 1}}}
     # a number that CEL has no room for matters only to those who look at it
     payload["huge"] = 10**30
-    assert compile_condition("payload.a.b == 1").holds(about)
+    assert compile_condition("payload.a.b == 1").holds(Facts(about))
+
+
+def test_conditions_on_the_same_parts_share_one_conversion() -> None:
+    about = Facts({"event": {"type": "t"}, "payload": {"a": 1}})
+    whole = about.context(named_parts("payload.size() == 1"))
+    assert about.context(named_parts('event.type == "t" && payload["a"] == 1')) is whole
+    assert about.context(named_parts("payload.a == 1")) is not whole
+    assert about.context(named_parts("payload.a == 2")) is about.context(named_parts("payload.a"))
