@@ -12,14 +12,13 @@ from hookstream.app import channels
 from hookstream.app.batch import Batch
 from hookstream.app.errors import SchemaViolationError
 from hookstream.app.main import app
-from hookstream.app.registry import DEAD_LETTER, MARK, REGISTRY_WAIT_SECONDS, Registry
+from hookstream.app.registry import DEAD_LETTER, MARK, Registry
 
 
 @app.batches(channels.deduped, out=channels.checked)
 async def check(batch: Batch) -> None:
     """Finds payloads that break their tool's schema."""
-    newest = max((entry.value.registry_version for entry in batch.live()), default=0)
-    registry = await app.parts.registry.catch_up(newest, REGISTRY_WAIT_SECONDS)
+    registry = await app.parts.registry.catch_up(batch.registry_version)
     if registry.schemas:
         check_batch(batch, registry)
 

@@ -11,7 +11,7 @@ from hookstream.app.batch import Batch
 from hookstream.app.main import app
 from hookstream.app.matching import Matcher
 from hookstream.app.priority import rank
-from hookstream.app.registry import REGISTRY_WAIT_SECONDS, Registry
+from hookstream.app.registry import Registry
 from hookstream.app.status import Status
 from hookstream.app.turns import due
 from hookstream.codecs.envelope import Event
@@ -21,8 +21,7 @@ from hookstream.codecs.routed import Target
 @app.batches(channels.checked, out=channels.routed)
 async def route(batch: Batch) -> None:
     """Finds the contexts that each event concerns."""
-    newest = max((entry.value.registry_version for entry in batch.live()), default=0)
-    registry = await app.parts.registry.catch_up(newest, REGISTRY_WAIT_SECONDS)
+    registry = await app.parts.registry.catch_up(batch.registry_version)
     async with app.turns.turn(due(time.monotonic(), len(batch))) as turn:
         for entry in list(batch.live()):
             try:

@@ -158,6 +158,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.entries)
 
+    @property
+    def registry_version(self) -> int:
+        """The newest registry that a receiver of its live events knew; 0 without any."""
+        return max((entry.value.registry_version for entry in self.live()), default=0)
+
     def live(self) -> Iterator[Entry]:
         """The entries that are still to be processed: not duplicates, not dropped, not failed."""
         return (entry for entry in self.entries if entry.status is Status.ACCEPTED)

@@ -26,7 +26,6 @@ from hookstream.tables.rates import Rate
 __all__ = [
     "DEAD_LETTER",
     "MARK",
-    "REGISTRY_WAIT_SECONDS",
     "REJECT",
     "AgentKey",
     "Context",
@@ -218,7 +217,7 @@ class RegistryCache(Service):
             raise NotFoundError(f"there is no context {context_id}")
         return found
 
-    async def catch_up(self, version: int, timeout_seconds: float) -> Registry:
+    async def catch_up(self, version: int) -> Registry:
         """The picture, at least as new as ``version``, which an event's receiver knew.
 
         Raises:
@@ -226,7 +225,7 @@ class RegistryCache(Service):
         """
         if not self.loaded:
             await self.reload()
-        if not await self.wait_for(version, timeout_seconds):
+        if not await self.wait_for(version, REGISTRY_WAIT_SECONDS):
             raise UnavailableError(
                 f"this worker knows version {self.current.version} of the subscriptions and the "
                 f"events ask for {version}: is PostgreSQL reachable from here?"
