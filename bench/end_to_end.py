@@ -55,6 +55,11 @@ class Run:
         """Whether everything was accepted and arrived, once."""
         return not (self.lost or self.doubled or self.gaps or self.refused)
 
+    @property
+    def is_sustained(self) -> bool:
+        """Whether it could have gone on so."""
+        return self.is_complete and not self.growing
+
 
 def percentile(ordered: Sequence[float], share: float) -> float:
     """The smallest value that ``share`` of all are not above."""
@@ -130,8 +135,8 @@ async def search(attempt: Any, first: float, most: float = MAX_RATE) -> tuple[fl
 
 async def measure(
     running: System, start: Any, given: argparse.Namespace
-) -> tuple[list[Run], tuple[float, float] | None, list[float]]:
-    """All runs, the search where it was asked for, and the rate that was held afterwards."""
+) -> tuple[list[Run], tuple[float, float] | None, float]:
+    """All runs, the search where it was asked for, and the rate held afterwards (0: none)."""
     running.launch("receiver")
     tools = await running.tools(TOOLS)
     if not given.quick:
@@ -148,23 +153,20 @@ async def measure(
         if number or given.quick:  # the first is to warm up
             runs.append(found)
     if not given.sustain:
-        return runs, None, []
+        return runs, None, 0.0
 
-    async def attempt(rate: float) -> bool:
-        found = await one(running, start, tools, rate, given.step_seconds)
-        held = found.is_complete and not found.growing
-        progress(f"{rate:.0f}/s: {'sustained' if held else 'not sustained'}")
+    async def attempt(rate: float, seconds: float = given.step_seconds) -> bool:
+        held = (await one(running, start, tools, rate, seconds)).is_sustained
+        progress(f"{rate:.0f}/s for {seconds:g} s: {'sustained' if held else 'not sustained'}")
         return held
 
     good, bad = await search(attempt, given.first_rate)
-    held = []
-    # what a few seconds take may be too much for a minute
-    for rate in (round(good * share) for share in HELD_SHARES):
-        if good and given.hold_seconds and not held:
-            progress(f"{rate}/s for {given.hold_seconds:g} s")
-            found = await one(running, start, tools, rate, given.hold_seconds)
-            held += [rate] if found.is_complete and not found.growing else []
-    return runs, (good, bad), held
+    if good and given.hold_seconds:
+        # what a few seconds take may be too much for a minute
+        for rate in (round(good * share) for share in HELD_SHARES):
+            if await attempt(rate, given.hold_seconds):
+                return runs, (good, bad), rate
+    return runs, (good, bad), 0.0
 
 
 def run(given: argparse.Namespace) -> Result:
@@ -212,7 +214,7 @@ def run(given: argparse.Namespace) -> Result:
         result.facts["not_sustained"] = bad
         if given.hold_seconds:
             name = f"sustained for {given.hold_seconds:g} s"
-            result.add(name, "events/s", held or [0.0])
+            result.add(name, "events/s", [held])
         result.model = {"sustained_events_per_second": good}
     return result
 
