@@ -12,10 +12,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import parse_qs, parse_qsl, urlsplit, urlunsplit
 
-import orjson
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hookstream.app.errors import BadRequestError, SignatureError
+from hookstream.app.json_body import look_into
 from hookstream.codecs.envelope import FORM
 
 __all__ = [
@@ -66,8 +66,6 @@ MAX_HEADER_CHARS = 8192
 #: Most signatures in one header: senders put one a secret there while they rotate.
 MAX_CANDIDATES = 32
 MAX_FORM_FIELDS = 1000
-#: orjson writes no deeper than this; what is read deeper could never be written again.
-MAX_JSON_DEPTH = 254
 
 _DIGEST_BYTES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 _DIGITS = re.compile(r"[0-9]{1,15}")
@@ -126,9 +124,13 @@ class WebhookRequest:
         return self.header("content-type").partition(";")[0].strip().lower()
 
     def json(self) -> Any:
-        """The decoded body as JSON, parsed once. Raises BadRequestError where it is not JSON."""
+        """The decoded body as JSON to look into, parsed once (``json_body.look_into``).
+
+        Raises:
+            BadRequestError: it is not JSON.
+        """
         if not self._parsed:
-            self._parsed.append(parse_json(self.decoded))
+            self._parsed.append(look_into(self.decoded))
         return self._parsed[0]
 
     def form(self) -> dict[str, str]:
@@ -201,25 +203,6 @@ class SignatureOptions:
     def tolerance(self, default: int = DEFAULT_TOLERANCE_SECONDS) -> int:
         """Seconds that a signed time may be off."""
         return default if self.tolerance_seconds is None else self.tolerance_seconds
-
-
-def parse_json(data: bytes | str) -> Any:
-    """Strict JSON (RFC 8259): no NaN, valid UTF-8, no lone surrogates, bounded depth.
-
-    Raises:
-        BadRequestError: with where and why.
-    """
-    try:
-        value = orjson.loads(data)
-        brackets = (b"[", b"{") if isinstance(data, bytes) else ("[", "{")
-        if sum(data.count(cast(Any, bracket)) for bracket in brackets) > MAX_JSON_DEPTH:
-            orjson.dumps(value)  # in C, and it refuses what is nested deeper than it can write
-    except (ValueError, TypeError, RecursionError) as error:
-        reason = (
-            str(error)[:120] if isinstance(error, orjson.JSONDecodeError) else "nested too deep"
-        )
-        raise BadRequestError(f"the body is not JSON: {reason}") from error
-    return value
 
 
 # HMAC over the body

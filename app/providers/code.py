@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
+from hookstream.app.json_body import parse_json
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -24,7 +25,6 @@ from hookstream.app.signatures import (
     FORM,
     SignatureOptions,
     WebhookRequest,
-    parse_json,
     sign_hmac,
     sign_standard,
     standard_key,

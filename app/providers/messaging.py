@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
+from hookstream.app.json_body import ARRAYS, parse_json
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -27,7 +28,6 @@ from hookstream.app.signatures import (
     SignatureOptions,
     WebhookRequest,
     ecdsa_public_key,
-    parse_json,
     sign_ecdsa,
     sign_slack,
     sign_twilio,
@@ -146,7 +146,7 @@ def _twilio_type(request: WebhookRequest, options: SignatureOptions) -> str:
 
 def _batch_type(payload: Any, path: str) -> str:
     """The type that all events of a list have; ``batch`` where they differ."""
-    events = payload if isinstance(payload, list) else [payload]
+    events = payload if isinstance(payload, ARRAYS) else [payload]
     types = {event_name(text_at(event, path)) for event in events}
     if len(types) == 1:
         return types.pop()
@@ -204,7 +204,7 @@ def _sendgrid_delivery(request: WebhookRequest, options: SignatureOptions) -> st
 
 
 def _is_one(payload: Any) -> bool:
-    return isinstance(payload, list) and len(payload) == 1
+    return isinstance(payload, ARRAYS) and len(payload) == 1
 
 
 def _sendgrid_sign(hook: Delivery) -> dict[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hookstream.app.errors import BadRequestError
+from hookstream.app.json_body import ARRAYS, OBJECTS
 from hookstream.app.signatures import FORM, SignatureOptions, WebhookRequest
 
 __all__ = [
@@ -148,9 +149,9 @@ def short_id(text: str) -> str:
 def value_at(data: Any, path: str) -> Any:
     """The value at a dotted path into JSON (``event.id``, ``items.0.id``); None where none is."""
     for name in path.split("."):
-        if isinstance(data, dict):
+        if isinstance(data, OBJECTS):
             data = data.get(name)
-        elif isinstance(data, list) and name.isascii() and name.isdecimal() and len(name) < 10:
+        elif isinstance(data, ARRAYS) and name.isascii() and name.isdecimal() and len(name) < 10:
             data = data[int(name)] if int(name) < len(data) else None
         else:
             return None

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from hookstream.app.errors import BadRequestError, SignatureError
+from hookstream.app.json_body import parse_json
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -25,7 +26,6 @@ from hookstream.app.signatures import (
     SignatureOptions,
     WebhookRequest,
     check_age,
-    parse_json,
     sign_hmac,
     verify_hmac,
 )
