@@ -140,20 +140,45 @@ class Appender(Service):
             self._keep_here(late)
 
     async def _send(self, items: Sequence[tuple[str, bytes]]) -> list[Any]:
-        """Append to Redis; a reply or an error for each."""
+        """Append to Redis; a reply or an error for each.
+
+        What one stream gets goes as one command, all of it or none: a command and its reply cost
+        redis-py more than the entries in it. A large entry goes by itself, in its turn.
+        """
         if not items:
             return []
+        groups: list[tuple[str, list[bytes]]] = []
+        places: list[int] = []
+        last: dict[str, int] = {}
+        for key, data in items:
+            large = len(data) > self._claim_check_bytes
+            place = last.get(key)
+            if place is None or large:
+                place = len(groups)
+                groups.append((key, []))
+                last[key] = place
+            groups[place][1].append(data)
+            places.append(place)
+            if large:
+                del last[key]
         try:
-            return await self._durability.run([await self._call(*item) for item in items])
+            calls = [await self._call(key, values) for key, values in groups]
+            replies = await self._durability.run(calls)
         except Exception as error:  # noqa: BLE001 every waiting request must hear of it
             return [error] * len(items)
+        return [replies[place] for place in places]
 
-    async def _call(self, key: str, data: bytes) -> tuple[str, tuple[Any, ...]]:
-        """The command that appends one entry.
+    async def _call(self, key: str, values: Sequence[bytes]) -> tuple[str, Sequence[Any]]:
+        """The command that appends entries to a stream.
 
-        The payload of a large one goes to a blob beside the stream, in the same script. That is
-        decided here and not before: the spool keeps such an entry whole.
+        The payload of a large one, which comes alone, goes to a blob beside the stream, in the same
+        script. That is decided here and not before: the spool keeps such an entry whole.
         """
+        if len(values) > 1:
+            # scripts by their text, not their SHA: next to payloads it is nothing, and never
+            # unknown
+            return key, ("EVAL", await self._scripts.source("append"), 1, key, *values)
+        [data] = values
         if len(data) > self._claim_check_bytes:
             try:
                 entry, blob, payload = take_out_payload(data, lambda name: keys.blob(key, name))
@@ -162,7 +187,6 @@ class Appender(Service):
             if blob:
                 script = await self._scripts.source("append_blob")
                 metrics.CLAIM_CHECKS.inc()
-                # its text, not its SHA: next to the payload it is nothing, and never unknown
                 return key, ("EVAL", script, 2, key, blob, entry, payload)
         return key, ("XADD", key, "*", "d", data)
 
@@ -246,7 +270,7 @@ class Appender(Service):
 
         Appending it again and again while there is no replica would fill the stream with copies.
         """
-        calls: list[tuple[str, tuple[Any, ...]]] = []
+        calls: list[tuple[str, Sequence[Any]]] = []
         places = []
         for entry in page:
             if entry.number in made:
@@ -256,7 +280,7 @@ class Appender(Service):
                 entry_id = made[entry.number]
                 calls.append((entry.key, ("XRANGE", entry.key, entry_id, entry_id)))
             else:
-                calls.append(await self._call(entry.key, entry.data))
+                calls.append(await self._call(entry.key, [entry.data]))
             places.append(len(calls) - 1)
         try:
             replies = await self._durability.run(calls)

@@ -6,6 +6,7 @@ a branch or a title names adds ``ticket:OPS-7``, which Jira's and Linear's own e
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, Final
 
 from hookstream.codecs.envelope import Event
@@ -32,13 +33,19 @@ def correlation_keys(event: Event) -> tuple[str, ...]:
     return tuple(dict.fromkeys(clean))[:MAX_KEYS]
 
 
+@cache
+def _steps(path: str) -> tuple[str | int, ...]:
+    """The parts of a dotted path of this module; numbers are places in a list."""
+    return tuple(int(part) if part.isdecimal() else part for part in path.split("."))
+
+
 def _get(value: Any, path: str) -> Any:
     """What is at a dotted path; None where there is nothing."""
-    for part in path.split("."):
-        if isinstance(value, dict):
-            value = value.get(part)
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
+    for step in _steps(path):
+        if type(value) is dict:
+            value = value.get(step)
+        elif type(value) is list and type(step) is int and step < len(value):
+            value = value[step]
         else:
             return None
     return value
@@ -47,13 +54,16 @@ def _get(value: Any, path: str) -> Any:
 def _text(value: Any, path: str) -> str:
     """A text or a number at a dotted path; "" where there is neither."""
     found = _get(value, path)
-    if isinstance(found, str):
-        return found
+    if found is None or type(found) is str:
+        return found or ""
     return str(found) if isinstance(found, int) and not isinstance(found, bool) else ""
 
 
 def _tickets(*texts: str) -> Iterator[str]:
     for text in texts:
+        # most texts name none: a hyphen is found sooner than a word before it
+        if "-" not in text:
+            continue
         for ticket in _TICKET.findall(text[:500]):
             if not ticket.startswith(_NO_TICKETS):
                 yield f"ticket:{ticket}"

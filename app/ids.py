@@ -1,6 +1,9 @@
 """Event ids: UUIDv7 whose ``rand_a`` carries the partition, and the partition of a key."""
 
+import os
+import struct
 import uuid
+from collections.abc import Iterator
 
 import xxhash
 
@@ -11,6 +14,7 @@ __all__ = [
     "new_event_id",
     "partition_of",
     "partition_of_event",
+    "random_bits",
 ]
 
 MAX_PARTITIONS = 4096
@@ -26,6 +30,29 @@ def new_event_id(now_ms: int, partition: int, random_bits: int) -> str:
     value |= 0b10 << 62 | (random_bits & _RAND_B_MASK)
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+class _Pool:
+    """Random numbers of the system, a page of them at a time: each would cost a system call."""
+
+    def __init__(self) -> None:
+        self._numbers: Iterator[tuple[int]] = iter(())
+        # a child must not draw what its parent draws
+        os.register_at_fork(after_in_child=self._empty)
+
+    def _empty(self) -> None:
+        self._numbers = iter(())
+
+    def draw(self) -> int:
+        """62 random bits."""
+        drawn = next(self._numbers, None)
+        if drawn is None:
+            self._numbers = struct.iter_unpack("Q", os.urandom(4096))
+            drawn = next(self._numbers)
+        return drawn[0] & _RAND_B_MASK
+
+
+random_bits = _Pool().draw
 
 
 def partition_of_event(event_id: str) -> int:

@@ -1,6 +1,5 @@
 """Replays in PostgreSQL: what was asked for, how far it has come, who is sending it."""
 
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from hookstream.app.ids import new_event_id
+from hookstream.app.ids import new_event_id, random_bits
 from hookstream.app.sql import statement
 from hookstream.app.stores.events import like
 from hookstream.app.stores.postgres import Postgres
@@ -207,7 +206,7 @@ def replay_out(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _new_id(partition: int) -> str:
-    return new_event_id(time.time_ns() // 1_000_000, partition, secrets.randbits(62))
+    return new_event_id(time.time_ns() // 1_000_000, partition, random_bits())
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -34,12 +34,15 @@ _SUBJECTS = (
     "package",
     "commit",
 )
-_FACTS: Mapping[str, tuple[str, ...]] = {
-    "title": ("title", "summary", "name", "subject", "text", "message", "description", "key", "id"),
-    "number": ("number", "iid", "key"),
-    "state": ("state", "status", "conclusion"),
-    "url": ("html_url", "web_url", "url", "permalink"),
-}
+_FACTS = (
+    (
+        "title",
+        ("title", "summary", "name", "subject", "text", "message", "description", "key", "id"),
+    ),
+    ("number", ("number", "iid", "key")),
+    ("state", ("state", "status", "conclusion")),
+    ("url", ("html_url", "web_url", "url", "permalink")),
+)
 _ACTORS = ("sender", "actor", "user", "author", "pusher")
 _ACTOR_NAMES = ("login", "username", "displayName", "name", "display_name", "email", "id")
 _PLACES = ("repository", "project", "organization", "team", "channel")
@@ -76,12 +79,19 @@ def find_facts(payload: Any) -> dict[str, Any]:
         if place := _named(payload.get(name), _PLACE_NAMES):
             facts["place"] = place
             break
-    subject = next((payload[name] for name in _SUBJECTS if _is_object(payload.get(name))), payload)
-    if _is_object(subject.get("object")):
-        subject = subject["object"]
-    for fact, names in _FACTS.items():
+    subject = payload
+    for name in _SUBJECTS:
+        found = payload.get(name)
+        if found and type(found) is dict:
+            subject = found
+            break
+    inner = subject.get("object")
+    if inner and type(inner) is dict:
+        subject = inner
+    for fact, names in _FACTS:
         for name in names:
-            if (value := _scalar(subject.get(name))) is not None:
+            value = subject.get(name)
+            if value is not None and (value := _scalar(value)) is not None:
                 facts[fact] = value
                 break
     for name in _ACTORS:
@@ -93,19 +103,16 @@ def find_facts(payload: Any) -> dict[str, Any]:
     return facts
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value)
-
-
 def _named(value: Any, names: tuple[str, ...]) -> Any:
-    if isinstance(value, dict):
-        return next((found for name in names if (found := _scalar(value.get(name)))), None)
-    return _scalar(value)
+    if type(value) is not dict:
+        return _scalar(value)
+    for name in names:
+        if found := _scalar(value.get(name)):
+            return found
+    return None
 
 
 def _scalar(value: Any) -> Any:
-    if isinstance(value, str):
+    if type(value) is str:
         return plain_text(value, MAX_FACT_CHARS) or None
-    if isinstance(value, int | float):
-        return value
-    return None
+    return value if isinstance(value, (int, float)) else None

@@ -19,6 +19,7 @@ from typing import Any
 
 from jinja2 import ChainableUndefined, nodes
 from jinja2.exceptions import TemplateError, UndefinedError
+from jinja2.runtime import new_context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
 
@@ -113,10 +114,6 @@ def _money(amount: Any, currency: Any = "") -> str:
 class _Environment(ImmutableSandboxedEnvironment):
     """A sandbox in which JSON has its fields and items, and nothing has attributes."""
 
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        """``payload.items`` is a field of that name, not the method."""
-        return self.getitem(obj, attribute)
-
     def getitem(self, obj: Any, argument: Any) -> Any:
         """A field of an object or an item of a list; else undefined."""
         if isinstance(obj, (dict, list, tuple)):
@@ -125,6 +122,9 @@ class _Environment(ImmutableSandboxedEnvironment):
             except (LookupError, TypeError):
                 pass
         return self.undefined(obj=obj, name=argument)
+
+    #: ``payload.items`` is a field of that name, not the method.
+    getattr = getitem  # type: ignore[assignment]
 
 
 def _environment() -> _Environment:
@@ -156,9 +156,10 @@ class Template:
 
         Raises whatever an expression of it raises on this payload.
         """
-        text = self.program.render(
-            event=event, payload={} if payload is None else payload, facts=facts
-        )
+        values = {"event": event, "payload": {} if payload is None else payload, "facts": facts}
+        # as Template.render does, without a look at globals: there are none
+        context = new_context(_ENVIRONMENT, None, self.program.blocks, values, shared=True)
+        text = "".join(self.program.root_render_func(context))
         # what follows a colon may be missing in this payload
         return plain_text(text, MAX_SUMMARY_CHARS).rstrip(" :;,")
 

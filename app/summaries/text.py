@@ -14,8 +14,15 @@ __all__ = ["plain_text", "visible"]
 _SPACE = re.compile(r"\s+")
 #: Runs that open or close a frame somewhere: Markdown fences and rules, chat and template marks.
 _FENCES = re.compile(r"`{3,}|~{3,}|-{3,}|={3,}|\*{3,}|_{3,}|#{3,}")
+#: Characters of which each shows itself, and joins with no other: the usual ones only.
+_PLAIN = (
+    " -~\u00a1-\u00ac\u00ae-\u024f\u0400-\u0482\u048a-\u052f"  # ASCII, Latin, Cyrillic
+    "\u2010-\u2027\u2030-\u205e\u20ac\u2190-\u22ff\u2774\u2775"  # punctuation, arrows, signs
+    "\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fef\uac00-\ud7a3\U0001f300-\U0001f5ff"
+)
+_ALL_PLAIN = re.compile(f"[{_PLAIN}]*")
 #: Whatever may need mending at all. Most text has nothing of it, and is passed after one search.
-_SUSPECT = re.compile(r"[^ -~]|[<>{}]|  |``|~~|--|==|\*\*|__|##")
+_SUSPECT = re.compile(rf"[^{_PLAIN}]|[<>{{}}]|  |``|~~|--|==|\*\*|__|##")
 #: Brackets of tags and of templates, by look-alikes that no parser takes for them.
 _BRACKETS = str.maketrans({"<": "‹", ">": "›", "{": "❴", "}": "❵"})
 #: Marks that join or vary what is before them; more than a few are there to hide or to flood.
@@ -49,6 +56,8 @@ def plain_text(value: object, limit: int) -> str:
 
 def visible(text: str, keep: str = "") -> str:
     """``text`` without what shows nothing; characters in ``keep`` stay."""
+    if _ALL_PLAIN.fullmatch(text):
+        return text
     kept: list[str] = []
     marks = 0
     for char in unicodedata.normalize("NFC", text):

@@ -1,6 +1,5 @@
 """The receiver: ``POST /hooks/{tool_id}``. 202 means: durable."""
 
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,7 +22,7 @@ from hookstream.app.identity import (
     message_id,
     ordering_key,
 )
-from hookstream.app.ids import new_event_id, partition_of
+from hookstream.app.ids import new_event_id, partition_of, random_bits
 from hookstream.app.providers import PROVIDERS, Provider
 from hookstream.app.registry import REJECT, Tool
 from hookstream.app.signatures import WebhookRequest
@@ -93,7 +92,7 @@ class Receiver:
             partitions=settings.partitions,
             registry_version=self._app.parts.registry.current.version,
             now_ms=now_ms,
-            random_bits=secrets.randbits(62),
+            random_bits=random_bits(),
             functions=self._app.dedup_functions,
         )
         parts = self._app.parts

@@ -1,8 +1,9 @@
 """Summaries: templates on real payloads, budgets, and text that strangers wrote to break out."""
 
+import sys
 import unicodedata
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
@@ -13,7 +14,7 @@ from hookstream.app.errors import BadRequestError
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.summaries.templates import TemplateBook, builtin_templates, compile_template
-from hookstream.app.summaries.text import plain_text
+from hookstream.app.summaries.text import _ALL_PLAIN, _INVISIBLE, plain_text
 from hookstream.app.summaries.tokens import count_tokens, cut_to_tokens
 from hookstream.app.testing import make_event
 from tests.fixtures import github_examples
@@ -172,9 +173,11 @@ def test_same_event_is_summarised_once() -> None:
     rendered = []
 
     class Counted:
-        def render(self, **values: Any) -> str:
-            rendered.append(values)
-            return "said"
+        blocks: ClassVar[dict[str, Any]] = {}
+
+        def root_render_func(self, context: Any) -> list[str]:
+            rendered.append(context)
+            return ["said"]
 
     template = compile_template("*", "x")
     book = TemplateBook({"none": [type(template)("*", "x", "v1", Counted())]})
@@ -246,3 +249,17 @@ def test_most_specific_template_counts() -> None:
         assert found
         assert found.pattern == expected
     assert book.find("q", "push") is None
+
+
+def test_plain_characters_are_those_that_need_no_mending() -> None:
+    # what is passed without a look must be what the look would have passed
+    seen = [chr(code) for code in range(sys.maxunicode + 1) if _ALL_PLAIN.fullmatch(chr(code))]
+    assert len(seen) > 30_000
+    for char in seen:
+        assert unicodedata.category(char)[0] not in "CM", hex(ord(char))
+        assert unicodedata.normalize("NFC", char) == char, hex(ord(char))
+        assert char.isprintable(), hex(ord(char))
+        assert not unicodedata.combining(char), hex(ord(char))
+    assert not set(seen) & _INVISIBLE
+    text = "".join(seen)
+    assert unicodedata.normalize("NFC", text) == text
