@@ -1,13 +1,16 @@
 """Grouped appends, and the spool that takes them while Redis does not.
 
-Requests that arrive while one flush is under way share the next. What Redis does not take goes to
-the local spool and counts as accepted; a drain brings it to Redis in order. While a stream has
-something in the spool, whatever is new for it queues behind.
+Requests that arrive while one flush is under way share the next. What Redis does not take, or not
+now because too much waits there already, goes to the local spool and counts as accepted; a drain
+brings it to Redis in order. While a stream has something in the spool, whatever is new for it
+queues behind; only urgent events do not wait for others' backlog.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from mode.utils.logging import get_logger
 from redis.exceptions import ResponseError
 
 from hookstream.app import keys, metrics
+from hookstream.app.backlog import Backlog
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.durable import Durability
 from hookstream.app.errors import UnavailableError, UnconfirmedError
@@ -33,7 +37,18 @@ DRAIN_PAGE = 256
 ADOPT_SECONDS = 10.0
 #: At most one line of log in this time about events that are refused.
 REFUSED_LOG_SECONDS = 5.0
-Pending = tuple[str, bytes, "asyncio.Future[None]"]
+#: While everything in the spool has to wait, or Redis was looked at a moment ago.
+HELD_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class Pending:
+    """An entry that a request waits for. ``urgent``: its tool has updates of priority critical."""
+
+    key: str
+    data: bytes
+    urgent: bool
+    done: "asyncio.Future[None]"
 
 
 class Appender(Service):
@@ -54,10 +69,16 @@ class Appender(Service):
         spool_max_bytes: int,
         *,
         claim_check_bytes: int,
+        backlog: Backlog,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         self._redis = redis
+        self.backlog = backlog
+        #: Streams that have, or may have, an urgent event in the spool.
+        self._urgent_behind: set[str] = set()
+        #: Which spool was drained how far, past the entries of which streams.
+        self._drained: tuple[Spool | None, Set[str], int] = (None, frozenset(), -1)
         self._durability = durability
         self._scripts = scripts
         self._claim_check_bytes = claim_check_bytes
@@ -72,14 +93,17 @@ class Appender(Service):
         #: Spool folder → number → id of entries that were appended and not confirmed.
         self._made: dict[str, dict[int, Any]] = {}
 
-    async def append(self, key: str, data: bytes) -> None:
+    async def append(self, key: str, data: bytes, *, urgent: bool = False) -> None:
         """Append one entry with the field ``d``; returns once Redis, or the spool, has it.
+
+        An ``urgent`` one does not wait behind what is in the spool because a stream is full, unless
+        there are urgent ones among it.
 
         Raises:
             UnavailableError: neither can keep it now.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append((key, data, done))
+        self._pending.append(Pending(key, data, urgent, done))
         self._work.set()
         await done
 
@@ -106,6 +130,8 @@ class Appender(Service):
         if self.spool is None:
             spool = Spool(self._spool_dir, self._spool_max_bytes)
             spool.open()
+            # whose events an earlier process has left is not known
+            self._urgent_behind.update(spool.backlog)
             self.spool = spool
         return self.spool
 
@@ -120,24 +146,35 @@ class Appender(Service):
 
     async def _flush(self, batch: list[Pending]) -> None:
         metrics.APPEND_BATCH_REQUESTS.observe(len(batch))
-        behind = self.spool.backlog if self.spool else {}
-        direct = [item for item in batch if item[0] not in behind]
-        late = [item for item in batch if item[0] in behind]
+        direct: list[Pending] = []
+        late: list[Pending] = []
+        for item in batch:
+            (late if self._has_to_wait(item) else direct).append(item)
         refused: set[str] = set()
-        replies = await self._send([(key, data) for key, data, _ in direct])
+        replies = await self._send([(item.key, item.data) for item in direct])
         for item, reply in zip(direct, replies, strict=True):
-            key, _, done = item
-            if key in refused or (isinstance(reply, Exception) and _not_now(reply)):
+            if item.key in refused or (isinstance(reply, Exception) and _not_now(reply)):
                 # behind one that was not taken the next must not be first either; if it was taken,
                 # the copy is recognised by its event id
-                refused.add(key)
+                refused.add(item.key)
                 late.append(item)
             elif isinstance(reply, Exception):
-                _settle(done, reply)
+                _settle(item.done, reply)
             else:
-                _settle(done, None)
+                self.backlog.added(item.key)
+                _settle(item.done, None)
         if late:
             self._keep_here(late)
+
+    def _has_to_wait(self, item: Pending) -> bool:
+        """Whether an entry goes to the spool, behind what is there or because its stream is full.
+
+        Of one tool's events all are urgent or none, so an urgent one overtakes other tools' only.
+        """
+        in_spool = self.spool is not None and item.key in self.spool.backlog
+        if in_spool and (not item.urgent or item.key in self._urgent_behind):
+            return True
+        return self.backlog.holds(item.key, urgent=item.urgent)
 
     async def _send(self, items: Sequence[tuple[str, bytes]]) -> list[Any]:
         """Append to Redis; a reply or an error for each.
@@ -192,7 +229,7 @@ class Appender(Service):
 
     def _keep_here(self, items: list[Pending]) -> None:
         try:
-            self._own_spool().add([(key, data) for key, data, _ in items])
+            self._own_spool().add([(item.key, item.data) for item in items])
         except UnavailableError as error:
             metrics.SPOOL_REFUSED.inc(len(items))
             now = time.monotonic()
@@ -201,14 +238,15 @@ class Appender(Service):
                 logger.error("events are refused (503): %s", error)
             # senders are strangers: where the spool lies and why it fails is for the log alone
             refusal = UnavailableError("events cannot be kept here at the moment: send it again")
-            for _, _, done in items:
-                _settle(done, refusal)
+            for item in items:
+                _settle(item.done, refusal)
             return
+        self._urgent_behind.update(item.key for item in items if item.urgent)
         metrics.SPOOL_APPENDED.inc(len(items))
         self._measure()
         self._spooled.set()
-        for _, _, done in items:
-            _settle(done, None)
+        for item in items:
+            _settle(item.done, None)
 
     @Service.task
     async def _drain_forever(self) -> None:
@@ -218,6 +256,9 @@ class Appender(Service):
             if self.should_stop or self.spool is None:
                 continue
             try:
+                if self.spool.backlog and self.backlog.full.issuperset(self.spool.backlog):
+                    await self.sleep(HELD_SECONDS)
+                    continue
                 moved = await self._drain(self.spool)
                 if not self.spool.entries:
                     self._spooled.clear()
@@ -238,9 +279,15 @@ class Appender(Service):
 
     async def _drain(self, spool: Spool) -> int:
         """Bring one page to Redis; returns how many went."""
-        page = spool.page(DRAIN_PAGE)
+        skip = self.backlog.full.intersection(spool.backlog)
+        *where, after = self._drained
+        if where != [spool, skip]:
+            after = -1  # what was passed over may go now, and comes first
+        self._drained = (spool, skip, -1)
+        page, after = spool.scan(DRAIN_PAGE, after, skip)
         if not page:
-            return 0
+            self._drained = (spool, skip, after)
+            return int(after >= 0)
         begun = time.monotonic()
         made = self._made.setdefault(spool.path.name, {})
         replies = await self._send_again(page, made)
@@ -262,6 +309,11 @@ class Appender(Service):
             spool.remove(moved)
             metrics.SPOOL_DRAINED.inc(len(moved))
             self.drained_per_second = len(moved) / max(1e-6, time.monotonic() - begun)
+            for key, entries in Counter(entry.key for entry in moved).items():
+                self.backlog.added(key, entries)
+            self._urgent_behind &= spool.backlog.keys()
+        if not stopped:
+            self._drained = (spool, skip, after)
         self._measure()
         return len(moved)
 

@@ -19,6 +19,7 @@ __all__ = [
     "DICTIONARY",
     "DUPLICATES",
     "EVENTS",
+    "FULL_STREAMS",
     "HELD_ENTRIES",
     "HISTORY_BYTES",
     "HISTORY_CHECKED",
@@ -156,6 +157,10 @@ SPOOL_ENTRIES = Gauge("hookstream_spool_entries", "Events in this process's loca
 SPOOL_BYTES = Gauge("hookstream_spool_bytes", "Bytes in this process's local spool.")
 SPOOL_OLDEST_SECONDS = Gauge(
     "hookstream_spool_oldest_seconds", "Age of the oldest event in the local spool."
+)
+FULL_STREAMS = Gauge(
+    "hookstream_full_streams",
+    "Streams of events with so much waiting that new events go to this process's spool.",
 )
 SPOOL_APPENDED = Counter(
     "hookstream_spool_appended_total", "Events that went to the local spool first."

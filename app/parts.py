@@ -8,6 +8,7 @@ from redis.exceptions import AuthenticationError
 
 from hookstream.app import embedded, keys
 from hookstream.app.append import Appender
+from hookstream.app.backlog import Backlog
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.clock import RedisClock
 from hookstream.app.dictionaries import Dictionaries
@@ -89,6 +90,10 @@ class Parts(Service):
         await self.add_runtime_dependency(self.dictionaries)
         packing = Packing(settings.compression != "none", settings.compression_min_bytes)
         self.payloads = Payloads(self.redis, self.dictionaries, packing)
+        backlog = Backlog(
+            self.redis, settings.backlog_max_events, loop=self.loop, beacon=self.beacon
+        )
+        await self.add_runtime_dependency(backlog)
         self.appender = Appender(
             self.redis,
             self.durability,
@@ -96,6 +101,7 @@ class Parts(Service):
             settings.state_path / "spool",
             settings.spool_max_bytes,
             claim_check_bytes=settings.claim_check_bytes,
+            backlog=backlog,
             loop=self.loop,
             beacon=self.beacon,
         )

@@ -138,6 +138,8 @@ class Registry:
     most_urgent: str = PRIORITIES[-1]
     #: The schemas that tools' payloads must fit, by tenant and subject.
     schemas: Mapping[tuple[str, str], Parsed] = field(default_factory=dict, repr=False)
+    #: Tools of which some subscription makes ``critical`` updates.
+    urgent_tools: frozenset[str] = frozenset()
 
     def violations(self, event: Event, *when: str) -> list[str]:
         """Where a payload breaks its tool's schema, if the tool's ``on_violation`` is in ``when``.
@@ -312,6 +314,11 @@ class RegistryCache(Service):
             {name: frozenset(found) for name, found in priorities.items()},
             min(set().union(*priorities.values()), key=rank, default=PRIORITIES[-1]),
             await self.schemas.of_tools() if any(t.payload_rule for t in tools.values()) else {},
+            frozenset(
+                tool
+                for tool, subscriptions in by_tool.items()
+                if any(subscription.priority == "critical" for subscription in subscriptions)
+            ),
         )
 
     @Service.task

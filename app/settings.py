@@ -97,7 +97,14 @@ class Settings(BaseSettings):
         1 << 30,
         ge=1,
         description="Most bytes that a receiver process keeps in its local spool while Redis is "
-        "away. 503 above it.",
+        "away, or too much waits there. 503 above it.",
+    )
+    backlog_max_events: int = Field(
+        100_000,
+        ge=0,
+        description="Most events of one partition that wait for a worker in Redis. What comes "
+        "above goes to the receiver's spool until they are fewer; of a tool with `critical` "
+        "updates, above four times as many. 0: any number.",
     )
     compression: Literal["none", "zstd", "dictionary"] = Field(
         "dictionary",

@@ -10,7 +10,7 @@ import os
 import struct
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -29,6 +29,8 @@ logger = get_logger(__name__)
 _NUMBER: Final = struct.Struct(">Q")
 _HEAD: Final = struct.Struct(">QH")
 MAX_FOLDERS = 256
+#: Entries that one scan passes over: about 10 ms.
+MAX_SCANNED = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class Spool:
         if self.bytes + size > self.max_bytes:
             raise UnavailableError(
                 f"the spool is full ({self.bytes} of {self.max_bytes} bytes, "
-                "HOOKSTREAM_SPOOL_MAX_BYTES) and Redis does not take events now"
+                "HOOKSTREAM_SPOOL_MAX_BYTES) and Redis does not take these events now"
             )
         now_ms = time.time_ns() // 1_000_000
         entries = [
@@ -179,6 +181,22 @@ class Spool:
             if len(found) >= limit:
                 break
         return found
+
+    def scan(self, limit: int, after: int, skip: Set[str]) -> tuple[list[Spooled], int]:
+        """The next entries past number ``after`` of other streams than those of ``skip``.
+
+        Also how far it looked, which is bounded: number of an entry, -1 at the end.
+
+        Raises:
+            UnavailableError: the spool cannot be read.
+        """
+        found = []
+        for looked, entry in enumerate(self._walk(after + 1), 1):
+            if entry.key not in skip:
+                found.append(entry)
+            if len(found) >= limit or looked >= max(limit, MAX_SCANNED):
+                return found, entry.number
+        return found, -1
 
     def _walk(self, start: int) -> Any:
         try:

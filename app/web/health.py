@@ -64,6 +64,7 @@ class HealthViews:
             spool = appender.spool
             parts["spool"] = {
                 "status": "draining" if spool and spool.entries else "ok",
+                "full_streams": len(appender.backlog.full),
                 "entries": spool.entries if spool else 0,
                 "bytes": spool.bytes if spool else 0,
                 "oldest_seconds": appender.oldest_seconds(),

@@ -99,7 +99,8 @@ class Receiver:
         if broken := parts.registry.current.violations(event, REJECT):
             raise SchemaViolationError("; ".join(broken))
         entry = await parts.payloads.encode_aside(event)
-        await parts.appender.append(keys.events(partition), entry)
+        urgent = tool.tool_id in parts.registry.current.urgent_tools
+        await parts.appender.append(keys.events(partition), entry, urgent=urgent)
         return json_response({"event_id": event.event_id, "status": "accepted"}, status=202)
 
     async def _tool(self, tool_id: str) -> Tool:

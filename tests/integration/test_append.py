@@ -11,6 +11,7 @@ import pytest
 
 from hookstream.app import keys
 from hookstream.app.append import Appender
+from hookstream.app.backlog import Backlog
 from hookstream.app.durable import Durability
 from hookstream.app.ids import new_event_id
 from hookstream.app.redis_client import Scripts, connect
@@ -22,10 +23,11 @@ CLAIM_CHECK_BYTES = 2000
 
 
 @asynccontextmanager
-async def appending(folder: Path) -> AsyncIterator[tuple[Any, Appender]]:
+async def appending(folder: Path, most: int = 0) -> AsyncIterator[tuple[Any, Appender]]:
     node = Node(folder)
     node.start()
     client = connect(node.url, timeout_seconds=3)
+    backlog = Backlog(client, most)
     appender = Appender(
         client,
         Durability(client, "local"),
@@ -33,9 +35,10 @@ async def appending(folder: Path) -> AsyncIterator[tuple[Any, Appender]]:
         folder / "spool",
         1 << 20,
         claim_check_bytes=CLAIM_CHECK_BYTES,
+        backlog=backlog,
     )
     try:
-        async with appender:
+        async with backlog, appender:
             yield client, appender
     finally:
         await client.aclose()
@@ -94,3 +97,63 @@ async def test_a_lone_entry_is_one_command(tmp_path: Path, large: bool) -> None:
     async with appending(tmp_path) as (client, appender):
         await appender.append(keys.events(0), envelope(7, large=large))
         assert await numbers(client, keys.events(0)) == [7]
+
+
+async def acknowledge(client: Any, key: str, count: int) -> None:
+    """Do what a worker does: read so many entries and be done with them."""
+    [(_, entries)] = await client.xreadgroup(keys.GROUP, "worker", {key: ">"}, count=count)
+    await client.xack(key, keys.GROUP, *(entry_id for entry_id, _ in entries))
+
+
+async def eventually_len(client: Any, key: str, length: int) -> None:
+    async with asyncio.timeout(10):
+        while await client.xlen(key) < length:
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_more_than_may_wait_goes_to_the_spool_and_comes_in_order(
+    tmp_path: Path,
+) -> None:
+    async with appending(tmp_path, most=10) as (client, appender):
+        full, other = keys.events(0), keys.events(1)
+        await client.xgroup_create(full, keys.GROUP, id="0", mkstream=True)
+        for number in range(30):
+            await appender.append(full, envelope(number))
+        assert await client.xlen(full) == 10
+        assert appender.spool is not None
+        assert appender.spool.entries == 20
+        # others are not held up, nor is what is urgent; but that by far more than may wait
+        for number in range(5):
+            await appender.append(other, envelope(number))
+        for number in range(100, 160):
+            await appender.append(full, envelope(number), urgent=True)
+        assert await numbers(client, other) == list(range(5))
+        urgent = [n for n in await numbers(client, full) if n >= 100]
+        assert urgent == list(range(100, 130))
+        assert appender.spool.entries == 50
+        # an urgent event does not overtake urgent ones: they may be of one tool
+        await acknowledge(client, full, 40)
+        await appender.append(full, envelope(200), urgent=True)
+        for length in (50, 60, 70, 80, 90):
+            await eventually_len(client, full, length)
+            await acknowledge(client, full, 10)
+        await eventually_len(client, full, 91)
+        found = await numbers(client, full)
+        assert [n for n in found if n < 100] == list(range(30))
+        assert [n for n in found if n >= 100] == [*range(100, 160), 200]
+        assert not appender.spool.entries
+
+
+async def test_a_stream_that_is_full_does_not_hold_up_what_is_spooled_for_others(
+    tmp_path: Path,
+) -> None:
+    async with appending(tmp_path, most=3000) as (client, appender):
+        full, other = keys.events(0), keys.events(1)
+        await client.set(other, "not a stream")
+        await asyncio.gather(*(appender.append(full, envelope(n)) for n in range(6000)))
+        await asyncio.gather(*(appender.append(other, envelope(n)) for n in range(20)))
+        assert appender.spool is not None
+        assert appender.spool.backlog[full] >= 2500
+        await client.delete(other)
+        await eventually_len(client, other, 20)
+        assert await numbers(client, other) == list(range(20))

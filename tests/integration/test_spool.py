@@ -177,3 +177,50 @@ def test_corrupt_spool_is_set_aside(tmp_path: Path) -> None:
     assert list(aside.glob("*.log"))
     again.add([("k", b"new")])
     again.close()
+
+
+async def test_more_than_may_wait_is_spooled_then_refused_and_urgent_events_go_on(
+    tmp_path: Path, server: Node
+) -> None:
+    with Stack(
+        tmp_path,
+        HOOKSTREAM_REDIS_URL=server.url,
+        HOOKSTREAM_PARTITIONS="1",
+        HOOKSTREAM_BACKLOG_MAX_EVENTS="10",
+        HOOKSTREAM_SPOOL_MAX_BYTES="4000",
+    ) as stack:
+        await stack.context("spool", {"provider": "none"})
+        await stack.context("urgent", {"provider": "none"})
+        await stack.put(
+            "/contexts/urgent/subscriptions/all",
+            {"tool": "urgent", "types": ["*"], "priority": "critical"},
+        )
+        worker = stack.find("worker")
+        worker.send_signal(signal.SIGSTOP)
+        try:
+            accepted = await post(stack, range(10))
+            accepted += await post(stack, range(10, 15))
+            health = await stack.health()
+            assert health["parts"]["spool"] | {"oldest_seconds": 0} == {
+                "status": "draining",
+                "full_streams": 1,
+                "entries": 5,
+                "bytes": health["parts"]["spool"]["bytes"],
+                "oldest_seconds": 0,
+                "drained_per_second": 0,
+            }
+            async with aiohttp.ClientSession(stack.url) as session:
+                big = json.dumps({"n": secrets.token_hex(4000)}).encode()
+                for tool, status in (("spool", 503), ("urgent", 202)):
+                    async with session.post(f"/hooks/{tool}", data=big) as response:
+                        assert response.status == status, tool
+        finally:
+            worker.send_signal(signal.SIGCONT)
+        assert await delivered(stack, 15) == accepted
+        assert len(await stack.updates("urgent", 1)) == 1
+
+        async def drained() -> bool:
+            part = (await stack.health())["parts"]["spool"]
+            return bool(part["entries"] == part["full_streams"] == 0)
+
+        await eventually(drained, "the spool is empty")
