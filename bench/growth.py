@@ -1,24 +1,30 @@
-"""How costs grow: with partitions, with the size of payloads, with the dedup table.
+"""How costs grow: with partitions, workers, the size of payloads, what waits, the dedup table.
 
 ``python -m bench.growth [--full] [--quick] [--write]``. A worker on a small backlog with 1, 8 and
-32 partitions, and with payloads of 0.5, 10 and 256 KiB; and the dedup table by itself with ten
-thousand and a million keys, 50 million with ``--full`` (5 GB of disk, an hour).
+32 partitions, and with payloads of 0.5, 10 and 256 KiB; 1, 2 and 4 workers on the same backlog; a
+worker's first events while up to a million wait behind them; and the dedup table by itself with ten
+thousand and a million keys. With ``--full`` also 5 million waiting events (5 GB of memory) and 50
+million keys (5 GB of disk, a quarter of an hour).
 """
 
 import argparse
 import asyncio
 import random
+import signal
 import time
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.measure import Result, main, progress
 from bench.payloads import DAY_MS, Entries
-from bench.system import system
+from bench.system import cpu_seconds, system
 from bench.worker import Drained, drain
+from hookstream.app import keys
+from hookstream.codecs.envelope import decode_event
 from hookstream.tables.dedup import Candidate, DedupTable, decide, mark_key
 
 __all__ = ["Judged", "fill_and_judge"]
@@ -32,6 +38,12 @@ BATCH = 64
 NOW_MS = 1_767_225_600_000
 KEYS = (10_000, 1_000_000)
 FULL_KEYS = 50_000_000
+WORKERS = (1, 2, 4)
+WAITING = (0, 100_000, 1_000_000)
+FULL_WAITING = 5_000_000
+#: Payloads of what waits: small, so that much of it fits into memory.
+WAITING_BYTES = 512
+WAITING_PAGE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +77,27 @@ def judge(table: DedupTable, batch: list[Candidate], number: int) -> None:
     table.apply(decide(batch, known).changes, f"{number}-0")
 
 
-def fill_and_judge(folder: Path, keys: int, events: int, runs: int) -> list[Judged]:
+def fill_and_judge(folder: Path, count: int, events: int, runs: int) -> list[Judged]:
     """A table of so many keys, then ``runs`` times so many events more, half of them copies."""
     table = DedupTable(folder / "table")
     try:
-        for number, batch in enumerate(candidates(0, keys)):
+        for number, batch in enumerate(candidates(0, count)):
             # known to be new: only the writing counts for filling it
             table.apply(decide(batch, {}).changes, f"{number}-0")
         found = []
-        draw = random.Random(keys)
+        draw = random.Random(count)
         for run in range(runs):
-            batches = list(candidates(keys + run * events, events // 2))
-            old = [next(candidates(draw.randrange(keys - BATCH), BATCH, 1)) for _ in batches]
+            batches = list(candidates(count + run * events, events // 2))
+            old = [next(candidates(draw.randrange(count - BATCH), BATCH, 1)) for _ in batches]
             work = [batch for pair in zip(batches, old, strict=True) for batch in pair]
             cpu = time.thread_time_ns()
             for number, batch in enumerate(work):
-                judge(table, batch, keys + number)
+                judge(table, batch, count + number)
             spent = (time.thread_time_ns() - cpu) / 1000 / sum(map(len, work))
             found.append(spent)
     finally:
         table.close()
-    held = keys + runs * (events // 2)
+    held = count + runs * (events // 2)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return [Judged(spent, size / held) for spent in found]
 
@@ -99,16 +111,100 @@ async def one(partitions: int, size: int, events: int, runs: int) -> list[Draine
         return [await drain(running, entries.make(tools, events), 1) for _ in range(runs)]
 
 
+async def together(workers: int, events: int, runs: int) -> list[Drained]:
+    """So many workers on backlogs: events/s of all, and what an event costs them together."""
+    with system() as running:
+        running.launch("receiver")
+        tools = await running.tools(TOOLS)
+        entries = Entries(running.partitions)
+        names = [f"worker-{number}" for number in range(1, workers + 1)]
+        async with running.client() as client:
+            processes = [await asyncio.to_thread(running.launch, name) for name in names]
+            redis = running.server("valkey")
+
+            async def owners() -> int:
+                pipe = client.pipeline(transaction=False)
+                for partition in range(running.partitions):
+                    pipe.hget(keys.lease(partition), "owner")
+                found = Counter(await pipe.execute())
+                return len(found) if None not in found and b"" not in found else 0
+
+            await running.until(owners, workers, "owners of partitions")
+            found = []
+            for _ in range(runs):
+                made = entries.make(tools, events)
+                before = await running.delivered(client)
+                begun, redis_cpu = time.perf_counter(), cpu_seconds(redis)
+                cpu = sum(map(cpu_seconds, processes))
+                await running.append(client, made)
+                await running.until(
+                    lambda: running.delivered(client),
+                    before + events,
+                    "updates",
+                )
+                await running.until_settled(client)
+                seconds = time.perf_counter() - begun
+                cpu = sum(map(cpu_seconds, processes)) - cpu
+                redis_cpu = cpu_seconds(redis) - redis_cpu
+                found.append(
+                    Drained(events / seconds, cpu / events * 1e6, redis_cpu / events * 1e6)
+                )
+        return found
+
+
+def waiting(made: Sequence[tuple[int, bytes]], first: int, count: int) -> list[tuple[int, bytes]]:
+    """More events like ``made`` of the same sizes, told apart by their event and message ids."""
+    found = []
+    for number in range(first, first + count):
+        partition, data = made[number % len(made)]
+        event = decode_event(data)
+        message_id = event.message_id.rpartition(":")[0] + f":{number:064x}"
+        data = data.replace(event.message_id.encode(), message_id.encode())
+        event_id = event.event_id[:24] + f"{number:012x}"
+        found.append((partition, data.replace(event.event_id.encode(), event_id.encode())))
+    return found
+
+
+async def before(behind: int, events: int, runs: int) -> list[Drained]:
+    """A worker's first events while so many wait behind them."""
+    found = []
+    for _ in range(runs):
+        with system() as running:
+            running.launch("receiver")
+            tools = await running.tools(TOOLS)
+            made = Entries(running.partitions, size=WAITING_BYTES).make(tools, TOOLS * 8)
+            async with running.client() as client:
+                for first in range(0, events + behind, WAITING_PAGE):
+                    count = min(WAITING_PAGE, events + behind - first)
+                    await running.append(client, waiting(made, first, count))
+                redis = running.server("valkey")
+                worker = await asyncio.to_thread(running.launch, "worker")
+                start = await running.until(lambda: running.delivered(client), 1, "updates")
+                begun, cpu, redis_cpu = time.perf_counter(), cpu_seconds(worker), cpu_seconds(redis)
+                end = await running.until(lambda: running.delivered(client), events, "updates")
+                seconds = time.perf_counter() - begun
+                cpu, redis_cpu = cpu_seconds(worker) - cpu, cpu_seconds(redis) - redis_cpu
+                done = end - start
+                found.append(Drained(done / seconds, cpu / done * 1e6, redis_cpu / done * 1e6))
+            running.end("worker", signal.SIGKILL)
+    return found
+
+
 def run(given: argparse.Namespace) -> Result:
     """Everything, one after the other."""
+    counts, sizes, tables = PARTITIONS, KIB, KEYS + (FULL_KEYS,) * given.full
+    workers, behind = WORKERS, WAITING + (FULL_WAITING,) * given.full
     if given.quick:
-        given.events, counts, sizes, keys = 400, PARTITIONS[:0], KIB[:1], KEYS[:1]
-    else:
-        counts, sizes, keys = PARTITIONS, KIB, KEYS + (FULL_KEYS,) * given.full
+        given.events, counts, sizes, tables = 400, PARTITIONS[:0], KIB[:1], KEYS[:1]
+        workers, behind = WORKERS[1:2], (1000,)
     result = Result(
         f"A worker on a backlog of {given.events} events of {TOOLS} tools, fewer where payloads "
         f"are large ({BACKLOG_BYTES >> 20} MiB at most). By partitions: GitHub's example "
-        "payloads. By size: random words, 32 partitions, no dictionary. Dedup table: one RocksDB "
+        "payloads. By size: random words, 32 partitions, no dictionary. By workers: started "
+        f"before a backlog of {given.events * 4} comes, 32 partitions among them, CPU time of all "
+        "together. By what "
+        f"waits: payloads of {WAITING_BYTES} bytes, the first {given.events} updates while so many "
+        "events are in the streams behind them. Dedup table: one RocksDB "
         f"table by itself, batches of {BATCH}, half of the events copies of random earlier ones."
     )
     for partitions in counts:
@@ -125,8 +221,20 @@ def run(given: argparse.Namespace) -> Result:
         result.add(
             f"payloads of {kib:g} KiB", "µs of CPU an event", (each.cpu_us for each in found)
         )
+    for count in workers:
+        progress(f"{count} workers")
+        found = asyncio.run(together(count, given.events * 4, given.runs))
+        result.add(f"{count} workers", "events/s", (each.rate for each in found))
+        result.add(f"{count} workers", "µs of CPU an event", (each.cpu_us for each in found))
+    for count in behind:
+        progress(f"{count} events behind")
+        found = asyncio.run(before(count, given.events, 1 if count == FULL_WAITING else given.runs))
+        name = f"{count:,} events behind"
+        result.add(name, "events/s", (each.rate for each in found))
+        result.add(name, "µs of CPU an event", (each.cpu_us for each in found))
+        result.add(f"{name}, Redis", "µs of CPU an event", (each.redis_cpu_us for each in found))
     costs: dict[int, list[float]] = {}
-    for count in keys:
+    for count in tables:
         progress(f"a dedup table of {count} keys")
         with TemporaryDirectory(prefix="hookstream-bench-") as folder:
             judged = fill_and_judge(Path(folder), count, given.events, given.runs)
@@ -142,7 +250,7 @@ def run(given: argparse.Namespace) -> Result:
 
 OPTIONS = (
     ("--events", {"type": int, "default": 5000, "help": "events of each backlog"}),
-    ("--full", {"action": "store_true", "help": "a table of 50 million keys, too"}),
+    ("--full", {"action": "store_true", "help": "5 M waiting events, 50 M keys, too"}),
 )
 
 if __name__ == "__main__":

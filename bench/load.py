@@ -20,7 +20,7 @@ import uvloop
 
 from bench.payloads import requests
 
-__all__ = ["Posted", "Target", "Watched", "beside", "post_at_rate", "post_on", "watch"]
+__all__ = ["Posted", "Target", "Watched", "beside", "kept", "post_at_rate", "post_on", "watch"]
 
 #: Different requests that are built; with a delivery id of its own each is one more event.
 PREBUILT = 1000
@@ -42,7 +42,10 @@ class Target:
 
 @dataclass(slots=True)
 class Posted:
-    """What came of the requests. ``due``: event id → when its request was due."""
+    """What came of the requests. ``due``: event id → when its request was due.
+
+    ``due`` and ``answer_seconds`` are of those events only that are :func:`kept`.
+    """
 
     count: int = 0
     seconds: float = 0.0
@@ -55,12 +58,21 @@ class Posted:
 
 @dataclass(slots=True)
 class Watched:
-    """What clients saw: event id → when its frame came; how often one came again; gaps."""
+    """What clients saw: event id → when its frame came; how often one came again; gaps.
+
+    ``came`` has those events only that are :func:`kept`; ``frames`` and ``gaps`` count all.
+    """
 
     came: dict[str, float] = field(default_factory=dict)
+    frames: int = 0
     again: int = 0
     gaps: int = 0
     cpu_seconds: float = 0.0
+
+
+def kept(event_id: str, every: int) -> bool:
+    """Whether this is one of the events, one in ``every``, that both sides remember."""
+    return every == 1 or int(event_id[-6:], 16) % every == 0
 
 
 class Connection(asyncio.Protocol):
@@ -163,16 +175,18 @@ async def _post_on(target: Target, seconds: float, at_most: int) -> Posted:
     return posted
 
 
-def post_at_rate(target: Target, rate: float, count: int, begin: float) -> Posted:
+def post_at_rate(target: Target, rate: float, count: int, begin: float, every: int = 1) -> Posted:
     """Open loop: request ``i`` is due at ``begin + i / rate``, whatever became of those before.
 
     When all connections are busy it waits for one, and that wait is part of what it took: nothing
-    is left out because the system was slow.
+    is left out because the system was slow. One event in ``every`` is remembered.
     """
-    return uvloop.run(_post_at_rate(target, rate, count, begin))
+    return uvloop.run(_post_at_rate(target, rate, count, begin, every))
 
 
-async def _post_at_rate(target: Target, rate: float, count: int, begin: float) -> Posted:
+async def _post_at_rate(
+    target: Target, rate: float, count: int, begin: float, every: int
+) -> Posted:
     made = requests(target.tools, min(PREBUILT, count), target.secret, size=target.size)
     deliveries = _deliveries()
     posted = Posted()
@@ -192,8 +206,10 @@ async def _post_at_rate(target: Target, rate: float, count: int, begin: float) -
         posted.statuses[status] += 1
         if status == 202:
             at = body.find(b'"event_id":"') + 12
-            posted.due[body[at : at + 36].decode()] = due
-            posted.answer_seconds.append(time.monotonic() - due)
+            event_id = body[at : at + 36].decode()
+            if kept(event_id, every):
+                posted.due[event_id] = due
+                posted.answer_seconds.append(time.monotonic() - due)
         posted.count += 1
         if posted.count == count:
             ended.set()
@@ -231,20 +247,23 @@ async def _post_at_rate(target: Target, rate: float, count: int, begin: float) -
     return posted
 
 
-def watch(url: str, key: str, contexts: dict[str, int], expected: int, until: float) -> Watched:
-    """Clients of contexts, each from a sequence number on, until ``expected`` frames or a time."""
-    return uvloop.run(_watch(url, key, contexts, expected, until))
+def watch(
+    url: str, key: str, contexts: dict[str, int], expected: int, until: float, every: int = 1
+) -> Watched:
+    """Clients of contexts, each from a sequence number on, until ``expected`` frames or a time.
+
+    One event in ``every`` is remembered.
+    """
+    return uvloop.run(_watch(url, key, contexts, expected, until, every))
 
 
 async def _watch(
-    url: str, key: str, contexts: dict[str, int], expected: int, until: float
+    url: str, key: str, contexts: dict[str, int], expected: int, until: float, every: int
 ) -> Watched:
     watched = Watched()
-    frames = 0
     ended = asyncio.Event()
 
     async def follow(session: aiohttp.ClientSession, context: str, after: int) -> None:
-        nonlocal frames
         seq = after
         path = f"/contexts/{context}/updates?after={after}"
         async with session.ws_connect(path, max_msg_size=0) as socket:
@@ -257,10 +276,10 @@ async def _watch(
                 came = int(message.data[at : at + 20].partition(",")[0])
                 watched.gaps += came != seq + 1
                 seq = came
-                if watched.came.setdefault(event_id, now) is not now:
+                if kept(event_id, every) and watched.came.setdefault(event_id, now) is not now:
                     watched.again += 1
-                frames += 1
-                if frames >= expected:
+                watched.frames += 1
+                if watched.frames >= expected:
                     ended.set()
 
     headers = {"Authorization": f"Bearer {key}"}

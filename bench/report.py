@@ -22,6 +22,8 @@ NAMES = {
     "end-to-end": "From the webhook to the client",
     "memory": "What an event takes up",
     "recovery": "After kill -9",
+    "overload": "Twice as much as can be done",
+    "soak": "Half an hour",
     "growth": "Growth",
 }
 #: Those that ``hookstream plan`` computes with.

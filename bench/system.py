@@ -18,7 +18,7 @@ from bench.payloads import Entries
 from hookstream.app import embedded, keys
 from hookstream.app.supervise import answers
 from hookstream.codecs.dictionaries import Dictionary
-from tests.stack import Stack
+from tests.stack import Stack, free_port
 
 __all__ = ["SECRET", "System", "cpu_seconds", "settled", "system"]
 
@@ -80,15 +80,24 @@ class System(Stack):
         self._services.clear()
 
     def launch(self, name: str) -> psutil.Process:
-        """Start ``receiver`` or ``worker``, and wait until it is ready."""
+        """Start ``receiver`` or ``worker``, and wait until it is ready.
+
+        More workers beside the first have names like ``worker-2``.
+        """
+        kind, _, another = name.partition("-")
+        worker_port = free_port() if another else self.worker_port
         arguments, port = {
             "receiver": (["receive", "--with-api"], self.port),
-            "worker": (["worker", "--web-port", str(self.worker_port)], self.worker_port),
-        }[name]
+            "worker": (["worker", "--web-port", str(worker_port)], worker_port),
+        }[kind]
+        environment = self.environment()
+        if another:
+            # each worker has tables of its own
+            environment["HOOKSTREAM_STATE_DIR"] = str(self.state_dir / name)
         with self.log.open("ab") as log:
             child = self.children[name] = subprocess.Popen(
                 self.command("--quiet", *arguments),
-                env=self.environment(),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

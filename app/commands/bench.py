@@ -16,7 +16,7 @@ __all__ = ["bench"]
 
 #: What runs when no name is given.
 USUAL = ("ingest", "worker", "end-to-end", "memory", "recovery")
-NAMES = (*USUAL, "growth")
+NAMES = (*USUAL, "overload", "soak", "growth")
 #: Packages that are not installed with Hookstream itself, by the name they are imported by.
 NEEDED = ("faststream", "psutil")
 #: Where a checkout has its benchmarks.
@@ -24,14 +24,15 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class bench(Command):  # noqa: N801 Faust names a command by its class
-    """Run benchmarks: ingest, worker, end-to-end, memory, recovery (all by default); growth."""
+    """Run benchmarks: ingest, worker, end-to-end, memory, recovery (those if none is named);
+    overload, soak (half an hour), growth."""
 
     options = [
         argument("names", metavar="[NAME]...", nargs=-1),
         option("--quick", is_flag=True, help="Tiny counts: only whether it works."),
         option("--write", is_flag=True, help="Keep the results, fill in docs/performance.md."),
         option("--json", "as_json", is_flag=True, help="Print JSON, one document a benchmark."),
-        option("--full", is_flag=True, help="growth: a dedup table of 50 million keys, too."),
+        option("--full", is_flag=True, help="growth: 5 M waiting events and 50 M dedup keys, too."),
     ]
 
     def perform(self, **options: Any) -> int:

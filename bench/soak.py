@@ -1,0 +1,150 @@
+"""Half an hour at a fixed rate: do latency and memory stay as they are?
+
+``python -m bench.soak [--rate N] [--minutes M] [--quick] [--write]``. The whole system and its load
+as in :mod:`bench.end_to_end`, without a pause. One event in some is followed from its due time to
+its frame; all are counted, and their sequence numbers have no gap. Meanwhile the memory of every
+process is looked at. Redis keeps all events and updates (nothing trims them yet), so its memory
+grows by what it holds: that is a figure of its own, in bytes an event.
+"""
+
+import argparse
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.end_to_end import LEAD_SECONDS, TOOLS, percentile
+from bench.load import Posted, Target, Watched, beside, post_at_rate, watch
+from bench.measure import Result, main, progress
+from bench.system import SECRET, System, system
+
+__all__ = ["Sample", "a_part", "slope"]
+
+PARTS = 6
+LOOK_SECONDS = 10.0
+SAY_SECONDS = 30.0
+ARRIVE_SECONDS = 60.0
+#: Events whose latency is kept, about.
+FOLLOWED = 200_000
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Memory at a time (``time.monotonic()``): resident bytes by process, and Redis's own count."""
+
+    at: float
+    resident: dict[str, int]
+    redis_used: int
+
+
+def a_part(at: float, begin: float, seconds: float, parts: int = PARTS) -> int:
+    """Which of the equal parts of the time a moment is in, from 0."""
+    return min(parts - 1, max(0, int((at - begin) / seconds * parts)))
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """By how much the second value grows as the first grows by one (least squares)."""
+    xs, ys = zip(*points, strict=True)
+    return statistics.linear_regression(xs, ys).slope
+
+
+async def look(running: System, client: Any, processes: dict[str, Any]) -> Sample:
+    """One sample."""
+    used = (await client.info("memory"))["used_memory"]
+    resident = {name: process.memory_info().rss for name, process in processes.items()}
+    return Sample(time.monotonic(), resident, used)
+
+
+async def soak(
+    running: System, start: Any, given: argparse.Namespace
+) -> tuple[float, Posted, Watched, list[Sample]]:
+    """The time at which it began, what was sent, what came, and the samples."""
+    processes = {"receiver": running.launch("receiver"), "Redis": running.server("valkey")}
+    tools = await running.tools(TOOLS)
+    if not given.quick:
+        progress("training compression dictionaries")
+        await running.train(tools)
+    processes["worker"] = running.launch("worker")
+    seconds = given.minutes * 60
+    count = int(given.rate * seconds)
+    every = max(1, count // FOLLOWED)
+    contexts = {
+        f"{tool}-0": (await running.get(f"/contexts/{tool}-0"))["last_seq"] for tool in tools
+    }
+    begin = time.monotonic() + LEAD_SECONDS
+    until = begin + seconds + ARRIVE_SECONDS
+    clients = start(watch, running.url, running.key, contexts, count, until, every)
+    target = Target(running.port, tools, SECRET, 64)
+    load = asyncio.wrap_future(start(post_at_rate, target, given.rate, count, begin, every))
+    samples: list[Sample] = []
+    async with running.client() as client:
+        came = await running.delivered(client)
+        said = begin
+        while not load.done():
+            await asyncio.wait([load], timeout=min(LOOK_SECONDS, seconds / PARTS / 2))
+            samples.append(await look(running, client, processes))
+            if time.monotonic() - said >= SAY_SECONDS:
+                said = time.monotonic()
+                memory = ", ".join(
+                    f"{name} {rss // MIB} MiB" for name, rss in samples[-1].resident.items()
+                )
+                done = await running.delivered(client) - came
+                progress(f"{(said - begin) / 60:.1f} min: {done} delivered; {memory}")
+    return begin, await load, await asyncio.wrap_future(clients), samples
+
+
+def run(given: argparse.Namespace) -> Result:
+    """One run."""
+    if given.quick:
+        given.rate, given.minutes = 100.0, 0.05
+    with system() as running, beside(2) as start:
+        begin, posted, watched, samples = asyncio.run(soak(running, start, given))
+    seconds = given.minutes * 60
+    accepted = posted.statuses[202]
+    result = Result(
+        f"{given.rate:g} signed GitHub events a second for {given.minutes:g} minutes without a "
+        f"pause, as in the table before. {len(posted.due)} of {posted.count} events were followed; "
+        "all were counted, and sequence numbers had to be without gaps. Parts: sixths of the time, "
+        "memory at the end of each. Growth: a straight line through the last two thirds.",
+        facts={
+            "sent": posted.count,
+            "refused": posted.count - accepted,
+            "lost": accepted - watched.frames,
+            "doubled": watched.again,
+            "gaps": watched.gaps,
+        },
+    )
+    latencies: list[list[float]] = [[] for _ in range(PARTS)]
+    for event_id, due in posted.due.items():
+        if event_id in watched.came:
+            latencies[a_part(due, begin, seconds)].append(watched.came[event_id] - due)
+    last = {a_part(sample.at, begin, seconds): sample for sample in samples if sample.at >= begin}
+    for number, values in enumerate(latencies):
+        name = f"part {number + 1} of {PARTS}"
+        if values:
+            ordered = sorted(values)
+            result.add(f"{name}, latency p50", "ms", [percentile(ordered, 0.5) * 1000])
+            result.add(f"{name}, latency p99", "ms", [percentile(ordered, 0.99) * 1000])
+        if number in last:
+            for process, resident in last[number].resident.items():
+                result.add(f"{name}, {process} resident", "MiB", [resident / MIB])
+    settled = [sample for sample in samples if sample.at >= begin + seconds / 3]
+    if len(settled) > 1:
+        for process in settled[0].resident:
+            grown = slope([(sample.at, sample.resident[process] / MIB) for sample in settled])
+            result.add(f"{process} resident grows by", "MiB an hour", [grown * 3600])
+        held = slope([(sample.at, sample.redis_used) for sample in settled])
+        result.add("Redis holds", "bytes an event", [held / given.rate])
+    return result
+
+
+OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--rate", {"type": float, "default": 2000.0, "help": "events a second"}),
+    ("--minutes", {"type": float, "default": 30.0, "help": "how long"}),
+)
+
+if __name__ == "__main__":
+    main("soak", __doc__, run, *OPTIONS)
