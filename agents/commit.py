@@ -18,6 +18,7 @@ from hookstream.app.durable import append_groups
 from hookstream.app.ids import partition_of
 from hookstream.app.letters import log_failures, write_letters
 from hookstream.app.main import app
+from hookstream.app.priority import most_urgent
 from hookstream.app.status import Status
 from hookstream.app.turns import Turn, due
 from hookstream.app.waiting import judge_breakers, write_holds
@@ -35,7 +36,9 @@ async def commit(batch: Batch) -> None:
     """Writes the outcome and acknowledges: one round trip for outputs, one script a batch."""
     partition, parts = batch.partition, app.parts
     await let_deliver_catch_up(batch)
-    async with app.turns.turn(due(time.monotonic(), len(batch))) as turn, partition.lock:
+    priority = most_urgent(target.priority for e in batch.live() for target in e.targets)
+    due_at = due(time.monotonic(), len(batch), priority)
+    async with app.turns.turn(due_at) as turn, partition.lock:
         now_ms = parts.clock.now_ms()
         writes = Writes()
         if batch.changes:

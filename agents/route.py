@@ -22,7 +22,9 @@ from hookstream.codecs.routed import Target
 async def route(batch: Batch) -> None:
     """Finds the contexts that each event concerns."""
     registry = await app.parts.registry.catch_up(batch.registry_version)
-    async with app.turns.turn(due(time.monotonic(), len(batch))) as turn:
+    urgent = any(entry.value.tool_id in registry.urgent_tools for entry in batch.live())
+    due_at = due(time.monotonic(), len(batch), "critical" if urgent else "normal")
+    async with app.turns.turn(due_at) as turn:
         for entry in list(batch.live()):
             try:
                 entry.targets = targets(entry.value, registry)

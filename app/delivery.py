@@ -25,7 +25,7 @@ from hookstream.app.feeds import feed_field
 from hookstream.app.ids import entry_order
 from hookstream.app.letters import write_letters
 from hookstream.app.origins import OriginMark
-from hookstream.app.priority import rank
+from hookstream.app.priority import most_urgent, rank
 from hookstream.app.redis_client import Scripts, is_redis_down
 from hookstream.app.registry import Registry
 from hookstream.app.restore import open_restored
@@ -150,7 +150,8 @@ class Delivery:
                 for entry, targets in now
                 if all(target.priority != "critical" for target in targets)
             )
-        due_at = due(time.monotonic(), len(batch), source or "critical")
+        priority = most_urgent(target.priority for _, targets in now for target in targets)
+        due_at = due(time.monotonic(), len(batch), priority)
         async with self._turns.turn(due_at) as turn:
             ready: list[tuple[Entry, list[Ready]]] = []
             for entry, targets in now:

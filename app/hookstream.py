@@ -44,7 +44,7 @@ __all__ = ["Hookstream"]
 EventStage = Callable[[Event], Awaitable[Event | None]]
 BatchStage = Callable[[Batch], Awaitable[None] | None]
 #: Batches of different partitions that one stage may have in hand at a time.
-CONCURRENCY = 8
+CONCURRENCY = 64
 
 
 class HookstreamWorker(faust.Worker):

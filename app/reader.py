@@ -36,6 +36,8 @@ BLOCK_MS = 1000
 PAGE = 256
 #: Partitions of one channel that are read at a time: each read takes a connection.
 READS_AT_ONCE = 8
+#: Partitions that are read before others are looked at again.
+READS_A_STEP = 4
 #: Entries that are decoded before others have the loop: a full read takes 10 ms and more.
 DECODED_AT_A_TIME = 64
 #: How often a batch of one event is tried when a stage fails on the batch as a whole.
@@ -63,6 +65,8 @@ class Slot:
     delivered_id: str = "0-0"
     #: There may be more to read without waiting for a cue.
     hungry: bool = True
+    #: The step in which it was last read.
+    read_at: int = 0
     #: It was left out of the last reads because its buffer was full.
     full: bool = False
     attempt: int = 0
@@ -113,6 +117,7 @@ class StreamReader(Service):
         self.slots: dict[int, Slot] = {}
         self._lanes: dict[int, Lane] = {}
         self._idle = asyncio.Event()
+        self._steps = 0
         self._draining: set[int] = set()
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
 
@@ -225,6 +230,12 @@ class StreamReader(Service):
             slot.full = len(slot.buffer) >= self.buffer_max
         hungry = [slot for slot in slots if slot.hungry and not slot.full]
         if hungry:
+            # a few at a time, those first whose last read is longest ago: what has just come to a
+            # quiet partition is not read behind a page of each of the others
+            hungry = sorted(hungry, key=lambda slot: slot.read_at)[:READS_A_STEP]
+            self._steps += 1
+            for slot in hungry:
+                slot.read_at = self._steps
             idle = [slot for slot in slots if not slot.hungry and not slot.full]
             *replies, looked = await asyncio.gather(
                 *(self._read(slot) for slot in hungry), self._look(idle), return_exceptions=True

@@ -23,8 +23,9 @@ SLICE_SECONDS = 0.001
 AT_ONCE = 3
 #: A batch counts as due later the more events it has: few ones do not wait behind many.
 EVENT_SECONDS = 0.0002
-#: How much later work is due, by its priority. Bounded, so that nothing waits for ever.
-PRIORITY_SECONDS = (0.0, 0.01, 0.05, 0.2)
+#: How much later work is due, by its priority: more than the queue of an overloaded worker is long.
+#: Bounded, so that nothing waits for ever.
+PRIORITY_SECONDS = (0.0, 0.2, 1.0, 2.0)
 
 
 def due(now: float, events: int, priority: str = "critical") -> float:

@@ -221,8 +221,9 @@ async def _post_at_rate(
             free.append(connection)
 
     number = 0
-    free = await _connect(target, answered)
-    everyone = list(free)
+    everyone = await _connect(target, answered)
+    # in turns: a server closes connections that send nothing
+    free = deque(everyone)
     await asyncio.sleep(max(0.0, begin - time.monotonic()))
     cpu = time.process_time()
     for i in range(count):
@@ -232,7 +233,7 @@ async def _post_at_rate(
         elif i % 16 == 0:
             await asyncio.sleep(0)
         if free:
-            send(free.pop(), due)
+            send(free.popleft(), due)
         else:
             waiting.append(due)
     # what has no answer by then counts as refused

@@ -20,7 +20,7 @@ from hookstream.app.supervise import answers
 from hookstream.codecs.dictionaries import Dictionary
 from tests.stack import Stack, free_port
 
-__all__ = ["SECRET", "System", "cpu_seconds", "settled", "system"]
+__all__ = ["SECRET", "TOOL", "System", "cpu_seconds", "settled", "system"]
 
 SECRET = "bench-secret"
 START_SECONDS = 60.0
