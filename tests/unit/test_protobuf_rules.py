@@ -83,8 +83,10 @@ def build(spec: dict[str, Any]) -> ProtobufSchema:
     """The schema that a spec describes."""
     file = FileDescriptorProto(name="m.proto", syntax=spec["syntax"])
     enum = file.enum_type.add(name="E")
-    for number in sorted({0, *spec["enum"]}):
-        enum.value.add(name=f"V{number}", number=number)
+    # a closed enumeration without a negative number would look alike in an unsigned number, which
+    # the rules, that go by types, do not allow
+    for number in (0, -1, *sorted(spec["enum"])):
+        enum.value.add(name=f"V{number}".replace("-", "minus"), number=number)
     for name in ("Inner", "M"):
         message = file.message_type.add(name=name)
         for wanted in spec[name]:
