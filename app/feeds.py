@@ -76,6 +76,8 @@ class Feeds(Service):
         self._durability = durability
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        #: Two at once would each make a connection, of which only the last is listened to.
+        self._subscribing = asyncio.Lock()
 
     def partition(self, tenant: str, context_id: str) -> int:
         """The partition that holds a context's feed."""
@@ -210,15 +212,16 @@ class Feeds(Service):
 
     async def _subscribe(self, channel: str) -> None:
         try:
-            await self._pubsub.subscribe(channel)
+            async with self._subscribing:
+                await self._pubsub.subscribe(channel)
         except REDIS_ERRORS as error:
             logger.warning("cannot subscribe to cues: %s; feeds are polled meanwhile", error)
 
     async def _unsubscribe(self, channel: str) -> None:
-        if channel in self._watchers:
-            return
         try:
-            await self._pubsub.unsubscribe(channel)
+            async with self._subscribing:
+                if channel not in self._watchers:
+                    await self._pubsub.unsubscribe(channel)
         except REDIS_ERRORS as error:
             logger.warning("cannot unsubscribe from cues: %s", error)
 
