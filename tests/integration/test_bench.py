@@ -79,7 +79,17 @@ def left_over(folder: Path) -> list[str]:
         ("end-to-end", ["latency at 100/s, p99.9", "lost, doubled or refused"]),
         ("memory", ["Redis, payloads of 512 bytes", "events, payloads of 512 bytes"]),
         ("recovery", ["backlog of 1500, done"]),
-        ("growth", ["payloads of 0.5 KiB", "dedup table of 10,000 keys"]),
+        ("overload", ["accepted (202)", "critical, p99"]),
+        ("soak", ["part 6 of 6, latency p99", "Redis holds"]),
+        (
+            "growth",
+            [
+                "payloads of 0.5 KiB",
+                "2 workers",
+                "1,000 events behind",
+                "dedup table of 10,000 keys",
+            ],
+        ),
     ],
 )
 def test_benchmark_works_and_leaves_nothing_behind(
@@ -94,6 +104,10 @@ def test_benchmark_works_and_leaves_nothing_behind(
     assert all(row["low"] <= row["median"] <= row["high"] for row in found["rows"])
     if name == "end-to-end":
         assert rows["lost, doubled or refused"]["high"] == 0
+    if name == "overload":
+        assert rows["lost"]["high"] == rows["doubled"]["high"] == 0
+    if name == "soak":
+        assert found["facts"]["lost"] == found["facts"]["doubled"] == found["facts"]["gaps"] == 0
     assert set(MODEL.get(name, ())) <= set(found["model"])
     assert left_over(folder) == []
     assert not list(folder.glob("hookstream-bench-*"))

@@ -8,10 +8,11 @@ import pytest
 
 from bench import goals, report
 from bench.end_to_end import backlog, grows, judge, percentile, search
-from bench.load import Posted, Watched
+from bench.load import Posted, Watched, kept
 from bench.measure import Row, shown, table
 from bench.payloads import Entries, numbered, requests, sized
 from bench.profile import Profile
+from bench.soak import a_part, slope
 from hookstream.app.commands.bench import refuse_without_checkout
 from hookstream.app.errors import BadRequestError
 from hookstream.app.plan import Figures, load_figures
@@ -191,3 +192,18 @@ def test_packages_that_are_missing_are_named(
     monkeypatch.setattr("hookstream.app.commands.bench.NEEDED", ("json", "no_such_package"))
     with pytest.raises(BadRequestError, match=r"need no_such_package.*\[dev\]"):
         refuse_without_checkout(tmp_path)
+
+
+def test_one_event_in_some_is_followed_and_both_sides_choose_the_same() -> None:
+    ids = [f"01a21372-e16f-701e-a353-{number * 7919:012x}" for number in range(5000)]
+    followed = [event_id for event_id in ids if kept(event_id, 10)]
+    assert 350 < len(followed) < 650
+    assert all(kept(event_id, 1) for event_id in ids)
+
+
+def test_a_soak_is_told_in_equal_parts_and_by_a_straight_line() -> None:
+    assert [a_part(at, 100.0, 60.0, 6) for at in (99.0, 100.0, 109.9, 110.0, 159.9, 170.0)] == [
+        0, 0, 0, 1, 5, 5,
+    ]  # fmt: skip
+    assert slope([(0.0, 5.0), (10.0, 25.0), (20.0, 45.0)]) == pytest.approx(2.0)
+    assert slope([(0.0, 5.0), (10.0, 5.0)]) == pytest.approx(0.0)
