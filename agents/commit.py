@@ -35,8 +35,9 @@ CATCH_UP_SECONDS = 0.5
 async def commit(batch: Batch) -> None:
     """Writes the outcome and acknowledges: one round trip for outputs, one script a batch."""
     partition, parts = batch.partition, app.parts
-    await let_deliver_catch_up(batch)
     priority = most_urgent(target.priority for e in batch.live() for target in e.targets)
+    if priority != "critical":
+        await let_deliver_catch_up(batch)
     due_at = due(time.monotonic(), len(batch), priority)
     async with app.turns.turn(due_at) as turn, partition.lock:
         now_ms = parts.clock.now_ms()
@@ -79,15 +80,13 @@ def count_duplicates(batch: Batch) -> None:
 
 
 async def let_deliver_catch_up(batch: Batch) -> None:
-    """Wait while this worker has much to deliver, unless something here is critical.
+    """Wait while this worker has much to deliver; not for batches with something critical.
 
     What waits in ``updates[q]`` is in the way of the next critical update; in ``events[p]`` it is
     in the way of its own tool's only.
     """
-    wanted = {(e.value.tenant, t.context_id, t.priority) for e in batch.live() for t in e.targets}
-    if any(priority == "critical" for _, _, priority in wanted):
-        return
-    qs = {partition_of(app.settings.partitions, tenant, context) for tenant, context, _ in wanted}
+    wanted = {(e.value.tenant, t.context_id) for e in batch.live() for t in e.targets}
+    qs = {partition_of(app.settings.partitions, *names) for names in wanted}
     until = time.monotonic() + CATCH_UP_SECONDS
     while any(app.ownership.read_ahead(channels.updates.name, q) > READ_AHEAD_MAX for q in qs):
         await asyncio.sleep(CATCH_UP_SECONDS / 100)

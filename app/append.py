@@ -37,7 +37,7 @@ DRAIN_PAGE = 256
 ADOPT_SECONDS = 10.0
 #: At most one line of log in this time about events that are refused.
 REFUSED_LOG_SECONDS = 5.0
-#: While everything in the spool has to wait, or Redis was looked at a moment ago.
+#: How long it is waited when everything in the spool is of streams that are full.
 HELD_SECONDS = 0.2
 
 

@@ -175,12 +175,7 @@ class Spool:
         Raises:
             UnavailableError: the spool cannot be read.
         """
-        found = []
-        for entry in self._walk(after + 1):
-            found.append(entry)
-            if len(found) >= limit:
-                break
-        return found
+        return self.scan(limit, after, frozenset())[0]
 
     def scan(self, limit: int, after: int, skip: Set[str]) -> tuple[list[Spooled], int]:
         """The next entries past number ``after`` of other streams than those of ``skip``.

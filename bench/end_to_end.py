@@ -101,9 +101,7 @@ async def one(
     """One run at a rate, once the last one's events are all done."""
     async with running.client() as client:
         await running.until_settled(client)
-    contexts = {
-        f"{tool}-0": (await running.get(f"/contexts/{tool}-0"))["last_seq"] for tool in tools
-    }
+    contexts = await running.last_seqs(f"{tool}-0" for tool in tools)
     count = max(1, int(rate * seconds))
     begin = time.monotonic() + LEAD_SECONDS
     until = begin + seconds + ARRIVE_SECONDS

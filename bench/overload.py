@@ -69,12 +69,8 @@ async def overload(
         await running.train(tools)
     processes["worker"] = running.launch("worker")
     peaks = {name: [each.memory_info().rss / MIB] * 2 for name, each in processes.items()}
-    names = [f"{tool}-{number}" for tool in tools for number in range(CONTEXTS)]
-    contexts = {
-        name: (await running.get(f"/contexts/{name}"))["last_seq"]
-        for name in names
-        if name.endswith("-0")
-    }
+    # one context of each is watched
+    contexts = await running.last_seqs(f"{tool}-0" for tool in tools)
     many, few = int(given.rate * given.seconds), int(URGENT_RATE * given.seconds)
     begin = time.monotonic() + LEAD_SECONDS
     until = begin + given.seconds * (1 + AFTERWARDS) + 30

@@ -71,9 +71,7 @@ async def soak(
     seconds = given.minutes * 60
     count = int(given.rate * seconds)
     every = max(1, count // FOLLOWED)
-    contexts = {
-        f"{tool}-0": (await running.get(f"/contexts/{tool}-0"))["last_seq"] for tool in tools
-    }
+    contexts = await running.last_seqs(f"{tool}-0" for tool in tools)
     begin = time.monotonic() + LEAD_SECONDS
     until = begin + seconds + ARRIVE_SECONDS
     clients = start(watch, running.url, running.key, contexts, count, until, every)

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -142,6 +142,10 @@ class System(Stack):
                     f"/contexts/{context}/subscriptions/all", {"tool": name, "types": ["*"]}
                 )
         return names
+
+    async def last_seqs(self, contexts: Iterable[str]) -> dict[str, int]:
+        """The last sequence number of each context: where a client begins."""
+        return {name: (await self.get(f"/contexts/{name}"))["last_seq"] for name in contexts}
 
     async def train(self, tools: Sequence[str], events: int = 200) -> dict[str, Dictionary]:
         """Let a worker train each tool's compression dictionary, as it does after a while of use.
