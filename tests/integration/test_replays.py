@@ -16,11 +16,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-async def recorded(stack: Stack, tool: str, count: int) -> list[dict[str, Any]]:
-    """The tool's events once the record has all of them as delivered, oldest first."""
+async def recorded(stack: Stack, tool: str, count: int, **more: str) -> list[dict[str, Any]]:
+    """The tool's events once the record has all of them as delivered, oldest first.
+
+    Each context's deliveries are recorded on their own: ``context="…"`` waits for those of one.
+    """
+    query = {"tool": tool, "status": "delivered", "limit": "1000", **more}
 
     async def all_there() -> list[dict[str, Any]]:
-        found = (await stack.get("/events", tool=tool, status="delivered", limit="1000"))["events"]
+        found = (await stack.get("/events", **query))["events"]
         return found if len(found) == count else []
 
     return list(reversed(await eventually(all_there, f"{count} events of {tool} are recorded")))
@@ -77,9 +81,10 @@ async def test_replay_of_a_context_goes_to_it_alone_and_one_may_be_named(stack: 
     await stack.put("/contexts/newcomer", {})
     for n in range(3):
         await stack.hook("first", b"%d" % n)
-    await recorded(stack, "first", 3)
+    await recorded(stack, "first", 3, context="first")
     await stack.updates("neighbour", 3)
     begun = await replay(stack, context="first", rate=1000)
+    assert begun["matched"] == 3
     await ended(stack, begun["replay_id"])
     assert len(await stack.updates("first", 3, after=3)) == 3
     begun = await replay(stack, tool="first", context_id="newcomer", rate=1000)
