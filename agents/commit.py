@@ -23,7 +23,7 @@ from hookstream.app.status import Status
 from hookstream.app.turns import Turn, due
 from hookstream.app.waiting import judge_breakers, write_holds
 from hookstream.codecs.envelope import Event
-from hookstream.codecs.routed import Target, encode_changes, encode_routed
+from hookstream.codecs.routed import Target, encode_changes, encode_routed, recently_routed
 from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
 
 #: Updates that wait in this worker while no more are sent, and how long that may last.
@@ -104,7 +104,11 @@ async def outputs(batch: Batch, turn: Turn) -> list[tuple[str, list[bytes]]]:
     number = batch.partition.number
     for entry in list(batch.live()):
         event: Event = entry.value
-        envelope = app.parts.payloads.encode(event) if entry.changed else entry.raw
+        if entry.changed:
+            envelope = app.parts.payloads.encode(event)
+        else:
+            envelope = entry.raw
+            recently_routed.keep(envelope, event)
         for q, targets in by_partition(event.tenant, entry.targets).items():
             groups.setdefault(q, []).append(
                 encode_routed(number, entry.entry_id, batch.floor, envelope, targets)

@@ -1,5 +1,6 @@
 """Channels: Redis Streams as ``faust.Channel``, and named in-memory ones between the stages."""
 
+import math
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -68,21 +69,23 @@ class RedisStreamChannel(BatchChannel):
         codec: str = "",
         batch_max: int | None = None,
         rest_seconds: float = 0.0,
+        rest_share: float = math.inf,
         **kwargs: Any,
     ) -> None:
         super().__init__(app, name, **kwargs)
         self.codec = codec
         #: Most entries of one batch, where that is less than ``HOOKSTREAM_BATCH_MAX_EVENTS``.
         self.batch_max = batch_max
-        #: Time after a batch in which no more of its partition is read: what is in no hurry comes
-        #: in larger batches.
+        #: Time after a batch in which no more of its partition is read, so that what comes then is
+        #: one batch more and not several; at most this share of the time that the batch took.
         self.rest_seconds = rest_seconds
+        self.rest_share = rest_share
         if not self.is_iterator and self._root is None:
             app.stream_channels[name] = self
 
     def _clone_args(self) -> Mapping[str, Any]:
-        mine = {"codec": self.codec, "batch_max": self.batch_max, "rest_seconds": self.rest_seconds}
-        return {**super()._clone_args(), **mine}
+        names = ("codec", "batch_max", "rest_seconds", "rest_share")
+        return {**super()._clone_args(), **{name: getattr(self, name) for name in names}}
 
     def decode_value(self, raw: bytes) -> Any:
         """The value in an entry's bytes; raises what the codec raises."""

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import math
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -23,7 +24,7 @@ from hookstream.app.errors import HookstreamError, SettingsError
 from hookstream.app.folder import Folder
 from hookstream.app.identity import DedupFunction
 from hookstream.app.keeper import Keeper
-from hookstream.app.logs import logging_config
+from hookstream.app.logs import QuietLogger, logging_config
 from hookstream.app.ownership import Ownership
 from hookstream.app.parts import Parts
 from hookstream.app.replayer import Replayer
@@ -252,14 +253,26 @@ class Hookstream(faust.App):
         return self.settings.api_key()
 
     def stream_channel(
-        self, name: str, *, codec: str, batch_max: int | None = None, rest_seconds: float = 0.0
+        self,
+        name: str,
+        *,
+        codec: str,
+        batch_max: int | None = None,
+        rest_seconds: float = 0.0,
+        rest_share: float = math.inf,
     ) -> RedisStreamChannel:
         """A channel on the Redis Streams ``{hs:p}:name``, in batches of at most ``batch_max``.
 
-        After each batch its partition is left alone for ``rest_seconds``.
+        After each batch its partition is left alone for ``rest_seconds``, or for ``rest_share``
+        times as long as the batch took, whichever is less.
         """
         return RedisStreamChannel(
-            self, name, codec=codec, batch_max=batch_max, rest_seconds=rest_seconds
+            self,
+            name,
+            codec=codec,
+            batch_max=batch_max,
+            rest_seconds=rest_seconds,
+            rest_share=rest_share,
         )
 
     def batch_channel(self, name: str) -> BatchChannel:
@@ -370,12 +383,13 @@ class Hookstream(faust.App):
                 await target.put_batch(batch)
 
         run.__doc__ = function.__doc__
-        self.agent(
+        agent = self.agent(
             source,
             name=name,
             concurrency=concurrency,
             sink=[forward],
         )(run)
+        agent.log = QuietLogger(agent.log.logger, agent.log.formatter)
 
     def _next(self, after: str, source: BatchChannel) -> BatchChannel | None:
         """Where a batch goes from ``source``: the next stage behind ``after``, else its output."""

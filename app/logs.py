@@ -2,7 +2,20 @@
 
 from typing import Any
 
-__all__ = ["logging_config"]
+from mode.utils.logging import CompositeLogger
+
+__all__ = ["QuietLogger", "logging_config"]
+
+
+class QuietLogger(CompositeLogger):
+    """An agent's logger that asks whether a line is wanted before it puts it together."""
+
+    def log(self, severity: int, message: str, *args: Any, **kwargs: Any) -> None:
+        """Log as Mode does; Faust has a line for each batch of each stage, and few want those."""
+        if self.logger.isEnabledFor(severity):
+            # one frame more between the caller and the record
+            level = kwargs.pop("stacklevel", 2) + 1
+            super().log(severity, message, *args, stacklevel=level, **kwargs)
 
 
 def logging_config(level: str) -> dict[str, Any]:

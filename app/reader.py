@@ -32,12 +32,14 @@ logger = get_logger(__name__)
 
 #: How long a cue is waited for; less than the socket's timeout.
 BLOCK_MS = 1000
+#: Cues of one lane that are waited for at once: each takes a connection.
+CUES_AT_ONCE = 4
 #: Most entries of one read: one partition's backlog does not hold up what others have.
 PAGE = 256
-#: Partitions of one channel that are read at a time: each read takes a connection.
-READS_AT_ONCE = 8
-#: Partitions that are read before others are looked at again.
-READS_A_STEP = 4
+#: Partitions that are read in one round trip, before others are looked at again; with large ones
+#: among them a few only, which are that many entries. In a cluster each read takes a connection.
+READS_A_STEP = 16
+LARGE_READS_A_STEP = 4
 #: Entries that are decoded before others have the loop: a full read takes 10 ms and more.
 DECODED_AT_A_TIME = 64
 #: How often a batch of one event is tried when a stage fails on the batch as a whole.
@@ -56,6 +58,8 @@ class Slot:
     partition: Partition
     buffer: deque[Entry] = field(default_factory=deque)
     in_flight: Batch | None = None
+    #: When that batch was sent on its way (the loop's clock).
+    sent_at: float = 0.0
     last_id: str = "0-0"
     #: This consumer's own pending entries are read before new ones.
     recovering: bool = True
@@ -67,6 +71,10 @@ class Slot:
     hungry: bool = True
     #: The step in which it was last read.
     read_at: int = 0
+    #: The last read gave as much as was asked for.
+    large: bool = True
+    #: What waits for the server to say that it has something new.
+    cue: "asyncio.Task[None] | None" = None
     #: It was left out of the last reads because its buffer was full.
     full: bool = False
     attempt: int = 0
@@ -84,6 +92,15 @@ class Lane:
         self.slots: dict[int, Slot] = {}
         self.wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
+        #: Cues that are waited for, the oldest first, and what one of them failed with.
+        self.cues: dict[asyncio.Task[None], None] = {}
+        self.error: BaseException | None = None
+
+    def cancel(self) -> None:
+        """Stop to read."""
+        for task in (self.task, *self.cues):
+            if task is not None:
+                task.cancel()
 
 
 class StreamReader(Service):
@@ -119,7 +136,7 @@ class StreamReader(Service):
         self._idle = asyncio.Event()
         self._steps = 0
         self._draining: set[int] = set()
-        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._reads = asyncio.Semaphore(READS_A_STEP)
 
     async def attach(self, partitions: Sequence[Partition]) -> None:
         """Begin to read partitions that are now owned: first what was pending, whoever had it.
@@ -165,8 +182,7 @@ class StreamReader(Service):
         for name, lane in list(self._lanes.items()):
             if lane.slots.pop(number, None) and not lane.slots and name >= 0:
                 del self._lanes[name]
-                if lane.task is not None:
-                    lane.task.cancel()
+                lane.cancel()
         self._draining.discard(number)
         self._idle.set()
 
@@ -191,8 +207,7 @@ class StreamReader(Service):
     async def on_stop(self) -> None:
         """Stop reading."""
         for lane in self._lanes.values():
-            if lane.task is not None:
-                lane.task.cancel()
+            lane.cancel()
 
     async def _follow(self, lane: Lane) -> None:
         failures = 0
@@ -225,42 +240,73 @@ class StreamReader(Service):
     async def _step(self, lane: Lane) -> None:
         """Read what there is; where there is nothing, wait for a cue."""
         lane.wake.clear()
-        slots = [s for n, s in lane.slots.items() if n not in self._draining and not s.resting]
+        if lane.error is not None:
+            error, lane.error = lane.error, None
+            raise error
+        slots = [slot for number, slot in lane.slots.items() if number not in self._draining]
         for slot in slots:
             slot.full = len(slot.buffer) >= self.buffer_max
-        hungry = [slot for slot in slots if slot.hungry and not slot.full]
-        if hungry:
-            # a few at a time, those first whose last read is longest ago: what has just come to a
-            # quiet partition is not read behind a page of each of the others
-            hungry = sorted(hungry, key=lambda slot: slot.read_at)[:READS_A_STEP]
-            self._steps += 1
-            for slot in hungry:
-                slot.read_at = self._steps
-            idle = [slot for slot in slots if not slot.hungry and not slot.full]
-            *replies, looked = await asyncio.gather(
-                *(self._read(slot) for slot in hungry), self._look(idle), return_exceptions=True
-            )
-            errors = [r for r in (*replies, looked) if isinstance(r, BaseException)]
-            for slot, reply in zip(hungry, replies, strict=True):
-                if reply is not None and not isinstance(reply, BaseException):
-                    await self._receive(slot, reply)
-            for error in errors:
-                raise error
-            return
-        waiting = [slot for slot in slots if not slot.full]
-        if not waiting:
+        self._await_cue(lane, slots)
+        hungry = [s for s in slots if s.hungry and not s.full and not s.resting]
+        if not hungry:
             await lane.wake.wait()
             return
-        await self._wait_for_cue(lane, waiting)
+        # a few at a time, those first whose last read is longest ago: what has just come to a
+        # quiet partition is not read behind a page of each of the others
+        hungry = sorted(hungry, key=lambda slot: slot.read_at)[:READS_A_STEP]
+        if any(slot.large for slot in hungry):
+            hungry = hungry[:LARGE_READS_A_STEP]
+        self._steps += 1
+        for slot in hungry:
+            slot.read_at = self._steps
+        replies = await asyncio.gather(
+            *(self._read(slot) for slot in hungry), return_exceptions=True
+        )
+        for slot, reply in zip(hungry, replies, strict=True):
+            if reply is not None and not isinstance(reply, BaseException):
+                await self._receive(slot, reply)
+        for failed in replies:
+            if isinstance(failed, BaseException):
+                raise failed
 
-    async def _look(self, slots: Sequence[Slot]) -> None:
-        """See whether those have something, which wait for a cue while others are read and read."""
-        if not slots:
+    def _await_cue(self, lane: Lane, slots: Sequence[Slot]) -> None:
+        """Have the server say when one of those has something that nothing waits for yet.
+
+        While others are read: what comes to a quiet partition is seen after one step, not when
+        there is nothing else to do.
+        """
+        quiet = [s for s in slots if s.cue is None and not s.hungry and not s.full]
+        if not quiet:
             return
+        if len(lane.cues) >= CUES_AT_ONCE:
+            # not waited for: a cancelled command may go on to its end all the same, and says
+            # nothing wrong then
+            oldest = next(iter(lane.cues))
+            del lane.cues[oldest]
+            oldest.cancel()
+            quiet += [slot for slot in slots if slot.cue is oldest]
+        task = asyncio.ensure_future(self._wait_for_cue(lane, quiet))
+        lane.cues[task] = None
+        for slot in quiet:
+            slot.cue = task
+
+    async def _wait_for_cue(self, lane: Lane, slots: Sequence[Slot]) -> None:
         by_key = {keys.stream(self.channel.name, slot.partition.number): slot for slot in slots}
-        found = await self.redis.xread({key: slot.last_id for key, slot in by_key.items()}, count=1)
-        for key, _ in found or ():
-            by_key[key.decode()].hungry = True
+        task = asyncio.current_task()
+        try:
+            found = await self.redis.xread(
+                {key: slot.last_id for key, slot in by_key.items()}, count=1, block=BLOCK_MS
+            )
+            for key, _ in found or ():
+                by_key[key.decode()].hungry = True
+        except REDIS_ERRORS as error:
+            lane.error = error
+        finally:
+            for slot in slots:
+                if slot.cue is task:
+                    slot.cue = None
+            lane.cues.pop(task, None)  # type: ignore[arg-type]
+            lane.wake.set()
 
     async def _read(self, slot: Slot) -> list[Any] | None:
         """Entries, none at the end; None when this read does not count."""
@@ -297,33 +343,13 @@ class StreamReader(Service):
             return None
         return entries
 
-    async def _wait_for_cue(self, lane: Lane, slots: Sequence[Slot]) -> None:
-        by_key = {keys.stream(self.channel.name, slot.partition.number): slot for slot in slots}
-        cue = asyncio.ensure_future(
-            self.redis.xread(
-                {key: slot.last_id for key, slot in by_key.items()}, count=1, block=BLOCK_MS
-            )
-        )
-        wake = asyncio.ensure_future(lane.wake.wait())
-        try:
-            await asyncio.wait((cue, wake), return_when=asyncio.FIRST_COMPLETED)
-            if not cue.done():
-                return
-            for key, _ in cue.result() or ():
-                by_key[key.decode()].hungry = True
-        finally:
-            # the connection goes with it, and nothing else: a cue changes nothing in Redis
-            for task in (cue, wake):
-                if not task.done():
-                    task.cancel()
-                    await asyncio.gather(task, return_exceptions=True)
-
     async def _receive(self, slot: Slot, entries: list[Any]) -> None:
         if slot.recovering and not entries:
             slot.recovering = False
             slot.last_id = max(slot.last_id, slot.delivered_id, key=entry_order)
             return
-        if not slot.recovering and len(entries) < self.page:
+        slot.large = len(entries) >= self.page
+        if not slot.recovering and not slot.large:
             slot.hungry = False
         gone: list[bytes] = []
         for at, (entry_id, parts) in enumerate(entries):
@@ -369,6 +395,7 @@ class StreamReader(Service):
             self.channel.name, slot.partition, entries, self._ended, behind=len(slot.buffer)
         )
         slot.in_flight = batch
+        slot.sent_at = asyncio.get_running_loop().time()
         metrics.BATCH_EVENTS.labels(channel=self.channel.name).observe(len(entries))
         try:
             # behind a failure each payload is looked into: a damaged one must not fail its batch
@@ -387,9 +414,11 @@ class StreamReader(Service):
             slot.attempt = 0
             slot.limit = min(self.batch_max, slot.limit * 2)
             if self.channel.rest_seconds and len(slot.buffer) < slot.limit:
+                loop = asyncio.get_running_loop()
+                took = (loop.time() - slot.sent_at) * self.channel.rest_share
                 slot.resting = True
-                slot.waiting = asyncio.get_running_loop().call_later(
-                    self.channel.rest_seconds, self._retry, slot
+                slot.waiting = loop.call_later(
+                    min(self.channel.rest_seconds, took), self._retry, slot
                 )
             else:
                 self._resume(slot)
@@ -436,7 +465,7 @@ class StreamReader(Service):
     def _retry(self, slot: Slot) -> None:
         slot.waiting = None
         if slot.resting and slot.partition.number in self.slots:
-            slot.resting, slot.hungry = False, True
+            slot.resting = False
             self._lane(slot.partition.number).wake.set()
         self._resume(slot)
 

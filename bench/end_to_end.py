@@ -14,7 +14,7 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.load import Posted, Target, Watched, beside, post_at_rate, watch
@@ -49,6 +49,8 @@ class Run:
     growing: bool
     load_share: float
     latest_seconds: float
+    #: µs of CPU an event, by part of the system.
+    cpu_us: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
@@ -105,11 +107,15 @@ async def one(
     count = max(1, int(rate * seconds))
     begin = time.monotonic() + LEAD_SECONDS
     until = begin + seconds + ARRIVE_SECONDS
+    before = running.cpu_by_part()
     clients = start(watch, running.url, running.key, contexts, count, until)
     load = start(post_at_rate, Target(running.port, tools, SECRET, 64), rate, count, begin)
     posted = await asyncio.wrap_future(load)
     watched = await asyncio.wrap_future(clients)
-    return judge(rate, count, posted, watched)
+    cpu = {name: now - before[name] for name, now in running.cpu_by_part().items()}
+    cpu |= {"the load": posted.cpu_seconds, "the clients": watched.cpu_seconds}
+    cpu_us = {name: seconds / count * 1e6 for name, seconds in cpu.items()}
+    return replace(judge(rate, count, posted, watched), cpu_us=cpu_us)
 
 
 async def search(attempt: Any, first: float, most: float = MAX_RATE) -> tuple[float, float]:
@@ -203,6 +209,8 @@ def run(given: argparse.Namespace) -> Result:
         "events",
         (found.lost + found.doubled + found.gaps + found.refused for found in runs),
     )
+    for name in runs[0].cpu_us:
+        result.add(name, "µs of CPU an event", (found.cpu_us[name] for found in runs))
     result.add("the load itself", "% of a core", (found.load_share for found in runs))
     late = (found.latest_seconds * 1000 for found in runs)
     result.add("request sent latest behind its schedule", "ms", late)

@@ -30,6 +30,8 @@ from hookstream.tables.dedup import Candidate, DedupTable, decide, mark_key
 __all__ = ["Judged", "fill_and_judge"]
 
 TOOLS = 8
+#: Enough that every one of several workers owns partitions that have work.
+TOOLS_TO_SHARE = 64
 PARTITIONS = (1, 8, 32)
 KIB = (0.5, 10, 256)
 #: Most bytes of payload in a backlog, so that large ones do not take minutes.
@@ -44,6 +46,8 @@ FULL_WAITING = 5_000_000
 #: Payloads of what waits: small, so that much of it fits into memory.
 WAITING_BYTES = 512
 WAITING_PAGE = 20_000
+SAY_ENTRIES = 1_000_000
+SAY_BATCHES = 5_000_000 // BATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ def fill_and_judge(folder: Path, count: int, events: int, runs: int) -> list[Jud
         for number, batch in enumerate(candidates(0, count)):
             # known to be new: only the writing counts for filling it
             table.apply(decide(batch, {}).changes, f"{number}-0")
+            if number and number % SAY_BATCHES == 0:
+                progress(f"{number * BATCH:,} of {count:,} keys")
         found = []
         draw = random.Random(count)
         for run in range(runs):
@@ -115,7 +121,7 @@ async def together(workers: int, events: int, runs: int) -> list[Drained]:
     """So many workers on backlogs: events/s of all, and what an event costs them together."""
     with system() as running:
         running.launch("receiver")
-        tools = await running.tools(TOOLS)
+        tools = await running.tools(TOOLS_TO_SHARE)
         entries = Entries(running.partitions)
         names = [f"worker-{number}" for number in range(1, workers + 1)]
         async with running.client() as client:
@@ -127,9 +133,11 @@ async def together(workers: int, events: int, runs: int) -> list[Drained]:
                 for partition in range(running.partitions):
                     pipe.hget(keys.lease(partition), "owner")
                 found = Counter(await pipe.execute())
-                return len(found) if None not in found and b"" not in found else 0
+                if None in found or b"" in found:
+                    return 0
+                return len(found) if max(found.values()) - min(found.values()) <= 1 else 0
 
-            await running.until(owners, workers, "owners of partitions")
+            await running.until(owners, workers, "workers with equal shares")
             found = []
             for _ in range(runs):
                 made = entries.make(tools, events)
@@ -176,6 +184,8 @@ async def before(behind: int, events: int, runs: int) -> list[Drained]:
             async with running.client() as client:
                 for first in range(0, events + behind, WAITING_PAGE):
                     count = min(WAITING_PAGE, events + behind - first)
+                    if first and first % SAY_ENTRIES == 0:
+                        progress(f"{first:,} of {events + behind:,} events wait")
                     await running.append(client, waiting(made, first, count))
                 redis = running.server("valkey")
                 worker = await asyncio.to_thread(running.launch, "worker")
@@ -201,8 +211,8 @@ def run(given: argparse.Namespace) -> Result:
         f"A worker on a backlog of {given.events} events of {TOOLS} tools, fewer where payloads "
         f"are large ({BACKLOG_BYTES >> 20} MiB at most). By partitions: GitHub's example "
         "payloads. By size: random words, 32 partitions, no dictionary. By workers: started "
-        f"before a backlog of {given.events * 4} comes, 32 partitions among them, CPU time of all "
-        "together. By what "
+        f"before a backlog of {given.events * 4} events of {TOOLS_TO_SHARE} tools comes, 32 "
+        "partitions in equal shares, CPU time of all together. By what "
         f"waits: payloads of {WAITING_BYTES} bytes, the first {given.events} updates while so many "
         "events are in the streams behind them. Dedup table: one RocksDB "
         f"table by itself, batches of {BATCH}, half of the events copies of random earlier ones."

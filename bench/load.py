@@ -263,6 +263,7 @@ async def _watch(
 ) -> Watched:
     watched = Watched()
     ended = asyncio.Event()
+    cpu = time.process_time()
 
     async def follow(session: aiohttp.ClientSession, context: str, after: int) -> None:
         seq = after
@@ -296,7 +297,7 @@ async def _watch(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    watched.cpu_seconds = time.process_time()
+    watched.cpu_seconds = time.process_time() - cpu
     return watched
 
 

@@ -19,6 +19,7 @@ from bench.end_to_end import LEAD_SECONDS, TOOLS, percentile
 from bench.load import Posted, Target, Watched, beside, post_at_rate, watch
 from bench.measure import Result, main, progress
 from bench.system import SECRET, System, system
+from hookstream.app import keys
 
 __all__ = ["Sample", "a_part", "slope"]
 
@@ -60,8 +61,8 @@ async def look(running: System, client: Any, processes: dict[str, Any]) -> Sampl
 
 async def soak(
     running: System, start: Any, given: argparse.Namespace
-) -> tuple[float, Posted, Watched, list[Sample]]:
-    """The time at which it began, what was sent, what came, and the samples."""
+) -> tuple[float, Posted, Watched, list[Sample], int]:
+    """The time at which it began, what was sent, what came, the samples, and dead letters."""
     processes = {"receiver": running.launch("receiver"), "Redis": running.server("valkey")}
     tools = await running.tools(TOOLS)
     if not given.quick:
@@ -91,7 +92,12 @@ async def soak(
                 )
                 done = await running.delivered(client) - came
                 progress(f"{(said - begin) / 60:.1f} min: {done} delivered; {memory}")
-    return begin, await load, await asyncio.wrap_future(clients), samples
+        watched = await asyncio.wrap_future(clients)
+        pipe = client.pipeline(transaction=False)
+        for partition in range(running.partitions):
+            pipe.zcard(keys.dead(partition))
+        dead = sum(await pipe.execute())
+    return begin, await load, watched, samples, dead
 
 
 def run(given: argparse.Namespace) -> Result:
@@ -99,7 +105,7 @@ def run(given: argparse.Namespace) -> Result:
     if given.quick:
         given.rate, given.minutes = 100.0, 0.05
     with system() as running, beside(2) as start:
-        begin, posted, watched, samples = asyncio.run(soak(running, start, given))
+        begin, posted, watched, samples, dead = asyncio.run(soak(running, start, given))
     seconds = given.minutes * 60
     accepted = posted.statuses[202]
     result = Result(
@@ -110,9 +116,10 @@ def run(given: argparse.Namespace) -> Result:
         facts={
             "sent": posted.count,
             "refused": posted.count - accepted,
-            "lost": accepted - watched.frames,
-            "doubled": watched.again,
+            "lost": max(0, accepted - watched.frames),
+            "doubled": max(watched.again, watched.frames - accepted),
             "gaps": watched.gaps,
+            "dead_letters": dead,
         },
     )
     latencies: list[list[float]] = [[] for _ in range(PARTS)]

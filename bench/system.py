@@ -126,6 +126,14 @@ class System(Stack):
                 return child
         raise RuntimeError(f"no process of {name}")
 
+    def cpu_by_part(self) -> dict[str, float]:
+        """CPU seconds that receiver, worker, Redis and PostgreSQL have used until now."""
+        found = {name: cpu_seconds(psutil.Process(c.pid)) for name, c in self.children.items()}
+        found["Redis"] = cpu_seconds(self.server("valkey"))
+        everyone = psutil.Process().children(recursive=True)
+        found["PostgreSQL"] = sum(cpu_seconds(p) for p in everyone if "postgres" in p.name())
+        return found
+
     def client(self) -> Any:
         """A client of its Redis."""
         return redis.asyncio.Redis.from_url(self.redis_url, protocol=2)

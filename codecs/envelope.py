@@ -18,6 +18,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "EnvelopeCodec",
     "Event",
+    "RecentEvents",
     "decode_event",
     "encode_event",
     "take_out_payload",
@@ -208,6 +209,34 @@ def decode_event(data: bytes) -> Event:
         _envelope=data,
         _came=stored,
     )
+
+
+class RecentEvents:
+    """Events by their envelope's bytes, the last ``most`` of them: read anew, they are not decoded.
+
+    Those with large payloads are not kept: a stage may have parsed them, which takes many times as
+    much memory.
+    """
+
+    def __init__(self, most: int = 1024, payload_bytes: int = 32_768) -> None:
+        self._events: dict[bytes, Event] = {}
+        self._most = most
+        self._payload_bytes = payload_bytes
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def keep(self, data: bytes, event: Event) -> None:
+        """Remember ``event``, which :func:`decode_event` made of ``data``."""
+        if event.payload_bytes > self._payload_bytes:
+            return
+        self._events[data] = event
+        if len(self._events) > self._most:
+            del self._events[next(iter(self._events))]
+
+    def decode(self, data: bytes) -> Event:
+        """As :func:`decode_event`."""
+        return self._events.get(data) or decode_event(data)
 
 
 def with_replay(

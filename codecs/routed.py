@@ -7,7 +7,7 @@ from typing import Any
 from faust.serializers.codecs import Codec
 from google.protobuf.message import DecodeError, Message
 
-from hookstream.codecs.envelope import Event, decode_event
+from hookstream.codecs.envelope import Event, RecentEvents
 from hookstream.codecs.errors import CodecError
 from hookstream.proto.pipeline_pb2 import AuditBatch, RoutedEvent, TableChange, TableChanges
 from hookstream.proto.pipeline_pb2 import Target as TargetMessage
@@ -23,8 +23,12 @@ __all__ = [
     "encode_changes",
     "encode_routed",
     "only_targets",
+    "recently_routed",
     "routed_origin",
 ]
+
+#: What this process has routed and is likely to read again as the owner of its contexts' feeds.
+recently_routed = RecentEvents()
 
 #: One write to a table: key, value.
 Change = tuple[bytes, bytes]
@@ -88,7 +92,7 @@ def decode_routed(data: bytes) -> Routed:
         message.origin_partition,
         message.origin_entry_id,
         message.origin_floor or "0-0",
-        decode_event(message.envelope),
+        recently_routed.decode(message.envelope),
         tuple(Target(t.context_id, t.priority, t.subscription) for t in message.targets),
     )
 

@@ -96,7 +96,9 @@ class UpdateViews:
     ) -> None:
         feeds = self._app.parts.feeds
         limit = self._app.settings.websocket_send_timeout_seconds
+        most = self._app.settings.feed_read_max_updates
         tenant = caller.tenant
+        loop = asyncio.get_running_loop()
         resumed = True
         with feeds.watch(tenant, context_id) as moved:
             while not socket.closed:
@@ -122,17 +124,22 @@ class UpdateViews:
                     code = WSCloseCode.POLICY_VIOLATION
                     await socket.close(code=code, message=b"the context was deleted")
                     return
-                for seq, frame in frames:
-                    try:
-                        async with asyncio.timeout(limit):
+                try:
+                    async with asyncio.timeout(limit) as patience:
+                        for seq, frame in frames:
                             await socket.send_str(frame)
-                    except TimeoutError:
-                        metrics.WEBSOCKETS_TOO_SLOW.inc()
-                        message = f"no frame taken for {limit:g} s: resume, or ask to fold"
-                        await socket.close(code=TOO_SLOW, message=message.encode())
-                        return
-                    after = seq
-                if not frames:
+                            after = seq
+                            # counted from the last frame that went, if not to the second
+                            until = loop.time() + limit
+                            if until - (patience.when() or until) > limit / 10:
+                                patience.reschedule(until)
+                except TimeoutError:
+                    metrics.WEBSOCKETS_TOO_SLOW.inc()
+                    message = f"no frame taken for {limit:g} s: resume, or ask to fold"
+                    await socket.close(code=TOO_SLOW, message=message.encode())
+                    return
+                # a page that is not full was all there was: what came since has set the cue
+                if folded is None and len(frames) < most:
                     await moved.wait()
 
     async def _fold(

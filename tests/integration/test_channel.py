@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from hookstream.app import keys, metrics, ownership
+from hookstream.app import keys, metrics, ownership, reader
 from hookstream.app.batch import Batch, Partition
 from hookstream.app.commit import Writes, commit
 from hookstream.app.errors import SettingsError, UnavailableError
@@ -120,6 +120,54 @@ async def test_channel_in_no_hurry_rests_after_a_batch_and_misses_nothing(
     # one that comes while it rests waits for the next batch, with the others that come meanwhile
     assert all(later - earlier >= 0.29 for earlier, later in itertools.pairwise(times))
     assert len(times) < COUNT / 2
+
+
+async def test_cue_that_is_given_up_and_goes_on_holds_nothing_up(
+    tmp_path: Path, redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # so long that a cue which is missed cannot be taken for one that came
+    monkeypatch.setattr(reader, "BLOCK_MS", 20_000)
+    patience = {"redis_timeout_seconds": 30.0, "lease_ttl_seconds": 90.0}
+    app = worker(tmp_path / "w1", redis_url, postgres_url, **patience)
+    app.stream_channels["numbers"].rest_seconds = 0.005
+    xread = redis.asyncio.Redis.xread
+
+    async def stubborn(*args: Any, **kwargs: Any) -> Any:
+        # as asyncio.wait_for does in Python 3.11, when what it waits for ends in that moment
+        try:
+            return await xread(*args, **kwargs)
+        except asyncio.CancelledError:
+            await asyncio.sleep(15)
+            raise
+
+    monkeypatch.setattr(redis.asyncio.Redis, "xread", stubborn)
+    seen: set[int] = set()
+    came = asyncio.Event()
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        batch.done()
+        seen.update(numbers(batch))
+        came.set()
+
+    await app.start()
+    try:
+        for number in range(100):
+            await app.stream_channels["numbers"].send(
+                partition=number % 2, value=make_event({"n": number})
+            )
+            while number % 5 == 0 and len(seen) <= number:
+                came.clear()
+                async with asyncio.timeout(10):
+                    await came.wait()
+
+        async def all_seen() -> bool:
+            return len(seen) == 100
+
+        await eventually(all_seen, "all numbers", 10)
+    finally:
+        await app.stop()
 
 
 async def test_plain_agents_take_and_sinks_work(app: Hookstream) -> None:

@@ -1,5 +1,7 @@
 """The Lua scripts against a real server: all or none, fenced, repeatable."""
 
+import asyncio
+
 import pytest
 import redis.asyncio
 from redis.exceptions import OutOfMemoryError, ResponseError
@@ -8,7 +10,7 @@ from hookstream.app import keys
 from hookstream.app.batch import Entry, Partition
 from hookstream.app.commit import Writes, commit
 from hookstream.app.errors import FencedError, OutdatedError
-from hookstream.app.redis_client import Scripts
+from hookstream.app.redis_client import Scripts, connect
 
 FEED = keys.feed(0, "t", "c")
 
@@ -248,3 +250,66 @@ async def test_large_payload_and_its_entry_are_there_both_or_not_at_all(
     finally:
         await redis_client.config_set("maxmemory", 0)
     assert await redis_client.exists(blob, stream) == 0
+
+
+async def test_calls_of_one_moment_go_together_and_fail_alone(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await claimed(scripts)
+    sent = 0
+    pipeline = redis_client.pipeline
+
+    def counted(**given: bool) -> object:
+        nonlocal sent
+        sent += 1
+        return pipeline(**given)
+
+    monkeypatch.setattr(redis_client, "pipeline", counted)
+    fence = [keys.lease(0)]
+    replies = await asyncio.gather(
+        scripts.call("renew", fence, [1, "n1", 60_000]),
+        scripts.call("take_over", [*fence, "{hs:0}:x"], [9, "n1", keys.GROUP, "w", "0-0", "0-0"]),
+        scripts.call("renew", fence, [1, "another", 60_000]),
+        return_exceptions=True,
+    )
+    assert isinstance(replies[1], FencedError)
+    assert (replies[0], replies[2]) == (1, 0)
+    assert sent == 1
+
+
+async def test_forgotten_scripts_are_sent_again_by_each_of_several_calls(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await claimed(scripts)
+    await redis_client.script_flush()
+    renewed = await asyncio.gather(
+        *(scripts.call("renew", [keys.lease(0)], [1, "n1", 60_000]) for _ in range(3))
+    )
+    assert renewed == [1, 1, 1]
+
+
+async def test_caller_that_gives_up_takes_no_other_with_it(scripts: Scripts) -> None:
+    await claimed(scripts)
+    calls = [
+        asyncio.ensure_future(scripts.call("renew", [keys.lease(0)], [1, "n1", 60_000]))
+        for _ in range(3)
+    ]
+    await asyncio.sleep(0)
+    calls[0].cancel()
+    assert await asyncio.gather(*calls[1:]) == [1, 1]
+    with pytest.raises(asyncio.CancelledError):
+        await calls[0]
+
+
+async def test_commands_are_packed_as_redis_py_packs_them(redis_url: str) -> None:
+    client = connect(redis_url, timeout_seconds=5.0)
+    packed = client.connection_pool.make_connection()
+    plain = redis.asyncio.Connection()
+    for command in (
+        ("XADD", "key", "*", "d", b"\x00\xff\r\n"),
+        ("CONFIG GET", "maxmemory"),
+        ("HSET", "key", "ü", 12, "b", 1.5),
+        ("SET", "large", b"x" * 100_000),
+    ):
+        assert b"".join(packed.pack_command(*command)) == b"".join(plain.pack_command(*command))
+    await client.aclose()

@@ -16,6 +16,7 @@ from hookstream.app.testing import make_event
 from hookstream.codecs import payload as payloads
 from hookstream.codecs.dictionaries import BOOK, Dictionary
 from hookstream.codecs.envelope import (
+    RecentEvents,
     decode_event,
     encode_event,
     take_out_payload,
@@ -274,3 +275,20 @@ def test_event_with_another_payload_is_parsed_anew() -> None:
     form = replace(event, payload=b"n=3", content_type="application/x-www-form-urlencoded")
     assert [one.data() for one in (other, event, form)] == [{"n": 2}, {"n": 1}, {"n": "3"}]
     assert event.data() is event.data()
+
+
+def test_events_that_were_kept_are_not_decoded_again_and_the_oldest_go() -> None:
+    recent = RecentEvents(most=2, payload_bytes=100)
+    made = [
+        encode_event(make_event(b"x" * size, number=number))
+        for number, size in enumerate((1, 1, 1, 101))
+    ]
+    events = [decode_event(data) for data in made]
+    for data, event in zip(made, events, strict=True):
+        recent.keep(data, event)
+    assert len(recent) == 2
+    found = [recent.decode(bytes(bytearray(data))) for data in made]
+    assert [a is b for a, b in zip(found, events, strict=True)] == [False, True, True, False]
+    assert found == events
+    with pytest.raises(CodecError):
+        recent.decode(b"\xff")

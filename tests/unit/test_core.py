@@ -1,6 +1,7 @@
 """Ids, keys, codecs, settings, identity, matching, summaries, bodies: the pure rules."""
 
 import gzip
+import logging
 import stat
 import uuid
 import zlib
@@ -25,6 +26,7 @@ from hookstream.app.errors import (
 )
 from hookstream.app.identity import message_id, ordering_key
 from hookstream.app.ids import event_time_ms, new_event_id, partition_of, partition_of_event
+from hookstream.app.logs import QuietLogger
 from hookstream.app.matching import compile_condition, compile_types, facts
 from hookstream.app.registry import Tool
 from hookstream.app.settings import Settings, load_settings, settings_table
@@ -309,3 +311,20 @@ def test_body_that_is_cut_off_or_garbage_is_refused(pack: Any) -> None:
 def test_other_content_encodings_are_refused(encoding: str) -> None:
     with pytest.raises(ContentEncodingError):
         decode_body(BODY, encoding, 10_000)
+
+
+def test_line_that_is_not_wanted_is_not_put_together(caplog: pytest.LogCaptureFixture) -> None:
+    put_together: list[str] = []
+
+    def formatter(severity: int, message: str, *args: object, **_: object) -> str:
+        put_together.append(message)
+        return f"agent: {message}"
+
+    quiet = QuietLogger(logging.getLogger("hookstream.tests.quiet"), formatter)
+    with caplog.at_level(logging.INFO, "hookstream.tests.quiet"):
+        quiet.debug("%r yielded", 1)
+        quiet.info("%d batches", 2)
+    assert put_together == ["%d batches"]
+    assert [(r.getMessage(), r.filename) for r in caplog.records] == [
+        ("agent: 2 batches", "test_core.py")
+    ]
