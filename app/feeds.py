@@ -22,6 +22,8 @@ logger = get_logger(__name__)
 
 #: A lost cue is made good within this time.
 POLL_SECONDS = 1.0
+#: Feeds that are read at once, each on a connection, however many clients there are.
+READS_AT_ONCE = 32
 #: Acknowledgements whose time is remembered, a context.
 ACK_TIMES_KEPT = 10_000
 
@@ -76,6 +78,7 @@ class Feeds(Service):
         self._durability = durability
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
         #: Two at once would each make a connection, of which only the last is listened to.
         self._subscribing = asyncio.Lock()
 
@@ -88,15 +91,16 @@ class Feeds(Service):
     ) -> list[FeedUpdate]:
         """The next updates past ``after``, at most ``HOOKSTREAM_FEED_READ_MAX_UPDATES``."""
         number = self.partition(tenant, context_id)
-        entries = await self._redis.xrange(
-            keys.feed(number, tenant, context_id),
-            f"{after + 1}-0",
-            "+",
-            count=limit or self._settings.feed_read_max_updates,
-        )
-        if entries and not await self._durability.barrier(keys.barrier(number)):
-            # a client must not see what a failover could still take back
-            return []
+        async with self._reads:
+            entries = await self._redis.xrange(
+                keys.feed(number, tenant, context_id),
+                f"{after + 1}-0",
+                "+",
+                count=limit or self._settings.feed_read_max_updates,
+            )
+            if entries and not await self._durability.barrier(keys.barrier(number)):
+                # a client must not see what a failover could still take back
+                return []
         return [
             FeedUpdate(int(entry_id.partition(b"-")[0]), fields[b"d"])
             for entry_id, fields in entries

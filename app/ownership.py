@@ -83,6 +83,7 @@ class Ownership(Service):
                 parts.payloads,
                 batch_max=min(settings.batch_max_events, channel.batch_max or MAX_BATCH),
                 buffer_max=settings.buffer_max_events,
+                timeout_seconds=settings.redis_timeout_seconds,
                 on_lost=self.on_lost,
                 loop=self.loop,
                 beacon=self.beacon,

@@ -30,10 +30,10 @@ __all__ = ["StreamReader"]
 
 logger = get_logger(__name__)
 
-#: How long a cue is waited for; less than the socket's timeout.
+#: Cues end at multiples of this time (of the loop's clock), so that one follows for all of them.
 BLOCK_MS = 1000
 #: Cues of one lane that are waited for at once: each takes a connection.
-CUES_AT_ONCE = 4
+CUES_AT_ONCE = 8
 #: Most entries of one read: one partition's backlog does not hold up what others have.
 PAGE = 256
 #: Partitions that are read in one round trip, before others are looked at again; with large ones
@@ -118,9 +118,11 @@ class StreamReader(Service):
         *,
         batch_max: int,
         buffer_max: int,
+        timeout_seconds: float,
         on_lost: OnLost,
         **kwargs: Any,
     ) -> None:
+        """``timeout_seconds``: after which redis-py gives up a command; cues are shorter."""
         super().__init__(**kwargs)
         self.channel = channel
         self.redis = redis
@@ -130,6 +132,7 @@ class StreamReader(Service):
         self.batch_max = batch_max
         self.buffer_max = max(buffer_max, batch_max)
         self.page = min(self.buffer_max, PAGE)
+        self.block_ms = max(1, min(BLOCK_MS, int(timeout_seconds * 800)))
         self.on_lost = on_lost
         self.slots: dict[int, Slot] = {}
         self._lanes: dict[int, Lane] = {}
@@ -229,6 +232,8 @@ class StreamReader(Service):
                 for slot in lane.slots.values():
                     self._recover(slot)
                 await asyncio.sleep(backoff_seconds(failures))
+                # what other cues failed with meanwhile is the same trouble
+                lane.error = None
 
     def _recover(self, slot: Slot) -> None:
         if not slot.recovering:
@@ -293,13 +298,14 @@ class StreamReader(Service):
     async def _wait_for_cue(self, lane: Lane, slots: Sequence[Slot]) -> None:
         by_key = {keys.stream(self.channel.name, slot.partition.number): slot for slot in slots}
         task = asyncio.current_task()
+        block = self.block_ms - int(asyncio.get_running_loop().time() * 1000) % self.block_ms
         try:
             found = await self.redis.xread(
-                {key: slot.last_id for key, slot in by_key.items()}, count=1, block=BLOCK_MS
+                {key: slot.last_id for key, slot in by_key.items()}, count=1, block=block
             )
             for key, _ in found or ():
                 by_key[key.decode()].hungry = True
-        except REDIS_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 the lane raises it
             lane.error = error
         finally:
             for slot in slots:
@@ -429,9 +435,15 @@ class StreamReader(Service):
         self._idle.set()
 
     def _lost(self, slot: Slot, error: BaseException) -> None:
-        logger.warning("%s[%d]: %s", self.channel.name, slot.partition.number, error)
+        number = slot.partition.number
+        if self.slots.get(number) is not slot:
+            return
+        logger.warning("%s[%d]: %s", self.channel.name, number, error)
         slot.buffer.clear()
-        self.on_lost(slot.partition.number, error)
+        # until it is attached anew: new entries would go before those that were thrown away, and
+        # raise the floor of their origins above them
+        self._draining.add(number)
+        self.on_lost(number, error)
 
     def _again(self, slot: Slot, batch: Batch, error: BaseException) -> None:
         """Put a failed batch back; one whose own code fails is tried in ever smaller parts."""

@@ -60,6 +60,9 @@ _NOT_NOW = (
 )
 _NOT_NOW_WORDS = ("MISCONF", "NOREPLICAS", "OOM ", "READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING")
 
+#: More than are ever wanted at once: clients' feeds are read a few at a time.
+MAX_CONNECTIONS = 10_000
+
 _SCHEMES = ("redis", "rediss", "unix", "sentinel", "cluster")
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
 
@@ -82,6 +85,8 @@ def connect(url: str, *, timeout_seconds: float) -> Any:
         "socket_connect_timeout": timeout_seconds,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
+        # redis-py refuses the hundred and first otherwise, as if the server were away
+        "max_connections": MAX_CONNECTIONS,
         "protocol": 2,
     }
     if scheme not in _SCHEMES:

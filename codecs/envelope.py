@@ -214,8 +214,7 @@ def decode_event(data: bytes) -> Event:
 class RecentEvents:
     """Events by their envelope's bytes, the last ``most`` of them: read anew, they are not decoded.
 
-    Those with large payloads are not kept: a stage may have parsed them, which takes many times as
-    much memory.
+    Those with large payloads are not kept.
     """
 
     def __init__(self, most: int = 1024, payload_bytes: int = 32_768) -> None:
@@ -230,6 +229,8 @@ class RecentEvents:
         """Remember ``event``, which :func:`decode_event` made of ``data``."""
         if event.payload_bytes > self._payload_bytes:
             return
+        # neither the memory of the parsed payload, nor what a stage may have changed in it
+        event._parsed.clear()
         self._events[data] = event
         if len(self._events) > self._most:
             del self._events[next(iter(self._events))]

@@ -14,7 +14,7 @@ import redis.asyncio
 from hookstream.app import keys, metrics, ownership, reader
 from hookstream.app.batch import Batch, Partition
 from hookstream.app.commit import Writes, commit
-from hookstream.app.errors import SettingsError, UnavailableError
+from hookstream.app.errors import OutdatedError, SettingsError, UnavailableError
 from hookstream.app.hookstream import Hookstream
 from hookstream.app.settings import Settings
 from hookstream.app.testing import make_event
@@ -168,6 +168,45 @@ async def test_cue_that_is_given_up_and_goes_on_holds_nothing_up(
         await eventually(all_seen, "all numbers", 10)
     finally:
         await app.stop()
+
+
+async def test_lost_partition_is_not_read_on_before_it_is_claimed_anew(
+    app: Hookstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # its outputs would say that all before them had gone, and what was thrown away had not
+    lost: list[int] = []
+    monkeypatch.setattr(
+        ownership.Ownership, "on_lost", lambda _, number, error: lost.append(number)
+    )
+    seen: list[tuple[int, int]] = []
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        number = batch.partition.number
+        seen.extend((number, n) for n in numbers(batch))
+        if number == 0:
+            raise OutdatedError("a reply was lost")
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        batch.done()
+
+    await app.start()
+    channel = app.stream_channels["numbers"]
+
+    async def is_lost() -> bool:
+        return bool(lost)
+
+    await channel.send(partition=0, value=make_event({"n": 1}))
+    await eventually(is_lost, "the partition is lost")
+    for number in (2, 3, 4):
+        await channel.send(partition=0, value=make_event({"n": number}))
+        await channel.send(partition=1, value=make_event({"n": number}))
+
+        async def the_other_is_read(wanted: int = number) -> bool:
+            return (1, wanted) in seen
+
+        await eventually(the_other_is_read, "the other partition is read")
+    assert [n for partition, n in seen if partition == 0] == [1]
+    assert lost == [0]
 
 
 async def test_plain_agents_take_and_sinks_work(app: Hookstream) -> None:

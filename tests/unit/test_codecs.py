@@ -292,3 +292,12 @@ def test_events_that_were_kept_are_not_decoded_again_and_the_oldest_go() -> None
     assert found == events
     with pytest.raises(CodecError):
         recent.decode(b"\xff")
+
+
+def test_what_a_stage_changes_in_a_parsed_payload_is_not_kept() -> None:
+    recent = RecentEvents()
+    data = encode_event(make_event({"n": 1}))
+    event = decode_event(data)
+    event.data()["n"] = 2
+    recent.keep(data, event)
+    assert recent.decode(data).data() == {"n": 1}
