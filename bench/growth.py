@@ -13,7 +13,6 @@ import random
 import signal
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from bench.payloads import DAY_MS, Entries
 from bench.system import cpu_seconds, system
 from bench.worker import Drained, drain
 from hookstream.app import keys
+from hookstream.app.ownership import rendezvous
 from hookstream.codecs.envelope import decode_event
 from hookstream.tables.dedup import Candidate, DedupTable, decide, mark_key
 
@@ -128,16 +128,18 @@ async def together(workers: int, events: int, runs: int) -> list[Drained]:
             processes = [await asyncio.to_thread(running.launch, name) for name in names]
             redis = running.server("valkey")
 
-            async def owners() -> int:
+            async def shared() -> int:
+                alive = sorted(name.decode() for name in await client.zrange(keys.WORKERS, 0, -1))
                 pipe = client.pipeline(transaction=False)
                 for partition in range(running.partitions):
                     pipe.hget(keys.lease(partition), "owner")
-                found = Counter(await pipe.execute())
-                if None in found or b"" in found:
-                    return 0
-                return len(found) if max(found.values()) - min(found.values()) <= 1 else 0
+                owners = await pipe.execute()
+                return len(alive) == workers and all(
+                    owner and owner.decode() == rendezvous(partition, alive)
+                    for partition, owner in enumerate(owners)
+                )
 
-            await running.until(owners, workers, "workers with equal shares")
+            await running.until(shared, 1, "workers that share the partitions")
             found = []
             for _ in range(runs):
                 made = entries.make(tools, events)
@@ -212,7 +214,7 @@ def run(given: argparse.Namespace) -> Result:
         f"are large ({BACKLOG_BYTES >> 20} MiB at most). By partitions: GitHub's example "
         "payloads. By size: random words, 32 partitions, no dictionary. By workers: started "
         f"before a backlog of {given.events * 4} events of {TOOLS_TO_SHARE} tools comes, 32 "
-        "partitions in equal shares, CPU time of all together. By what "
+        "partitions shared by hash, CPU time of all together. By what "
         f"waits: payloads of {WAITING_BYTES} bytes, the first {given.events} updates while so many "
         "events are in the streams behind them. Dedup table: one RocksDB "
         f"table by itself, batches of {BATCH}, half of the events copies of random earlier ones."
