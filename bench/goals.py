@@ -91,7 +91,9 @@ GOALS = (
         1.5,
         1.1,
         (("growth", "dedup, 50 million keys to 10 thousand", "ratio"),),
-        "measured by `hookstream bench growth --full` only",
+        "19.9 µs to 6.6: ten thousand keys lie in the processor's caches, 50 million (4.8 GB) in the "
+        "kernel's; filters and blocks of four levels are looked at in memory that is not near "
+        "(`hookstream bench growth --full`)",
         less_is_better=True,
     ),
 )
