@@ -53,9 +53,9 @@ GOALS = (
         5,
         10,
         (("worker", "worker to FastStream, one by one", "ratio"),),
-        "summaries over a third (parsing 10 % of all, tokens 7, template 8), reading entries 12 %, "
-        "the record 7 %, Redis's scripts 6 %, the rest spread over commits and Faust (profile "
-        "below)",
+        "summaries over a third (of all: tokens 9 %, parsing 8, template, facts and keys the rest), "
+        "reading entries 15 %, commits 9 %, the rest spread over the record, scripts and Faust "
+        "(profile below)",
     ),
     Goal(
         "CPU time an event, receiver and worker, µs",
