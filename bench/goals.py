@@ -53,7 +53,7 @@ GOALS = (
         5,
         10,
         (("worker", "worker to FastStream, one by one", "ratio"),),
-        "summaries over a third (of all: tokens 9 %, parsing 8, template, facts and keys the rest), "
+        "summaries over a third (of all: tokens 9 %, parsing 8, then template, facts and keys), "
         "reading entries 15 %, commits 9 %, the rest spread over the record, scripts and Faust "
         "(profile below)",
     ),
@@ -91,8 +91,8 @@ GOALS = (
         1.5,
         1.1,
         (("growth", "dedup, 50 million keys to 10 thousand", "ratio"),),
-        "19.9 µs to 6.6: ten thousand keys lie in the processor's caches, 50 million (4.8 GB) in the "
-        "kernel's; filters and blocks of four levels are looked at in memory that is not near "
+        "19.9 µs to 6.6: ten thousand keys lie in the processor's caches, 50 million (4.8 GB) in "
+        "the kernel's; filters and blocks of four levels are looked at in memory that is not near "
         "(`hookstream bench growth --full`)",
         less_is_better=True,
     ),
