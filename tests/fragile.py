@@ -67,6 +67,14 @@ class Fragile(Stack):
     async def letter(self, event_id: str) -> dict[str, Any]:
         return await self.get(f"/dead-letters/{event_id}")
 
+    async def state(self, event_id: str) -> str:
+        """The state of its letter; "" while there is none."""
+        async with (
+            self.session() as session,
+            session.get(f"/api/v1/dead-letters/{event_id}") as response,
+        ):
+            return str((await response.json())["state"]) if response.status == 200 else ""
+
     async def call(self, method: str, path: str, **body: Any) -> int:
         async with (
             self.session() as session,
