@@ -90,35 +90,29 @@ class Feeds(Service):
         self, tenant: str, context_id: str, after: int, limit: int | None = None
     ) -> list[FeedUpdate]:
         """The next updates past ``after``, at most ``HOOKSTREAM_FEED_READ_MAX_UPDATES``."""
-        number = self.partition(tenant, context_id)
-        async with self._reads:
-            entries = await self._redis.xrange(
-                keys.feed(number, tenant, context_id),
-                f"{after + 1}-0",
-                "+",
-                count=limit or self._settings.feed_read_max_updates,
-            )
-            if entries and not await self._durability.barrier(keys.barrier(number)):
-                # a client must not see what a failover could still take back
-                return []
-        return [
-            FeedUpdate(int(entry_id.partition(b"-")[0]), fields[b"d"])
-            for entry_id, fields in entries
-        ]
+        most = limit or self._settings.feed_read_max_updates
+        return await self._updates("XRANGE", tenant, context_id, f"{after + 1}-0", "+", most)
 
     async def newest(
         self, tenant: str, context_id: str, after: int, limit: int
     ) -> list[FeedUpdate]:
         """The newest updates past ``after``, at most ``limit``, in their order."""
+        found = await self._updates("XREVRANGE", tenant, context_id, "+", f"{after + 1}-0", limit)
+        return found[::-1]
+
+    async def _updates(
+        self, command: str, tenant: str, context_id: str, start: str, end: str, count: int
+    ) -> list[FeedUpdate]:
+        """What ``command`` gives of a feed; nothing that a failover could still take back."""
         number = self.partition(tenant, context_id)
-        entries = await self._redis.xrevrange(
-            keys.feed(number, tenant, context_id), "+", f"{after + 1}-0", count=limit
-        )
-        if entries and not await self._durability.barrier(keys.barrier(number)):
-            return []
+        key = keys.feed(number, tenant, context_id)
+        async with self._reads:
+            entries = await self._redis.execute_command(command, key, start, end, "COUNT", count)
+            if entries and not await self._durability.barrier(keys.barrier(number)):
+                return []
         return [
             FeedUpdate(int(entry_id.partition(b"-")[0]), fields[b"d"])
-            for entry_id, fields in reversed(entries)
+            for entry_id, fields in entries
         ]
 
     async def folded(

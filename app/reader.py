@@ -251,7 +251,7 @@ class StreamReader(Service):
         slots = [slot for number, slot in lane.slots.items() if number not in self._draining]
         for slot in slots:
             slot.full = len(slot.buffer) >= self.buffer_max
-        self._await_cue(lane, slots)
+        self._start_cue(lane, slots)
         hungry = [s for s in slots if s.hungry and not s.full and not s.resting]
         if not hungry:
             await lane.wake.wait()
@@ -274,7 +274,7 @@ class StreamReader(Service):
             if isinstance(failed, BaseException):
                 raise failed
 
-    def _await_cue(self, lane: Lane, slots: Sequence[Slot]) -> None:
+    def _start_cue(self, lane: Lane, slots: Sequence[Slot]) -> None:
         """Have the server say when one of those has something that nothing waits for yet.
 
         While others are read: what comes to a quiet partition is seen after one step, not when
@@ -333,7 +333,6 @@ class StreamReader(Service):
                     ],
                 )
         except FencedError as error:
-            slot.hungry = False
             self._lost(slot, error)
             return None
         except OutdatedError:
@@ -344,7 +343,6 @@ class StreamReader(Service):
             if "NOGROUP" not in str(error):
                 raise
             # Redis lost the group in a failover: read everything about the partition anew
-            slot.hungry = False
             self._lost(slot, error)
             return None
         return entries

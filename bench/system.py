@@ -121,17 +121,15 @@ class System(Stack):
 
     def server(self, name: str) -> psutil.Process:
         """The process of ``valkey`` itself (its guard is its parent)."""
-        for child in psutil.Process().children(recursive=True):
-            if name in child.name():
-                return child
+        for process in _children(name):
+            return process
         raise RuntimeError(f"no process of {name}")
 
     def cpu_by_part(self) -> dict[str, float]:
         """CPU seconds that receiver, worker, Redis and PostgreSQL have used until now."""
         found = {name: cpu_seconds(psutil.Process(c.pid)) for name, c in self.children.items()}
         found["Redis"] = cpu_seconds(self.server("valkey"))
-        everyone = psutil.Process().children(recursive=True)
-        found["PostgreSQL"] = sum(cpu_seconds(p) for p in everyone if "postgres" in p.name())
+        found["PostgreSQL"] = sum(map(cpu_seconds, _children("postgres")))
         return found
 
     def client(self) -> Any:
@@ -225,6 +223,11 @@ async def settled(client: Any, partitions: int) -> bool:
         ):
             return stream["last-generated-id"] == b"0-0"
     return True
+
+
+def _children(name: str) -> Iterator[psutil.Process]:
+    """Processes below this one whose program is called ``name``, or so that it is a part of it."""
+    return (p for p in psutil.Process().children(recursive=True) if name in p.name())
 
 
 def cpu_seconds(process: psutil.Process) -> float:

@@ -129,10 +129,7 @@ class UpdateViews:
                         for seq, frame in frames:
                             await socket.send_str(frame)
                             after = seq
-                            # counted from the last frame that went, if not to the second
-                            until = loop.time() + limit
-                            if until - (patience.when() or until) > limit / 10:
-                                patience.reschedule(until)
+                            patience.reschedule(loop.time() + limit)
                 except TimeoutError:
                     metrics.WEBSOCKETS_TOO_SLOW.inc()
                     message = f"no frame taken for {limit:g} s: resume, or ask to fold"
