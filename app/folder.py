@@ -47,9 +47,8 @@ class Folder(Service):
                 try:
                     await self._fold(partition)
                 except (FencedError, OutdatedError, TableError) as error:
-                    # one that was let go meanwhile may be this worker's again, and is well
-                    if self.app.ownership.owned.get(partition.number) is partition:
-                        self.app.ownership.on_lost(partition.number, error)
+                    # what was believed of it here is wrong
+                    partition.lose(error)
                 except Exception as error:
                     if not (isinstance(error, REDIS_ERRORS) and is_redis_down(error)):
                         logger.exception("cannot fold what is withheld")

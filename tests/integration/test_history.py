@@ -4,6 +4,7 @@ import random
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from hookstream.app.commit import Writes, commit
 from hookstream.app.history import PartitionHistory
 from hookstream.app.ids import new_event_id
 from hookstream.app.lookback import LookBack
-from hookstream.app.ownership import open_partition
+from hookstream.app.opening import open_partition
 from hookstream.app.redis_client import Scripts
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
@@ -78,10 +79,10 @@ async def remember(
 ) -> None:
     """A commit that has nothing but these keys; without ``reply`` its owner never hears of it."""
     writes = Writes()
-    work = history.write(writes, found)
-    ids = await commit(owner.scripts, owner.partition, "events", writes)
-    if reply:
-        history.written(work, ids[0])
+    history.write(writes, found)
+    if not reply:
+        writes = Writes(writes.commands)
+    await commit(owner.scripts, owner.partition, "events", writes)
 
 
 def same(kept: DayFilter, wanted: list[bytes]) -> bool:
@@ -258,15 +259,16 @@ class Flow:
         """As the commit stage does; the audit stage writes the record unless told not to."""
         partition, writes = batch.partition, Writes()
         if batch.changes:
-            writes.append(keys.changelog(NUMBER), encode_changes("dedup", batch.changes))
-        work = partition.history.write(writes, batch.remembered) if partition.history else None
+            writes.append(
+                keys.changelog(NUMBER),
+                encode_changes("dedup", batch.changes),
+                then=partial(partition.dedup.apply, batch.changes),
+            )
+        if partition.history:
+            partition.history.write(writes, batch.remembered)
         if not recorded:
             writes.append(keys.audit(NUMBER), audit(batch).SerializeToString())
-        ids = await commit(self.owner.scripts, partition, "events", writes, batch.entries)
-        if batch.changes:
-            partition.dedup.apply(batch.changes, ids[0])
-        if partition.history and work and work.keys:
-            partition.history.written(work, ids[1 if batch.changes else 0])
+        await commit(self.owner.scripts, partition, "events", writes, batch.entries)
         if recorded:
             await write_audit(self.postgres, [audit(batch)])
         return batch.entries
