@@ -10,7 +10,7 @@ import orjson
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app import keys
+from hookstream.app import keys, tasks
 from hookstream.app.durable import Durability
 from hookstream.app.ids import partition_of
 from hookstream.app.redis_client import REDIS_ERRORS, Scripts
@@ -223,7 +223,7 @@ class Feeds(Service):
         except REDIS_ERRORS as error:
             logger.warning("cannot unsubscribe from cues: %s", error)
 
-    @Service.task
+    @tasks.loop
     async def _listen(self) -> None:
         while not self.should_stop:
             if not self._pubsub.subscribed:
@@ -239,7 +239,7 @@ class Feeds(Service):
             if message is not None:
                 self._cue(message["channel"].decode())
 
-    @Service.task
+    @tasks.loop
     async def _poll(self) -> None:
         while not self.should_stop:
             await self.sleep(POLL_SECONDS)

@@ -50,6 +50,7 @@ __all__ = [
     "SUMMARIES",
     "SUMMARISER_REQUESTS",
     "SUMMARISER_SECONDS",
+    "TASK_FAILURES",
     "TEMPLATE_ERRORS",
     "TRAININGS",
     "UPDATES",
@@ -74,6 +75,11 @@ APPEND_BATCH_REQUESTS = Histogram(
 EVENTS = Counter("hookstream_events_total", "Events committed, by what became of them.", ["status"])
 SUMMARIES = Counter(
     "hookstream_summaries_total", "Summaries asked for, by whether one was remembered.", ["cache"]
+)
+TASK_FAILURES = Counter(
+    "hookstream_task_failures_total",
+    "Background tasks that raised, by task; each was started again, or what needs it was closed.",
+    ["task"],
 )
 TEMPLATE_ERRORS = Counter(
     "hookstream_template_errors_total",

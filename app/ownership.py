@@ -18,7 +18,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 from xxhash import xxh3_64_intdigest
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.batch import Partition
 from hookstream.app.breaker import Breaker, BreakerState
 from hookstream.app.delivery import read_deferred
@@ -131,7 +131,7 @@ class Ownership(Service):
         self._lost[number] = error
         self._turn.set()
 
-    @Service.task
+    @tasks.loop
     async def _keep(self) -> None:
         third = self.app.settings.lease_ttl_seconds / 3
         while not self.should_stop:

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from mode.utils.logging import get_logger
 from redis.exceptions import ResponseError
 
-from hookstream.app import keys
+from hookstream.app import keys, tasks
 from hookstream.app.errors import UnavailableError
 from hookstream.app.sql import statement
 from hookstream.app.status import Status
@@ -72,7 +72,8 @@ class RecordStore:
         """What PostgreSQL knows; None when it does not answer."""
         if time.monotonic() < self._pause_until:
             return None
-        query = asyncio.ensure_future(
+        query = tasks.awaited(
+            "RecordStore.first",
             self._postgres.fetch(
                 statement("first_events"),
                 [suspicion.tenant for suspicion in suspicions],
