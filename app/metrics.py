@@ -36,6 +36,7 @@ __all__ = [
     "RECEIVED",
     "REGISTRY_VERSION",
     "RETRIES",
+    "SOCKETS_CLOSED",
     "SPOOL_APPENDED",
     "SPOOL_BYTES",
     "SPOOL_DRAINED",
@@ -258,6 +259,11 @@ REGISTRY_VERSION = Gauge(
 )
 WEBSOCKETS_TOO_SLOW = Counter(
     "hookstream_websockets_too_slow_total", "WebSocket clients closed since they took nothing."
+)
+SOCKETS_CLOSED = Counter(
+    "hookstream_sockets_closed_total",
+    "Clients of feeds that this process closed; failed, unreadable, stalled: for trouble here.",
+    ["kind", "reason"],
 )
 WEBSOCKETS = Gauge("hookstream_websockets", "Open WebSocket connections.")
 CONDITION_ERRORS = Counter(

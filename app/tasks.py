@@ -2,13 +2,13 @@
 
 Every task of ours begins here (``tests/unit/test_tasks.py`` looks for others):
 
-- :func:`loop`, in place of Faust's ``@Service.task``: what raises is started again, later each time.
-  Faust's own would end the process.
+- :func:`loop`, in place of Faust's ``@Service.task``: what raises is started again, later each
+  time. Faust's own would end the process.
 - :func:`spawn`: work that nobody waits for; ``failed`` closes what depends on it.
 - :func:`awaited`: work whose error the caller hears, since it waits for it.
 
-What fails is logged with its traceback once, counted in ``hookstream_task_failures_total`` and named
-in ``/health`` for a minute.
+What fails is logged with its traceback once, counted in ``hookstream_task_failures_total`` and
+named in ``/health`` for a minute.
 """
 
 import asyncio
@@ -25,7 +25,17 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics
 from hookstream.app.backoff import backoff_seconds
 
-__all__ = ["BOARD", "Board", "TaskFailure", "awaited", "hear_loop", "keep_running", "loop", "spawn", "spawn_loop"]
+__all__ = [
+    "BOARD",
+    "Board",
+    "TaskFailure",
+    "awaited",
+    "hear_loop",
+    "keep_running",
+    "loop",
+    "spawn",
+    "spawn_loop",
+]
 
 logger = get_logger(__name__)
 
@@ -56,7 +66,7 @@ class TaskFailure:
 
 
 class Board:
-    """Which tasks have failed lately. No error is kept: it would hold on to what its frames hold."""
+    """Which tasks have failed lately. Errors are not kept: they hold on to what frames hold."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now

@@ -80,7 +80,7 @@ class RecordStore:
                 [suspicion.message_id for suspicion in suspicions],
                 [suspicion.event_id for suspicion in suspicions],
                 [suspicion.since_ms for suspicion in suspicions],
-            )
+            ),
         )
         # to cancel it would wait for a server that hangs: it ends by its own time limit
         done, _ = await asyncio.wait((query,), timeout=TIMEOUT_SECONDS)

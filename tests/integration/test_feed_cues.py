@@ -6,7 +6,8 @@ from pathlib import Path
 
 from hookstream.app import keys
 from hookstream.app.durable import Durability
-from hookstream.app.feeds import POLL_SECONDS, READS_AT_ONCE, Feeds
+from hookstream.app.cues import POLL_SECONDS
+from hookstream.app.feeds import READS_AT_ONCE, Feeds
 from hookstream.app.redis_client import Scripts, connect
 from hookstream.app.settings import Settings
 from tests.servers import Node

@@ -107,7 +107,8 @@ async def test_a_task_ends_with_the_service_that_began_it(board: tasks.Board) ->
     async with Ticking() as service:
         task = tasks.spawn("waits", wait(), service=service)
         await asyncio.wait_for(begun.wait(), 10)
-    assert cancelled.is_set() and task.cancelled()
+    assert cancelled.is_set()
+    assert task.cancelled()
     assert board.lately() == []
 
 
