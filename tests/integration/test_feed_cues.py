@@ -5,8 +5,8 @@ import contextlib
 from pathlib import Path
 
 from hookstream.app import keys
-from hookstream.app.durable import Durability
 from hookstream.app.cues import POLL_SECONDS
+from hookstream.app.durable import Durability
 from hookstream.app.feeds import READS_AT_ONCE, Feeds
 from hookstream.app.redis_client import Scripts, connect
 from hookstream.app.settings import Settings
