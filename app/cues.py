@@ -68,13 +68,17 @@ class Cues(Service):
         while not self.should_stop:
             pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
             subscribed = asyncio.Event()
+            both = (
+                tasks.awaited("Cues.subscribe", self._subscribe(pubsub, subscribed)),
+                tasks.awaited("Cues.listen", self._listen(pubsub, subscribed)),
+            )
             try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._subscribe(pubsub, subscribed))
-                    group.create_task(self._listen(pubsub, subscribed))
+                ended, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                ended.pop().result()
             except Exception as error:  # noqa: BLE001 feeds are polled, whatever it is
                 self._lost(error)
             finally:
+                await tasks.stop(*both)
                 with suppress(Exception):  # of a connection that is given up anyhow
                     await pubsub.aclose()
             self._cue_all()
@@ -112,8 +116,6 @@ class Cues(Service):
                 await pubsub.ping()
 
     def _lost(self, error: BaseException) -> None:
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
         self.failures += 1
         if self.failures == 1 or self.failures % SAID_EVERY == 0:
             logger.warning(

@@ -35,6 +35,7 @@ __all__ = [
     "loop",
     "spawn",
     "spawn_loop",
+    "stop",
 ]
 
 logger = get_logger(__name__)
@@ -45,6 +46,8 @@ T = TypeVar("T")
 WELL_SECONDS = 60.0
 #: The same failure again is a line in the log every so many times.
 SAID_EVERY = 20
+#: A task that was cancelled and has not ended by then is cancelled again.
+STOP_SECONDS = 0.5
 #: The name for what fails outside any task of ours: callbacks, and tasks of libraries.
 UNHEARD = "asyncio"
 
@@ -167,6 +170,21 @@ def awaited(name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     _running.add(task)
     task.add_done_callback(_running.discard)
     return task
+
+
+async def stop(*stopping: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait for their end, whatever it is.
+
+    Again and again: a cancellation can get lost in ``asyncio.wait_for`` (Python 3.11), within which
+    redis-py sends its commands.
+    """
+    while left := [task for task in stopping if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=STOP_SECONDS)
+    for task in stopping:
+        if not task.cancelled():
+            task.exception()  # heard of, and nobody's any more
 
 
 def hear_loop() -> None:

@@ -69,8 +69,8 @@ class ListenStreams:
             return await handler(ctx, params)
         finally:
             self._open.discard(handler)
-            for task in following:
-                task.cancel()
+            # not waited for: a client that goes cancels this too
+            tasks.spawn("ListenStreams.stop", tasks.stop(*following))
 
     async def _follow(
         self,
@@ -129,7 +129,7 @@ class SessionFollowers:
                 self._follow(ctx.session, session_id, caller, uri, context_id, last),
                 failed=lambda _: self._end(session_id, "failed"),
             )
-            connection.exit_stack.callback(followed[uri].cancel)
+            connection.exit_stack.callback(self._stop, followed[uri])
         return types.EmptyResult()
 
     async def unsubscribe(
@@ -139,8 +139,11 @@ class SessionFollowers:
         followed = ctx.session._connection.state.get("followed", {})
         task = followed.pop(str(params.uri), None)
         if task is not None:
-            task.cancel()
+            self._stop(task)
         return types.EmptyResult()
+
+    def _stop(self, task: "asyncio.Task[None]") -> None:
+        tasks.spawn("SessionFollowers.stop", tasks.stop(task))
 
     async def _follow(
         self,

@@ -96,8 +96,7 @@ class UpdateSocket:
                 tasks.BOARD.failed("UpdateSocket.receive", error, restarts=False)
                 await self.close(FAILED)
             finally:
-                sender.cancel()
-                await asyncio.gather(sender, return_exceptions=True)
+                await tasks.stop(sender)
 
     async def close(self, end: End) -> None:
         """Say why, once; a client that does not take even that is cut off."""

@@ -112,6 +112,27 @@ async def test_a_task_ends_with_the_service_that_began_it(board: tasks.Board) ->
     assert board.lately() == []
 
 
+async def test_a_task_is_stopped_though_a_cancellation_gets_lost() -> None:
+    begun, lost = asyncio.Event(), False
+
+    async def work() -> None:
+        nonlocal lost
+        begun.set()
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+                lost = True
+
+    task = tasks.awaited("work", work())
+    await begun.wait()
+    async with asyncio.timeout(10):
+        await tasks.stop(task)
+    assert task.cancelled()
+
+
 async def test_the_error_of_awaited_work_is_its_callers(board: tasks.Board) -> None:
     async def read() -> int:
         raise ValueError("no number")
