@@ -18,7 +18,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 from redis.exceptions import ResponseError
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.backlog import Backlog
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.durable import Durability
@@ -135,7 +135,7 @@ class Appender(Service):
             self.spool = spool
         return self.spool
 
-    @Service.task
+    @tasks.loop
     async def _flush_forever(self) -> None:
         while not self.should_stop:
             await self.wait_first(self._work.wait())
@@ -248,7 +248,7 @@ class Appender(Service):
         for item in items:
             _settle(item.done, None)
 
-    @Service.task
+    @tasks.loop
     async def _drain_forever(self) -> None:
         failures = 0
         while not self.should_stop:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app import metrics
+from hookstream.app import metrics, tasks
 from hookstream.app.batch import Partition
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.feed_plan import MAX_WITHHELD
@@ -37,7 +37,7 @@ class Folder(Service):
         """Load the tokenizer: the first update should not wait for it."""
         await asyncio.to_thread(count_tokens, "")
 
-    @Service.task
+    @tasks.loop
     async def _fold_forever(self) -> None:
         while not self.should_stop:
             await self.sleep(TURN_SECONDS)

@@ -13,7 +13,7 @@ import orjson
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.batch import Partition
 from hookstream.app.breaker import Breaker, BreakerState
 from hookstream.app.commit import LETTERS, Writes, commit
@@ -44,7 +44,7 @@ class Keeper(Service):
         super().__init__(**kwargs)
         self.app = app
 
-    @Service.task
+    @tasks.loop
     async def _keep(self) -> None:
         while not self.should_stop:
             await self.sleep(TURN_SECONDS)

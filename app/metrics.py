@@ -36,6 +36,7 @@ __all__ = [
     "RECEIVED",
     "REGISTRY_VERSION",
     "RETRIES",
+    "SOCKETS_CLOSED",
     "SPOOL_APPENDED",
     "SPOOL_BYTES",
     "SPOOL_DRAINED",
@@ -50,6 +51,7 @@ __all__ = [
     "SUMMARIES",
     "SUMMARISER_REQUESTS",
     "SUMMARISER_SECONDS",
+    "TASK_FAILURES",
     "TEMPLATE_ERRORS",
     "TRAININGS",
     "UPDATES",
@@ -74,6 +76,11 @@ APPEND_BATCH_REQUESTS = Histogram(
 EVENTS = Counter("hookstream_events_total", "Events committed, by what became of them.", ["status"])
 SUMMARIES = Counter(
     "hookstream_summaries_total", "Summaries asked for, by whether one was remembered.", ["cache"]
+)
+TASK_FAILURES = Counter(
+    "hookstream_task_failures_total",
+    "Background tasks that raised, by task; each was started again, or what needs it was closed.",
+    ["task"],
 )
 TEMPLATE_ERRORS = Counter(
     "hookstream_template_errors_total",
@@ -252,6 +259,11 @@ REGISTRY_VERSION = Gauge(
 )
 WEBSOCKETS_TOO_SLOW = Counter(
     "hookstream_websockets_too_slow_total", "WebSocket clients closed since they took nothing."
+)
+SOCKETS_CLOSED = Counter(
+    "hookstream_sockets_closed_total",
+    "Clients of feeds that this process closed; failed, unreadable, stalled: for trouble here.",
+    ["kind", "reason"],
 )
 WEBSOCKETS = Gauge("hookstream_websockets", "Open WebSocket connections.")
 CONDITION_ERRORS = Counter(

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.assignment import WorkerNote, assignees
 from hookstream.app.batch import Partition
 from hookstream.app.breaker import BreakerState
@@ -161,7 +161,7 @@ class Ownership(Service):
         self._lost.append(partition)
         self._turn.set()
 
-    @Service.task
+    @tasks.loop
     async def _keep(self) -> None:
         third = self.app.settings.lease_ttl_seconds / 3
         while not self.should_stop:

@@ -15,6 +15,7 @@ from hookstream.app.dictionaries import Dictionaries
 from hookstream.app.durable import Durability
 from hookstream.app.errors import SettingsError
 from hookstream.app.feeds import Feeds
+from hookstream.app.followers import Followers
 from hookstream.app.lookback import LookBack
 from hookstream.app.payloads import Payloads
 from hookstream.app.redis_client import REDIS_DOWN, Scripts, connect
@@ -50,6 +51,7 @@ class Parts(Service):
     payloads: Payloads
     appender: Appender
     feeds: Feeds
+    followers: Followers
     events: EventStore
     letters: LetterStore
     replays: ReplayStore
@@ -119,6 +121,8 @@ class Parts(Service):
             beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.feeds)
+        self.followers = Followers(self.feeds, loop=self.loop, beacon=self.beacon)
+        await self.add_runtime_dependency(self.followers)
 
     async def on_shutdown(self) -> None:
         """Close the connections to Redis, when all that uses them has stopped."""

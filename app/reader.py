@@ -6,6 +6,7 @@ command is a cue only: it changes nothing.
 """
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 from redis.exceptions import ResponseError
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.batch import Batch, Entry, Partition
 from hookstream.app.channel import RedisStreamChannel
@@ -168,8 +169,9 @@ class StreamReader(Service):
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = Lane()
-            lane.task = asyncio.ensure_future(self._follow(lane))
-            self.add_future(_outcome(lane.task))
+            lane.task = tasks.spawn_loop(
+                "StreamReader._follow", functools.partial(self._follow, lane), self
+            )
         return lane
 
     async def _take_over(self, partition: Partition) -> Slot:
@@ -226,6 +228,9 @@ class StreamReader(Service):
 
     async def _follow(self, lane: Lane) -> None:
         failures = 0
+        for slot in lane.slots.values():
+            # begun anew: what a read brought may be lost
+            self._recover(slot)
         while not self.should_stop:
             try:
                 await self._step(lane)
@@ -302,7 +307,7 @@ class StreamReader(Service):
             del lane.cues[oldest]
             oldest.cancel()
             quiet += [slot for slot in slots if slot.cue is oldest]
-        task = asyncio.ensure_future(self._wait_for_cue(lane, quiet))
+        task = tasks.spawn("StreamReader._wait_for_cue", self._wait_for_cue(lane, quiet))
         lane.cues[task] = None
         for slot in quiet:
             slot.cue = task
@@ -446,7 +451,7 @@ class StreamReader(Service):
         try:
             # behind a failure each payload is looked into: a damaged one must not fail its batch
             await self.payloads.ready(entries, unpack=slot.attempt > 0)
-        except REDIS_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 a batch without an end stops its partition
             batch.fail(error)
             return
         await self.channel.put_batch(batch)
@@ -549,7 +554,7 @@ class StreamReader(Service):
         if slot.full and len(slot.buffer) < self.buffer_max and number in self.slots:
             self._lane(number).wake.set()
         if (slot.buffer or slot.partition.released()) and number not in self._draining:
-            self.add_future(self._dispatch(slot))
+            tasks.spawn("StreamReader._dispatch", self._dispatch(slot), service=self)
 
 
 def _take(slot: Slot) -> list[Entry]:
@@ -565,12 +570,3 @@ def _take(slot: Slot) -> list[Entry]:
             break
         entries.append(slot.buffer.popleft())
     return entries
-
-
-async def _outcome(task: "asyncio.Task[None]") -> None:
-    """A lane's end, when it is cancelled with its last partition, is no error of the reader."""
-    try:
-        await task
-    except asyncio.CancelledError:
-        if not task.cancelled():
-            raise

@@ -30,6 +30,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from hookstream.app import tasks
 from hookstream.app.errors import FencedError, OutdatedError, SettingsError
 
 __all__ = [
@@ -203,7 +204,6 @@ class Scripts:
         self._sources: dict[str, str] = {}
         self._shas: dict[str, str] = {}
         self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
-        self._sending: set[asyncio.Task[None]] = set()
 
     async def load(self) -> None:
         """Read the files and hand them to the server.
@@ -267,9 +267,7 @@ class Scripts:
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, done))
         if len(self._waiting) == 1:
-            task = asyncio.ensure_future(self._send())
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+            tasks.spawn("Scripts._send", self._send())
         return await done
 
     async def _send(self) -> None:

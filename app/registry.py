@@ -9,7 +9,7 @@ from mode import Service
 from mode.utils.locks import Event as Signal
 from mode.utils.logging import get_logger
 
-from hookstream.app import metrics
+from hookstream.app import metrics, tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.daily import DailyRule
 from hookstream.app.errors import HookstreamError, NotFoundError, UnavailableError
@@ -321,7 +321,7 @@ class RegistryCache(Service):
             ),
         )
 
-    @Service.task
+    @tasks.loop
     async def _follow(self) -> None:
         failures = 0
         connection = None

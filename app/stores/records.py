@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from mode.utils.logging import get_logger
 from redis.exceptions import ResponseError
 
-from hookstream.app import keys
+from hookstream.app import keys, tasks
 from hookstream.app.errors import UnavailableError
 from hookstream.app.sql import statement
 from hookstream.app.status import Status
@@ -72,14 +72,15 @@ class RecordStore:
         """What PostgreSQL knows; None when it does not answer."""
         if time.monotonic() < self._pause_until:
             return None
-        query = asyncio.ensure_future(
+        query = tasks.awaited(
+            "RecordStore.first",
             self._postgres.fetch(
                 statement("first_events"),
                 [suspicion.tenant for suspicion in suspicions],
                 [suspicion.message_id for suspicion in suspicions],
                 [suspicion.event_id for suspicion in suspicions],
                 [suspicion.since_ms for suspicion in suspicions],
-            )
+            ),
         )
         # to cancel it would wait for a server that hangs: it ends by its own time limit
         done, _ = await asyncio.wait((query,), timeout=TIMEOUT_SECONDS)

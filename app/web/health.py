@@ -1,6 +1,7 @@
 """``/health*`` and ``/metrics``: what an operator and an orchestrator ask."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -8,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hookstream import __version__
-from hookstream.app import metrics
+from hookstream.app import metrics, tasks
 from hookstream.app.errors import UnavailableError
 from hookstream.app.lag import StreamLag, measure_held, measure_lag, measure_partitions
 from hookstream.app.redis_client import REDIS_ERRORS
@@ -59,6 +60,8 @@ class HealthViews:
                 "version": self._app.parts.registry.current.version,
             },
         }
+        parts["tasks"] = tasks_out(tasks.BOARD.lately())
+        parts["sockets"] = sockets_out(self._app.parts.followers.state())
         appender = self._app.parts.appender
         if self._app.producer_only or appender.spool is not None:
             spool = appender.spool
@@ -71,8 +74,12 @@ class HealthViews:
                 "drained_per_second": round(appender.drained_per_second, 1),
             }
         if redis == "ok":
-            parts["streams"] = {"status": "ok", **self._lag_out(await self._lag())}
-            parts["versions"] = versions_out(await self._held())
+            try:
+                parts["streams"] = {"status": "ok", **self._lag_out(await self._lag())}
+                parts["versions"] = versions_out(await self._held())
+            except REDIS_ERRORS as error:
+                # it answers, but not this: busy, no rights, another type
+                parts["redis"] = {"status": "refuses", "error": type(error).__name__}
         if not self._app.producer_only:
             parts["partitions"] = {
                 "status": "ok",
@@ -198,6 +205,40 @@ class HealthViews:
             }
             for name, lag in lags.items()
         }
+
+
+def tasks_out(failures: Sequence[tasks.TaskFailure]) -> dict[str, Any]:
+    """Background tasks that have failed within the last minute, and what to do."""
+    part: dict[str, Any] = {"status": "ok", "failing": []}
+    for failure in failures:
+        part["failing"].append(
+            {
+                "task": failure.task,
+                "failures": failure.failures,
+                "error": failure.error,
+                "is": "started again" if failure.restarts else "closed, with what depends on it",
+            }
+        )
+    if failures:
+        part["status"] = "degraded"
+        part["detail"] = (
+            "see the log for the traceback, once a task; what fails for a minute and more is a "
+            "fault of this version: report it, and restart this process if its work stands still"
+        )
+    return part
+
+
+def sockets_out(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Clients that follow feeds here; those that get nothing, and what to do."""
+    part: dict[str, Any] = {"status": "ok", **state}
+    if state["behind"] or state["failing"] or state["closed_lately"]:
+        part["status"] = "degraded"
+        part["detail"] = (
+            "clients that are behind or whose feeds cannot be read are closed within 30 s and "
+            "resume by themselves: see `errors` and the log for why, and Redis' own rights (ACL), "
+            "keys and load; if it goes on here and not in other processes, restart this one"
+        )
+    return part
 
 
 def versions_out(held: dict[int, int]) -> dict[str, Any]:
