@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from xxhash import xxh3_64_intdigest
@@ -22,13 +23,19 @@ class WorkerNote:
     cannot: Mapping[int, str] = field(default_factory=dict)
     waits: Mapping[int, str] = field(default_factory=dict)
 
+    def values(self) -> dict[str, Any]:
+        """It as JSON values."""
+        return {
+            "why": self.why,
+            "cannot": {str(number): why for number, why in self.cannot.items()},
+            "waits": {str(number): why for number, why in self.waits.items()},
+        }
+
     def encode(self) -> str:
         """As it is kept in Redis; "" where there is nothing to say."""
         if not (self.why or self.cannot or self.waits):
             return ""
-        cannot = {str(number): why for number, why in self.cannot.items()}
-        waits = {str(number): why for number, why in self.waits.items()}
-        return orjson.dumps({"why": self.why, "cannot": cannot, "waits": waits}).decode()
+        return orjson.dumps(self.values()).decode()
 
     @classmethod
     def decode(cls, text: str) -> "WorkerNote":

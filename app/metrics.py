@@ -31,6 +31,7 @@ __all__ = [
     "HISTORY_UNREADABLE",
     "LEASES_LOST",
     "PARTITIONS_OWNED",
+    "PARTITIONS_UNOWNED",
     "PAYLOAD_BYTES",
     "READ_ERRORS",
     "RECEIVED",
@@ -61,6 +62,7 @@ __all__ = [
     "UPDATE_LATENCY_SECONDS",
     "WEBSOCKETS",
     "WEBSOCKETS_TOO_SLOW",
+    "WORKERS",
 ]
 
 RECEIVED = Counter(
@@ -211,6 +213,10 @@ REPLAY_SENT = Counter(
 )
 READ_ERRORS = Counter("hookstream_read_errors_total", "Reads from Redis that failed.", ["channel"])
 PARTITIONS_OWNED = Gauge("hookstream_partitions_owned", "Partitions that this worker owns.")
+WORKERS = Gauge("hookstream_workers", "Workers that live, as Redis knows them.")
+PARTITIONS_UNOWNED = Gauge(
+    "hookstream_partitions_unowned", "Partitions that no worker has: they stand still."
+)
 LEASES_LOST = Counter("hookstream_leases_lost_total", "Leases that went to another worker.")
 DUPLICATES = Counter(
     "hookstream_dedup_duplicates_total",

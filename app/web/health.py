@@ -11,7 +11,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from hookstream import __version__
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import UnavailableError
-from hookstream.app.lag import StreamLag, measure_held, measure_lag, measure_partitions
+from hookstream.app.lag import (
+    Assignment,
+    StreamLag,
+    measure_assignment,
+    measure_held,
+    measure_lag,
+    measure_partitions,
+)
 from hookstream.app.redis_client import REDIS_ERRORS
 from hookstream.app.web.problem import json_response, problem
 from hookstream.codecs.envelope import KNOWN_VERSIONS
@@ -77,6 +84,7 @@ class HealthViews:
             try:
                 parts["streams"] = {"status": "ok", **self._lag_out(await self._lag())}
                 parts["versions"] = versions_out(await self._held())
+                parts["workers"] = workers_out(await self._assignment())
             except REDIS_ERRORS as error:
                 # it answers, but not this: busy, no rights, another type
                 parts["redis"] = {"status": "refuses", "error": type(error).__name__}
@@ -128,6 +136,9 @@ class HealthViews:
                 for tool_id, failures in (await self._app.alerts.failing()).items():
                     metrics.TOOL_FAILING.labels(tool=tool_id).set(failures)
             await self._measure_contexts()
+            assignment = await self._assignment()
+            metrics.WORKERS.set(len(assignment.workers))
+            metrics.PARTITIONS_UNOWNED.set(len(assignment.unowned))
             metrics.HELD_ENTRIES.clear()
             for version, entries in (await self._held()).items():
                 metrics.HELD_ENTRIES.labels(version=version).set(entries)
@@ -193,6 +204,11 @@ class HealthViews:
             self._app.parts.redis, self._app.parts.clock, self._app.settings.partitions
         )
 
+    async def _assignment(self) -> Assignment:
+        return await measure_assignment(
+            self._app.parts.redis, self._app.parts.clock, self._app.settings.partitions
+        )
+
     async def _held(self) -> dict[int, int]:
         return await measure_held(self._app.parts.redis, self._app.settings.partitions)
 
@@ -205,6 +221,24 @@ class HealthViews:
             }
             for name, lag in lags.items()
         }
+
+
+def workers_out(found: Assignment) -> dict[str, Any]:
+    """Who works, which partitions nobody has, what workers cannot do, and what to do about it."""
+    troubles = {name: note.values() for name, note in found.troubles.items()}
+    part: dict[str, Any] = {
+        "status": "degraded" if not found.workers or found.unowned or troubles else "ok",
+        "alive": list(found.workers),
+        "unowned_partitions": list(found.unowned),
+        "troubles": troubles,
+    }
+    if not found.workers:
+        part["do"] = "no worker lives: start one (hookstream worker); events are kept until then"
+    elif found.unowned:
+        part["do"] = "partitions without an owner stand still: see troubles, and workers' logs"
+    elif troubles:
+        part["do"] = "a worker cannot open what is named: see its disk, or that partition's keys"
+    return part
 
 
 def tasks_out(failures: Sequence[tasks.TaskFailure]) -> dict[str, Any]:
