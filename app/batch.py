@@ -144,6 +144,9 @@ class Entry:
     held: str = ""
     #: An earlier attempt may have sent its outputs: it keeps its origin, whatever becomes of it.
     sent: bool = False
+    #: How long (ms) it is not known whether this event was appended before, by the receiver's
+    #: clock; None: it was not.
+    doubt_ms: int | None = None
     #: Whether a stage put another value in place of the one in ``raw``.
     changed: bool = False
     failure: Failure | None = None

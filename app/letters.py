@@ -27,6 +27,7 @@ from hookstream.codecs.routed import Routed
 __all__ = [
     "bury_failed",
     "letter_id",
+    "letter_origin",
     "letter_partition",
     "pin",
     "requeue",
@@ -63,6 +64,12 @@ def letter_partition(letter: str) -> int | None:
     """The partition that a letter's id names; None where its event's id says it."""
     parts = letter.split(SEPARATOR)
     return int(parts[3]) if len(parts) == 4 and parts[3].isdecimal() else None
+
+
+def letter_origin(letter: str) -> str:
+    """The entry that a letter's id names, of one that could not be read; "" for others."""
+    parts = letter.split(SEPARATOR)
+    return parts[1] if len(parts) == 4 and not parts[0] else ""
 
 
 def write_letters(writes: Writes, batch: Batch, settings: Settings, now_ms: int) -> int:

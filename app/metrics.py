@@ -15,6 +15,7 @@ __all__ = [
     "CONTEXT_SENT",
     "CONTEXT_SUCCESS",
     "CONTEXT_WITHHELD",
+    "COPY_CHECKS",
     "DEDUP_PURGED",
     "DICTIONARY",
     "DUPLICATES",
@@ -220,7 +221,7 @@ PARTITIONS_UNOWNED = Gauge(
 LEASES_LOST = Counter("hookstream_leases_lost_total", "Leases that went to another worker.")
 DUPLICATES = Counter(
     "hookstream_dedup_duplicates_total",
-    "Duplicates, by tool and by what found them: window or history.",
+    "Duplicates, by tool and by what found them: window, history, or copy (of itself).",
     ["tool", "layer"],
 )
 HISTORY_CHECKED = Counter(
@@ -232,6 +233,11 @@ HISTORY_SUSPECTED = Counter(
 CONFIRMATIONS = Counter(
     "hookstream_dedup_confirmations_total",
     "Suspicions by what the record said: duplicate, fresh, or unconfirmed when it said nothing.",
+    ["result"],
+)
+COPY_CHECKS = Counter(
+    "hookstream_dedup_copy_checks_total",
+    "Events out of a spool that were looked up in the record: copy, fresh, unconfirmed, or waits.",
     ["result"],
 )
 CONFIRMATION_SECONDS = Histogram(

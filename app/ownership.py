@@ -424,7 +424,7 @@ class Ownership(Service):
         self.app.parts.lookback.observe()
         now_ms = self.app.parts.clock.now_ms()
         windows = [tool.window_ms for tool in self.app.parts.registry.current.tools.values()]
-        oldest_ms = now_ms - max(windows, default=0)
+        oldest_ms = now_ms - max(self.app.parts.lookback.copy_ms, *windows, 0)
         for partition in list(self.owned.values()):
             try:
                 if gone := partition.dedup.purge(now_ms):

@@ -73,6 +73,7 @@ class Parts(Service):
         await self._meet_redis()
         self.postgres = Postgres(self._postgres_url(), loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.postgres)
+        await self.postgres.meet()
         self.schemas = SchemaStore(self.postgres)
         self.registry = RegistryCache(
             self.postgres, self.schemas, loop=self.loop, beacon=self.beacon

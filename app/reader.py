@@ -404,6 +404,7 @@ class StreamReader(Service):
         entry = self._decode(Entry(entry_id, raw, None, letter_id=letter_id, attempts=attempts))
         # what was pending may have been worked on by whoever had it before
         entry.sent = slot.recovering
+        entry.doubt_ms = doubt_ms(fields.get(b"u"))
         return entry
 
     def _decode(self, entry: Entry) -> Entry:
@@ -529,6 +530,7 @@ class StreamReader(Service):
                     attempts=entry.attempts,
                     held=entry.held,
                     sent=entry.sent,
+                    doubt_ms=entry.doubt_ms,
                 )
             )
             for entry in batch.entries
@@ -570,3 +572,13 @@ def _take(slot: Slot) -> list[Entry]:
             break
         entries.append(slot.buffer.popleft())
     return entries
+
+
+def doubt_ms(field: bytes | None) -> int | None:
+    """For how long it is not known whether an entry's event was appended before; None: it was not.
+
+    In the field ``u``, which only entries out of a spool have. What cannot be read is a doubt, too.
+    """
+    if field is None:
+        return None
+    return int(field) if field.isdigit() and len(field) < 19 else 0

@@ -8,8 +8,9 @@ import orjson
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app.errors import UnavailableError
-from hookstream.app.migrations import latest_revision
+from hookstream.app import tasks
+from hookstream.app.errors import SettingsError, UnavailableError
+from hookstream.app.migrations.run import APPLICATION_NAME, DatabaseSchema
 
 __all__ = ["POSTGRES_DOWN", "Postgres"]
 
@@ -28,6 +29,9 @@ POSTGRES_DOWN = (
 )
 
 TIMEOUT_SECONDS = 10.0
+#: How long a start waits for the schema: a receiver has to listen.
+MEET_SECONDS = 3.0
+_NAMED = {"application_name": APPLICATION_NAME}
 
 
 class Postgres(Service):
@@ -42,6 +46,7 @@ class Postgres(Service):
         super().__init__(**kwargs)
         self.dsn = dsn
         self.size = size
+        self.schema = DatabaseSchema(dsn)
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
 
@@ -50,9 +55,27 @@ class Postgres(Service):
         if self._pool is not None:
             self._pool.terminate()
 
+    async def meet(self) -> None:
+        """Bring the schema up to date if the server is there; go on without it if it is not.
+
+        Raises:
+            SettingsError: the database is too new for this release.
+        """
+        asked = tasks.awaited("Postgres.meet", self._call("fetchrow", "SELECT 1"))
+        done, _ = await asyncio.wait((asked,), timeout=MEET_SECONDS)
+        try:
+            if not done:
+                asked.add_done_callback(_heard)
+                raise UnavailableError(f"PostgreSQL has not answered in {MEET_SECONDS:g} s")
+            asked.result()
+        except (UnavailableError, asyncpg.PostgresError) as error:
+            if self.schema.too_new:
+                raise SettingsError(self.schema.trouble) from error
+            logger.warning("goes on without PostgreSQL: %s", error)
+
     async def connect(self) -> asyncpg.Connection:
         """A connection of one's own, for LISTEN."""
-        return await asyncpg.connect(self.dsn, timeout=TIMEOUT_SECONDS)
+        return await asyncpg.connect(self.dsn, timeout=TIMEOUT_SECONDS, server_settings=_NAMED)
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """All rows. Raises UnavailableError while the server is away."""
@@ -71,11 +94,7 @@ class Postgres(Service):
     async def _open(self) -> None:
         async with self._opening:
             if self._pool is None:
-                if await self._revision() != latest_revision():
-                    # Alembic and SQLAlchemy are needed here only: half a second of imports
-                    from hookstream.app.migrations.run import migrate
-
-                    await migrate(self.dsn)
+                await self.schema.ensure()
                 self._pool = await asyncpg.create_pool(
                     self.dsn,
                     min_size=0,
@@ -83,18 +102,8 @@ class Postgres(Service):
                     timeout=TIMEOUT_SECONDS,
                     command_timeout=TIMEOUT_SECONDS,
                     init=_init,
+                    server_settings=_NAMED,
                 )
-
-    async def _revision(self) -> str:
-        """The revision that the database is at; "" for an empty one."""
-        connection = await self.connect()
-        try:
-            revision = await connection.fetchval("SELECT version_num FROM alembic_version")
-        except asyncpg.UndefinedTableError:
-            return ""
-        finally:
-            await connection.close()
-        return str(revision)
 
     async def _call(self, method: str, query: str, *args: Any) -> Any:
         try:
@@ -105,6 +114,12 @@ class Postgres(Service):
             raise UnavailableError(
                 f"PostgreSQL does not answer ({type(error).__name__}): try again shortly"
             ) from error
+
+
+def _heard(asked: "asyncio.Future[Any]") -> None:
+    """What became of it is known by the state of the schema, and by whoever asks next."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 async def _init(connection: asyncpg.Connection) -> None:

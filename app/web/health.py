@@ -62,6 +62,7 @@ class HealthViews:
         parts: dict[str, Any] = {
             "redis": {"status": redis},
             "postgres": {"status": postgres},
+            "schema": self._app.parts.postgres.schema.health(),
             "registry": {
                 "status": "ok" if self._app.parts.registry.loaded else "down",
                 "version": self._app.parts.registry.current.version,
@@ -194,7 +195,7 @@ class HealthViews:
     async def _postgres(self) -> str:
         try:
             async with asyncio.timeout(2):
-                await self._app.parts.postgres.fetchrow("SELECT 1")
+                await self._app.parts.postgres.schema.look(self._app.parts.postgres)
         except (UnavailableError, TimeoutError):
             return "down"
         return "ok"

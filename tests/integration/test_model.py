@@ -58,7 +58,7 @@ from hookstream.app.turns import Turns
 from hookstream.app.waiting import mark_waiting
 from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.codecs.routed import Target, decode_routed
-from hookstream.tables.dedup import decide, mark_key
+from hookstream.tables.dedup import decide, mark_key, mark_keys
 from hookstream.tables.rates import Rate
 
 T = TypeVar("T")
@@ -70,6 +70,7 @@ NUMBERS = tuple(sorted({*SOURCES, FEED}))
 WORKERS = ("w0", "w1", "w2")
 READ = 3
 WINDOW_MS = 3_600_000
+COPY_MS = 2 * WINDOW_MS
 DEFERRED = {channel_name(priority): priority for priority in DEFERRABLE}
 #: Channels of a partition that has a feed.
 DELIVERING = ("updates", *DEFERRED)
@@ -622,10 +623,10 @@ class Pipeline(RuleBasedStateMachine):
         self, worker: Worker, batch: Batch, faulty: Faulty, appends: str
     ) -> None:
         candidates = [
-            candidate(entry.entry_id, entry.value, again=bool(entry.letter_id))
+            candidate(entry.entry_id, entry.value, again=bool(entry.letter_id), copy_ms=COPY_MS)
             for entry in batch.entries
         ]
-        known = batch.partition.dedup.get([mark_key(c.message_id) for c in candidates])
+        known = batch.partition.dedup.get(mark_keys(candidates))
         verdict = decide(candidates, known)
         batch.changes[:] = verdict.changes
         for entry, first in zip(batch.entries, verdict.duplicate_of, strict=True):
