@@ -60,20 +60,21 @@ class Follower:
     checked_seq: int = -1
 
     @contextmanager
-    def trying(self, seconds: float = FAILING_SECONDS) -> Iterator[None]:
+    def trying(self, seconds: float | None = None) -> Iterator[None]:
         """Whatever Redis answers to what is done within means "not now", for so many seconds.
 
         Raises:
-            UnavailableError: it has meant that for longer.
+            UnavailableError: it has meant that for longer (:data:`FAILING_SECONDS`).
         """
         now = asyncio.get_running_loop().time()
+        limit = FAILING_SECONDS if seconds is None else seconds
         try:
             yield
         except REDIS_ERRORS as error:
             self.error = type(error).__name__
             if self.failing_since is None:
                 self.failing_since = now
-            if now - self.failing_since > seconds:
+            if now - self.failing_since > limit:
                 raise UnavailableError(
                     f"the feed of {self.tenant}/{self.context_id} cannot be read: {error}"
                 ) from error

@@ -16,7 +16,8 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, Res
 from mcp.shared.exceptions import MCPError
 
 from hookstream.app import tasks
-from hookstream.app.followers import FAILING_SECONDS, Follower
+from hookstream.app.errors import UnavailableError
+from hookstream.app.followers import Follower
 from hookstream.app.mcp.request import Context, as_mcp_errors, caller_of, split_context_uri
 from hookstream.app.web.access import Caller, still_known
 
@@ -61,7 +62,7 @@ class ListenStreams:
             tasks.spawn(
                 "ListenStreams.follow",
                 self._follow(bus, handler, caller, *one),
-                failed=lambda _: self._end(handler, "failed"),
+                failed=lambda error: self._end(handler, reason_of(error)),
             )
             for one in wanted
         ]
@@ -84,7 +85,7 @@ class ListenStreams:
         follow = self._app.parts.followers.follow
         stalled = functools.partial(self._end, handler, "stalled")
         with follow("mcp", caller.tenant, context_id, last, stalled) as follower:
-            async for _ in moves(self._app, caller, follower, FAILING_SECONDS):
+            async for _ in moves(self._app, caller, follower):
                 await bus.publish(ResourceUpdated(uri=uri))
         self._end(handler, "revoked")
 
@@ -127,7 +128,7 @@ class SessionFollowers:
             followed[uri] = tasks.spawn(
                 "SessionFollowers.follow",
                 self._follow(ctx.session, session_id, caller, uri, context_id, last),
-                failed=lambda _: self._end(session_id, "failed"),
+                failed=lambda error: self._end(session_id, reason_of(error)),
             )
             connection.exit_stack.callback(self._stop, followed[uri])
         return types.EmptyResult()
@@ -183,6 +184,11 @@ class SessionFollowers:
             tasks.spawn("SessionFollowers.end", transport.terminate())
 
 
+def reason_of(error: BaseException) -> str:
+    """The word for an end with ``error``."""
+    return "unreadable" if isinstance(error, UnavailableError) else "failed"
+
+
 async def position(app: "Hookstream", caller: Caller, context_id: str) -> int:
     """The highest number of one of the caller's contexts."""
     caller.check(context_id)
@@ -191,14 +197,15 @@ async def position(app: "Hookstream", caller: Caller, context_id: str) -> int:
 
 
 async def moves(
-    app: "Hookstream", caller: Caller, follower: Follower, patience_seconds: float
+    app: "Hookstream", caller: Caller, follower: Follower, patience_seconds: float | None = None
 ) -> AsyncIterator[int]:
     """The context's highest number whenever it is above the follower's; ends with the caller's key.
 
     The follower's is taken before the client is told that it is heard: nothing falls in between.
 
     Raises:
-        UnavailableError: the feed could not be read for ``patience_seconds``.
+        UnavailableError: the feed could not be read for ``patience_seconds``, if given; else for
+            as long as a follower waits.
     """
     while still_known(app, caller):
         follower.moved.clear()

@@ -24,8 +24,11 @@ SITE = """
 import asyncio
 from pathlib import Path
 from hookstream.app.feeds import Feeds
+from redis.exceptions import NoPermissionError
+from hookstream.app import followers
 from hookstream.app.followers import Followers
 
+followers.FAILING_SECONDS = 1.0
 Followers.__init__.__kwdefaults__["check_seconds"] = 0.3
 
 def sabotaged(method):
@@ -35,6 +38,8 @@ def sabotaged(method):
             await asyncio.Event().wait()
         elif how == "raise":
             raise AttributeError("'NoneType' object has no attribute 'name'")
+        elif how == "refuse":
+            raise NoPermissionError("no right to run this command")
         elif how == "cancel":
             raise asyncio.CancelledError
         return await method(self, *args, **kwargs)
@@ -227,7 +232,12 @@ def sabotage(sabotaged: Sabotaged) -> Iterator[Callable[[str], None]]:
 @pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")
 @pytest.mark.parametrize(
     ("how", "code", "reason"),
-    [("hang", 4009, "stalled"), ("raise", 1011, "failed"), ("cancel", 1011, "failed")],
+    [
+        ("hang", 4009, "stalled"),
+        ("raise", 1011, "failed"),
+        ("cancel", 1011, "failed"),
+        ("refuse", 1013, "unreadable"),
+    ],
 )
 async def test_who_gets_nothing_whatever_the_reason_is_closed_and_resumes(
     sabotaged: Sabotaged, name: str, sabotage: Callable[[str], None],
@@ -268,7 +278,9 @@ async def test_who_gets_nothing_whatever_the_reason_is_closed_and_resumes(
                 return True
             return False
 
-        await eventually(ended, "the older client's session is ended")
+        # one that waits for Redis goes on by itself: no other process has its session
+        if how != "refuse":
+            await eventually(ended, "the older client's session is ended")
         if how != "hang":
             tasks = (await stack.health())["parts"]["tasks"]
             assert tasks["status"] == "degraded"
@@ -276,7 +288,7 @@ async def test_who_gets_nothing_whatever_the_reason_is_closed_and_resumes(
             assert "traceback" in tasks["detail"]
         state = await sockets(stack)
         assert state["status"] == "degraded"
-        assert state["closed_lately"][reason] >= 3
+        assert state["closed_lately"][reason] >= (2 if how == "refuse" else 3)
         async with stack.session() as session, session.get("/metrics") as response:
             metrics = await response.text()
         for kind in ("websocket", "mcp"):

@@ -13,7 +13,7 @@ import pytest
 from hookstream.app import keys
 from hookstream.app.cues import POLL_SECONDS, Cues
 from hookstream.app.durable import Durability
-from hookstream.app.feeds import READS_AT_ONCE, Feeds
+from hookstream.app.feeds import READS_AT_ONCE, Feeds, feed_field
 from hookstream.app.redis_client import REDIS_ERRORS, Scripts, connect
 from hookstream.app.settings import Settings
 from tests.servers import ClusterSet, Node
@@ -157,6 +157,27 @@ async def test_any_number_of_clients_reads_at_once_over_a_few_connections(tmp_pa
         assert len(await client.client_list()) <= READS_AT_ONCE + 1
         # nothing else that goes on meanwhile is refused
         assert await asyncio.gather(*(client.ping() for _ in range(200))) == [True] * 200
+    finally:
+        await client.aclose()
+        node.kill()
+
+
+async def test_the_end_of_a_feed_is_what_can_be_read_of_it(tmp_path: Path) -> None:
+    """Not the highest number given out: who waits for what was trimmed away is not behind."""
+    node = Node(tmp_path / "redis").start()
+    client = connect(node.url, timeout_seconds=3)
+    feeds = Feeds(client, Scripts(client), Settings(), Durability(client, "local"))
+    names = [("t", name) for name in ("here", "trimmed", "empty", "broken")]
+    try:
+        for name in names[:2]:
+            await client.xadd(keys.feed(feeds.partition(*name), *name), {"d": b"{}"}, id="7-0")
+        for name in names[:2] + names[3:]:
+            await client.hset(keys.seqs(feeds.partition(*name)), feed_field(*name), 7)
+        await client.xtrim(keys.feed(feeds.partition(*names[1]), *names[1]), maxlen=0)
+        await client.set(keys.feed(feeds.partition(*names[3]), *names[3]), "no stream")
+        assert await feeds.ends(dict.fromkeys(names, 0)) == {names[0]: 7}
+        assert await feeds.ends(dict.fromkeys(names, 7)) == {}
+        assert await feeds.ends({}) == {}
     finally:
         await client.aclose()
         node.kill()
