@@ -1,4 +1,7 @@
-"""``python -m tests.chaos``: run the scenarios, print the table, keep it in docs/reliability.md."""
+"""``python -m tests.chaos``: run the scenarios, print the table, keep it in docs/reliability.md.
+
+With ``--random``: faults of all kinds on all parts, drawn from a seed.
+"""
 
 import argparse
 import asyncio
@@ -8,6 +11,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.chaos.faults import KINDS
+from tests.chaos.random_mode import RATE, Run, Wanted, run_seed
 from tests.chaos.scenarios import SCENARIOS, Outcome, run
 
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
@@ -26,7 +31,18 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="fewer faults, shorter outages")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--write", action="store_true", help=f"keep the table in {PAGE}")
+    random = parser.add_argument_group("random mode")
+    random.add_argument("--random", action="store_true", help="draw the faults from the seed")
+    random.add_argument("--minutes", type=float, default=3.0, help="of faults, for each seed")
+    random.add_argument("--seeds", type=int, nargs="+", default=[], help="several, one by one")
+    random.add_argument("--faults", nargs="+", choices=KINDS, default=[], help="only these kinds")
+    random.add_argument("--rate", type=float, default=RATE, help="events a second")
+    mode = random.add_mutually_exclusive_group()
+    mode.add_argument("--supervised", action="store_true", default=None)
+    mode.add_argument("--unsupervised", action="store_false", dest="supervised", default=None)
     options = parser.parse_args()
+    if options.random:
+        return random_mode(options)
     outcomes: dict[str, Outcome] = {}
     broken = False
     for name in options.only:
@@ -53,6 +69,45 @@ def main() -> int:
         before, after = page.split(BEGIN)[0], page.split(END)[1]
         PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n{stamp}.\n\n{END}{after}")
     return int(broken or any(outcome.figures.broken for outcome in outcomes.values()))
+
+
+def random_mode(options: argparse.Namespace) -> int:
+    """Run each seed; the exit status is 1 when one of them found something."""
+    runs: list[Run] = []
+    for seed in options.seeds or [options.seed]:
+        wanted = Wanted(
+            seed, options.minutes, options.rate, tuple(options.faults), options.supervised
+        )
+        folder = Path(tempfile.mkdtemp(prefix=f"hookstream-chaos-{seed}-"))
+        say(f"seed {seed}, logs in {folder}/logs")
+        outcome = asyncio.run(run_seed(wanted, folder, say))
+        runs.append(outcome)
+        report(outcome)
+    return int(any(outcome.failed for outcome in runs))
+
+
+def report(outcome: Run) -> None:
+    """What a person needs to know about a seed."""
+    mode = "supervised" if outcome.supervised else "unsupervised"
+    say(
+        f"seed {outcome.wanted.seed} ({mode}): {len(outcome.faults)} faults in "
+        f"{outcome.minutes:.1f} min, {outcome.figures}, longest standstill {outcome.slowest:.1f} s"
+    )
+    for kind, examples in outcome.broken.examples.items():
+        say(f"  {kind}: {outcome.broken.counts[kind]}")
+        for example in examples[:5]:
+            say(f"    {example}")
+    for line in outcome.wrong:
+        say(f"  {line}")
+    for fault, seconds in outcome.silent.most_common():
+        say(f"  warning: /health said ok for {seconds:.0f} s of standstill: {fault}")
+    if outcome.failed:
+        say(f"FAILED: {outcome.wanted.command()}\n  logs: {outcome.folder}")
+
+
+def say(text: str) -> None:
+    """To standard error, at once."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def table(outcomes: dict[str, Outcome]) -> str:
