@@ -36,6 +36,7 @@ def main() -> int:
     random.add_argument("--minutes", type=float, default=3.0, help="of faults, for each seed")
     random.add_argument("--seeds", type=int, nargs="+", default=[], help="several, one by one")
     random.add_argument("--faults", nargs="+", choices=KINDS, default=[], help="only these kinds")
+    random.add_argument("--without", nargs="+", choices=KINDS, default=[], help="not these kinds")
     random.add_argument("--rate", type=float, default=RATE, help="events a second")
     mode = random.add_mutually_exclusive_group()
     mode.add_argument("--supervised", action="store_true", default=None)
@@ -76,7 +77,12 @@ def random_mode(options: argparse.Namespace) -> int:
     runs: list[Run] = []
     for seed in options.seeds or [options.seed]:
         wanted = Wanted(
-            seed, options.minutes, options.rate, tuple(options.faults), options.supervised
+            seed,
+            options.minutes,
+            options.rate,
+            tuple(options.faults),
+            options.supervised,
+            tuple(options.without),
         )
         folder = Path(tempfile.mkdtemp(prefix=f"hookstream-chaos-{seed}-"))
         say(f"seed {seed}, logs in {folder}/logs")

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from tests.chaos.postgres import ROLE
 from tests.chaos.system import PARTITIONS, REDIS_USER, Part, System
 
-__all__ = ["KINDS", "Kind", "CannotError"]
+__all__ = ["KINDS", "CannotError", "Kind"]
 
 
 class CannotError(Exception):

@@ -128,6 +128,7 @@ class MixedLoad:
         self._others: list[asyncio.Task[None]] = []
         self._readers: list[asyncio.Task[None]] = []
         self._heals: list[tuple[float, str, int]] = []
+        self._sockets: dict[str, aiohttp.ClientWebSocketResponse] = {}
 
     async def start(self) -> None:
         """Make tools and contexts, and begin."""
@@ -291,12 +292,23 @@ class MixedLoad:
                         socket = await session.ws_connect(
                             f"/contexts/{view.context}/updates?after={view.last}", heartbeat=8
                         )
+                    self._sockets[view.context] = socket
                     async with socket:
                         async for message in socket:
                             if message.type is not aiohttp.WSMsgType.TEXT:
                                 break
                             await self._show(session, view, json.loads(message.data))
+            self._sockets.pop(view.context, None)
             await asyncio.sleep(0.2)
+
+    def come_back(self, context: str) -> bool:
+        """Have a context's client connect anew; False when it has no connection."""
+        socket = self._sockets.pop(context, None)
+        if socket is None:
+            return False
+        closing = asyncio.create_task(socket.close(), name=f"closing {context}")
+        self._others.append(closing)
+        return True
 
     async def _pages(self, view: View) -> None:
         """A client that asks, of any process."""

@@ -16,6 +16,8 @@ __all__ = ["Watch"]
 TICK_SECONDS = 0.5
 #: Nothing may stand still longer than this once a fault is over.
 STANDSTILL_SECONDS = 30.0
+#: A client over a socket to which nothing came for this long is made to connect anew.
+DEAF_SECONDS = STANDSTILL_SECONDS + 5.0
 #: What stands still this long should show in /health.
 TELLING_SECONDS = 6.0
 
@@ -34,6 +36,9 @@ class Watch:
     #: fault → seconds in which something stood still and /health said "ok" everywhere
     silent: Counter[str] = field(default_factory=Counter)
     health: dict[str, str] = field(default_factory=dict)
+    #: Clients whose connection stood open while nothing came: they are made to come back.
+    deaf: list[str] = field(default_factory=list)
+    _given_up: set[str] = field(default_factory=set)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def start(self) -> None:
@@ -53,17 +58,29 @@ class Watch:
         self.fault = ""
         self.free_since = time.monotonic()
 
-    def stuck(self) -> list[tuple[str, str]]:
-        """What has stood still for too long, as (context, lane)."""
-        return [key for key, (seconds, _) in self.longest.items() if seconds > STANDSTILL_SECONDS]
+    def stuck(self) -> list[str]:
+        """What has stood still for too long, a sentence a context."""
+        found: dict[str, list[tuple[str, float, str]]] = {}
+        for (context, lane), (seconds, fault) in self.longest.items():
+            if seconds > STANDSTILL_SECONDS:
+                found.setdefault(context, []).append((lane, seconds, fault))
+        return [
+            f"{context} stood still for {max(s for _, s, _ in lanes):.0f} s after "
+            f"{lanes[0][2]}: {' '.join(lane for lane, _, _ in lanes)}"
+            for context, lanes in sorted(found.items())
+        ]
 
     async def recovered(self, limit_seconds: float) -> float | None:
         """Seconds from now until everybody has seen something newer; None: not within the limit."""
         begun = time.monotonic()
         while time.monotonic() - begun < limit_seconds:
-            if not self.behind(begun):
+            behind = set(self.behind(begun))
+            self._given_up &= behind
+            if not behind - self._given_up:
                 return time.monotonic() - begun
             await asyncio.sleep(0.1)
+        # they count once: what comes next is to be seen for itself
+        self._given_up = set(self.behind(begun))
         return None
 
     def behind(self, since: float) -> list[str]:
@@ -88,6 +105,8 @@ class Watch:
                 key = (context, lane)
                 if seconds > self.longest.get(key, (0.0, ""))[0]:
                     self.longest[key] = (seconds, self.last_fault)
+                if seconds > DEAF_SECONDS and self.load.come_back(context):
+                    self.deaf.append(f"{context} at {self.system.seconds():.0f} s")
                 stands = stands or now - since > TELLING_SECONDS
             if stands and self.health and set(self.health.values()) == {"ok"}:
                 self.silent[self.fault or f"after {self.last_fault}"] += TICK_SECONDS  # type: ignore[assignment]
