@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.chaos.faults import KINDS
+from tests.chaos.mixed_scenarios import MIXED, run_mixed
 from tests.chaos.random_mode import RATE, Run, Wanted, run_seed
 from tests.chaos.scenarios import SCENARIOS, Outcome, run
 
@@ -27,7 +28,9 @@ HEAD = (
 def main() -> int:
     """Run what was asked for; the exit status is 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
+    parser.add_argument(
+        "--only", nargs="+", choices=[*SCENARIOS, *MIXED], default=[*SCENARIOS, *MIXED]
+    )
     parser.add_argument("--short", action="store_true", help="fewer faults, shorter outages")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--write", action="store_true", help=f"keep the table in {PAGE}")
@@ -51,8 +54,9 @@ def main() -> int:
         print(f"{name} …", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix="hookstream-chaos-") as folder:
             try:
+                runs = run_mixed if name in MIXED else run
                 outcomes[name] = asyncio.run(
-                    run(name, Path(folder), short=options.short, seed=options.seed)
+                    runs(name, Path(folder), short=options.short, seed=options.seed)
                 )
                 print(
                     f"{name}: {outcomes[name]} in {time.monotonic() - begun:.0f} s",
@@ -121,7 +125,8 @@ def table(outcomes: dict[str, Outcome]) -> str:
     rows = HEAD
     for name, outcome in outcomes.items():
         f = outcome.figures
-        what = (SCENARIOS[name].act.__doc__ or "").strip()
+        scenario = MIXED[name] if name in MIXED else SCENARIOS[name]
+        what = (scenario.act.__doc__ or "").strip()
         rows += (
             f"| {name} | {what} | {f.sent} | {outcome.faults} | {f.lost} | {f.doubled} "
             f"| {f.out_of_order} | {f.gaps} | {f.refused} | {outcome.slowest_seconds:.1f} s |\n"

@@ -334,6 +334,17 @@ async def redis_scripts(system: System, _: str, seconds: float, rng: random.Rand
     await asyncio.sleep(seconds)
 
 
+@_kind("redis-garbage", "redis", (0, 1))
+async def redis_garbage(system: System, _: str, seconds: float, rng: random.Random) -> str:
+    """entries that are none in one stream"""
+    name = rng.choice(("events", "updates", "audit", "deferred:low"))
+    key = f"{{hs:{rng.randrange(PARTITIONS)}}}:{name}"
+    for fields in ({"zz": "notanumber"}, {"d": b"\xff\x00garbage"}, {"d": ""}):
+        await _insist(lambda fields=fields: system.redis.ask().xadd(key, fields))
+    await asyncio.sleep(seconds)
+    return key
+
+
 #: Keys whose contents can be derived from others.
 DERIVED = ("seqs", "lease", "withheld")
 
@@ -373,12 +384,13 @@ async def proxy_lose(system: System, name: str, seconds: float, rng: random.Rand
     if rng.random() < 0.5 and "commit" not in commands:
         commands.append("commit")
     # a commit of one channel only: what it changes besides is where pictures part
-    channel = rng.choice((b"", b"", b"folds", b"letters", b"updates", b"events", b"deferred"))
+    channel = rng.choice(("", "", "folds", "letters", "updates", "events", "deferred:low"))
     if channel:
         commands = ["commit"]
     times, skip = rng.choice((1, 1, 2, 5, -1)), rng.choice((0, 0, 2, 7))
+    says = f"\r\n{channel}\r\n".encode() if channel else b""
     rules = [
-        proxy.on_reply(what, *commands, containing=channel, times=times, skip=skip)
+        proxy.on_reply(what, *commands, containing=says, times=times, skip=skip)
         for proxy in _proxies(system, name)
     ]
     await asyncio.sleep(seconds)
@@ -387,7 +399,7 @@ async def proxy_lose(system: System, name: str, seconds: float, rng: random.Rand
         if what == "silent":
             proxy.cut()
     hits = sum(rule.hits for rule in rules)
-    return f"{what} {' '.join(commands)} {channel.decode()}: {hits} lost"
+    return f"{what} {' '.join(commands)} {channel}: {hits} lost"
 
 
 @_kind("proxy-delay", _behind_proxies, (2, 8))

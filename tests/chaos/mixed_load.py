@@ -9,6 +9,7 @@ import contextlib
 import json
 import random
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -80,8 +81,12 @@ def sources() -> list[Source]:
 Contexts = dict[str, tuple[dict[str, Any], list[tuple[str, dict[str, Any]]], str]]
 
 
-def contexts(names: list[str], begun: datetime) -> Contexts:
-    """A context for each tool, and those that are rated, prioritised, daily, or replayed to."""
+def contexts(names: list[str], begun: datetime, rated: int) -> Contexts:
+    """A context for each tool, and those that are rated, prioritised, daily, or replayed to.
+
+    Tools that are not among ``names`` are left out, and so are contexts that want none of the rest.
+    ``rated``: how many more there are that take one update in two seconds.
+    """
     fast, slow = {"updates_per_second": 4, "burst": 2}, {"updates_per_second": 0.5, "burst": 1}
     daily = {"at": (begun + timedelta(minutes=2)).strftime("%H:%M"), "timezone": "UTC"}
     everything: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in names]
@@ -112,17 +117,24 @@ def contexts(names: list[str], begun: datetime) -> Contexts:
         "daily": ({"daily": daily}, [("fields", {}), ("skipping", {})], "socket"),
         "replayed": ({}, [], "socket"),
     }
-    for number in range(4):
-        made[f"rated-{number}"] = ({"rate": slow}, [(names[number], {})], "pages")
-    return made
+    for number in range(rated):
+        made[f"rated-{number}"] = ({"rate": slow}, [(names[number % len(names)], {})], "pages")
+    kept = {
+        context: (settings, [(tool, more) for tool, more in wanted if tool in names], how)
+        for context, (settings, wanted, how) in made.items()
+    }
+    return {name: made for name, made in kept.items() if made[1] or name == "replayed"}
 
 
 class MixedLoad:
-    """``rate`` events a second in all."""
+    """``rate`` events a second in all, of the ``tools`` named; of all of them where none is."""
 
-    def __init__(self, system: System, rate: float, seed: int) -> None:
-        self.system, self.rate, self.seed = system, rate, seed
-        self.ledger = MixedLedger(sources())
+    def __init__(
+        self, system: System, rate: float, seed: int, tools: Sequence[str] = (), rated: int = 4
+    ) -> None:
+        self.system, self.rate, self.seed, self.rated = system, rate, seed, rated
+        chosen = [source for source in sources() if not tools or source.name in tools]
+        self.ledger = MixedLedger(chosen)
         self.stopping_at: float | None = None
         self._senders: list[asyncio.Task[None]] = []
         self._others: list[asyncio.Task[None]] = []
@@ -136,11 +148,16 @@ class MixedLoad:
         names = list(self.ledger.sources)
         for source in self.ledger.sources.values():
             await call("PUT", f"/tools/{source.name}", source.tool)
-        for context, (settings, wanted, how) in contexts(names, datetime.now(UTC)).items():
+        made = contexts(names, datetime.now(UTC), self.rated)
+        for context, (settings, wanted, how) in made.items():
             await call("PUT", f"/contexts/{context}", {"name": context, **settings})
-            for tool, more in wanted:
-                subscription = {"tool": tool, "types": ["*"], **more}
-                await call("PUT", f"/contexts/{context}/subscriptions/{tool}", subscription)
+            path = f"/contexts/{context}/subscriptions"
+            await asyncio.gather(
+                *(
+                    call("PUT", f"{path}/{tool}", {"tool": tool, "types": ["*"], **more})
+                    for tool, more in wanted
+                )
+            )
             view = View(context, frozenset(tool for tool, _ in wanted))
             self.ledger.views[context] = view
             reader = self._socket(view) if how == "socket" else self._pages(view)
@@ -258,7 +275,8 @@ class MixedLoad:
     async def _replay(self) -> None:
         """Now and then what one tool has sent in the last seconds, to a context of its own."""
         rng = random.Random(f"{self.seed} replays")
-        names = [name for name, source in self.ledger.sources.items() if not source.poison]
+        named = self.ledger.sources.items()
+        names = [name for name, source in named if not source.poison] or [*self.ledger.sources]
         while True:
             await asyncio.sleep(rng.uniform(6, 12))
             body = {

@@ -19,7 +19,7 @@ from tests.chaos.mixed_load import MixedLoad
 from tests.chaos.system import System
 from tests.chaos.watch import STANDSTILL_SECONDS, Watch
 
-__all__ = ["Run", "Wanted", "run_seed"]
+__all__ = ["Run", "Wanted", "drain", "run_seed"]
 
 RATE = 60.0
 #: How long it is looked for that all that stood still moves again, before the run goes on.
@@ -124,7 +124,9 @@ async def run_seed(wanted: Wanted, folder: Path, log: Any) -> Run:
             run.wrong.append(f"no start: {watch.behind(0)[:5]}")
             return run
         await _break(system, load, watch, run, rng, log)
-        await _drain(system, load, watch, run)
+        run.broken, unsettled = await drain(system, load)
+        run.figures = run.broken.figures(load.ledger.sent, load.ledger.refused)
+        run.wrong += unsettled
     except Exception:  # noqa: BLE001 it must be told, and the system stopped
         run.wrong.append(traceback.format_exc())
     finally:
@@ -186,32 +188,25 @@ async def _do(system: System, kind: Kind, one: Done, rng: random.Random) -> None
     one.seconds = time.monotonic() - begun
 
 
-async def _drain(system: System, load: MixedLoad, watch: Watch, run: Run) -> None:
-    """Stop the load, wait until nothing is missing, and compare."""
+async def drain(system: System, load: MixedLoad) -> tuple[Broken, list[str]]:
+    """Stop the load, wait until nothing is missing, and compare; what has not ended besides."""
     await load.stop_sending()
     ledger = load.ledger
     deadline = time.monotonic() + DRAIN_SECONDS
-    recorded: dict[str, tuple[str, str]] = {}
-    broken = Broken()
+    running: list[str] = []
     while True:
-        await asyncio.sleep(2)
+        await asyncio.sleep(1)
         if ledger.missing() and time.monotonic() < deadline:
             continue
-        with contextlib.suppress(AssertionError):
-            running = await load.settle_replays()
-            recorded = await _recorded(system)
-            broken = ledger.check(recorded)
-            if not running and not broken.counts:
-                break
-        if time.monotonic() > deadline:
+        running = await load.settle_replays()
+        broken = ledger.check(await _recorded(system))
+        if time.monotonic() > deadline or not (running or broken.counts):
             break
     await asyncio.sleep(2)  # time for anything that would come twice
-    run.broken = ledger.check(recorded)
-    run.figures = run.broken.figures(ledger.sent, ledger.refused)
-    for replay in await load.settle_replays():
-        run.wrong.append(f"replay {replay} has not ended")
     left = await asyncio.to_thread(_left, system)
-    run.wrong += [f"left in Redis: {line}" for line in left]
+    unsettled = [f"replay {replay} has not ended" for replay in running]
+    unsettled += [f"left in Redis: {line}" for line in left]
+    return ledger.check(await _recorded(system)), unsettled
 
 
 async def _recorded(system: System) -> dict[str, tuple[str, str]]:
