@@ -8,6 +8,7 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from tests.chaos.random_mode import RATE, Run, Wanted, run_seed
 from tests.chaos.scenarios import SCENARIOS, Outcome, run
 
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+#: Behind it no row of the table of seeds may come.
+RANDOM_END = "<!-- end of seeds -->"
 PAGE = Path("docs/reliability.md")
 HEAD = (
     "| scenario | what is done | events sent | faults | lost | doubled | out of order | gaps "
@@ -28,9 +31,9 @@ HEAD = (
 def main() -> int:
     """Run what was asked for; the exit status is 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument(
-        "--only", nargs="+", choices=[*SCENARIOS, *MIXED], default=[*SCENARIOS, *MIXED]
-    )
+    names = [*SCENARIOS, *MIXED]
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
+    parser.add_argument("--list", action="store_true", help="say what there is")
     parser.add_argument("--short", action="store_true", help="fewer faults, shorter outages")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--write", action="store_true", help=f"keep the table in {PAGE}")
@@ -38,13 +41,18 @@ def main() -> int:
     random.add_argument("--random", action="store_true", help="draw the faults from the seed")
     random.add_argument("--minutes", type=float, default=3.0, help="of faults, for each seed")
     random.add_argument("--seeds", type=int, nargs="+", default=[], help="several, one by one")
-    random.add_argument("--faults", nargs="+", choices=KINDS, default=[], help="only these kinds")
-    random.add_argument("--without", nargs="+", choices=KINDS, default=[], help="not these kinds")
+    for flag, what in (("--faults", "only these kinds"), ("--without", "not these kinds")):
+        random.add_argument(flag, nargs="+", choices=KINDS, default=[], help=what, metavar="KIND")
     random.add_argument("--rate", type=float, default=RATE, help="events a second")
     mode = random.add_mutually_exclusive_group()
     mode.add_argument("--supervised", action="store_true", default=None)
     mode.add_argument("--unsupervised", action="store_false", dest="supervised", default=None)
     options = parser.parse_args()
+    if options.list:
+        for name, each in [*SCENARIOS.items(), *MIXED.items(), *KINDS.items()]:
+            kind = "fault" if name in KINDS else "scenario"
+            print(f"{kind:9}{name:26}{(each.act.__doc__ or '').strip()}")
+        return 0
     if options.random:
         return random_mode(options)
     outcomes: dict[str, Outcome] = {}
@@ -93,7 +101,25 @@ def random_mode(options: argparse.Namespace) -> int:
         outcome = asyncio.run(run_seed(wanted, folder, say))
         runs.append(outcome)
         report(outcome)
+        if options.write:
+            write_row(outcome)
     return int(any(outcome.failed for outcome in runs))
+
+
+def write_row(outcome: Run) -> None:
+    """Add a run to the table of seeds, whatever came of it."""
+    kinds = Counter(fault.kind for fault in outcome.faults)
+    drawn = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+    mode = "supervised" if outcome.supervised else "unsupervised"
+    f = outcome.figures
+    page = PAGE.read_text()
+    before, after = page.split(RANDOM_END)
+    PAGE.write_text(
+        f"{before.rstrip()}\n| {datetime.now(UTC):%Y-%m-%d} | {outcome.wanted.seed} | {mode} "
+        f"| {outcome.wanted.minutes:g} | {len(outcome.faults)}: {drawn} | {f.sent} | {f.lost} "
+        f"| {f.doubled} | {f.out_of_order} | {f.gaps} | {outcome.slowest:.1f} s "
+        f"| {len(outcome.wrong)} |\n\n{RANDOM_END}{after}"
+    )
 
 
 def report(outcome: Run) -> None:
