@@ -53,6 +53,8 @@ class View:
 
     context: str
     sources: frozenset[str]
+    #: What has a low priority may be behind for as long as it moves.
+    patient: bool = False
     #: seq → (event id, tool, number, replay id) of what it stands for, in its order
     frames: dict[int, list[tuple[str, str, int, str]]] = field(default_factory=dict)
     kinds: Counter[str] = field(default_factory=Counter)

@@ -158,7 +158,8 @@ class MixedLoad:
                     for tool, more in wanted
                 )
             )
-            view = View(context, frozenset(tool for tool, _ in wanted))
+            patient = "low" in (settings.get("priority"), *(m.get("priority") for _, m in wanted))
+            view = View(context, frozenset(tool for tool, _ in wanted), patient)
             self.ledger.views[context] = view
             reader = self._socket(view) if how == "socket" else self._pages(view)
             self._readers.append(asyncio.create_task(reader, name=f"reader of {context}"))

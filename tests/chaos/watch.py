@@ -89,7 +89,8 @@ class Watch:
         found = []
         for view in ledger.views.values():
             for lane in list(ledger.lanes):
-                if lane[0] in view.sources and view.newest.get(lane, 0.0) <= since:
+                newest = (view.progress if view.patient else view.newest).get(lane, 0.0)
+                if lane[0] in view.sources and newest <= since:
                     found.append(f"{view.context} {lane[0]}/{lane[1]}")
         return found
 
