@@ -233,7 +233,7 @@ class Mixed:
     workers: int = 1
     tools: tuple[str, ...] = ()
     rated: int = 4
-    rate: float = 60.0
+    rate: float = 40.0
     supervised: bool = False
 
 

@@ -21,9 +21,11 @@ from tests.chaos.watch import STANDSTILL_SECONDS, Watch
 
 __all__ = ["Run", "Wanted", "drain", "run_seed"]
 
-RATE = 60.0
+RATE = 40.0
 #: How long it is looked for that all that stood still moves again, before the run goes on.
 LOOK_SECONDS = 60.0
+#: A recovery that takes longer names who was the last.
+SLOW_SECONDS = 12.0
 DRAIN_SECONDS = 90.0
 LOG_TAIL_BYTES = 400_000
 
@@ -169,8 +171,8 @@ async def _break(
         for one in done:
             one.recovery = recovery
             log(one.line())
-        if recovery is None:
-            log(f"          still behind: {'; '.join(watch.behind(watch.free_since)[:6])}")
+        if recovery is None or recovery > SLOW_SECONDS:
+            log(f"          the last: {'; '.join(watch.slowest[:6])}")
         run.faults += done
         if recovery is None or recovery > STANDSTILL_SECONDS:
             run.wrong.append(

@@ -38,6 +38,8 @@ class Watch:
     health: dict[str, str] = field(default_factory=dict)
     #: Clients whose connection stood open while nothing came: they are made to come back.
     deaf: list[str] = field(default_factory=list)
+    #: Who was the last to see something newer after a fault.
+    slowest: list[str] = field(default_factory=list)
     _given_up: set[str] = field(default_factory=set)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -76,6 +78,7 @@ class Watch:
         while time.monotonic() - begun < limit_seconds:
             behind = set(self.behind(begun))
             self._given_up &= behind
+            self.slowest = sorted(behind - self._given_up) or self.slowest
             if not behind - self._given_up:
                 return time.monotonic() - begun
             await asyncio.sleep(0.1)
