@@ -116,6 +116,8 @@ class MixedLedger:
         #: tool → number → the event ids it got with a 202
         self.accepted: dict[str, dict[int, list[str]]] = {name: {} for name in self.sources}
         self.lanes: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
+        #: tool → number → when it got its first 202
+        self._at: dict[str, dict[int, float]] = {name: {} for name in self.sources}
         self.views: dict[str, View] = {}
         self.refused = self.unknown = self.copies = self.posts = 0
         #: tool → numbers whose stage fails until they are healed; all that ever were
@@ -134,6 +136,7 @@ class MixedLedger:
         """A sender was told 202."""
         ids = self.accepted[tool].setdefault(number, [])
         if not ids:
+            self._at[tool][number] = time.monotonic()
             self.lanes[self.sources[tool].lane(number)].append((number, time.monotonic()))
         ids.append(event_id)
 
@@ -167,17 +170,8 @@ class MixedLedger:
             view.progress[lane] = now
             view.seen[tool].add(number)
             # its 202 may not have come yet
-            view.newest[lane] = max(
-                view.newest.get(lane, 0.0), self._accepted_at(lane, number, now)
-            )
-
-    def _accepted_at(self, lane: tuple[str, int], number: int, now: float) -> float:
-        for each, at in reversed(self.lanes[lane][-5000:]):
-            if each == number:
-                return at
-            if each < number:
-                break
-        return now
+            accepted = self._at[tool].get(number, now)
+            view.newest[lane] = max(view.newest.get(lane, 0.0), accepted)
 
     def excused(self, tool: str) -> set[int]:
         """Numbers that nobody can have seen yet: they fail, or wait for one that does."""
