@@ -9,14 +9,18 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
+import httpx2
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 
 from tests.chaos.mixed_ledger import MixedLedger, Source, View
 from tests.chaos.system import KEY, Process, System
+from tests.integration.test_mcp import use
 
 __all__ = ["MixedLoad", "sources"]
 
@@ -115,6 +119,7 @@ def contexts(names: list[str], begun: datetime, rated: int) -> Contexts:
         ),
         "rated-low": ({"rate": fast, "priority": "low"}, [("lanes", {}), ("short", {})], "pages"),
         "daily": ({"daily": daily}, [("fields", {}), ("skipping", {})], "socket"),
+        "over-mcp": ({}, [("payload", {}), ("lanes", {})], "mcp"),
         "replayed": ({}, [], "socket"),
     }
     for number in range(rated):
@@ -140,7 +145,8 @@ class MixedLoad:
         self._others: list[asyncio.Task[None]] = []
         self._readers: list[asyncio.Task[None]] = []
         self._heals: list[tuple[float, str, int]] = []
-        self._sockets: dict[str, aiohttp.ClientWebSocketResponse] = {}
+        #: context → what closes the connection over which its client listens
+        self._closers: dict[str, Callable[[], object]] = {}
 
     async def start(self) -> None:
         """Make tools and contexts, and begin."""
@@ -161,7 +167,7 @@ class MixedLoad:
             patient = "low" in (settings.get("priority"), *(m.get("priority") for _, m in wanted))
             view = View(context, frozenset(tool for tool, _ in wanted), patient)
             self.ledger.views[context] = view
-            reader = self._socket(view) if how == "socket" else self._pages(view)
+            reader = {"socket": self._socket, "pages": self._pages, "mcp": self._agent}[how](view)
             self._readers.append(asyncio.create_task(reader, name=f"reader of {context}"))
         shares = sum(source.share for source in self.ledger.sources.values())
         for number, source in enumerate(self.ledger.sources.values()):
@@ -311,22 +317,59 @@ class MixedLoad:
                         socket = await session.ws_connect(
                             f"/contexts/{view.context}/updates?after={view.last}", heartbeat=8
                         )
-                    self._sockets[view.context] = socket
+                    self._closers[view.context] = socket.close
                     async with socket:
                         async for message in socket:
                             if message.type is not aiohttp.WSMsgType.TEXT:
                                 break
                             await self._show(session, view, json.loads(message.data))
-            self._sockets.pop(view.context, None)
+            self._closers.pop(view.context, None)
             await asyncio.sleep(0.2)
+
+    async def _agent(self, view: View) -> None:
+        """A client over MCP: hears that its context has moved, then reads from where it was."""
+        rng = random.Random(f"{self.seed} {view.context}")
+        while True:
+            process = rng.choice(self._readable())
+            reading = asyncio.create_task(self._listen(process, view))
+            self._closers[view.context] = reading.cancel
+            try:
+                await asyncio.wait([reading])
+            finally:
+                reading.cancel()
+                # the SDK says in many ways that a connection has ended
+                await asyncio.gather(reading, return_exceptions=True)
+            self._closers.pop(view.context, None)
+            await asyncio.sleep(0.5)
+
+    async def _listen(self, process: Process, view: View) -> None:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(15, read=60)) as http,
+            Client(
+                streamable_http_client(f"http://127.0.0.1:{process.port}/mcp", http_client=http)
+            ) as agent,
+            agent.listen(resource_subscriptions=[f"hookstream://contexts/{view.context}"]) as heard,
+        ):
+            await self._catch_up(agent, view)
+            async for _ in heard:
+                await self._catch_up(agent, view)
+
+    async def _catch_up(self, agent: Client, view: View) -> None:
+        while page := (
+            await use(agent, "get_updates", context_id=view.context, after=view.last, limit=100)
+        )["updates"]:
+            for update in page:
+                self.ledger.frame(view.context, update)
 
     def come_back(self, context: str) -> bool:
         """Have a context's client connect anew; False when it has no connection."""
-        socket = self._sockets.pop(context, None)
-        if socket is None:
+        close = self._closers.pop(context, None)
+        if close is None:
             return False
-        closing = asyncio.create_task(socket.close(), name=f"closing {context}")
-        self._others.append(closing)
+        closing = close()
+        if asyncio.iscoroutine(closing):
+            self._others.append(asyncio.create_task(closing, name=f"closing {context}"))
         return True
 
     async def _pages(self, view: View) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from hookstream.app.ids import partition_of, partition_of_event
 from tests.chaos.faults import KINDS, redis_keys
 from tests.chaos.mixed_load import MixedLoad
-from tests.chaos.random_mode import drain
+from tests.chaos.random_mode import LOOK_SECONDS, drain
 from tests.chaos.scenarios import Outcome
 from tests.chaos.system import PARTITIONS, Part, System
 from tests.chaos.watch import STANDSTILL_SECONDS, Watch
@@ -39,11 +39,11 @@ class Stage:
         """A fault is over: wait until everybody sees something newer."""
         self.faults += 1
         self.watch.end()
-        seconds = await self.watch.recovered(90)
+        seconds = await self.watch.recovered(LOOK_SECONDS)
         if seconds is None or seconds > STANDSTILL_SECONDS:
             behind = "; ".join(self.watch.behind(self.watch.free_since)[:5])
             self.wrong.append(f"not recovered within {STANDSTILL_SECONDS:g} s: {what}: {behind}")
-        self.slowest = max(self.slowest, 90.0 if seconds is None else seconds)
+        self.slowest = max(self.slowest, LOOK_SECONDS if seconds is None else seconds)
 
     async def do(self, kind: str, part: str, seconds: float) -> None:
         """One of the faults of the random mode."""

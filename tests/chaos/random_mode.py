@@ -23,10 +23,10 @@ __all__ = ["Run", "Wanted", "drain", "run_seed"]
 
 RATE = 40.0
 #: How long it is looked for that all that stood still moves again, before the run goes on.
-LOOK_SECONDS = 60.0
+LOOK_SECONDS = 45.0
 #: A recovery that takes longer names who was the last.
 SLOW_SECONDS = 12.0
-DRAIN_SECONDS = 90.0
+DRAIN_SECONDS = 120.0
 LOG_TAIL_BYTES = 400_000
 
 
@@ -196,13 +196,18 @@ async def drain(system: System, load: MixedLoad) -> tuple[Broken, list[str]]:
     ledger = load.ledger
     deadline = time.monotonic() + DRAIN_SECONDS
     running: list[str] = []
+    least, moved_at = -1, time.monotonic()
     while True:
         await asyncio.sleep(1)
-        if ledger.missing() and time.monotonic() < deadline:
+        missing, now = ledger.missing(), time.monotonic()
+        if missing != least:
+            least, moved_at = missing, now
+        over = now > deadline or now - moved_at > STANDSTILL_SECONDS
+        if missing and not over:
             continue
         running = await load.settle_replays()
         broken = ledger.check(await _recorded(system))
-        if time.monotonic() > deadline or not (running or broken.counts):
+        if over or not (running or broken.counts):
             break
     await asyncio.sleep(2)  # time for anything that would come twice
     left = await asyncio.to_thread(_left, system)
