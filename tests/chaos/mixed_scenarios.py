@@ -245,7 +245,7 @@ MIXED = {
     "lost-folds": Mixed(lost_folds, (10, 3), tools=FEW),
     "lost-retries": Mixed(lost_retries, (10, 3), tools=("held", "held-lanes", "payload")),
     "failed-claims": Mixed(failed_claims, (12, 3)),
-    "bad-partition": Mixed(bad_partition, (30, 15)),
+    "bad-partition": Mixed(bad_partition, (30, 30)),
     "keys-gone": Mixed(keys_gone, (6, 2)),
     "older-postgres": Mixed(older_postgres, (3, 1), tools=FEW),
     "deaf-sockets": Mixed(deaf_sockets, (3, 1)),
