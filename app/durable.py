@@ -66,11 +66,9 @@ class Durability:
         if confirm is None:
             return list(await self._execute(pipe))
         if is_cluster(self._redis):
-            if self._redis._initialize:
-                await self._redis.initialize()
             nodes: dict[str, tuple[Any, set[int]]] = {}
             for at, (key, _) in enumerate(calls):
-                node = self._redis.get_node_from_key(key)
+                node = await self._redis.node_of(key)
                 nodes.setdefault(node.name, (node, set()))[1].add(at)
             for node, members in nodes.values():
                 confirms.append((len(calls) + len(confirms), members))
@@ -110,7 +108,7 @@ class Durability:
             # a redirected command would go to another server than its confirmation
             replies = await pipe.execute(raise_on_error=False, allow_redirections=False)
             if any(isinstance(reply, ResponseError) for reply in replies):
-                self._redis._initialize = True
+                self._redis.look_again()
             return replies
         return await pipe.execute(raise_on_error=False)
 

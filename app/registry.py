@@ -16,7 +16,7 @@ from hookstream.app.errors import HookstreamError, NotFoundError, UnavailableErr
 from hookstream.app.matching import Condition, TypePattern, compile_condition, compile_types
 from hookstream.app.priority import PRIORITIES, rank
 from hookstream.app.signatures import SignatureOptions
-from hookstream.app.stores.postgres import POSTGRES_DOWN, Postgres
+from hookstream.app.stores.postgres import Postgres
 from hookstream.app.stores.schemas import SchemaStore
 from hookstream.app.summaries.templates import Template, TemplateBook, compile_template
 from hookstream.codecs.envelope import Event
@@ -324,25 +324,19 @@ class RegistryCache(Service):
     @Service.task
     async def _follow(self) -> None:
         failures = 0
-        connection = None
         while not self.should_stop:
             try:
-                if connection is None or connection.is_closed():
-                    connection = await self.postgres.connect()
-                    await connection.add_listener(
-                        "hookstream_registry", lambda *_: self._notified.set()
-                    )
-                self._notified.clear()
-                await self.reload()
-                failures = 0
-                await self.wait_first(self._notified, timeout=self.poll_seconds)
-            except (UnavailableError, *POSTGRES_DOWN) as error:
+                async with self.postgres.listening("hookstream_registry", self._notified.set) as at:
+                    while not self.should_stop and not at.is_closed():
+                        self._notified.clear()
+                        await self.reload()
+                        failures = 0
+                        await self.wait_first(self._notified, timeout=self.poll_seconds)
+            except UnavailableError as error:
                 failures += 1
                 if failures == 1:
                     logger.warning("cannot follow the registry: %s; trying on", error)
                 await self.sleep(backoff_seconds(failures))
-        if connection is not None:
-            connection.terminate()
 
 
 def tool_from_row(row: Mapping[str, Any]) -> Tool:
