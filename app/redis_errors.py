@@ -13,7 +13,20 @@ from typing import Any, ParamSpec, TypeVar
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.client import Pipeline, PubSub
 from redis.asyncio.cluster import ClusterPipeline, ClusterPubSub
-from redis.exceptions import DataError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    BusyLoadingError,
+    ClusterDownError,
+    DataError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from hookstream.app.errors import FencedError, OutdatedError, UnavailableError
 
@@ -38,16 +51,23 @@ REDIS_ERRORS = (RedisError,)
 #: The same: there is no error of a server that is not a kind of being away.
 REDIS_DOWN = REDIS_ERRORS
 
-#: Replies that blame the caller: a refusal of our own scripts, or a command that is none.
-_CALLERS = (
-    "FENCED",
-    "OUTDATED",
-    "ERR wrong number of arguments",
-    "ERR syntax error",
-    "ERR Protocol error",
-)
+#: Replies that blame the caller: a refusal of our own scripts, or a command that is none. redis-py
+#: leaves out a reply's first word where it knows it (ERR among them).
+_CALLERS = ("FENCED", "OUTDATED", "wrong number of arguments", "syntax error", "Protocol error")
 #: Replies that say that a stream, or its group, is not there (yet, or any more).
-_MISSING = ("ERR no such key", "NOGROUP")
+_MISSING = ("no such key", "NOGROUP")
+#: First words that redis-py makes a class of.
+_KINDS = {
+    AskError: "ASK",
+    BusyLoadingError: "LOADING",
+    ClusterDownError: "CLUSTERDOWN",
+    MasterDownError: "MASTERDOWN",
+    MovedError: "MOVED",
+    NoPermissionError: "NOPERM",
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    TryAgainError: "TRYAGAIN",
+}
 
 
 class RedisLibraryError(RedisError):
@@ -73,9 +93,10 @@ def redis_kind(error: BaseException) -> str:
     'WRONGTYPE'
     """
     word = str(error).partition(" ")[0]
-    if isinstance(error, ResponseError) and word.isascii() and word.isupper() and word != "ERR":
+    plain = type(error) is ResponseError
+    if plain and word.isascii() and word.isupper():
         return word
-    return type(error).__name__
+    return _KINDS.get(type(error), type(error).__name__)
 
 
 def as_unavailable(error: RedisError) -> UnavailableError:

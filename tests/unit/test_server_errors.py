@@ -36,7 +36,7 @@ SERVERS = [
             "MISCONF Errors writing to the AOF file",
             "NOREPLICAS Not enough good replicas",
             "UNBLOCKED force unblock",
-            "ERR unknown command 'XADD'",
+            "unknown command 'XADD'",
             "a reply that nobody has thought of",
         )
     ),
@@ -44,7 +44,7 @@ SERVERS = [
 CALLERS = [
     replies.DataError("Invalid input of type: 'object'"),
     replies.ResponseError("FENCED the lease is held by another owner"),
-    replies.ResponseError("ERR wrong number of arguments for 'xadd' command"),
+    replies.ResponseError("wrong number of arguments for 'xadd' command"),
     ValueError("a stage's own"),
     OSError("a stage's own"),
     UnavailableError("not Redis"),
@@ -63,13 +63,14 @@ def test_what_is_known_to_be_the_callers_is_not(error: Exception) -> None:
 
 def test_a_stream_that_is_not_there_yet_is_told_apart() -> None:
     assert is_missing(replies.ResponseError("NOGROUP No such key"))
-    assert is_missing(replies.ResponseError("ERR no such key"))
+    assert is_missing(replies.ResponseError("no such key"))
     assert not is_missing(replies.NoPermissionError("NOPERM"))
 
 
 def test_the_kind_of_an_error_quotes_nothing() -> None:
     assert redis_kind(replies.ResponseError("NOAUTH of user anna")) == "NOAUTH"
-    assert redis_kind(replies.ResponseError("ERR about 'secret'")) == "ResponseError"
+    assert redis_kind(replies.ResponseError("about 'secret'")) == "ResponseError"
+    assert redis_kind(replies.NoPermissionError("this user has no permissions")) == "NOPERM"
     assert redis_kind(replies.TimeoutError("OOM")) == "TimeoutError"
 
 
