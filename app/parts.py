@@ -18,7 +18,8 @@ from hookstream.app.feeds import Feeds
 from hookstream.app.lookback import LookBack
 from hookstream.app.payloads import Payloads
 from hookstream.app.redis_client import REDIS_DOWN, Scripts, connect
-from hookstream.app.registry import RegistryCache
+from hookstream.app.registry_cache import RegistryCache
+from hookstream.app.registry_copy import RegistryCopy
 from hookstream.app.settings import EMBEDDED, Settings
 from hookstream.app.stores.builtin_schemas import BuiltinSchemas
 from hookstream.app.stores.events import EventStore
@@ -73,7 +74,11 @@ class Parts(Service):
         await self.add_runtime_dependency(self.postgres)
         self.schemas = SchemaStore(self.postgres)
         self.registry = RegistryCache(
-            self.postgres, self.schemas, loop=self.loop, beacon=self.beacon
+            self.postgres,
+            self.schemas,
+            RegistryCopy(settings.state_path / "registry.json"),
+            loop=self.loop,
+            beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.registry)
         await self.add_runtime_dependency(
