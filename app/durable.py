@@ -136,7 +136,8 @@ async def append_groups(
     """
     if not groups:
         return
-    calls = [(key, ("EVALSHA", scripts.sha("append"), 1, key, *values)) for key, values in groups]
+    sha = await scripts.sha("append")
+    calls = [(key, ("EVALSHA", sha, 1, key, *values)) for key, values in groups]
     replies = await durability.run(calls)
     if any(isinstance(reply, NoScriptError) for reply in replies):
         # a server that came up anew has no scripts; what others have taken already is recognised

@@ -70,10 +70,11 @@ class HookstreamWorker(faust.Worker):
         try:
             raise super().execute_from_commandline()
         except SystemExit:
-            if self._refusal is None:
+            refusal = self._refusal or self.app.parts.refusal
+            if refusal is None:
                 raise
-            sys.stderr.write(f"hookstream: {self._refusal}\n")
-            raise SystemExit(self._refusal.exit_status) from None
+            sys.stderr.write(f"hookstream: {refusal}\n")
+            raise SystemExit(refusal.exit_status) from None
 
     def on_setup_root_logger(self, logger: Any, level: int) -> None:
         """Levels are those of ``HOOKSTREAM_LOG_LEVEL``."""
@@ -184,12 +185,7 @@ class Hookstream(faust.App):
     @cached_property
     def parts(self) -> Parts:
         """Redis, PostgreSQL, the registry and what else stages and views share."""
-        return Parts(
-            self.settings,
-            needs_redis=not self.producer_only,
-            loop=self.loop,
-            beacon=self.beacon,
-        )
+        return Parts(self.settings, loop=self.loop, beacon=self.beacon)
 
     @cached_property
     def ownership(self) -> Ownership:

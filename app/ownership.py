@@ -91,6 +91,8 @@ class Ownership(Service):
             self.readers.append(reader)
             await self.add_runtime_dependency(reader)
         self.app.flow_control.resume()
+        if not parts.met.is_set():
+            return
         try:
             async with self._turning:
                 await self._heartbeat()
@@ -120,6 +122,14 @@ class Ownership(Service):
             if breaker.state is not BreakerState.CLOSED
         }
 
+    def troubles(self) -> dict[str, str]:
+        """What servers say of streams that are read or committed here and stand still for it."""
+        return {
+            f"{reader.channel.name}[{number}]": kind
+            for reader in self.readers
+            for number, kind in reader.troubles().items()
+        }
+
     def read_ahead(self, channel: str, number: int) -> int:
         """Entries of a partition that this worker has read and that wait for their batch."""
         return sum(
@@ -134,6 +144,7 @@ class Ownership(Service):
     @Service.task
     async def _keep(self) -> None:
         third = self.app.settings.lease_ttl_seconds / 3
+        await self.wait_first(self.app.parts.met.wait())
         while not self.should_stop:
             self._turn.clear()
             missing = any(n not in self.owned for n in self._mine())

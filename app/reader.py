@@ -13,7 +13,7 @@ from typing import Any
 
 from mode import Service
 from mode.utils.logging import get_logger
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from hookstream.app import keys, metrics
 from hookstream.app.backoff import backoff_seconds
@@ -23,6 +23,7 @@ from hookstream.app.errors import FencedError, OutdatedError, UnavailableError
 from hookstream.app.ids import entry_order
 from hookstream.app.payloads import Payloads, event_of
 from hookstream.app.redis_client import REDIS_ERRORS, Scripts, is_cluster, is_redis_down
+from hookstream.app.redis_errors import redis_kind
 from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.tables.errors import TableError
 
@@ -44,6 +45,10 @@ LARGE_READS_A_STEP = 4
 DECODED_AT_A_TIME = 64
 #: How often a batch of one event is tried when a stage fails on the batch as a whole.
 MAX_ATTEMPTS = 3
+#: How long a partition is left alone that cannot be read while others can.
+SIT_OUT_SECONDS = 1.0
+#: Replies that are about one key, and say nothing about others.
+OF_ONE_KEY = ("WRONGTYPE", "WRONGKIND")
 #: Most bytes of payload in one batch, unpacked, if it is more than one event.
 BATCH_MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
 
@@ -83,6 +88,8 @@ class Slot:
     waiting: asyncio.TimerHandle | None = None
     #: It is not read until ``waiting`` is over.
     resting: bool = False
+    #: Kind of what a server said when this was last read, or its batch tried; "" when it went well.
+    trouble: str = ""
 
 
 class Lane:
@@ -189,6 +196,10 @@ class StreamReader(Service):
         self._draining.discard(number)
         self._idle.set()
 
+    def troubles(self) -> dict[int, str]:
+        """Partitions that a server's trouble holds up, and its kind."""
+        return {number: slot.trouble for number, slot in self.slots.items() if slot.trouble}
+
     def read_ahead(self, number: int) -> int:
         """Entries of a partition that have been read and wait for their batch."""
         slot = self.slots.get(number)
@@ -267,12 +278,32 @@ class StreamReader(Service):
         replies = await asyncio.gather(
             *(self._read(slot) for slot in hungry), return_exceptions=True
         )
+        failed = [reply for reply in replies if isinstance(reply, BaseException)]
         for slot, reply in zip(hungry, replies, strict=True):
-            if reply is not None and not isinstance(reply, BaseException):
+            if isinstance(reply, BaseException):
+                slot.trouble = _kind(reply)
+                alone = len(failed) < len(hungry) and isinstance(reply, ResponseError)
+                if alone or slot.trouble in OF_ONE_KEY:
+                    # the server is well, and this partition is not: the others go on
+                    self._sit_out(slot, reply)
+                    failed.remove(reply)
+                continue
+            if slot.in_flight is None and slot.attempt == 0:
+                slot.trouble = ""
+            if reply is not None:
                 await self._receive(slot, reply)
-        for failed in replies:
-            if isinstance(failed, BaseException):
-                raise failed
+        for error in failed:
+            raise error
+
+    def _sit_out(self, slot: Slot, error: BaseException) -> None:
+        """Leave a partition alone for a moment, and read it from where it was."""
+        metrics.READ_ERRORS.labels(channel=self.channel.name).inc()
+        number = slot.partition.number
+        logger.warning("%s[%d]: cannot be read: %s", self.channel.name, number, error)
+        self._recover(slot)
+        slot.resting = True
+        if slot.waiting is None:
+            slot.waiting = asyncio.get_running_loop().call_later(SIT_OUT_SECONDS, self._retry, slot)
 
     def _start_cue(self, lane: Lane, slots: Sequence[Slot]) -> None:
         """Have the server say when one of those has something that nothing waits for yet.
@@ -414,6 +445,7 @@ class StreamReader(Service):
         if slot is None or slot.in_flight is not batch:
             return
         slot.in_flight = None
+        slot.trouble = ""
         if error is None:
             slot.attempt = 0
             slot.limit = min(self.batch_max, slot.limit * 2)
@@ -447,6 +479,7 @@ class StreamReader(Service):
         """Put a failed batch back; one whose own code fails is tried in ever smaller parts."""
         slot.attempt += 1
         outside = is_redis_down(error) or isinstance(error, UnavailableError)
+        slot.trouble = _kind(error) if outside else ""
         metrics.BATCH_FAILURES.labels(channel=self.channel.name).inc()
         if slot.attempt == 1 or slot.attempt % 20 == 0:
             logger.warning(
@@ -498,6 +531,10 @@ def _take(slot: Slot) -> list[Entry]:
             break
         entries.append(slot.buffer.popleft())
     return entries
+
+
+def _kind(error: BaseException) -> str:
+    return redis_kind(error) if isinstance(error, RedisError) else type(error).__name__
 
 
 async def _outcome(task: "asyncio.Task[None]") -> None:

@@ -214,8 +214,10 @@ class Scripts:
             await self.load()
         return self._sources[name]
 
-    def sha(self, name: str) -> str:
-        """The SHA of a script that was loaded, for a pipeline."""
+    async def sha(self, name: str) -> str:
+        """The SHA of a script, for a pipeline."""
+        if not self._shas:
+            await self.load()
         return self._shas[name]
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:

@@ -79,7 +79,7 @@ class Spool:
 
         One that cannot be read is set aside for a person to look at, and a new one is begun.
         """
-        path = self.folder / str(slot)
+        path = self.path = self.folder / str(slot)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = open(  # noqa: SIM115 it stays open for as long as the folder is ours
@@ -119,22 +119,37 @@ class Spool:
             self._count(entry, 1)
             self._next = entry.number + 1
 
+    def peek(self) -> set[str] | None:
+        """Streams with entries in the folder that could not be opened; None where it is not known.
+
+        Reading asks nothing of a full disk.
+        """
+        if not (self.path / "entries").exists():
+            return set()
+        try:
+            self._db = self._open(AccessType.read_only())
+            return {entry.key for entry in self._walk(0)}
+        except UnavailableError as error:
+            logger.warning("what is in it is not known: %s", error)
+            return None
+        finally:
+            self._close_db()
+
     def _database(self) -> Any:
         if self._db is None:
-            options = Options(raw_mode=True)
-            options.create_if_missing(True)
-            options.set_write_buffer_size(8 << 20)
-            options.set_keep_log_file_num(2)
-            options.set_max_open_files(64)
-            try:
-                self._db = Rdict(
-                    str(self.path / "entries"), options, access_type=AccessType.read_write()
-                )
-            except Exception as error:
-                raise UnavailableError(
-                    f"the spool {self.path} cannot be opened: {error}"
-                ) from error
+            self._db = self._open(AccessType.read_write())
         return self._db
+
+    def _open(self, access: AccessType) -> Any:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_size(8 << 20)
+        options.set_keep_log_file_num(2)
+        options.set_max_open_files(64)
+        try:
+            return Rdict(str(self.path / "entries"), options, access_type=access)
+        except Exception as error:
+            raise UnavailableError(f"the spool {self.path} cannot be opened: {error}") from error
 
     def add(self, items: Sequence[tuple[str, bytes]]) -> None:
         """Keep (stream key, data) pairs: one synced write for all of them.
