@@ -11,6 +11,7 @@ from hookstream.app import metrics
 from hookstream.app.errors import UnavailableError
 from hookstream.app.lag import StreamLag, measure_held, measure_lag, measure_partitions
 from hookstream.app.redis_client import REDIS_ERRORS
+from hookstream.app.redis_errors import redis_kind
 from hookstream.app.sql import statement
 from hookstream.app.web.problem import json_response, problem
 from hookstream.codecs.envelope import KNOWN_VERSIONS
@@ -70,8 +71,11 @@ class HealthViews:
             if refused := appender.refusals():
                 parts["spool"]["refused"] = refused
         if redis["status"] in ("ok", "degraded"):
-            parts["streams"] = {"status": "ok", **self._lag_out(await self._lag())}
-            parts["versions"] = versions_out(await self._held())
+            try:
+                parts["streams"] = {"status": "ok", **self._lag_out(await self._lag())}
+                parts["versions"] = versions_out(await self._held())
+            except REDIS_ERRORS as error:
+                parts["streams"] = {"status": "down", "detail": redis_kind(error)}
         if not self._app.producer_only:
             parts["partitions"] = {
                 "status": "ok",
