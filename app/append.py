@@ -41,6 +41,8 @@ ADOPT_SECONDS = 10.0
 REFUSED_LOG_SECONDS = 5.0
 #: After the spool could not be opened it is not tried again within this time.
 REOPEN_SECONDS = 1.0
+#: How long the drain passes over streams that Redis refuses while there are others.
+SIT_OUT_SECONDS = 1.0
 #: Streams whose refusals are told of.
 MAX_REFUSALS = 16
 #: How long it is waited when everything in the spool is of streams that are full.
@@ -101,6 +103,8 @@ class Appender(Service):
         self._shut_in: frozenset[str] = frozenset()
         #: Stream → what Redis said when it refused it last.
         self._refusals: dict[str, str] = {}
+        #: Streams that the drain passes over for a moment, and until when.
+        self._sits_out: tuple[frozenset[str], float] = (frozenset(), 0.0)
         self._refused_at = -REFUSED_LOG_SECONDS
         self.drained_per_second = 0.0
         #: Spool folder → number → id of entries that were appended and not confirmed.
@@ -328,7 +332,7 @@ class Appender(Service):
 
     async def _drain(self, spool: Spool) -> int:
         """Bring one page to Redis; returns how many went."""
-        skip = self.backlog.full.intersection(spool.backlog)
+        skip = self._passed_over(spool)
         *where, after = self._drained
         if where != [spool, skip]:
             after = -1  # what was passed over may go now, and comes first
@@ -364,8 +368,21 @@ class Appender(Service):
             self._urgent_behind &= spool.backlog.keys()
         if not stopped:
             self._drained = (spool, skip, after)
+        elif not moved:
+            refused = [r.key for r, said in zip(page, replies, strict=True) if _refused(said)]
+            self._sits_out = (frozenset(refused), time.monotonic() + SIT_OUT_SECONDS)
         self._measure()
         return len(moved)
+
+    def _passed_over(self, spool: Spool) -> Set[str]:
+        """Streams whose entries stay where they are for now: full ones, and after a page of nothing
+        else those that Redis refuses, so that what is behind them is not held up.
+        """
+        skip: set[str] = self.backlog.full.intersection(spool.backlog)
+        refused, until = self._sits_out
+        if time.monotonic() < until and not (skip | refused).issuperset(spool.backlog):
+            skip |= refused
+        return skip
 
     async def _send_again(self, page: Sequence[Spooled], made: dict[int, Any]) -> list[Any]:
         """Append a page; what was appended before and not confirmed is only asked for.
@@ -431,6 +448,11 @@ def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
         done.set_result(None)
     else:
         done.set_exception(error)
+
+
+def _refused(reply: Any) -> bool:
+    """Whether the server answered, and did not take it: it may take others."""
+    return isinstance(reply, ResponseError)
 
 
 def _not_now(error: Exception) -> bool:

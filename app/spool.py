@@ -11,6 +11,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -58,6 +59,8 @@ class Spool:
         self.bytes = 0
         self.path = folder
         self._next = 0
+        #: Streams that the file beside the entries names.
+        self._noted: set[str] = set()
         self._lock: IO[str] | None = None
         self._db: Any = None
         self._sync = WriteOptions()
@@ -118,38 +121,56 @@ class Spool:
         for entry in self._walk(0):
             self._count(entry, 1)
             self._next = entry.number + 1
+        self._note_anew()
 
     def peek(self) -> set[str] | None:
         """Streams with entries in the folder that could not be opened; None where it is not known.
 
-        Reading asks nothing of a full disk.
+        RocksDB opens nothing on a full disk, not even to be read: they are also in a file.
         """
-        if not (self.path / "entries").exists():
-            return set()
         try:
-            self._db = self._open(AccessType.read_only())
-            return {entry.key for entry in self._walk(0)}
-        except UnavailableError as error:
-            logger.warning("what is in it is not known: %s", error)
+            return set((self.path / "streams").read_text().split())
+        except FileNotFoundError:
+            return None if (self.path / "entries").exists() else set()
+        except (OSError, UnicodeDecodeError):
             return None
-        finally:
-            self._close_db()
+
+    def _note_streams(self, names: Set[str]) -> None:
+        """Write down which streams have entries here, before they have."""
+        if new := names - self._noted:
+            try:
+                with open(self.path / "streams", "a") as file:
+                    file.writelines(f"{name}\n" for name in sorted(new))
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise UnavailableError(f"the spool cannot be written: {error}") from error
+            self._noted |= new
+
+    def _note_anew(self) -> None:
+        """Leave out of the file what has no entries any more; too many names do no harm."""
+        draft = self.path / "streams.new"
+        with suppress(OSError):
+            draft.write_text("".join(f"{name}\n" for name in sorted(self.backlog)))
+            draft.replace(self.path / "streams")
+            self._noted = set(self.backlog)
 
     def _database(self) -> Any:
         if self._db is None:
-            self._db = self._open(AccessType.read_write())
+            options = Options(raw_mode=True)
+            options.create_if_missing(True)
+            options.set_write_buffer_size(8 << 20)
+            options.set_keep_log_file_num(2)
+            options.set_max_open_files(64)
+            try:
+                self._db = Rdict(
+                    str(self.path / "entries"), options, access_type=AccessType.read_write()
+                )
+            except Exception as error:
+                raise UnavailableError(
+                    f"the spool {self.path} cannot be opened: {error}"
+                ) from error
         return self._db
-
-    def _open(self, access: AccessType) -> Any:
-        options = Options(raw_mode=True)
-        options.create_if_missing(True)
-        options.set_write_buffer_size(8 << 20)
-        options.set_keep_log_file_num(2)
-        options.set_max_open_files(64)
-        try:
-            return Rdict(str(self.path / "entries"), options, access_type=access)
-        except Exception as error:
-            raise UnavailableError(f"the spool {self.path} cannot be opened: {error}") from error
 
     def add(self, items: Sequence[tuple[str, bytes]]) -> None:
         """Keep (stream key, data) pairs: one synced write for all of them.
@@ -167,6 +188,7 @@ class Spool:
         entries = [
             Spooled(self._next + at, now_ms, key, data) for at, (key, data) in enumerate(items)
         ]
+        self._note_streams({key for key, _ in items})
         batch = WriteBatch(raw_mode=True)
         for entry in entries:
             key = entry.key.encode()
@@ -241,6 +263,8 @@ class Spool:
             raise UnavailableError(f"the spool cannot be written: {error}") from error
         for entry in entries:
             self._count(entry, -1)
+        if not self.backlog:
+            self._note_anew()
 
     def _count(self, entry: Spooled, sign: int) -> None:
         self.entries += sign
