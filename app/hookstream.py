@@ -20,7 +20,7 @@ from hookstream.app.batch import Batch
 from hookstream.app.channel import BatchChannel, RedisStreamChannel
 from hookstream.app.delivery import Delivery
 from hookstream.app.describer import Describer
-from hookstream.app.errors import HookstreamError, SettingsError
+from hookstream.app.errors import HookstreamError, SettingsError, UnavailableError
 from hookstream.app.folder import Folder
 from hookstream.app.identity import DedupFunction
 from hookstream.app.keeper import Keeper
@@ -395,10 +395,17 @@ class Hookstream(faust.App):
 
 
 async def run_event_stage(name: str, function: EventStage, batch: Batch) -> None:
-    """Call a per-event stage for every live event of a batch; one that raises fails alone."""
+    """Call a per-event stage for every live event of a batch; one that raises fails alone.
+
+    Raises:
+        UnavailableError: the stage says that a server it needs is away: nothing was decided.
+    """
     for entry in batch.live():
         try:
             changed = await function(entry.value)
+        except UnavailableError:
+            # a server's trouble is not the event's: the batch comes again
+            raise
         except Exception as error:  # noqa: BLE001 a stage is user code
             entry.fail(name, error)
             continue

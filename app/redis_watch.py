@@ -44,6 +44,7 @@ class Findings:
     max_bytes: int = 0
     dangers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def judge(info: Mapping[str, Any], config: Mapping[str, str] | None) -> Findings:
@@ -72,15 +73,11 @@ def judge(info: Mapping[str, Any], config: Mapping[str, str] | None) -> Findings
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if most and used >= NEARLY_FULL * most:
         warnings.append(f"{used} of {most} bytes of its maxmemory are used")
-    if (
-        config
-        and config.get("cluster-require-full-coverage") == "yes"
-        and info.get("cluster_enabled")
-    ):
-        warnings.append(
-            "cluster-require-full-coverage is yes: while one master is away, none takes anything"
-        )
-    return Findings(policy, persistence, used, most, tuple(dangers), tuple(warnings))
+    notes: tuple[str, ...] = ()
+    if info.get("cluster_enabled") and (config or {}).get("cluster-require-full-coverage") == "yes":
+        # the default: good to know, and no reason for an alarm
+        notes = ("cluster-require-full-coverage: while one master is away, none takes anything",)
+    return Findings(policy, persistence, used, most, tuple(dangers), tuple(warnings), notes)
 
 
 def _persistence(info: Mapping[str, Any], config: Mapping[str, str] | None) -> str:
@@ -108,6 +105,7 @@ def together(every: Sequence[Findings]) -> Findings:
         fullest.max_bytes,
         dangers,
         warnings,
+        tuple(dict.fromkeys(text for one in every for text in one.notes)),
     )
 
 

@@ -183,7 +183,7 @@ class HealthViews:
         return {
             "status": "degraded" if status == "ok" and told else status,
             "detail": kind,
-            "settings": told,
+            "settings": [*told, *findings.notes],
             "policy": findings.policy,
             "persistence": findings.persistence,
             "used_bytes": findings.used_bytes,

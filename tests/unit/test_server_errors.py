@@ -9,10 +9,14 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import ClusterPipeline
 
+from hookstream.app.batch import Batch, Entry, Partition
 from hookstream.app.errors import UnavailableError
+from hookstream.app.hookstream import run_event_stage
 from hookstream.app.redis_client import connect, is_redis_down
 from hookstream.app.redis_errors import RedisLibraryError, is_missing, redis_kind
 from hookstream.app.stores.postgres import is_postgres_down
+from hookstream.app.testing import make_event
+from hookstream.codecs.envelope import Event
 
 SERVERS = [
     replies.ConnectionError("closed"),
@@ -150,3 +154,14 @@ def test_bad_values_and_constraints_are_the_callers(state: str) -> None:
 )
 def test_errors_of_asyncpg_itself_are_the_servers(error: Exception) -> None:
     assert is_postgres_down(error)
+
+
+async def test_a_stage_that_says_that_a_server_is_away_fails_no_event() -> None:
+    async def asks(event: Event) -> Event:
+        raise UnavailableError("it is away")
+
+    batch = Batch("events", Partition(0, 1, "n", None), [], lambda *_: None)  # type: ignore[arg-type]
+    batch.entries.append(Entry("1-1", b"", make_event({"n": 1})))
+    with pytest.raises(UnavailableError):
+        await run_event_stage("asks", asks, batch)
+    assert batch.entries[0].failure is None
