@@ -18,7 +18,7 @@ from hookstream.app.registry import DEAD_LETTER, MARK, Registry
 @app.batches(channels.deduped, out=channels.checked)
 async def check(batch: Batch) -> None:
     """Finds payloads that break their tool's schema."""
-    registry = await app.parts.registry.catch_up(batch.registry_version)
+    registry = await app.parts.registry.catch_up(*batch.registry_version)
     if registry.schemas:
         check_batch(batch, registry)
 

@@ -21,7 +21,7 @@ from hookstream.codecs.routed import Target
 @app.batches(channels.checked, out=channels.routed)
 async def route(batch: Batch) -> None:
     """Finds the contexts that each event concerns."""
-    registry = await app.parts.registry.catch_up(batch.registry_version)
+    registry = await app.parts.registry.catch_up(*batch.registry_version)
     urgent = any(entry.value.tool_id in registry.urgent_tools for entry in batch.live())
     due_at = due(time.monotonic(), len(batch), "critical" if urgent else "normal")
     async with app.turns.turn(due_at) as turn:

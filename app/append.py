@@ -14,13 +14,14 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mode import Service
 from mode.utils.logging import get_logger
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from hookstream.app import keys, metrics, tasks
 from hookstream.app.backlog import Backlog
@@ -28,6 +29,7 @@ from hookstream.app.backoff import backoff_seconds
 from hookstream.app.durable import Durability
 from hookstream.app.errors import UnavailableError, UnconfirmedError
 from hookstream.app.redis_client import REDIS_ERRORS, Scripts, is_redis_down
+from hookstream.app.redis_errors import redis_kind
 from hookstream.app.spool import Spool, Spooled
 from hookstream.codecs.envelope import take_out_payload
 from hookstream.codecs.errors import CodecError
@@ -41,6 +43,12 @@ DRAIN_PAGE = 256
 ADOPT_SECONDS = 10.0
 #: At most one line of log in this time about events that are refused.
 REFUSED_LOG_SECONDS = 5.0
+#: After the spool could not be opened it is not tried again within this time.
+REOPEN_SECONDS = 1.0
+#: How long the drain passes over streams that Redis refuses while there are others.
+SIT_OUT_SECONDS = 1.0
+#: Streams whose refusals are told of.
+MAX_REFUSALS = 16
 #: How long it is waited when everything in the spool is of streams that are full.
 HELD_SECONDS = 0.2
 
@@ -96,6 +104,15 @@ class Appender(Service):
         self._spool_dir = spool_dir
         self._spool_max_bytes = spool_max_bytes
         self.spool: Spool | None = None
+        #: Why the spool cannot be opened (a full disk, say), and when that was tried last.
+        self.spool_trouble = ""
+        self._tried_at = -REOPEN_SECONDS
+        #: Streams with something in a spool that cannot be opened: what is new may not overtake.
+        self._shut_in: frozenset[str] = frozenset()
+        #: Stream → what Redis said when it refused it last.
+        self._refusals: dict[str, str] = {}
+        #: Streams that the drain passes over for a moment, and until when.
+        self._sits_out: tuple[frozenset[str], float] = (frozenset(), 0.0)
         self._refused_at = -REFUSED_LOG_SECONDS
         self.drained_per_second = 0.0
         #: Spool folder → number → id of entries that were appended and not confirmed.
@@ -118,7 +135,8 @@ class Appender(Service):
     async def on_start(self) -> None:
         """See whether an earlier process has left something in the spool."""
         if self._spool_dir.exists():
-            self._own_spool()
+            with suppress(UnavailableError):  # a full disk, say: it is tried again
+                self._own_spool()
             self._spooled.set()
 
     async def on_stop(self) -> None:
@@ -136,12 +154,41 @@ class Appender(Service):
 
     def _own_spool(self) -> Spool:
         if self.spool is None:
+            now = time.monotonic()
+            if now - self._tried_at < REOPEN_SECONDS:
+                raise UnavailableError(self.spool_trouble)
             spool = Spool(self._spool_dir, self._spool_max_bytes)
-            spool.open()
+            try:
+                spool.open()
+            except UnavailableError as error:
+                self._not_opened(spool, str(error))
+                raise
+            self.spool_trouble, self._tried_at, self._shut_in = "", -REOPEN_SECONDS, frozenset()
             # whose events an earlier process has left is not known
             self._urgent_behind.update(spool.backlog)
             self.spool = spool
         return self.spool
+
+    def _not_opened(self, spool: Spool, trouble: str) -> None:
+        if not self.spool_trouble:
+            found = spool.peek()
+            self._shut_in = frozenset(found or ())
+            logger.error(
+                "%s; what is in it waits, and so does what is new for %s streams of it",
+                trouble,
+                "an unknown number of" if found is None else len(found),
+            )
+        self.spool_trouble, self._tried_at = trouble, time.monotonic()
+
+    def refusals(self) -> dict[str, str]:
+        """What Redis says of streams that it does not take anything for, for ``/health``."""
+        return dict(self._refusals)
+
+    def _heard(self, key: str, reply: Any) -> None:
+        if not isinstance(reply, RedisError):
+            self._refusals.pop(key, None)
+        elif key in self._refusals or len(self._refusals) < MAX_REFUSALS:
+            self._refusals[key] = redis_kind(reply)
 
     @tasks.loop
     async def _flush_forever(self) -> None:
@@ -162,6 +209,7 @@ class Appender(Service):
         replies = await self._send([(item.key, item.data) for item in direct])
         for item, reply in zip(direct, replies, strict=True):
             item.sent = True
+            self._heard(item.key, reply)
             if item.key in refused or (isinstance(reply, Exception) and _not_now(reply)):
                 # behind one that was not taken the next must not be first either; if it was taken,
                 # the copy is recognised by its event id, and comes marked
@@ -180,6 +228,8 @@ class Appender(Service):
 
         Of one tool's events all are urgent or none, so an urgent one overtakes other tools' only.
         """
+        if item.key in self._shut_in:
+            return True
         in_spool = self.spool is not None and item.key in self.spool.backlog
         if in_spool and (not item.urgent or item.key in self._urgent_behind):
             return True
@@ -265,9 +315,12 @@ class Appender(Service):
         failures = 0
         while not self.should_stop:
             await self.wait_first(self._spooled.wait())
-            if self.should_stop or self.spool is None:
+            if self.should_stop:
                 continue
             try:
+                if self.spool is None:
+                    self._own_spool()
+                    continue
                 if self.spool.backlog and self.backlog.full.issuperset(self.spool.backlog):
                     await self.sleep(HELD_SECONDS)
                     continue
@@ -281,7 +334,7 @@ class Appender(Service):
             except (UnavailableError, *REDIS_ERRORS) as error:
                 failures += 1
                 if failures % 50 == 1:
-                    logger.warning("the spool waits for Redis: %s", error)
+                    logger.warning("the spool waits: %s", error)
             if failures:
                 await self.sleep(min(1.0, backoff_seconds(failures)))
 
@@ -291,7 +344,7 @@ class Appender(Service):
 
     async def _drain(self, spool: Spool) -> int:
         """Bring one page to Redis; returns how many went."""
-        skip = self.backlog.full.intersection(spool.backlog)
+        skip = self._passed_over(spool)
         *where, after = self._drained
         if where != [spool, skip]:
             after = -1  # what was passed over may go now, and comes first
@@ -306,6 +359,7 @@ class Appender(Service):
         stopped: set[str] = set()
         moved: list[Spooled] = []
         for entry, reply in zip(page, replies, strict=True):
+            self._heard(entry.key, reply)
             if isinstance(reply, UnconfirmedError) and entry.number not in made:
                 made[entry.number] = reply.reply
             elif not isinstance(reply, Exception) and not reply:
@@ -326,8 +380,21 @@ class Appender(Service):
             self._urgent_behind &= spool.backlog.keys()
         if not stopped:
             self._drained = (spool, skip, after)
+        elif not moved:
+            refused = [r.key for r, said in zip(page, replies, strict=True) if _refused(said)]
+            self._sits_out = (frozenset(refused), time.monotonic() + SIT_OUT_SECONDS)
         self._measure()
         return len(moved)
+
+    def _passed_over(self, spool: Spool) -> Set[str]:
+        """Streams whose entries stay where they are for now: full ones, and after a page of nothing
+        else those that Redis refuses, so that what is behind them is not held up.
+        """
+        skip: set[str] = self.backlog.full.intersection(spool.backlog)
+        refused, until = self._sits_out
+        if time.monotonic() < until and not (skip | refused).issuperset(spool.backlog):
+            skip |= refused
+        return skip
 
     async def _send_again(
         self, spool: Spool, page: Sequence[Spooled], made: dict[int, Any]
@@ -383,7 +450,10 @@ class Appender(Service):
         """Age of the oldest entry in the spool; 0 when it is empty."""
         if self.spool is None or not self.spool.entries:
             return 0.0
-        page = self.spool.page(1)
+        try:
+            page = self.spool.page(1)
+        except UnavailableError:
+            return 0.0  # whoever drains it says so
         return max(0.0, time.time() - page[0].at_ms / 1000) if page else 0.0
 
 
@@ -399,6 +469,11 @@ def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
 def _doubt(entry: Spooled) -> tuple[str, int]:
     """The field of an entry that may have been appended before it came to the spool, or since."""
     return "u", max(0, time.time_ns() // 1_000_000 - entry.at_ms)
+
+
+def _refused(reply: Any) -> bool:
+    """Whether the server answered, and did not take it: it may take others."""
+    return isinstance(reply, ResponseError)
 
 
 def _not_now(error: Exception) -> bool:

@@ -197,9 +197,10 @@ class Batch:
         return len(self.entries)
 
     @property
-    def registry_version(self) -> int:
-        """The newest registry that a receiver of its live events knew; 0 without any."""
-        return max((entry.value.registry_version for entry in self.live()), default=0)
+    def registry_version(self) -> tuple[int, int]:
+        """Version and token of the newest registry that a receiver of its live events knew."""
+        events = (entry.value for entry in self.live())
+        return max(((e.registry_version, e.registry_token) for e in events), default=(0, 0))
 
     def live(self) -> Iterator[Entry]:
         """The entries that are still to be processed: not duplicates, not dropped, not failed."""

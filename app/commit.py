@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
+    ClusterDownError,
     MasterDownError,
     MovedError,
     OutOfMemoryError,
@@ -32,15 +34,17 @@ LETTERS = "letters"
 
 #: Replies that a script is given before its first write.
 _REFUSED_WHOLE = (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
+    ClusterDownError,
     MasterDownError,
     MovedError,
     OutOfMemoryError,
     ReadOnlyError,
     TryAgainError,
 )
-_REFUSED_WORDS = ("BUSY ", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "NOSCRIPT", "WRONGKIND")
+_REFUSED_WORDS = ("BUSY ", "MISCONF", "NOREPLICAS", "NOSCRIPT", "WRONGKIND")
 
 
 @dataclass(slots=True)

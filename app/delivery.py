@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
-from redis.exceptions import ResponseError
 
 from hookstream.app import keys
 from hookstream.app.batch import Batch, Entry, Partition
@@ -26,7 +25,8 @@ from hookstream.app.ids import entry_order
 from hookstream.app.letters import write_letters
 from hookstream.app.origins import OriginMark
 from hookstream.app.priority import most_urgent, rank
-from hookstream.app.redis_client import Scripts, is_redis_down
+from hookstream.app.redis_client import Scripts
+from hookstream.app.redis_errors import is_missing
 from hookstream.app.registry import Registry
 from hookstream.app.restore import open_restored
 from hookstream.app.settings import Settings
@@ -378,9 +378,7 @@ async def read_deferred(redis: Any, scripts: Scripts, number: int) -> dict[str, 
         groups, pending = next(replies), next(replies)
         for reply in (groups, pending):
             # a stream that was never written to is not there
-            if isinstance(reply, Exception) and (
-                not isinstance(reply, ResponseError) or is_redis_down(reply)
-            ):
+            if isinstance(reply, Exception) and not is_missing(reply):
                 raise reply
         found[priority] = waiting = Deferred()
         start = "-"

@@ -66,11 +66,9 @@ class Durability:
         if confirm is None:
             return list(await self._execute(pipe))
         if is_cluster(self._redis):
-            if self._redis._initialize:
-                await self._redis.initialize()
             nodes: dict[str, tuple[Any, set[int]]] = {}
             for at, (key, _) in enumerate(calls):
-                node = self._redis.get_node_from_key(key)
+                node = await self._redis.node_of(key)
                 nodes.setdefault(node.name, (node, set()))[1].add(at)
             for node, members in nodes.values():
                 confirms.append((len(calls) + len(confirms), members))
@@ -110,7 +108,7 @@ class Durability:
             # a redirected command would go to another server than its confirmation
             replies = await pipe.execute(raise_on_error=False, allow_redirections=False)
             if any(isinstance(reply, ResponseError) for reply in replies):
-                self._redis._initialize = True
+                self._redis.look_again()
             return replies
         return await pipe.execute(raise_on_error=False)
 
@@ -138,7 +136,8 @@ async def append_groups(
     """
     if not groups:
         return
-    calls = [(key, ("EVALSHA", scripts.sha("append"), 1, key, *values)) for key, values in groups]
+    sha = await scripts.sha("append")
+    calls = [(key, ("EVALSHA", sha, 1, key, *values)) for key, values in groups]
     replies = await durability.run(calls)
     if any(isinstance(reply, NoScriptError) for reply in replies):
         # a server that came up anew has no scripts; what others have taken already is recognised

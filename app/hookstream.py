@@ -20,7 +20,7 @@ from hookstream.app.batch import Batch
 from hookstream.app.channel import BatchChannel, RedisStreamChannel
 from hookstream.app.delivery import Delivery
 from hookstream.app.describer import Describer
-from hookstream.app.errors import HookstreamError, SettingsError
+from hookstream.app.errors import HookstreamError, SettingsError, UnavailableError
 from hookstream.app.folder import Folder
 from hookstream.app.identity import DedupFunction
 from hookstream.app.keeper import Keeper
@@ -70,10 +70,11 @@ class HookstreamWorker(faust.Worker):
         try:
             raise super().execute_from_commandline()
         except SystemExit:
-            if self._refusal is None:
+            refusal = self._refusal or self.app.parts.refusal
+            if refusal is None:
                 raise
-            sys.stderr.write(f"hookstream: {self._refusal}\n")
-            raise SystemExit(self._refusal.exit_status) from None
+            sys.stderr.write(f"hookstream: {refusal}\n")
+            raise SystemExit(refusal.exit_status) from None
 
     def on_setup_root_logger(self, logger: Any, level: int) -> None:
         """Levels are those of ``HOOKSTREAM_LOG_LEVEL``."""
@@ -193,12 +194,7 @@ class Hookstream(faust.App):
     @cached_property
     def parts(self) -> Parts:
         """Redis, PostgreSQL, the registry and what else stages and views share."""
-        return Parts(
-            self.settings,
-            needs_redis=not self.producer_only,
-            loop=self.loop,
-            beacon=self.beacon,
-        )
+        return Parts(self.settings, loop=self.loop, beacon=self.beacon)
 
     @cached_property
     def ownership(self) -> Ownership:
@@ -408,10 +404,17 @@ class Hookstream(faust.App):
 
 
 async def run_event_stage(name: str, function: EventStage, batch: Batch) -> None:
-    """Call a per-event stage for every live event of a batch; one that raises fails alone."""
+    """Call a per-event stage for every live event of a batch; one that raises fails alone.
+
+    Raises:
+        UnavailableError: the stage says that a server it needs is away: nothing was decided.
+    """
     for entry in batch.live():
         try:
             changed = await function(entry.value)
+        except UnavailableError:
+            # a server's trouble is not the event's: the batch comes again
+            raise
         except Exception as error:  # noqa: BLE001 a stage is user code
             entry.fail(name, error)
             continue

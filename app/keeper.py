@@ -19,7 +19,8 @@ from hookstream.app.breaker import Breaker, BreakerState
 from hookstream.app.commit import LETTERS, Writes, commit
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.letters import requeue
-from hookstream.app.redis_client import REDIS_DOWN, REDIS_ERRORS, is_redis_down
+from hookstream.app.redis_client import REDIS_ERRORS, is_redis_down
+from hookstream.app.redis_errors import is_redis_away
 from hookstream.codecs.envelope import KNOWN_VERSIONS
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Keeper(Service):
         for partition in owned:
             found = [next(replies), next(replies), next(replies)]
             if failed := next((reply for reply in found if isinstance(reply, Exception)), None):
-                if isinstance(failed, REDIS_DOWN):
+                if is_redis_away(failed):
                     raise failed
                 logger.error("partition %d: %s", partition.number, failed)
                 continue
@@ -92,7 +93,7 @@ class Keeper(Service):
             # it is given up by now, and claimed anew
             return
         except Exception as error:
-            if isinstance(error, REDIS_DOWN):
+            if is_redis_away(error):
                 raise
             logger.exception("partition %d: cannot look after letters", partition.number)
         if partition.released():

@@ -6,6 +6,7 @@ __all__ = [
     "DICTIONARIES",
     "GROUP",
     "META",
+    "PROBE",
     "WORKERS",
     "WORKER_NOTES",
     "ack_times",
@@ -49,6 +50,8 @@ __all__ = [
 GROUP = "hookstream"
 #: Hash of facts about the whole installation: the partition count, the schema version.
 META = "hs:meta"
+#: Written to see whether anything can be.
+PROBE = "hs:probe"
 #: Hash of alerts by id, and the sorted set of when (ms) each is to be sent.
 ALERTS = "{hs:alerts}:queue"
 ALERTS_DUE = "{hs:alerts}:due"

@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from hookstream.app import keys
 from hookstream.app.assignment import WorkerNote
 from hookstream.app.clock import RedisClock
 from hookstream.app.deferral import DEFERRABLE, channel_name
-from hookstream.app.redis_client import is_redis_down
+from hookstream.app.redis_errors import is_missing
 
 __all__ = [
     "Assignment",
@@ -148,9 +146,7 @@ async def _measure(
 def _lag(groups: Any, summary: Any, now_ms: int) -> StreamLag:
     for reply in (groups, summary):
         # a stream that nobody has written to or read from yet is not there
-        if isinstance(reply, Exception) and (
-            not isinstance(reply, ResponseError) or is_redis_down(reply)
-        ):
+        if isinstance(reply, Exception) and not is_missing(reply):
             raise reply
     lag: int | None = 0
     if isinstance(groups, list):

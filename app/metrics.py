@@ -269,6 +269,18 @@ DEDUP_PURGED = Counter("hookstream_dedup_purged_total", "Dedup marks deleted aft
 REGISTRY_VERSION = Gauge(
     "hookstream_registry_version", "Version of tools, contexts and subscriptions in use."
 )
+REDIS_DANGERS = Gauge(
+    "hookstream_redis_dangers", "Settings of Redis by which it may lose events; /health names them."
+)
+REDIS_MEMORY_BYTES = Gauge(
+    "hookstream_redis_memory_bytes",
+    "Memory of the fullest Redis server, used and at most.",
+    ["kind"],
+)
+REGISTRY_MISSED = Counter(
+    "hookstream_registry_missed_versions_total",
+    "Versions of tools and subscriptions that events asked for and that could not be had.",
+)
 WEBSOCKETS_TOO_SLOW = Counter(
     "hookstream_websockets_too_slow_total", "WebSocket clients closed since they took nothing."
 )

@@ -29,7 +29,8 @@ from hookstream.app.history import TABLE as HISTORY
 from hookstream.app.ids import partition_of
 from hookstream.app.opening import open_partition
 from hookstream.app.reader import StreamReader
-from hookstream.app.redis_client import REDIS_DOWN, REDIS_ERRORS
+from hookstream.app.redis_client import REDIS_ERRORS
+from hookstream.app.redis_errors import is_redis_away
 from hookstream.app.released import take_released
 from hookstream.tables.dedup import DAY_MS
 from hookstream.tables.errors import TableCorruptError, TableError
@@ -114,6 +115,8 @@ class Ownership(Service):
             self.readers.append(reader)
             await self.add_runtime_dependency(reader)
         self.app.flow_control.resume()
+        if not parts.met.is_set():
+            return
         try:
             self._look_at_disk()
             async with self._turning:
@@ -144,6 +147,14 @@ class Ownership(Service):
             if breaker.state is not BreakerState.CLOSED
         }
 
+    def held_up(self) -> dict[str, str]:
+        """What servers say of streams that are read or committed here and stand still for it."""
+        return {
+            f"{reader.channel.name}[{number}]": kind
+            for reader in self.readers
+            for number, kind in reader.troubles().items()
+        }
+
     def read_ahead(self, channel: str, number: int) -> int:
         """Entries of a partition that this worker has read and that wait for their batch."""
         return sum(
@@ -164,6 +175,7 @@ class Ownership(Service):
     @tasks.loop
     async def _keep(self) -> None:
         third = self.app.settings.lease_ttl_seconds / 3
+        await self.wait_first(self.app.parts.met.wait())
         while not self.should_stop:
             self._turn.clear()
             missing = not self._lost and any(n not in self.owned for n in self._mine())
@@ -330,14 +342,14 @@ class Ownership(Service):
         for number, reply in zip(wanted, replies, strict=True):
             if isinstance(reply, BaseException):
                 errors.append(reply)
-                if not isinstance(reply, REDIS_DOWN):
+                if not is_redis_away(reply):
                     self._note_trouble(number, reply)
             elif reply[0] == 1:
                 claimed.append((number, reply))
         throttled = self._throttled() if claimed else {}
         opened = 0
         for number, reply in claimed:
-            if any(isinstance(error, REDIS_DOWN) for error in errors):
+            if any(is_redis_away(error) for error in errors):
                 break  # the leases stay this worker's to claim again
             if self.should_stop:
                 await self._give_back(number, int(reply[1]), nonces[number])
@@ -350,7 +362,7 @@ class Ownership(Service):
         if opened:
             metrics.PARTITIONS_OWNED.set(len(self.owned))
             logger.info("owns %d of %d partitions", len(self.owned), self.app.settings.partitions)
-        if down := next((error for error in errors if isinstance(error, REDIS_DOWN)), None):
+        if down := next((error for error in errors if is_redis_away(error)), None):
             raise down
 
     async def _open(
@@ -362,7 +374,7 @@ class Ownership(Service):
                 self.app.parts, self.app.settings, number, nonce, claim, throttled
             )
         except BaseException as error:
-            if not isinstance(error, REDIS_DOWN):
+            if not is_redis_away(error):
                 self._note_trouble(number, error)
                 await self._give_back(number, int(claim[1]), nonce)
             raise
@@ -374,9 +386,9 @@ class Ownership(Service):
         )
         for failed in found:
             if isinstance(failed, BaseException):
-                if not isinstance(failed, REDIS_DOWN):
+                if not is_redis_away(failed):
                     self._note_trouble(number, failed)
-                await self._let_go(number, release=not isinstance(failed, REDIS_DOWN))
+                await self._let_go(number, release=not is_redis_away(failed))
                 raise failed
         if partition.lost is None:
             self.troubles.pop(number, None)

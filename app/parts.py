@@ -1,12 +1,13 @@
 """What stages and views share: Redis, its scripts, PostgreSQL, the registry, the appender."""
 
+import asyncio
 from typing import Any
 
 from mode import Service
 from mode.utils.logging import get_logger
-from redis.exceptions import AuthenticationError
+from redis.exceptions import AuthenticationError, RedisError
 
-from hookstream.app import embedded, keys
+from hookstream.app import embedded, keys, tasks
 from hookstream.app.append import Appender
 from hookstream.app.backlog import Backlog
 from hookstream.app.backoff import backoff_seconds
@@ -18,8 +19,11 @@ from hookstream.app.feeds import Feeds
 from hookstream.app.followers import Followers
 from hookstream.app.lookback import LookBack
 from hookstream.app.payloads import Payloads
-from hookstream.app.redis_client import REDIS_DOWN, Scripts, connect
-from hookstream.app.registry import RegistryCache
+from hookstream.app.redis_client import REDIS_ERRORS, Scripts, connect
+from hookstream.app.redis_errors import redis_kind
+from hookstream.app.redis_watch import RedisWatch
+from hookstream.app.registry_cache import RegistryCache
+from hookstream.app.registry_copy import RegistryCopy
 from hookstream.app.settings import EMBEDDED, Settings
 from hookstream.app.stores.builtin_schemas import BuiltinSchemas
 from hookstream.app.stores.events import EventStore
@@ -42,6 +46,7 @@ class Parts(Service):
     mundane_level = "debug"
 
     redis: Any
+    watch: RedisWatch
     durability: Durability
     scripts: Scripts
     postgres: Postgres
@@ -57,10 +62,17 @@ class Parts(Service):
     replays: ReplayStore
     lookback: LookBack
 
-    def __init__(self, settings: Settings, *, needs_redis: bool = True, **kwargs: object) -> None:
+    def __init__(self, settings: Settings, **kwargs: object) -> None:
         super().__init__(**kwargs)
-        self._needs_redis = needs_redis
         self.settings = settings
+        #: Redis has been met: it is the one that the settings are for, and has the scripts. Before,
+        #: partitions are not claimed.
+        self.met = asyncio.Event()
+        #: Kind of what it said when it was last tried to meet it.
+        self.met_with = ""
+        #: What ended this process after its start.
+        self.refusal: SettingsError | None = None
+        self._copy = RegistryCopy(settings.state_path / "registry.json")
         self.clock = RedisClock()
         self._servers: list[embedded.EmbeddedServer] = []
 
@@ -70,13 +82,24 @@ class Parts(Service):
         self.redis = connect(self._redis_url(), timeout_seconds=settings.redis_timeout_seconds)
         self.scripts = Scripts(self.redis)
         self.durability = Durability(self.redis, settings.durability)
+        self.watch = RedisWatch(
+            self.redis,
+            allow_unsafe=settings.redis_allow_unsafe,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
         await self._meet_redis()
+        await self.add_runtime_dependency(self.watch)
         self.postgres = Postgres(self._postgres_url(), loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.postgres)
         await self.postgres.meet()
         self.schemas = SchemaStore(self.postgres)
         self.registry = RegistryCache(
-            self.postgres, self.schemas, loop=self.loop, beacon=self.beacon
+            self.postgres,
+            self.schemas,
+            self._copy,
+            loop=self.loop,
+            beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.registry)
         await self.add_runtime_dependency(
@@ -131,29 +154,54 @@ class Parts(Service):
         for server in self._servers:
             server.stop()
 
-    async def _meet_redis(self) -> None:
-        """Wait for Redis: it may start after us, or be loading its data.
+    async def _meet_redis(self) -> bool:
+        """See whether Redis is there and the one that the settings are for.
 
-        A receiver does not: it has its spool.
+        It may start after us, be loading its data, or refuse for now: then this process goes on
+        with what it can do, and tries again.
+
+        Raises:
+            SettingsError: a setting is wrong, here or there; trying again does not help.
         """
-        failures = 0
-        while not self.should_stop:
-            try:
-                await self.scripts.load()
-                await self.durability.check()
-                return await check_partition_count(self.redis, self.settings.partitions)
-            except AuthenticationError as error:
+        try:
+            await self.scripts.load()
+            await self.durability.check()
+            # one that runs already goes on with a server that has become unsafe: /health says so
+            await (self.watch.look() if self.met_with else self.watch.check())
+            await check_partition_count(self.redis, self.settings.partitions)
+        except AuthenticationError as error:
+            # where everything once went well it is the server's trouble, such as a password that
+            # is being changed: webhooks are kept meanwhile
+            if not self._copy.path.exists():
                 raise SettingsError(
                     f"Redis refuses the credentials in HOOKSTREAM_REDIS_URL: {error}"
                 ) from error
-            except REDIS_DOWN as error:
-                failures += 1
-                if failures == 1:
-                    logger.warning("Redis does not answer (%s); waiting for it", error)
-                if not self._needs_redis:
-                    return None
-                await self.sleep(backoff_seconds(failures))
-        return None
+            self._not_met(error)
+        except REDIS_ERRORS as error:
+            self._not_met(error)
+        else:
+            self.met_with = ""
+            self.met.set()
+        return self.met.is_set()
+
+    def _not_met(self, error: RedisError) -> None:
+        kind = redis_kind(error)
+        if kind != self.met_with:
+            logger.warning("Redis cannot be used yet (%s: %s); trying on", kind, error)
+        self.met_with = kind
+
+    @tasks.loop
+    async def _meet_later(self) -> None:
+        failures = 0
+        while not self.should_stop and not self.met.is_set():
+            failures += 1
+            await self.sleep(backoff_seconds(failures))
+            try:
+                await self._meet_redis()
+            except SettingsError as error:
+                self.refusal = error
+                await self.crash(error)
+                return
 
     def _redis_url(self) -> str:
         if self.settings.redis_url != EMBEDDED:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mode import Service
 from mode.utils.logging import get_logger
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from hookstream.app import keys, metrics, tasks
 from hookstream.app.backoff import backoff_seconds
@@ -24,6 +24,7 @@ from hookstream.app.errors import FencedError, OutdatedError, UnavailableError
 from hookstream.app.ids import entry_order
 from hookstream.app.payloads import Payloads, event_of
 from hookstream.app.redis_client import REDIS_ERRORS, Scripts, is_cluster, is_redis_down
+from hookstream.app.redis_errors import redis_kind
 from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.tables.errors import TableError
 
@@ -47,6 +48,10 @@ DECODED_AT_A_TIME = 64
 MAX_ATTEMPTS = 3
 #: Batches of what waited for its turn, before one of what has been read goes again.
 RELEASED_IN_A_ROW = 3
+#: How long a partition is left alone that cannot be read while others can.
+SIT_OUT_SECONDS = 1.0
+#: Replies that are about one key, and say nothing about others.
+OF_ONE_KEY = ("WRONGTYPE", "WRONGKIND")
 #: Most bytes of payload in one batch, unpacked, if it is more than one event.
 BATCH_MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
 
@@ -90,6 +95,8 @@ class Slot:
     dispatching: bool = False
     #: Batches of what waited for its turn that went one after the other.
     released: int = 0
+    #: Kind of what a server said when this was last read, or its batch tried; "" when it went well.
+    trouble: str = ""
 
 
 class Lane:
@@ -198,6 +205,10 @@ class StreamReader(Service):
         self._draining.discard(number)
         self._idle.set()
 
+    def troubles(self) -> dict[int, str]:
+        """Partitions that a server's trouble holds up, and its kind."""
+        return {number: slot.trouble for number, slot in self.slots.items() if slot.trouble}
+
     def read_ahead(self, number: int) -> int:
         """Entries of a partition that have been read and wait for their batch."""
         slot = self.slots.get(number)
@@ -284,12 +295,32 @@ class StreamReader(Service):
         replies = await asyncio.gather(
             *(self._read(slot) for slot in hungry), return_exceptions=True
         )
+        failed = [reply for reply in replies if isinstance(reply, BaseException)]
         for slot, reply in zip(hungry, replies, strict=True):
-            if reply is not None and not isinstance(reply, BaseException):
+            if isinstance(reply, BaseException):
+                slot.trouble = _kind(reply)
+                alone = len(failed) < len(hungry) and isinstance(reply, ResponseError)
+                if alone or slot.trouble in OF_ONE_KEY:
+                    # the server is well, and this partition is not: the others go on
+                    self._sit_out(slot, reply)
+                    failed.remove(reply)
+                continue
+            if slot.in_flight is None and slot.attempt == 0:
+                slot.trouble = ""
+            if reply is not None:
                 await self._receive(slot, reply)
-        for failed in replies:
-            if isinstance(failed, BaseException):
-                raise failed
+        for error in failed:
+            raise error
+
+    def _sit_out(self, slot: Slot, error: BaseException) -> None:
+        """Leave a partition alone for a moment, and read it from where it was."""
+        metrics.READ_ERRORS.labels(channel=self.channel.name).inc()
+        number = slot.partition.number
+        logger.warning("%s[%d]: cannot be read: %s", self.channel.name, number, error)
+        self._recover(slot)
+        slot.resting = True
+        if slot.waiting is None:
+            slot.waiting = asyncio.get_running_loop().call_later(SIT_OUT_SECONDS, self._retry, slot)
 
     def _start_cue(self, lane: Lane, slots: Sequence[Slot]) -> None:
         """Have the server say when one of those has something that nothing waits for yet.
@@ -476,6 +507,7 @@ class StreamReader(Service):
         if slot is None or slot.in_flight is not batch:
             return
         slot.in_flight = None
+        slot.trouble = ""
         if error is None:
             slot.attempt = 0
             slot.limit = min(self.batch_max, slot.limit * 2)
@@ -508,6 +540,7 @@ class StreamReader(Service):
         """Put a failed batch back; one whose own code fails is tried in ever smaller parts."""
         slot.attempt += 1
         outside = is_redis_down(error) or isinstance(error, UnavailableError)
+        slot.trouble = _kind(error) if outside else ""
         metrics.BATCH_FAILURES.labels(channel=self.channel.name).inc()
         if slot.attempt == 1 or slot.attempt % 20 == 0:
             logger.warning(
@@ -582,3 +615,7 @@ def doubt_ms(field: bytes | None) -> int | None:
     if field is None:
         return None
     return int(field) if field.isdigit() and len(field) < 19 else 0
+
+
+def _kind(error: BaseException) -> str:
+    return redis_kind(error) if isinstance(error, RedisError) else type(error).__name__

@@ -8,30 +8,22 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from hiredis import pack_command
-from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    MasterDownError,
-    MovedError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    SlotNotCoveredError,
-    TryAgainError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import DataError, NoScriptError, ResponseError
 
 from hookstream.app import tasks
-from hookstream.app.errors import FencedError, OutdatedError, SettingsError
+from hookstream.app.errors import SettingsError
+from hookstream.app.redis_errors import (
+    REDIS_DOWN,
+    REDIS_ERRORS,
+    GuardedCluster,
+    GuardedRedis,
+    as_ours,
+    is_redis_down,
+)
 
 __all__ = [
     "REDIS_DOWN",
@@ -43,24 +35,6 @@ __all__ = [
     "is_redis_down",
 ]
 
-#: What redis-py raises when the server cannot be reached or does not answer in time.
-REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError, RedisClusterException)
-#: Whatever a call to Redis can raise (redis-py's cluster has an error that is no RedisError).
-REDIS_ERRORS = (RedisError, RedisClusterException, OSError)
-
-#: Replies that say "not now" rather than "not so": full, read-only, failing over, loading.
-_NOT_NOW = (
-    AskError,
-    ClusterDownError,
-    MasterDownError,
-    MovedError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    SlotNotCoveredError,
-    TryAgainError,
-)
-_NOT_NOW_WORDS = ("MISCONF", "NOREPLICAS", "OOM ", "READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING")
-
 #: More than are ever wanted at once: clients' feeds are read a few at a time.
 MAX_CONNECTIONS = 10_000
 
@@ -70,6 +44,8 @@ _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
 
 def connect(url: str, *, timeout_seconds: float) -> Any:
     """A client that never retries by itself: an append repeated after a lost reply is a double.
+
+    Whatever goes wrong with a call is a ``RedisError`` (``redis_errors``), nothing else.
 
     ``redis://``, ``rediss://`` and ``unix://`` are redis-py's own URLs;
     ``sentinel://[user:password@]h1:26379,h2:26379/mymaster`` asks the sentinels for the master at
@@ -100,7 +76,7 @@ def connect(url: str, *, timeout_seconds: float) -> Any:
             return _sentinel(url, common)
         if scheme == "cluster":
             return _cluster(url, common)
-        client = _packed(Redis.from_url(url, **common))
+        client = _packed(GuardedRedis.from_url(url, **common))
         # an option that redis-py does not know shows only when it makes a connection
         client.connection_pool.make_connection()
         return client
@@ -120,7 +96,7 @@ def _sentinel(url: str, common: dict[str, Any]) -> Any:
     sentinel = Sentinel(
         nodes, sentinel_kwargs={**common, **tls, **own}, **common, **tls, **credentials, db=database
     )
-    return _packed(sentinel.master_for(path))
+    return _packed(sentinel.master_for(path, redis_class=GuardedRedis))
 
 
 def _packed(client: Any) -> Any:
@@ -139,14 +115,17 @@ class _Packed:
         """A command in Redis's protocol, as redis-py's method of this name gives it."""
         # a command of two words, such as CONFIG GET, is two arguments
         words = args[0].split() if isinstance(args[0], str) else args[:1]
-        return [pack_command((*words, *args[1:]))]
+        try:
+            return [pack_command((*words, *args[1:]))]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{words[0]!r} cannot be sent: {error}") from error
 
 
 def _cluster(url: str, common: dict[str, Any]) -> Any:
     nodes, path, query, credentials = _split(url, 6379)
     if path:
         raise SettingsError("HOOKSTREAM_REDIS_URL: a cluster has no databases, leave out the path")
-    return RedisCluster(
+    return GuardedCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in nodes],
         **common,
         **_tls(query),
@@ -193,7 +172,7 @@ def _tls(query: Mapping[str, str]) -> dict[str, Any]:
 
 def is_cluster(redis: Any) -> bool:
     """Whether the keys of different partitions may be on different servers."""
-    return isinstance(redis, RedisCluster)
+    return isinstance(redis, GuardedCluster)
 
 
 class Scripts:
@@ -235,8 +214,10 @@ class Scripts:
             await self.load()
         return self._sources[name]
 
-    def sha(self, name: str) -> str:
-        """The SHA of a script that was loaded, for a pipeline."""
+    async def sha(self, name: str) -> str:
+        """The SHA of a script, for a pipeline."""
+        if not self._shas:
+            await self.load()
         return self._shas[name]
 
     async def call(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -294,22 +275,3 @@ class Scripts:
                 done.set_exception(reply)
             else:
                 done.set_result(reply)
-
-
-def as_ours(error: Exception) -> Exception:
-    """A script's refusal as the error it stands for; any other one as it is."""
-    text = str(error)
-    if text.startswith("FENCED"):
-        return FencedError(text)
-    if text.startswith("OUTDATED "):
-        return OutdatedError(text)
-    return error
-
-
-def is_redis_down(error: BaseException) -> bool:
-    """Whether ``error`` says that the server cannot do it now, rather than that it was wrong."""
-    if isinstance(error, (*REDIS_DOWN, *_NOT_NOW)):
-        return True
-    if isinstance(error, ResponseError):
-        return str(error).startswith(_NOT_NOW_WORDS)
-    return isinstance(error, RedisError)

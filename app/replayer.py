@@ -91,13 +91,14 @@ class Replayer(Service):
         self, replay: Mapping[str, Any], found: Sequence[tuple[Mapping[str, Any], bytes]]
     ) -> None:
         groups: dict[int, list[bytes]] = {}
-        version = self.app.parts.registry.current.version
+        registry = self.app.parts.registry.current
         for row, data in found:
             again = with_replay(
                 data,
                 replay_id=str(replay["replay_id"]),
                 replay_context_id=replay["context_id"],
-                registry_version=version,
+                registry_version=registry.version,
+                registry_token=registry.token,
             )
             groups.setdefault(row["partition"], []).append(again)
         await append_groups(

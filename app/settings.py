@@ -88,6 +88,11 @@ class Settings(BaseSettings):
         gt=0,
         description="Time a Redis command may take; less than a third of the lease.",
     )
+    redis_allow_unsafe: bool = Field(
+        False,
+        description="Start although Redis may lose events: it writes nothing to disk, or drops "
+        "streams when it is full.",
+    )
     durability: Literal["local", "fsync", "replicated"] = Field(
         "local",
         description="When an event counts as kept: the server has it, its disk has it, or a "

@@ -11,6 +11,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -62,6 +63,8 @@ class Spool:
         #: Entries below this number are of an earlier process.
         self._inherited = 0
         self._doubted: set[int] = set()
+        #: Streams that the file beside the entries names.
+        self._noted: set[str] = set()
         self._lock: IO[str] | None = None
         self._db: Any = None
         self._sync = WriteOptions()
@@ -83,7 +86,7 @@ class Spool:
 
         One that cannot be read is set aside for a person to look at, and a new one is begun.
         """
-        path = self.folder / str(slot)
+        path = self.path = self.folder / str(slot)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = open(  # noqa: SIM115 it stays open for as long as the folder is ours
@@ -124,6 +127,39 @@ class Spool:
             self._count(entry, 1)
             self._next = entry.number + 1
         self._inherited = self._next
+        self._note_anew()
+
+    def peek(self) -> set[str] | None:
+        """Streams with entries in the folder that could not be opened; None where it is not known.
+
+        RocksDB opens nothing on a full disk, not even to be read: they are also in a file.
+        """
+        try:
+            return set((self.path / "streams").read_text().split())
+        except FileNotFoundError:
+            return None if (self.path / "entries").exists() else set()
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def _note_streams(self, names: Set[str]) -> None:
+        """Write down which streams have entries here, before they have."""
+        if new := names - self._noted:
+            try:
+                with open(self.path / "streams", "a") as file:
+                    file.writelines(f"{name}\n" for name in sorted(new))
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise UnavailableError(f"the spool cannot be written: {error}") from error
+            self._noted |= new
+
+    def _note_anew(self) -> None:
+        """Leave out of the file what has no entries any more; too many names do no harm."""
+        draft = self.path / "streams.new"
+        with suppress(OSError):
+            draft.write_text("".join(f"{name}\n" for name in sorted(self.backlog)))
+            draft.replace(self.path / "streams")
+            self._noted = set(self.backlog)
 
     def _database(self) -> Any:
         if self._db is None:
@@ -160,6 +196,7 @@ class Spool:
         entries = [
             Spooled(self._next + at, now_ms, key, data) for at, (key, data) in enumerate(items)
         ]
+        self._note_streams({key for key, _ in items})
         batch = WriteBatch(raw_mode=True)
         for entry in entries:
             key = entry.key.encode()
@@ -244,6 +281,8 @@ class Spool:
         for entry in entries:
             self._count(entry, -1)
             self._doubted.discard(entry.number)
+        if not self.backlog:
+            self._note_anew()
 
     def _count(self, entry: Spooled, sign: int) -> None:
         self.entries += sign

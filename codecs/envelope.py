@@ -64,6 +64,8 @@ class Event:
     dedup_function: str = ""
     #: Where the payload breaks its tool's schema, when the tool lets it pass all the same.
     schema_errors: tuple[str, ...] = ()
+    #: Tells two states of one ``registry_version`` apart; 0 where it is not known.
+    registry_token: int = 0
     #: The envelope that it came in: fields of a newer minor version are kept when it is encoded.
     _envelope: bytes = field(default=b"", repr=False, compare=False)
     #: The payload as it came, and what it parses to: both hold for that payload alone.
@@ -156,6 +158,7 @@ def encode_event(event: Event, packed: StoredPayload | None = None) -> bytes:
     envelope.dedup_history_ms = event.dedup_history_ms
     envelope.dedup_function = event.dedup_function
     envelope.schema_errors[:] = event.schema_errors
+    envelope.registry_token = event.registry_token
     raw = PayloadEncoding.PAYLOAD_ENCODING_RAW
     if packed is None or (packed.encoding == raw and not packed.blob):
         envelope.payload = event.payload
@@ -206,6 +209,7 @@ def decode_event(data: bytes) -> Event:
         dedup_history_ms=envelope.dedup_history_ms,
         dedup_function=envelope.dedup_function,
         schema_errors=tuple(schema_errors) if schema_errors else (),
+        registry_token=envelope.registry_token,
         _envelope=data,
         _came=stored,
     )
@@ -241,7 +245,12 @@ class RecentEvents:
 
 
 def with_replay(
-    data: bytes, *, replay_id: str, replay_context_id: str, registry_version: int
+    data: bytes,
+    *,
+    replay_id: str,
+    replay_context_id: str,
+    registry_version: int,
+    registry_token: int = 0,
 ) -> bytes:
     """Envelope bytes marked as a replay; the payload stays as and where it is.
 
@@ -252,6 +261,7 @@ def with_replay(
     envelope.replay_id = replay_id
     envelope.replay_context_id = replay_context_id
     envelope.registry_version = registry_version
+    envelope.registry_token = registry_token
     return envelope.SerializeToString()
 
 

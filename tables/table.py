@@ -85,9 +85,9 @@ class Table:
             TableCorruptError: RocksDB cannot read what is there.
         """
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         options = _shared_memory().options()
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._db = Rdict(
                 str(path),
                 options,

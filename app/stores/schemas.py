@@ -6,7 +6,7 @@ What is decided about them is in :mod:`hookstream.codecs.schemas`; this is the s
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -337,13 +337,26 @@ class SchemaStore:
             mode,
         )
 
-    async def of_tools(self) -> dict[tuple[str, str], Parsed]:
-        """By tenant and subject: the newest schemas that tools' payloads must fit."""
+    async def rows_of_tools(self) -> list[Mapping[str, Any]]:
+        """The newest schemas that tools' payloads must fit, as the database has them."""
+        rows: list[Mapping[str, Any]] = []
+        rows += await self._postgres.fetch(statement("payload_schemas"))
+        return rows
+
+    async def understood(
+        self, rows: Iterable[Mapping[str, Any]], *, offline: bool = False
+    ) -> dict[tuple[str, str], Parsed]:
+        """What :meth:`rows_of_tools` gave, by tenant and subject.
+
+        ``offline``: what refers to other schemas, which are not among the rows, is left out.
+        """
         found: dict[tuple[str, str], Parsed] = {}
-        for row in await self._postgres.fetch(statement("payload_schemas")):
+        for row in rows:
             try:
                 schema = await self._cached(row["tenant"], row["schema_id"], row)
-            except (InvalidSchemaError, SchemaRegistryError) as error:
+            except (InvalidSchemaError, SchemaRegistryError, UnavailableError) as error:
+                if isinstance(error, UnavailableError) and not offline:
+                    raise
                 # one schema's trouble is not that of the tools without it
                 logger.error("payloads are not measured by %s: %s", row["subject"], error)
                 continue

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hookstream import __version__
 from hookstream.app import metrics, tasks
@@ -20,6 +19,8 @@ from hookstream.app.lag import (
     measure_partitions,
 )
 from hookstream.app.redis_client import REDIS_ERRORS
+from hookstream.app.redis_errors import redis_kind
+from hookstream.app.sql import statement
 from hookstream.app.web.problem import json_response, problem
 from hookstream.codecs.envelope import KNOWN_VERSIONS
 
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["HealthViews"]
 
-#: A server that takes longer to answer a PING is slow; one that takes no connection is down.
-PING_SECONDS = 1.0
+#: PostgreSQL is down when it does not answer a question in this time.
+POSTGRES_SECONDS = 2.0
+#: The registry is looked at each second; one that was not confirmed for this long may be outdated.
+OLD_SECONDS = 15.0
 #: Contexts that have metrics of their own.
 MAX_CONTEXTS = 1000
 
@@ -48,8 +51,8 @@ class HealthViews:
         """200 when this process can do its work; 503 with the reason when not."""
         if self._app.should_stop:
             return problem(503, "unavailable", "Shutting down", "this process is stopping")
-        if await self._redis() != "ok" and not self._can_spool():
-            return problem(503, "unavailable", "Not ready", "Redis does not answer")
+        if not await self._redis_is_well() and not self._can_spool():
+            return problem(503, "unavailable", "Not ready", "Redis does not answer, or refuses")
         if not self._app.parts.registry.loaded:
             return problem(
                 503, "unavailable", "Not ready", "tools and subscriptions are not loaded yet"
@@ -59,36 +62,32 @@ class HealthViews:
     async def show(self, request: web.Request) -> web.StreamResponse:
         """The state of each part."""
         redis, postgres = await asyncio.gather(self._redis(), self._postgres())
-        parts: dict[str, Any] = {
-            "redis": {"status": redis},
-            "postgres": {"status": postgres},
-            "schema": self._app.parts.postgres.schema.health(),
-            "registry": {
-                "status": "ok" if self._app.parts.registry.loaded else "down",
-                "version": self._app.parts.registry.current.version,
-            },
-        }
+        parts: dict[str, Any] = {"redis": redis, "postgres": postgres, "registry": self._registry()}
+        parts["schema"] = self._app.parts.postgres.schema.health()
         parts["tasks"] = tasks_out(tasks.BOARD.lately())
         parts["sockets"] = sockets_out(self._app.parts.followers.state())
         appender = self._app.parts.appender
-        if self._app.producer_only or appender.spool is not None:
+        if self._app.producer_only or appender.spool is not None or appender.spool_trouble:
             spool = appender.spool
             parts["spool"] = {
-                "status": "draining" if spool and spool.entries else "ok",
+                "status": self._spool_state(),
                 "full_streams": len(appender.backlog.full),
                 "entries": spool.entries if spool else 0,
                 "bytes": spool.bytes if spool else 0,
                 "oldest_seconds": appender.oldest_seconds(),
                 "drained_per_second": round(appender.drained_per_second, 1),
             }
-        if redis == "ok":
+            if appender.spool_trouble:
+                parts["spool"]["detail"] = "it cannot be opened: the log says why"
+            if refused := appender.refusals():
+                parts["spool"]["refused"] = refused
+        if redis["status"] in ("ok", "degraded"):
             try:
                 parts["streams"] = {"status": "ok", **self._lag_out(await self._lag())}
                 parts["versions"] = versions_out(await self._held())
                 parts["workers"] = workers_out(await self._assignment())
             except REDIS_ERRORS as error:
-                # it answers, but not this: busy, no rights, another type
-                parts["redis"] = {"status": "refuses", "error": type(error).__name__}
+                parts["streams"] = {"status": "down", "detail": redis_kind(error)}
         if not self._app.producer_only:
             parts["partitions"] = {
                 "status": "ok",
@@ -96,6 +95,8 @@ class HealthViews:
                 "of": self._app.settings.partitions,
                 "workers": self._app.ownership.workers,
             }
+            if troubles := self._app.ownership.held_up():
+                parts["partitions"] |= {"status": "degraded", "troubles": troubles}
             tripped = self._app.ownership.tripped()
             alerts = self._app.alerts.breaker.state
             parts["alerts"] = {
@@ -110,7 +111,7 @@ class HealthViews:
                 }
             parts["breakers"] = {"status": "degraded" if tripped else "ok", "tools": tripped}
         states = [part["status"] for part in parts.values()]
-        if redis != "ok" and not self._can_spool():
+        if redis["status"] not in ("ok", "degraded") and not self._can_spool():
             overall = "down"
         else:
             overall = "ok" if set(states) == {"ok"} else "degraded"
@@ -181,24 +182,64 @@ class HealthViews:
         """Whether this process can do its work without Redis: a receiver with a spool can."""
         return bool(self._app.producer_only and self._app.parts.appender.writable())
 
-    async def _redis(self) -> str:
-        """``ok``; ``slow``: it takes connections and does not answer in time; ``down``."""
-        try:
-            async with asyncio.timeout(PING_SECONDS):
-                await self._app.parts.redis.ping()
-        except (TimeoutError, RedisTimeoutError):
-            return "slow"
-        except REDIS_ERRORS:
-            return "down"
-        return "ok"
+    async def _redis_is_well(self) -> bool:
+        if not self._app.parts.met.is_set():
+            return False
+        status, _ = await self._app.parts.watch.probe()
+        return status == "ok"
 
-    async def _postgres(self) -> str:
+    async def _redis(self) -> dict[str, Any]:
+        parts = self._app.parts
+        status, kind = await parts.watch.probe()
+        if status == "ok" and not parts.met.is_set():
+            status, kind = "refusing", parts.met_with
+        findings = parts.watch.findings
+        told = [*findings.dangers, *findings.warnings]
+        return {
+            "status": "degraded" if status == "ok" and told else status,
+            "detail": kind,
+            "settings": [*told, *findings.notes],
+            "policy": findings.policy,
+            "persistence": findings.persistence,
+            "used_bytes": findings.used_bytes,
+            "max_bytes": findings.max_bytes,
+        }
+
+    async def _postgres(self) -> dict[str, Any]:
+        postgres = self._app.parts.postgres
         try:
-            async with asyncio.timeout(2):
-                await self._app.parts.postgres.schema.look(self._app.parts.postgres)
+            async with asyncio.timeout(POSTGRES_SECONDS):
+                await postgres.schema.look(postgres)
+                row = await postgres.fetchrow(statement("postgres_state"))
         except (UnavailableError, TimeoutError):
+            return {"status": "down", "detail": ", ".join(postgres.troubles())}
+        if row and row["read_only"]:
+            return {"status": "read-only", "detail": ", ".join(postgres.troubles())}
+        refused = postgres.troubles()
+        return {"status": "degraded" if refused else "ok", "detail": ", ".join(refused)}
+
+    def _registry(self) -> dict[str, Any]:
+        registry = self._app.parts.registry
+        part = {
+            "status": "ok",
+            "version": registry.current.version,
+            "age_seconds": round(registry.age_seconds, 1),
+            "from_disk": registry.from_disk,
+            "detail": registry.note,
+        }
+        if not registry.loaded:
+            part["status"] = "down"
+        elif registry.from_disk or registry.note or registry.age_seconds > OLD_SECONDS:
+            part["status"] = "degraded"
+        return part
+
+    def _spool_state(self) -> str:
+        appender = self._app.parts.appender
+        if appender.spool_trouble:
             return "down"
-        return "ok"
+        if appender.refusals():
+            return "degraded"
+        return "draining" if appender.spool and appender.spool.entries else "ok"
 
     async def _lag(self) -> dict[str, StreamLag]:
         return await measure_lag(

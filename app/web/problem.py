@@ -7,6 +7,7 @@ from aiohttp import web
 from mode.utils.logging import get_logger
 
 from hookstream.app.errors import HookstreamError
+from hookstream.app.redis_errors import REDIS_ERRORS, as_unavailable, is_redis_down
 
 __all__ = ["json_response", "problem", "problem_response", "problems"]
 
@@ -52,6 +53,12 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if error.status >= 500:
             logger.warning("%s %s: %s", request.method, request.path, error)
         return problem_response(error)
+    except REDIS_ERRORS as error:
+        if not is_redis_down(error):
+            logger.exception("%s %s failed", request.method, request.path)
+            return problem(500, "internal", "Internal error", "see the server's log")
+        logger.warning("%s %s: Redis: %s", request.method, request.path, error)
+        return problem_response(as_unavailable(error))
     except web.HTTPException as error:
         if error.status < 400:
             raise

@@ -85,35 +85,37 @@ class Receiver:
                 body=challenge.body,
                 content_type=challenge.content_type,
             )
+        registry = self._app.parts.registry.current
         event, partition = make_event(
             hook,
             provider,
             tool,
             partitions=settings.partitions,
-            registry_version=self._app.parts.registry.current.version,
+            registry_version=registry.version,
+            registry_token=registry.token,
             now_ms=now_ms,
             random_bits=random_bits(),
             functions=self._app.dedup_functions,
         )
         parts = self._app.parts
-        if broken := parts.registry.current.violations(event, REJECT):
+        if broken := registry.violations(event, REJECT):
             raise SchemaViolationError("; ".join(broken))
         entry = await parts.payloads.encode_aside(event)
-        urgent = tool.tool_id in parts.registry.current.urgent_tools
+        urgent = tool.tool_id in registry.urgent_tools
         await parts.appender.append(keys.events(partition), entry, urgent=urgent)
         return json_response({"event_id": event.event_id, "status": "accepted"}, status=202)
 
     async def _tool(self, tool_id: str) -> Tool:
         registry = self._app.parts.registry
         if not registry.loaded:
-            await registry.reload()
+            await registry.refresh()
         tool = registry.current.tools.get(tool_id)
         now = time.monotonic()
         if tool is None and now - self._reloaded_at > RELOAD_SECONDS:
             # perhaps it was made a moment ago through another process
             self._reloaded_at = now
             try:
-                tool = (await registry.reload()).tools.get(tool_id)
+                tool = (await registry.refresh()).tools.get(tool_id)
             except UnavailableError as error:
                 raise UnavailableError("the tool is not known here yet") from error
         if tool is None:
@@ -142,6 +144,7 @@ def make_event(
     *,
     partitions: int,
     registry_version: int,
+    registry_token: int = 0,
     now_ms: int,
     random_bits: int,
     functions: Mapping[str, DedupFunction],
@@ -181,6 +184,7 @@ def make_event(
         dedup_window_ms=tool.window_ms,
         dedup_history_ms=tool.history_ms,
         registry_version=registry_version,
+        registry_token=registry_token,
     )
     if tool.strategy == "custom":
         event = _named(event, tool, functions, never=f"{tool.tool_id}:{event_type}:{unique}")

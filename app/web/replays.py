@@ -116,6 +116,7 @@ async def replay_one(app: "Hookstream", tenant: str, event_id: str, context_id: 
         replay_id=replay_id,
         replay_context_id=context_id,
         registry_version=parts.registry.current.version,
+        registry_token=parts.registry.current.token,
     )
     await parts.appender.append(keys.events(partition), again)
     return replay_id

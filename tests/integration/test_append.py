@@ -1,6 +1,7 @@
 """Appending in groups on a real server: in which order, in how many commands, what is refused."""
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,14 +11,16 @@ from typing import Any
 import pytest
 
 from hookstream.app import keys
-from hookstream.app.append import Appender
+from hookstream.app.append import DRAIN_PAGE, Appender
 from hookstream.app.backlog import Backlog
 from hookstream.app.durable import Durability
+from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import new_event_id
 from hookstream.app.redis_client import Scripts, connect
 from hookstream.app.spool import Spool
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import decode_event, encode_event
+from tests.faults import full_disk
 from tests.proxy import Proxy
 from tests.servers import Node
 
@@ -31,6 +34,17 @@ async def appending(
     """An appender on a server of its own, behind ``proxy`` where there is one."""
     node = Node(folder)
     node.start()
+    try:
+        async with appending_to(node, folder, most, proxy) as found:
+            yield found
+    finally:
+        node.kill()
+
+
+@asynccontextmanager
+async def appending_to(
+    node: Node, folder: Path, most: int = 0, proxy: Proxy | None = None
+) -> AsyncIterator[tuple[Any, Appender]]:
     if proxy is not None:
         proxy.target = node.port
     client = connect(proxy.url if proxy else node.url, timeout_seconds=3)
@@ -49,7 +63,6 @@ async def appending(
             yield client, appender
     finally:
         await client.aclose()
-        node.kill()
 
 
 def envelope(number: int, *, large: bool = False) -> bytes:
@@ -97,6 +110,44 @@ async def test_a_stream_that_refuses_holds_up_itself_only(tmp_path: Path) -> Non
             while appender.spool.entries:
                 await asyncio.sleep(0.01)
         assert await numbers(client, keys.events(1)) == list(range(1, 20, 2))
+
+
+async def test_a_stream_that_refuses_holds_up_nothing_in_the_spool(tmp_path: Path) -> None:
+    async with appending(tmp_path) as (client, appender):
+        for key in (keys.events(0), keys.events(1)):
+            await client.set(key, "not a stream")
+        for number in range(DRAIN_PAGE + 10):
+            await appender.append(keys.events(0), envelope(number))
+        await appender.append(keys.events(1), envelope(7))
+        assert set(appender.refusals()) == {keys.events(0), keys.events(1)}
+        await client.delete(keys.events(1))
+        await eventually_len(client, keys.events(1), 1)
+        assert appender.refusals() == {keys.events(0): "WRONGTYPE"}
+
+
+async def test_a_start_with_a_full_disk_takes_what_may_not_overtake_later(tmp_path: Path) -> None:
+    left = Spool(tmp_path / "spool", 1 << 20)
+    left.open()
+    left.add([(keys.events(0), envelope(n)) for n in range(3)])
+    left.close()
+    # the server is not on the full disk
+    node = Node(tmp_path / "redis").start()
+    with full_disk(0):
+        async with appending_to(node, tmp_path) as (client, appender):
+            assert appender.spool is None
+            assert appender.spool_trouble
+            # a stream with entries in the spool is not overtaken; others go straight to Redis
+            with pytest.raises(UnavailableError):
+                await appender.append(keys.events(0), envelope(3))
+            await appender.append(keys.events(1), envelope(9))
+            assert await numbers(client, keys.events(1)) == [9]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+            await eventually_len(client, keys.events(0), 3)
+            await appender.append(keys.events(0), envelope(3))
+            await eventually_len(client, keys.events(0), 4)
+            assert await numbers(client, keys.events(0)) == [0, 1, 2, 3]
+            assert not appender.spool_trouble
+    node.kill()
 
 
 @pytest.mark.parametrize("large", [False, True])

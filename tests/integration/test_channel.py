@@ -366,10 +366,11 @@ async def test_read_that_redis_carries_out_late_takes_nothing_away(
         await channel.send(key="k", value=make_event({"n": 1}))
         await eventually(partial(has_seen, 2), "the reader reads again")
         stream = next(at[1] for at, _ in given)
+        sha = await app.parts.scripts.sha("read")
         async with client.pipeline(transaction=True) as pipe:
             pipe.xadd(stream, {"d": encode_event(make_event({"n": 2}))})
             for at, values in given:
-                pipe.evalsha(app.parts.scripts.sha("read"), len(at), *at, *values)
+                pipe.evalsha(sha, len(at), *at, *values)
             replies = await pipe.execute(raise_on_error=False)
         assert all("OUTDATED" in str(reply) for reply in replies[1:])
         await eventually(partial(has_seen, 3), "what the late read would have taken")
