@@ -4,7 +4,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mode import Service
-from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
 from hookstream.app.batch import Partition
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
 
 __all__ = ["Folder"]
-
-logger = get_logger(__name__)
 
 TURN_SECONDS = 0.05
 
@@ -49,9 +46,9 @@ class Folder(Service):
                 except (FencedError, OutdatedError, TableError) as error:
                     # what was believed of it here is wrong
                     partition.lose(error)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 whatever it is, it is said and tried again
                     if not (isinstance(error, REDIS_ERRORS) and is_redis_down(error)):
-                        logger.exception("cannot fold what is withheld")
+                        tasks.BOARD.failed("Folder._fold", error, restarts=True)
                     await self.sleep(1.0)
 
     async def _fold(self, partition: Partition) -> None:

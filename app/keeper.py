@@ -51,9 +51,9 @@ class Keeper(Service):
             await self.sleep(TURN_SECONDS)
             try:
                 await self._look()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 whatever it is, it is said and tried again
                 if not (isinstance(error, REDIS_ERRORS) and is_redis_down(error)):
-                    logger.exception("cannot look after letters")
+                    tasks.BOARD.failed("Keeper._keep", error, restarts=True)
                 await self.sleep(1.0)
 
     async def _look(self) -> None:
@@ -95,7 +95,8 @@ class Keeper(Service):
         except Exception as error:
             if is_redis_away(error):
                 raise
-            logger.exception("partition %d: cannot look after letters", partition.number)
+            logger.warning("partition %d: its letters wait: %s", partition.number, error)
+            tasks.BOARD.failed("Keeper.keep_partition", error, restarts=True)
         if partition.released():
             self.app.ownership.resume(partition.number)
 

@@ -188,12 +188,11 @@ class Ownership(Service):
             try:
                 async with self._turning:
                     await self._take_turn(third)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 whatever it is, it is said and tried again
                 # leases are looked after whatever happens
-                known = isinstance(error, (*REDIS_ERRORS, TableError, FencedError))
-                logger.warning(
-                    "cannot keep leases: %s; trying on", error, exc_info=None if known else error
-                )
+                logger.warning("cannot keep leases: %s; trying on", error)
+                if not isinstance(error, (*REDIS_ERRORS, TableError, FencedError)):
+                    tasks.BOARD.failed("Ownership._keep", error, restarts=True)
                 await self.sleep(CLAIM_SECONDS)
 
     async def _take_turn(self, third: float) -> None:
