@@ -68,9 +68,9 @@ class Rule:
 class Proxy:
     """Listens on a port of its own, and passes on to ``target``, a port of 127.0.0.1."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, port: int = 0) -> None:
         self.target = target
-        self.port = 0
+        self.port = port
         self.rules: list[Rule] = []
         self._server: asyncio.Server | None = None
         self._flows = asyncio.Event()
