@@ -2,13 +2,15 @@
 
 In: routed batches. First the outputs go to ``updates[q]``, each with its origin; then one script
 writes changelog, audit and letters and acknowledges the batch; then RocksDB follows. A crash
-between any two of these repeats outputs, and deliver recognises them by their origin.
+between any two of these repeats outputs, and deliver recognises them by their origin: whatever
+becomes of an event whose outputs may have been sent, it keeps that one (``Partition.pins``).
 """
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from hookstream.app import channels, keys, metrics
 from hookstream.app.batch import Batch, Entry
@@ -19,12 +21,16 @@ from hookstream.app.ids import partition_of
 from hookstream.app.letters import log_failures, write_letters
 from hookstream.app.main import app
 from hookstream.app.priority import most_urgent
+from hookstream.app.settings import Settings
 from hookstream.app.status import Status
 from hookstream.app.turns import Turn, due
 from hookstream.app.waiting import judge_breakers, write_holds
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target, encode_changes, encode_routed, recently_routed
 from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
+
+if TYPE_CHECKING:
+    from hookstream.app.parts import Parts
 
 #: Updates that wait in this worker while no more are sent, and how long that may last.
 READ_AHEAD_MAX = 64
@@ -34,38 +40,49 @@ CATCH_UP_SECONDS = 0.5
 @app.batches(channels.routed)
 async def commit(batch: Batch) -> None:
     """Writes the outcome and acknowledges: one round trip for outputs, one script a batch."""
-    partition, parts = batch.partition, app.parts
     priority = most_urgent(target.priority for e in batch.live() for target in e.targets)
     if priority != "critical":
         await let_deliver_catch_up(batch)
     due_at = due(time.monotonic(), len(batch), priority)
-    async with app.turns.turn(due_at) as turn, partition.lock:
-        now_ms = parts.clock.now_ms()
-        writes = Writes()
-        if batch.changes:
-            writes.append(keys.changelog(partition.number), encode_changes("dedup", batch.changes))
-        history = partition.history
-        remembering = history.write(writes, batch.remembered) if history else None
-        holds = write_holds(writes, batch, parts.registry.current)
-        breakers = judge_breakers(writes, batch, app.settings, now_ms)
-        await append_groups(parts.durability, parts.scripts, await outputs(batch, turn))
-        write_letters(writes, batch, app.settings, now_ms)
-        record = audit(batch)
-        if record.events:
-            writes.append(keys.audit(partition.number), record.SerializeToString())
-        ids = await run_commit(parts.scripts, partition, batch.channel, writes, batch.entries)
-        partition.holds.update({key: name or "" for key, name in holds.items()})
-        partition.breakers.update({tool: kept for tool, kept in breakers.items() if kept})
-        if batch.changes:
-            partition.dedup.apply(batch.changes, ids[0])
-        if history and remembering and remembering.keys:
-            history.written(remembering, ids[1 if batch.changes else 0])
+    async with app.turns.turn(due_at) as turn, batch.partition.lock:
+        await settle(batch, turn, app.parts, app.settings)
     log_failures(batch)
     app.alerts.failed(batch)
     for status, count in Counter(entry.status for entry in batch.entries).items():
         metrics.EVENTS.labels(status=status).inc(count)
     count_duplicates(batch)
     batch.done()
+
+
+async def settle(batch: Batch, turn: Turn, parts: "Parts", settings: Settings) -> None:
+    """Send the outputs, then write what became of every event. With the partition's lock held.
+
+    Raises:
+        FencedError, OutdatedError: this worker has lost the partition.
+        redis.exceptions.RedisError: outputs may have been sent; the batch is still pending.
+    """
+    partition, now_ms = batch.partition, parts.clock.now_ms()
+    writes = Writes()
+    if batch.changes:
+        writes.append(
+            keys.changelog(partition.number),
+            encode_changes("dedup", batch.changes),
+            then=lambda entry_id: partition.dedup.apply(batch.changes, entry_id),
+        )
+    if partition.history:
+        partition.history.write(writes, batch.remembered)
+    write_holds(writes, batch, parts.registry.current)
+    judge_breakers(writes, batch, settings, now_ms)
+    sent = await outputs(batch, turn)
+    partition.check()
+    for entry in batch.live():
+        entry.sent = True
+    await append_groups(parts.durability, parts.scripts, sent)
+    write_letters(writes, batch, settings, now_ms)
+    record = audit(batch)
+    if record.events:
+        writes.append(keys.audit(partition.number), record.SerializeToString())
+    await run_commit(parts.scripts, partition, batch.channel, writes, batch.entries)
 
 
 def count_duplicates(batch: Batch) -> None:
@@ -101,7 +118,8 @@ async def outputs(batch: Batch, turn: Turn) -> list[tuple[str, list[bytes]]]:
     missing one would come behind it.
     """
     groups: dict[int, list[bytes]] = {}
-    number = batch.partition.number
+    number, pins = batch.partition.number, batch.partition.pins
+    pinned = tuple(pins.values())
     for entry in list(batch.live()):
         event: Event = entry.value
         if entry.changed:
@@ -109,9 +127,11 @@ async def outputs(batch: Batch, turn: Turn) -> list[tuple[str, list[bytes]]]:
         else:
             envelope = entry.raw
             recently_routed.keep(envelope, event)
+        # what may have been sent before is sent under the same origin
+        origin = pins.get(entry.letter_id, entry.entry_id)
         for q, targets in by_partition(event.tenant, entry.targets).items():
             groups.setdefault(q, []).append(
-                encode_routed(number, entry.entry_id, batch.floor, envelope, targets)
+                encode_routed(number, origin, batch.floor, envelope, targets, pinned)
             )
         await turn.pause()
     return [(keys.updates(q), values) for q, values in groups.items()]

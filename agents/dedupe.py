@@ -2,6 +2,7 @@
 
 In: batches of ``events[p]``. Out: the same, with duplicates' status set and the marks to write.
 Drops nothing: a duplicate is recorded, and only not delivered. A replay passes by deliberately.
+A second append of one event is a copy of itself, whatever the tool's window, and no news.
 Events that have to wait (their key is held back, their tool's circuit breaker is open) are told
 apart here too, before any stage works on them.
 """
@@ -9,15 +10,13 @@ apart here too, before any stage works on them.
 from hookstream.app import channels
 from hookstream.app.batch import Batch
 from hookstream.app.identity import ask_again
+from hookstream.app.letters import letter_origin
 from hookstream.app.lookback import LookBack
 from hookstream.app.main import app
 from hookstream.app.status import Status
 from hookstream.app.waiting import mark_waiting
 from hookstream.codecs.envelope import Event
-from hookstream.tables.dedup import Candidate, decide, mark_key
-
-#: How long one and the same event is recognised when it was appended twice, whatever its tool says.
-COPY_WINDOW_MS = 3_600_000
+from hookstream.tables.dedup import Candidate, Own, decide, mark_key, mark_keys
 
 
 @app.batches(channels.events, out=channels.deduped)
@@ -48,22 +47,36 @@ def name_late(batch: Batch) -> None:
 
 
 async def judge(batch: Batch, lookback: LookBack) -> None:
-    """Decide which events are duplicates."""
-    entries = list(batch.live())
+    """Decide which events are duplicates.
+
+    Those that failed before they came here are told from copies of themselves only: a copy of what
+    was delivered is not tried again, and a copy of what will be tried does not overtake it.
+
+    Raises:
+        UnavailableError: an event that came out of a spool after the copy window may have been
+            delivered, and the record that knows it does not answer; nothing was decided.
+    """
+    entries = [e for e in batch.entries if isinstance(e.value, Event) and not e.waits]
     candidates = [
         candidate(
             entry.entry_id,
             entry.value,
             again=bool(entry.letter_id),
             longest_ms=lookback.longest_ms,
+            copy_ms=lookback.copy_ms,
+            doubted=entry.doubt_ms is not None,
+            origin=letter_origin(entry.letter_id) if entry.letter_id else "",
+            failed=entry.failure is not None,
         )
         for entry in entries
     ]
-    keys = [mark_key(candidate.message_id) for candidate in candidates]
-    known = batch.partition.dedup.get(keys)
+    known = batch.partition.dedup.get(mark_keys(candidates))
+    if any(entry.doubt_ms is not None for entry in entries):
+        known |= await lookback.copies(batch.partition.number, entries, candidates, known)
     records = None
     if any(candidate.history_ms for candidate in candidates):
         events = [entry.value for entry in entries]
+        keys = [mark_key(each.message_id) if each.window_ms else b"" for each in candidates]
         records = await lookback.records(batch.partition, events, candidates, keys, known)
     verdict = decide(candidates, known, records)
     for entry, first, layer in zip(entries, verdict.duplicate_of, verdict.layers, strict=True):
@@ -71,24 +84,36 @@ async def judge(batch: Batch, lookback: LookBack) -> None:
         if first:
             entry.status = Status.DUPLICATE
             entry.duplicate_of = first
+            entry.failure = None
     batch.changes.extend(verdict.changes)
     batch.remembered.extend(verdict.remembered)
 
 
 def candidate(
-    entry_id: str, event: Event, *, again: bool = False, longest_ms: int = 0
+    entry_id: str,
+    event: Event,
+    *,
+    again: bool = False,
+    longest_ms: int = 0,
+    copy_ms: int = 0,
+    doubted: bool = False,
+    origin: str = "",
+    failed: bool = False,
 ) -> Candidate:
     """What dedup needs to know of an event; its history is ``longest_ms`` at most.
 
-    Where no two events count as the same (a replay, strategy ``none``) the event's own id stands
-    in, so that only a second append of this very event is recognised.
+    The mark of its message id tells a copy as well, where the tool's window is as long as the copy
+    window. Where it is not, or no two events count as the same (a replay, strategy ``none``), or
+    it failed before it could be judged, the event's own id has a mark. What is ``doubted`` is
+    looked for by both.
     """
     message_id, window_ms = event.message_id, event.dedup_window_ms
     history_ms = min(event.dedup_history_ms, longest_ms)
-    if event.replay_id:
-        message_id, window_ms = f"{event.replay_id}:{event.event_id}", COPY_WINDOW_MS
-        history_ms = 0
-    elif not window_ms:
-        message_id, window_ms = f"{event.tool_id}:{event.event_id}", COPY_WINDOW_MS
-        history_ms = 0
-    return Candidate(entry_id, event.event_id, message_id, window_ms, again, history_ms)
+    if event.replay_id or not window_ms or not message_id:
+        message_id, window_ms, history_ms = "", 0, 0
+    own = None
+    kept = failed or window_ms < copy_ms
+    if kept or doubted or origin:
+        name = f"{event.replay_id or event.tool_id}:{event.event_id}"
+        own = Own(name, copy_ms if kept else 0, origin, failed)
+    return Candidate(entry_id, event.event_id, message_id, window_ms, again, history_ms, own)

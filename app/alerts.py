@@ -16,7 +16,7 @@ import orjson
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.addresses import PublicResolver, check_url
 from hookstream.app.backoff import retry_delay_ms
 from hookstream.app.batch import Batch
@@ -83,7 +83,7 @@ class Alerts(Service):
             if failures and raised
         }
 
-    @Service.task
+    @tasks.loop
     async def _work(self) -> None:
         while not self.should_stop:
             await self.sleep(TURN_SECONDS)

@@ -4,6 +4,10 @@ Requests that arrive while one flush is under way share the next. What Redis doe
 now because too much waits there already, goes to the local spool and counts as accepted; a drain
 brings it to Redis in order. While a stream has something in the spool, whatever is new for it
 queues behind; only urgent events do not wait for others' backlog.
+
+An append whose reply did not come may have been carried out, and then what comes out of the spool
+is a copy. Such entries say so, in the field ``u``: for how long that has been in doubt (ms). The
+worker looks for them in the record of events where its marks do not reach back so far.
 """
 
 import asyncio
@@ -19,7 +23,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 from redis.exceptions import RedisError, ResponseError
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.backlog import Backlog
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.durable import Durability
@@ -51,12 +55,16 @@ HELD_SECONDS = 0.2
 
 @dataclass(slots=True)
 class Pending:
-    """An entry that a request waits for. ``urgent``: its tool has updates of priority critical."""
+    """An entry that a request waits for. ``urgent``: its tool has updates of priority critical.
+
+    ``sent``: it went to Redis once, whatever became of it.
+    """
 
     key: str
     data: bytes
     urgent: bool
     done: "asyncio.Future[None]"
+    sent: bool = False
 
 
 class Appender(Service):
@@ -182,7 +190,7 @@ class Appender(Service):
         elif key in self._refusals or len(self._refusals) < MAX_REFUSALS:
             self._refusals[key] = redis_kind(reply)
 
-    @Service.task
+    @tasks.loop
     async def _flush_forever(self) -> None:
         while not self.should_stop:
             await self.wait_first(self._work.wait())
@@ -201,9 +209,10 @@ class Appender(Service):
         replies = await self._send([(item.key, item.data) for item in direct])
         for item, reply in zip(direct, replies, strict=True):
             self._heard(item.key, reply)
+            item.sent = True
             if item.key in refused or (isinstance(reply, Exception) and _not_now(reply)):
                 # behind one that was not taken the next must not be first either; if it was taken,
-                # the copy is recognised by its event id
+                # the copy is recognised by its event id, and comes marked
                 refused.add(item.key)
                 late.append(item)
             elif isinstance(reply, Exception):
@@ -255,8 +264,10 @@ class Appender(Service):
             return [error] * len(items)
         return [replies[place] for place in places]
 
-    async def _call(self, key: str, values: Sequence[bytes]) -> tuple[str, Sequence[Any]]:
-        """The command that appends entries to a stream.
+    async def _call(
+        self, key: str, values: Sequence[bytes], *more: object
+    ) -> tuple[str, Sequence[Any]]:
+        """The command that appends entries to a stream; ``more``: other fields of one alone.
 
         The payload of a large one, which comes alone, goes to a blob beside the stream, in the same
         script. That is decided here and not before: the spool keeps such an entry whole.
@@ -274,12 +285,13 @@ class Appender(Service):
             if blob:
                 script = await self._scripts.source("append_blob")
                 metrics.CLAIM_CHECKS.inc()
-                return key, ("EVAL", script, 2, key, blob, entry, payload)
-        return key, ("XADD", key, "*", "d", data)
+                return key, ("EVAL", script, 2, key, blob, entry, payload, *more)
+        return key, ("XADD", key, "*", "d", data, *more)
 
     def _keep_here(self, items: list[Pending]) -> None:
         try:
-            self._own_spool().add([(item.key, item.data) for item in items])
+            doubted = {at for at, item in enumerate(items) if item.sent}
+            self._own_spool().add([(item.key, item.data) for item in items], doubted)
         except UnavailableError as error:
             metrics.SPOOL_REFUSED.inc(len(items))
             now = time.monotonic()
@@ -298,7 +310,7 @@ class Appender(Service):
         for item in items:
             _settle(item.done, None)
 
-    @Service.task
+    @tasks.loop
     async def _drain_forever(self) -> None:
         failures = 0
         while not self.should_stop:
@@ -343,7 +355,7 @@ class Appender(Service):
             return int(after >= 0)
         begun = time.monotonic()
         made = self._made.setdefault(spool.path.name, {})
-        replies = await self._send_again(page, made)
+        replies = await self._send_again(spool, page, made)
         stopped: set[str] = set()
         moved: list[Spooled] = []
         for entry, reply in zip(page, replies, strict=True):
@@ -384,7 +396,9 @@ class Appender(Service):
             skip |= refused
         return skip
 
-    async def _send_again(self, page: Sequence[Spooled], made: dict[int, Any]) -> list[Any]:
+    async def _send_again(
+        self, spool: Spool, page: Sequence[Spooled], made: dict[int, Any]
+    ) -> list[Any]:
         """Append a page; what was appended before and not confirmed is only asked for.
 
         Appending it again and again while there is no replica would fill the stream with copies.
@@ -399,8 +413,10 @@ class Appender(Service):
                 entry_id = made[entry.number]
                 calls.append((entry.key, ("XRANGE", entry.key, entry_id, entry_id)))
             else:
-                calls.append(await self._call(entry.key, [entry.data]))
+                more = _doubt(entry) if spool.in_doubt(entry) else ()
+                calls.append(await self._call(entry.key, [entry.data], *more))
             places.append(len(calls) - 1)
+        spool.doubt(page)
         try:
             replies = await self._durability.run(calls)
         except Exception as error:  # noqa: BLE001 whatever it is, the page stays in the spool
@@ -453,6 +469,11 @@ def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
 def _refused(reply: Any) -> bool:
     """Whether the server answered, and did not take it: it may take others."""
     return isinstance(reply, ResponseError)
+
+
+def _doubt(entry: Spooled) -> tuple[str, int]:
+    """The field of an entry that may have been appended before it came to the spool, or since."""
+    return "u", max(0, time.time_ns() // 1_000_000 - entry.at_ms)
 
 
 def _not_now(error: Exception) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.redis_client import REDIS_ERRORS
 
 __all__ = ["Backlog"]
@@ -53,7 +53,7 @@ class Backlog(Service):
         if waiting >= self._most and key not in self.full:
             self._set_full(self.full | {key})
 
-    @Service.task
+    @tasks.loop
     async def _look_forever(self) -> None:
         while self._most and not self.should_stop:
             await self.sleep(LOOK_SECONDS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hookstream.app.breaker import Breaker
 from hookstream.app.deferral import DEFERRABLE, Deferred
+from hookstream.app.errors import FencedError
 from hookstream.app.origins import OriginMark
 from hookstream.app.status import Status
 from hookstream.codecs.routed import Change, Target
@@ -29,11 +30,12 @@ HELD_VERSION = "held-version"
 class Partition:
     """A partition that this worker owns: its fence, its table, its state in Redis as known here.
 
-    ``revisions``: how many commits each channel has had; ``origins``: what has been seen of each
+    ``sequence``: how many commits it has had; ``origins``: what has been seen of each
     ``events[p]`` in ``updates[number]``; ``seqs``: the last sequence number of each
-    ``tenant/context_id`` here; ``holds``: ordering keys that are held back, with the letter that
-    holds each ("" while what waited is let go); ``breakers``: of tools that have failed;
-    ``withheld``: how many updates of each ``tenant/context_id`` wait to be folded;
+    ``tenant/context_id`` that was looked at here; ``holds``: ordering keys that are held back, with
+    the letter that holds each ("" while what waited is let go); ``pins``: letters whose outputs
+    may have been sent already, with the entry that they were sent for; ``breakers``: of tools that
+    have failed; ``withheld``: how many updates of each ``tenant/context_id`` wait to be folded;
     ``arrivals``: GCRA's theoretical arrival time (Unix ms) of those contexts that have a rate;
     ``deferred``: what waits in each stream of deferred updates.
     """
@@ -42,10 +44,15 @@ class Partition:
     epoch: int
     nonce: str
     dedup: DedupTable
-    revisions: dict[str, int] = field(default_factory=dict)
+    sequence: int = 0
+    #: What ``sequence`` was when it was claimed.
+    claimed_sequence: int = 0
+    #: Called once, when it is lost.
+    on_lost: "Callable[[Partition, BaseException], None]" = lambda *_: None
     origins: dict[int, OriginMark] = field(default_factory=dict)
     seqs: dict[str, int] = field(default_factory=dict)
     holds: dict[str, str] = field(default_factory=dict)
+    pins: dict[str, str] = field(default_factory=dict)
     breakers: dict[str, Breaker] = field(default_factory=dict)
     withheld: dict[str, int] = field(default_factory=dict)
     arrivals: dict[str, float] = field(default_factory=dict)
@@ -60,8 +67,32 @@ class Partition:
     feed_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Held by whoever decides about letters and commits that: the commit stage, or the keeper.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: Held while a commit is under way.
+    committing: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Set when this worker lets the partition go.
     closed: bool = False
+    #: Why the picture of it here cannot be trusted any more.
+    lost: BaseException | None = None
+
+    def check(self) -> None:
+        """Raise FencedError where this worker has no business in the partition any more."""
+        if self.closed or self.lost is not None:
+            why = f": {type(self.lost).__name__}: {self.lost}" if self.lost else ""
+            raise FencedError(f"partition {self.number} was let go here{why}")
+
+    def lose(self, error: BaseException) -> None:
+        """Trust nothing that is known of it here: let it go, and claim it anew.
+
+        From now on every commit is refused with FencedError. To be called by whoever cannot say
+        whether what is here is what Redis has.
+        """
+        if self.lost is None:
+            self.lost = error
+            self.on_lost(self, error)
+
+    def released(self) -> list[str]:
+        """Ordering keys whose holder is resolved: what waited behind it comes next."""
+        return [key for key, holder in self.holds.items() if not holder]
 
     def close_tables(self) -> None:
         """Close RocksDB; another process may open it then."""
@@ -109,6 +140,13 @@ class Entry:
     dropped_by: str = ""
     letter_id: str = ""
     attempts: int = 0
+    #: The ordering key in whose list of held letters it waited for its turn.
+    held: str = ""
+    #: An earlier attempt may have sent its outputs: it keeps its origin, whatever becomes of it.
+    sent: bool = False
+    #: How long (ms) it is not known whether this event was appended before, by the receiver's
+    #: clock; None: it was not.
+    doubt_ms: int | None = None
     #: Whether a stage put another value in place of the one in ``raw``.
     changed: bool = False
     failure: Failure | None = None

@@ -40,7 +40,9 @@ class Breaker:
         """Whether to try now; an open breaker whose wait is over lets one through as its probe."""
         if self.state is BreakerState.CLOSED:
             return True
-        if self.state is BreakerState.OPEN and now_ms >= self.retry_at_ms:
+        # one that is further off than any wait is of a clock that has stepped back since
+        due = now_ms >= self.retry_at_ms or self.retry_at_ms > now_ms + self.max_wait_ms
+        if self.state is BreakerState.OPEN and due:
             self.state = BreakerState.HALF_OPEN
             return True
         return False

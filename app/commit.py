@@ -1,36 +1,103 @@
-"""Committing a batch: one script that writes, and acknowledges last."""
+"""Committing: one script that writes, and acknowledges last; then what follows from it here.
 
-from collections.abc import Sequence
+All commits of a partition form one sequence, whoever makes them: the stages, the keeper, the
+folder. They change state that they share, so a commit whose outcome is unclear (its reply is lost,
+it was cancelled, what follows from it failed) leaves nobody here a true picture of the partition:
+it is given up and claimed anew, which also refuses the unclear commit should it be carried out
+later.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    MasterDownError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
 
 from hookstream.app import keys
 from hookstream.app.batch import Entry, Partition
 from hookstream.app.redis_client import Scripts
 
-__all__ = ["Writes", "commit"]
+__all__ = ["LETTERS", "Writes", "commit"]
 
 #: The channel of commits that belong to no batch: letters that fall due, holds, breakers.
 LETTERS = "letters"
 
+#: Replies that a script is given before its first write.
+_REFUSED_WHOLE = (
+    AuthenticationError,
+    BusyLoadingError,
+    MasterDownError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+_REFUSED_WORDS = ("BUSY ", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "NOSCRIPT", "WRONGKIND")
+
 
 @dataclass(slots=True)
 class Writes:
-    """What a commit writes, in order; every key belongs to the partition that commits."""
+    """What a commit writes, in order, and what follows from it here.
+
+    Every key belongs to the partition that commits.
+    """
 
     commands: list[tuple[str, str, tuple[object, ...]]] = field(default_factory=list)
+    #: Called in order once the commit is through; with the number of the append whose entry id
+    #: they are told, or without.
+    _consequences: list[tuple[int | None, Callable[..., object]]] = field(default_factory=list)
+    _appends: int = 0
 
     def add(self, command: str, key: str, *args: object) -> None:
         """One of the commands that ``commit.lua`` knows, on a key."""
         self.commands.append((command, key, args))
+        self._appends += command == "XADD"
 
-    def append(self, key: str, value: bytes, **more: object) -> None:
-        """An entry for a stream, in the field ``d``."""
+    def append(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        then: Callable[[str], object] | None = None,
+        **more: object,
+    ) -> None:
+        """An entry for a stream, in the field ``d``; ``then`` is told its id."""
         rest = [part for pair in more.items() for part in pair]
+        if then is not None:
+            self._consequences.append((self._appends, then))
         self.add("XADD", key, "*", "d", value, *rest)
 
     def publish(self, channel: str, message: object) -> None:
         """A cue by pub/sub."""
         self.add("PUBLISH", "", channel, message)
+
+    def then(self, consequence: Callable[[], object]) -> None:
+        """Have ``consequence`` called when, and only when, all of this is written."""
+        self._consequences.append((None, consequence))
+
+    def merge(self, other: "Writes") -> None:
+        """Add what another one writes, and what follows from it."""
+        self._consequences += [
+            (at if at is None else at + self._appends, then) for at, then in other._consequences
+        ]
+        self.commands += other.commands
+        self._appends += other._appends
+
+    def follow(self, ids: Sequence[bytes]) -> None:
+        """Call what follows; ``ids`` are what the appends were given."""
+        for at, then in self._consequences:
+            if at is None:
+                then()
+            else:
+                then(ids[at].decode())
 
 
 async def commit(
@@ -42,13 +109,18 @@ async def commit(
     *,
     trim: bool = False,
 ) -> list[str]:
-    """Run ``commit.lua``: write, acknowledge ``entries``, count the channel's revision up.
+    """Write, acknowledge ``entries``, count the commit sequence up; then call what follows.
 
     With ``trim`` the source loses what is acknowledged. Returns the ids that appends were given.
+    Whatever else than a plain refusal comes out of it, the partition is lost here: see
+    :meth:`Partition.lose`.
 
     Raises:
-        FencedError: the partition has another owner; nothing was written.
+        FencedError: the partition has another owner, or is lost here; nothing was written.
         OutdatedError: Redis has not what this worker takes for granted; nothing was written.
+        redis.exceptions.RedisError: what the server said; nothing was written if the partition
+            is not lost.
+        TableError: it is written, and the table here could not follow; the partition is lost.
     """
     source = keys.stream(channel, partition.number)
     names = [keys.lease(partition.number), source]
@@ -59,21 +131,38 @@ async def commit(
             names.append(key)
             index[key] = len(names)
         arguments += (command, index[key], len(args), *args)
-    revision = partition.revisions.get(channel, 0)
-    ids: list[bytes] = await scripts.call(
-        "commit",
-        names,
-        [
-            partition.epoch,
-            partition.nonce,
-            channel,
-            revision,
-            keys.GROUP,
-            len(writes.commands),
-            *arguments,
-            int(trim),
-            *(entry.entry_id for entry in entries),
-        ],
-    )
-    partition.revisions[channel] = revision + 1
+    async with partition.committing:
+        partition.check()
+        try:
+            ids: list[bytes] = await scripts.call(
+                "commit",
+                names,
+                [
+                    partition.epoch,
+                    partition.nonce,
+                    channel,
+                    partition.sequence,
+                    keys.GROUP,
+                    len(writes.commands),
+                    *arguments,
+                    int(trim),
+                    *(entry.entry_id for entry in entries),
+                ],
+            )
+            partition.sequence += 1
+            writes.follow(ids)
+        except BaseException as error:
+            if not _refused_whole(error):
+                partition.lose(error)
+            raise
     return [entry_id.decode() for entry_id in ids]
+
+
+def _refused_whole(error: BaseException) -> bool:
+    """Whether a commit that ended with ``error`` has surely written nothing, and may be repeated.
+
+    FENCED and OUTDATED have written nothing either, but say that the picture here is wrong.
+    """
+    if isinstance(error, _REFUSED_WHOLE):
+        return True
+    return isinstance(error, ResponseError) and str(error).startswith(_REFUSED_WORDS)

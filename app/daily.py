@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
     from hookstream.app.registry import Context
 
-__all__ = ["DailyRule", "Told", "tell_the_day"]
+__all__ = ["DailyRule", "Told", "tell_of", "tell_the_day"]
 
 logger = get_logger(__name__)
 
@@ -101,10 +101,9 @@ async def tell_the_day(app: "Hookstream") -> int:
         if partition is None:
             continue
         try:
-            made += await _tell(app, partition, context, now)
+            made += await tell_of(app, partition, context, now)
         except (FencedError, OutdatedError, TableError) as error:
-            if app.ownership.owned.get(number) is partition:
-                app.ownership.on_lost(number, error)
+            partition.lose(error)
         except REDIS_ERRORS as error:
             # the next minute tries again
             logger.warning("no daily summary for %s yet: %s", context.context_id, error)
@@ -113,7 +112,10 @@ async def tell_the_day(app: "Hookstream") -> int:
     return made
 
 
-async def _tell(app: "Hookstream", partition: Partition, context: "Context", now: datetime) -> bool:
+async def tell_of(
+    app: "Hookstream", partition: Partition, context: "Context", now: datetime
+) -> bool:
+    """Make a context's summary if it is due; whether there was one. Raises what commits raise."""
     rule = context.daily
     assert rule is not None
     name = feed_field(context.tenant, context.context_id)

@@ -18,8 +18,8 @@ from hookstream.app.batch import Batch, Entry, Partition
 from hookstream.app.commit import Writes, commit
 from hookstream.app.correlation import correlation_keys
 from hookstream.app.deferral import DEFERRABLE, Deferred, Keys, Sorter
-from hookstream.app.errors import FencedError
 from hookstream.app.feed_plan import FeedPlan, Limits, Ready
+from hookstream.app.feed_state import learn_feeds
 from hookstream.app.feeds import feed_field
 from hookstream.app.ids import entry_order
 from hookstream.app.letters import write_letters
@@ -90,12 +90,12 @@ def admit(
     for entry in entries:
         if entry.failure and not isinstance(entry.value, Routed):
             continue
-        p, entry_id, floor = routed_origin(entry.raw) if entry.waits else origin(entry.value)
+        p, entry_id, floor, pins = routed_origin(entry.raw) if entry.waits else origin(entry.value)
         if not entry.letter_id:
             mark = marks.get(p)
             if mark is None:
                 mark = marks[p] = origins[p].copy() if p in origins else OriginMark()
-            if not mark.accept(entry_id, floor):
+            if not mark.accept(entry_id, floor, pins):
                 # a copy of what was delivered, is held, or is tried again by its letter
                 entry.waits, entry.failure = "", None
                 continue
@@ -104,9 +104,14 @@ def admit(
     return fresh, marks
 
 
-def origin(routed: Routed) -> tuple[int, str, str]:
+def origin(routed: Routed) -> tuple[int, str, str, tuple[str, ...]]:
     """Where a routed event came from."""
-    return routed.origin_partition, routed.origin_entry_id, routed.origin_floor
+    return (
+        routed.origin_partition,
+        routed.origin_entry_id,
+        routed.origin_floor,
+        routed.origin_pins,
+    )
 
 
 class Delivery:
@@ -169,23 +174,20 @@ class Delivery:
                     for update in updates:
                         plan.add(entry.value.event.tenant, update)
                     done.received_ms.append(entry.value.event.received_at_ms)
-                changes = plan.finish()
                 writes = Writes()
                 for wait in later:
-                    write_deferred(writes, partition.number, wait)
-                writes.commands += plan.writes.commands
+                    write_deferred(writes, partition, wait)
+                self._finish(partition, plan, writes)
                 for p, mark in marks.items():
                     writes.add("HSET", keys.origins(partition.number), p, mark.encode())
+                writes.then(lambda: partition.origins.update(marks))
+                if source is not None and batch.entries:
+                    last = batch.entries[-1].entry_id
+                    writes.then(lambda: partition.deferred[source].delivered(last))
                 write_letters(writes, batch, self._settings, now_ms)
-                ids = await commit(
+                await commit(
                     self._scripts, partition, batch.channel, writes, batch.entries, trim=True
                 )
-                for wait, entry_id in zip(later, ids, strict=False):
-                    partition.deferred[wait.priority].add(entry_id, wait.names)
-                if source is not None and batch.entries:
-                    partition.deferred[source].delivered(batch.entries[-1].entry_id)
-                partition.origins.update(marks)
-                self._apply(partition, plan, writes, changes, ids)
         return done
 
     async def fold(self, partition: Partition, name: str) -> FeedPlan | None:
@@ -202,7 +204,9 @@ class Delivery:
             if not plan.is_due(tenant, context_id):
                 return None
             plan.fold(tenant, context_id)
-            await self._commit_plan(partition, plan)
+            writes = Writes()
+            self._finish(partition, plan, writes)
+            await commit(self._scripts, partition, FOLDS, writes)
         return plan
 
     async def announce(
@@ -211,22 +215,29 @@ class Delivery:
         """Commit what ``make`` adds to a plan for ``tenant/context_id``, and its other writes."""
         async with partition.feed_lock:
             plan = await self._plan(partition, self._now_ms(), {name}, set())
-            await self._commit_plan(partition, plan, make(plan))
+            more = make(plan)
+            writes = Writes()
+            self._finish(partition, plan, writes)
+            writes.merge(more)
+            await commit(self._scripts, partition, FOLDS, writes)
         return plan
 
-    async def _commit_plan(
-        self, partition: Partition, plan: FeedPlan, more: Writes | None = None
-    ) -> None:
-        changes = plan.finish()
-        if more:
-            plan.writes.commands += more.commands
-        ids = await commit(self._scripts, partition, FOLDS, plan.writes)
-        self._apply(partition, plan, plan.writes, changes, ids)
+    def _finish(self, partition: Partition, plan: FeedPlan, writes: Writes) -> None:
+        """Add a plan to a commit, with what follows from it for the partition's state here."""
+
+        def apply_rates(changes: list[Change], entry_id: str) -> None:
+            if partition.rates is not None:
+                partition.rates.apply(changes, entry_id)
+
+        plan.finish(apply_rates)
+        writes.merge(plan.writes)
+        writes.then(lambda: plan.apply(partition.seqs, partition.withheld, partition.arrivals))
 
     async def _plan(
         self, partition: Partition, now_ms: int, names: set[str], urgent: set[str]
     ) -> FeedPlan:
         """An empty plan for these contexts. To be called with the partition's feed lock held."""
+        await learn_feeds(self._scripts, partition, names)
         rates = {name: self._limits(*name.split("/", 1)).rate for name in names}
         limited = {name: rate for name, rate in rates.items() if rate}
         await self._learn_arrivals(partition, list(limited))
@@ -247,20 +258,6 @@ class Delivery:
             waiting=dict(zip(folded, waiting, strict=True)),
         )
 
-    def _apply(
-        self,
-        partition: Partition,
-        plan: FeedPlan,
-        writes: Writes,
-        changes: list[Change],
-        ids: list[str],
-    ) -> None:
-        plan.apply(partition.seqs, partition.withheld, partition.arrivals)
-        if changes and partition.rates is not None:
-            appended = [key for command, key, _ in writes.commands if command == "XADD"]
-            at = appended.index(keys.changelog(partition.number, RateTable.name))
-            partition.rates.apply(changes, ids[at])
-
     async def _learn_arrivals(self, partition: Partition, names: Sequence[str]) -> None:
         missing = [name for name in names if name not in partition.arrivals]
         if not missing:
@@ -270,7 +267,7 @@ class Delivery:
             table = await open_restored(self._redis, folder, partition.number, RateTable)
             if partition.closed:
                 table.close()
-                raise FencedError(f"partition {partition.number} was let go")
+                partition.check()
             partition.rates = table
         known = partition.rates.get(missing)
         partition.arrivals.update({name: known.get(name, 0.0) for name in missing})
@@ -352,7 +349,7 @@ def _names(ready: Sequence[tuple[Entry, list[Ready]]]) -> tuple[set[str], set[st
     return names, urgent
 
 
-def write_deferred(writes: Writes, number: int, wait: _Waiting) -> None:
+def write_deferred(writes: Writes, partition: Partition, wait: _Waiting) -> None:
     """Append an entry, for some of its targets, to a stream of deferred updates.
 
     What it is about is written beside it, so that a new owner learns it without reading it all.
@@ -360,7 +357,13 @@ def write_deferred(writes: Writes, number: int, wait: _Waiting) -> None:
     raw = wait.entry.raw
     if len(wait.targets) < len(wait.entry.value.targets):
         raw = only_targets(raw, wait.targets)
-    writes.append(keys.deferred(number, wait.priority), raw, k=orjson.dumps(wait.names))
+    waiting = partition.deferred[wait.priority]
+    writes.append(
+        keys.deferred(partition.number, wait.priority),
+        raw,
+        then=lambda entry_id: waiting.add(entry_id, wait.names),
+        k=orjson.dumps(wait.names),
+    )
 
 
 async def read_deferred(redis: Any, scripts: Scripts, number: int) -> dict[str, Deferred]:

@@ -11,7 +11,7 @@ from typing import Any
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.durable import Durability
 from hookstream.app.errors import UnavailableError
 from hookstream.app.redis_client import REDIS_ERRORS, is_redis_down
@@ -109,7 +109,7 @@ class Dictionaries(Service):
         """The id of the dictionary that Redis names as a tool's current one; 0 for none."""
         return int(await self._redis.hget(keys.DICTIONARIES, tool_id) or 0)
 
-    @Service.task
+    @tasks.loop
     async def _follow(self) -> None:
         while self.enabled and not self.should_stop:
             try:

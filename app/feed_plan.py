@@ -186,11 +186,10 @@ class FeedPlan:
                 )
             )
 
-    def finish(self) -> list[Change]:
-        """Add what the plan changes beside the feeds; returns the changes of the rate table.
+    def finish(self, apply_rates: Callable[[list[Change], str], object]) -> None:
+        """Add what the plan changes beside the feeds.
 
-        The rates' changelog entry, where there is one, is then the last entry without a number of
-        its own that the writes append.
+        ``apply_rates`` takes the changes of the rate table and the changelog entry they are in.
         """
         writes, number = self.writes, self._number
         changes: list[Change] = []
@@ -213,13 +212,14 @@ class FeedPlan:
             writes.append(keys.audit(number), record.SerializeToString())
         if changes:
             writes.append(
-                keys.changelog(number, RateTable.name), encode_changes(RateTable.name, changes)
+                keys.changelog(number, RateTable.name),
+                encode_changes(RateTable.name, changes),
+                then=lambda entry_id: apply_rates(changes, entry_id),
             )
         # cues to look at the feeds come last
         for name, feed in self._feeds.items():
             if feed.seq != self._before[0].get(name, 0):
                 writes.publish(keys.feed_channel(feed.tenant, feed.context_id), feed.seq)
-        return changes
 
     def apply(
         self, seqs: dict[str, int], withheld: dict[str, int], arrivals: dict[str, float]

@@ -1,27 +1,23 @@
-"""Feeds: a context's updates, read by sequence number, and the cue that one has moved."""
+"""Feeds: a context's updates, read by sequence number."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from mode import Service
-from mode.utils.logging import get_logger
 
 from hookstream.app import keys
+from hookstream.app.cues import Cues
 from hookstream.app.durable import Durability
 from hookstream.app.ids import partition_of
-from hookstream.app.redis_client import REDIS_ERRORS, Scripts
+from hookstream.app.redis_client import Scripts
 from hookstream.app.settings import Settings
 
 __all__ = ["FeedProgress", "FeedUpdate", "Feeds", "feed_field"]
 
-logger = get_logger(__name__)
-
-#: A lost cue is made good within this time.
-POLL_SECONDS = 1.0
 #: Feeds that are read at once, each on a connection, however many clients there are.
 READS_AT_ONCE = 32
 #: Acknowledgements whose time is remembered, a context.
@@ -59,7 +55,7 @@ def feed_field(tenant: str, context_id: str) -> str:
 
 
 class Feeds(Service):
-    """Reads feeds for any number of clients; one pub/sub connection tells all of them to look."""
+    """Reads feeds for any number of clients, a few at a time."""
 
     mundane_level = "debug"
 
@@ -76,11 +72,9 @@ class Feeds(Service):
         self._scripts = scripts
         self._settings = settings
         self._durability = durability
-        self._watchers: dict[str, set[asyncio.Event]] = {}
-        self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
-        #: Two at once would each make a connection, of which only the last is listened to.
-        self._subscribing = asyncio.Lock()
+        self._cues = Cues(redis, loop=self.loop, beacon=self.beacon)
+        self.add_dependency(self._cues)
 
     def partition(self, tenant: str, context_id: str) -> int:
         """The partition that holds a context's feed."""
@@ -110,10 +104,7 @@ class Feeds(Service):
             entries = await self._redis.execute_command(command, key, start, end, "COUNT", count)
             if entries and not await self._durability.barrier(keys.barrier(number)):
                 return []
-        return [
-            FeedUpdate(int(entry_id.partition(b"-")[0]), fields[b"d"])
-            for entry_id, fields in entries
-        ]
+        return [FeedUpdate(_number(entry_id), fields[b"d"]) for entry_id, fields in entries]
 
     async def folded(
         self, tenant: str, context_id: str, seq: int, start: int = 0, count: int | None = None
@@ -156,6 +147,33 @@ class Feeds(Service):
         value = await self._redis.hget(keys.seqs(number), feed_field(tenant, context_id))
         return int(value or 0)
 
+    async def ends(self, reached: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+        """The last number in the feed of each context (tenant, id) that has one past ``reached``.
+
+        One pipeline for all of them; what cannot be told now is left out. Only where the numbers
+        given out so far are higher is a feed itself looked at: its end need not be there any more.
+        """
+        names = list(reached)
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipe.hget(keys.seqs(self.partition(*name)), feed_field(*name))
+        given = await pipe.execute(raise_on_error=False) if names else []
+        ahead = [
+            name
+            for name, last in zip(names, given, strict=True)
+            if isinstance(last, Exception) or int(last or 0) > reached[name]
+        ]
+        pipe = self._redis.pipeline(transaction=False)
+        for name in ahead:
+            pipe.xrevrange(keys.feed(self.partition(*name), *name), count=1)
+        newest = await pipe.execute(raise_on_error=False) if ahead else []
+        found = {
+            name: _number(entries[0][0])
+            for name, entries in zip(ahead, newest, strict=True)
+            if entries and not isinstance(entries, Exception)
+        }
+        return {name: end for name, end in found.items() if end > reached[name]}
+
     async def acknowledged(self, tenant: str, context_id: str) -> int:
         """The sequence number up to which a client has acknowledged; 0 when none has."""
         number = self.partition(tenant, context_id)
@@ -187,68 +205,11 @@ class Feeds(Service):
             )
         )
 
-    @contextmanager
-    def watch(self, tenant: str, context_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the feed may have moved."""
-        channel = keys.feed_channel(tenant, context_id)
-        moved = asyncio.Event()
-        watchers = self._watchers.setdefault(channel, set())
-        watchers.add(moved)
-        if len(watchers) == 1:
-            self.add_future(self._subscribe(channel))
-        try:
-            yield moved
-        finally:
-            watchers.discard(moved)
-            if not watchers and self._watchers.get(channel) is watchers:
-                del self._watchers[channel]
-                self.add_future(self._unsubscribe(channel))
+    def watch(self, tenant: str, context_id: str) -> AbstractContextManager[asyncio.Event]:
+        """An event that is set whenever the feed may have moved, once a second at least."""
+        return self._cues.watch(keys.feed_channel(tenant, context_id))
 
-    async def on_stop(self) -> None:
-        """Close the pub/sub connection."""
-        await self._pubsub.aclose()
 
-    async def _subscribe(self, channel: str) -> None:
-        try:
-            async with self._subscribing:
-                await self._pubsub.subscribe(channel)
-        except REDIS_ERRORS as error:
-            logger.warning("cannot subscribe to cues: %s; feeds are polled meanwhile", error)
-
-    async def _unsubscribe(self, channel: str) -> None:
-        try:
-            async with self._subscribing:
-                if channel not in self._watchers:
-                    await self._pubsub.unsubscribe(channel)
-        except REDIS_ERRORS as error:
-            logger.warning("cannot unsubscribe from cues: %s", error)
-
-    @Service.task
-    async def _listen(self) -> None:
-        while not self.should_stop:
-            if not self._pubsub.subscribed:
-                await self.sleep(0.05)
-                continue
-            try:
-                message = await self._pubsub.get_message(timeout=POLL_SECONDS)
-            except REDIS_ERRORS as error:
-                logger.warning("cues are lost: %s; feeds are polled meanwhile", error)
-                self._cue_all()
-                await self.sleep(POLL_SECONDS)
-                continue
-            if message is not None:
-                self._cue(message["channel"].decode())
-
-    @Service.task
-    async def _poll(self) -> None:
-        while not self.should_stop:
-            await self.sleep(POLL_SECONDS)
-            self._cue_all()
-
-    def _cue(self, channel: str) -> None:
-        for moved in self._watchers.get(channel, ()):
-            moved.set()
-
-    def _cue_all(self) -> None:
-        for channel in self._watchers:
-            self._cue(channel)
+def _number(entry_id: bytes) -> int:
+    """The sequence number of an entry of a feed."""
+    return int(entry_id.partition(b"-")[0])

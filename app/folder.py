@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app import metrics
+from hookstream.app import metrics, tasks
 from hookstream.app.batch import Partition
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.feed_plan import MAX_WITHHELD
@@ -37,7 +37,7 @@ class Folder(Service):
         """Load the tokenizer: the first update should not wait for it."""
         await asyncio.to_thread(count_tokens, "")
 
-    @Service.task
+    @tasks.loop
     async def _fold_forever(self) -> None:
         while not self.should_stop:
             await self.sleep(TURN_SECONDS)
@@ -47,9 +47,8 @@ class Folder(Service):
                 try:
                     await self._fold(partition)
                 except (FencedError, OutdatedError, TableError) as error:
-                    # one that was let go meanwhile may be this worker's again, and is well
-                    if self.app.ownership.owned.get(partition.number) is partition:
-                        self.app.ownership.on_lost(partition.number, error)
+                    # what was believed of it here is wrong
+                    partition.lose(error)
                 except Exception as error:
                     if not (isinstance(error, REDIS_ERRORS) and is_redis_down(error)):
                         logger.exception("cannot fold what is withheld")

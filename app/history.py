@@ -169,7 +169,7 @@ class PartitionHistory:
     def write(self, writes: Writes, remembered: Sequence[tuple[int, bytes]]) -> Remembering:
         """Add to a commit what a batch gives to remember; saves what is due for it.
 
-        Adds at most one changelog entry, 16 bytes an event. To be followed by :meth:`written`.
+        Adds at most one changelog entry, 16 bytes an event.
         """
         work = Remembering()
         for day, key in remembered:
@@ -189,7 +189,11 @@ class PartitionHistory:
         ]
         writes.add("HSET", keys.history(self.number), *counts)
         changes = [(day.to_bytes(4, "big"), b"".join(added)) for day, added in work.keys.items()]
-        writes.append(keys.changelog(self.number, TABLE), encode_changes(TABLE, changes))
+        writes.append(
+            keys.changelog(self.number, TABLE),
+            encode_changes(TABLE, changes),
+            then=lambda entry_id: self.written(work, entry_id),
+        )
         return work
 
     def _write_saved(self, writes: Writes, work: Remembering, newest: int) -> None:

@@ -14,7 +14,7 @@ import faust
 from faust.app.base import BootStrategy
 from mode import ServiceT
 
-from hookstream.app import metrics
+from hookstream.app import metrics, tasks
 from hookstream.app.alerts import Alerts
 from hookstream.app.batch import Batch
 from hookstream.app.channel import BatchChannel, RedisStreamChannel
@@ -167,6 +167,14 @@ class Hookstream(faust.App):
         gc.collect()
         gc.freeze()
 
+    async def on_started_init_extra_tasks(self) -> None:
+        """Begin ``@app.task``, ``@app.timer`` and the like; what raises is begun again.
+
+        Faust would end the process.
+        """
+        for task in self._app_tasks:
+            tasks.spawn_loop(f"{task.__module__}.{task.__name__}", task, self)
+
     async def on_stop(self) -> None:
         """Note when the end began: from now on ``/health/ready`` says 503."""
         self.stopping_since = asyncio.get_running_loop().time()
@@ -174,6 +182,7 @@ class Hookstream(faust.App):
 
     async def on_first_start(self) -> None:
         """Make the state folder, Faust makes its own below it; load what is slow to load."""
+        tasks.hear_loop()
         self.settings.ensure_state_dir()
         if not self.producer_only:
             await asyncio.to_thread(load_tokenizer)

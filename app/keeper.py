@@ -6,19 +6,20 @@ What is moved and where it is forgotten go into one commit: a crash neither lose
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.batch import Partition
 from hookstream.app.breaker import Breaker, BreakerState
 from hookstream.app.commit import LETTERS, Writes, commit
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.letters import requeue
-from hookstream.app.redis_client import REDIS_ERRORS, is_redis_down
+from hookstream.app.redis_client import REDIS_DOWN, REDIS_ERRORS, is_redis_down
 from hookstream.codecs.envelope import KNOWN_VERSIONS
 
 if TYPE_CHECKING:
@@ -43,14 +44,14 @@ class Keeper(Service):
         super().__init__(**kwargs)
         self.app = app
 
-    @Service.task
+    @tasks.loop
     async def _keep(self) -> None:
         while not self.should_stop:
             await self.sleep(TURN_SECONDS)
             try:
                 await self._look()
-            except REDIS_ERRORS as error:
-                if not is_redis_down(error):
+            except Exception as error:
+                if not (isinstance(error, REDIS_ERRORS) and is_redis_down(error)):
                     logger.exception("cannot look after letters")
                 await self.sleep(1.0)
 
@@ -60,44 +61,59 @@ class Keeper(Service):
         if not owned:
             return
         now_ms = self.app.parts.clock.now_ms()
+        longest_ms = int(self.app.settings.retry_max_seconds * 1000) + 1000
         pipe = self.app.parts.redis.pipeline(transaction=False)
         for partition in owned:
-            pipe.zrangebyscore(keys.retries(partition.number), 0, now_ms, start=0, num=PAGE)
+            retries = keys.retries(partition.number)
+            pipe.zrangebyscore(retries, 0, now_ms, start=0, num=PAGE)
+            # due later than anything is ever put off: Redis's clock has stepped back since
+            pipe.zrangebyscore(retries, f"({now_ms + longest_ms}", "+inf", start=0, num=PAGE)
             pipe.hkeys(keys.held_versions(partition.number))
-        replies = await pipe.execute()
-        for partition, letters, held in zip(owned, replies[::2], replies[1::2], strict=True):
-            known = [int(version) for version in held if int(version) in KNOWN_VERSIONS]
+        replies = iter(await pipe.execute(raise_on_error=False))
+        for partition in owned:
+            found = [next(replies), next(replies), next(replies)]
+            if failed := next((reply for reply in found if isinstance(reply, Exception)), None):
+                if isinstance(failed, REDIS_DOWN):
+                    raise failed
+                logger.error("partition %d: %s", partition.number, failed)
+                continue
+            letters = found[0] + found[1]
+            known = [v for v in map(_version, found[2]) if v in KNOWN_VERSIONS]
             if letters or known or partition.holds or partition.breakers:
-                try:
-                    await self._keep_partition(partition, letters, known, now_ms)
-                except (FencedError, OutdatedError) as error:
-                    self.app.ownership.on_lost(partition.number, error)
+                await self._keep_one(partition, letters, known, now_ms)
 
-    async def _keep_partition(
+    async def _keep_one(
+        self, partition: Partition, letters: list[bytes], known: Sequence[int], now_ms: int
+    ) -> None:
+        """Look after one partition: its trouble is not the others'."""
+        try:
+            await self.keep_partition(partition, letters, known, now_ms)
+        except (FencedError, OutdatedError):
+            # it is given up by now, and claimed anew
+            return
+        except Exception as error:
+            if isinstance(error, REDIS_DOWN):
+                raise
+            logger.exception("partition %d: cannot look after letters", partition.number)
+        if partition.released():
+            self.app.ownership.resume(partition.number)
+
+    async def keep_partition(
         self, partition: Partition, due: list[bytes], known: Sequence[int], now_ms: int
     ) -> None:
+        """What is due of one partition, in one commit. Raises what a commit raises."""
         async with partition.lock:
             if self.app.ownership.owned.get(partition.number) is not partition:
                 return
+            partition.check()
             writes = Writes()
             await self._retry(writes, partition, due)
             for version in known:
                 await self._let_go_version(writes, partition, version)
-            holds = await self._let_go_held(writes, partition)
-            breakers = await self._let_go_parked(writes, partition, now_ms)
-            if not writes.commands:
-                return
-            await commit(self.app.parts.scripts, partition, LETTERS, writes)
-            for ordering, holder in holds.items():
-                if holder is None:
-                    partition.holds.pop(ordering, None)
-                else:
-                    partition.holds[ordering] = holder
-            for tool_id, breaker in breakers.items():
-                if breaker is None:
-                    partition.breakers.pop(tool_id, None)
-                else:
-                    partition.breakers[tool_id] = breaker
+            await self._let_go_held(writes, partition)
+            await self._let_go_parked(writes, partition, now_ms)
+            if writes.commands:
+                await commit(self.app.parts.scripts, partition, LETTERS, writes)
 
     async def _retry(self, writes: Writes, partition: Partition, due: list[bytes]) -> None:
         names = [name.decode() for name in due]
@@ -117,34 +133,33 @@ class Keeper(Service):
             writes.add("HDEL", keys.held_versions(number), version)
         logger.info("%d held entries of envelope version %d come again", len(names), version)
 
-    async def _let_go_held(self, writes: Writes, partition: Partition) -> dict[str, str | None]:
-        """Ordering keys whose holder is resolved: the next ones come, in their order."""
-        changes: dict[str, str | None] = {}
+    async def _let_go_held(self, writes: Writes, partition: Partition) -> None:
+        """Release ordering keys whose holder is resolved; forget those behind which nothing waits.
+
+        What waits is taken from its list by the reader, before anything else: see ``released``.
+        """
         redis, number = self.app.parts.redis, partition.number
-        for ordering, holder in partition.holds.items():
-            if holder and await redis.exists(keys.letter(number, holder)):
+        asked = list(partition.holds.items())
+        if not asked:
+            return
+        pipe = redis.pipeline(transaction=False)
+        for ordering, holder in asked:
+            if holder:
+                pipe.exists(keys.letter(number, holder))
+            else:
+                pipe.llen(keys.held(number, ordering))
+        for (ordering, holder), there in zip(asked, await pipe.execute(), strict=True):
+            if there:
                 continue
-            queue = keys.held(number, ordering)
-            names = [name.decode() for name in await redis.lrange(queue, 0, PAGE - 1)]
-            if not names:
-                writes.add("HDEL", keys.holds(number), ordering)
-                changes[ordering] = None
-                continue
-            for name, letter in zip(names, await self._letters(partition, names), strict=True):
-                if letter[0] is None:
-                    writes.add("LREM", queue, 1, name)
-                elif letter[3] == b"held":
-                    requeue(writes, partition, name, letter[:3], "")
             if holder:
                 writes.add("HSET", keys.holds(number), ordering, "")
-                changes[ordering] = ""
-        return changes
+                writes.then(partial(partition.holds.__setitem__, ordering, ""))
+            else:
+                writes.add("HDEL", keys.holds(number), ordering)
+                writes.then(partial(partition.holds.pop, ordering, None))
 
-    async def _let_go_parked(
-        self, writes: Writes, partition: Partition, now_ms: int
-    ) -> dict[str, Breaker | None]:
+    async def _let_go_parked(self, writes: Writes, partition: Partition, now_ms: int) -> None:
         """One probe of a tool whose breaker asks for it; all that was parked once it is closed."""
-        changes: dict[str, Breaker | None] = {}
         redis, number = self.app.parts.redis, partition.number
         for tool_id, kept in partition.breakers.items():
             parked = keys.parked(number, tool_id)
@@ -154,7 +169,7 @@ class Keeper(Service):
                     requeue(writes, partition, name, letter[:3], parked)
                 if not names and not kept.failures:
                     writes.add("HDEL", keys.breakers(number), tool_id)
-                    changes[tool_id] = None
+                    writes.then(partial(partition.breakers.pop, tool_id, None))
                 continue
             breaker = Breaker.from_dict(
                 kept.to_dict(), threshold=kept.threshold, wait_ms=kept.wait_ms
@@ -168,8 +183,7 @@ class Keeper(Service):
             if requeue(writes, partition, names[0], letter[:3], parked):
                 breaker.probe = names[0]
             writes.add("HSET", keys.breakers(number), tool_id, orjson.dumps(breaker.to_dict()))
-            changes[tool_id] = breaker
-        return changes
+            writes.then(partial(partition.breakers.__setitem__, tool_id, breaker))
 
     async def _parked(self, key: str, count: int) -> list[str]:
         return [name.decode() for name in await self.app.parts.redis.zrange(key, 0, count - 1)]
@@ -182,3 +196,7 @@ class Keeper(Service):
         for name in names:
             pipe.hmget(keys.letter(partition.number, name), *FIELDS, "state")
         return list(await pipe.execute())
+
+
+def _version(name: bytes) -> int:
+    return int(name) if name.isdigit() else -1

@@ -8,6 +8,7 @@ __all__ = [
     "META",
     "PROBE",
     "WORKERS",
+    "WORKER_NOTES",
     "ack_times",
     "acks",
     "audit",
@@ -35,6 +36,7 @@ __all__ = [
     "letter",
     "origins",
     "parked",
+    "pins",
     "retries",
     "seqs",
     "stream",
@@ -57,6 +59,8 @@ ALERTS_DUE = "{hs:alerts}:due"
 DICTIONARIES = "hs:dictionaries"
 #: Sorted set of living workers by the time (ms) until which they are taken for alive.
 WORKERS = "hs:workers"
+#: Hash: when (ms) a worker said last what it cannot do, and what; in the slot of ``WORKERS``.
+WORKER_NOTES = "{hs:workers}:notes"
 
 
 def failures(tool_id: str) -> str:
@@ -142,6 +146,11 @@ def parked(partition: int, tool_id: str) -> str:
 def holds(partition: int) -> str:
     """Hash: ordering keys that are held back, with the letter that holds each."""
     return f"{{hs:{partition}}}:holds"
+
+
+def pins(partition: int) -> str:
+    """Hash: letters whose outputs may have been sent, with the entry that they were sent for."""
+    return f"{{hs:{partition}}}:pins"
 
 
 def held(partition: int, ordering: str) -> str:

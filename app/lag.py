@@ -1,16 +1,26 @@
 """Lag, pending and oldest pending age of every stream, as Redis knows them, and who owns what."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hookstream.app import keys
+from hookstream.app.assignment import WorkerNote
 from hookstream.app.clock import RedisClock
 from hookstream.app.deferral import DEFERRABLE, channel_name
 from hookstream.app.redis_errors import is_missing
 
-__all__ = ["StreamLag", "measure_held", "measure_lag", "measure_partitions"]
+__all__ = [
+    "Assignment",
+    "StreamLag",
+    "measure_assignment",
+    "measure_held",
+    "measure_lag",
+    "measure_partitions",
+]
 
+#: What a worker has not said again for so long does not hold any more.
+NOTE_MS = 60_000
 STREAMS = ("events", "updates", *(channel_name(name) for name in DEFERRABLE), "audit")
 
 
@@ -83,6 +93,39 @@ async def measure_partitions(redis: Any, clock: RedisClock, partitions: int) -> 
             }
         )
     return {"workers": [worker.decode() for worker in workers], "partitions": rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Who works: living workers, partitions without an owner, and what workers say they cannot do.
+
+    ``troubles``: by worker, why it takes no partitions, or which it cannot open and why.
+    """
+
+    workers: tuple[str, ...]
+    unowned: tuple[int, ...]
+    troubles: Mapping[str, WorkerNote]
+
+
+async def measure_assignment(redis: Any, clock: RedisClock, partitions: int) -> Assignment:
+    """Living workers, their notes and the leases: one pipeline."""
+    pipe = redis.pipeline(transaction=False)
+    now_ms = clock.now_ms()
+    pipe.zrangebyscore(keys.WORKERS, now_ms, "+inf")
+    pipe.hgetall(keys.WORKER_NOTES)
+    for number in range(partitions):
+        pipe.hget(keys.lease(number), "expires_ms")
+    workers, notes, *expiries = await pipe.execute()
+    troubles = {}
+    for name, note in notes.items():
+        at_ms, _, text = note.decode().partition(" ")
+        if at_ms.isdecimal() and abs(now_ms - int(at_ms)) < NOTE_MS:
+            troubles[name.decode()] = WorkerNote.decode(text)
+    return Assignment(
+        tuple(worker.decode() for worker in workers),
+        tuple(n for n, expires_ms in enumerate(expiries) if int(expires_ms or 0) <= now_ms),
+        troubles,
+    )
 
 
 async def _measure(

@@ -24,7 +24,16 @@ from hookstream.app.status import Status
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Routed
 
-__all__ = ["bury_failed", "letter_id", "letter_partition", "requeue", "write_letters"]
+__all__ = [
+    "bury_failed",
+    "letter_id",
+    "letter_origin",
+    "letter_partition",
+    "pin",
+    "requeue",
+    "unpin",
+    "write_letters",
+]
 
 logger = get_logger(__name__)
 
@@ -57,6 +66,12 @@ def letter_partition(letter: str) -> int | None:
     return int(parts[3]) if len(parts) == 4 and parts[3].isdecimal() else None
 
 
+def letter_origin(letter: str) -> str:
+    """The entry that a letter's id names, of one that could not be read; "" for others."""
+    parts = letter.split(SEPARATOR)
+    return parts[1] if len(parts) == 4 and not parts[0] else ""
+
+
 def write_letters(writes: Writes, batch: Batch, settings: Settings, now_ms: int) -> int:
     """Add what becomes of failed and retried entries; returns how many failed.
 
@@ -69,6 +84,7 @@ def write_letters(writes: Writes, batch: Batch, settings: Settings, now_ms: int)
         if entry.failure is None and not entry.waits:
             if entry.letter_id:
                 writes.add("DEL", keys.letter(number, entry.letter_id))
+                unpin(writes, batch.partition, entry.letter_id)
             continue
         name = letter_id(batch.channel, number, entry)
         if entry.waits:
@@ -121,6 +137,8 @@ def _write_failure(
 def _keep(writes: Writes, batch: Batch, entry: Entry, name: str, fields: dict[str, object]) -> None:
     """The letter's hash; what never changes is written the first time only."""
     if not entry.letter_id:
+        if entry.sent and batch.channel == "events":
+            pin(writes, batch.partition, name, entry.entry_id)
         event = entry.value.event if isinstance(entry.value, Routed) else entry.value
         fields |= {
             "raw": entry.raw,
@@ -142,6 +160,22 @@ def _keep(writes: Writes, batch: Batch, entry: Entry, name: str, fields: dict[st
         keys.letter(batch.partition.number, name),
         *(part for pair in fields.items() for part in pair),
     )
+
+
+def pin(writes: Writes, partition: Partition, name: str, entry_id: str) -> None:
+    """Keep the origin under which a letter's outputs may have been sent: it has no other one.
+
+    Who takes such outputs goes on remembering whether they came, for as long as it is pinned.
+    """
+    writes.add("HSET", keys.pins(partition.number), name, entry_id)
+    writes.then(lambda: partition.pins.update({name: entry_id}))
+
+
+def unpin(writes: Writes, partition: Partition, name: str) -> None:
+    """Forget the origin of a letter that is resolved."""
+    if name in partition.pins:
+        writes.add("HDEL", keys.pins(partition.number), name)
+        writes.then(lambda: partition.pins.pop(name, None))
 
 
 def log_failures(batch: Batch) -> None:
@@ -203,7 +237,7 @@ def requeue(
     raw, channel, attempts = letter
     if from_set:
         writes.add("ZREM", from_set, name)
-    if raw is None:
+    if raw is None or channel is None:
         return False
     stream = keys.stream(channel.decode(), partition.number)
     writes.append(stream, raw, r=name, a=int(attempts or 0))

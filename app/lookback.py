@@ -1,6 +1,7 @@
 """Looking back beyond the windows: which events of a batch history suspects, and what is known.
 
-Nothing here decides: what it finds goes to :func:`hookstream.tables.dedup.decide`.
+Also which events that came out of a spool were there before. Nothing here decides: what it finds
+goes to :func:`hookstream.tables.dedup.decide`.
 """
 
 import time
@@ -8,12 +9,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hookstream.app import metrics
-from hookstream.app.batch import Partition
+from hookstream.app.batch import Entry, Partition
+from hookstream.app.errors import UnavailableError
 from hookstream.app.history import PartitionHistory
 from hookstream.app.settings import Settings
 from hookstream.app.stores.records import RecordStore, Suspicion
 from hookstream.codecs.envelope import Event
-from hookstream.tables.dedup import DAY_MS, Candidate, Mark, Record, entry_ms
+from hookstream.tables.dedup import (
+    DAY_MS,
+    Candidate,
+    Mark,
+    Record,
+    entry_ms,
+    is_settled,
+    mark_key,
+)
 from hookstream.tables.history import FilterCache, Shape, suspected, unsettled
 
 __all__ = ["LookBack"]
@@ -26,6 +36,8 @@ class LookBack:
         self._redis = redis
         self._records = records
         self._days = settings.dedup_history_days
+        #: How long marks tell copies of one event, by Redis's time.
+        self.copy_ms = settings.copy_window_seconds * 1000
         # an event is asked of every day within its history, and of its own
         self._shape = Shape(
             settings.dedup_history_events,
@@ -40,6 +52,57 @@ class LookBack:
     def longest_ms(self) -> int:
         """How far back any event is looked for."""
         return self._days * DAY_MS
+
+    async def copies(
+        self,
+        number: int,
+        entries: Sequence[Entry],
+        candidates: Sequence[Candidate],
+        known: Mapping[bytes, Mark],
+    ) -> dict[bytes, Mark]:
+        """Marks, as if they had been kept, of doubted events that the record has by another entry.
+
+        Only those are asked for that no mark tells: none where nothing was lost. Marks are relied
+        on for half of the time that they are kept, so that a clock may be wrong by the other half;
+        until then an event passes where the record cannot be asked.
+
+        Raises:
+            UnavailableError: the record cannot be asked, and marks do not reach back far enough.
+            RedisError: Redis does not answer.
+        """
+        asked = [
+            at
+            for at, entry in enumerate(entries)
+            if entry.doubt_ms is not None
+            and not entry.letter_id
+            and not entry.value.replay_id
+            and not is_settled(candidates[at], known)
+        ]
+        if not asked:
+            return {}
+        ids = {entries[at].value.event_id: entries[at].entry_id for at in asked}
+        found, certain = await self._records.elsewhere(number, ids)
+        late = [at for at in asked if self._age_ms(entries[at]) * 2 >= self.copy_ms]
+        if late and not certain:
+            metrics.COPY_CHECKS.labels(result="waits").inc(len(late))
+            raise UnavailableError(
+                f"{len(late)} events that lay in a spool may have been delivered before: they wait "
+                "until the record of events in PostgreSQL can be asked"
+            )
+        metrics.COPY_CHECKS.labels(result="copy").inc(len(found))
+        result = "fresh" if certain else "unconfirmed"
+        metrics.COPY_CHECKS.labels(result=result).inc(len(asked) - len(found))
+        return {
+            mark_key(own.name): Mark(first, candidates[at].event_id, 0)
+            for at in asked
+            if (own := candidates[at].own) and (first := found.get(candidates[at].event_id))
+        }
+
+    @staticmethod
+    def _age_ms(entry: Entry) -> int:
+        """How long ago a doubted event may have come for the first time, by the slower clock."""
+        received_ms: int = entry.value.received_at_ms
+        return max(entry.doubt_ms or 0, entry_ms(entry.entry_id) - received_ms)
 
     async def records(
         self,

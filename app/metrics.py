@@ -15,6 +15,7 @@ __all__ = [
     "CONTEXT_SENT",
     "CONTEXT_SUCCESS",
     "CONTEXT_WITHHELD",
+    "COPY_CHECKS",
     "DEDUP_PURGED",
     "DICTIONARY",
     "DUPLICATES",
@@ -31,11 +32,13 @@ __all__ = [
     "HISTORY_UNREADABLE",
     "LEASES_LOST",
     "PARTITIONS_OWNED",
+    "PARTITIONS_UNOWNED",
     "PAYLOAD_BYTES",
     "READ_ERRORS",
     "RECEIVED",
     "REGISTRY_VERSION",
     "RETRIES",
+    "SOCKETS_CLOSED",
     "SPOOL_APPENDED",
     "SPOOL_BYTES",
     "SPOOL_DRAINED",
@@ -50,6 +53,7 @@ __all__ = [
     "SUMMARIES",
     "SUMMARISER_REQUESTS",
     "SUMMARISER_SECONDS",
+    "TASK_FAILURES",
     "TEMPLATE_ERRORS",
     "TRAININGS",
     "UPDATES",
@@ -59,6 +63,7 @@ __all__ = [
     "UPDATE_LATENCY_SECONDS",
     "WEBSOCKETS",
     "WEBSOCKETS_TOO_SLOW",
+    "WORKERS",
 ]
 
 RECEIVED = Counter(
@@ -74,6 +79,11 @@ APPEND_BATCH_REQUESTS = Histogram(
 EVENTS = Counter("hookstream_events_total", "Events committed, by what became of them.", ["status"])
 SUMMARIES = Counter(
     "hookstream_summaries_total", "Summaries asked for, by whether one was remembered.", ["cache"]
+)
+TASK_FAILURES = Counter(
+    "hookstream_task_failures_total",
+    "Background tasks that raised, by task; each was started again, or what needs it was closed.",
+    ["task"],
 )
 TEMPLATE_ERRORS = Counter(
     "hookstream_template_errors_total",
@@ -204,10 +214,14 @@ REPLAY_SENT = Counter(
 )
 READ_ERRORS = Counter("hookstream_read_errors_total", "Reads from Redis that failed.", ["channel"])
 PARTITIONS_OWNED = Gauge("hookstream_partitions_owned", "Partitions that this worker owns.")
+WORKERS = Gauge("hookstream_workers", "Workers that live, as Redis knows them.")
+PARTITIONS_UNOWNED = Gauge(
+    "hookstream_partitions_unowned", "Partitions that no worker has: they stand still."
+)
 LEASES_LOST = Counter("hookstream_leases_lost_total", "Leases that went to another worker.")
 DUPLICATES = Counter(
     "hookstream_dedup_duplicates_total",
-    "Duplicates, by tool and by what found them: window or history.",
+    "Duplicates, by tool and by what found them: window, history, or copy (of itself).",
     ["tool", "layer"],
 )
 HISTORY_CHECKED = Counter(
@@ -219,6 +233,11 @@ HISTORY_SUSPECTED = Counter(
 CONFIRMATIONS = Counter(
     "hookstream_dedup_confirmations_total",
     "Suspicions by what the record said: duplicate, fresh, or unconfirmed when it said nothing.",
+    ["result"],
+)
+COPY_CHECKS = Counter(
+    "hookstream_dedup_copy_checks_total",
+    "Events out of a spool that were looked up in the record: copy, fresh, unconfirmed, or waits.",
     ["result"],
 )
 CONFIRMATION_SECONDS = Histogram(
@@ -264,6 +283,11 @@ REGISTRY_MISSED = Counter(
 )
 WEBSOCKETS_TOO_SLOW = Counter(
     "hookstream_websockets_too_slow_total", "WebSocket clients closed since they took nothing."
+)
+SOCKETS_CLOSED = Counter(
+    "hookstream_sockets_closed_total",
+    "Clients of feeds that this process closed; failed, unreadable, stalled: for trouble here.",
+    ["kind", "reason"],
 )
 WEBSOCKETS = Gauge("hookstream_websockets", "Open WebSocket connections.")
 CONDITION_ERRORS = Counter(

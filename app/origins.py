@@ -3,8 +3,12 @@
 Outputs are appended before their batch commits, so a crash repeats them. Each carries its entry id
 and the *floor*: the first id of the batch it was made in. All below a floor has been committed by
 the owner of p and never legitimately comes again; what is at or above it is remembered one by one.
+The exceptions are *pinned*: an event that failed after its outputs may have been sent comes again
+later, under the origin that it had. For as long as the owner of p says so it may come, and that it
+came is remembered.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from hookstream.app.ids import entry_order
@@ -21,17 +25,19 @@ class OriginMark:
     floor: str = START
     seen: set[str] = field(default_factory=set)
 
-    def accept(self, entry_id: str, floor: str) -> bool:
+    def accept(self, entry_id: str, floor: str, pins: Collection[str] = ()) -> bool:
         """Whether this is the first time that ``entry_id`` comes; remembers it if so.
 
-        ``seen`` never holds more than the batches whose outputs are under way: it is cleared as
-        the floor rises.
+        ``seen`` never holds more than the batches whose outputs are under way, and what is pinned:
+        it is cleared as the floor rises.
         """
         if floor != self.floor and entry_order(floor) > entry_order(self.floor):
             limit = entry_order(floor)
             self.floor = floor
-            self.seen = {seen for seen in self.seen if entry_order(seen) >= limit}
-        if entry_id in self.seen or entry_order(entry_id) < entry_order(self.floor):
+            self.seen = {seen for seen in self.seen if entry_order(seen) >= limit or seen in pins}
+        if entry_id in self.seen:
+            return False
+        if entry_order(entry_id) < entry_order(self.floor) and entry_id not in pins:
             return False
         self.seen.add(entry_id)
         return True

@@ -2,6 +2,8 @@
 
 Rendezvous hashing over the living workers says whose a partition is; the lease, fenced by epoch and
 nonce, says who has it. A worker that comes gets its share as the others finish what is in hand.
+Each partition is opened by itself: what keeps one closed is one partition's trouble, told in
+``/health``. A worker that cannot write its tables takes none, and says why.
 """
 
 import asyncio
@@ -10,34 +12,33 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import orjson
 from mode import Service
 from mode.utils.logging import get_logger
-from xxhash import xxh3_64_intdigest
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
+from hookstream.app.assignment import WorkerNote, assignees
 from hookstream.app.batch import Partition
-from hookstream.app.breaker import Breaker, BreakerState
-from hookstream.app.delivery import read_deferred
+from hookstream.app.breaker import BreakerState
 from hookstream.app.errors import FencedError, SettingsError
+from hookstream.app.feeds import feed_field
 from hookstream.app.history import TABLE as HISTORY
-from hookstream.app.origins import OriginMark
+from hookstream.app.ids import partition_of
+from hookstream.app.opening import open_partition
 from hookstream.app.reader import StreamReader
-from hookstream.app.redis_client import REDIS_ERRORS
-from hookstream.app.restore import open_restored
-from hookstream.app.settings import Settings
-from hookstream.tables.dedup import DAY_MS, DedupTable
+from hookstream.app.redis_client import REDIS_DOWN, REDIS_ERRORS
+from hookstream.app.released import take_released
+from hookstream.tables.dedup import DAY_MS
 from hookstream.tables.errors import TableCorruptError, TableError
 from hookstream.tables.rates import RateTable
 
 if TYPE_CHECKING:
     from hookstream.app.hookstream import Hookstream
-    from hookstream.app.parts import Parts
 
-__all__ = ["Ownership", "open_partition", "rendezvous", "worker_id"]
+__all__ = ["Ownership", "worker_id"]
 
 logger = get_logger(__name__)
 
@@ -48,6 +49,22 @@ TURN_SECONDS = 1.0
 RENEW_SECONDS = 1.0
 #: How often it asks for partitions that are its own and still held by another.
 CLAIM_SECONDS = 0.2
+#: How long a partition that cannot be opened is left alone: doubling, up to the second one. Where
+#: its table here is the trouble, others may take it for the third, which doubles too.
+TROUBLE_SECONDS, TROUBLE_MAX_SECONDS, TABLE_TROUBLE_SECONDS = 0.2, 5.0, 60.0
+#: After this many failures in a row others are asked to take it.
+OTHERS_AFTER = 2
+
+
+@dataclass(slots=True)
+class Trouble:
+    """Why a partition cannot be opened here, and until when (monotonic) that is not tried again."""
+
+    error: str
+    attempts: int
+    until: float
+    #: It is this worker's own table: others may open theirs.
+    here: bool
 
 
 class Ownership(Service):
@@ -65,7 +82,12 @@ class Ownership(Service):
         self._renewed_at = 0.0
         self._trimmed_ms = 0
         self._identity: IO[str] | None = None
-        self._lost: dict[int, BaseException] = {}
+        #: Partitions that this worker could not open, or lost again and again.
+        self.troubles: dict[int, Trouble] = {}
+        #: Why it takes no partitions at all; "" where it does.
+        self.unable = ""
+        self._others: dict[str, WorkerNote] = {}
+        self._lost: list[Partition] = []
         self._turn = asyncio.Event()
         self._turning = asyncio.Lock()
 
@@ -74,6 +96,7 @@ class Ownership(Service):
         settings = self.app.settings
         parts = self.app.parts
         self.worker_id, self._identity = worker_id(settings.ensure_state_dir())
+        released = take_released(parts.redis, parts.scripts)
         for channel in self.app.stream_channels.values():
             reader = StreamReader(
                 channel,
@@ -84,7 +107,7 @@ class Ownership(Service):
                 batch_max=min(settings.batch_max_events, channel.batch_max or MAX_BATCH),
                 buffer_max=settings.buffer_max_events,
                 timeout_seconds=settings.redis_timeout_seconds,
-                on_lost=self.on_lost,
+                take_released=released if channel.name == "events" else None,
                 loop=self.loop,
                 beacon=self.beacon,
             )
@@ -94,10 +117,11 @@ class Ownership(Service):
         if not parts.met.is_set():
             return
         try:
+            self._look_at_disk()
             async with self._turning:
                 await self._heartbeat()
                 await self._claim_mine()
-        except (*REDIS_ERRORS, TableError, FencedError) as error:
+        except Exception as error:  # noqa: BLE001 whatever it is, the turns go on trying
             logger.warning("cannot take partitions yet: %s; trying on", error)
 
     async def on_stop(self) -> None:
@@ -122,7 +146,7 @@ class Ownership(Service):
             if breaker.state is not BreakerState.CLOSED
         }
 
-    def troubles(self) -> dict[str, str]:
+    def refused(self) -> dict[str, str]:
         """What servers say of streams that are read or committed here and stand still for it."""
         return {
             f"{reader.channel.name}[{number}]": kind
@@ -136,18 +160,24 @@ class Ownership(Service):
             reader.read_ahead(number) for reader in self.readers if reader.channel.name == channel
         )
 
-    def on_lost(self, number: int, error: BaseException) -> None:
+    def resume(self, number: int) -> None:
+        """Have readers look whether anything of a partition may go now."""
+        for reader in self.readers:
+            reader.resume(number)
+
+    def on_lost(self, partition: Partition, error: BaseException) -> None:
         """What this worker knows of a partition is wrong: let it go, and claim it anew."""
-        self._lost[number] = error
+        logger.warning("partition %d: %s: %s", partition.number, type(error).__name__, error)
+        self._lost.append(partition)
         self._turn.set()
 
-    @Service.task
+    @tasks.loop
     async def _keep(self) -> None:
         third = self.app.settings.lease_ttl_seconds / 3
         await self.wait_first(self.app.parts.met.wait())
         while not self.should_stop:
             self._turn.clear()
-            missing = any(n not in self.owned for n in self._mine())
+            missing = not self._lost and any(n not in self.owned for n in self._mine())
             # what should be here and is another's is asked for often: its owner lets go, or dies
             await self.wait_first(
                 self._turn.wait(), timeout=min(third, CLAIM_SECONDS if missing else TURN_SECONDS)
@@ -157,15 +187,20 @@ class Ownership(Service):
             try:
                 async with self._turning:
                     await self._take_turn(third)
-            except (*REDIS_ERRORS, TableError, FencedError) as error:
-                logger.warning("cannot keep leases: %s; trying on", error)
+            except Exception as error:
+                # leases are looked after whatever happens
+                known = isinstance(error, (*REDIS_ERRORS, TableError, FencedError))
+                logger.warning(
+                    "cannot keep leases: %s; trying on", error, exc_info=None if known else error
+                )
                 await self.sleep(CLAIM_SECONDS)
 
     async def _take_turn(self, third: float) -> None:
-        for number, error in list(self._lost.items()):
-            del self._lost[number]
-            wipe = isinstance(error, TableCorruptError)
-            await self._let_go(number, release=not isinstance(error, FencedError), wipe=wipe)
+        lost, self._lost = self._lost, []
+        for partition in lost:
+            await self._give_up(partition)
+        if self.unable or any(trouble.here for trouble in self.troubles.values()):
+            self._look_at_disk()
         if time.monotonic() - self._renewed_at >= min(third, RENEW_SECONDS):
             await self._heartbeat()
             await self._renew()
@@ -176,18 +211,84 @@ class Ownership(Service):
             await self._hand_over(leaving, self.app.settings.lease_ttl_seconds / 2)
         await self._claim_mine()
 
+    async def _give_up(self, partition: Partition) -> None:
+        error = partition.lost
+        if error is None or self.owned.get(partition.number) is not partition:
+            return
+        if partition.sequence == partition.claimed_sequence:
+            # nothing came through since it was claimed: not at once again
+            self._note_trouble(partition.number, error)
+        await self._let_go(
+            partition.number,
+            release=not isinstance(error, FencedError),
+            wipe=isinstance(error, TableCorruptError),
+        )
+
+    def _note_trouble(self, number: int, error: BaseException) -> None:
+        before = self.troubles.get(number)
+        attempts = before.attempts + 1 if before else 1
+        here = isinstance(error, TableError)
+        wait = min(TROUBLE_MAX_SECONDS, TROUBLE_SECONDS * 2.0 ** min(attempts, 16))
+        if here and attempts >= OTHERS_AFTER and len(self.workers) > 1:
+            wait = TABLE_TROUBLE_SECONDS * 2.0 ** min(attempts - OTHERS_AFTER, 4)
+        text = f"{type(error).__name__}: {error}"[:300]
+        self.troubles[number] = Trouble(text, attempts, time.monotonic() + wait, here)
+        if attempts == 1 or attempts % 20 == 0:
+            logger.error("partition %d cannot be opened here, trying on: %s", number, text)
+
+    def _look_at_disk(self) -> None:
+        """See whether tables can be written at all: who cannot takes no partitions."""
+        folder = self.app.settings.state_path / "tables"
+        probe = folder / f".{self.worker_id}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"\0" * 4096)
+            probe.unlink()
+            why = ""
+        except OSError as error:
+            why = f"tables cannot be written: {error}"
+        if why and not self.unable:
+            logger.error("takes no partitions: %s", why)
+        elif self.unable and not why:
+            logger.warning("takes partitions again: tables can be written")
+            self.troubles = {n: t for n, t in self.troubles.items() if not t.here}
+        self.unable = why
+
     def _mine(self) -> set[int]:
-        """The partitions that rendezvous hashing gives this worker."""
-        partitions = range(self.app.settings.partitions)
-        return {n for n in partitions if rendezvous(n, self.workers) == self.worker_id}
+        """The partitions that are this worker's to have."""
+        if self.unable:
+            return set()
+        names = assignees(
+            self.app.settings.partitions,
+            {worker: set(note.cannot) for worker, note in self._others.items()},
+        )
+        return {number for number, name in enumerate(names) if name == self.worker_id}
+
+    def note(self) -> WorkerNote:
+        """What this worker says of itself to the others, and to ``/health``."""
+        now = time.monotonic()
+        cannot = {
+            number: trouble.error
+            for number, trouble in self.troubles.items()
+            if trouble.here and trouble.attempts >= OTHERS_AFTER and trouble.until > now
+        }
+        mine = self._mine()
+        waits = {n: trouble.error for n, trouble in self.troubles.items() if n in mine}
+        return WorkerNote(self.unable, cannot, waits)
 
     async def _heartbeat(self, *, leave: bool = False) -> None:
-        ttl_ms = 0 if leave else int(self.app.settings.lease_ttl_seconds * 1000)
-        now_ms, *workers = await self.app.parts.scripts.call(
-            "heartbeat", [keys.WORKERS], [self.worker_id, ttl_ms]
+        leaving = leave or self.unable
+        ttl_ms = 0 if leaving else int(self.app.settings.lease_ttl_seconds * 1000)
+        note = "" if leave else self.note().encode()
+        now_ms, *others = await self.app.parts.scripts.call(
+            "heartbeat", [keys.WORKERS, keys.WORKER_NOTES], [self.worker_id, ttl_ms, note]
         )
         self.app.parts.clock.set(int(now_ms))
-        known = sorted(worker.decode() for worker in workers)
+        self._others = {
+            worker.decode(): WorkerNote.decode(told.decode())
+            for worker, told in zip(others[::2], others[1::2], strict=True)
+        }
+        known = sorted(self._others)
         if known != self.workers:
             logger.info("%d workers are alive", len(known))
         self.workers = known
@@ -215,7 +316,13 @@ class Ownership(Service):
         self._renewed_at = time.monotonic()
 
     async def _claim_mine(self) -> None:
-        wanted = [number for number in sorted(self._mine()) if number not in self.owned]
+        now = time.monotonic()
+        wanted = [
+            number
+            for number in sorted(self._mine())
+            if number not in self.owned
+            and not (number in self.troubles and self.troubles[number].until > now)
+        ]
         if not wanted or self.should_stop:
             return
         ttl_ms = int(self.app.settings.lease_ttl_seconds * 1000)
@@ -229,34 +336,70 @@ class Ownership(Service):
             ),
             return_exceptions=True,
         )
-        errors = [reply for reply in replies if isinstance(reply, BaseException)]
-        claimed = [
-            (number, reply)
-            for number, reply in zip(wanted, replies, strict=True)
-            if not isinstance(reply, BaseException) and reply[0] == 1
-        ]
-        opened = []
-        try:
-            for number, reply in claimed:
-                if self.should_stop:
-                    break
-                self.owned[number] = await open_partition(
-                    self.app.parts, self.app.settings, number, nonces[number], reply
-                )
-                opened.append(self.owned[number])
-            for reader in self.readers:
-                await reader.attach(opened)
-        except (*REDIS_ERRORS, TableError, FencedError):
-            for number, _ in claimed:
-                await self._let_go(number, release=False)
-            raise
-        for number, reply in claimed[len(opened) :]:
-            await self._give_back(number, int(reply[1]), nonces[number])
+        claimed = []
+        errors: list[BaseException] = []
+        for number, reply in zip(wanted, replies, strict=True):
+            if isinstance(reply, BaseException):
+                errors.append(reply)
+                if not isinstance(reply, REDIS_DOWN):
+                    self._note_trouble(number, reply)
+            elif reply[0] == 1:
+                claimed.append((number, reply))
+        throttled = self._throttled() if claimed else {}
+        opened = 0
+        for number, reply in claimed:
+            if any(isinstance(error, REDIS_DOWN) for error in errors):
+                break  # the leases stay this worker's to claim again
+            if self.should_stop:
+                await self._give_back(number, int(reply[1]), nonces[number])
+                continue
+            try:
+                await self._open(number, nonces[number], reply, throttled.get(number, ()))
+                opened += 1
+            except Exception as error:  # noqa: BLE001 one bad partition is one bad partition
+                errors.append(error)
         if opened:
             metrics.PARTITIONS_OWNED.set(len(self.owned))
             logger.info("owns %d of %d partitions", len(self.owned), self.app.settings.partitions)
-        if errors:
-            raise errors[0]
+        if down := next((error for error in errors if isinstance(error, REDIS_DOWN)), None):
+            raise down
+
+    async def _open(
+        self, number: int, nonce: str, claim: Sequence[Any], throttled: Sequence[str]
+    ) -> None:
+        """Open one claimed partition and begin to read it; else close it, and give it back."""
+        try:
+            partition = await open_partition(
+                self.app.parts, self.app.settings, number, nonce, claim, throttled
+            )
+        except BaseException as error:
+            if not isinstance(error, REDIS_DOWN):
+                self._note_trouble(number, error)
+                await self._give_back(number, int(claim[1]), nonce)
+            raise
+        partition.on_lost = self.on_lost
+        partition.claimed_sequence = partition.sequence
+        self.owned[number] = partition
+        found = await asyncio.gather(
+            *(reader.attach([partition]) for reader in self.readers), return_exceptions=True
+        )
+        for failed in found:
+            if isinstance(failed, BaseException):
+                if not isinstance(failed, REDIS_DOWN):
+                    self._note_trouble(number, failed)
+                await self._let_go(number, release=not isinstance(failed, REDIS_DOWN))
+                raise failed
+        if partition.lost is None:
+            self.troubles.pop(number, None)
+
+    def _throttled(self) -> dict[int, list[str]]:
+        """Contexts with a rate, by partition."""
+        found: dict[int, list[str]] = {}
+        for (tenant, context_id), context in self.app.parts.registry.current.contexts.items():
+            if context.rate:
+                number = partition_of(self.app.settings.partitions, tenant, context_id)
+                found.setdefault(number, []).append(feed_field(tenant, context_id))
+        return found
 
     async def _hand_over(self, numbers: Sequence[int], timeout_seconds: float) -> None:
         """Finish the batches in hand, then let go; what is not done in time stays pending."""
@@ -292,13 +435,13 @@ class Ownership(Service):
         self.app.parts.lookback.observe()
         now_ms = self.app.parts.clock.now_ms()
         windows = [tool.window_ms for tool in self.app.parts.registry.current.tools.values()]
-        oldest_ms = now_ms - max(windows, default=0)
+        oldest_ms = now_ms - max(self.app.parts.lookback.copy_ms, *windows, 0)
         for partition in list(self.owned.values()):
             try:
                 if gone := partition.dedup.purge(now_ms):
                     metrics.DEDUP_PURGED.inc(gone)
             except TableError as error:
-                self.on_lost(partition.number, error)
+                partition.lose(error)
         if windows and now_ms - self._trimmed_ms > TRIM_EVERY_MS:
             self._trimmed_ms = now_ms
             contexts = self.app.parts.registry.current.contexts.values()
@@ -319,58 +462,6 @@ class Ownership(Service):
                         approximate=True,
                     )
                 await pipe.execute()
-
-
-def rendezvous(number: int, workers: Sequence[str]) -> str:
-    """The worker that partition ``number`` belongs to; "" without workers.
-
-    Highest random weight (D. Thaler, C. Ravishankar, 1998): a join or a leave moves only the
-    partitions of the one that came or went.
-    """
-    return max(
-        workers,
-        key=lambda worker: (xxh3_64_intdigest(f"{worker}\0{number}".encode()), worker),
-        default="",
-    )
-
-
-async def open_partition(
-    parts: "Parts", settings: Settings, number: int, nonce: str, claim: Sequence[Any]
-) -> Partition:
-    """A claimed partition with its table and its state; ``claim`` is what claim.lua answered."""
-    redis = parts.redis
-    table = await open_restored(redis, settings.state_path / "tables", number, DedupTable)
-    lease = dict(zip(claim[2::2], claim[3::2], strict=True))
-    origins = await redis.hgetall(keys.origins(number))
-    seqs = await redis.hgetall(keys.seqs(number))
-    holds = await redis.hgetall(keys.holds(number))
-    breakers = await redis.hgetall(keys.breakers(number))
-    withheld = await redis.hgetall(keys.withheld(number))
-    deferred = await read_deferred(redis, parts.scripts, number)
-    return Partition(
-        number,
-        int(claim[1]),
-        nonce,
-        table,
-        revisions={
-            field[len(b"rev:") :].decode(): int(value)
-            for field, value in lease.items()
-            if field.startswith(b"rev:")
-        },
-        origins={int(p): OriginMark.decode(mark.decode()) for p, mark in origins.items()},
-        seqs={name.decode(): int(seq) for name, seq in seqs.items()},
-        withheld={name.decode(): int(count) for name, count in withheld.items()},
-        deferred=deferred,
-        holds={ordering.decode(): letter.decode() for ordering, letter in holds.items()},
-        breakers={
-            tool.decode(): Breaker.from_dict(
-                orjson.loads(kept),
-                threshold=settings.breaker_failures,
-                wait_ms=int(settings.breaker_wait_seconds * 1000),
-            )
-            for tool, kept in breakers.items()
-        },
-    )
 
 
 def worker_id(state_dir: Path) -> tuple[str, IO[str]]:

@@ -7,7 +7,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 from redis.exceptions import AuthenticationError, RedisError
 
-from hookstream.app import embedded, keys
+from hookstream.app import embedded, keys, tasks
 from hookstream.app.append import Appender
 from hookstream.app.backlog import Backlog
 from hookstream.app.backoff import backoff_seconds
@@ -16,6 +16,7 @@ from hookstream.app.dictionaries import Dictionaries
 from hookstream.app.durable import Durability
 from hookstream.app.errors import SettingsError
 from hookstream.app.feeds import Feeds
+from hookstream.app.followers import Followers
 from hookstream.app.lookback import LookBack
 from hookstream.app.payloads import Payloads
 from hookstream.app.redis_client import REDIS_ERRORS, Scripts, connect
@@ -55,6 +56,7 @@ class Parts(Service):
     payloads: Payloads
     appender: Appender
     feeds: Feeds
+    followers: Followers
     events: EventStore
     letters: LetterStore
     replays: ReplayStore
@@ -90,6 +92,7 @@ class Parts(Service):
         await self.add_runtime_dependency(self.watch)
         self.postgres = Postgres(self._postgres_url(), loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.postgres)
+        await self.postgres.meet()
         self.schemas = SchemaStore(self.postgres)
         self.registry = RegistryCache(
             self.postgres,
@@ -142,6 +145,8 @@ class Parts(Service):
             beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.feeds)
+        self.followers = Followers(self.feeds, loop=self.loop, beacon=self.beacon)
+        await self.add_runtime_dependency(self.followers)
 
     async def on_shutdown(self) -> None:
         """Close the connections to Redis, when all that uses them has stopped."""
@@ -185,7 +190,7 @@ class Parts(Service):
             logger.warning("Redis cannot be used yet (%s: %s); trying on", kind, error)
         self.met_with = kind
 
-    @Service.task
+    @tasks.loop
     async def _meet_later(self) -> None:
         failures = 0
         while not self.should_stop and not self.met.is_set():
@@ -194,8 +199,10 @@ class Parts(Service):
             try:
                 await self._meet_redis()
             except SettingsError as error:
+                # the one error that ends a process: trying again does not help
                 self.refusal = error
-                raise
+                await self.crash(error)
+                return
 
     def _redis_url(self) -> str:
         if self.settings.redis_url != EMBEDDED:

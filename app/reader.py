@@ -6,8 +6,9 @@ command is a cue only: it changes nothing.
 """
 
 import asyncio
+import functools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 from redis.exceptions import RedisError, ResponseError
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.batch import Batch, Entry, Partition
 from hookstream.app.channel import RedisStreamChannel
@@ -49,11 +50,13 @@ MAX_ATTEMPTS = 3
 SIT_OUT_SECONDS = 1.0
 #: Replies that are about one key, and say nothing about others.
 OF_ONE_KEY = ("WRONGTYPE", "WRONGKIND")
+#: Batches of what waited for its turn, before one of what has been read goes again.
+RELEASED_IN_A_ROW = 3
 #: Most bytes of payload in one batch, unpacked, if it is more than one event.
 BATCH_MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
 
-#: Called with a partition whose picture here is wrong, and the error that says so.
-OnLost = Callable[[int, BaseException], None]
+#: Gives the entries of a partition whose turn has come before all that is in its stream.
+TakeReleased = Callable[[Partition, int], Awaitable[list[Entry]]]
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +93,10 @@ class Slot:
     resting: bool = False
     #: Kind of what a server said when this was last read, or its batch tried; "" when it went well.
     trouble: str = ""
+    #: The next batch is being put together.
+    dispatching: bool = False
+    #: Batches of what waited for its turn that went one after the other.
+    released: int = 0
 
 
 class Lane:
@@ -126,10 +133,11 @@ class StreamReader(Service):
         batch_max: int,
         buffer_max: int,
         timeout_seconds: float,
-        on_lost: OnLost,
+        take_released: TakeReleased | None = None,
         **kwargs: Any,
     ) -> None:
         """``timeout_seconds``: after which redis-py gives up a command; cues are shorter."""
+        # ``take_released``: of a channel whose entries may have to wait for their turn elsewhere
         super().__init__(**kwargs)
         self.channel = channel
         self.redis = redis
@@ -140,7 +148,7 @@ class StreamReader(Service):
         self.buffer_max = max(buffer_max, batch_max)
         self.page = min(self.buffer_max, PAGE)
         self.block_ms = max(1, min(BLOCK_MS, int(timeout_seconds * 800)))
-        self.on_lost = on_lost
+        self._take_released = take_released
         self.slots: dict[int, Slot] = {}
         self._lanes: dict[int, Lane] = {}
         self._idle = asyncio.Event()
@@ -168,8 +176,9 @@ class StreamReader(Service):
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = Lane()
-            lane.task = asyncio.ensure_future(self._follow(lane))
-            self.add_future(_outcome(lane.task))
+            lane.task = tasks.spawn_loop(
+                "StreamReader._follow", functools.partial(self._follow, lane), self
+            )
         return lane
 
     async def _take_over(self, partition: Partition) -> Slot:
@@ -205,6 +214,11 @@ class StreamReader(Service):
         slot = self.slots.get(number)
         return len(slot.buffer) if slot else 0
 
+    def resume(self, number: int) -> None:
+        """Look whether anything of a partition may go now."""
+        if slot := self.slots.get(number):
+            self._resume(slot)
+
     async def drain(self, numbers: Sequence[int], timeout_seconds: float) -> bool:
         """Send no more batches of these, and wait for those in flight; False when time ran out."""
         self._draining.update(numbers)
@@ -225,6 +239,9 @@ class StreamReader(Service):
 
     async def _follow(self, lane: Lane) -> None:
         failures = 0
+        for slot in lane.slots.values():
+            # begun anew: what a read brought may be lost
+            self._recover(slot)
         while not self.should_stop:
             try:
                 await self._step(lane)
@@ -321,7 +338,7 @@ class StreamReader(Service):
             del lane.cues[oldest]
             oldest.cancel()
             quiet += [slot for slot in slots if slot.cue is oldest]
-        task = asyncio.ensure_future(self._wait_for_cue(lane, quiet))
+        task = tasks.spawn("StreamReader._wait_for_cue", self._wait_for_cue(lane, quiet))
         lane.cues[task] = None
         for slot in quiet:
             slot.cue = task
@@ -394,36 +411,67 @@ class StreamReader(Service):
             if not parts:
                 gone.append(entry_id)
                 continue
-            fields = dict(zip(parts[::2], parts[1::2], strict=True))
-            slot.buffer.append(
-                self._decode(
-                    slot.last_id,
-                    fields.get(b"d", b""),
-                    fields.get(b"r", b"").decode(),
-                    int(fields.get(b"a", 0)),
-                )
-            )
+            slot.buffer.append(self._entry(slot, slot.last_id, parts))
         if gone:
             key = keys.stream(self.channel.name, slot.partition.number)
             logger.error("%s: %d pending entries were deleted from the stream", key, len(gone))
             await self.redis.xack(key, keys.GROUP, *gone)
         await self._dispatch(slot)
 
-    def _decode(self, entry_id: str, raw: bytes, letter_id: str = "", attempts: int = 0) -> Entry:
-        entry = Entry(entry_id, raw, None, letter_id=letter_id, attempts=attempts)
+    def _entry(self, slot: Slot, entry_id: str, parts: Sequence[bytes]) -> Entry:
+        """What a stream holds under an id; whatever that is, it is an entry."""
+        fields = dict(zip(parts[::2], parts[1::2], strict=False))
+        raw = fields.get(b"d", b"")
         try:
-            entry.value = self.channel.decode_value(raw)
+            letter_id = fields.get(b"r", b"").decode()
+            attempts = int(fields.get(b"a", 0))
+            if b"d" not in fields:
+                raise CodecError(f"it has no field d, only {sorted(fields)[:10]}")
+        except (ValueError, CodecError) as error:
+            # nobody of ours wrote that: for a person to look at
+            entry = Entry(entry_id, raw or repr(parts)[:10_000].encode(), None)
+            entry.fail("decode", error, final=True)
+            return entry
+        entry = self._decode(Entry(entry_id, raw, None, letter_id=letter_id, attempts=attempts))
+        # what was pending may have been worked on by whoever had it before
+        entry.sent = slot.recovering
+        entry.doubt_ms = doubt_ms(fields.get(b"u"))
+        return entry
+
+    def _decode(self, entry: Entry) -> Entry:
+        try:
+            entry.value = self.channel.decode_value(entry.raw)
         except UnknownVersionError as error:
             entry.hold_version(error.version)
-        except CodecError as error:
+        except Exception as error:  # noqa: BLE001 whatever a codec says, the entry is what is wrong
             entry.fail("decode", error, final=True)
         return entry
 
     async def _dispatch(self, slot: Slot) -> None:
         number = slot.partition.number
-        if slot.in_flight or slot.waiting or not slot.buffer or number in self._draining:
+        if slot.in_flight or slot.waiting or slot.dispatching or number in self._draining:
             return
         if self.slots.get(number) is not slot:
+            return
+        slot.dispatching = True
+        try:
+            await self._add_released(slot)
+        except (FencedError, OutdatedError) as error:
+            self._lost(slot, error)
+            return
+        except Exception as error:
+            logger.warning(
+                "%s[%d]: cannot read what was held back: %s; trying on",
+                self.channel.name,
+                number,
+                error,
+                exc_info=None if isinstance(error, REDIS_ERRORS) else error,
+            )
+            slot.waiting = asyncio.get_running_loop().call_later(1.0, self._retry, slot)
+            return
+        finally:
+            slot.dispatching = False
+        if number in self._draining or self.slots.get(number) is not slot or not slot.buffer:
             return
         entries = _take(slot)
         batch = Batch(
@@ -435,10 +483,24 @@ class StreamReader(Service):
         try:
             # behind a failure each payload is looked into: a damaged one must not fail its batch
             await self.payloads.ready(entries, unpack=slot.attempt > 0)
-        except REDIS_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 a batch without an end stops its partition
             batch.fail(error)
             return
         await self.channel.put_batch(batch)
+
+    async def _add_released(self, slot: Slot) -> None:
+        """Put what waited for its turn before all that was read: it came earlier.
+
+        Mostly: so that what comes meanwhile goes on too, while much is let go.
+        """
+        if self._take_released is None or (slot.buffer and slot.buffer[0].held):
+            return
+        if slot.buffer and slot.released >= RELEASED_IN_A_ROW:
+            slot.released = 0
+            return
+        released = await self._take_released(slot.partition, slot.limit)
+        slot.released = slot.released + 1 if released else 0
+        slot.buffer.extendleft(self._decode(entry) for entry in reversed(released))
 
     def _ended(self, batch: Batch, error: BaseException | None) -> None:
         slot = self.slots.get(batch.partition.number)
@@ -458,7 +520,7 @@ class StreamReader(Service):
                 )
             else:
                 self._resume(slot)
-        elif isinstance(error, (FencedError, OutdatedError, TableError)):
+        elif slot.partition.lost or isinstance(error, (FencedError, OutdatedError, TableError)):
             self._lost(slot, error)
         else:
             self._again(slot, batch, error)
@@ -468,12 +530,11 @@ class StreamReader(Service):
         number = slot.partition.number
         if self.slots.get(number) is not slot:
             return
-        logger.warning("%s[%d]: %s", self.channel.name, number, error)
         slot.buffer.clear()
         # until it is attached anew: new entries would go before those that were thrown away, and
         # raise the floor of their origins above them
         self._draining.add(number)
-        self.on_lost(number, error)
+        slot.partition.lose(error)
 
     def _again(self, slot: Slot, batch: Batch, error: BaseException) -> None:
         """Put a failed batch back; one whose own code fails is tried in ever smaller parts."""
@@ -493,7 +554,18 @@ class StreamReader(Service):
                 exc_info=None if outside else error,
             )
         entries = [
-            self._decode(entry.entry_id, entry.raw, entry.letter_id, entry.attempts)
+            self._decode(
+                Entry(
+                    entry.entry_id,
+                    entry.raw,
+                    None,
+                    letter_id=entry.letter_id,
+                    attempts=entry.attempts,
+                    held=entry.held,
+                    sent=entry.sent,
+                    doubt_ms=entry.doubt_ms,
+                )
+            )
             for entry in batch.entries
         ]
         if not outside:
@@ -516,8 +588,8 @@ class StreamReader(Service):
         number = slot.partition.number
         if slot.full and len(slot.buffer) < self.buffer_max and number in self.slots:
             self._lane(number).wake.set()
-        if slot.buffer and number not in self._draining:
-            self.add_future(self._dispatch(slot))
+        if (slot.buffer or slot.partition.released()) and number not in self._draining:
+            tasks.spawn("StreamReader._dispatch", self._dispatch(slot), service=self)
 
 
 def _take(slot: Slot) -> list[Entry]:
@@ -525,6 +597,8 @@ def _take(slot: Slot) -> list[Entry]:
     entries: list[Entry] = []
     size = 0
     while slot.buffer and len(entries) < slot.limit:
+        if entries and bool(entries[0].held) != bool(slot.buffer[0].held):
+            break
         event = event_of(slot.buffer[0].value)
         size += event.payload_bytes if event else 0
         if entries and size > BATCH_MAX_PAYLOAD_BYTES:
@@ -537,10 +611,11 @@ def _kind(error: BaseException) -> str:
     return redis_kind(error) if isinstance(error, RedisError) else type(error).__name__
 
 
-async def _outcome(task: "asyncio.Task[None]") -> None:
-    """A lane's end, when it is cancelled with its last partition, is no error of the reader."""
-    try:
-        await task
-    except asyncio.CancelledError:
-        if not task.cancelled():
-            raise
+def doubt_ms(field: bytes | None) -> int | None:
+    """For how long it is not known whether an entry's event was appended before; None: it was not.
+
+    In the field ``u``, which only entries out of a spool have. What cannot be read is a doubt, too.
+    """
+    if field is None:
+        return None
+    return int(field) if field.isdigit() and len(field) < 19 else 0

@@ -14,6 +14,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import DataError, NoScriptError, ResponseError
 
+from hookstream.app import tasks
 from hookstream.app.errors import SettingsError
 from hookstream.app.redis_errors import (
     REDIS_DOWN,
@@ -182,7 +183,6 @@ class Scripts:
         self._sources: dict[str, str] = {}
         self._shas: dict[str, str] = {}
         self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
-        self._sending: set[asyncio.Task[None]] = set()
 
     async def load(self) -> None:
         """Read the files and hand them to the server.
@@ -248,9 +248,7 @@ class Scripts:
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, done))
         if len(self._waiting) == 1:
-            task = asyncio.ensure_future(self._send())
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+            tasks.spawn("Scripts._send", self._send())
         return await done
 
     async def _send(self) -> None:

@@ -13,7 +13,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.errors import SettingsError
 from hookstream.app.redis_client import is_cluster
 from hookstream.app.redis_errors import REDIS_ERRORS, redis_kind
@@ -187,7 +187,7 @@ class RedisWatch(Service):
             return ("refusing" if kind.isupper() else "down"), kind
         return "ok", ""
 
-    @Service.task
+    @tasks.loop
     async def _watch(self) -> None:
         while not self.should_stop:
             await self.sleep(WATCH_SECONDS)

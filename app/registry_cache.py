@@ -10,7 +10,7 @@ from mode import Service
 from mode.utils.locks import Event as Signal
 from mode.utils.logging import get_logger
 
-from hookstream.app import metrics
+from hookstream.app import metrics, tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.errors import NotFoundError, UnavailableError
 from hookstream.app.registry import Context, Registry
@@ -102,8 +102,7 @@ class RegistryCache(Service):
                 self._confirmed_at = time.monotonic() - age
             except (KeyError, TypeError, ValueError) as error:
                 logger.warning("%s is of another release: %r", self.copy.path, error)
-        first = asyncio.ensure_future(self._first())
-        self.add_future(first)
+        first = tasks.spawn("RegistryCache._first", self._first(), service=self)
         await asyncio.wait((first,), timeout=START_SECONDS)
         if self.from_disk:
             logger.warning(
@@ -189,7 +188,8 @@ class RegistryCache(Service):
             return self.current
         task = self._settling.get(wanted)
         if task is None:
-            task = self._settling[wanted] = asyncio.ensure_future(self._settle(*wanted))
+            work = self._settle(*wanted)
+            task = self._settling[wanted] = tasks.awaited("RegistryCache._settle", work)
         await asyncio.shield(task)
         return self.current
 
@@ -224,7 +224,7 @@ class RegistryCache(Service):
         logger.warning(text)
         self._note = Note(text, time.monotonic())
 
-    @Service.task
+    @tasks.loop
     async def _follow(self) -> None:
         failures = 0
         while not self.should_stop:
@@ -240,11 +240,6 @@ class RegistryCache(Service):
                 failures += 1
                 if failures == 1:
                     logger.warning("cannot follow the registry: %s; trying on", error)
-            except Exception:
-                # rows that this program cannot read (a newer release's, say): the last picture
-                # serves on
-                failures += 1
-                logger.exception("tools and subscriptions cannot be read")
             if failures:
                 await self.sleep(backoff_seconds(failures))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.durable import append_groups
 from hookstream.app.errors import UnavailableError, UnconfirmedError
 from hookstream.app.redis_client import REDIS_ERRORS
@@ -45,7 +45,7 @@ class Replayer(Service):
         self.app = app
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
-    @Service.task
+    @tasks.loop
     async def _send_forever(self) -> None:
         while not self.should_stop:
             await self.sleep(LOOK_SECONDS)

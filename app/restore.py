@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from mode.utils.logging import get_logger
 
 from hookstream.app import keys
+from hookstream.app.ids import entry_order
 from hookstream.codecs.routed import decode_changes
 from hookstream.tables.errors import TableCorruptError
 from hookstream.tables.table import Table
@@ -22,9 +23,9 @@ T = TypeVar("T", bound=Table)
 async def open_restored(redis: Any, folder: Path, number: int, kind: type[T]) -> T:
     """Open partition ``number``'s table of one kind below ``folder`` and replay what it has missed.
 
-    A table is trusted only if the changelog still holds the entry that it has reached. One that is
-    corrupt, older than what is kept, or ahead (Redis lost its tail in a failover) is wiped and
-    rebuilt: the changelog holds all that is still needed.
+    A table is trusted if the changelog still holds the entry that it has reached; or if all of it
+    was lost or trimmed away, and Redis has not lost anything else. One that is corrupt, or ahead
+    (Redis lost its tail in a failover), is wiped and rebuilt from what there is.
 
     Raises:
         TableError: another process has the folder open, or it cannot be written.
@@ -34,7 +35,7 @@ async def open_restored(redis: Any, folder: Path, number: int, kind: type[T]) ->
     table = None
     try:
         table = kind(path)
-        if await _reached(redis, changelog, table.position()):
+        if await _is_of(redis, number, changelog, table.position()):
             await _replay(redis, changelog, table)
             return table
         logger.warning("%s is not of this changelog: rebuilding it", path)
@@ -74,8 +75,21 @@ async def _replay(redis: Any, changelog: str, table: Table) -> None:
         await asyncio.sleep(0)
 
 
-async def _reached(redis: Any, changelog: str, position: str) -> bool:
-    """Whether a table that says it is at ``position`` has what the changelog had up to there."""
-    if position == "0-0":
+async def _is_of(redis: Any, number: int, changelog: str, position: str) -> bool:
+    """Whether a table that says it is at ``position`` has nothing that Redis has not."""
+    if position == "0-0" or await redis.xrange(changelog, position, position):
         return True
-    return bool(await redis.xrange(changelog, position, position))
+    first = await redis.xrange(changelog, "-", "+", count=1)
+    if first and entry_order(first[0][0].decode()) < entry_order(position):
+        # it holds other entries of that time
+        return False
+    # what the table has reached was trimmed away, or the changelog was lost. The same commit wrote
+    # to the audit stream: where that is as far, the table is not ahead, and knows more than nothing
+    if not await redis.exists(keys.audit(number)):
+        return False
+    info = await redis.xinfo_stream(keys.audit(number))
+    reached = entry_order(info["last-generated-id"].decode())
+    if reached[0] < entry_order(position)[0]:
+        return False
+    logger.warning("%s has lost what a table here has reached: the table is kept", changelog)
+    return True

@@ -157,6 +157,14 @@ class Settings(BaseSettings):
         description="Most bytes of Bloom filters that a worker keeps in memory; what is not there "
         "is read from Redis.",
     )
+    copy_window_seconds: int = Field(
+        86_400,
+        ge=60,
+        le=31 * 86_400,
+        description="How long a worker keeps what tells a second append of one event (its first "
+        "reply was lost) from a new one, whatever the tool's dedup window. Copies that come later "
+        "out of a spool are looked up in PostgreSQL.",
+    )
     batch_max_events: int = Field(
         64, ge=1, le=4096, description="Most entries of one partition in one batch."
     )

@@ -48,7 +48,8 @@ class Spool:
     """A durable first-in first-out queue, bounded in bytes.
 
     ``backlog`` counts the entries of each stream key; while one has any, whatever is new for it
-    has to queue behind them.
+    has to queue behind them. Entries that may have been appended to their stream already are *in
+    doubt*; what another process has left is, for it may have been sending when it died.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -61,6 +62,9 @@ class Spool:
         self._next = 0
         #: Streams that the file beside the entries names.
         self._noted: set[str] = set()
+        #: Entries below this number are of an earlier process.
+        self._inherited = 0
+        self._doubted: set[int] = set()
         self._lock: IO[str] | None = None
         self._db: Any = None
         self._sync = WriteOptions()
@@ -118,9 +122,11 @@ class Spool:
         """Open RocksDB and count what is there."""
         self.backlog.clear()
         self.entries = self.bytes = self._next = 0
+        self._doubted.clear()
         for entry in self._walk(0):
             self._count(entry, 1)
             self._next = entry.number + 1
+        self._inherited = self._next
         self._note_anew()
 
     def peek(self) -> set[str] | None:
@@ -172,8 +178,10 @@ class Spool:
                 ) from error
         return self._db
 
-    def add(self, items: Sequence[tuple[str, bytes]]) -> None:
+    def add(self, items: Sequence[tuple[str, bytes]], doubted: Set[int] = frozenset()) -> None:
         """Keep (stream key, data) pairs: one synced write for all of them.
+
+        ``doubted``: places in ``items`` of what may have been appended already.
 
         Raises:
             UnavailableError: the spool is full, or cannot be written; none of them is kept.
@@ -202,9 +210,18 @@ class Spool:
             # after a failed write this handle refuses all others: the next one gets a new handle
             self._close_db()
             raise UnavailableError(f"the spool cannot be written: {error}") from error
+        self._doubted.update(self._next + at for at in doubted)
         self._next += len(entries)
         for entry in entries:
             self._count(entry, 1)
+
+    def in_doubt(self, entry: Spooled) -> bool:
+        """Whether an entry may have been appended to its stream already."""
+        return entry.number < self._inherited or entry.number in self._doubted
+
+    def doubt(self, entries: Sequence[Spooled]) -> None:
+        """Entries are sent now: should they have to be sent again, the first time may count."""
+        self._doubted.update(entry.number for entry in entries)
 
     def page(self, limit: int, after: int = -1) -> list[Spooled]:
         """The next entries past number ``after``, in order.
@@ -263,6 +280,7 @@ class Spool:
             raise UnavailableError(f"the spool cannot be written: {error}") from error
         for entry in entries:
             self._count(entry, -1)
+            self._doubted.discard(entry.number)
         if not self.backlog:
             self._note_anew()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app import keys, metrics
+from hookstream.app import keys, metrics, tasks
 from hookstream.app.errors import UnavailableError
 from hookstream.app.redis_client import REDIS_ERRORS
 from hookstream.app.registry import Tool
@@ -66,7 +66,7 @@ class Trainer(Service):
         self.app = app
         self._look_at: dict[str, int] = {}
 
-    @Service.task
+    @tasks.loop
     async def _train_forever(self) -> None:
         if self.app.settings.compression != "dictionary":
             return

@@ -62,7 +62,7 @@ def write_holds(writes: Writes, batch: Batch, registry: Registry) -> Holds:
     """Hold back what comes behind an event that failed, where its tool says so.
 
     To be called when all stages are through, and before outputs are sent. Returns what changes in
-    the partition's holds.
+    the partition's holds, which follows from the commit.
     """
     partition = batch.partition
     changes: Holds = {}
@@ -70,16 +70,22 @@ def write_holds(writes: Writes, batch: Batch, registry: Registry) -> Holds:
         name = letter_id(batch.channel, partition.number, entry)
         holder = changes.get(key, partition.holds.get(key))
         blocks = entry.failure is not None or entry.waits == PARKED
-        if holder is not None and entry.status is not Status.DUPLICATE:
-            if not passes(entry, holder):
-                # whatever became of it in this batch: its turn has not come, and an attempt ahead
-                # of its turn does not count
-                entry.failure = None
-                _wait(entry, HELD)
-                blocks = False
-            elif not blocks and entry.waits != HELD:
-                continue
-        elif not blocks and entry.waits != HELD:
+        if (
+            holder is not None
+            and entry.status is not Status.DUPLICATE
+            and not passes(entry, holder)
+        ):
+            # whatever became of it in this batch: its turn has not come, and an attempt ahead of
+            # its turn does not count
+            entry.failure = None
+            _wait(entry, HELD)
+            blocks = False
+        if not blocks and entry.waits != HELD:
+            if entry.letter_id:
+                writes.add("LREM", keys.held(partition.number, key), 1, entry.letter_id)
+            if holder and holder == entry.letter_id:
+                # what waits behind it comes now
+                changes[key] = ""
             continue
         if not entry.letter_id:
             writes.add("RPUSH", keys.held(partition.number, key), name)
@@ -90,6 +96,7 @@ def write_holds(writes: Writes, batch: Batch, registry: Registry) -> Holds:
             changes[key] = ""
     for key, name_or_none in changes.items():
         writes.add("HSET", keys.holds(partition.number), key, name_or_none or "")
+    writes.then(lambda: partition.holds.update({k: name or "" for k, name in changes.items()}))
     return changes
 
 
@@ -107,7 +114,8 @@ def judge_breakers(
 ) -> dict[str, Breaker | None]:
     """Count failures and successes by tool; park what waits. Returns the breakers that changed.
 
-    None stands for a breaker that is closed again and need not be remembered.
+    None stands for a breaker that is closed again and need not be remembered. The partition's own
+    follow from the commit.
     """
     partition = batch.partition
     changed: dict[str, Breaker | None] = {}
@@ -146,6 +154,8 @@ def judge_breakers(
         writes.add(
             "HSET", keys.breakers(partition.number), tool_id, orjson.dumps(breaker.to_dict())
         )
+    kept = {tool_id: breaker for tool_id, breaker in changed.items() if breaker}
+    writes.then(lambda: partition.breakers.update(kept))
     return changed
 
 

@@ -36,7 +36,7 @@ from hookstream.app.batch import Batch, Entry, Partition
 from hookstream.app.commit import Writes, commit
 from hookstream.app.ids import new_event_id
 from hookstream.app.lookback import LookBack
-from hookstream.app.ownership import open_partition
+from hookstream.app.opening import open_partition
 from hookstream.app.redis_client import Scripts
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit import write_audit
@@ -391,19 +391,22 @@ class Bench:
         """What the commit stage writes for dedup and the record, by the same script."""
         partition, writes = batch.partition, Writes()
         if batch.changes:
-            changes = encode_changes("dedup", batch.changes)
-            writes.append(keys.changelog(partition.number), changes)
-        history = partition.history
-        work = history.write(writes, batch.remembered) if history else None
+            writes.append(
+                keys.changelog(partition.number),
+                encode_changes("dedup", batch.changes),
+                then=lambda entry_id: self._applied(batch, entry_id),
+            )
+        if partition.history:
+            partition.history.write(writes, batch.remembered)
         writes.append(keys.audit(partition.number), audit(batch).SerializeToString())
-        ids = await commit(self.scripts, partition, batch.channel, writes, batch.entries)
         if not apply:
-            return
-        if batch.changes:
-            partition.dedup.apply(batch.changes, ids[0])
-            self.trims.append((partition.number, ids[0], self._ms(batch)))
-        if history and work and work.keys:
-            history.written(work, ids[1 if batch.changes else 0])
+            # as if it died there: what follows from the commit never does
+            writes = Writes(writes.commands)
+        await commit(self.scripts, partition, batch.channel, writes, batch.entries)
+
+    def _applied(self, batch: Batch, entry_id: str) -> None:
+        batch.partition.dedup.apply(batch.changes, entry_id)
+        self.trims.append((batch.partition.number, entry_id, self._ms(batch)))
 
     @staticmethod
     def _ms(batch: Batch) -> int:

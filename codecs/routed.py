@@ -47,7 +47,8 @@ class Target:
 class Routed:
     """An event for all of its contexts in one partition, with the entry it came from.
 
-    ``origin_floor``: the first entry of the batch that it came with; all before is committed.
+    ``origin_floor``: the first entry of the batch that it came with; all before is committed, but
+    for ``origin_pins``.
     """
 
     origin_partition: int
@@ -55,6 +56,7 @@ class Routed:
     origin_floor: str
     event: Event
     targets: tuple[Target, ...]
+    origin_pins: tuple[str, ...] = ()
 
 
 def encode_routed(
@@ -63,12 +65,14 @@ def encode_routed(
     origin_floor: str,
     envelope: bytes,
     targets: Sequence[Target],
+    origin_pins: Sequence[str] = (),
 ) -> bytes:
     """Bytes of one ``updates[q]`` entry; the envelope's bytes go through as they are."""
     return RoutedEvent(
         origin_partition=origin_partition,
         origin_entry_id=origin_entry_id,
         origin_floor=origin_floor,
+        origin_pins=origin_pins,
         envelope=envelope,
         targets=[
             TargetMessage(
@@ -94,6 +98,7 @@ def decode_routed(data: bytes) -> Routed:
         message.origin_floor or "0-0",
         recently_routed.decode(message.envelope),
         tuple(Target(t.context_id, t.priority, t.subscription) for t in message.targets),
+        tuple(message.origin_pins),
     )
 
 
@@ -107,10 +112,15 @@ def only_targets(data: bytes, targets: Sequence[Target]) -> bytes:
     return bytes(message.SerializeToString())
 
 
-def routed_origin(data: bytes) -> tuple[int, str, str]:
-    """Partition, entry and floor of a routed event whose envelope need not be readable."""
+def routed_origin(data: bytes) -> tuple[int, str, str, tuple[str, ...]]:
+    """Partition, entry, floor and pins of a routed event whose envelope need not be readable."""
     message = _parse(RoutedEvent, data)
-    return message.origin_partition, message.origin_entry_id, message.origin_floor or "0-0"
+    return (
+        message.origin_partition,
+        message.origin_entry_id,
+        message.origin_floor or "0-0",
+        tuple(message.origin_pins),
+    )
 
 
 def encode_changes(table: str, changes: Sequence[Change]) -> bytes:

@@ -28,9 +28,9 @@ async def watch(context: str, url: str, key: str) -> None:
                         print(f"{update['seq']:>5}  {update['summary']}", flush=True)
                         # handled: a client that connects later begins behind this one
                         await socket.send_json({"type": "ack", "seq": update["seq"]})
-            except aiohttp.WSServerHandshakeError as error:
-                sys.exit(f"{error.status}: is the context made, and the key right?")
             except aiohttp.ClientError as error:
+                if isinstance(error, aiohttp.WSServerHandshakeError) and error.status < 500:
+                    sys.exit(f"{error.status}: is the context made, and the key right?")
                 print(f"{error}; trying again", file=sys.stderr, flush=True)
             await asyncio.sleep(1)
 

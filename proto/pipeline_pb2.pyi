@@ -17,18 +17,20 @@ class Target(_message.Message):
     def __init__(self, context_id: _Optional[str] = ..., priority: _Optional[str] = ..., subscription: _Optional[str] = ...) -> None: ...
 
 class RoutedEvent(_message.Message):
-    __slots__ = ("origin_partition", "origin_entry_id", "envelope", "targets", "origin_floor")
+    __slots__ = ("origin_partition", "origin_entry_id", "envelope", "targets", "origin_floor", "origin_pins")
     ORIGIN_PARTITION_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FLOOR_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_PINS_FIELD_NUMBER: _ClassVar[int]
     origin_partition: int
     origin_entry_id: str
     envelope: bytes
     targets: _containers.RepeatedCompositeFieldContainer[Target]
     origin_floor: str
-    def __init__(self, origin_partition: _Optional[int] = ..., origin_entry_id: _Optional[str] = ..., envelope: _Optional[bytes] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., origin_floor: _Optional[str] = ...) -> None: ...
+    origin_pins: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, origin_partition: _Optional[int] = ..., origin_entry_id: _Optional[str] = ..., envelope: _Optional[bytes] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., origin_floor: _Optional[str] = ..., origin_pins: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TableChange(_message.Message):
     __slots__ = ("key", "value")

@@ -1,7 +1,9 @@
 """Dedup windows: which stream entry first had a message id, and until when that counts.
 
 The rule is :func:`decide`, a pure function; :class:`DedupTable` keeps its marks in RocksDB. What
-happened before the window is in :mod:`hookstream.tables.history`.
+happened before the window is in :mod:`hookstream.tables.history`. A mark stands under a message id,
+which other events may have, or under an event's own id, by which a second append of the same event
+is told from another event.
 """
 
 import hashlib
@@ -9,6 +11,7 @@ import struct
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,22 +26,25 @@ __all__ = [
     "DedupTable",
     "Layer",
     "Mark",
+    "Own",
     "Record",
     "Verdict",
     "decide",
     "decode_mark",
     "encode_mark",
     "entry_ms",
+    "is_settled",
     "mark_key",
+    "mark_keys",
 ]
 
 _MARK: Final = struct.Struct(">QQQ16s")
 _EXPIRY: Final = struct.Struct(">Q")
 
 DAY_MS: Final = 86_400_000
-#: What an event's judgement rests on: nothing to say, its window, the history; or a suspicion that
-#: could not be settled, with which it passed.
-Layer = Literal["", "window", "history", "unconfirmed"]
+#: What an event's judgement rests on: nothing to say, its window, the history, its own id (it was
+#: appended twice); or a suspicion that could not be settled, with which it passed.
+Layer = Literal["", "window", "history", "copy", "unconfirmed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +57,26 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Own:
+    """What stands for one event alone. ``copy_ms``: how long its mark is kept; 0: none is left.
+
+    ``origin``: the entry that this event first was, where that is known and not the one that is
+    judged. ``failed``: it is judged when it comes again, and told from its copies only for now.
+    """
+
+    name: str
+    copy_ms: int = 0
+    origin: str = ""
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """A stream entry to be judged. ``window_ms`` 0 means: never a duplicate, leaves no mark.
+    """A stream entry to be judged. ``window_ms`` 0 means: no other event is ever the same.
 
     ``again``: the pipeline itself put this event into its stream once more, after a failure.
     ``history_ms``: how far back an earlier event counts that the record confirms; 0: not at all.
+    ``own``: how it is told from a copy of itself; None where its message id's mark says enough.
     """
 
     entry_id: str
@@ -64,6 +85,7 @@ class Candidate:
     window_ms: int
     again: bool = False
     history_ms: int = 0
+    own: Own | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +115,11 @@ def entry_ms(entry_id: str) -> int:
     return int(entry_id.partition("-")[0])
 
 
+@lru_cache(maxsize=4096)
 def mark_key(message_id: str) -> bytes:
     """16 bytes that stand for a message id (BLAKE2b: a sender must not be able to collide them).
+
+    A batch asks for each of them twice: the second time costs a tenth of the first.
 
     Raises:
         ValueError: for an empty message id; no key is built from an empty part.
@@ -123,6 +148,12 @@ def decode_mark(value: bytes) -> Mark:
     return Mark(f"{ms}-{seq}", str(uuid.UUID(bytes=event)), expires_ms)
 
 
+def mark_keys(candidates: Sequence[Candidate]) -> list[bytes]:
+    """The keys of all marks that judging these needs."""
+    found = [mark_key(each.message_id) for each in candidates if each.window_ms]
+    return found + [mark_key(each.own.name) for each in candidates if each.own]
+
+
 def decide(
     candidates: Sequence[Candidate],
     known: Mapping[bytes, Mark],
@@ -133,7 +164,8 @@ def decide(
     Time is the entry's own (Redis gave it), so a worker's clock cannot open or close a window.
     A redelivered entry finds its own mark and is itself, not a duplicate; so does an event that
     comes again after a failure. The same event in another entry otherwise (an append whose reply
-    was lost, and that was repeated) is a copy: a duplicate of itself.
+    was lost, and that was repeated) is a copy: a duplicate of itself, whatever the time says, for
+    as long as any mark of it is there.
 
     ``records`` are what the exact record says of keys that history suspects; None where it could
     not be asked: such an event passes, marked. Only another event, and one that came within
@@ -148,15 +180,22 @@ def decide(
     for candidate in candidates:
         first = ""
         layer: Layer = ""
-        if candidate.window_ms:
-            key = mark_key(candidate.message_id)
-            now = entry_ms(candidate.entry_id)
-            held = marks.get(key)
+        now = entry_ms(candidate.entry_id)
+        key = mark_key(candidate.message_id) if candidate.window_ms else b""
+        held = marks.get(key)
+        own = candidate.own
+        held_own = marks.get(mark_key(own.name)) if own else None
+        if (held and _is_copy(candidate, held)) or (held_own and _is_copy(candidate, held_own)):
+            duplicate_of.append(candidate.event_id)
+            layers.append("copy")
+            continue
+        if key and not (own and own.failed):
             if held is None or not _is_itself(candidate, held):
                 if held and now < held.expires_ms:
-                    first, layer = held.event_id, "window"
+                    if not _came_after(held, candidate, held_own):
+                        first, layer = held.event_id, "window"
                 else:
-                    mark = Mark(candidate.entry_id, candidate.event_id, now + candidate.window_ms)
+                    mark = _mark(candidate, now + candidate.window_ms)
                     if candidate.history_ms and (key in firsts or (records and key in records)):
                         mark, layer = _look_back(candidate, mark, now, firsts.get(key), records)
                         first = mark.event_id if layer == "history" else ""
@@ -165,9 +204,43 @@ def decide(
             if candidate.history_ms and not first:
                 firsts[key] = candidate
                 remembered.append((now // DAY_MS, key))
+        if own and own.copy_ms and held_own is None:
+            # of a duplicate, too: its copy may come when the first one's window has ended
+            own_key = mark_key(own.name)
+            marks[own_key] = _mark(candidate, now + own.copy_ms)
+            changes[own_key] = encode_mark(marks[own_key])
         duplicate_of.append(first)
         layers.append(layer)
     return Verdict(tuple(duplicate_of), tuple(changes.items()), tuple(layers), tuple(remembered))
+
+
+def is_settled(candidate: Candidate, known: Mapping[bytes, Mark]) -> bool:
+    """Whether marks say what there is to know of this very event: that it has come before."""
+    held = [known.get(key) for key in mark_keys([candidate])]
+    return any(mark is not None and mark.event_id == candidate.event_id for mark in held)
+
+
+def _mark(candidate: Candidate, expires_ms: int) -> Mark:
+    return Mark(_origin(candidate) or candidate.entry_id, candidate.event_id, expires_ms)
+
+
+def _origin(candidate: Candidate) -> str:
+    return candidate.own.origin if candidate.own else ""
+
+
+def _is_copy(candidate: Candidate, mark: Mark) -> bool:
+    """Whether this event is known by another entry. An event's id is never given twice."""
+    return mark.event_id == candidate.event_id and not _is_itself(candidate, mark)
+
+
+def _came_after(held: Mark, candidate: Candidate, own: Mark | None) -> bool:
+    """Whether the event of a mark came after the window of this one, which comes for another try.
+
+    Neither is a duplicate of the other then, although the second one's window lasts.
+    """
+    return (
+        own is not None and entry_ms(held.entry_id) >= entry_ms(own.entry_id) + candidate.window_ms
+    )
 
 
 def _look_back(
@@ -194,9 +267,10 @@ def _look_back(
 
 
 def _is_itself(candidate: Candidate, mark: Mark) -> bool:
-    return mark.entry_id == candidate.entry_id or (
-        candidate.again and mark.event_id == candidate.event_id
-    )
+    origin = _origin(candidate)
+    if mark.entry_id in (candidate.entry_id, origin):
+        return True
+    return candidate.again and not origin and mark.event_id == candidate.event_id
 
 
 class DedupTable(Table):

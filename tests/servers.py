@@ -152,7 +152,7 @@ class ClusterSet:
     def __init__(self, folder: Path) -> None:
         options = (
             "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
-            "--cluster-require-full-coverage", "no",
+            "--cluster-require-full-coverage", "yes",
         )  # fmt: skip
         self.nodes = [Node(folder / f"node-{n}", *options).start() for n in range(6)]
         first = self.nodes[0].ask()

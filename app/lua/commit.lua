@@ -1,20 +1,21 @@
 -- Commit one batch of one partition, or one step of its keeper: all of it or none of it.
 -- KEYS: lease, source stream, then every other key that is written to.
--- ARGV: epoch, nonce, channel, expected revision, group,
+-- ARGV: epoch, nonce, channel, number of commits so far, group,
 --       number of writes, then (command, key index, number of arguments, arguments…) each,
 --       trim the source below the last acknowledged entry (1 or 0),
 --       then the acknowledged entry ids.
 -- Returns the ids that XADD gave, in order.
 -- A stale owner gets FENCED. An owner whose picture of the partition is not what Redis has (a reply
 -- was lost, or Redis lost its tail in a failover) gets OUTDATED and must read everything again.
+-- There is one sequence of commits a partition, for they all change what the others rely on.
 -- Neither writes anything. Nothing rolls back in Redis: types are checked before the first write,
 -- and the acknowledgement comes last, so that a failure half way leaves the batch pending.
-local held = redis.call('HMGET', KEYS[1], 'epoch', 'nonce', 'rev:' .. ARGV[3])
+local held = redis.call('HMGET', KEYS[1], 'epoch', 'nonce', 'sequence')
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then
   return redis.error_reply('FENCED the lease is held by another owner')
 end
 if (held[3] or '0') ~= ARGV[4] then
-  return redis.error_reply('OUTDATED ' .. KEYS[2] .. ' is at revision ' .. (held[3] or '0') .. ', not ' .. ARGV[4])
+  return redis.error_reply('OUTDATED ' .. KEYS[1] .. ' has had ' .. (held[3] or '0') .. ' commits, not ' .. ARGV[4] .. ' (' .. ARGV[3] .. ')')
 end
 local wants = {XADD = 'stream', HSET = 'hash', HDEL = 'hash', ZADD = 'zset', ZREM = 'zset',
   RPUSH = 'list', LREM = 'list', RENAME = 'list', XTRIM = 'stream'}
@@ -67,5 +68,5 @@ end
 if trim == '1' and last then
   redis.call('XTRIM', KEYS[2], 'MINID', '~', last)
 end
-redis.call('HINCRBY', KEYS[1], 'rev:' .. ARGV[3], 1)
+redis.call('HINCRBY', KEYS[1], 'sequence', 1)
 return ids

@@ -1,7 +1,8 @@
 -- Throw a dead letter away. What its failure held back goes on.
--- KEYS: dead letters, letter. ARGV: letter id. Returns 1, or 0 when it is not dead.
+-- KEYS: dead letters, pins, letter. ARGV: letter id. Returns 1, or 0 when it is not dead.
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
   return 0
 end
-redis.call('DEL', KEYS[2])
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('DEL', KEYS[3])
 return 1

@@ -1,13 +1,39 @@
--- Say that a worker lives, and hear who else does.
--- KEYS: workers. ARGV: worker, ttl_ms (0 leaves). Returns {now in ms, worker, worker, …}.
+-- Say that a worker lives, and what it cannot do; hear who else does.
+-- KEYS: workers, their notes. ARGV: worker, ttl_ms (0: it takes no partitions), note ('' for none).
+-- Returns {now in ms, worker, note, worker, note, …} of those that take partitions.
+-- Where Redis's clock has stepped back nobody lives longer than a few times what a worker is given:
+-- who is alive says so again long before.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-if tonumber(ARGV[2]) > 0 then
-  redis.call('ZADD', KEYS[1], string.format('%d', now + tonumber(ARGV[2])), ARGV[1])
+local ttl = tonumber(ARGV[2])
+if ttl > 0 then
+  redis.call('ZADD', KEYS[1], string.format('%d', now + ttl), ARGV[1])
+  for _, late in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%d', now + 4 * ttl), '+inf')) do
+    redis.call('ZADD', KEYS[1], string.format('%d', now + ttl), late)
+  end
 else
   redis.call('ZREM', KEYS[1], ARGV[1])
 end
+if ARGV[3] == '' then
+  redis.call('HDEL', KEYS[2], ARGV[1])
+else
+  redis.call('HSET', KEYS[2], ARGV[1], string.format('%d %s', now, ARGV[3]))
+end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%d', now))
-local reply = redis.call('ZRANGE', KEYS[1], 0, -1)
-table.insert(reply, 1, now)
+local notes = {}
+local all = redis.call('HGETALL', KEYS[2])
+for i = 1, #all, 2 do
+  local at, note = string.match(all[i + 1], '^(%d+) (.*)$')
+  if at and math.abs(now - tonumber(at)) < 60000 then
+    notes[all[i]] = note
+  else
+    -- of a worker that says nothing any more
+    redis.call('HDEL', KEYS[2], all[i])
+  end
+end
+local reply = {now}
+for _, worker in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  reply[#reply + 1] = worker
+  reply[#reply + 1] = notes[worker] or ''
+end
 return reply

@@ -6,5 +6,6 @@ if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then
 end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-redis.call('HSET', KEYS[1], 'expires_ms', string.format('%d', now + tonumber(ARGV[3])))
+redis.call('HSET', KEYS[1], 'expires_ms', string.format('%d', now + tonumber(ARGV[3])),
+  'ttl_ms', ARGV[3])
 return 1

@@ -18,11 +18,18 @@ Asgi = Callable[
 
 
 async def serve_asgi(
-    asgi: Asgi, request: web.Request, body: bytes, **extra: Any
+    asgi: Asgi,
+    request: web.Request,
+    body: bytes,
+    *,
+    write_seconds: float,
+    begun: Callable[[], object],
+    **extra: Any,
 ) -> web.StreamResponse:
     """Answer ``request``, whose body has been read, by ``asgi``; ``extra`` goes into its scope.
 
-    A client that goes away cancels the view, and the application with it.
+    A client that goes away cancels the view, and the application with it; so does one that does not
+    take what is written within ``write_seconds``. ``begun`` is called when the response has begun.
     """
     left = [body]
     response: web.StreamResponse | None = None
@@ -42,14 +49,20 @@ async def serve_asgi(
             )
             response = web.StreamResponse(status=message["status"], headers=headers)
             await response.prepare(request)
+            begun()
             return
         assert response is not None
         # what is told to a client that has gone is nobody's error
         with contextlib.suppress(ConnectionResetError):
-            if chunk := message.get("body"):
-                await response.write(chunk)
-            if not message.get("more_body", False):
-                await response.write_eof()
+            try:
+                async with asyncio.timeout(write_seconds):
+                    if chunk := message.get("body"):
+                        await response.write(chunk)
+                    if not message.get("more_body", False):
+                        await response.write_eof()
+            except TimeoutError:
+                if request.transport is not None:
+                    request.transport.abort()
 
     await asgi(
         {

@@ -7,6 +7,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from mode import Service
 from mode.utils.logging import get_logger
 
+from hookstream.app import tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.errors import SchemaRegistryError, UnavailableError
 from hookstream.app.stores.schemas import SchemaStore
@@ -35,7 +36,7 @@ class BuiltinSchemas(Service):
         self._store = store
         self._tenant = tenant
 
-    @Service.task
+    @tasks.loop
     async def _register(self) -> None:
         failures = 0
         while not self.should_stop:

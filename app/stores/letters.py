@@ -132,7 +132,7 @@ class LetterStore:
 
     async def discard(self, tenant: str, letter_ids: Sequence[str]) -> int:
         """Throw dead letters away; returns how many of them were dead."""
-        return await self._each("discard_letter", tenant, letter_ids, (keys.dead,))
+        return await self._each("discard_letter", tenant, letter_ids, (keys.dead, keys.pins))
 
     async def _each(self, script: str, tenant: str, letter_ids: Sequence[str], sets: Any) -> int:
         changed = 0

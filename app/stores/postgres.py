@@ -11,8 +11,9 @@ import orjson
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app.errors import HookstreamError, UnavailableError
-from hookstream.app.migrations import latest_revision
+from hookstream.app import tasks
+from hookstream.app.errors import HookstreamError, SettingsError, UnavailableError
+from hookstream.app.migrations.run import APPLICATION_NAME, DatabaseSchema
 
 __all__ = ["Postgres", "is_postgres_down"]
 
@@ -34,6 +35,9 @@ REFUSED_SECONDS = 60.0
 #: At most one line of log in this time about the same kind of trouble.
 LOG_SECONDS = 30.0
 MAX_REFUSED = 64
+#: How long a start waits for the schema: a receiver has to listen.
+MEET_SECONDS = 3.0
+_NAMED = {"application_name": APPLICATION_NAME}
 
 
 def is_postgres_down(error: BaseException) -> bool:
@@ -60,6 +64,7 @@ class Postgres(Service):
         super().__init__(**kwargs)
         self.dsn = dsn
         self.size = size
+        self.schema = DatabaseSchema(dsn)
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
         #: A statement found another schema than this program's: it is looked at again.
@@ -74,6 +79,24 @@ class Postgres(Service):
         """Close the pool."""
         if self._pool is not None:
             self._pool.terminate()
+
+    async def meet(self) -> None:
+        """Bring the schema up to date if the server is there; go on without it if it is not.
+
+        Raises:
+            SettingsError: the database is too new for this release.
+        """
+        asked = tasks.awaited("Postgres.meet", self._call("fetchrow", "SELECT 1"))
+        done, _ = await asyncio.wait((asked,), timeout=MEET_SECONDS)
+        try:
+            if not done:
+                asked.add_done_callback(_heard)
+                raise UnavailableError(f"PostgreSQL has not answered in {MEET_SECONDS:g} s")
+            asked.result()
+        except (UnavailableError, asyncpg.PostgresError) as error:
+            if self.schema.too_new:
+                raise SettingsError(self.schema.trouble) from error
+            logger.warning("goes on without PostgreSQL: %s", error)
 
     @asynccontextmanager
     async def listening(
@@ -94,7 +117,7 @@ class Postgres(Service):
             connection.terminate()
 
     async def _connect(self) -> asyncpg.Connection:
-        return await asyncpg.connect(self.dsn, timeout=TIMEOUT_SECONDS)
+        return await asyncpg.connect(self.dsn, timeout=TIMEOUT_SECONDS, server_settings=_NAMED)
 
     def troubles(self) -> list[str]:
         """Kinds of refusals that statements got last, for ``/health``: names and SQLSTATEs."""
@@ -123,19 +146,12 @@ class Postgres(Service):
             if self._pool is None or self._doubts_schema:
                 try:
                     with self._boundary("open"):
-                        await self._bring_up_to_date()
+                        await self.schema.ensure()
                         self._doubts_schema = False
                         self._pool = self._pool or await self._make_pool()
                 except UnavailableError as error:
                     self._unopened = (time.monotonic(), error)
                     raise
-
-    async def _bring_up_to_date(self) -> None:
-        if await self._revision() != latest_revision():
-            # Alembic and SQLAlchemy are needed here only: half a second of imports
-            from hookstream.app.migrations.run import migrate
-
-            await migrate(self.dsn)
 
     async def _make_pool(self) -> asyncpg.Pool:
         return await asyncpg.create_pool(
@@ -145,18 +161,8 @@ class Postgres(Service):
             timeout=TIMEOUT_SECONDS,
             command_timeout=TIMEOUT_SECONDS,
             init=_init,
+            server_settings=_NAMED,
         )
-
-    async def _revision(self) -> str:
-        """The revision that the database is at; "" for an empty one."""
-        connection = await self._connect()
-        try:
-            revision = await connection.fetchval("SELECT version_num FROM alembic_version")
-        except asyncpg.UndefinedTableError:
-            return ""
-        finally:
-            await connection.close()
-        return str(revision)
 
     async def _call(self, method: str, query: str, *args: Any) -> Any:
         if self._pool is None or self._doubts_schema:
@@ -195,6 +201,12 @@ class Postgres(Service):
         if now - self._told.get(kind, -LOG_SECONDS) >= LOG_SECONDS:
             self._told[kind] = now
             logger.warning("PostgreSQL: %s: %s", kind, error)
+
+
+def _heard(asked: "asyncio.Future[Any]") -> None:
+    """What became of it is known by the state of the schema, and by whoever asks next."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 async def _init(connection: asyncpg.Connection) -> None:

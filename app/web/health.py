@@ -1,15 +1,23 @@
 """``/health*`` and ``/metrics``: what an operator and an orchestrator ask."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from hookstream import __version__
-from hookstream.app import metrics
+from hookstream.app import metrics, tasks
 from hookstream.app.errors import UnavailableError
-from hookstream.app.lag import StreamLag, measure_held, measure_lag, measure_partitions
+from hookstream.app.lag import (
+    Assignment,
+    StreamLag,
+    measure_assignment,
+    measure_held,
+    measure_lag,
+    measure_partitions,
+)
 from hookstream.app.redis_client import REDIS_ERRORS
 from hookstream.app.redis_errors import redis_kind
 from hookstream.app.sql import statement
@@ -54,7 +62,14 @@ class HealthViews:
     async def show(self, request: web.Request) -> web.StreamResponse:
         """The state of each part."""
         redis, postgres = await asyncio.gather(self._redis(), self._postgres())
-        parts: dict[str, Any] = {"redis": redis, "postgres": postgres, "registry": self._registry()}
+        parts: dict[str, Any] = {
+            "redis": redis,
+            "postgres": postgres,
+            "schema": self._app.parts.postgres.schema.health(),
+            "registry": self._registry(),
+        }
+        parts["tasks"] = tasks_out(tasks.BOARD.lately())
+        parts["sockets"] = sockets_out(self._app.parts.followers.state())
         appender = self._app.parts.appender
         if self._app.producer_only or appender.spool is not None or appender.spool_trouble:
             spool = appender.spool
@@ -74,6 +89,7 @@ class HealthViews:
             try:
                 parts["streams"] = {"status": "ok", **self._lag_out(await self._lag())}
                 parts["versions"] = versions_out(await self._held())
+                parts["workers"] = workers_out(await self._assignment())
             except REDIS_ERRORS as error:
                 parts["streams"] = {"status": "down", "detail": redis_kind(error)}
         if not self._app.producer_only:
@@ -83,8 +99,8 @@ class HealthViews:
                 "of": self._app.settings.partitions,
                 "workers": self._app.ownership.workers,
             }
-            if troubles := self._app.ownership.troubles():
-                parts["partitions"] |= {"status": "degraded", "troubles": troubles}
+            if refused := self._app.ownership.refused():
+                parts["partitions"] |= {"status": "degraded", "refused": refused}
             tripped = self._app.ownership.tripped()
             alerts = self._app.alerts.breaker.state
             parts["alerts"] = {
@@ -126,6 +142,9 @@ class HealthViews:
                 for tool_id, failures in (await self._app.alerts.failing()).items():
                     metrics.TOOL_FAILING.labels(tool=tool_id).set(failures)
             await self._measure_contexts()
+            assignment = await self._assignment()
+            metrics.WORKERS.set(len(assignment.workers))
+            metrics.PARTITIONS_UNOWNED.set(len(assignment.unowned))
             metrics.HELD_ENTRIES.clear()
             for version, entries in (await self._held()).items():
                 metrics.HELD_ENTRIES.labels(version=version).set(entries)
@@ -195,6 +214,7 @@ class HealthViews:
         try:
             async with asyncio.timeout(POSTGRES_SECONDS):
                 row = await postgres.fetchrow(statement("postgres_state"))
+                await postgres.schema.look(postgres)
         except (UnavailableError, TimeoutError):
             return {"status": "down", "detail": ", ".join(postgres.troubles())}
         if row and row["read_only"]:
@@ -230,6 +250,11 @@ class HealthViews:
             self._app.parts.redis, self._app.parts.clock, self._app.settings.partitions
         )
 
+    async def _assignment(self) -> Assignment:
+        return await measure_assignment(
+            self._app.parts.redis, self._app.parts.clock, self._app.settings.partitions
+        )
+
     async def _held(self) -> dict[int, int]:
         return await measure_held(self._app.parts.redis, self._app.settings.partitions)
 
@@ -242,6 +267,58 @@ class HealthViews:
             }
             for name, lag in lags.items()
         }
+
+
+def workers_out(found: Assignment) -> dict[str, Any]:
+    """Who works, which partitions nobody has, what workers cannot do, and what to do about it."""
+    troubles = {name: note.values() for name, note in found.troubles.items()}
+    part: dict[str, Any] = {
+        "status": "degraded" if not found.workers or found.unowned or troubles else "ok",
+        "alive": list(found.workers),
+        "unowned_partitions": list(found.unowned),
+        "troubles": troubles,
+    }
+    if not found.workers:
+        part["do"] = "no worker lives: start one (hookstream worker); events are kept until then"
+    elif found.unowned:
+        part["do"] = "partitions without an owner stand still: see troubles, and workers' logs"
+    elif troubles:
+        part["do"] = "a worker cannot open what is named: see its disk, or that partition's keys"
+    return part
+
+
+def tasks_out(failures: Sequence[tasks.TaskFailure]) -> dict[str, Any]:
+    """Background tasks that have failed within the last minute, and what to do."""
+    part: dict[str, Any] = {"status": "ok", "failing": []}
+    for failure in failures:
+        part["failing"].append(
+            {
+                "task": failure.task,
+                "failures": failure.failures,
+                "error": failure.error,
+                "is": "started again" if failure.restarts else "closed, with what depends on it",
+            }
+        )
+    if failures:
+        part["status"] = "degraded"
+        part["detail"] = (
+            "see the log for the traceback, once a task; what fails for a minute and more is a "
+            "fault of this version: report it, and restart this process if its work stands still"
+        )
+    return part
+
+
+def sockets_out(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Clients that follow feeds here; those that get nothing, and what to do."""
+    part: dict[str, Any] = {"status": "ok", **state}
+    if state["behind"] or state["failing"] or state["closed_lately"]:
+        part["status"] = "degraded"
+        part["detail"] = (
+            "clients that are behind or whose feeds cannot be read are closed within 30 s and "
+            "resume by themselves: see `errors` and the log for why, and Redis' own rights (ACL), "
+            "keys and load; if it goes on here and not in other processes, restart this one"
+        )
+    return part
 
 
 def versions_out(held: dict[int, int]) -> dict[str, Any]:

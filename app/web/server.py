@@ -9,6 +9,7 @@ from aiohttp.web_protocol import RequestHandler
 from faust.web.drivers.aiohttp import Web
 from mode import Service
 
+from hookstream.app import tasks
 from hookstream.app.web.problem import problems
 from hookstream.app.web.routes import add_routes
 
@@ -114,7 +115,7 @@ class ConnectionReaper(Service):
         self._max = max_connections
         self._since: dict[RequestHandler, tuple[int, float]] = {}
 
-    @Service.task
+    @tasks.loop
     async def _reap(self) -> None:
         while not self.should_stop:
             await self.sleep(min(1.0, self._idle_seconds / 4))

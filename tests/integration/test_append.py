@@ -21,17 +21,21 @@ from hookstream.app.spool import Spool
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import decode_event, encode_event
 from tests.faults import full_disk
+from tests.proxy import Proxy
 from tests.servers import Node
 
 CLAIM_CHECK_BYTES = 2000
 
 
 @asynccontextmanager
-async def appending(folder: Path, most: int = 0) -> AsyncIterator[tuple[Any, Appender]]:
+async def appending(
+    folder: Path, most: int = 0, proxy: Proxy | None = None
+) -> AsyncIterator[tuple[Any, Appender]]:
+    """An appender on a server of its own, behind ``proxy`` where there is one."""
     node = Node(folder)
     node.start()
     try:
-        async with appending_to(node, folder, most) as found:
+        async with appending_to(node, folder, most, proxy) as found:
             yield found
     finally:
         node.kill()
@@ -39,9 +43,11 @@ async def appending(folder: Path, most: int = 0) -> AsyncIterator[tuple[Any, App
 
 @asynccontextmanager
 async def appending_to(
-    node: Node, folder: Path, most: int = 0
+    node: Node, folder: Path, most: int = 0, proxy: Proxy | None = None
 ) -> AsyncIterator[tuple[Any, Appender]]:
-    client = connect(node.url, timeout_seconds=3)
+    if proxy is not None:
+        proxy.target = node.port
+    client = connect(proxy.url if proxy else node.url, timeout_seconds=3)
     backlog = Backlog(client, most)
     appender = Appender(
         client,
@@ -209,3 +215,80 @@ async def test_a_stream_that_is_full_does_not_hold_up_what_is_spooled_for_others
         await client.delete(other)
         await eventually_len(client, other, 20)
         assert await numbers(client, other) == list(range(20))
+
+
+async def doubts(client: Any, key: str) -> list[tuple[int, bool]]:
+    """Number of each entry of a stream, and whether it says that it may be a copy."""
+    found = []
+    for entry_id, fields in await client.xrange(key):
+        event = decode_event(fields[b"d"])
+        number = int(event.event_id.rpartition("-")[2], 16) & 0xFFFF
+        assert b"u" not in fields or int(fields[b"u"]) >= 0, entry_id
+        found.append((number, b"u" in fields))
+    return found
+
+
+async def spool_is_empty(appender: Appender) -> None:
+    async with asyncio.timeout(10):
+        while appender.spool is None or appender.spool.entries:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("large", [False, True])
+async def test_what_is_appended_again_after_a_lost_reply_says_so(
+    tmp_path: Path, large: bool
+) -> None:
+    async with Proxy(0) as proxy, appending(tmp_path, proxy=proxy) as (client, appender):
+        key = keys.events(0)
+        proxy.on_reply("close", "XADD", "append_blob")
+        await appender.append(key, envelope(1, large=large))
+        await spool_is_empty(appender)
+        await appender.append(key, envelope(2, large=large))
+        assert await doubts(client, key) == [(1, False), (1, True), (2, False)]
+
+
+async def test_what_was_never_sent_before_is_in_no_doubt(tmp_path: Path) -> None:
+    async with Proxy(0) as proxy, appending(tmp_path, proxy=proxy) as (client, appender):
+        key = keys.events(0)
+        await proxy.refuse()
+        await appender.append(key, envelope(1))
+        # its stream has something in the spool: these do not go to Redis first
+        for number in range(2, 6):
+            await appender.append(key, envelope(number))
+        assert appender.spool is not None
+        sent = [entry for entry in appender.spool.page(9) if appender.spool.in_doubt(entry)]
+        assert sent[0] == appender.spool.page(1)[0]
+        await proxy.start()
+        await spool_is_empty(appender)
+        found = await doubts(client, key)
+        assert [number for number, _ in found] == [1, 2, 3, 4, 5]
+        # what a drain has tried in vain meanwhile is in doubt as well
+        assert found[0] == (1, True)
+
+
+async def test_what_another_process_has_left_is_in_doubt(tmp_path: Path) -> None:
+    key = keys.events(0)
+    left = Spool(tmp_path / "spool", 1 << 20)
+    left.open()
+    left.add([(key, envelope(1)), (key, envelope(2))])
+    left.close()
+    async with appending(tmp_path) as (client, appender):
+        await spool_is_empty(appender)
+        assert await doubts(client, key) == [(1, True), (2, True)]
+        await appender.append(key, envelope(3))
+        assert (await doubts(client, key))[2:] == [(3, False)]
+
+
+def test_a_spool_that_is_opened_again_doubts_what_it_finds(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 10_000)
+    spool.open()
+    spool.add([("k", b"1"), ("k", b"2"), ("k", b"3")], {1})
+    assert [spool.in_doubt(entry) for entry in spool.page(3)] == [False, True, False]
+    spool.doubt(spool.page(1))
+    assert [spool.in_doubt(entry) for entry in spool.page(3)] == [True, True, False]
+    spool.close()
+    again = Spool(tmp_path, 10_000)
+    again.open()
+    again.add([("k", b"4")])
+    assert [again.in_doubt(entry) for entry in again.page(4)] == [True, True, True, False]
+    again.close()

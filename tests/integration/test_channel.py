@@ -176,7 +176,7 @@ async def test_lost_partition_is_not_read_on_before_it_is_claimed_anew(
     # its outputs would say that all before them had gone, and what was thrown away had not
     lost: list[int] = []
     monkeypatch.setattr(
-        ownership.Ownership, "on_lost", lambda _, number, error: lost.append(number)
+        ownership.Ownership, "on_lost", lambda _, lost_one, error: lost.append(lost_one.number)
     )
     seen: list[tuple[int, int]] = []
 
@@ -395,7 +395,8 @@ async def test_partition_claimed_while_the_worker_stops_is_given_back(
 
     monkeypatch.setattr(ownership, "open_partition", slowly)
     for number in (0, 1):
-        app.ownership.on_lost(number, TableError("as if it could not be read"))
+        app.ownership.owned[number].claimed_sequence = -1
+        app.ownership.owned[number].lose(TableError("as if it could not be read"))
     await opening.wait()
     stopping = asyncio.create_task(app.stop())
 

@@ -1,11 +1,9 @@
 """Dedup history on real servers: exact after any restart, confirmed by the record, no guesses."""
 
 import random
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,55 +11,22 @@ import pytest
 from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
 from hookstream.app import keys
-from hookstream.app.batch import Batch, Entry, Partition
+from hookstream.app.batch import Batch, Entry
 from hookstream.app.commit import Writes, commit
 from hookstream.app.history import PartitionHistory
 from hookstream.app.ids import new_event_id
-from hookstream.app.lookback import LookBack
-from hookstream.app.ownership import open_partition
-from hookstream.app.redis_client import Scripts
-from hookstream.app.settings import Settings
 from hookstream.app.status import Status
 from hookstream.app.stores import records as records_module
 from hookstream.app.stores.audit import write_audit
 from hookstream.app.stores.postgres import Postgres
-from hookstream.app.stores.records import RecordStore
-from hookstream.codecs.envelope import Event, encode_event
-from hookstream.codecs.routed import encode_changes
 from hookstream.tables.dedup import DAY_MS, mark_key
 from hookstream.tables.history import DayFilter, FilterCache, Shape, number
+from tests.judging import HOUR_MS, NUMBER, Flow, Owner, event
 
-NUMBER = 5
 SHAPE = Shape(300, 0.001)
 DAYS = 3
 #: A day far enough away that no key of these tests expires while they run.
 TODAY = 30_000
-HOUR_MS = 3_600_000
-
-
-class Owner:
-    """Whoever has the partition now; :meth:`claim` makes it another one, with an empty memory."""
-
-    def __init__(self, redis: Any, folder: Path) -> None:
-        self.redis = redis
-        self.folder = folder
-        self.scripts = Scripts(redis)
-        self.partition: Any = None
-
-    async def claim(self, worker: str = "w0") -> Partition:
-        self.leave()
-        await self.redis.hset(keys.lease(NUMBER), "expires_ms", "0")
-        nonce = secrets.token_hex(4)
-        reply = await self.scripts.call("claim", [keys.lease(NUMBER)], [worker, nonce, 3_600_000])
-        parts: Any = SimpleNamespace(redis=self.redis, scripts=self.scripts)
-        settings = Settings(state_dir=self.folder / worker)
-        self.partition = await open_partition(parts, settings, NUMBER, nonce, reply)
-        return self.partition  # type: ignore[no-any-return]
-
-    def leave(self) -> None:
-        if self.partition is not None:
-            self.partition.close_tables()
-        self.partition = None
 
 
 @pytest.fixture
@@ -78,10 +43,10 @@ async def remember(
 ) -> None:
     """A commit that has nothing but these keys; without ``reply`` its owner never hears of it."""
     writes = Writes()
-    work = history.write(writes, found)
-    ids = await commit(owner.scripts, owner.partition, "events", writes)
-    if reply:
-        history.written(work, ids[0])
+    history.write(writes, found)
+    if not reply:
+        writes = Writes(writes.commands)
+    await commit(owner.scripts, owner.partition, "events", writes)
 
 
 def same(kept: DayFilter, wanted: list[bytes]) -> bool:
@@ -219,62 +184,6 @@ async def postgres(postgres_url: str) -> AsyncIterator[Postgres]:
     async with running(postgres_url) as made:
         await made.execute("TRUNCATE events")
         yield made
-
-
-def event(n: int, message: str, at_ms: int, **more: Any) -> Event:
-    values: dict[str, Any] = {
-        "event_id": new_event_id(at_ms, NUMBER, n),
-        "tenant": "default",
-        "tool_id": "tool",
-        "provider": "none",
-        "type": "t",
-        "message_id": f"tool:t:{message}",
-        "received_at_ms": at_ms,
-        "dedup_window_ms": HOUR_MS,
-        "dedup_history_ms": 2 * DAY_MS,
-    }
-    return Event(**{**values, **more})
-
-
-class Flow:
-    """Batches through judging and commit, with the record written at once or later."""
-
-    def __init__(self, owner: Owner, postgres: Postgres) -> None:
-        self.owner = owner
-        self.postgres = postgres
-        settings = Settings(dedup_history_events=1000)
-        self.lookback = LookBack(owner.redis, RecordStore(owner.redis, postgres), settings)
-
-    async def judged(self, *events: Event, letter: str = "") -> Batch:
-        entries = [
-            Entry(f"{e.received_at_ms}-{n}", encode_event(e), e, letter_id=letter)
-            for n, e in enumerate(events)
-        ]
-        batch = Batch("events", self.owner.partition, entries, lambda *_: None)
-        await judge(batch, self.lookback)
-        return batch
-
-    async def commit(self, batch: Batch, *, recorded: bool = True) -> list[Entry]:
-        """As the commit stage does; the audit stage writes the record unless told not to."""
-        partition, writes = batch.partition, Writes()
-        if batch.changes:
-            writes.append(keys.changelog(NUMBER), encode_changes("dedup", batch.changes))
-        work = partition.history.write(writes, batch.remembered) if partition.history else None
-        if not recorded:
-            writes.append(keys.audit(NUMBER), audit(batch).SerializeToString())
-        ids = await commit(self.owner.scripts, partition, "events", writes, batch.entries)
-        if batch.changes:
-            partition.dedup.apply(batch.changes, ids[0])
-        if partition.history and work and work.keys:
-            partition.history.written(work, ids[1 if batch.changes else 0])
-        if recorded:
-            await write_audit(self.postgres, [audit(batch)])
-        return batch.entries
-
-    async def passes(self, *events: Event, letter: str = "", recorded: bool = True) -> list[str]:
-        """What became of each event: its layer, with the first one's number where it has one."""
-        batch = await self.judged(*events, letter=letter)
-        return [entry.dedup for entry in await self.commit(batch, recorded=recorded)]
 
 
 @pytest.fixture

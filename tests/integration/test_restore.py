@@ -93,6 +93,26 @@ async def test_a_table_older_than_the_changelog_is_built_anew(
     await opened(redis_client, folder, range(COUNT + 5, COUNT + 10))
 
 
+async def test_a_table_outlives_a_changelog_that_was_lost(redis_client: Any, folder: Path) -> None:
+    """Nothing else is missing: what the table knows is true, and without it copies would pass."""
+    await redis_client.xadd(keys.audit(NUMBER), {"d": b"of the same commit"}, id=f"{COUNT}-1")
+    await redis_client.delete(keys.changelog(NUMBER))
+    await opened(redis_client, folder, range(COUNT))
+
+
+async def test_a_table_is_not_believed_where_redis_is_behind_it(
+    redis_client: Any, folder: Path
+) -> None:
+    """An older copy, which had no changelog yet: the same commits are missing elsewhere too."""
+    await redis_client.xadd(keys.audit(NUMBER), {"d": b"earlier"}, id=f"{COUNT - 1}-1")
+    await redis_client.delete(keys.changelog(NUMBER))
+    table = await open_restored(redis_client, folder, NUMBER, DedupTable)
+    try:
+        assert len(table) == 0
+    finally:
+        table.close()
+
+
 def overwrite(path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)

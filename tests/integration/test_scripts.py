@@ -11,6 +11,7 @@ from hookstream.app.batch import Entry, Partition
 from hookstream.app.commit import Writes, commit
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.redis_client import Scripts, connect
+from tests.stack import eventually
 
 FEED = keys.feed(0, "t", "c")
 
@@ -68,22 +69,52 @@ async def test_owner_takes_its_own_lease_back_at_once(scripts: Scripts) -> None:
 
 
 async def test_heartbeat_names_who_lives(scripts: Scripts) -> None:
-    async def beat(worker: str, ttl_ms: int) -> list[bytes]:
-        now, *workers = await scripts.call("heartbeat", [keys.WORKERS], [worker, ttl_ms])
-        assert now > 1_600_000_000_000
-        return sorted(workers)
+    both = [keys.WORKERS, keys.WORKER_NOTES]
 
-    assert await beat("w1", 60_000) == [b"w1"]
-    assert await beat("w2", 1) == [b"w1", b"w2"]
+    async def beat(worker: str, ttl_ms: int, note: str = "") -> dict[bytes, bytes]:
+        now, *others = await scripts.call("heartbeat", both, [worker, ttl_ms, note])
+        assert now > 1_600_000_000_000
+        return dict(zip(others[::2], others[1::2], strict=True))
+
+    assert await beat("w1", 60_000) == {b"w1": b""}
+    assert await beat("w2", 1, "a note") == {b"w1": b"", b"w2": b"a note"}
     await redis_sleep(scripts)
-    assert await beat("w1", 60_000) == [b"w1"]
-    assert await beat("w1", 0) == []
+    assert await beat("w1", 60_000) == {b"w1": b""}
+    assert await beat("w1", 0) == {}
+
+
+async def test_clock_that_steps_back_keeps_no_dead_worker_alive_and_no_lease_held(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    """As if Redis's clock had stepped back an hour: what was to end soon is an hour away."""
+    both = [keys.WORKERS, keys.WORKER_NOTES]
+    assert await claimed(scripts, "dead", "n1", 50) == 1
+    seconds, _ = await redis_client.time()
+    hour = (seconds + 3600) * 1000
+    await redis_client.hset(keys.lease(0), "expires_ms", str(hour))
+    await redis_client.zadd(keys.WORKERS, {"dead": hour})
+
+    async def over() -> bool:
+        *_, lives = [await scripts.call("heartbeat", both, ["w1", 50, ""])]
+        return b"dead" not in lives
+
+    reply = await scripts.call("claim", [keys.lease(0)], ["w1", "n2", 50])
+    assert reply[:2] == [0, b"dead"]
+    assert reply[2] <= 50
+
+    async def free() -> bool:
+        reply = await scripts.call("claim", [keys.lease(0)], ["w1", "n2", 50])
+        return bool(reply[0] == 1)
+
+    await eventually(over, "the dead worker is not taken for alive")
+    await eventually(free, "its lease lapses")
 
 
 async def redis_sleep(scripts: Scripts) -> None:
     """Wait until Redis's clock has moved by some milliseconds."""
-    start, *_ = await scripts.call("heartbeat", ["hs:other"], ["x", 1])
-    while (await scripts.call("heartbeat", ["hs:other"], ["x", 1]))[0] < start + 5:
+    keys_of_it, arguments = ["hs:other", "{hs:other}:notes"], ["x", 1, ""]
+    start, *_ = await scripts.call("heartbeat", keys_of_it, arguments)
+    while (await scripts.call("heartbeat", keys_of_it, arguments))[0] < start + 5:
         pass
 
 
@@ -100,7 +131,7 @@ async def test_commit_appends_and_acknowledges(
     assert [entry.decode() for entry, _ in await redis_client.xrange(keys.audit(0))] == made
     assert await unacknowledged(redis_client, keys.events(0)) == 0
     # the same again, after a lost reply: nothing is written twice, and the caller hears of it
-    mine.revisions["events"] = 0
+    mine = partition()
     with pytest.raises(OutdatedError):
         await commit(scripts, mine, "events", writes, entries)
     assert await redis_client.xlen(keys.audit(0)) == 2
@@ -177,9 +208,11 @@ async def test_feed_is_numbered_without_a_double(
     entries = await pending(redis_client, keys.updates(0), 3)
     mine = partition()
     await commit(scripts, mine, "updates", update(1, "a"), entries[:1])
+    stale = partition()
+    stale.sequence = mine.sequence
     with pytest.raises(OutdatedError):
         # numbered from an old picture of the feed
-        await commit(scripts, mine, "updates", update(1, "b"), entries[1:])
+        await commit(scripts, stale, "updates", update(1, "b"), entries[1:])
     assert await unacknowledged(redis_client, keys.updates(0)) == 2
     await commit(scripts, mine, "updates", update(2, "b"), entries[1:], trim=True)
     feed = await redis_client.xrange(FEED)
@@ -196,7 +229,7 @@ async def test_rolled_back_redis_refuses_what_was_computed_before(
     entries = await pending(redis_client, keys.events(0), 2)
     mine = partition()
     await commit(scripts, mine, "events", Writes(), entries[:1])
-    await redis_client.hset(keys.lease(0), "rev:events", 0)
+    await redis_client.hset(keys.lease(0), "sequence", 0)
     with pytest.raises(OutdatedError):
         await commit(scripts, mine, "events", Writes(), entries[1:])
     assert await unacknowledged(redis_client, keys.events(0)) == 1

@@ -40,6 +40,8 @@ class App:
             feeds=self,
         )
         self.owned = {n: Partition(n, 1, "n", dedup=None) for n in range(4)}  # type: ignore[arg-type]
+        for partition in self.owned.values():
+            partition.on_lost = self.on_lost
         self.ownership = self.delivery = self
         self.lost: list[int] = []
         self.plans: dict[str, FeedPlan] = {}
@@ -47,8 +49,8 @@ class App:
         self._found = found
         self._last_seq = len(found) if last_seq is None else last_seq
 
-    def on_lost(self, number: int, error: BaseException) -> None:
-        self.lost.append(number)
+    def on_lost(self, partition: Partition, error: BaseException) -> None:
+        self.lost.append(partition.number)
 
     async def hget(self, *_: str) -> None:
         return None

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,12 +15,14 @@ from hookstream.tables.dedup import (
     Candidate,
     DedupTable,
     Mark,
+    Own,
     Record,
     Verdict,
     decide,
     decode_mark,
     encode_mark,
     mark_key,
+    mark_keys,
 )
 from hookstream.tables.errors import TableCorruptError, TableError
 
@@ -89,6 +92,160 @@ def test_redelivered_entry_is_not_a_duplicate(entries: list[Candidate]) -> None:
     repeated = decide(again, kept)
     assert set(repeated.duplicate_of) <= {""}
     assert repeated.changes == ()
+
+
+COPY_MS = 200
+
+
+@st.composite
+def copied_streams(draw: st.DrawFn) -> list[Candidate]:
+    """As :func:`streams`, in which some events are appended again, late and more than once."""
+    now, entries = 1000, []
+    for number in range(draw(st.integers(1, 40))):
+        now += draw(st.sampled_from([0, 1, 5, 30, 100]))
+        if entries and draw(st.integers(0, 2)) == 0:
+            first = draw(st.sampled_from(entries))
+            entries.append(replace(first, entry_id=f"{now}-{number}"))
+            continue
+        window = draw(st.sampled_from([0, 20, 50, COPY_MS, 300]))
+        own = Own(f"own:{number}", COPY_MS) if window < COPY_MS else None
+        entries.append(
+            Candidate(
+                f"{now}-{number}",
+                event_id(number),
+                f"m{draw(st.integers(0, 3))}" if window else "",
+                window,
+                own=own,
+            )
+        )
+    return entries
+
+
+def judged_with_purges(
+    entries: list[Candidate], cuts: list[int], *, forget: bool
+) -> list[tuple[str, str]]:
+    """First event and layer of each; ``forget``: marks go as soon as they have ended."""
+    kept: dict[bytes, Mark] = {}
+    found: list[tuple[str, str]] = []
+    edges = sorted({0, len(entries), *(cut % (len(entries) + 1) for cut in cuts)})
+    for start, end in itertools.pairwise(edges):
+        now = now_ms(entries[start])
+        if forget:
+            kept = {key: mark for key, mark in kept.items() if mark.expires_ms > now}
+        wanted = set(mark_keys(entries[start:end]))
+        verdict = decide(
+            entries[start:end], {key: mark for key, mark in kept.items() if key in wanted}
+        )
+        kept |= {key: decode_mark(value) for key, value in verdict.changes}
+        found += zip(verdict.duplicate_of, verdict.layers, strict=True)
+    return found
+
+
+def is_copy(entries: list[Candidate], at: int) -> bool:
+    return any(entry.event_id == entries[at].event_id for entry in entries[:at])
+
+
+@given(copied_streams(), st.lists(st.integers(0, 100), max_size=6), st.booleans())
+def test_a_copy_changes_nothing_for_other_events(
+    entries: list[Candidate], cuts: list[int], forget: bool
+) -> None:
+    entries = [replace(e, own=Own(f"own:{e.event_id}", COPY_MS)) for e in entries]
+    firsts = [entry for at, entry in enumerate(entries) if not is_copy(entries, at)]
+    found = judged_with_purges(entries, cuts, forget=False)
+    others = [first for at, (first, _) in enumerate(found) if not is_copy(entries, at)]
+    assert others == model(firsts)
+    for at, (first, layer) in enumerate(judged_with_purges(entries, cuts, forget=forget)):
+        assert (layer == "copy") == (first == entries[at].event_id)
+        assert layer != "copy" or is_copy(entries, at)
+
+
+@given(copied_streams(), st.lists(st.integers(0, 100), max_size=6), st.booleans())
+def test_no_event_passes_twice_within_the_copy_window_whatever_its_tools_window(
+    entries: list[Candidate], cuts: list[int], forget: bool
+) -> None:
+    """Nor later, while a mark of its own that has ended is still there."""
+    came: dict[str, int] = {}
+    passed: set[str] = set()
+    for entry, (first, _) in zip(
+        entries, judged_with_purges(entries, cuts, forget=forget), strict=True
+    ):
+        now, before = now_ms(entry), came.setdefault(entry.event_id, now_ms(entry))
+        if not first:
+            ended = now >= before + COPY_MS and (forget or not entry.own)
+            assert ended or entry.event_id not in passed
+            passed.add(entry.event_id)
+
+
+@given(copied_streams())
+def test_a_redelivered_batch_is_judged_as_before(entries: list[Candidate]) -> None:
+    """Its marks were written and its acknowledgement was not: it is itself, and leaves no more."""
+    verdict = decide(entries, {})
+    kept = {key: decode_mark(value) for key, value in verdict.changes}
+    marked = {mark.entry_id for mark in kept.values()}
+    passed = [
+        entry
+        for entry, first in zip(entries, verdict.duplicate_of, strict=True)
+        if not first and entry.entry_id in marked
+    ]
+    again = decide(passed, kept)
+    assert set(again.duplicate_of) <= {""}
+
+
+def short(entry_id: str, number: int, *, again: bool = False, **own: Any) -> Candidate:
+    """An event of a tool whose window is 50 ms."""
+    mark = Own(f"own:{number}", COPY_MS, **own)
+    return Candidate(entry_id, event_id(number), "m", 50, again, own=mark)
+
+
+def kept_after(*batches: list[Candidate]) -> dict[bytes, Mark]:
+    kept: dict[bytes, Mark] = {}
+    for batch in batches:
+        kept |= {key: decode_mark(value) for key, value in decide(batch, kept).changes}
+    return kept
+
+
+def test_a_copy_is_known_though_another_true_event_has_taken_the_message_id() -> None:
+    kept = kept_after([short("1000-0", 1)], [short("1060-0", 2)])
+    verdict = decide([short("1150-0", 1)], kept)
+    assert (verdict.duplicate_of, verdict.layers) == ((event_id(1),), ("copy",))
+    assert verdict.changes == ()
+
+
+def test_a_copy_of_a_duplicate_is_a_copy_when_the_first_ones_window_is_over() -> None:
+    kept = kept_after([short("1000-0", 1), short("1049-0", 2)])
+    assert decide([short("1060-0", 2)], kept).layers == ("copy",)
+
+
+def test_an_event_that_is_tried_again_is_no_duplicate_of_one_after_its_window() -> None:
+    kept = kept_after([short("1000-0", 1)], [short("1060-0", 2)])
+    verdict = decide([short("1070-0", 1, again=True)], kept)
+    assert (verdict.duplicate_of, verdict.changes) == (("",), ())
+    # within it the other one is the same, whichever was judged first
+    unread = kept_after([short("1000-0", 1, failed=True)], [short("1040-0", 2)])
+    again = decide([short("1070-0", 1, again=True)], unread)
+    assert again.duplicate_of == (event_id(2),)
+
+
+def test_what_failed_before_it_was_judged_is_told_from_its_copy_and_leaves_no_window() -> None:
+    kept = kept_after([short("1000-0", 1, failed=True)])
+    assert set(kept) == {mark_key("own:1")}
+    assert decide([short("1010-0", 1)], kept).layers == ("copy",)
+    assert decide([short("1010-0", 2)], kept).duplicate_of == ("",)
+    # a copy of what was delivered does not come again by way of a letter
+    delivered = kept_after([short("1000-0", 1)])
+    assert decide([short("1010-0", 1, failed=True)], delivered).layers == ("copy",)
+
+
+def test_of_two_that_waited_unread_for_a_newer_worker_one_passes() -> None:
+    """Both come again from letters of their own; what tells them apart is where they first were."""
+    first = short("1010-0", 1, again=True, origin="1000-0")
+    copy = short("1010-1", 1, again=True, origin="1005-0")
+    verdict = decide([first, copy], {})
+    assert verdict.layers == ("", "copy")
+    kept = {key: decode_mark(value) for key, value in verdict.changes}
+    # and comes for a second try as what it is
+    assert decide([replace(first, entry_id="1030-0")], kept).duplicate_of == ("",)
+    assert decide([replace(copy, entry_id="1031-0")], kept).layers == ("copy",)
 
 
 def test_window_ends_to_the_millisecond() -> None:

@@ -40,7 +40,9 @@ class Feeds:
         )
 
     def commit(self, plan: FeedPlan) -> None:
-        changes = plan.finish()
+        changes: list[tuple[bytes, bytes]] = []
+        plan.finish(lambda rates, _: changes.extend(rates))
+        plan.writes.follow([b"1-0"] * len(plan.writes.commands))
         for command, key, arguments in plan.writes.commands:
             if command == "RPUSH":
                 self.lists.setdefault(key, []).extend(arguments)  # type: ignore[arg-type]

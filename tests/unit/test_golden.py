@@ -117,7 +117,7 @@ def test_unknown_major_version_says_which_and_garbage_is_no_version() -> None:
     routed = encode_routed(2, "9-1", "9-0", newer, [])
     with pytest.raises(UnknownVersionError):
         decode_routed(routed)
-    assert routed_origin(routed) == (2, "9-1", "9-0")
+    assert routed_origin(routed) == (2, "9-1", "9-0", ())
     with pytest.raises(CodecError) as garbage:
         decode_event(b"")
     assert not isinstance(garbage.value, UnknownVersionError)

@@ -1,3 +1,4 @@
+-- migration: pre, for code from level 1
 -- Tools, contexts and subscriptions: what operators and agent builders configure.
 CREATE TABLE tools (
     tool_id     text PRIMARY KEY,

@@ -1,3 +1,4 @@
+-- migration: pre, for code from level 2
 -- The place of an event in its stream: replays go in this order.
 ALTER TABLE events
     ADD COLUMN entry_ms bigint GENERATED ALWAYS AS (split_part(entry_id, '-', 1)::bigint) STORED,

@@ -1,3 +1,4 @@
+-- migration: pre, for code from level 5
 -- Summary templates of a tenant's own, each with every version that it has had.
 CREATE TABLE templates (
     tenant      text NOT NULL,

@@ -1,3 +1,4 @@
+-- migration: pre, for code from level 6
 -- Keys of agents: each may read the contexts it names, and nothing else. `hash` is the SHA-256 of a
 -- key that has 256 random bits, so nobody can try them out.
 CREATE TABLE api_keys (

@@ -1,3 +1,4 @@
+-- migration: pre, for code from level 7
 -- What an event reached a context as: an update of its own, one digest for several, a day's summary.
 -- A number of a feed may then stand for several events.
 ALTER TABLE deliveries ADD COLUMN kind text NOT NULL DEFAULT 'update';

@@ -1,3 +1,4 @@
+-- migration: pre, for code from level 8
 -- Schemas by what they say: one that is registered under several subjects has one id. `compiled` is
 -- a FileDescriptorSet for PROTOBUF, empty for JSON. A number is never given twice.
 CREATE TABLE schemas (

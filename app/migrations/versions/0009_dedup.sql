@@ -1,3 +1,4 @@
+-- migration: pre, for code from level 9
 -- What dedup's judgement of an event rests on: window, history, unconfirmed, or nothing to say.
 ALTER TABLE events ADD COLUMN dedup text NOT NULL DEFAULT '';
 

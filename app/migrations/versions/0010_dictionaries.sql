@@ -1,3 +1,4 @@
+-- migration: pre, for code from level 10
 -- zstd dictionaries trained from a tool's own payloads. The id follows from the content and is in
 -- every frame that was written with it: a row is needed for as long as any such frame is kept, so it
 -- outlives its tool. `ratio`: bytes of payloads that were not trained on to one stored byte.

@@ -1,3 +1,4 @@
+-- migration: pre, for code from level 10
 -- A database that is restored from an older copy counts the same versions again, for other changes.
 -- The token is random and new with each version: the two together name one state.
 ALTER TABLE registry_version ADD COLUMN token bigint NOT NULL DEFAULT 0;

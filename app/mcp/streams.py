@@ -1,0 +1,221 @@
+"""Clients that hear when a context moves: on a stream of its own, or in an older client's session.
+
+None stays connected and deaf: where the following ends, whatever ends it, so does the stream or the
+session, and the client comes back.
+"""
+
+import functools
+import math
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+import mcp_types as types
+from mcp.server.session import ServerSession
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourceUpdated
+from mcp.shared.exceptions import MCPError
+
+from hookstream.app import tasks
+from hookstream.app.errors import UnavailableError
+from hookstream.app.followers import Follower
+from hookstream.app.mcp.request import Context, as_mcp_errors, caller_of, split_context_uri
+from hookstream.app.web.access import Caller, still_known
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from hookstream.app.hookstream import Hookstream
+
+__all__ = ["MAX_SESSIONS", "ListenStreams", "SessionFollowers"]
+
+MAX_SESSIONS = 1000
+#: Contexts that one listener may follow.
+MAX_FOLLOWED = 100
+
+
+class ListenStreams:
+    """``subscriptions/listen``: the SDK serves the stream, we say when a context has moved."""
+
+    def __init__(self, app: "Hookstream") -> None:
+        self._app = app
+        self._open: set[ListenHandler] = set()
+
+    async def serve(
+        self, ctx: Context, params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        """Serve one stream until the client goes, the key is revoked or this process stops."""
+        caller = caller_of(ctx)
+        uris = [str(uri) for uri in params.notifications.resource_subscriptions or ()]
+        if len(uris) > MAX_FOLLOWED:
+            raise MCPError(types.INVALID_PARAMS, f"at most {MAX_FOLLOWED} resources a stream")
+        if len(self._open) >= MAX_SESSIONS:
+            raise MCPError(types.INTERNAL_ERROR, "too many open streams: try again later")
+        with as_mcp_errors():
+            wanted = []
+            for uri in uris:
+                context_id, _ = split_context_uri(uri)
+                wanted.append((uri, context_id, await position(self._app, caller, context_id)))
+        bus = InMemorySubscriptionBus()
+        handler = ListenHandler(bus)
+        self._open.add(handler)
+        following = [
+            tasks.spawn(
+                "ListenStreams.follow",
+                self._follow(bus, handler, caller, *one),
+                failed=lambda error: self._end(handler, reason_of(error)),
+            )
+            for one in wanted
+        ]
+        try:
+            return await handler(ctx, params)
+        finally:
+            self._open.discard(handler)
+            # not waited for: a client that goes cancels this too
+            tasks.spawn("ListenStreams.stop", tasks.stop(*following))
+
+    async def _follow(
+        self,
+        bus: InMemorySubscriptionBus,
+        handler: ListenHandler,
+        caller: Caller,
+        uri: str,
+        context_id: str,
+        last: int,
+    ) -> None:
+        follow = self._app.parts.followers.follow
+        stalled = functools.partial(self._end, handler, "stalled")
+        with follow("mcp", caller.tenant, context_id, last, stalled) as follower:
+            async for _ in moves(self._app, caller, follower):
+                await bus.publish(ResourceUpdated(uri=uri))
+        self._end(handler, "revoked")
+
+    def _end(self, handler: ListenHandler, reason: str) -> None:
+        if handler in self._open:
+            self._open.discard(handler)
+            self._app.parts.followers.closed("mcp", reason, trouble=reason != "revoked")
+        handler.close()
+
+    def close(self) -> None:
+        """End all streams."""
+        for handler in list(self._open):
+            handler.close()
+
+
+class SessionFollowers:
+    """``resources/subscribe`` of older clients: told on their session's own stream."""
+
+    def __init__(
+        self, app: "Hookstream", manager: Callable[[], StreamableHTTPSessionManager | None]
+    ) -> None:
+        self._app = app
+        self._manager = manager
+        self._followers: dict[str, set[Follower]] = {}
+
+    async def subscribe(
+        self, ctx: Context, params: types.SubscribeRequestParams
+    ) -> types.EmptyResult:
+        """Begin to tell the session of a context."""
+        caller, uri = caller_of(ctx), str(params.uri)
+        with as_mcp_errors():
+            context_id, _ = split_context_uri(uri)
+            last = await position(self._app, caller, context_id)
+        connection = ctx.session._connection  # the SDK gives no other way to what a session holds
+        followed: dict[str, asyncio.Task[None]] = connection.state.setdefault("followed", {})
+        if uri not in followed:
+            if len(followed) >= MAX_FOLLOWED:
+                raise MCPError(types.INVALID_PARAMS, f"at most {MAX_FOLLOWED} subscriptions")
+            session_id = connection.session_id or ""
+            followed[uri] = tasks.spawn(
+                "SessionFollowers.follow",
+                self._follow(ctx.session, session_id, caller, uri, context_id, last),
+                failed=lambda error: self._end(session_id, reason_of(error)),
+            )
+            connection.exit_stack.callback(self._stop, followed[uri])
+        return types.EmptyResult()
+
+    async def unsubscribe(
+        self, ctx: Context, params: types.UnsubscribeRequestParams
+    ) -> types.EmptyResult:
+        """Tell the session no more."""
+        followed = ctx.session._connection.state.get("followed", {})
+        task = followed.pop(str(params.uri), None)
+        if task is not None:
+            self._stop(task)
+        return types.EmptyResult()
+
+    def _stop(self, task: "asyncio.Task[None]") -> None:
+        tasks.spawn("SessionFollowers.stop", tasks.stop(task))
+
+    async def _follow(
+        self,
+        session: ServerSession,
+        session_id: str,
+        caller: Caller,
+        uri: str,
+        context_id: str,
+        last: int,
+    ) -> None:
+        follow = self._app.parts.followers.follow
+        stalled = functools.partial(self._end, session_id, "stalled")
+        with follow("mcp", caller.tenant, context_id, last, stalled) as follower:
+            mine = self._followers.setdefault(session_id, set())
+            mine.add(follower)
+            try:
+                # no other process has this session: it waits for Redis as long as that takes
+                async for _ in moves(self._app, caller, follower, math.inf):
+                    await session.send_resource_updated(uri)
+            finally:
+                mine.discard(follower)
+                if not mine and self._followers.get(session_id) is mine:
+                    del self._followers[session_id]
+        self._end(session_id, "revoked")
+
+    def tell_again(self, session_id: str) -> None:
+        """Its stream is new: what was told while there was none has reached nobody."""
+        for follower in self._followers.get(session_id, ()):
+            follower.seq = 0
+
+    def _end(self, session_id: str, reason: str) -> None:
+        """End a session; its client gets 404 for it, and begins another one."""
+        manager = self._manager()
+        transport = manager._server_instances.get(session_id) if manager else None
+        if transport is not None and not transport.is_terminated:
+            self._app.parts.followers.closed("mcp", reason, trouble=reason != "revoked")
+            tasks.spawn("SessionFollowers.end", transport.terminate())
+
+
+def reason_of(error: BaseException) -> str:
+    """The word for an end with ``error``."""
+    return "unreadable" if isinstance(error, UnavailableError) else "failed"
+
+
+async def position(app: "Hookstream", caller: Caller, context_id: str) -> int:
+    """The highest number of one of the caller's contexts."""
+    caller.check(context_id)
+    await app.parts.registry.context(caller.tenant, context_id)
+    return await app.parts.feeds.last_seq(caller.tenant, context_id)
+
+
+async def moves(
+    app: "Hookstream", caller: Caller, follower: Follower, patience_seconds: float | None = None
+) -> AsyncIterator[int]:
+    """The context's highest number whenever it is above the follower's; ends with the caller's key.
+
+    The follower's is taken before the client is told that it is heard: nothing falls in between.
+
+    Raises:
+        UnavailableError: the feed could not be read for ``patience_seconds``, if given; else for
+            as long as a follower waits.
+    """
+    while still_known(app, caller):
+        follower.moved.clear()
+        now = None
+        with follower.trying(patience_seconds):
+            now = await app.parts.feeds.last_seq(follower.tenant, follower.context_id)
+        if now is not None:
+            last = follower.seq
+            if now > last:
+                yield now
+            if follower.seq == last:  # nobody wants to be told again meanwhile
+                follower.seq = now
+        await follower.moved.wait()

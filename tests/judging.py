@@ -1,0 +1,112 @@
+"""Batches of events through judging and commit, on real servers and without the stages between."""
+
+import secrets
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from hookstream.agents.commit import audit
+from hookstream.agents.dedupe import judge
+from hookstream.app import keys
+from hookstream.app.batch import Batch, Entry, Partition
+from hookstream.app.commit import Writes, commit
+from hookstream.app.ids import new_event_id
+from hookstream.app.lookback import LookBack
+from hookstream.app.opening import open_partition
+from hookstream.app.redis_client import Scripts
+from hookstream.app.settings import Settings
+from hookstream.app.stores.audit import write_audit
+from hookstream.app.stores.postgres import Postgres
+from hookstream.app.stores.records import RecordStore
+from hookstream.codecs.envelope import Event, encode_event
+from hookstream.codecs.routed import encode_changes
+from hookstream.tables.dedup import DAY_MS
+
+__all__ = ["HOUR_MS", "NUMBER", "Flow", "Owner", "event"]
+
+#: The partition that all of it is in.
+NUMBER = 5
+HOUR_MS = 3_600_000
+
+
+class Owner:
+    """Whoever has the partition now; :meth:`claim` makes it another one, with an empty memory."""
+
+    def __init__(self, redis: Any, folder: Path) -> None:
+        self.redis = redis
+        self.folder = folder
+        self.scripts = Scripts(redis)
+        self.partition: Any = None
+
+    async def claim(self, worker: str = "w0") -> Partition:
+        self.leave()
+        await self.redis.hset(keys.lease(NUMBER), "expires_ms", "0")
+        nonce = secrets.token_hex(4)
+        reply = await self.scripts.call("claim", [keys.lease(NUMBER)], [worker, nonce, 3_600_000])
+        parts: Any = SimpleNamespace(redis=self.redis, scripts=self.scripts)
+        settings = Settings(state_dir=self.folder / worker)
+        self.partition = await open_partition(parts, settings, NUMBER, nonce, reply)
+        return self.partition  # type: ignore[no-any-return]
+
+    def leave(self) -> None:
+        if self.partition is not None:
+            self.partition.close_tables()
+        self.partition = None
+
+
+def event(n: int, message: str, at_ms: int, **more: Any) -> Event:
+    values: dict[str, Any] = {
+        "event_id": new_event_id(at_ms, NUMBER, n),
+        "tenant": "default",
+        "tool_id": "tool",
+        "provider": "none",
+        "type": "t",
+        "message_id": f"tool:t:{message}",
+        "received_at_ms": at_ms,
+        "dedup_window_ms": HOUR_MS,
+        "dedup_history_ms": 2 * DAY_MS,
+    }
+    return Event(**{**values, **more})
+
+
+class Flow:
+    """Batches through judging and commit, with the record written at once or later."""
+
+    def __init__(self, owner: Owner, postgres: Postgres) -> None:
+        self.owner = owner
+        self.postgres = postgres
+        settings = Settings(dedup_history_events=1000)
+        self.lookback = LookBack(owner.redis, RecordStore(owner.redis, postgres), settings)
+
+    async def judged(self, *events: Event, letter: str = "") -> Batch:
+        entries = [
+            Entry(f"{e.received_at_ms}-{n}", encode_event(e), e, letter_id=letter)
+            for n, e in enumerate(events)
+        ]
+        batch = Batch("events", self.owner.partition, entries, lambda *_: None)
+        await judge(batch, self.lookback)
+        return batch
+
+    async def commit(self, batch: Batch, *, recorded: bool = True) -> list[Entry]:
+        """As the commit stage does; the audit stage writes the record unless told not to."""
+        partition, writes = batch.partition, Writes()
+        if batch.changes:
+            writes.append(
+                keys.changelog(NUMBER),
+                encode_changes("dedup", batch.changes),
+                then=partial(partition.dedup.apply, batch.changes),
+            )
+        if partition.history:
+            partition.history.write(writes, batch.remembered)
+        if not recorded:
+            writes.append(keys.audit(NUMBER), audit(batch).SerializeToString())
+        await commit(self.owner.scripts, partition, "events", writes, batch.entries)
+        if recorded:
+            await write_audit(self.postgres, [audit(batch)])
+        return batch.entries
+
+    async def passes(self, *events: Event, letter: str = "", recorded: bool = True) -> list[str]:
+        """What became of each event: its layer, with the first one's number where it has one."""
+        batch = await self.judged(*events, letter=letter)
+        return [entry.dedup for entry in await self.commit(batch, recorded=recorded)]
