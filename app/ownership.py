@@ -147,7 +147,7 @@ class Ownership(Service):
             if breaker.state is not BreakerState.CLOSED
         }
 
-    def held_up(self) -> dict[str, str]:
+    def refused(self) -> dict[str, str]:
         """What servers say of streams that are read or committed here and stand still for it."""
         return {
             f"{reader.channel.name}[{number}]": kind

@@ -93,7 +93,7 @@ class Postgres(Service):
                 asked.add_done_callback(_heard)
                 raise UnavailableError(f"PostgreSQL has not answered in {MEET_SECONDS:g} s")
             asked.result()
-        except UnavailableError as error:
+        except (UnavailableError, asyncpg.PostgresError) as error:
             if self.schema.too_new:
                 raise SettingsError(self.schema.trouble) from error
             logger.warning("goes on without PostgreSQL: %s", error)

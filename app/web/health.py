@@ -95,8 +95,8 @@ class HealthViews:
                 "of": self._app.settings.partitions,
                 "workers": self._app.ownership.workers,
             }
-            if troubles := self._app.ownership.held_up():
-                parts["partitions"] |= {"status": "degraded", "troubles": troubles}
+            if refused := self._app.ownership.refused():
+                parts["partitions"] |= {"status": "degraded", "refused": refused}
             tripped = self._app.ownership.tripped()
             alerts = self._app.alerts.breaker.state
             parts["alerts"] = {
