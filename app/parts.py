@@ -20,6 +20,7 @@ from hookstream.app.lookback import LookBack
 from hookstream.app.payloads import Payloads
 from hookstream.app.redis_client import REDIS_DOWN, Scripts, connect
 from hookstream.app.registry import RegistryCache
+from hookstream.app.resets import Resets
 from hookstream.app.settings import EMBEDDED, Settings
 from hookstream.app.stores.builtin_schemas import BuiltinSchemas
 from hookstream.app.stores.events import EventStore
@@ -52,6 +53,7 @@ class Parts(Service):
     appender: Appender
     feeds: Feeds
     followers: Followers
+    resets: Resets
     events: EventStore
     letters: LetterStore
     replays: ReplayStore
@@ -121,6 +123,7 @@ class Parts(Service):
             beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.feeds)
+        self.resets = Resets(self.feeds, self.postgres)
         self.followers = Followers(self.feeds, loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.followers)
 

@@ -1,7 +1,9 @@
 """``/health*`` and ``/metrics``: what an operator and an orchestrator ask."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -11,6 +13,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from hookstream import __version__
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import UnavailableError
+from hookstream.app.generations import Generations
+from hookstream.app.ids import partition_of
 from hookstream.app.lag import StreamLag, measure_held, measure_lag, measure_partitions
 from hookstream.app.redis_client import REDIS_ERRORS
 from hookstream.app.web.problem import json_response, problem
@@ -25,6 +29,8 @@ __all__ = ["HealthViews"]
 PING_SECONDS = 1.0
 #: Contexts that have metrics of their own.
 MAX_CONTEXTS = 1000
+#: How long a loss of data in Redis is told.
+LOSS_TOLD_MS = 24 * 3_600_000
 
 
 class HealthViews:
@@ -77,6 +83,7 @@ class HealthViews:
             try:
                 parts["streams"] = {"status": "ok", **self._lag_out(await self._lag())}
                 parts["versions"] = versions_out(await self._held())
+                parts["generations"] = await self._generations()
             except REDIS_ERRORS as error:
                 # it answers, but not this: busy, no rights, another type
                 parts["redis"] = {"status": "refuses", "error": type(error).__name__}
@@ -193,6 +200,15 @@ class HealthViews:
             self._app.parts.redis, self._app.parts.clock, self._app.settings.partitions
         )
 
+    async def _generations(self) -> dict[str, Any]:
+        """Partitions whose feeds have begun anew within a day, since Redis had lost data."""
+        count, now_ms = self._app.settings.partitions, self._app.parts.clock.now_ms()
+        begun = await self._app.parts.feeds.generations(range(count))
+        contexts = Counter(
+            partition_of(count, *name) for name in self._app.parts.registry.current.contexts
+        )
+        return generations_out(begun, contexts, now_ms)
+
     async def _held(self) -> dict[int, int]:
         return await measure_held(self._app.parts.redis, self._app.settings.partitions)
 
@@ -237,6 +253,31 @@ def sockets_out(state: Mapping[str, Any]) -> dict[str, Any]:
             "clients that are behind or whose feeds cannot be read are closed within 30 s and "
             "resume by themselves: see `errors` and the log for why, and Redis' own rights (ACL), "
             "keys and load; if it goes on here and not in other processes, restart this one"
+        )
+    return part
+
+
+def generations_out(
+    begun: Mapping[int, Generations], contexts: Mapping[int, int], now_ms: int
+) -> dict[str, Any]:
+    """What Redis has lost within a day; ``contexts``: how many each partition has."""
+    lost = [
+        {
+            "partition": number,
+            "generation": generations.current,
+            "at": datetime.fromtimestamp(generations.current / 1000, UTC).isoformat(),
+            "contexts": contexts.get(number, 0),
+        }
+        for number, generations in begun.items()
+        if generations.start > 1 and now_ms - generations.current < LOSS_TOLD_MS
+    ]
+    part: dict[str, Any] = {"status": "ok", "lost": lost}
+    if lost:
+        part["status"] = "degraded"
+        part["detail"] = (
+            f"Redis has lost data of {len(lost)} partitions within a day: their feeds go on with "
+            "higher numbers, and clients are told what is missing. `hookstream doctor --loss` "
+            "lists it; see to Redis' persistence. This line goes after a day"
         )
     return part
 
