@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hookstream.app.breaker import Breaker
 from hookstream.app.deferral import DEFERRABLE, Deferred
 from hookstream.app.errors import FencedError
+from hookstream.app.generations import Generations
 from hookstream.app.origins import OriginMark
 from hookstream.app.status import Status
 from hookstream.codecs.routed import Change, Target
@@ -51,6 +52,9 @@ class Partition:
     on_lost: "Callable[[Partition, BaseException], None]" = lambda *_: None
     origins: dict[int, OriginMark] = field(default_factory=dict)
     seqs: dict[str, int] = field(default_factory=dict)
+    #: Where its feeds were begun anew, and the highest number that it found in any of them.
+    generations: Generations = field(default_factory=Generations)
+    top: int = 0
     holds: dict[str, str] = field(default_factory=dict)
     pins: dict[str, str] = field(default_factory=dict)
     breakers: dict[str, Breaker] = field(default_factory=dict)

@@ -20,7 +20,8 @@ async def learn_feeds(scripts: Scripts, partition: Partition, names: Iterable[st
         return
     found = await asyncio.gather(*(_read(scripts, partition.number, name) for name in unknown))
     for name, (seq, withheld) in zip(unknown, found, strict=True):
-        partition.seqs[name] = seq
+        # numbers of a new generation are above all that was ever given
+        partition.seqs[name] = max(seq, partition.generations.start - 1)
         if withheld:
             partition.withheld[name] = withheld
         else:

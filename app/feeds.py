@@ -1,7 +1,7 @@
 """Feeds: a context's updates, read by sequence number."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,8 @@ from mode import Service
 from hookstream.app import keys
 from hookstream.app.cues import Cues
 from hookstream.app.durable import Durability
+from hookstream.app.errors import ConflictError
+from hookstream.app.generations import Generations
 from hookstream.app.ids import partition_of
 from hookstream.app.redis_client import Scripts
 from hookstream.app.settings import Settings
@@ -31,13 +33,15 @@ class FeedUpdate:
     seq: int
     body: bytes
 
-    def values(self) -> dict[str, Any]:
-        """The update as JSON values, with its number."""
-        return {"type": "update", "seq": self.seq, **orjson.loads(self.body)}
+    def values(self, generation: int | None = None) -> dict[str, Any]:
+        """The update as JSON values, with its number and, where given, the generation of that."""
+        number = {} if generation is None else {"generation": generation}
+        return {"type": "update", "seq": self.seq, **number, **orjson.loads(self.body)}
 
-    def frame(self) -> str:
+    def frame(self, generation: int) -> str:
         """The update as a client gets it."""
-        return f'{{"type":"update","seq":{self.seq},{self.body[1:].decode()}'
+        number = f'"seq":{self.seq},"generation":{generation}'
+        return f'{{"type":"update",{number},{self.body[1:].decode()}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +85,34 @@ class Feeds(Service):
         return partition_of(self._settings.partitions, tenant, context_id)
 
     async def read(
-        self, tenant: str, context_id: str, after: int, limit: int | None = None
+        self,
+        tenant: str,
+        context_id: str,
+        after: int,
+        limit: int | None = None,
+        *,
+        before: int | None = None,
     ) -> list[FeedUpdate]:
-        """The next updates past ``after``, at most ``HOOKSTREAM_FEED_READ_MAX_UPDATES``."""
+        """The next updates past ``after``, at most ``HOOKSTREAM_FEED_READ_MAX_UPDATES``.
+
+        ``before``: only those with lower numbers.
+        """
         most = limit or self._settings.feed_read_max_updates
-        return await self._updates("XRANGE", tenant, context_id, f"{after + 1}-0", "+", most)
+        end = f"({before}-0" if before else "+"
+        return await self._updates("XRANGE", tenant, context_id, f"{after + 1}-0", end, most)
 
     async def newest(
-        self, tenant: str, context_id: str, after: int, limit: int
+        self, tenant: str, context_id: str, after: int, limit: int, *, before: int | None = None
     ) -> list[FeedUpdate]:
         """The newest updates past ``after``, at most ``limit``, in their order."""
-        found = await self._updates("XREVRANGE", tenant, context_id, "+", f"{after + 1}-0", limit)
+        end = f"({before}-0" if before else "+"
+        found = await self._updates("XREVRANGE", tenant, context_id, end, f"{after + 1}-0", limit)
         return found[::-1]
+
+    async def holds(self, tenant: str, context_id: str, after: int, before: int) -> bool:
+        """Whether there is an update between two numbers, though none may be shown yet."""
+        key = keys.feed(self.partition(tenant, context_id), tenant, context_id)
+        return bool(await self._redis.xrange(key, f"{after + 1}-0", f"({before}-0", count=1))
 
     async def _updates(
         self, command: str, tenant: str, context_id: str, start: str, end: str, count: int
@@ -147,11 +167,43 @@ class Feeds(Service):
         value = await self._redis.hget(keys.seqs(number), feed_field(tenant, context_id))
         return int(value or 0)
 
+    async def ends_at(self, tenant: str, context_id: str) -> tuple[Generations, int]:
+        """The generations of a feed, and its last number, by what is there."""
+        number = self.partition(tenant, context_id)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hget(keys.lease(number), "generations")
+        pipe.hget(keys.seqs(number), feed_field(tenant, context_id))
+        pipe.xrevrange(keys.feed(number, tenant, context_id), count=1)
+        begun, last, newest = await pipe.execute()
+        return _generations(begun), max(
+            int(last or 0), *(_number(entry_id) for entry_id, _ in newest), 0
+        )
+
+    async def generations(self, numbers: Iterable[int]) -> dict[int, Generations]:
+        """Those of the feeds of each partition; one pipeline."""
+        wanted = list(numbers)
+        pipe = self._redis.pipeline(transaction=False)
+        for number in wanted:
+            pipe.hget(keys.lease(number), "generations")
+        replies = await pipe.execute() if wanted else []
+        return {n: _generations(begun) for n, begun in zip(wanted, replies, strict=True)}
+
+    async def unread(self, tenant: str, context_id: str, after: int) -> int:
+        """How many updates are past ``after``: numbers have gaps where a generation begins."""
+        generations, last = await self.ends_at(tenant, context_id)
+        total = 0
+        while into := generations.crossing(after):
+            before = await self.newest(tenant, context_id, after, 1, before=into.start)
+            total += before[-1].seq - after if before else 0
+            after = into.start - 1
+        return total + max(0, last - after)
+
     async def ends(self, reached: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-        """The last number in the feed of each context (tenant, id) that has one past ``reached``.
+        """The last number in the feed of each context (tenant, id); ``reached`` is known of it.
 
         One pipeline for all of them; what cannot be told now is left out. Only where the numbers
-        given out so far are higher is a feed itself looked at: its end need not be there any more.
+        given out so far are others is a feed itself looked at: its end need not be there any more.
+        Where that is lower too, Redis has lost what it had.
         """
         names = list(reached)
         pipe = self._redis.pipeline(transaction=False)
@@ -161,18 +213,19 @@ class Feeds(Service):
         ahead = [
             name
             for name, last in zip(names, given, strict=True)
-            if isinstance(last, Exception) or int(last or 0) > reached[name]
+            if isinstance(last, Exception) or int(last or 0) != reached[name]
         ]
         pipe = self._redis.pipeline(transaction=False)
         for name in ahead:
             pipe.xrevrange(keys.feed(self.partition(*name), *name), count=1)
         newest = await pipe.execute(raise_on_error=False) if ahead else []
         found = {
-            name: _number(entries[0][0])
+            name: _number(entries[0][0]) if entries else 0
             for name, entries in zip(ahead, newest, strict=True)
-            if entries and not isinstance(entries, Exception)
+            if not isinstance(entries, Exception)
         }
-        return {name: end for name, end in found.items() if end > reached[name]}
+        same = {name: reached[name] for name in names if name not in set(ahead)}
+        return same | found
 
     async def acknowledged(self, tenant: str, context_id: str) -> int:
         """The sequence number up to which a client has acknowledged; 0 when none has."""
@@ -190,9 +243,15 @@ class Feeds(Service):
         found = iter(await pipe.execute() if names else ())
         return [FeedProgress(*(int(next(found) or 0) for _ in range(3))) for _ in names]
 
-    async def acknowledge(self, tenant: str, context_id: str, seq: int) -> int:
-        """Keep ``seq`` as acknowledged, never going back; returns the number now kept."""
+    async def acknowledge(self, tenant: str, context_id: str, seq: int, generation: int = 0) -> int:
+        """Keep ``seq`` as acknowledged, never going back; returns the number now kept.
+
+        Raises:
+            ConflictError: it names a ``generation`` (0: none) that this number is not of, here.
+        """
         number = self.partition(tenant, context_id)
+        if generation:
+            await self._check_generation(tenant, context_id, seq, generation)
         return int(
             await self._scripts.call(
                 "acknowledge",
@@ -205,9 +264,31 @@ class Feeds(Service):
             )
         )
 
+    async def _check_generation(
+        self, tenant: str, context_id: str, seq: int, generation: int
+    ) -> None:
+        generations, last = await self.ends_at(tenant, context_id)
+        if generation == generations.current and seq <= last:
+            return
+        # of an earlier one, what is still there counts
+        there = await self.read(tenant, context_id, seq - 1, 1, before=seq + 1) if seq else []
+        if not there or generations.at(seq - 1) != generation:
+            raise ConflictError(
+                f"there is no update {seq} of generation {generation} here: this feed is at "
+                f"{last} of generation {generations.current}; a reset says where it goes on"
+            )
+
     def watch(self, tenant: str, context_id: str) -> AbstractContextManager[asyncio.Event]:
         """An event that is set whenever the feed may have moved, once a second at least."""
         return self._cues.watch(keys.feed_channel(tenant, context_id))
+
+
+def _generations(kept: bytes | None) -> Generations:
+    """Those in a lease; none where they cannot be read."""
+    try:
+        return Generations.decode((kept or b"").decode())
+    except ValueError:
+        return Generations()
 
 
 def _number(entry_id: bytes) -> int:

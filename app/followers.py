@@ -55,6 +55,8 @@ class Follower:
     #: Since when its feed cannot be read (the loop's clock), and with what error.
     failing_since: float | None = None
     error: str = ""
+    #: Its feed ends before where it is: it has to look where it stands.
+    lost: bool = False
     #: Checks in a row that found it behind, and the number at which they did.
     checks_behind: int = 0
     checked_seq: int = -1
@@ -137,9 +139,14 @@ class Followers(Service):
         for follower in self._all:
             name = (follower.tenant, follower.context_id)
             reached[name] = min(follower.seq, reached.get(name, follower.seq))
+        stood = {follower: follower.seq for follower in self._all}
         ends = await self._feeds.ends(reached)
         for follower in list(self._all):
             end = ends.get((follower.tenant, follower.context_id))
+            if end is not None and end < stood.get(follower, 0):
+                # Redis has lost data, or a new generation has no update yet
+                follower.lost = True
+                follower.moved.set()
             if follower.check(end):
                 logger.error(
                     "a %s client of %s/%s stands at %d, its feed at %s, and gets nothing: closed",

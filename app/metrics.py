@@ -20,6 +20,7 @@ __all__ = [
     "DICTIONARY",
     "DUPLICATES",
     "EVENTS",
+    "FEED_RESETS",
     "FULL_STREAMS",
     "HELD_ENTRIES",
     "HISTORY_BYTES",
@@ -79,6 +80,10 @@ APPEND_BATCH_REQUESTS = Histogram(
 EVENTS = Counter("hookstream_events_total", "Events committed, by what became of them.", ["status"])
 SUMMARIES = Counter(
     "hookstream_summaries_total", "Summaries asked for, by whether one was remembered.", ["cache"]
+)
+FEED_RESETS = Counter(
+    "hookstream_feed_resets_total",
+    "Feeds that began a new generation here, since Redis had lost data.",
 )
 TASK_FAILURES = Counter(
     "hookstream_task_failures_total",

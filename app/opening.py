@@ -16,6 +16,7 @@ from hookstream.app.batch import Partition
 from hookstream.app.breaker import Breaker
 from hookstream.app.delivery import read_deferred
 from hookstream.app.feed_state import learn_feeds
+from hookstream.app.marks import Marks
 from hookstream.app.origins import OriginMark
 from hookstream.app.restore import open_restored
 from hookstream.app.settings import Settings
@@ -39,11 +40,13 @@ async def open_partition(
     nonce: str,
     claim: Sequence[Any],
     throttled: Iterable[str] = (),
+    marks: Marks | None = None,
 ) -> Partition:
     """A claimed partition with its table and its state; ``claim`` is what claim.lua answered.
 
     ``throttled``: contexts of this partition (``tenant/context_id``) that have a rate: what is
-    withheld of them is counted anew, whatever was written down about it.
+    withheld of them is counted anew, whatever was written down about it. ``marks``: what is
+    remembered of partitions elsewhere.
 
     Raises:
         TableError: its table cannot be opened.
@@ -55,6 +58,8 @@ async def open_partition(
     try:
         lease = dict(zip(claim[2::2], claim[3::2], strict=True))
         partition.sequence = int(lease.get(b"sequence", 0))
+        if marks is not None:
+            await marks.settle(partition, lease)
         await _read_state(parts, settings, partition)
         await learn_feeds(parts.scripts, partition, {*partition.withheld, *throttled})
     except BaseException:

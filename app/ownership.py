@@ -27,6 +27,7 @@ from hookstream.app.errors import FencedError, SettingsError
 from hookstream.app.feeds import feed_field
 from hookstream.app.history import TABLE as HISTORY
 from hookstream.app.ids import partition_of
+from hookstream.app.marks import Marks
 from hookstream.app.opening import open_partition
 from hookstream.app.reader import StreamReader
 from hookstream.app.redis_client import REDIS_ERRORS
@@ -97,6 +98,10 @@ class Ownership(Service):
         settings = self.app.settings
         parts = self.app.parts
         self.worker_id, self._identity = worker_id(settings.ensure_state_dir())
+        self.marks = Marks(
+            parts, settings, lambda: list(self.owned.values()), loop=self.loop, beacon=self.beacon
+        )
+        await self.add_runtime_dependency(self.marks)
         released = take_released(parts.redis, parts.scripts)
         for channel in self.app.stream_channels.values():
             reader = StreamReader(
@@ -346,6 +351,8 @@ class Ownership(Service):
             elif reply[0] == 1:
                 claimed.append((number, reply))
         throttled = self._throttled() if claimed else {}
+        if claimed:
+            await self.marks.look()
         opened = 0
         for number, reply in claimed:
             if any(is_redis_away(error) for error in errors):
@@ -370,7 +377,7 @@ class Ownership(Service):
         """Open one claimed partition and begin to read it; else close it, and give it back."""
         try:
             partition = await open_partition(
-                self.app.parts, self.app.settings, number, nonce, claim, throttled
+                self.app.parts, self.app.settings, number, nonce, claim, throttled, self.marks
             )
         except BaseException as error:
             if not is_redis_away(error):
@@ -417,6 +424,7 @@ class Ownership(Service):
         metrics.PARTITIONS_OWNED.set(len(self.owned))
         for reader in self.readers:
             reader.detach(number)
+        self.marks.leave(partition)
         partition.close_tables()
         if wipe:
             logger.warning("a table of partition %d is corrupt: rebuilding it", number)

@@ -24,6 +24,7 @@ from hookstream.app.redis_errors import redis_kind
 from hookstream.app.redis_watch import RedisWatch
 from hookstream.app.registry_cache import RegistryCache
 from hookstream.app.registry_copy import RegistryCopy
+from hookstream.app.resets import Resets
 from hookstream.app.settings import EMBEDDED, Settings
 from hookstream.app.stores.builtin_schemas import BuiltinSchemas
 from hookstream.app.stores.events import EventStore
@@ -57,6 +58,7 @@ class Parts(Service):
     appender: Appender
     feeds: Feeds
     followers: Followers
+    resets: Resets
     events: EventStore
     letters: LetterStore
     replays: ReplayStore
@@ -145,6 +147,7 @@ class Parts(Service):
             beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.feeds)
+        self.resets = Resets(self.feeds, self.postgres)
         self.followers = Followers(self.feeds, loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.followers)
 

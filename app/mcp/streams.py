@@ -214,7 +214,8 @@ async def moves(
             now = await app.parts.feeds.last_seq(follower.tenant, follower.context_id)
         if now is not None:
             last = follower.seq
-            if now > last:
+            if now != last:
+                # lower: Redis has lost data, and the client is told so when it reads
                 yield now
             if follower.seq == last:  # nobody wants to be told again meanwhile
                 follower.seq = now

@@ -34,6 +34,9 @@ class Arguments(BaseModel):
 
 
 ContextId = Field(pattern=ID_PATTERN, description="The context's id; list_contexts names them.")
+Generation = Field(
+    0, ge=0, le=MAX_SEQ, description="The generation that came with that number, if you have it."
+)
 EventId = Field(description="The event's id, as updates and searches give it.")
 
 
@@ -81,6 +84,7 @@ class GetDigest(Arguments):
 class GetUpdates(Arguments):
     context_id: str = ContextId
     after: int = Field(0, ge=0, le=MAX_SEQ, description="Only updates past this number.")
+    generation: int = Generation
     limit: int = Field(20, ge=1, le=PAGE, description="Most updates in the answer.")
 
 
@@ -94,6 +98,7 @@ class GetFolded(Arguments):
 class Acknowledge(Arguments):
     context_id: str = ContextId
     seq: int = Field(ge=0, le=MAX_SEQ, description="Everything up to this number has been read.")
+    generation: int = Generation
 
 
 class ReplayEvent(Arguments):
@@ -159,28 +164,36 @@ async def own_contexts(
                 "token_budget": context.token_budget,
                 "last_seq": last,
                 "acknowledged_seq": read,
-                "unread": max(0, last - read),
+                "unread": await app.parts.feeds.unread(context.tenant, context.context_id, read),
             }
         )
     return found
 
 
 async def read_updates(
-    app: "Hookstream", caller: Caller, context_id: str, after: int, limit: int
+    app: "Hookstream",
+    caller: Caller,
+    context_id: str,
+    after: int,
+    limit: int,
+    generation: int = 0,
 ) -> dict[str, Any]:
     """A page of a context's updates; ``next_after`` is where to go on.
+
+    ``reset`` is there where Redis has lost data since: numbers begin anew, and what is missing.
 
     Raises:
         ForbiddenError, NotFoundError: it is none of the caller's.
     """
     context = await _context(app, caller, context_id)
-    feeds = app.parts.feeds
-    updates = await feeds.read(context.tenant, context_id, after, limit)
+    page = await app.parts.resets.page((context.tenant, context_id), after, generation, limit)
     return {
         "context_id": context_id,
-        "updates": [update.values() for update in updates],
-        "next_after": updates[-1].seq if updates else after,
-        "last_seq": await feeds.last_seq(context.tenant, context_id),
+        **page.told(),
+        "updates": page.updates,
+        "next_after": page.after,
+        "generation": page.generation,
+        "last_seq": page.last,
     }
 
 
@@ -234,7 +247,14 @@ async def _get_digest(app: "Hookstream", caller: Caller, arguments: GetDigest) -
 
 
 async def _get_updates(app: "Hookstream", caller: Caller, arguments: GetUpdates) -> dict[str, Any]:
-    return await read_updates(app, caller, arguments.context_id, arguments.after, arguments.limit)
+    return await read_updates(
+        app,
+        caller,
+        arguments.context_id,
+        arguments.after,
+        arguments.limit,
+        arguments.generation,
+    )
 
 
 async def _get_folded(app: "Hookstream", caller: Caller, arguments: GetFolded) -> dict[str, Any]:
@@ -246,7 +266,9 @@ async def _get_folded(app: "Hookstream", caller: Caller, arguments: GetFolded) -
 
 async def _acknowledge(app: "Hookstream", caller: Caller, arguments: Acknowledge) -> dict[str, Any]:
     context = await _context(app, caller, arguments.context_id)
-    kept = await app.parts.feeds.acknowledge(context.tenant, context.context_id, arguments.seq)
+    kept = await app.parts.feeds.acknowledge(
+        context.tenant, context.context_id, arguments.seq, arguments.generation
+    )
     return {"context_id": context.context_id, "acknowledged_seq": kept}
 
 
@@ -284,7 +306,8 @@ TOOLS = {
         AgentTool(
             "get_updates",
             "Read updates",
-            "A context's updates in their order, past a number. Nothing is marked as read.",
+            "A context's updates in their order, past a number. Nothing is marked as read. With a "
+            "reset, some that you have not read are lost: it names them, and where to go on.",
             GetUpdates,
             _get_updates,
         ),

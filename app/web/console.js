@@ -40,6 +40,11 @@ function watch(context) {
   mine.onopen = () => say(`Watching ${context}.`);
   mine.onmessage = (message) => {
     const update = JSON.parse(message.data);
+    if (update.type === "reset") {
+      last = update.after;
+      say(`Redis has lost data: ${update.missing_count ?? "unknown"} updates are missing, see hookstream doctor --loss.`);
+      return;
+    }
     if (update.type !== "update") { say(update.detail); return; }
     last = update.seq;
     const item = document.createElement("li");

@@ -136,18 +136,28 @@ class ContextViews:
         context_id = path_id(request, "context_id")
         given = await read_model(self._app, request, models.AckIn)
         row = await self._row(request[TENANT_KEY], context_id)
-        kept = await self._app.parts.feeds.acknowledge(row["tenant"], context_id, given.seq)
+        who = (row["tenant"], context_id)
+        kept = await self._app.parts.feeds.acknowledge(*who, given.seq, given.generation)
         return json_response({"acknowledged_seq": kept})
 
     async def updates(self, request: web.Request) -> web.StreamResponse:
         """A page of the feed: what the WebSocket sends, for those who would rather ask."""
-        check_query(request.query, models.UPDATES_QUERY)
+        check_query(request.query, models.FEED_QUERY)
         context_id = path_id(request, "context_id")
         row = await self._row(request[TENANT_KEY], context_id)
         after = parse_after(request.query.get("after")) or 0
+        generation = parse_after(request.query.get("generation"), "generation") or 0
         limit = parse_limit(request.query.get("limit", "50"))
-        found = await self._app.parts.feeds.read(row["tenant"], context_id, after, limit)
-        return json_response({"updates": [update.values() for update in found]})
+        who = (row["tenant"], context_id)
+        page = await self._app.parts.resets.page(who, after, generation, limit)
+        return json_response(
+            {
+                "updates": page.updates,
+                "generation": page.generation,
+                "next_after": page.after,
+                **page.told(),
+            }
+        )
 
     async def folded(self, request: web.Request) -> web.StreamResponse:
         """A page of the updates that a digest update stands for."""
@@ -329,6 +339,9 @@ async def read_digest(
         after = await feeds.acknowledged(*who)
     found = await feeds.newest(*who, after, MAX_DIGESTED)
     updates = await feeds.expand(*who, found)
+    full = len(found) >= MAX_DIGESTED
+    skipped = max(0, await feeds.unread(*who, after) - len(found)) if full else 0
+    generations, _ = await feeds.ends_at(*who)
     # counting tokens takes a while: other requests go on meanwhile
     digest = await asyncio.to_thread(fit_digest, updates, budget)
     return {
@@ -339,9 +352,10 @@ async def read_digest(
         "untrusted": ["text", "groups"],
         "updates": len(found),
         "events": len(updates),
-        "skipped": max(0, found[0].seq - after - 1) if found else 0,
+        "skipped": skipped,
         "after": after,
         "last_seq": found[-1].seq if found else after,
+        "generation": generations.current,
         "groups": [group.out() for group in digest.shown],
         "omitted": [group.out() for group in digest.omitted],
     }

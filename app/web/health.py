@@ -1,7 +1,9 @@
 """``/health*`` and ``/metrics``: what an operator and an orchestrator ask."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -10,6 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from hookstream import __version__
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import UnavailableError
+from hookstream.app.generations import Generations
+from hookstream.app.ids import partition_of
 from hookstream.app.lag import (
     Assignment,
     StreamLag,
@@ -35,6 +39,8 @@ POSTGRES_SECONDS = 2.0
 OLD_SECONDS = 15.0
 #: Contexts that have metrics of their own.
 MAX_CONTEXTS = 1000
+#: How long a loss of data in Redis is told.
+LOSS_TOLD_MS = 24 * 3_600_000
 
 
 class HealthViews:
@@ -86,6 +92,7 @@ class HealthViews:
                 parts["streams"] = {"status": "ok", **self._lag_out(await self._lag())}
                 parts["versions"] = versions_out(await self._held())
                 parts["workers"] = workers_out(await self._assignment())
+                parts["generations"] = await self._generations()
             except REDIS_ERRORS as error:
                 parts["streams"] = {"status": "down", "detail": redis_kind(error)}
         if not self._app.producer_only:
@@ -251,6 +258,15 @@ class HealthViews:
             self._app.parts.redis, self._app.parts.clock, self._app.settings.partitions
         )
 
+    async def _generations(self) -> dict[str, Any]:
+        """Partitions whose feeds have begun anew within a day, since Redis had lost data."""
+        count, now_ms = self._app.settings.partitions, self._app.parts.clock.now_ms()
+        begun = await self._app.parts.feeds.generations(range(count))
+        contexts = Counter(
+            partition_of(count, *name) for name in self._app.parts.registry.current.contexts
+        )
+        return generations_out(begun, contexts, now_ms)
+
     async def _held(self) -> dict[int, int]:
         return await measure_held(self._app.parts.redis, self._app.settings.partitions)
 
@@ -313,6 +329,31 @@ def sockets_out(state: Mapping[str, Any]) -> dict[str, Any]:
             "clients that are behind or whose feeds cannot be read are closed within 30 s and "
             "resume by themselves: see `errors` and the log for why, and Redis' own rights (ACL), "
             "keys and load; if it goes on here and not in other processes, restart this one"
+        )
+    return part
+
+
+def generations_out(
+    begun: Mapping[int, Generations], contexts: Mapping[int, int], now_ms: int
+) -> dict[str, Any]:
+    """What Redis has lost within a day; ``contexts``: how many each partition has."""
+    lost = [
+        {
+            "partition": number,
+            "generation": generations.current,
+            "at": datetime.fromtimestamp(generations.current / 1000, UTC).isoformat(),
+            "contexts": contexts.get(number, 0),
+        }
+        for number, generations in begun.items()
+        if generations.start > 1 and now_ms - generations.current < LOSS_TOLD_MS
+    ]
+    part: dict[str, Any] = {"status": "ok", "lost": lost}
+    if lost:
+        part["status"] = "degraded"
+        part["detail"] = (
+            f"Redis has lost data of {len(lost)} partitions within a day: their feeds go on with "
+            "higher numbers, and clients are told what is missing. `hookstream doctor --loss` "
+            "lists it; see to Redis' persistence. This line goes after a day"
         )
     return part
 

@@ -11,6 +11,7 @@ from hookstream.app.status import Status
 __all__ = [
     "DIGEST_QUERY",
     "EVENT_QUERY",
+    "FEED_QUERY",
     "LETTER_QUERY",
     "LIMIT_QUERY",
     "UPDATES_QUERY",
@@ -272,6 +273,7 @@ class UpdateOut(BaseModel):
     type: Literal["update"]
     kind: Kind = "update"
     seq: int
+    generation: int
     context_id: str
     event_id: str | None
     tool_id: str | None
@@ -283,10 +285,42 @@ class UpdateOut(BaseModel):
     tokens: int
 
 
+class MissingOut(BaseModel):
+    """An update that was delivered and that Redis has lost, as the event log has it."""
+
+    seq: int
+    event_id: str
+    tool_id: str | None
+    event_type: str | None
+    received_at: int | None
+
+
+class ResetOut(BaseModel):
+    """That Redis has lost data of a feed, which goes on ``after`` a number of ``generation``.
+
+    ``missing`` are the first updates that are known to be missing behind where the client was,
+    ``missing_count`` says how many there are (null: the event log did not answer).
+    """
+
+    type: Literal["reset"]
+    context_id: str
+    generation: int
+    previous_generation: int | None
+    after: int
+    missing: list[MissingOut]
+    missing_count: int | None
+
+
 class UpdateList(BaseModel):
-    """A page of updates; the next one begins ``after`` the last of them."""
+    """A page of updates, none of two generations; the next one begins past ``next_after``.
+
+    ``generation`` is the newest one of the feed. ``reset``, where there is one, comes before them.
+    """
 
     updates: list[UpdateOut]
+    generation: int
+    next_after: int
+    reset: ResetOut | None = None
 
 
 class FoldedUpdateOut(BaseModel):
@@ -348,9 +382,10 @@ class GroupOut(BaseModel):
 
 
 class AckIn(Strict):
-    """Everything up to a sequence number has been handled."""
+    """Everything up to a sequence number (of a generation; 0: whichever) has been handled."""
 
     seq: Annotated[int, Field(ge=0, le=2**53)]
+    generation: Annotated[int, Field(ge=0, le=2**53)] = 0
 
 
 class AckOut(BaseModel):
@@ -376,6 +411,7 @@ class DigestOut(BaseModel):
     skipped: int
     after: int
     last_seq: int
+    generation: int
     groups: list[GroupOut]
     omitted: list[GroupOut]
 
@@ -727,6 +763,11 @@ _AFTER = {"type": "integer", "minimum": 0, "maximum": 2**53}
 DIGEST_QUERY: dict[str, dict[str, object]] = {
     "budget": {"type": "integer", "minimum": 64, "maximum": 100_000},
     "after": _AFTER,
+}
+FEED_QUERY: dict[str, dict[str, object]] = {
+    "after": _AFTER,
+    "generation": {**_AFTER, "description": "That of the update `after`, where it is known."},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50},
 }
 UPDATES_QUERY: dict[str, dict[str, object]] = {
     "after": _AFTER,

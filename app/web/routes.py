@@ -114,7 +114,7 @@ def api_routes(app: "Hookstream") -> list[Route]:
             "Acknowledge updates up to a sequence number",
             takes=models.AckIn,
             gives=models.AckOut,
-            errors=(404,),
+            errors=(404, 409),
             agents=True,
         ),
         Route(
@@ -124,7 +124,7 @@ def api_routes(app: "Hookstream") -> list[Route]:
             "A page of the context's updates",
             gives=models.UpdateList,
             errors=(400, 404),
-            query=models.UPDATES_QUERY,
+            query=models.FEED_QUERY,
             agents=True,
         ),
         Route(

@@ -44,7 +44,8 @@ class UpdateViews:
         Without ``after`` it begins behind what the context's clients have acknowledged. A slow
         client is read for no faster than it takes: nothing piles up for it in memory. With
         ``fold=N`` more than N waiting updates come as one digest; one that takes nothing for
-        ``HOOKSTREAM_WEBSOCKET_SEND_TIMEOUT_SECONDS`` is closed with code 4008.
+        ``HOOKSTREAM_WEBSOCKET_SEND_TIMEOUT_SECONDS`` is closed with code 4008. ``generation`` is
+        that of ``after`` (0: none yet); who names it gets a ``hello`` first.
         """
         caller = authorise(self._app, _credentials(request))
         context_id = path_id(request, "context_id")
@@ -53,6 +54,7 @@ class UpdateViews:
         await parts.registry.context(caller.tenant, context_id)
         after = parse_after(request.query.get("after"))
         fold = parse_after(request.query.get("fold"), "fold")
+        generation = parse_after(request.query.get("generation"), "generation")
         if after is None:
             try:
                 after = await parts.feeds.acknowledged(caller.tenant, context_id)
@@ -68,7 +70,7 @@ class UpdateViews:
             raise BadRequestError("this address speaks WebSocket: connect with a WebSocket client")
         await socket.prepare(request)
         _bound_send_buffer(request)
-        client = UpdateSocket(self._app, socket, request, caller, context_id, fold)
+        client = UpdateSocket(self._app, socket, request, caller, context_id, fold, generation)
         metrics.WEBSOCKETS.inc()
         self._open.add(client)
         try:

@@ -6,15 +6,16 @@ the client to resume, and :mod:`hookstream.app.followers` closes what no end is 
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from hookstream.app import metrics, tasks
 from hookstream.app.digests import MAX_DIGESTED, digest_budget, fit_digest
-from hookstream.app.errors import BadRequestError, UnavailableError
+from hookstream.app.errors import BadRequestError, ConflictError, UnavailableError
 from hookstream.app.followers import Follower
+from hookstream.app.generations import Generations
 from hookstream.app.redis_client import REDIS_ERRORS
 from hookstream.app.web.access import Caller, still_known
 
@@ -51,7 +52,7 @@ STALLED = End(4009, "stalled", "there is more than was sent: resume", trouble=Tr
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is sent next: frames with the number each reaches; whether there may be more."""
+    """What is sent next: frames ("": none) with the number that each reaches; is there more?"""
 
     frames: list[tuple[int, str]]
     more: bool
@@ -68,14 +69,23 @@ class UpdateSocket:
         caller: Caller,
         context_id: str,
         fold: int | None,
+        generation: int | None = None,
     ) -> None:
-        """``fold``: how many waiting updates come one by one; more of them are one frame."""
+        """``fold``: how many waiting updates come one by one; more of them are one frame.
+
+        ``generation``: that of the number where it goes on; 0: it has none yet; None: it does not
+        know of generations, and gets no ``hello``.
+        """
         self._app = app
         self._socket = socket
         self._request = request
         self._caller = caller
         self._context_id = context_id
         self._fold = fold
+        self._hello = generation is not None
+        self._generation = generation or 0
+        #: None until it is known where it stands.
+        self._generations: Generations | None = None
         self._limit = app.settings.websocket_send_timeout_seconds
         self._ended = False
 
@@ -133,17 +143,13 @@ class UpdateSocket:
             ConnectionResetError: the client has gone.
         """
         tenant, context_id = self._caller.tenant, self._context_id
-        resumed = False
         while not self._socket.closed:
             follower.moved.clear()
             page = Page([], more=False)
             # the client keeps its connection, and gets what it missed when Redis is well again
             with follower.trying():
-                if not resumed:
-                    # more than was ever sent is not believed: nothing would ever come
-                    last = await self._app.parts.feeds.last_seq(tenant, context_id)
-                    follower.seq = min(follower.seq, last)
-                    resumed = True
+                if follower.lost:
+                    follower.lost, self._generations = False, None
                 page = await self._next_page(follower.seq)
             if page.frames and not still_known(self._app, self._caller):
                 return REVOKED
@@ -151,7 +157,7 @@ class UpdateSocket:
                 # what was withheld or deferred may still come into its feed
                 return DELETED
             for seq, frame in page.frames:
-                if end := await self._put(frame, follower):
+                if frame and (end := await self._put(frame, follower)):
                     return end
                 follower.seq = seq
             if not page.more:
@@ -175,20 +181,64 @@ class UpdateSocket:
         return None
 
     async def _next_page(self, after: int) -> Page:
-        if self._fold and (digest := await self._digest(after, self._fold)):
+        feeds, who = self._app.parts.feeds, (self._caller.tenant, self._context_id)
+        if self._generations is None:
+            return await self._stand(after)
+        generations = self._generations
+        into = generations.crossing(after)
+        before = into.start if into else None
+        if self._fold and (digest := await self._digest(after, self._fold, before)):
             return Page([digest], more=True)
-        updates = await self._app.parts.feeds.read(self._caller.tenant, self._context_id, after)
+        updates = await feeds.read(*who, after, before=before)
+        if updates and updates[0].seq != after + 1:
+            # numbers have no gaps: a generation may have begun
+            self._generations, _ = await feeds.ends_at(*who)
+            if self._generations != generations:
+                return Page([], more=True)
+        if not updates and into and not await feeds.holds(*who, after, into.start):
+            generation, self._generation = self._generation, into.generation
+            reset = await self._app.parts.resets.cross(who, after, into, generations, generation)
+            return Page([(into.start - 1, _text(reset.out()) if reset else "")], more=True)
         # a page that is not full was all there was: what came since has set the cue
-        more = len(updates) >= self._app.settings.feed_read_max_updates
-        return Page([(update.seq, update.frame()) for update in updates], more)
+        more = bool(into and updates) or len(updates) >= self._app.settings.feed_read_max_updates
+        frames = [(one.seq, one.frame(generations.at(one.seq - 1))) for one in updates]
+        return Page(frames, more)
 
-    async def _digest(self, after: int, fold: int) -> tuple[int, str] | None:
-        """One frame for all that waits, and the number it reaches; None for ``fold`` or fewer."""
+    async def _stand(self, after: int) -> Page:
+        """Find out where the client stands, and say so."""
+        who = (self._caller.tenant, self._context_id)
+        standing = await self._app.parts.resets.stand(who, after, self._generation)
+        if not standing.generations.begun and not standing.last:
+            # nobody has owned the partition yet, or not since Redis lost all: that is told then
+            return Page([], more=False)
+        self._generations = standing.generations
+        frames = []
+        if self._hello:
+            self._hello = False
+            hello = {
+                "type": "hello",
+                "context_id": self._context_id,
+                "generation": standing.generations.current,
+                "seq": standing.last,
+                "after": standing.after,
+            }
+            frames.append((after, _text(hello)))
+        if standing.reset:
+            self._generation = standing.generations.current
+            frames.append((standing.after, _text(standing.reset.out())))
+        return Page(frames, more=True)
+
+    async def _digest(self, after: int, fold: int, before: int | None) -> tuple[int, str] | None:
+        """One frame for all that waits, and the number it reaches; None for ``fold`` or fewer.
+
+        ``before``: where the next generation begins; what is told of that comes in between.
+        """
         feeds, tenant, context_id = self._app.parts.feeds, self._caller.tenant, self._context_id
         if await feeds.last_seq(tenant, context_id) - after <= fold:
             return None
-        waiting = await feeds.newest(tenant, context_id, after, MAX_DIGESTED)
-        if not waiting:
+        waiting = await feeds.newest(tenant, context_id, after, MAX_DIGESTED, before=before)
+        # behind a place where numbers begin anew there may be fewer than they say
+        if not waiting or waiting[-1].seq - max(after, waiting[0].seq - 1) <= fold:
             return None
         context = self._app.parts.registry.current.contexts.get((tenant, context_id))
         budget = digest_budget(context.token_budget if context else None)
@@ -201,13 +251,14 @@ class UpdateSocket:
             "type": "digest",
             "seq": waiting[-1].seq,
             "from_seq": after + 1,
+            "generation": (self._generations or Generations()).at(waiting[-1].seq - 1),
             "context_id": context_id,
             "updates": waiting[-1].seq - after,
             "summary": digest.text,
             "tokens": digest.tokens,
             "untrusted": ["summary"],
         }
-        return waiting[-1].seq, orjson.dumps(frame).decode()
+        return waiting[-1].seq, _text(frame)
 
     async def _receive(self) -> End | None:
         """Take acknowledgements until the client closes, or there is a reason to end."""
@@ -224,28 +275,40 @@ class UpdateSocket:
         if message.type is not WSMsgType.TEXT:
             return "send JSON as text"
         try:
-            seq = parse_client_message(message.data)
-            await self._app.parts.feeds.acknowledge(self._caller.tenant, self._context_id, seq)
-        except BadRequestError as error:
+            seq, generation = parse_client_message(message.data)
+            who = (self._caller.tenant, self._context_id)
+            await self._app.parts.feeds.acknowledge(*who, seq, generation)
+        except (BadRequestError, ConflictError) as error:
             return str(error)
         except REDIS_ERRORS:
             return "the acknowledgement could not be kept: try again"
         return ""
 
 
-def parse_client_message(text: str) -> int:
-    """The sequence number in ``{"type": "ack", "seq": N}``. Raises BadRequestError."""
+def parse_client_message(text: str) -> tuple[int, int]:
+    """The sequence number in ``{"type": "ack", "seq": N}``, and its generation (0: none named).
+
+    Raises:
+        BadRequestError: it is anything else.
+    """
     try:
         message = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise BadRequestError("not JSON") from error
     if not isinstance(message, dict) or message.get("type") != "ack":
         raise BadRequestError('the only message is {"type": "ack", "seq": N}')
-    seq = message.get("seq")
+    seq, generation = message.get("seq"), message.get("generation", 0)
     if not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq <= MAX_SEQ:
         raise BadRequestError("seq: the sequence number of an update")
-    return seq
+    known = isinstance(generation, int) and not isinstance(generation, bool)
+    if not known or not 0 <= generation <= MAX_SEQ:
+        raise BadRequestError("generation: that of the update, as its frame names it")
+    return seq, generation
 
 
 def _error(detail: str) -> str:
-    return orjson.dumps({"type": "error", "detail": detail}).decode()
+    return _text({"type": "error", "detail": detail})
+
+
+def _text(frame: dict[str, Any]) -> str:
+    return orjson.dumps(frame).decode()
