@@ -91,7 +91,7 @@ def contexts(names: list[str], begun: datetime, rated: int) -> Contexts:
     Tools that are not among ``names`` are left out, and so are contexts that want none of the rest.
     ``rated``: how many more there are that take one update in two seconds.
     """
-    fast, slow = {"updates_per_second": 4, "burst": 2}, {"updates_per_second": 0.5, "burst": 1}
+    fast, slow = {"updates_per_second": 2, "burst": 2}, {"updates_per_second": 0.5, "burst": 1}
     daily = {"at": (begun + timedelta(minutes=2)).strftime("%H:%M"), "timezone": "UTC"}
     everything: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in names]
     made: Contexts = {f"of-{name}": ({}, [(name, {})], "socket") for name in names}
@@ -382,8 +382,11 @@ class MixedLoad:
                     path = f"/api/v1/contexts/{view.context}/updates?after={view.last}&limit=200"
                     async with session.get(path) as response:
                         found = (await response.json())["updates"] if response.ok else []
-                    for update in found:
-                        await self._show(session, view, update)
+                    inside = await asyncio.gather(
+                        *(self._inside(session, view.context, update) for update in found)
+                    )
+                    for update, opened in zip(found, inside, strict=True):
+                        self.ledger.frame(view.context, update, opened)
             await asyncio.sleep(READ_PAUSE_SECONDS)
 
     def _readable(self) -> list[Process]:
@@ -403,12 +406,17 @@ class MixedLoad:
 
         What cannot be opened now is not kept: the client comes back for it.
         """
-        if update.get("type") != "update" and "seq" not in update:
-            return
-        inside = None
-        if update.get("kind") == "digest":
-            inside = await self._open(session, view.context, update)
-        self.ledger.frame(view.context, update, inside)
+        if update.get("type") == "update":
+            inside = await self._inside(session, view.context, update)
+            self.ledger.frame(view.context, update, inside)
+
+    async def _inside(
+        self, session: aiohttp.ClientSession, context: str, update: dict[str, Any]
+    ) -> list[dict[str, Any]] | None:
+        """What a digest stands for; None for any other update."""
+        if update.get("kind") != "digest":
+            return None
+        return await self._open(session, context, update)
 
     async def _open(
         self, session: aiohttp.ClientSession, context: str, update: dict[str, Any]
