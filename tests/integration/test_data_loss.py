@@ -189,7 +189,8 @@ class World:
 @asynccontextmanager
 async def world(folder: Path, *options: str) -> AsyncIterator[World]:
     node = Node(folder / "redis", *options).start()
-    stack = Stack(folder, HOOKSTREAM_REDIS_URL=node.url)
+    unsafe = {"HOOKSTREAM_REDIS_ALLOW_UNSAFE": "true"} if "no" in options else {}
+    stack = Stack(folder, HOOKSTREAM_REDIS_URL=node.url, **unsafe)
     try:
         await asyncio.to_thread(stack.start)
         running = World(stack, node)
