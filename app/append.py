@@ -197,7 +197,13 @@ class Appender(Service):
             self._work.clear()
             while self._pending:
                 batch, self._pending = self._pending[:MAX_FLUSH], self._pending[MAX_FLUSH:]
-                await self._flush(batch)
+                try:
+                    await self._flush(batch)
+                except BaseException:
+                    # nobody waits for an answer that never comes
+                    for item in batch:
+                        _settle(item.done, _failed())
+                    raise
 
     async def _flush(self, batch: list[Pending]) -> None:
         metrics.APPEND_BATCH_REQUESTS.observe(len(batch))
@@ -474,6 +480,10 @@ def _doubt(entry: Spooled) -> tuple[str, int]:
 def _refused(reply: Any) -> bool:
     """Whether the server answered, and did not take it: it may take others."""
     return isinstance(reply, ResponseError)
+
+
+def _failed() -> UnavailableError:
+    return UnavailableError("the event could not be kept: send it again")
 
 
 def _not_now(error: Exception) -> bool:

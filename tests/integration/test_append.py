@@ -292,3 +292,22 @@ def test_a_spool_that_is_opened_again_doubts_what_it_finds(tmp_path: Path) -> No
     again.add([("k", b"4")])
     assert [again.in_doubt(entry) for entry in again.page(4)] == [True, True, True, False]
     again.close()
+
+
+async def test_a_flush_that_fails_answers_everybody_and_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that nobody answers would hang until its sender gives up."""
+    async with appending(tmp_path) as (client, appender):
+        send = appender._send
+
+        async def broken(*_: Any) -> Any:
+            monkeypatch.setattr(appender, "_send", send)
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(appender, "_send", broken)
+        async with asyncio.timeout(10):
+            with pytest.raises(UnavailableError, match="send it again"):
+                await appender.append(keys.events(0), b"one")
+            await appender.append(keys.events(0), b"two")
+        assert await client.xlen(keys.events(0)) == 1
