@@ -44,7 +44,7 @@ _REFUSED_WHOLE = (
     ReadOnlyError,
     TryAgainError,
 )
-_REFUSED_WORDS = ("BUSY ", "MISCONF", "NOREPLICAS", "NOSCRIPT", "WRONGKIND")
+_REFUSED_WORDS = ("BUSY ", "MISCONF", "NOREPLICAS", "NOSCRIPT", "NOTALLOWED", "WRONGKIND")
 
 
 @dataclass(slots=True)

@@ -8,8 +8,8 @@
 -- A stale owner gets FENCED. An owner whose picture of the partition is not what Redis has (a reply
 -- was lost, or Redis lost its tail in a failover) gets OUTDATED and must read everything again.
 -- There is one sequence of commits a partition, for they all change what the others rely on.
--- Neither writes anything. Nothing rolls back in Redis: types are checked before the first write,
--- and the acknowledgement comes last, so that a failure half way leaves the batch pending.
+-- Neither writes anything. Nothing rolls back in Redis: types, and rights where the server can say
+-- them, are checked before the first write, and the acknowledgement comes last.
 local held = redis.call('HMGET', KEYS[1], 'epoch', 'nonce', 'sequence')
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then
   return redis.error_reply('FENCED the lease is held by another owner')
@@ -19,6 +19,17 @@ if (held[3] or '0') ~= ARGV[4] then
 end
 local wants = {XADD = 'stream', HSET = 'hash', HDEL = 'hash', ZADD = 'zset', ZREM = 'zset',
   RPUSH = 'list', LREM = 'list', RENAME = 'list', XTRIM = 'stream'}
+local function refused(command, ...)
+  if redis.acl_check_cmd and not redis.acl_check_cmd(command, ...) then
+    return redis.error_reply('NOTALLOWED this user may not run ' .. command .. ' here')
+  end
+end
+local source = redis.call('TYPE', KEYS[2])['ok']
+if source ~= 'stream' and source ~= 'none' then
+  return redis.error_reply('WRONGKIND ' .. KEYS[2] .. ' is a ' .. source .. ', not a stream')
+end
+local no = refused('XACK', KEYS[2], ARGV[5], '0-0') or refused('HINCRBY', KEYS[1], 'sequence', 1)
+if no then return no end
 local count = tonumber(ARGV[6])
 local at = 7
 local writes = {}
@@ -28,6 +39,11 @@ for i = 1, count do
   for j = 1, tonumber(ARGV[at + 2]) do args[j] = ARGV[at + 2 + j] end
   local command, key = ARGV[at], KEYS[tonumber(ARGV[at + 1])]
   local want = wants[command]
+  if not looked[command] and command ~= 'PUBLISH' then
+    looked[command] = true
+    no = refused(command, key, unpack(args))
+    if no then return no end
+  end
   if want then
     local kind = redis.call('TYPE', key)['ok']
     if kind ~= want and kind ~= 'none' then
@@ -52,7 +68,8 @@ local ids = {}
 for i = 1, count do
   local command, key, args = writes[i][1], writes[i][2], writes[i][3]
   if command == 'PUBLISH' then
-    redis.call('PUBLISH', unpack(args))
+    -- a cue only: who is not told looks again soon
+    redis.pcall('PUBLISH', unpack(args))
   else
     local reply = redis.call(command, key, unpack(args))
     if command == 'XADD' then ids[#ids + 1] = reply end
