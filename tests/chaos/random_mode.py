@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import random
 import shutil
 import time
@@ -61,13 +62,15 @@ class Done:
     note: str = ""
     #: Seconds from its end until everybody saw something newer; None: not in LOOK_SECONDS.
     recovery: float | None = 0.0
+    #: How many processes of the machine wanted to run: times mean little where it is large.
+    load: float = 0.0
 
     def line(self) -> str:
         """For the log of faults."""
         after = "not recovered" if self.recovery is None else f"recovered in {self.recovery:.1f} s"
         return (
             f"{self.at:7.1f} s  {self.kind:24} {self.part:14} {self.seconds:5.1f} s  "
-            f"{after}  {self.note}"
+            f"{after}, load {self.load:.0f}  {self.note}"
         )
 
 
@@ -169,7 +172,7 @@ async def _break(
         watch.end()
         recovery = await watch.recovered(LOOK_SECONDS)
         for one in done:
-            one.recovery = recovery
+            one.recovery, one.load = recovery, os.getloadavg()[0]
             log(one.line())
         if recovery is None or recovery > SLOW_SECONDS:
             log(f"          the last: {'; '.join(watch.slowest[:6])}")
