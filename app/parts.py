@@ -153,7 +153,8 @@ class Parts(Service):
 
     async def on_shutdown(self) -> None:
         """Close the connections to Redis, when all that uses them has stopped."""
-        await self.redis.aclose()
+        if hasattr(self, "redis"):  # else it was stopped while it started
+            await self.redis.aclose()
         for server in self._servers:
             server.stop()
 
