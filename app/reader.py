@@ -298,11 +298,12 @@ class StreamReader(Service):
         failed = [reply for reply in replies if isinstance(reply, BaseException)]
         for slot, reply in zip(hungry, replies, strict=True):
             if isinstance(reply, BaseException):
+                begins = not slot.trouble
                 slot.trouble = _kind(reply)
                 alone = len(failed) < len(hungry) and isinstance(reply, ResponseError)
                 if alone or slot.trouble in OF_ONE_KEY:
                     # the server is well, and this partition is not: the others go on
-                    self._sit_out(slot, reply)
+                    self._sit_out(slot, reply, begins=begins)
                     failed.remove(reply)
                 continue
             if slot.in_flight is None and slot.attempt == 0:
@@ -312,11 +313,12 @@ class StreamReader(Service):
         for error in failed:
             raise error
 
-    def _sit_out(self, slot: Slot, error: BaseException) -> None:
+    def _sit_out(self, slot: Slot, error: BaseException, *, begins: bool) -> None:
         """Leave a partition alone for a moment, and read it from where it was."""
         metrics.READ_ERRORS.labels(channel=self.channel.name).inc()
         number = slot.partition.number
-        logger.warning("%s[%d]: cannot be read: %s", self.channel.name, number, error)
+        if begins:
+            logger.warning("%s[%d]: cannot be read: %s", self.channel.name, number, error)
         self._recover(slot)
         slot.resting = True
         if slot.waiting is None:
