@@ -8,7 +8,7 @@ from hookstream.app.errors import HookstreamError
 __all__ = ["main"]
 
 COMMANDS = (
-    "worker", "receive", "send", "up", "dead", "partitions", "replay", "plan", "bench"
+    "worker", "receive", "send", "up", "dead", "partitions", "replay", "plan", "bench", "doctor"
 )  # fmt: skip
 
 
