@@ -8,7 +8,8 @@ from hookstream.app.errors import HookstreamError
 __all__ = ["main"]
 
 COMMANDS = (
-    "worker", "receive", "send", "up", "dead", "partitions", "replay", "schema", "plan", "bench"
+    "worker", "receive", "send", "up", "dead", "partitions", "replay", "schema", "plan", "bench",
+    "doctor",
 )  # fmt: skip
 
 

@@ -18,12 +18,14 @@ from hookstream.app.ids import partition_of
 from hookstream.app.redis_client import Scripts
 from hookstream.app.settings import Settings
 
-__all__ = ["FeedProgress", "FeedUpdate", "Feeds", "feed_field"]
+__all__ = ["FeedEnd", "FeedProgress", "FeedUpdate", "Feeds", "feed_field"]
 
 #: Feeds that are read at once, each on a connection, however many clients there are.
 READS_AT_ONCE = 32
 #: Acknowledgements whose time is remembered, a context.
 ACK_TIMES_KEPT = 10_000
+#: An owner renews its lease once a second.
+HEARD_MS = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,18 @@ class FeedUpdate:
         """The update as a client gets it."""
         number = f'"seq":{self.seq},"generation":{generation}'
         return f'{{"type":"update",{number},{self.body[1:].decode()}'
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEnd:
+    """How far a feed has come. ``settled``: its partition has an owner who has seen what is there.
+
+    Until then what is missing (Redis has just come back with less, say) means nothing.
+    """
+
+    generations: Generations
+    last: int
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,17 +181,15 @@ class Feeds(Service):
         value = await self._redis.hget(keys.seqs(number), feed_field(tenant, context_id))
         return int(value or 0)
 
-    async def ends_at(self, tenant: str, context_id: str) -> tuple[Generations, int]:
-        """The generations of a feed, and its last number, by what is there."""
+    async def look(self, tenant: str, context_id: str) -> FeedEnd:
+        """How far a feed has come, by what is there."""
         number = self.partition(tenant, context_id)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hget(keys.lease(number), "generations")
-        pipe.hget(keys.seqs(number), feed_field(tenant, context_id))
-        pipe.xrevrange(keys.feed(number, tenant, context_id), count=1)
-        begun, last, newest = await pipe.execute()
-        return _generations(begun), max(
-            int(last or 0), *(_number(entry_id) for entry_id, _ in newest), 0
+        begun, last, settled = await self._scripts.call(
+            "feed_end",
+            [keys.lease(number), keys.feed(number, tenant, context_id), keys.seqs(number)],
+            [feed_field(tenant, context_id), HEARD_MS],
         )
+        return FeedEnd(_generations(begun), int(last), bool(settled))
 
     async def generations(self, numbers: Iterable[int]) -> dict[int, Generations]:
         """Those of the feeds of each partition; one pipeline."""
@@ -190,13 +202,13 @@ class Feeds(Service):
 
     async def unread(self, tenant: str, context_id: str, after: int) -> int:
         """How many updates are past ``after``: numbers have gaps where a generation begins."""
-        generations, last = await self.ends_at(tenant, context_id)
+        end = await self.look(tenant, context_id)
         total = 0
-        while into := generations.crossing(after):
+        while into := end.generations.crossing(after):
             before = await self.newest(tenant, context_id, after, 1, before=into.start)
             total += before[-1].seq - after if before else 0
             after = into.start - 1
-        return total + max(0, last - after)
+        return total + max(0, end.last - after)
 
     async def ends(self, reached: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
         """The last number in the feed of each context (tenant, id); ``reached`` is known of it.
@@ -267,7 +279,8 @@ class Feeds(Service):
     async def _check_generation(
         self, tenant: str, context_id: str, seq: int, generation: int
     ) -> None:
-        generations, last = await self.ends_at(tenant, context_id)
+        end = await self.look(tenant, context_id)
+        generations, last = end.generations, end.last
         if generation == generations.current and seq <= last:
             return
         # of an earlier one, what is still there counts

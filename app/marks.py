@@ -131,6 +131,8 @@ class Marks(Service):
             verdict = await self._resolve(number)
         if verdict is not Verdict.KEPT:
             await self._begin(partition, verdict, found, known)
+        else:
+            await self._write(partition)
         self._take(partition)
         self._unchecked.pop(number, None)
         if not asked:
@@ -174,12 +176,8 @@ class Marks(Service):
             top=top,
             certain=certain,
         )
-        await self._parts.scripts.call(
-            "begin_generation",
-            [keys.lease(number)],
-            [partition.epoch, partition.nonce, generations.encode()],
-        )
         partition.generations = generations
+        await self._write(partition)
         # it goes with all else; who starts with another count must be refused all the same
         await self._parts.redis.hsetnx(keys.META, "partitions", str(self._settings.partitions))
         if verdict is Verdict.FRESH:
@@ -195,6 +193,13 @@ class Marks(Service):
             known.sequence if known else "unknown ones",
             generations.start,
             generations.current,
+        )
+
+    async def _write(self, partition: Partition) -> None:
+        await self._parts.scripts.call(
+            "settle",
+            [keys.lease(partition.number)],
+            [partition.epoch, partition.nonce, partition.generations.encode()],
         )
 
     def _is_certain(self, number: int, known: Mark | None) -> bool:

@@ -29,6 +29,7 @@ from hookstream.app.settings import EMBEDDED, Settings
 from hookstream.app.stores.builtin_schemas import BuiltinSchemas
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.letters import LetterStore
+from hookstream.app.stores.losses import LossStore
 from hookstream.app.stores.postgres import Postgres
 from hookstream.app.stores.records import RecordStore
 from hookstream.app.stores.replays import ReplayStore
@@ -61,6 +62,7 @@ class Parts(Service):
     resets: Resets
     events: EventStore
     letters: LetterStore
+    losses: LossStore
     replays: ReplayStore
     lookback: LookBack
 
@@ -148,6 +150,7 @@ class Parts(Service):
         )
         await self.add_runtime_dependency(self.feeds)
         self.resets = Resets(self.feeds, self.postgres)
+        self.losses = LossStore(self.redis, self.postgres, self.feeds, settings.partitions)
         self.followers = Followers(self.feeds, loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.followers)
 

@@ -86,14 +86,20 @@ class Resets:
         self._feeds = feeds
         self._postgres = postgres
 
-    async def stand(self, who: Who, after: int, generation: int = 0) -> Standing:
+    async def stand(self, who: Who, after: int, generation: int = 0) -> Standing | None:
         """Where a client goes on that has come to ``after`` of ``generation`` (0: it was not told).
+
+        None where that cannot be said yet: its number is not here, and nobody who remembers more
+        has looked at the feed.
 
         Raises:
             redis.exceptions.RedisError: the feed could not be read.
         """
-        generations, last = await self._feeds.ends_at(*who)
+        end = await self._feeds.look(*who)
+        generations, last = end.generations, end.last
         place = generations.place(after, generation, last)
+        if not end.settled and (place.reset or not generations.begun) and after > last:
+            return None
         if not place.reset:
             return Standing(generations, last, after)
         return Standing(
@@ -140,6 +146,8 @@ class Resets:
             redis.exceptions.RedisError: the feed could not be read.
         """
         standing = await self.stand(who, after, generation)
+        if standing is None:
+            return Page([], generation, after, after)
         generations, reset = standing.generations, standing.reset
         after = standing.after
         while True:

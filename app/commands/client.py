@@ -50,6 +50,12 @@ class ApiClient:
         kinds: dict[int, type[HookstreamError]] = {401: AuthError, 404: NotFoundError}
         raise kinds.get(response.status, HookstreamError)(detail)
 
+    async def spooled(self) -> int | None:
+        """Events in the spool of the process that was asked; None where it has none."""
+        async with self._session.get(f"{self.url}/health") as response:
+            parts = (await response.json())["parts"]
+        return int(parts["spool"]["entries"]) if "spool" in parts else None
+
 
 def quoted(part: str) -> str:
     """A piece of a path."""

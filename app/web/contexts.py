@@ -341,7 +341,7 @@ async def read_digest(
     updates = await feeds.expand(*who, found)
     full = len(found) >= MAX_DIGESTED
     skipped = max(0, await feeds.unread(*who, after) - len(found)) if full else 0
-    generations, _ = await feeds.ends_at(*who)
+    end = await feeds.look(*who)
     # counting tokens takes a while: other requests go on meanwhile
     digest = await asyncio.to_thread(fit_digest, updates, budget)
     return {
@@ -355,7 +355,7 @@ async def read_digest(
         "skipped": skipped,
         "after": after,
         "last_seq": found[-1].seq if found else after,
-        "generation": generations.current,
+        "generation": end.generations.current,
         "groups": [group.out() for group in digest.shown],
         "omitted": [group.out() for group in digest.omitted],
     }

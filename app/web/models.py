@@ -14,6 +14,8 @@ __all__ = [
     "FEED_QUERY",
     "LETTER_QUERY",
     "LIMIT_QUERY",
+    "LOST_DELIVERIES_QUERY",
+    "LOST_EVENTS_QUERY",
     "UPDATES_QUERY",
     "Accepted",
     "AckIn",
@@ -309,6 +311,45 @@ class ResetOut(BaseModel):
     after: int
     missing: list[MissingOut]
     missing_count: int | None
+
+
+class LostDeliveryOut(BaseModel):
+    """An update that the event log has and the feed has no more."""
+
+    seq: int
+    event_id: str
+    tool_id: str | None
+    type: str | None
+    received_at: str | None
+    delivered_at: str
+
+
+class LostDeliveryList(BaseModel):
+    """A page of them, in the order of their numbers; ``cursor`` is where to go on."""
+
+    deliveries: list[LostDeliveryOut]
+    cursor: str | None
+
+
+class LostEventOut(BaseModel):
+    """An event that should be on its way by the event log, and is nowhere in Redis."""
+
+    event_id: str
+    tool_id: str
+    type: str
+    status: str
+    received_at: str
+
+
+class LostEventList(BaseModel):
+    """A page of them, the oldest first; ``cursor`` is where to go on.
+
+    Not ``complete``: more waits than was looked through, and some of them may be in that.
+    """
+
+    events: list[LostEventOut]
+    cursor: str | None
+    complete: bool
 
 
 class UpdateList(BaseModel):
@@ -768,6 +809,15 @@ FEED_QUERY: dict[str, dict[str, object]] = {
     "after": _AFTER,
     "generation": {**_AFTER, "description": "That of the update `after`, where it is known."},
     "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50},
+}
+_PAGE: dict[str, dict[str, object]] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50},
+    "cursor": {"type": "string", "description": "From the page before."},
+}
+LOST_EVENTS_QUERY = _PAGE
+LOST_DELIVERIES_QUERY: dict[str, dict[str, object]] = {
+    "context": {"type": "string", "description": "Whose feed."},
+    **_PAGE,
 }
 UPDATES_QUERY: dict[str, dict[str, object]] = {
     "after": _AFTER,

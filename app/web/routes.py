@@ -14,6 +14,7 @@ from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.events import EventViews
 from hookstream.app.web.health import HealthViews
 from hookstream.app.web.letters import LetterViews
+from hookstream.app.web.losses import LossViews
 from hookstream.app.web.receive import Receiver
 from hookstream.app.web.replays import ReplayViews
 from hookstream.app.web.templates import TemplateViews
@@ -49,7 +50,7 @@ def api_routes(app: "Hookstream") -> list[Route]:
     """The routes below ``/api/v1``; all of them want a key."""
     tools, contexts, events = ToolViews(app), ContextViews(app), EventViews(app)
     replays, letters, health = ReplayViews(app), LetterViews(app), HealthViews(app)
-    templates, keys = TemplateViews(app), KeyViews(app)
+    templates, keys, losses = TemplateViews(app), KeyViews(app), LossViews(app)
     template = "/api/v1/templates/{name}"
     letter = "/api/v1/dead-letters/{letter_id}"
     tool = "/api/v1/tools/{tool_id}"
@@ -355,6 +356,24 @@ def api_routes(app: "Hookstream") -> list[Route]:
             "Throw a dead letter away",
             status=204,
             errors=(400, 404, 409),
+        ),
+        Route(
+            "GET",
+            "/api/v1/losses/deliveries",
+            losses.deliveries,
+            "Updates of a context that were delivered and are in its feed no more",
+            gives=models.LostDeliveryList,
+            errors=(400,),
+            query=models.LOST_DELIVERIES_QUERY,
+        ),
+        Route(
+            "GET",
+            "/api/v1/losses/events",
+            losses.events,
+            "Events that were accepted and are nowhere in Redis",
+            gives=models.LostEventList,
+            errors=(400,),
+            query=models.LOST_EVENTS_QUERY,
         ),
         Route(
             "GET",

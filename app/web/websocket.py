@@ -192,7 +192,7 @@ class UpdateSocket:
         updates = await feeds.read(*who, after, before=before)
         if updates and updates[0].seq != after + 1:
             # numbers have no gaps: a generation may have begun
-            self._generations, _ = await feeds.ends_at(*who)
+            self._generations = (await feeds.look(*who)).generations
             if self._generations != generations:
                 return Page([], more=True)
         if not updates and into and not await feeds.holds(*who, after, into.start):
@@ -208,8 +208,7 @@ class UpdateSocket:
         """Find out where the client stands, and say so."""
         who = (self._caller.tenant, self._context_id)
         standing = await self._app.parts.resets.stand(who, after, self._generation)
-        if not standing.generations.begun and not standing.last:
-            # nobody has owned the partition yet, or not since Redis lost all: that is told then
+        if standing is None:
             return Page([], more=False)
         self._generations = standing.generations
         frames = []
