@@ -232,10 +232,10 @@ def test_worker_says_where_it_is_connected_without_the_password(tmp_path: Path) 
     said = ""
     for line in worker.stdout:
         said += line
-        if "waiting for it" in line:
+        if "trying on" in line:
             break
     worker.send_signal(signal.SIGTERM)
     said += worker.communicate(timeout=30)[0]
     assert "redis://:***@127.0.0.1" in said
-    assert "Redis does not answer" in said
+    assert "Redis cannot be used yet (ConnectionError" in said
     assert "hunter2" not in said
