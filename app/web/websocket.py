@@ -184,6 +184,9 @@ class UpdateSocket:
         feeds, who = self._app.parts.feeds, (self._caller.tenant, self._context_id)
         if self._generations is None:
             return await self._stand(after)
+        if not self._generations.begun:
+            # its first owner, or the first one of this release, is still to come
+            self._generations = (await feeds.look(*who)).generations
         generations = self._generations
         into = generations.crossing(after)
         before = into.start if into else None
