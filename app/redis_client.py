@@ -17,7 +17,6 @@ from redis.exceptions import DataError, NoScriptError, ResponseError
 from hookstream.app import tasks
 from hookstream.app.errors import SettingsError
 from hookstream.app.redis_errors import (
-    REDIS_DOWN,
     REDIS_ERRORS,
     GuardedCluster,
     GuardedRedis,
@@ -26,7 +25,6 @@ from hookstream.app.redis_errors import (
 )
 
 __all__ = [
-    "REDIS_DOWN",
     "REDIS_ERRORS",
     "Scripts",
     "as_ours",

@@ -31,7 +31,6 @@ from redis.exceptions import (
 from hookstream.app.errors import FencedError, OutdatedError, UnavailableError
 
 __all__ = [
-    "REDIS_DOWN",
     "REDIS_ERRORS",
     "GuardedCluster",
     "GuardedRedis",
@@ -49,8 +48,6 @@ T = TypeVar("T")
 
 #: Whatever a call to Redis can raise.
 REDIS_ERRORS = (RedisError,)
-#: The same: there is no error of a server that is not a kind of being away.
-REDIS_DOWN = REDIS_ERRORS
 
 #: Replies that blame the caller: a refusal of our own scripts, or a command that is none. redis-py
 #: leaves out a reply's first word where it knows it (ERR among them).
