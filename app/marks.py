@@ -100,7 +100,9 @@ class Marks(Service):
             self._ages[row["partition"]] = row["age_seconds"]
         self._asked_at = time.monotonic()
 
-    async def settle(self, partition: Partition, lease: Mapping[bytes, bytes]) -> None:
+    async def settle(
+        self, partition: Partition, lease: Mapping[bytes, bytes], *, again: bool = False
+    ) -> None:
         """Compare a claimed partition with what is remembered; begin a generation where needed.
 
         To be called before anything of it is numbered.
@@ -128,7 +130,12 @@ class Marks(Service):
             partition.seqs.clear()  # learnt again, above the first number of the generation
         verdict = judge(found, known, asked=asked, ahead=ahead)
         if verdict is Verdict.UNSURE:
-            verdict = await self._resolve(number)
+            resolved = await self._resolve(number)
+            if resolved is None and not again:
+                # PostgreSQL has answered meanwhile: compared once more, the claim stands
+                await self.settle(partition, lease, again=True)
+                return
+            verdict = resolved or verdict
         if verdict is not Verdict.KEPT:
             await self._begin(partition, verdict, found, known)
         else:
@@ -143,8 +150,8 @@ class Marks(Service):
         await learn_feeds(self._parts.scripts, partition, tops)
         return any(seq > partition.seqs[name] for name, seq in tops.items())
 
-    async def _resolve(self, number: int) -> Verdict:
-        """What an empty partition is of which nobody could be asked.
+    async def _resolve(self, number: int) -> Verdict | None:
+        """What an empty partition is of which nobody could be asked; None: now somebody could.
 
         Raises:
             UnavailableError: it does not matter yet: no context is known that could get anything.
@@ -157,6 +164,8 @@ class Marks(Service):
             return Verdict.FRESH
         self._pause_until = 0.0
         await self.look(START_SECONDS)
+        if time.monotonic() - self._asked_at < ASKED_SECONDS:
+            return None
         raise UnavailableError("PostgreSQL has not said yet whether there was anything before")
 
     async def _begin(
