@@ -46,6 +46,8 @@ WAIT_SECONDS = 1.0
 PAUSE_SECONDS = 5.0
 #: How long it is waited for where nothing else could be done anyway.
 START_SECONDS = 10.0
+#: How often at most that is done where numbers could go on without it.
+INSIST_SECONDS = 30.0
 #: A mark in PostgreSQL that was noted so lately names the highest number, but for the margin.
 CERTAIN_SECONDS = 600.0
 #: For so long an answer of PostgreSQL counts for further claims.
@@ -77,6 +79,7 @@ class Marks(Service):
         self._tops: dict[int, dict[str, int]] = {}
         self._asked_at = self._tops_at = -ASKED_SECONDS
         self._pause_until = 0.0
+        self._insisted_at = -INSIST_SECONDS
         self._noted: dict[int, Mark] = {}
         self._noted_at = 0.0
         #: Partitions that were claimed while PostgreSQL could not be asked: by which claim, and
@@ -159,7 +162,13 @@ class Marks(Service):
         registry = self._parts.registry
         names = registry.current.contexts
         if any(partition_of(self._settings.partitions, *name) == number for name in names):
-            return Verdict.UNSURE
+            if time.monotonic() - self._insisted_at > INSIST_SECONDS:
+                # a server that is only slow is worth the wait: numbers go on where they were
+                self._insisted_at = time.monotonic()
+                self._pause_until = 0.0
+                await self.look(START_SECONDS)
+            asked = time.monotonic() - self._asked_at < ASKED_SECONDS
+            return None if asked else Verdict.UNSURE
         if registry.loaded:
             return Verdict.FRESH
         self._pause_until = 0.0

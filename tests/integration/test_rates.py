@@ -197,6 +197,8 @@ async def test_number_past_the_end_does_not_silence_a_client(stack: Stack, name:
     ):
         await asyncio.sleep(0.2)
         sent = await stack.hook(name, b'{"n": "new"}')
+        reset = await client.receive_json(timeout=10)
+        assert (reset["type"], reset["after"]) == ("reset", 2)
         update = await client.receive_json(timeout=10)
         assert (update["seq"], update["event_id"]) == (3, sent)
 
