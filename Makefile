@@ -27,7 +27,7 @@ test: $(STAMP) ## lint, types, generated code, then the whole test suite
 	$(BIN)/lint-imports
 	$(BIN)/python -m hookstream.proto.generate --check
 	$(BIN)/python docs/settings_table.py --check
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -28,7 +28,9 @@ __all__ = ["Replayer"]
 logger = get_logger(__name__)
 
 LOOK_SECONDS = 0.5
-LEASE_SECONDS = 30.0
+#: How long a replay waits for another worker where its own was killed; a page at the lowest rate
+#: takes ten seconds.
+LEASE_SECONDS = 15.0
 #: Most events of one page.
 PAGE = 256
 #: A page is this much of a second of the replay's rate.

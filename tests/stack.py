@@ -1,15 +1,19 @@
 """The whole system as a child process, and a client for it."""
 
 import asyncio
+import atexit
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +44,24 @@ async def eventually(check: Callable[[], Any], what: str, timeout_seconds: float
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_seconds:g} s: {what} (last: {found!r})")
         await asyncio.sleep(0.02)
+
+
+@cache
+def _empty_cluster() -> Path:
+    """An embedded PostgreSQL as its first start makes it, made once a test process."""
+    folder = Path(tempfile.mkdtemp(prefix="hookstream-cluster-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    embedded.start_postgres(folder).stop()
+    return folder / "postgres" / "data"
+
+
+def copy_cluster(state_dir: Path) -> None:
+    """Give a state folder that has no PostgreSQL yet a new one: initdb costs a second each."""
+    target = state_dir / "postgres" / "data"
+    if not target.exists():
+        target.parent.mkdir(parents=True)
+        # its owner may be another user: servers refuse to run as root
+        subprocess.run(["cp", "-a", str(_empty_cluster()), str(target)], check=True)
 
 
 class Stack:
@@ -86,6 +108,8 @@ class Stack:
 
     def start(self) -> None:
         """Start, and wait until receiver and worker are ready."""
+        if "HOOKSTREAM_POSTGRES_URL" not in self.settings:
+            copy_cluster(self.state_dir / "state")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command("up"),

@@ -72,7 +72,7 @@ async def test_summary_of_the_day_comes_as_an_update_and_is_kept(stack: Stack, n
     await stack.updates(name, 8)
     zone = "Asia/Kolkata"
     # the next minute but one, where the next has almost begun
-    soon = datetime.now(ZoneInfo(zone)) + timedelta(seconds=70)
+    soon = datetime.now(ZoneInfo(zone)) + timedelta(seconds=65)
     daily = {"at": soon.strftime("%H:%M"), "timezone": zone, "token_budget": 100}
     shown = await stack.put(f"/contexts/{name}", {"daily": daily})
     assert shown["daily"] == daily
@@ -82,6 +82,8 @@ async def test_summary_of_the_day_comes_as_an_update_and_is_kept(stack: Stack, n
         return list(page["updates"])
 
     [update] = await eventually(told, "the day is told of", timeout_seconds=140)
+    late = datetime.now(ZoneInfo(zone)) - soon.replace(second=0, microsecond=0)
+    assert late < timedelta(seconds=50), "it came with another minute than its own"
     assert (update["kind"], update["seq"], update["event_id"]) == ("daily", 9, None)
     assert update["event_type"] == "hookstream.daily"
     assert update["tokens"] == count_tokens(str(update["summary"])) <= 100
