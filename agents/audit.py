@@ -5,11 +5,11 @@ delivery go on.
 """
 
 from hookstream.app import channels
-from hookstream.app.batch import Batch
-from hookstream.app.commit import Writes, commit
-from hookstream.app.letters import bury_failed, write_letters
+from hookstream.app.failures.failed_events import bury_failed, write_letters
 from hookstream.app.main import app
 from hookstream.app.stores.audit import write_audit
+from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.commit import Writes, commit
 
 
 @app.batches(channels.audit)

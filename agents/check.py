@@ -9,10 +9,10 @@ parsing, and nothing where no tool has a schema.
 from dataclasses import replace
 
 from hookstream.app import channels
-from hookstream.app.batch import Batch
 from hookstream.app.errors import SchemaViolationError
 from hookstream.app.main import app
-from hookstream.app.registry import DEAD_LETTER, MARK, Registry
+from hookstream.app.routing.catalog import DEAD_LETTER, MARK, Registry
+from hookstream.app.streams.batch import Batch
 
 
 @app.batches(channels.deduped, out=channels.checked)

@@ -12,25 +12,26 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from hookstream.app import channels, keys, metrics
-from hookstream.app.batch import Batch, Entry
-from hookstream.app.commit import Writes
-from hookstream.app.commit import commit as run_commit
-from hookstream.app.durable import append_groups
+from hookstream.app import channels, metrics
+from hookstream.app.failures.blocking import judge_breakers, write_holds
+from hookstream.app.failures.failed_events import log_failures, write_letters
 from hookstream.app.ids import partition_of
-from hookstream.app.letters import log_failures, write_letters
 from hookstream.app.main import app
 from hookstream.app.priority import most_urgent
+from hookstream.app.redis import keys
+from hookstream.app.redis.durability import append_groups
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
-from hookstream.app.turns import Turn, due
-from hookstream.app.waiting import judge_breakers, write_holds
+from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.commit import Writes
+from hookstream.app.streams.commit import commit as run_commit
+from hookstream.app.streams.scheduler import Turn, due
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target, encode_changes, encode_routed, recently_routed
 from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
 
 if TYPE_CHECKING:
-    from hookstream.app.parts import Parts
+    from hookstream.app.services import Parts
 
 #: Updates that wait in this worker while no more are sent, and how long that may last.
 READ_AHEAD_MAX = 64

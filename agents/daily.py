@@ -3,7 +3,7 @@
 In: nothing but the time. Each minute it looks which contexts' time of day has come.
 """
 
-from hookstream.app.daily import tell_the_day
+from hookstream.app.feeds.daily import tell_the_day
 from hookstream.app.main import app
 
 

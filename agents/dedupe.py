@@ -8,13 +8,13 @@ apart here too, before any stage works on them.
 """
 
 from hookstream.app import channels
-from hookstream.app.batch import Batch
-from hookstream.app.identity import ask_again
-from hookstream.app.letters import letter_origin
-from hookstream.app.lookback import LookBack
+from hookstream.app.dedup.lookup import LookBack
+from hookstream.app.failures.blocking import mark_waiting
+from hookstream.app.failures.failed_events import letter_origin
 from hookstream.app.main import app
+from hookstream.app.routing.event_keys import ask_again
 from hookstream.app.status import Status
-from hookstream.app.waiting import mark_waiting
+from hookstream.app.streams.batch import Batch
 from hookstream.codecs.envelope import Event
 from hookstream.tables.dedup import Candidate, Own, decide, mark_key, mark_keys
 

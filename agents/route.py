@@ -7,13 +7,13 @@ becomes ``unrouted``. Nothing in a payload can name a context: it only meets con
 import time
 
 from hookstream.app import channels
-from hookstream.app.batch import Batch
 from hookstream.app.main import app
-from hookstream.app.matching import Matcher
 from hookstream.app.priority import rank
-from hookstream.app.registry import Registry
+from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.matching import Matcher
 from hookstream.app.status import Status
-from hookstream.app.turns import due
+from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.scheduler import due
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target
 

@@ -1,6 +1,6 @@
 """The channels, in the order in which an event passes them."""
 
-from hookstream.app.deferral import DEFERRABLE, channel_name
+from hookstream.app.feeds.priority_queues import DEFERRABLE, channel_name
 from hookstream.app.main import app
 
 __all__ = ["audit", "checked", "deduped", "deferred", "events", "routed", "updates"]

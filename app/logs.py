@@ -32,7 +32,7 @@ def logging_config(level: str) -> dict[str, Any]:
         "loggers": {
             "hookstream": {"level": level.upper()},
             # here Faust itself speaks, of Kafka's producer buffer and the like
-            "hookstream.app.hookstream": {"level": "WARNING"},
+            "hookstream.app.application": {"level": "WARNING"},
             "hookstream.app.web.server": {"level": "WARNING"},
         },
         "root": {"level": "WARNING", "handlers": ["stderr"]},

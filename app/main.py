@@ -1,6 +1,6 @@
 """The application object: ``from hookstream.app.main import app``."""
 
-from hookstream.app.hookstream import Hookstream
+from hookstream.app.application import Hookstream
 from hookstream.app.settings import load_settings
 
 __all__ = ["app"]

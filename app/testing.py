@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from hookstream.app.identity import DedupFunction, custom_message_id
 from hookstream.app.ids import new_event_id
+from hookstream.app.routing.event_keys import DedupFunction, custom_message_id
 from hookstream.codecs.envelope import Event
 from hookstream.tables.dedup import Candidate, decide
 

@@ -31,17 +31,18 @@ import redis.asyncio
 
 from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
-from hookstream.app import embedded, keys, metrics
-from hookstream.app.batch import Batch, Entry, Partition
-from hookstream.app.commit import Writes, commit
+from hookstream.app import embedded, metrics
+from hookstream.app.dedup.first_events import RecordStore
+from hookstream.app.dedup.lookup import LookBack
 from hookstream.app.ids import new_event_id
-from hookstream.app.lookback import LookBack
-from hookstream.app.opening import open_partition
-from hookstream.app.redis_client import Scripts
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import Scripts
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit import write_audit
-from hookstream.app.stores.postgres import Postgres
-from hookstream.app.stores.records import RecordStore
+from hookstream.app.streams.batch import Batch, Entry, Partition
+from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.opening import open_partition
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import encode_changes
 from hookstream.proto.pipeline_pb2 import AuditBatch

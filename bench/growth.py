@@ -22,8 +22,8 @@ from bench.measure import Result, main, progress
 from bench.payloads import DAY_MS, Entries
 from bench.system import cpu_seconds, system
 from bench.worker import Drained, drain
-from hookstream.app import keys
-from hookstream.app.assignment import rendezvous
+from hookstream.app.redis import keys
+from hookstream.app.streams.rendezvous import rendezvous
 from hookstream.codecs.envelope import decode_event
 from hookstream.tables.dedup import Candidate, DedupTable, decide, mark_key
 

@@ -19,7 +19,7 @@ from bench.end_to_end import LEAD_SECONDS, TOOLS, percentile
 from bench.load import Posted, Target, Watched, beside, post_at_rate, watch
 from bench.measure import Result, main, progress
 from bench.system import SECRET, System, system
-from hookstream.app import keys
+from hookstream.app.redis import keys
 
 __all__ = ["Sample", "a_part", "slope"]
 

@@ -15,8 +15,9 @@ import redis.asyncio
 from redis.exceptions import ResponseError
 
 from bench.payloads import Entries
-from hookstream.app import embedded, keys
-from hookstream.app.supervise import answers
+from hookstream.app import embedded
+from hookstream.app.embedded.supervisor import answers
+from hookstream.app.redis import keys
 from hookstream.codecs.dictionaries import Dictionary
 from tests.stack import Stack, free_port
 

@@ -1,7 +1,7 @@
 """Dedup windows: which stream entry first had a message id, and until when that counts.
 
 The rule is :func:`decide`, a pure function; :class:`DedupTable` keeps its marks in RocksDB. What
-happened before the window is in :mod:`hookstream.tables.history`. A mark stands under a message id,
+happened before the window is in :mod:`hookstream.tables.bloom`. A mark stands under a message id,
 which other events may have, or under an event's own id, by which a second append of the same event
 is told from another event.
 """

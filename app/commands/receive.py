@@ -7,7 +7,7 @@ from typing import Any
 from faust.cli.base import option
 
 from hookstream.app.commands.worker import worker
-from hookstream.app.supervise import Child, Supervisor
+from hookstream.app.embedded.supervisor import Child, Supervisor
 
 __all__ = ["receive"]
 

@@ -10,8 +10,8 @@ from faust.cli.base import argument, option
 from hookstream.app import embedded
 from hookstream.app.commands.command import Command
 from hookstream.app.errors import BadRequestError, UnavailableError
-from hookstream.app.migrations import LEVEL, MIGRATIONS, Schema
-from hookstream.app.migrations.run import finish, read_schema, upgrade
+from hookstream.app.postgres.migrations import LEVEL, MIGRATIONS, Schema
+from hookstream.app.postgres.migrations.run import finish, read_schema, upgrade
 from hookstream.app.settings import EMBEDDED
 
 __all__ = ["schema"]

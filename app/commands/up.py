@@ -7,9 +7,9 @@ from typing import Any
 
 from hookstream.app import embedded
 from hookstream.app.commands.command import Command
+from hookstream.app.embedded.supervisor import Child, Supervisor, answers
 from hookstream.app.errors import SettingsError
 from hookstream.app.settings import EMBEDDED, Settings
-from hookstream.app.supervise import Child, Supervisor, answers
 
 __all__ = ["up"]
 

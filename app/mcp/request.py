@@ -10,7 +10,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
 from hookstream.app.errors import HookstreamError, NotFoundError, UnavailableError
-from hookstream.app.redis_client import REDIS_ERRORS
+from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.web.access import Caller
 from hookstream.app.web.models import ID_PATTERN
 

@@ -24,8 +24,7 @@ from pydantic import ValidationError
 
 from hookstream.app import tasks
 from hookstream.app.errors import ForbiddenError, HookstreamError, UnavailableError
-from hookstream.app.mcp.bridge import serve_asgi
-from hookstream.app.mcp.frame import NOTICE, cut, framed, safe_json
+from hookstream.app.mcp.asgi import serve_asgi
 from hookstream.app.mcp.request import (
     CONTEXT_URI,
     EVENT_URI,
@@ -37,13 +36,14 @@ from hookstream.app.mcp.request import (
 )
 from hookstream.app.mcp.streams import MAX_SESSIONS, ListenStreams, SessionFollowers
 from hookstream.app.mcp.tools import PAGE, TOOLS, own_contexts, read_updates
-from hookstream.app.redis_client import REDIS_ERRORS
+from hookstream.app.mcp.untrusted import NOTICE, cut, framed, safe_json
+from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.web.access import Caller, authorise, uuid7
 from hookstream.app.web.body import read_body
 from hookstream.app.web.events import visible_event
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["McpServer"]
 

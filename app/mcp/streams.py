@@ -17,14 +17,14 @@ from mcp.shared.exceptions import MCPError
 
 from hookstream.app import tasks
 from hookstream.app.errors import UnavailableError
-from hookstream.app.followers import Follower
+from hookstream.app.feeds.followers import Follower
 from hookstream.app.mcp.request import Context, as_mcp_errors, caller_of, split_context_uri
 from hookstream.app.web.access import Caller, still_known
 
 if TYPE_CHECKING:
     import asyncio
 
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["MAX_SESSIONS", "ListenStreams", "SessionFollowers"]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from mcp_types import Tool, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
-from hookstream.app.digests import MAX_BUDGET, MIN_BUDGET, digest_budget
 from hookstream.app.errors import BadRequestError, NotFoundError
-from hookstream.app.mcp.frame import cut
+from hookstream.app.feeds.digests import MAX_BUDGET, MIN_BUDGET, digest_budget
+from hookstream.app.mcp.untrusted import cut
 from hookstream.app.status import Status
 from hookstream.app.stores.events import EventFilter
 from hookstream.app.web.access import Caller, uuid7
@@ -19,7 +19,7 @@ from hookstream.app.web.models import ID_PATTERN
 from hookstream.app.web.replays import replay_one
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["PAGE", "TOOLS", "AgentTool", "own_contexts", "read_updates"]
 

@@ -17,7 +17,7 @@ from hookstream.app.providers.provider import (
     signed,
     text_at,
 )
-from hookstream.app.signatures import (
+from hookstream.app.providers.signatures import (
     SignatureOptions,
     WebhookRequest,
     sign_hmac,

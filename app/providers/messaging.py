@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
-from hookstream.app.json_body import ARRAYS, parse_json
+from hookstream.app.providers.json_body import ARRAYS, parse_json
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -23,7 +23,7 @@ from hookstream.app.providers.provider import (
     signed,
     text_at,
 )
-from hookstream.app.signatures import (
+from hookstream.app.providers.signatures import (
     FORM,
     SignatureOptions,
     WebhookRequest,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hookstream.app.errors import BadRequestError
-from hookstream.app.json_body import ARRAYS, OBJECTS
-from hookstream.app.signatures import FORM, SignatureOptions, WebhookRequest
+from hookstream.app.providers.json_body import ARRAYS, OBJECTS
+from hookstream.app.providers.signatures import FORM, SignatureOptions, WebhookRequest
 
 __all__ = [
     "HOUR",

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from hookstream.app.errors import BadRequestError, SignatureError
-from hookstream.app.json_body import parse_json
+from hookstream.app.providers.json_body import parse_json
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -22,7 +22,7 @@ from hookstream.app.providers.provider import (
     text_at,
     value_at,
 )
-from hookstream.app.signatures import (
+from hookstream.app.providers.signatures import (
     SignatureOptions,
     WebhookRequest,
     check_age,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import orjson
 
-from hookstream.app.sql import statement
-from hookstream.app.stores.postgres import Postgres
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
 from hookstream.proto.pipeline_pb2 import AuditBatch, DeliveryAudit, EventAudit
 
 __all__ = ["write_audit"]

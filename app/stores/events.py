@@ -10,13 +10,13 @@ from uuid import UUID
 import orjson
 from redis.asyncio import Redis
 
-from hookstream.app import keys
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import event_time_ms, partition_of, partition_of_event
-from hookstream.app.payloads import Payloads
-from hookstream.app.sql import statement
+from hookstream.app.payloads.payloads import Payloads
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
+from hookstream.app.redis import keys
 from hookstream.app.status import Status
-from hookstream.app.stores.postgres import Postgres
 from hookstream.codecs.envelope import Event, decode_event
 from hookstream.codecs.errors import CodecError, UnknownDictionaryError
 from hookstream.codecs.payload import DICTIONARY_MAX_BYTES

@@ -8,9 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from hookstream.app.ids import new_event_id, random_bits
-from hookstream.app.sql import statement
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
 from hookstream.app.stores.events import like
-from hookstream.app.stores.postgres import Postgres
 
 __all__ = ["ReplayFilter", "ReplayStore"]
 

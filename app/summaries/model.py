@@ -16,7 +16,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
-from hookstream.app.breaker import Breaker, BreakerState
+from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.settings import Settings
 from hookstream.app.summaries.text import plain_text
 from hookstream.codecs.envelope import Event

@@ -16,7 +16,7 @@ from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.models import ID_PATTERN
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = [
     "CALLER_KEY",

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 from aiohttp import web
 
-from hookstream.app.digests import (
+from hookstream.app.errors import BadRequestError, NotFoundError
+from hookstream.app.feeds.digests import (
     MAX_BUDGET,
     MAX_DIGESTED,
     MIN_BUDGET,
     digest_budget,
     fit_digest,
 )
-from hookstream.app.errors import BadRequestError, NotFoundError
-from hookstream.app.feeds import Feeds
-from hookstream.app.matching import (
+from hookstream.app.feeds.feed import Feeds
+from hookstream.app.routing.matching import (
     Condition,
     Matcher,
     TypePattern,
@@ -33,7 +33,7 @@ from hookstream.app.web.problem import json_response
 from hookstream.app.web.updates import parse_after
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["ContextViews", "read_digest"]
 

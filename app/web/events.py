@@ -15,7 +15,7 @@ from hookstream.app.web.models import EVENT_QUERY
 from hookstream.app.web.problem import json_response
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = [
     "EventViews",

@@ -12,9 +12,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from hookstream import __version__
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import UnavailableError
-from hookstream.app.generations import Generations
 from hookstream.app.ids import partition_of
-from hookstream.app.lag import (
+from hookstream.app.postgres.sql import statement
+from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.redis.errors import redis_kind
+from hookstream.app.streams.generations import Generations
+from hookstream.app.streams.lag import (
     Assignment,
     StreamLag,
     measure_assignment,
@@ -22,14 +25,11 @@ from hookstream.app.lag import (
     measure_lag,
     measure_partitions,
 )
-from hookstream.app.redis_client import REDIS_ERRORS
-from hookstream.app.redis_errors import redis_kind
-from hookstream.app.sql import statement
 from hookstream.app.web.problem import json_response, problem
 from hookstream.codecs.envelope import KNOWN_VERSIONS
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["HealthViews"]
 

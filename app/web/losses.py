@@ -6,14 +6,14 @@ from uuid import UUID
 from aiohttp import web
 
 from hookstream.app.errors import BadRequestError
-from hookstream.app.stores.losses import NO_EVENT, cursor_of
+from hookstream.app.feeds.losses import NO_EVENT, cursor_of
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, uuid7
 from hookstream.app.web.events import check_query, parse_limit
 from hookstream.app.web.problem import json_response
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["LossViews"]
 

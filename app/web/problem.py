@@ -7,7 +7,7 @@ from aiohttp import web
 from mode.utils.logging import get_logger
 
 from hookstream.app.errors import HookstreamError
-from hookstream.app.redis_errors import REDIS_ERRORS, as_unavailable, is_redis_down
+from hookstream.app.redis.errors import REDIS_ERRORS, as_unavailable, is_redis_down
 
 __all__ = ["json_response", "problem", "problem_response", "problems"]
 

@@ -9,29 +9,30 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from hookstream.app import keys, metrics
+from hookstream.app import metrics
 from hookstream.app.errors import (
     HookstreamError,
     NotFoundError,
     SchemaViolationError,
     UnavailableError,
 )
-from hookstream.app.identity import (
+from hookstream.app.ids import new_event_id, partition_of, random_bits
+from hookstream.app.providers import PROVIDERS, Provider
+from hookstream.app.providers.signatures import WebhookRequest
+from hookstream.app.redis import keys
+from hookstream.app.routing.catalog import REJECT, Tool
+from hookstream.app.routing.event_keys import (
     DedupFunction,
     custom_message_id,
     message_id,
     ordering_key,
 )
-from hookstream.app.ids import new_event_id, partition_of, random_bits
-from hookstream.app.providers import PROVIDERS, Provider
-from hookstream.app.registry import REJECT, Tool
-from hookstream.app.signatures import WebhookRequest
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.problem import json_response
 from hookstream.codecs.envelope import Event
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["Receiver", "make_event"]
 

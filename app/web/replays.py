@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from hookstream.app import keys
 from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
 from hookstream.app.ids import partition_of_event
+from hookstream.app.redis import keys
 from hookstream.app.stores.replays import ReplayFilter
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, read_model, uuid7
@@ -16,7 +16,7 @@ from hookstream.app.web.problem import json_response
 from hookstream.codecs.envelope import with_replay
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["ReplayViews", "replay_one"]
 

@@ -11,9 +11,9 @@ from hookstream.app.web import models
 from hookstream.app.web.access import require_key
 from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.contexts import ContextViews
+from hookstream.app.web.dead_letters import LetterViews
 from hookstream.app.web.events import EventViews
 from hookstream.app.web.health import HealthViews
-from hookstream.app.web.letters import LetterViews
 from hookstream.app.web.losses import LossViews
 from hookstream.app.web.receive import Receiver
 from hookstream.app.web.replays import ReplayViews
@@ -22,7 +22,7 @@ from hookstream.app.web.tools import ToolViews
 from hookstream.app.web.updates import UpdateViews
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["Route", "add_routes", "api_routes"]
 

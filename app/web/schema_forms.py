@@ -8,8 +8,8 @@ from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError
 
 from hookstream.app.errors import SchemaRegistryError
-from hookstream.app.stores.builtin_schemas import BUILTIN
-from hookstream.app.stores.schemas import Version
+from hookstream.app.schema_registry.builtin import BUILTIN
+from hookstream.app.schema_registry.store import Version
 from hookstream.app.web.access import TENANT_KEY
 from hookstream.codecs.schemas import Reference, Schema, SchemaType, parse
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from mode.utils.logging import get_logger
 
 from hookstream.app.errors import HookstreamError, SchemaRegistryError
-from hookstream.app.stores.schemas import SchemaStore, Version
+from hookstream.app.schema_registry.store import SchemaStore, Version
 from hookstream.app.web.access import require_key
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.schema_forms import (
@@ -36,7 +36,7 @@ from hookstream.app.web.schema_forms import (
 from hookstream.codecs.schemas import Mode, Schema, SchemaType
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["PREFIX", "add_schema_registry"]
 

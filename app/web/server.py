@@ -14,7 +14,7 @@ from hookstream.app.web.problem import problems
 from hookstream.app.web.routes import add_routes
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["ConnectionReaper", "HookstreamWeb", "make_runner"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from hookstream.app.errors import NotFoundError
+from hookstream.app.postgres.sql import statement
 from hookstream.app.providers import provider
-from hookstream.app.sql import statement
 from hookstream.app.stores.events import EventFilter
 from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.summaries.templates import TemplateBook, builtin_templates, compile_template
@@ -17,7 +17,7 @@ from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["TemplateViews"]
 

@@ -12,14 +12,14 @@ from hookstream.app.errors import (
     SchemaRegistryError,
 )
 from hookstream.app.providers import Provider, check_secrets, provider
-from hookstream.app.signatures import SignatureOptions
+from hookstream.app.providers.signatures import SignatureOptions
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
 from hookstream.codecs.errors import InvalidSchemaError
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["ToolViews"]
 

@@ -8,12 +8,12 @@ from aiohttp import web
 
 from hookstream.app import metrics
 from hookstream.app.errors import BadRequestError, UnavailableError
-from hookstream.app.redis_client import REDIS_ERRORS
+from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.web.access import authorise, path_id
 from hookstream.app.web.websocket import STOPPING, UpdateSocket
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["UpdateViews", "parse_after"]
 

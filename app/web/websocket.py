@@ -1,7 +1,7 @@
 """A client's WebSocket: what it is sent, what it sends, and how it ends.
 
 It never stays open and deaf: whatever ends the sending closes the socket, with a code that tells
-the client to resume, and :mod:`hookstream.app.followers` closes what no end is heard of.
+the client to resume, and :mod:`hookstream.app.feeds.followers` closes what no end is heard of.
 """
 
 import asyncio
@@ -12,15 +12,15 @@ import orjson
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from hookstream.app import metrics, tasks
-from hookstream.app.digests import MAX_DIGESTED, digest_budget, fit_digest
 from hookstream.app.errors import BadRequestError, ConflictError, UnavailableError
-from hookstream.app.followers import Follower
-from hookstream.app.generations import Generations
-from hookstream.app.redis_client import REDIS_ERRORS
+from hookstream.app.feeds.digests import MAX_DIGESTED, digest_budget, fit_digest
+from hookstream.app.feeds.followers import Follower
+from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.streams.generations import Generations
 from hookstream.app.web.access import Caller, still_known
 
 if TYPE_CHECKING:
-    from hookstream.app.hookstream import Hookstream
+    from hookstream.app.application import Hookstream
 
 __all__ = ["STOPPING", "UpdateSocket", "parse_client_message"]
 

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from hookstream.app.redis_client import Scripts
+from hookstream.app.redis.client import Scripts
 from tests.proxy import Proxy, command_end, reply_end
 from tests.servers import Node
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from hookstream.app import keys
-from hookstream.app.append import DRAIN_PAGE, Appender
-from hookstream.app.backlog import Backlog
-from hookstream.app.durable import Durability
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import new_event_id
-from hookstream.app.redis_client import Scripts, connect
-from hookstream.app.spool import Spool
+from hookstream.app.ingest.appender import DRAIN_PAGE, Appender
+from hookstream.app.ingest.backpressure import Backlog
+from hookstream.app.ingest.spool import Spool
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import Scripts, connect
+from hookstream.app.redis.durability import Durability
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import decode_event, encode_event
 from tests.faults import full_disk

@@ -13,7 +13,7 @@ SITE = """
 from pathlib import Path
 import hookstream.agents
 hookstream.agents.__path__.append({stages!r})
-from hookstream.app.keeper import Keeper
+from hookstream.app.failures.retry_scheduler import Keeper
 
 look = Keeper._look
 

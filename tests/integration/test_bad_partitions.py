@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from hookstream.app import embedded, keys
+from hookstream.app import embedded
 from hookstream.app.ids import partition_of
+from hookstream.app.redis import keys
 from tests.stack import Stack, eventually, free_port
 
 PARTITIONS = 8

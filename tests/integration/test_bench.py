@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hookstream.app.plan import Figures
+from hookstream.app.commands.capacity import Figures
 from tests.unit.test_plan import ROUND
 
 #: Which benchmark gives which figures of the plan: all of them, together.

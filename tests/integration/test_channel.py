@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from hookstream.app import keys, metrics, ownership, reader
-from hookstream.app.batch import Batch, Partition
-from hookstream.app.commit import Writes, commit
+from hookstream.app import metrics
+from hookstream.app.application import Hookstream
 from hookstream.app.errors import OutdatedError, SettingsError, UnavailableError
-from hookstream.app.hookstream import Hookstream
+from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
+from hookstream.app.streams import assignment as ownership
+from hookstream.app.streams import consumer as reader
+from hookstream.app.streams.batch import Batch, Partition
+from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import encode_event
 from hookstream.tables.errors import TableError

@@ -13,8 +13,9 @@ import orjson
 import pytest
 import redis.asyncio
 
-from hookstream.app import embedded, keys
+from hookstream.app import embedded
 from hookstream.app.ids import partition_of_event
+from hookstream.app.redis import keys
 from hookstream.codecs.dictionaries import Dictionary
 from hookstream.codecs.training import train
 from hookstream.proto.envelope_pb2 import Envelope, PayloadEncoding

@@ -17,13 +17,13 @@ import redis
 
 from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
-from hookstream.app import keys
-from hookstream.app.batch import Batch, Entry
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import partition_of_event
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
-from hookstream.app.stores.postgres import Postgres
+from hookstream.app.streams.batch import Batch, Entry
 from hookstream.codecs.envelope import Event, encode_event
 from hookstream.tables.dedup import DAY_MS
 from tests.judging import HOUR_MS, NUMBER, Flow, Owner, event

@@ -23,10 +23,10 @@ BUSY_SECONDS = 4
 SITE = """
 import asyncio
 from pathlib import Path
-from hookstream.app.feeds import Feeds
+from hookstream.app.feeds.feed import Feeds
 from redis.exceptions import NoPermissionError
-from hookstream.app import followers
-from hookstream.app.followers import Followers
+from hookstream.app.feeds import followers
+from hookstream.app.feeds.followers import Followers
 
 followers.FAILING_SECONDS = 1.0
 Followers.__init__.__kwdefaults__["check_seconds"] = 0.3

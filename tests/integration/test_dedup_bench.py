@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from bench.dedup import Plan, run, traffic
-from hookstream.app.history import PartitionHistory
-from hookstream.app.stores.postgres import Postgres
-from hookstream.app.stores.records import RecordStore
+from hookstream.app.dedup.first_events import RecordStore
+from hookstream.app.dedup.history import PartitionHistory
+from hookstream.app.postgres.pool import Postgres
 from hookstream.tables.dedup import Record
 
 #: Filters are too large for all of them to stay in memory.
@@ -19,7 +19,7 @@ SMALL = Plan(
 
 @pytest.fixture(autouse=True)
 def _save_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hookstream.app.history.SAVE_BYTES", 1000)
+    monkeypatch.setattr("hookstream.app.dedup.history.SAVE_BYTES", 1000)
 
 
 async def test_nearly_every_copy_is_found_and_no_fresh_event_is_dropped(
@@ -76,7 +76,7 @@ async def test_the_ledger_notices_suspicions_that_are_taken_for_duplicates(
 
 async def test_the_record_is_found_by_its_index(postgres_url: str) -> None:
     """Not by walking a tenant's events, whatever PostgreSQL knows of how many there are."""
-    from hookstream.app.sql import statement
+    from hookstream.app.postgres.sql import statement
 
     async with Postgres(postgres_url) as postgres:
         await postgres.execute("TRUNCATE events")

@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 import redis.asyncio
 
-from hookstream.app import embedded, keys
+from hookstream.app import embedded
+from hookstream.app.redis import keys
 from tests.fragile import Fragile
 from tests.stack import eventually
 

@@ -8,15 +8,15 @@ import orjson
 import pytest
 import redis.asyncio
 
-from hookstream.app import keys
-from hookstream.app.batch import Batch, Entry, Partition
-from hookstream.app.deferral import DEFERRABLE, channel_name
-from hookstream.app.delivery import Delivery, read_deferred
+from hookstream.app.feeds.delivery import Delivery, read_deferred
+from hookstream.app.feeds.priority_queues import DEFERRABLE, channel_name
 from hookstream.app.ids import new_event_id
-from hookstream.app.redis_client import Scripts
-from hookstream.app.registry import Context, Registry
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import Scripts
+from hookstream.app.routing.catalog import Context, Registry
 from hookstream.app.settings import Settings
-from hookstream.app.turns import Turns
+from hookstream.app.streams.batch import Batch, Entry, Partition
+from hookstream.app.streams.scheduler import Turns
 from hookstream.codecs.envelope import Event, encode_event
 from hookstream.codecs.routed import Target, decode_routed, encode_routed
 from tests.integration.test_model import Plain

@@ -3,7 +3,7 @@
 import json
 
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.signatures import SignatureOptions
+from hookstream.app.providers.signatures import SignatureOptions
 from tests.fixtures import github_examples
 from tests.stack import Stack, eventually
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from hookstream.app import keys
-from hookstream.app.cues import POLL_SECONDS, Cues
-from hookstream.app.durable import Durability
-from hookstream.app.feeds import READS_AT_ONCE, Feeds, feed_field
-from hookstream.app.redis_client import REDIS_ERRORS, Scripts, connect
+from hookstream.app.feeds.feed import READS_AT_ONCE, Feeds, feed_field
+from hookstream.app.feeds.wakeups import POLL_SECONDS, Cues
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts, connect
+from hookstream.app.redis.durability import Durability
 from hookstream.app.settings import Settings
 from tests.servers import ClusterSet, Node
 from tests.stack import eventually

@@ -10,17 +10,17 @@ import pytest
 
 from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
-from hookstream.app import keys
-from hookstream.app.batch import Batch, Entry
-from hookstream.app.commit import Writes, commit
-from hookstream.app.history import PartitionHistory
+from hookstream.app.dedup import first_events as records_module
+from hookstream.app.dedup.history import PartitionHistory
 from hookstream.app.ids import new_event_id
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.redis import keys
 from hookstream.app.status import Status
-from hookstream.app.stores import records as records_module
 from hookstream.app.stores.audit import write_audit
-from hookstream.app.stores.postgres import Postgres
+from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.commit import Writes, commit
+from hookstream.tables.bloom import DayFilter, FilterCache, Shape, number
 from hookstream.tables.dedup import DAY_MS, mark_key
-from hookstream.tables.history import DayFilter, FilterCache, Shape, number
 from tests.judging import HOUR_MS, NUMBER, Flow, Owner, event
 
 SHAPE = Shape(300, 0.001)
@@ -64,7 +64,7 @@ async def opened(owner: Owner, cache: FilterCache) -> PartitionHistory:
 async def test_history_is_exact_whatever_is_evicted_lost_or_handed_over(
     owner: Owner, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hookstream.app.history.SAVE_BYTES", 100)
+    monkeypatch.setattr("hookstream.app.dedup.history.SAVE_BYTES", 100)
     draw = random.Random(seed)
     cache = FilterCache(2 * DayFilter.new(SHAPE).size_bytes)
     history = await opened(owner, cache)
@@ -101,7 +101,7 @@ async def test_history_is_exact_whatever_is_evicted_lost_or_handed_over(
 
 async def full_day(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """A day of which the most part is in a saved filter, and the rest in the changelog."""
-    monkeypatch.setattr("hookstream.app.history.SAVE_BYTES", 100)
+    monkeypatch.setattr("hookstream.app.dedup.history.SAVE_BYTES", 100)
     history = await opened(owner, FilterCache(1 << 20))
     wanted = [mark_key(f"m{n}") for n in range(700)]
     for start in range(0, 700, 7):

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from hookstream.app import keys
-from hookstream.app.batch import Partition
 from hookstream.app.clock import RedisClock
-from hookstream.app.commit import Writes, commit
-from hookstream.app.durable import Durability
 from hookstream.app.errors import FencedError, UnavailableError
-from hookstream.app.feed_state import learn_feeds
-from hookstream.app.generations import MARGIN, Generations
+from hookstream.app.feeds.state import learn_feeds
 from hookstream.app.ids import partition_of
-from hookstream.app.marks import Marks
-from hookstream.app.redis_client import Scripts
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import Scripts
+from hookstream.app.redis.durability import Durability
 from hookstream.app.settings import Settings
-from hookstream.app.stores.postgres import Postgres
+from hookstream.app.streams.batch import Partition
+from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.generations import MARGIN, Generations
+from hookstream.app.streams.marks import Marks
 from tests.stack import free_port
 
 PARTITIONS = 4

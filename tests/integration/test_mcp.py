@@ -13,7 +13,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
-from hookstream.app.mcp.frame import MAX_RESULT_BYTES, NOTICE
+from hookstream.app.mcp.untrusted import MAX_RESULT_BYTES, NOTICE
 from tests.integration.test_keys import call, make
 from tests.stack import Stack, eventually
 from tests.unit.test_summaries import INJECTIONS

@@ -33,29 +33,29 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hookstream.agents.commit import settle
 from hookstream.agents.dedupe import candidate
-from hookstream.app import delivery as delivery_module
-from hookstream.app import keys
-from hookstream.app import letters as letters_module
-from hookstream.app import waiting as waiting_module
-from hookstream.app.batch import Batch, Entry, Partition
-from hookstream.app.daily import DailyRule, tell_of
-from hookstream.app.deferral import DEFERRABLE, channel_name
-from hookstream.app.delivery import Delivery
-from hookstream.app.durable import Durability
 from hookstream.app.errors import FencedError, OutdatedError
-from hookstream.app.feeds import Feeds
+from hookstream.app.failures import blocking as waiting_module
+from hookstream.app.failures import failed_events as letters_module
+from hookstream.app.failures.blocking import mark_waiting
+from hookstream.app.failures.released import take_released
+from hookstream.app.failures.retry_scheduler import Keeper
+from hookstream.app.feeds import delivery as delivery_module
+from hookstream.app.feeds.daily import DailyRule, tell_of
+from hookstream.app.feeds.delivery import Delivery
+from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.priority_queues import DEFERRABLE, channel_name
 from hookstream.app.ids import new_event_id, partition_of
-from hookstream.app.keeper import Keeper
-from hookstream.app.opening import open_partition
-from hookstream.app.origins import OriginMark
-from hookstream.app.redis_client import Scripts
-from hookstream.app.registry import Context, Registry, Tool
-from hookstream.app.released import take_released
+from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import Scripts
+from hookstream.app.redis.durability import Durability
+from hookstream.app.routing.catalog import Context, Registry, Tool
 from hookstream.app.settings import Settings
-from hookstream.app.signatures import SignatureOptions
 from hookstream.app.status import Status
-from hookstream.app.turns import Turns
-from hookstream.app.waiting import mark_waiting
+from hookstream.app.streams.batch import Batch, Entry, Partition
+from hookstream.app.streams.opening import open_partition
+from hookstream.app.streams.scheduler import Turns
+from hookstream.app.streams.source_positions import OriginMark
 from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.codecs.routed import Target, decode_routed
 from hookstream.tables.dedup import decide, mark_key, mark_keys

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import redis.exceptions
 
-from hookstream.app.durable import Durability
 from hookstream.app.errors import SettingsError, UnconfirmedError
-from hookstream.app.redis_client import connect
+from hookstream.app.redis.client import connect
+from hookstream.app.redis.durability import Durability
 from tests.servers import Node, TlsFront
 from tests.stack import Stack
 

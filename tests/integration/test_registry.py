@@ -11,12 +11,12 @@ import orjson
 import pytest
 
 from hookstream.app.errors import UnavailableError
-from hookstream.app.registry import Registry
-from hookstream.app.registry_cache import WAIT_SECONDS, RegistryCache
-from hookstream.app.registry_copy import RegistryCopy
-from hookstream.app.registry_rows import build, decode_rows, encode_rows, read_rows
-from hookstream.app.stores.postgres import Postgres
-from hookstream.app.stores.schemas import SchemaStore
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.routing.catalog import Registry
+from hookstream.app.schema_registry.store import SchemaStore
+from hookstream.app.stores.catalog import WAIT_SECONDS, RegistryCache
+from hookstream.app.stores.catalog_copy import RegistryCopy
+from hookstream.app.stores.catalog_rows import build, decode_rows, encode_rows, read_rows
 from tests.stack import eventually, free_port
 
 TOOL = """

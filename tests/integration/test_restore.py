@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hookstream.app import keys
 from hookstream.app.ids import new_event_id
-from hookstream.app.restore import open_restored
+from hookstream.app.redis import keys
+from hookstream.app.streams.recovery import open_restored
 from hookstream.codecs.routed import encode_changes
 from hookstream.tables.dedup import DedupTable, Mark, encode_mark, mark_key
 from hookstream.tables.errors import TableCorruptError, TableError

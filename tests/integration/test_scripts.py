@@ -6,11 +6,11 @@ import pytest
 import redis.asyncio
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from hookstream.app import keys
-from hookstream.app.batch import Entry, Partition
-from hookstream.app.commit import Writes, commit
 from hookstream.app.errors import FencedError, OutdatedError
-from hookstream.app.redis_client import Scripts, connect
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import Scripts, connect
+from hookstream.app.streams.batch import Entry, Partition
+from hookstream.app.streams.commit import Writes, commit
 from tests.stack import eventually
 
 FEED = keys.feed(0, "t", "c")

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 import redis
 
-from hookstream.app import keys
+from hookstream.app.redis import keys
 from tests.servers import Node
 from tests.stack import Stack, eventually, free_port
 

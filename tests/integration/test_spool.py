@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from hookstream.app.errors import UnavailableError
-from hookstream.app.spool import Spool
+from hookstream.app.ingest.spool import Spool
 from tests.faults import full_disk
 from tests.servers import Node
 from tests.stack import Stack, eventually

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.signatures import SignatureOptions
+from hookstream.app.providers.signatures import SignatureOptions
 from tests.stack import Stack, eventually
 
 PULL = {"number": 5, "title": "OPS-7: mend the disk"}

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
-from hookstream.app.breaker import Breaker, BreakerState
+from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.settings import load_settings
 from hookstream.app.summaries.model import ModelSummariser
 from hookstream.app.summaries.summariser import Summariser

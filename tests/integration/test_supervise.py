@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from hookstream.app.embedded import EmbeddedServer, start_valkey
+from hookstream.app.embedded.supervisor import Child, Supervisor, backoff_seconds
 from hookstream.app.errors import EmbeddedServerError
-from hookstream.app.supervise import Child, Supervisor, backoff_seconds
 
 SLEEP = ["/bin/sleep", "60"]
 STUBBORN = ["/bin/sh", "-c", "trap '' TERM; echo stubborn; while :; do sleep 1; done"]

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.signatures import SignatureOptions
+from hookstream.app.providers.signatures import SignatureOptions
 from tests.stack import Stack, eventually
 
 

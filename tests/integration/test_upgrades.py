@@ -18,10 +18,10 @@ import pytest
 
 from hookstream.app import embedded
 from hookstream.app.errors import ConflictError, SettingsError, UnavailableError
-from hookstream.app.migrations import LEVEL, MIGRATIONS, Migration
-from hookstream.app.migrations import run as run_module
-from hookstream.app.migrations.run import DatabaseSchema, finish, read_schema, upgrade
-from hookstream.app.stores.postgres import Postgres
+from hookstream.app.postgres.migrations import LEVEL, MIGRATIONS, Migration
+from hookstream.app.postgres.migrations import run as run_module
+from hookstream.app.postgres.migrations.run import DatabaseSchema, finish, read_schema, upgrade
+from hookstream.app.postgres.pool import Postgres
 from tests.chaos.ledger import Figures
 from tests.chaos.load import Load
 from tests.stack import Stack, eventually, free_port

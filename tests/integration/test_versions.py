@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 import redis.asyncio
 
-from hookstream.app import embedded, keys
+from hookstream.app import embedded
 from hookstream.app.ids import new_event_id, partition_of
+from hookstream.app.redis import keys
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import encode_event
 from hookstream.codecs.routed import Target, encode_routed

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hookstream.app.addresses import PublicResolver, check_url, is_public
 from hookstream.app.errors import SettingsError
+from hookstream.app.public_addresses import PublicResolver, check_url, is_public
 from hookstream.app.settings import load_settings
 
 

@@ -14,8 +14,8 @@ from bench.payloads import Entries, numbered, requests, sized
 from bench.profile import Profile
 from bench.soak import a_part, slope
 from hookstream.app.commands.bench import refuse_without_checkout
+from hookstream.app.commands.capacity import Figures, load_figures
 from hookstream.app.errors import BadRequestError
-from hookstream.app.plan import Figures, load_figures
 from hookstream.codecs.envelope import decode_event
 
 
@@ -173,9 +173,9 @@ def test_a_profile_tells_own_time_from_that_of_what_was_called() -> None:
     )
     assert found.count == 4
     assert found.own["`loads` orjson.py"] == 3
-    assert found.total["`read` app/reader.py"] == 4
+    assert found.total["`read` app/streams/consumer.py"] == 4
     assert "| 75.0 | `loads` orjson.py |" in found.table(5)
-    assert "| 100.0 | `read` app/reader.py |" in found.table(5)
+    assert "| 100.0 | `read` app/streams/consumer.py |" in found.table(5)
 
 
 def test_an_installed_package_says_where_the_benchmarks_are(tmp_path: Path) -> None:

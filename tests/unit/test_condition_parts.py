@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookstream.app.condition_parts import Tree, named_parts, pruned
-from hookstream.app.matching import Facts, compile_condition
+from hookstream.app.routing.condition_parts import Tree, named_parts, pruned
+from hookstream.app.routing.matching import Facts, compile_condition
 
 NAMES = st.sampled_from(["a", "b", "c", "size", "contains", "payload"])
 VALUES = st.recursive(

@@ -17,20 +17,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from hookstream.app import keys
 from hookstream.app.errors import (
     BadRequestError,
     ContentEncodingError,
     PayloadTooLargeError,
     SettingsError,
 )
-from hookstream.app.identity import message_id, ordering_key
 from hookstream.app.ids import event_time_ms, new_event_id, partition_of, partition_of_event
 from hookstream.app.logs import QuietLogger
-from hookstream.app.matching import compile_condition, compile_types, facts
-from hookstream.app.registry import Tool
+from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.redis import keys
+from hookstream.app.routing.catalog import Tool
+from hookstream.app.routing.event_keys import message_id, ordering_key
+from hookstream.app.routing.matching import compile_condition, compile_types, facts
 from hookstream.app.settings import Settings, load_settings, settings_table
-from hookstream.app.signatures import SignatureOptions
 from hookstream.app.testing import make_event
 from hookstream.app.web.body import decode_body
 from hookstream.codecs.envelope import Event, decode_event, encode_event

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookstream.app.correlation import correlation_keys
 from hookstream.app.providers import PROVIDERS
+from hookstream.app.providers.correlation import correlation_keys
 from hookstream.app.testing import make_event
 from tests.fixtures import github_examples
 from tests.unit.test_core import json_values

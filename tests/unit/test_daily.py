@@ -7,13 +7,13 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from hookstream.app.batch import Partition
-from hookstream.app.daily import DailyRule, tell_the_day
-from hookstream.app.feed_plan import FeedPlan, Limits
-from hookstream.app.feeds import FeedUpdate, feed_field
+from hookstream.app.feeds.daily import DailyRule, tell_the_day
+from hookstream.app.feeds.feed import FeedUpdate, feed_field
+from hookstream.app.feeds.plan import FeedPlan, Limits
+from hookstream.app.feeds.update import DIGEST, digest_update
 from hookstream.app.ids import partition_of
-from hookstream.app.registry import Context
-from hookstream.app.update import DIGEST, digest_update
+from hookstream.app.routing.catalog import Context
+from hookstream.app.streams.batch import Partition
 from hookstream.tables.errors import TableError
 
 NOW_MS = 1_800_000_000_000

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookstream.app.deferral import DEFERRABLE, MAX_REMEMBERED, Deferred, Sorter
+from hookstream.app.feeds.priority_queues import DEFERRABLE, MAX_REMEMBERED, Deferred, Sorter
 
 PRESSED = 0
 #: Number, priority, context, what it is about.

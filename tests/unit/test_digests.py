@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookstream.app.digests import MIN_BUDGET, build_digest, fit_digest
+from hookstream.app.feeds.digests import MIN_BUDGET, build_digest, fit_digest
 from hookstream.app.priority import PRIORITIES
 from hookstream.app.summaries.text import plain_text
 from hookstream.app.summaries.tokens import count_tokens

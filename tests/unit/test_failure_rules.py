@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from redis.asyncio import Redis, RedisCluster
 
-from hookstream.app.assignment import rendezvous
 from hookstream.app.backoff import backoff_seconds, retry_delay_ms
-from hookstream.app.batch import Entry
-from hookstream.app.breaker import Breaker, BreakerState
-from hookstream.app.delivery import admit
+from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.errors import SettingsError
+from hookstream.app.feeds.delivery import admit
 from hookstream.app.ids import entry_order
-from hookstream.app.origins import OriginMark
-from hookstream.app.redis_client import connect
+from hookstream.app.redis.client import connect
+from hookstream.app.streams.batch import Entry
+from hookstream.app.streams.rendezvous import rendezvous
+from hookstream.app.streams.source_positions import OriginMark
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import encode_event
 from hookstream.codecs.errors import UnknownDictionaryError

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hookstream.app.errors import OutdatedError
-from hookstream.app.feed_plan import FeedPlan, Limits, Ready
+from hookstream.app.feeds.plan import FeedPlan, Limits, Ready
 from hookstream.app.summaries.tokens import count_tokens
 from hookstream.tables.rates import Rate, decode_due, encode_due
 

@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from hookstream.app.errors import UnavailableError
-from hookstream.app.followers import STALLED_CHECKS, Follower
+from hookstream.app.feeds.followers import STALLED_CHECKS, Follower
 
 
 def follower(seq: int = 0) -> Follower:

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from faust.serializers import codecs as faust_codecs
 
-from hookstream.app.batch import HELD_VERSION, Entry
+from hookstream.app.streams.batch import HELD_VERSION, Entry
 from hookstream.codecs.dictionaries import BOOK, Dictionary
 from hookstream.codecs.envelope import KNOWN_VERSIONS, PLAIN_VERSION, decode_event, encode_event
 from hookstream.codecs.errors import CodecError, UnknownVersionError

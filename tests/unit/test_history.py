@@ -5,9 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hookstream.app.ids import new_event_id
-from hookstream.tables.dedup import DAY_MS, Candidate, Mark, mark_key
-from hookstream.tables.errors import TableCorruptError
-from hookstream.tables.history import (
+from hookstream.tables.bloom import (
     DayFilter,
     FilterCache,
     Shape,
@@ -15,6 +13,8 @@ from hookstream.tables.history import (
     suspected,
     unsettled,
 )
+from hookstream.tables.dedup import DAY_MS, Candidate, Mark, mark_key
+from hookstream.tables.errors import TableCorruptError
 
 SHAPE = Shape(1000, 0.001)
 

@@ -8,14 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hookstream.app.application import Hookstream
 from hookstream.app.errors import SettingsError
-from hookstream.app.hookstream import Hookstream
-from hookstream.app.identity import DedupFunction, DedupFunctionError, ask_again, custom_message_id
 from hookstream.app.ids import partition_of_event
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.registry import Tool
+from hookstream.app.providers.signatures import SignatureOptions, WebhookRequest
+from hookstream.app.routing.catalog import Tool
+from hookstream.app.routing.event_keys import (
+    DedupFunction,
+    DedupFunctionError,
+    ask_again,
+    custom_message_id,
+)
 from hookstream.app.settings import Settings
-from hookstream.app.signatures import SignatureOptions, WebhookRequest
 from hookstream.app.testing import find_duplicates, make_event
 from hookstream.app.web.receive import make_event as receive
 from hookstream.codecs.envelope import Event, decode_event, encode_event

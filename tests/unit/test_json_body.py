@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hookstream.app.errors import BadRequestError
-from hookstream.app.json_body import look_into, parse_json
+from hookstream.app.providers.json_body import look_into, parse_json
 from hookstream.app.providers.provider import value_at
 
 VALUES = st.recursive(

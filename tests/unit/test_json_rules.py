@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hookstream.app.registry import MARK, PayloadRule, Registry, Tool
-from hookstream.app.signatures import SignatureOptions
+from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.routing.catalog import MARK, PayloadRule, Registry, Tool
 from hookstream.app.testing import make_event
 from hookstream.codecs.errors import InvalidSchemaError
 from hookstream.codecs.schemas import JsonSchema, Mode, incompatibilities

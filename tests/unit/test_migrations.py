@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hookstream.app.errors import SettingsError
-from hookstream.app.migrations import LEVEL, MIGRATIONS, Migration, Schema, load_migrations
+from hookstream.app.postgres.migrations import LEVEL, MIGRATIONS, Migration, Schema, load_migrations
 
 
 def test_every_migration_says_what_it_is_and_none_shuts_out_the_code_that_brings_it() -> None:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookstream.app.batch import Entry
-from hookstream.app.payloads import Payloads
+from hookstream.app.payloads.payloads import Payloads
+from hookstream.app.payloads.trainer import MOST_EVENTS, next_look
 from hookstream.app.status import Status
+from hookstream.app.streams.batch import Entry
 from hookstream.app.testing import make_event
-from hookstream.app.trainer import MOST_EVENTS, next_look
 from hookstream.codecs.dictionaries import BOOK, Dictionary
 from hookstream.codecs.envelope import Event, decode_event, encode_event, take_out_payload
 from hookstream.codecs.payload import Packing, StoredPayload

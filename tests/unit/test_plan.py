@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hookstream.app.commands.capacity import (
+    FIGURES,
+    Figures,
+    Load,
+    Measured,
+    load_figures,
+    plan_for,
+)
 from hookstream.app.commands.plan import seconds, size, text
 from hookstream.app.errors import BadRequestError
-from hookstream.app.plan import FIGURES, Figures, Load, Measured, load_figures, plan_for
 
 ROUND = Figures(
     receiver_cpu_us=200,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers import ALIASES, PROVIDERS, check_secrets, provider
-from hookstream.app.signatures import SignatureOptions, WebhookRequest
+from hookstream.app.providers.signatures import SignatureOptions, WebhookRequest
 from hookstream.app.web.models import DedupIn, duration_text
 from tests.fixtures import github_examples
 from tests.unit.test_signatures import FORM, VERIFYING, request, signed

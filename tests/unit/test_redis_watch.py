@@ -2,7 +2,7 @@
 
 import pytest
 
-from hookstream.app.redis_watch import Findings, judge, together
+from hookstream.app.redis.watch import Findings, judge, together
 
 GOOD = {"maxmemory_policy": "noeviction", "aof_enabled": 1, "used_memory": 10, "maxmemory": 100}
 

@@ -9,12 +9,12 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import ClusterPipeline
 
-from hookstream.app.batch import Batch, Entry, Partition
+from hookstream.app.application import run_event_stage
 from hookstream.app.errors import UnavailableError
-from hookstream.app.hookstream import run_event_stage
-from hookstream.app.redis_client import connect, is_redis_down
-from hookstream.app.redis_errors import RedisLibraryError, is_missing, redis_kind
-from hookstream.app.stores.postgres import is_postgres_down
+from hookstream.app.postgres.pool import is_postgres_down
+from hookstream.app.redis.client import connect, is_redis_down
+from hookstream.app.redis.errors import RedisLibraryError, is_missing, redis_kind
+from hookstream.app.streams.batch import Batch, Entry, Partition
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import Event
 

@@ -30,7 +30,7 @@ from twilio.request_validator import RequestValidator
 
 from hookstream.app.errors import BadRequestError, SignatureError
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.signatures import MAX_CANDIDATES, SignatureOptions, WebhookRequest
+from hookstream.app.providers.signatures import MAX_CANDIDATES, SignatureOptions, WebhookRequest
 
 NOW = 1_700_000_000.0
 BODY = '{"id": "evt_1", "object": "event", "type": "invoice.paid", "note": "größer 😊"}'.encode()

@@ -17,7 +17,7 @@ STARTERS = {"create_task", "ensure_future", "add_future", "run_coroutine_threads
 #: Faust's decorators, which end the process with what raises.
 DECORATORS = {"Service.task", "Service.timer", "Service.crontab"}
 #: Where Faust's own tasks of an app are begun, kept running by :func:`tasks.keep_running`.
-ALLOWED = {"app/tasks.py", "app/hookstream.py:on_started_init_extra_tasks"}
+ALLOWED = {"app/tasks.py", "app/application.py:on_started_init_extra_tasks"}
 
 
 class Ticking(Service):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from hookstream.app.turns import Turns, due
+from hookstream.app.streams.scheduler import Turns, due
 
 
 async def test_what_is_due_first_goes_first_and_takes_over() -> None:

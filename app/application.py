@@ -1,0 +1,426 @@
+"""The Faust application: no Kafka, Redis Streams channels, stages over batches."""
+
+import asyncio
+import gc
+import inspect
+import math
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from functools import cached_property
+from typing import Any, NoReturn
+
+import faust
+from faust.app.base import BootStrategy
+from mode import ServiceT
+
+from hookstream.app import metrics, tasks
+from hookstream.app.errors import HookstreamError, SettingsError, UnavailableError
+from hookstream.app.failures.alerts import Alerts
+from hookstream.app.failures.retry_scheduler import Keeper
+from hookstream.app.feeds.delivery import Delivery
+from hookstream.app.feeds.digest_flusher import Folder
+from hookstream.app.feeds.rendering import Describer
+from hookstream.app.ingest.replayer import Replayer
+from hookstream.app.logs import QuietLogger, logging_config
+from hookstream.app.payloads.trainer import Trainer
+from hookstream.app.routing.event_keys import DedupFunction
+from hookstream.app.services import Parts
+from hookstream.app.settings import Settings
+from hookstream.app.status import Status
+from hookstream.app.streams.assignment import Ownership
+from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.channel import BatchChannel, RedisStreamChannel
+from hookstream.app.streams.scheduler import Turns
+from hookstream.app.summaries.model import ModelSummariser
+from hookstream.app.summaries.tokens import load_tokenizer
+from hookstream.app.web.server import HookstreamWeb
+from hookstream.codecs.envelope import Event
+from hookstream.tables.dedup import DedupTable
+from hookstream.tables.rates import RateTable
+
+__all__ = ["Hookstream"]
+
+#: What a per-event stage is: it returns the event, another in its place, or None to drop it.
+EventStage = Callable[[Event], Awaitable[Event | None]]
+BatchStage = Callable[[Batch], Awaitable[None] | None]
+#: Batches of different partitions that one stage may have in hand at a time.
+CONCURRENCY = 64
+
+
+class HookstreamWorker(faust.Worker):
+    """Faust's worker without its spinner, which would set the log level and write into the log."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.spinner = None
+        self._refusal: HookstreamError | None = None
+
+    async def start(self) -> None:
+        """Start; what this process says it cannot start with ends it without a traceback."""
+        try:
+            await super().start()
+        except HookstreamError as error:
+            self._refusal = error
+            # what Faust takes for an end that was asked for
+            raise asyncio.CancelledError from error
+
+    def execute_from_commandline(self) -> NoReturn:
+        """Run until the end; a start that was refused is a message and an exit status."""
+        try:
+            raise super().execute_from_commandline()
+        except SystemExit:
+            refusal = self._refusal or self.app.parts.refusal
+            if refusal is None:
+                raise
+            sys.stderr.write(f"hookstream: {refusal}\n")
+            raise SystemExit(refusal.exit_status) from None
+
+    def on_setup_root_logger(self, logger: Any, level: int) -> None:
+        """Levels are those of ``HOOKSTREAM_LOG_LEVEL``."""
+
+
+class HookstreamBoot(BootStrategy):
+    """Starts Redis, PostgreSQL and the registry first; takes partitions last."""
+
+    enable_kafka = False
+
+    def server(self) -> Iterable[ServiceT]:
+        """Services of a worker, in the order of their start; they stop the other way round."""
+        return [
+            self.app.parts,
+            *self.sensors(),
+            *self.web_server(),
+            *([self.app.model] if self.app.model else []),
+            *self.agents(),
+            self.app.ownership,
+            self.app.keeper,
+            self.app.folder,
+            self.app.replayer,
+            self.app.alerts,
+            self.app.trainer,
+        ]
+
+    def producer_only(self) -> Iterable[ServiceT]:
+        """Services of a process that only serves HTTP."""
+        return [self.app.parts, *self.web_server()]
+
+
+class Hookstream(faust.App):
+    """Faust with Redis Streams for channels.
+
+    ``@app.agent``, ``@app.timer``, ``@app.command`` and the rest are Faust's. Added are
+    :meth:`stream_channel`, :meth:`batches`, :meth:`stage` and :meth:`dedup`.
+    """
+
+    mundane_level = "debug"
+
+    BootStrategy = HookstreamBoot
+
+    #: Set on a process that serves webhooks and health only, without the API.
+    receiver_only = False
+
+    #: When the stop began, by the event loop's clock.
+    stopping_since = 0.0
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.stream_channels: dict[str, RedisStreamChannel] = {}
+        self._stages: dict[str, list[BatchChannel]] = {}
+        self._outputs: dict[str, BatchChannel] = {}
+        #: Dedup functions by name.
+        self.dedup_functions: dict[str, DedupFunction] = {}
+        super().__init__(
+            "hookstream",
+            origin="hookstream",
+            autodiscover=["hookstream.agents"],
+            broker="kafka://none",
+            store="memory://",
+            datadir=str(settings.state_path / "faust"),
+            web_host=settings.web_host,
+            web_bind=settings.web_host,
+            web_port=settings.web_port,
+            worker_redirect_stdouts=False,
+            Worker=HookstreamWorker,
+            logging_config=logging_config(settings.log_level),
+        )
+        # ours are opened by who owns their partition; Faust's registry knows them by name
+        for table in (DedupTable, RateTable):
+            self.tables.data[table.name] = table
+
+    def _discovery_modules(self) -> list[str]:
+        """Only the stages: Faust would scan all of ``origin`` too, tests' modules and all."""
+        return ["hookstream.agents"]
+
+    def _on_autodiscovery_error(self, name: str) -> None:
+        """A stage that cannot be imported stops the start; Faust would leave it out."""
+        _, error, _ = sys.exc_info()
+        raise SettingsError(f"the stage in {name} cannot be imported: {error!r}") from error
+
+    async def on_started(self) -> None:
+        """Leave what was loaded by now out of garbage collection.
+
+        A full collection walks everything that lives: 120 ms a time for the modules alone, in
+        which no update goes out (``bench/priority.py``).
+        """
+        await super().on_started()
+        gc.collect()
+        gc.freeze()
+
+    async def on_started_init_extra_tasks(self) -> None:
+        """Begin ``@app.task``, ``@app.timer`` and the like; what raises is begun again.
+
+        Faust would end the process.
+        """
+        for task in self._app_tasks:
+            tasks.spawn_loop(f"{task.__module__}.{task.__name__}", task, self)
+
+    async def on_stop(self) -> None:
+        """Note when the end began: from now on ``/health/ready`` says 503."""
+        self.stopping_since = asyncio.get_running_loop().time()
+        await super().on_stop()
+
+    async def on_first_start(self) -> None:
+        """Make the state folder, Faust makes its own below it; load what is slow to load."""
+        tasks.hear_loop()
+        self.settings.ensure_state_dir()
+        if not self.producer_only:
+            await asyncio.to_thread(load_tokenizer)
+        await super().on_first_start()
+
+    def _new_web(self) -> HookstreamWeb:
+        return HookstreamWeb(self)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Redis, PostgreSQL, the registry and what else stages and views share."""
+        return Parts(self.settings, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def ownership(self) -> Ownership:
+        """The leases of this worker."""
+        return Ownership(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        """Puts back what waited for its next attempt."""
+        return Keeper(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def turns(self) -> Turns:
+        """Who works on the event loop next, where work is long."""
+        return Turns()
+
+    @cached_property
+    def delivery(self) -> Delivery:
+        """Delivers into the feeds of this worker's partitions."""
+        parts = self.parts
+        return Delivery(
+            parts.redis,
+            parts.scripts,
+            self.settings,
+            self.turns,
+            registry=lambda: parts.registry.current,
+            now_ms=parts.clock.now_ms,
+            describer=Describer(lambda: parts.registry.current, self.model),
+        )
+
+    @cached_property
+    def folder(self) -> Folder:
+        """Folds what contexts' rates hold up."""
+        return Folder(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def replayer(self) -> Replayer:
+        """Sends replays."""
+        return Replayer(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """Tells of tools whose events fail again and again."""
+        return Alerts(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def model(self) -> ModelSummariser | None:
+        """The model that summarises events; None where none is set."""
+        if not self.settings.summariser_url:
+            return None
+        return ModelSummariser(self.settings, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """Trains dictionaries."""
+        return Trainer(self, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def admin_key(self) -> str:
+        """The bearer key of the API."""
+        return self.settings.api_key()
+
+    def stream_channel(
+        self,
+        name: str,
+        *,
+        codec: str,
+        batch_max: int | None = None,
+        rest_seconds: float = 0.0,
+        rest_share: float = math.inf,
+    ) -> RedisStreamChannel:
+        """A channel on the Redis Streams ``{hs:p}:name``, in batches of at most ``batch_max``.
+
+        After each batch its partition is left alone for ``rest_seconds``, or for ``rest_share``
+        times as long as the batch took, whichever is less.
+        """
+        return RedisStreamChannel(
+            self,
+            name,
+            codec=codec,
+            batch_max=batch_max,
+            rest_seconds=rest_seconds,
+            rest_share=rest_share,
+        )
+
+    def batch_channel(self, name: str) -> BatchChannel:
+        """A named in-memory channel of batches."""
+        return BatchChannel(self, name)
+
+    def batches(
+        self,
+        source: BatchChannel,
+        *,
+        out: BatchChannel | None = None,
+        name: str = "",
+        concurrency: int = CONCURRENCY,
+    ) -> Callable[[BatchStage], BatchStage]:
+        """Make a function of one batch an agent over ``source`` that passes batches on to ``out``.
+
+        The agent has the function's name, or ``name``. Up to ``concurrency`` batches, of different
+        partitions, are in it at a time; how they share the loop is for :attr:`turns` to say.
+
+        Between it and ``out`` run the stages declared ``after`` its name. When it raises, the
+        batch goes back: its entries are still pending, and come again.
+        """
+
+        def decorate(function: BatchStage) -> BatchStage:
+            agent = name or function.__name__
+            if out is not None:
+                self._outputs[agent] = out
+            self._batch_agent(agent, function, source, after=agent, concurrency=concurrency)
+            return function
+
+        return decorate
+
+    def stage(self, *, after: str) -> Callable[[EventStage], EventStage]:
+        """Make ``async def f(event) -> event | None`` a stage behind the one named ``after``.
+
+        It is called for each event that is still on its way. Return the event, a changed one, or
+        None to drop it. When it raises, that event alone is tried again later. Stages behind the
+        same one run in the order of their modules' names.
+        """
+
+        def decorate(function: EventStage) -> EventStage:
+            name = function.__name__
+            source = self.batch_channel(f"{after}.{name}")
+            self._stages.setdefault(after, []).append(source)
+
+            async def each(batch: Batch) -> None:
+                await run_event_stage(name, function, batch)
+
+            each.__doc__ = function.__doc__
+            self._batch_agent(name, each, source, after=after)
+            return function
+
+        return decorate
+
+    def dedup(self, name: str) -> Callable[[DedupFunction], DedupFunction]:
+        """Make ``def f(event) -> str | None`` the dedup function ``name``, which tools may ask for.
+
+        Events for which it returns the same text are the same; None or "" is never a duplicate.
+        It must depend on nothing but the event, which has no ids yet, and wait for nothing: the
+        receiver calls it. When it raises, the event is kept and the worker calls it again.
+
+        Raises:
+            SettingsError: another function has this name.
+        """
+
+        def decorate(function: DedupFunction) -> DedupFunction:
+            known = self.dedup_functions.get(name, function)
+            if (known.__module__, known.__qualname__) != (
+                function.__module__,
+                function.__qualname__,
+            ):
+                raise SettingsError(
+                    f"two dedup functions are called {name!r}: in {known.__module__} and in "
+                    f"{function.__module__}"
+                )
+            self.dedup_functions[name] = function
+            return function
+
+        return decorate
+
+    def _batch_agent(
+        self,
+        name: str,
+        function: BatchStage,
+        source: BatchChannel,
+        *,
+        after: str,
+        concurrency: int = CONCURRENCY,
+    ) -> None:
+        seconds = metrics.STAGE_SECONDS.labels(stage=name)
+
+        async def run(batches: Any) -> Any:
+            async for batch in batches:
+                start = time.perf_counter()
+                try:
+                    result = function(batch)
+                    if inspect.isawaitable(result):
+                        await result
+                except Exception as error:  # noqa: BLE001 the reader decides by its kind
+                    batch.fail(error)
+                    continue
+                finally:
+                    seconds.inc(time.perf_counter() - start)
+                yield batch
+
+        async def forward(batch: Batch) -> None:
+            if (target := self._next(after, source)) is not None:
+                await target.put_batch(batch)
+
+        run.__doc__ = function.__doc__
+        agent = self.agent(
+            source,
+            name=name,
+            concurrency=concurrency,
+            sink=[forward],
+        )(run)
+        agent.log = QuietLogger(agent.log.logger, agent.log.formatter)
+
+    def _next(self, after: str, source: BatchChannel) -> BatchChannel | None:
+        """Where a batch goes from ``source``: the next stage behind ``after``, else its output."""
+        stages = self._stages.get(after, [])
+        at = stages.index(source) + 1 if source in stages else 0
+        return stages[at] if at < len(stages) else self._outputs.get(after)
+
+
+async def run_event_stage(name: str, function: EventStage, batch: Batch) -> None:
+    """Call a per-event stage for every live event of a batch; one that raises fails alone.
+
+    Raises:
+        UnavailableError: the stage says that a server it needs is away: nothing was decided.
+    """
+    for entry in batch.live():
+        try:
+            changed = await function(entry.value)
+        except UnavailableError:
+            # a server's trouble is not the event's: the batch comes again
+            raise
+        except Exception as error:  # noqa: BLE001 a stage is user code
+            entry.fail(name, error)
+            continue
+        if changed is None:
+            entry.status = Status.UNROUTED
+            entry.dropped_by = name
+        elif changed is not entry.value:
+            entry.value = changed
+            entry.changed = True

@@ -1,0 +1,1 @@
+"""Deduplication beyond the window of a table."""

@@ -1,0 +1,213 @@
+"""The exact record of events, asked for the first one that had a message id, or for one by its id.
+
+It is in two places: PostgreSQL, and behind it the partition's audit stream, which holds what is
+decided and not written there yet.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+from google.protobuf.message import DecodeError
+from mode.utils.logging import get_logger
+from redis.exceptions import ResponseError
+
+from hookstream.app import tasks
+from hookstream.app.errors import UnavailableError
+from hookstream.app.ids import entry_order
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
+from hookstream.app.redis import keys
+from hookstream.app.status import Status
+from hookstream.proto.pipeline_pb2 import AuditBatch
+from hookstream.tables.dedup import Record, entry_ms
+
+__all__ = ["RecordStore", "Suspicion"]
+
+logger = get_logger(__name__)
+
+#: How long a batch waits for PostgreSQL, and how long nobody asks again when that was in vain.
+TIMEOUT_SECONDS = 1.0
+PAUSE_SECONDS = 5.0
+#: Entries of the audit stream, a batch each, that are looked through; more is too far behind.
+TAIL_ENTRIES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """An event that may have come before. Earlier ones count from behind ``since_ms``."""
+
+    tenant: str
+    message_id: str
+    event_id: str
+    since_ms: int
+
+
+class RecordStore:
+    """Looks up suspicions: one statement a batch, and one look at what is on its way to it."""
+
+    def __init__(self, redis: Any, postgres: Postgres) -> None:
+        self._redis = redis
+        self._postgres = postgres
+        self._pause_until = 0.0
+
+    async def first(
+        self, partition: int, suspicions: Sequence[Suspicion]
+    ) -> tuple[list[Record | None], list[bool]]:
+        """For each suspicion the first event that counts, or None; and whether that is certain.
+
+        It is not where PostgreSQL did not answer within a second, or is too far behind. Errors of
+        Redis are raised: without it nothing can be decided.
+        """
+        # first what is on its way, then where it goes to: nothing slips through between the two
+        behind, tail = await self._tail(partition, suspicions)
+        found = await self._recorded(suspicions)
+        if found is None:
+            return tail, [record is not None for record in tail]
+        first = [record or late for record, late in zip(found, tail, strict=True)]
+        return first, [record is not None or not behind for record in first]
+
+    async def elsewhere(
+        self, partition: int, entries: Mapping[str, str]
+    ) -> tuple[dict[str, str], bool]:
+        """Which events (id → entry) are on record with another entry, and with which.
+
+        And whether that is certain; see :meth:`first`. What Redis has lost in a failover does not
+        count, whatever PostgreSQL has heard of it: it has to be delivered from the entry that asks.
+        """
+        tail, behind = await self._unwritten_batches(partition)
+        rows = await self._ask(statement("event_entries"), list(entries))
+        known = {str(row["event_id"]): str(row["entry_id"]) for row in rows or ()}
+        for event in (event for batch in tail for event in batch.events):
+            if event.event_id in entries and not event.replay_id:
+                known[event.event_id] = event.entry_id
+        others = {name: known[name] for name in known if known[name] != entries[name]}
+        return await self._still_there(partition, others), rows is not None and not behind
+
+    async def _still_there(self, partition: int, entries: Mapping[str, str]) -> dict[str, str]:
+        """Those entries that their stream has, or has had before it was trimmed."""
+        if not entries:
+            return {}
+        stream = keys.events(partition)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.xrange(stream, "-", "+", count=1)
+        for entry_id in entries.values():
+            pipe.xrange(stream, entry_id, entry_id)
+        oldest, *found = await pipe.execute()
+        begins = entry_order(oldest[0][0].decode()) if oldest else (0, 0)
+        return {
+            name: entry_id
+            for (name, entry_id), there in zip(entries.items(), found, strict=True)
+            if there or entry_order(entry_id) < begins
+        }
+
+    async def _recorded(self, suspicions: Sequence[Suspicion]) -> list[Record | None] | None:
+        """What PostgreSQL knows; None when it does not answer."""
+        rows = await self._ask(
+            statement("first_events"),
+            [suspicion.tenant for suspicion in suspicions],
+            [suspicion.message_id for suspicion in suspicions],
+            [suspicion.event_id for suspicion in suspicions],
+            [suspicion.since_ms for suspicion in suspicions],
+        )
+        if rows is None:
+            return None
+        found: list[Record | None] = [None] * len(suspicions)
+        for row in rows:
+            found[row["at"]] = Record(str(row["event_id"]), row["entry_id"], row["at_ms"])
+        return found
+
+    async def _ask(self, query: str, *args: Any) -> list[Any] | None:
+        """Rows; None when PostgreSQL does not answer within a second, or did not a moment ago."""
+        if time.monotonic() < self._pause_until:
+            return None
+        rows = tasks.awaited("RecordStore", self._postgres.fetch(query, *args))
+        # to cancel it would wait for a server that hangs: it ends by its own time limit
+        done, _ = await asyncio.wait((rows,), timeout=TIMEOUT_SECONDS)
+        try:
+            if not done:
+                rows.add_done_callback(_ended)
+                raise UnavailableError(f"PostgreSQL has not answered in {TIMEOUT_SECONDS:g} s")
+            return rows.result()
+        except (UnavailableError, asyncpg.PostgresError) as error:
+            self._pause_until = time.monotonic() + PAUSE_SECONDS
+            logger.warning("the record of events cannot be asked: %s", error)
+            return None
+
+    async def _tail(
+        self, partition: int, suspicions: Sequence[Suspicion]
+    ) -> tuple[bool, list[Record | None]]:
+        """What is in the audit stream and not in PostgreSQL; whether that is more than is read."""
+        found: list[Record | None] = [None] * len(suspicions)
+        entries = await self._unwritten_entries(partition)
+        for data in entries[:TAIL_ENTRIES]:
+            for at, suspicion in enumerate(suspicions):
+                if found[at] is None and suspicion.message_id.encode() in data:
+                    found[at] = _first_in(data, suspicion)
+        return len(entries) > TAIL_ENTRIES, found
+
+    async def _unwritten_batches(self, partition: int) -> tuple[list[AuditBatch], bool]:
+        entries = await self._unwritten_entries(partition)
+        batches = [batch for data in entries[:TAIL_ENTRIES] if (batch := _batch_in(data))]
+        return batches, len(entries) > TAIL_ENTRIES
+
+    async def _unwritten_entries(self, partition: int) -> list[bytes]:
+        """Decided batches that are not in PostgreSQL: one more than are looked at, at most."""
+        stream = keys.audit(partition)
+        start = await self._unwritten(stream)
+        if start is None:
+            return []
+        entries = await self._redis.xrange(stream, start, "+", count=TAIL_ENTRIES + 1)
+        return [fields.get(b"d", b"") for _, fields in entries]
+
+    async def _unwritten(self, stream: str) -> str | None:
+        """Where what is not in PostgreSQL begins; None when there is no such stream yet."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.xinfo_groups(stream)
+        pipe.xpending(stream, keys.GROUP)
+        groups, pending = await pipe.execute(raise_on_error=False)
+        if isinstance(groups, ResponseError) and "no such key" in str(groups):
+            return None
+        if isinstance(groups, Exception):
+            raise groups
+        if isinstance(pending, Exception):
+            if "NOGROUP" not in str(pending):
+                raise pending
+            return "-"
+        if pending["pending"]:
+            return str(pending["min"].decode())
+        [read] = [g["last-delivered-id"] for g in groups if g["name"] == keys.GROUP.encode()]
+        return f"({read.decode()}"
+
+
+def _first_in(data: bytes, suspicion: Suspicion) -> Record | None:
+    """The first event of a decided batch that counts; none where its bytes cannot be read."""
+    batch = _batch_in(data)
+    for event in batch.events if batch else ():
+        at_ms = min(entry_ms(event.entry_id), event.received_at_ms)
+        if (
+            event.message_id == suspicion.message_id
+            and event.tenant == suspicion.tenant
+            and event.event_id != suspicion.event_id
+            and event.status != Status.DUPLICATE
+            and not event.replay_id
+            and at_ms > suspicion.since_ms
+        ):
+            return Record(event.event_id, event.entry_id, at_ms)
+    return None
+
+
+def _batch_in(data: bytes) -> AuditBatch | None:
+    try:
+        return AuditBatch.FromString(data)
+    except DecodeError:
+        # the audit stage makes a dead letter of it
+        return None
+
+
+def _ended(query: "asyncio.Future[Any]") -> None:
+    if not query.cancelled():
+        query.exception()

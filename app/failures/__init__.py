@@ -1,0 +1,1 @@
+"""Events that failed: retries, dead letters, blocked keys, alerts."""

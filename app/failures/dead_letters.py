@@ -1,0 +1,201 @@
+"""Dead letters, as people look at them: list, show, retry, discard."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from hookstream.app.failures.failed_events import SEPARATOR, letter_partition
+from hookstream.app.ids import event_time_ms, partition_of_event
+from hookstream.app.payloads.payloads import Payloads
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import Scripts
+from hookstream.app.stores.events import content_out
+from hookstream.codecs.envelope import decode_event
+from hookstream.codecs.errors import CodecError
+from hookstream.codecs.routed import decode_routed
+
+__all__ = ["LetterFilter", "LetterStore"]
+
+PAGE = 500
+ATTEMPT = b"attempt:"
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which dead letters; None means any."""
+
+    tool: str | None = None
+    stage: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def matches(self, letter: dict[str, Any]) -> bool:
+        """Whether a letter of :meth:`LetterStore.find` is meant; times are its last failure's."""
+        at = datetime.fromisoformat(letter["last_failed_at"])
+        return (
+            (self.tool is None or letter["tool_id"] == self.tool)
+            and (self.stage is None or letter["stage"] == self.stage)
+            and (self.since is None or at >= self.since)
+            and (self.until is None or at < self.until)
+        )
+
+
+class LetterStore:
+    """Reads letters of all partitions; changes them by scripts, each all or none."""
+
+    def __init__(self, redis: Any, scripts: Scripts, partitions: int, payloads: Payloads) -> None:
+        self._redis = redis
+        self._scripts = scripts
+        self._partitions = partitions
+        self._payloads = payloads
+
+    async def find(
+        self, tenant: str, wanted: LetterFilter, limit: int, before: tuple[int, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Dead letters of a tenant, the newest failure first, without payloads.
+
+        ``before`` is the (time in ms, id) of the last one of the page before. Entries that could
+        not even be read belong to no tenant and are shown to every one, without content.
+        """
+        found: list[dict[str, Any]] = []
+        while len(found) < limit:
+            page = await self._page(before)
+            if not page:
+                break
+            before = (page[-1][0], page[-1][1])
+            for _, name, letter in page:
+                if letter.get(b"tenant", tenant.encode()).decode() != tenant:
+                    continue
+                shown = letter_out(name, letter)
+                if wanted.matches(shown):
+                    found.append(shown)
+        return found[:limit]
+
+    async def _page(
+        self, before: tuple[int, str] | None
+    ) -> list[tuple[int, str, dict[bytes, bytes]]]:
+        pipe = self._redis.pipeline(transaction=False)
+        top = "+inf" if before is None else str(before[0])
+        for number in range(self._partitions):
+            pipe.zrevrangebyscore(
+                keys.dead(number), top, "-inf", start=0, num=PAGE, withscores=True
+            )
+        rows = sorted(
+            (
+                (int(score), name.decode(), number)
+                for number, reply in enumerate(await pipe.execute())
+                for name, score in reply
+            ),
+            reverse=True,
+        )
+        if before is not None:
+            rows = [row for row in rows if row[:2] < before]
+        rows = rows[:PAGE]
+        pipe = self._redis.pipeline(transaction=False)
+        for _, name, number in rows:
+            pipe.hgetall(keys.letter(number, name))
+        letters = await pipe.execute() if rows else []
+        return [
+            (at, name, letter)
+            for (at, name, _), letter in zip(rows, letters, strict=True)
+            if letter
+        ]
+
+    async def get(self, tenant: str, letter_id: str) -> dict[str, Any] | None:
+        """One letter with its history and payload, dead or waiting; None where there is none."""
+        letter = await self._redis.hgetall(keys.letter(self._where(letter_id), letter_id))
+        if not letter or letter.get(b"tenant", tenant.encode()).decode() != tenant:
+            return None
+        return {
+            **letter_out(letter_id, letter),
+            "history": history(letter),
+            **await self._content(letter),
+        }
+
+    async def _content(self, letter: dict[bytes, bytes]) -> dict[str, Any]:
+        """Payload and headers, where the entry and its payload can be read."""
+        raw = letter.get(b"raw", b"")
+        try:
+            routed = letter.get(b"channel") != b"events"
+            event = decode_routed(raw).event if routed else decode_event(raw)
+            [readable] = await self._payloads.open([event])
+        except CodecError:
+            return {}
+        return content_out(readable) if readable else {}
+
+    async def retry(self, tenant: str, letter_ids: Sequence[str]) -> int:
+        """Let dead letters be tried again at once; returns how many of them were dead."""
+        return await self._each("retry_letter", tenant, letter_ids, (keys.dead, keys.retries))
+
+    async def discard(self, tenant: str, letter_ids: Sequence[str]) -> int:
+        """Throw dead letters away; returns how many of them were dead."""
+        return await self._each("discard_letter", tenant, letter_ids, (keys.dead, keys.pins))
+
+    async def _each(self, script: str, tenant: str, letter_ids: Sequence[str], sets: Any) -> int:
+        changed = 0
+        for letter_id in letter_ids:
+            number = self._where(letter_id)
+            key = keys.letter(number, letter_id)
+            owner = await self._redis.hget(key, "tenant")
+            if owner is not None and owner.decode() != tenant:
+                continue
+            names = [name(number) for name in sets]
+            changed += int(await self._scripts.call(script, [*names, key], [letter_id]))
+        return changed
+
+    def _where(self, letter_id: str) -> int:
+        """The partition of a letter; 0 where the id is none of ours, which finds nothing there."""
+        number = letter_partition(letter_id)
+        if number is None:
+            try:
+                event_time_ms(letter_id.partition(SEPARATOR)[0])
+            except ValueError:
+                return 0
+            number = partition_of_event(letter_id)
+        return number if number < self._partitions else 0
+
+
+def letter_out(letter_id: str, letter: dict[bytes, bytes]) -> dict[str, Any]:
+    """A letter as the API shows it."""
+
+    def text(name: str) -> str:
+        return letter.get(name.encode(), b"").decode("utf-8", "replace")
+
+    return {
+        "letter_id": letter_id,
+        "event_id": text("event_id") or None,
+        "tool_id": text("tool_id"),
+        "type": text("type"),
+        "replay_id": text("replay_id") or None,
+        "channel": text("channel"),
+        "state": text("state"),
+        "stage": text("stage"),
+        "error": text("error"),
+        "attempts": int(text("attempts") or 0),
+        "first_failed_at": _time(text("first_failed_ms")),
+        "last_failed_at": _time(text("last_failed_ms")),
+    }
+
+
+def history(letter: dict[bytes, bytes]) -> list[dict[str, Any]]:
+    """Every attempt that failed, the first one first."""
+    numbers = sorted(int(name[len(ATTEMPT) :]) for name in letter if name.startswith(ATTEMPT))
+    rows = []
+    for number in numbers:
+        record = orjson.loads(letter[ATTEMPT + str(number).encode()])
+        rows.append(
+            {
+                "attempt": number,
+                "at": _time(str(record["at_ms"])),
+                "stage": record["stage"],
+                "error": record["error"],
+            }
+        )
+    return rows
+
+
+def _time(milliseconds: str) -> str:
+    return datetime.fromtimestamp(int(milliseconds or 0) / 1000, UTC).isoformat()

@@ -1,0 +1,81 @@
+"""What was held back and whose turn has come: it goes before all that is in its stream.
+
+It came earlier than what is there now. Appended to the stream again it would come behind what
+arrives meanwhile, which would then have to wait too, and so on: a key that is busy would be held
+for ever. So its letters become a batch of their own, straight from their list, and what has gone
+through leaves the list in that batch's commit.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from hookstream.app.failures.failed_events import pin
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import Scripts
+from hookstream.app.streams.batch import Entry, Partition
+from hookstream.app.streams.commit import LETTERS, Writes, commit
+
+__all__ = ["take_released"]
+
+FIELDS = ("raw", "entry_id", "attempts", "state")
+
+
+def take_released(
+    redis: Any, scripts: Scripts
+) -> Callable[[Partition, int], Awaitable[list[Entry]]]:
+    """What gives a reader the next entries of released ordering keys: at most a number of them.
+
+    They are pinned first: they go under the origin that they had when they came, and a crash
+    between sending and committing must find it known.
+    """
+
+    async def take(partition: Partition, limit: int) -> list[Entry]:
+        entries: list[Entry] = []
+        for key in partition.released():
+            entries += await _of_key(redis, partition, key, limit - len(entries))
+            if len(entries) >= limit:
+                break
+        writes = Writes()
+        for entry in entries:
+            if entry.letter_id not in partition.pins:
+                pin(writes, partition, entry.letter_id, entry.entry_id)
+        if writes.commands:
+            async with partition.lock:
+                await commit(scripts, partition, LETTERS, writes)
+        return entries
+
+    return take
+
+
+async def _of_key(redis: Any, partition: Partition, key: str, limit: int) -> list[Entry]:
+    number = partition.number
+    names = [name.decode() for name in await redis.lrange(keys.held(number, key), 0, limit - 1)]
+    if not names:
+        return []
+    pipe = redis.pipeline(transaction=False)
+    for name in names:
+        pipe.hmget(keys.letter(number, name), *FIELDS)
+    found = []
+    gone = []
+    for name, (raw, entry_id, attempts, state) in zip(names, await pipe.execute(), strict=True):
+        if raw is None or entry_id is None:
+            gone.append(name)
+        elif state == b"held":
+            found.append(
+                Entry(
+                    entry_id.decode(),
+                    raw,
+                    None,
+                    letter_id=name,
+                    attempts=int(attempts or 0),
+                    held=key,
+                )
+            )
+        # what is tried again, or is in its stream already, comes from there
+    if gone:
+        # a name without a letter is nothing to anybody
+        pipe = redis.pipeline(transaction=False)
+        for name in gone:
+            pipe.lrem(keys.held(number, key), 1, name)
+        await pipe.execute()
+    return found

@@ -1,0 +1,205 @@
+"""The keeper: puts letters back into their streams when what they wait for has come.
+
+That is their time (retries), their turn (a held ordering key), their tool's circuit breaker, or a
+worker that reads their envelope's version: this one.
+What is moved and where it is forgotten go into one commit: a crash neither loses nor doubles it.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from mode import Service
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics, tasks
+from hookstream.app.circuit_breaker import Breaker, BreakerState
+from hookstream.app.errors import FencedError, OutdatedError
+from hookstream.app.failures.failed_events import requeue
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import REDIS_ERRORS, is_redis_down
+from hookstream.app.redis.errors import is_redis_away
+from hookstream.app.streams.batch import Partition
+from hookstream.app.streams.commit import LETTERS, Writes, commit
+from hookstream.codecs.envelope import KNOWN_VERSIONS
+
+if TYPE_CHECKING:
+    from hookstream.app.application import Hookstream
+
+__all__ = ["Keeper"]
+
+logger = get_logger(__name__)
+
+TURN_SECONDS = 0.2
+#: Most letters of one partition that go back in one commit.
+PAGE = 256
+FIELDS = ("raw", "channel", "attempts")
+
+
+class Keeper(Service):
+    """Looks after the letters of this worker's partitions."""
+
+    mundane_level = "debug"
+
+    def __init__(self, app: "Hookstream", **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+
+    @tasks.loop
+    async def _keep(self) -> None:
+        while not self.should_stop:
+            await self.sleep(TURN_SECONDS)
+            try:
+                await self._look()
+            except Exception as error:  # noqa: BLE001 whatever it is, it is said and tried again
+                if not (isinstance(error, REDIS_ERRORS) and is_redis_down(error)):
+                    tasks.BOARD.failed("Keeper._keep", error, restarts=True)
+                await self.sleep(1.0)
+
+    async def _look(self) -> None:
+        """One pipeline asks every partition what is due; only those with something get a commit."""
+        owned = list(self.app.ownership.owned.values())
+        if not owned:
+            return
+        now_ms = self.app.parts.clock.now_ms()
+        longest_ms = int(self.app.settings.retry_max_seconds * 1000) + 1000
+        pipe = self.app.parts.redis.pipeline(transaction=False)
+        for partition in owned:
+            retries = keys.retries(partition.number)
+            pipe.zrangebyscore(retries, 0, now_ms, start=0, num=PAGE)
+            # due later than anything is ever put off: Redis's clock has stepped back since
+            pipe.zrangebyscore(retries, f"({now_ms + longest_ms}", "+inf", start=0, num=PAGE)
+            pipe.hkeys(keys.held_versions(partition.number))
+        replies = iter(await pipe.execute(raise_on_error=False))
+        for partition in owned:
+            found = [next(replies), next(replies), next(replies)]
+            if failed := next((reply for reply in found if isinstance(reply, Exception)), None):
+                if is_redis_away(failed):
+                    raise failed
+                logger.error("partition %d: %s", partition.number, failed)
+                continue
+            letters = found[0] + found[1]
+            known = [v for v in map(_version, found[2]) if v in KNOWN_VERSIONS]
+            if letters or known or partition.holds or partition.breakers:
+                await self._keep_one(partition, letters, known, now_ms)
+
+    async def _keep_one(
+        self, partition: Partition, letters: list[bytes], known: Sequence[int], now_ms: int
+    ) -> None:
+        """Look after one partition: its trouble is not the others'."""
+        try:
+            await self.keep_partition(partition, letters, known, now_ms)
+        except (FencedError, OutdatedError):
+            # it is given up by now, and claimed anew
+            return
+        except Exception as error:
+            if is_redis_away(error):
+                raise
+            logger.warning("partition %d: its letters wait: %s", partition.number, error)
+            tasks.BOARD.failed("Keeper.keep_partition", error, restarts=True)
+        if partition.released():
+            self.app.ownership.resume(partition.number)
+
+    async def keep_partition(
+        self, partition: Partition, due: list[bytes], known: Sequence[int], now_ms: int
+    ) -> None:
+        """What is due of one partition, in one commit. Raises what a commit raises."""
+        async with partition.lock:
+            if self.app.ownership.owned.get(partition.number) is not partition:
+                return
+            partition.check()
+            writes = Writes()
+            await self._retry(writes, partition, due)
+            for version in known:
+                await self._let_go_version(writes, partition, version)
+            await self._let_go_held(writes, partition)
+            await self._let_go_parked(writes, partition, now_ms)
+            if writes.commands:
+                await commit(self.app.parts.scripts, partition, LETTERS, writes)
+
+    async def _retry(self, writes: Writes, partition: Partition, due: list[bytes]) -> None:
+        names = [name.decode() for name in due]
+        for name, letter in zip(names, await self._letters(partition, names), strict=True):
+            if requeue(writes, partition, name, letter[:3], keys.retries(partition.number)):
+                metrics.RETRIES.inc()
+
+    async def _let_go_version(self, writes: Writes, partition: Partition, version: int) -> None:
+        """Entries that an older worker could not read: they come again, in their order."""
+        number = partition.number
+        queue = keys.held_version(number, version)
+        names = [name.decode() for name in await self.app.parts.redis.lrange(queue, 0, PAGE - 1)]
+        for name, letter in zip(names, await self._letters(partition, names), strict=True):
+            writes.add("LREM", queue, 1, name)
+            requeue(writes, partition, name, letter[:3], "")
+        if len(names) < PAGE:
+            writes.add("HDEL", keys.held_versions(number), version)
+        logger.info("%d held entries of envelope version %d come again", len(names), version)
+
+    async def _let_go_held(self, writes: Writes, partition: Partition) -> None:
+        """Release ordering keys whose holder is resolved; forget those behind which nothing waits.
+
+        What waits is taken from its list by the reader, before anything else: see ``released``.
+        """
+        redis, number = self.app.parts.redis, partition.number
+        asked = list(partition.holds.items())
+        if not asked:
+            return
+        pipe = redis.pipeline(transaction=False)
+        for ordering, holder in asked:
+            if holder:
+                pipe.exists(keys.letter(number, holder))
+            else:
+                pipe.llen(keys.held(number, ordering))
+        for (ordering, holder), there in zip(asked, await pipe.execute(), strict=True):
+            if there:
+                continue
+            if holder:
+                writes.add("HSET", keys.holds(number), ordering, "")
+                writes.then(partial(partition.holds.__setitem__, ordering, ""))
+            else:
+                writes.add("HDEL", keys.holds(number), ordering)
+                writes.then(partial(partition.holds.pop, ordering, None))
+
+    async def _let_go_parked(self, writes: Writes, partition: Partition, now_ms: int) -> None:
+        """One probe of a tool whose breaker asks for it; all that was parked once it is closed."""
+        redis, number = self.app.parts.redis, partition.number
+        for tool_id, kept in partition.breakers.items():
+            parked = keys.parked(number, tool_id)
+            if kept.state is BreakerState.CLOSED:
+                names = await self._parked(parked, PAGE)
+                for name, letter in zip(names, await self._letters(partition, names), strict=True):
+                    requeue(writes, partition, name, letter[:3], parked)
+                if not names and not kept.failures:
+                    writes.add("HDEL", keys.breakers(number), tool_id)
+                    writes.then(partial(partition.breakers.pop, tool_id, None))
+                continue
+            breaker = Breaker.from_dict(
+                kept.to_dict(), threshold=kept.threshold, wait_ms=kept.wait_ms
+            )
+            if breaker.probe and not await redis.exists(keys.letter(number, breaker.probe)):
+                breaker.reprobe(now_ms)
+            names = await self._parked(parked, 1)
+            if not names or not breaker.allow(now_ms):
+                continue
+            [letter] = await self._letters(partition, names)
+            if requeue(writes, partition, names[0], letter[:3], parked):
+                breaker.probe = names[0]
+            writes.add("HSET", keys.breakers(number), tool_id, orjson.dumps(breaker.to_dict()))
+            writes.then(partial(partition.breakers.__setitem__, tool_id, breaker))
+
+    async def _parked(self, key: str, count: int) -> list[str]:
+        return [name.decode() for name in await self.app.parts.redis.zrange(key, 0, count - 1)]
+
+    async def _letters(self, partition: Partition, names: Sequence[str]) -> list[list[Any]]:
+        """Raw bytes, channel, attempts and state of each; None for fields of one that is gone."""
+        if not names:
+            return []
+        pipe = self.app.parts.redis.pipeline(transaction=False)
+        for name in names:
+            pipe.hmget(keys.letter(partition.number, name), *FIELDS, "state")
+        return list(await pipe.execute())
+
+
+def _version(name: bytes) -> int:
+    return int(name) if name.isdigit() else -1

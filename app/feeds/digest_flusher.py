@@ -1,0 +1,76 @@
+"""The folder: lets go what contexts' rates hold up, as soon as the rate allows one more update."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from mode import Service
+
+from hookstream.app import metrics, tasks
+from hookstream.app.errors import FencedError, OutdatedError
+from hookstream.app.feeds.plan import MAX_WITHHELD
+from hookstream.app.redis.client import REDIS_ERRORS, is_redis_down
+from hookstream.app.streams.batch import Partition
+from hookstream.app.summaries.tokens import count_tokens
+from hookstream.tables.errors import TableError
+
+if TYPE_CHECKING:
+    from hookstream.app.application import Hookstream
+
+__all__ = ["Folder"]
+
+TURN_SECONDS = 0.05
+
+
+class Folder(Service):
+    """Looks after what is withheld in this worker's partitions."""
+
+    mundane_level = "debug"
+
+    def __init__(self, app: "Hookstream", **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+
+    async def on_start(self) -> None:
+        """Load the tokenizer: the first update should not wait for it."""
+        await asyncio.to_thread(count_tokens, "")
+
+    @tasks.loop
+    async def _fold_forever(self) -> None:
+        while not self.should_stop:
+            await self.sleep(TURN_SECONDS)
+            for partition in list(self.app.ownership.owned.values()):
+                if not partition.withheld:
+                    continue
+                try:
+                    await self._fold(partition)
+                except (FencedError, OutdatedError, TableError) as error:
+                    # what was believed of it here is wrong
+                    partition.lose(error)
+                except Exception as error:  # noqa: BLE001 whatever it is, it is said and tried again
+                    if not (isinstance(error, REDIS_ERRORS) and is_redis_down(error)):
+                        tasks.BOARD.failed("Folder._fold", error, restarts=True)
+                    await self.sleep(1.0)
+
+    async def _fold(self, partition: Partition) -> None:
+        for name, count in list(partition.withheld.items()):
+            if count < MAX_WITHHELD and not self._due(partition, name):
+                continue
+            plan = await self.app.delivery.fold(partition, name)
+            if plan is not None:
+                metrics.UPDATES_FOLDED.inc(plan.folded)
+
+    def _due(self, partition: Partition, name: str) -> bool:
+        """Whether the context's rate allows one more update (or it has no rate any more).
+
+        What this worker has not looked up yet counts as due: the plan looks it up, and decides.
+        """
+        tenant, _, context_id = name.partition("/")
+        context = self.app.parts.registry.current.contexts.get((tenant, context_id))
+        if context is None or context.rate is None:
+            return True
+        if name not in partition.arrivals:
+            return True
+        now_ms = self.app.parts.clock.now_ms()
+        arrival_ms = context.rate.bounded(partition.arrivals[name], now_ms)
+        partition.arrivals[name] = arrival_ms
+        return now_ms >= context.rate.due_ms(arrival_ms)

@@ -1,0 +1,250 @@
+"""Numbering: which updates enter a context's feed now, and what its rate holds up.
+
+What exceeds a context's rate is withheld, in order, until one digest update can stand for all of
+it. A ``critical`` update has an allowance of its own; what was withheld before it is folded and
+goes ahead of it, so that nothing about the same thing changes its order.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from hookstream.app.errors import OutdatedError
+from hookstream.app.feeds.feed import feed_field
+from hookstream.app.feeds.update import DAILY, DIGEST, UPDATE, digest_update, folded_values
+from hookstream.app.redis import keys
+from hookstream.app.streams.commit import Writes
+from hookstream.codecs.routed import Change, encode_changes
+from hookstream.proto.pipeline_pb2 import AuditBatch, DailyAudit, DeliveryAudit
+from hookstream.tables.rates import Rate, RateTable, encode_due, rate_key
+
+__all__ = ["MAX_WITHHELD", "FeedPlan", "Limits", "Ready"]
+
+#: Past this a digest goes whatever the rate says: what waits is bounded.
+MAX_WITHHELD = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a context takes: updates at a rate (None: all of them), tokens an update."""
+
+    rate: Rate | None = None
+    token_budget: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An update that is ready for a feed: its JSON, and what the delivery record needs of it."""
+
+    context_id: str
+    priority: str
+    event_id: str
+    replay_id: str
+    body: bytes
+
+
+@dataclass(slots=True)
+class _Feed:
+    """One context while a plan is made."""
+
+    tenant: str
+    context_id: str
+    limits: Limits
+    seq: int
+    #: GCRA's theoretical arrival time (Unix ms).
+    arrival_ms: float
+    #: Withheld in Redis already, and those of this plan behind them.
+    waiting: int
+    fresh: list[bytes] = field(default_factory=list)
+    taken: bool = False
+
+    def withheld(self) -> int:
+        return self.waiting + len(self.fresh)
+
+    def conforms(self, now_ms: int, *, urgent: bool = False) -> bool:
+        rate = self.limits.rate
+        return rate is None or now_ms >= rate.due_ms(self.arrival_ms, urgent=urgent)
+
+    def take(self, now_ms: int) -> None:
+        self.seq += 1
+        if self.limits.rate:
+            self.arrival_ms = self.limits.rate.taken(self.arrival_ms, now_ms)
+            self.taken = True
+
+
+class FeedPlan:
+    """Writes to the feeds of one partition. Reads its state, and changes none of it.
+
+    ``seqs``, ``withheld``: last numbers and withheld counts by ``tenant/context_id``;
+    ``arrivals``: of contexts with a rate (Unix ms); ``limits`` by tenant and context id;
+    ``waiting``: the withheld updates of the contexts that may have to be folded.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        now_ms: int,
+        *,
+        seqs: Mapping[str, int],
+        withheld: Mapping[str, int],
+        arrivals: Mapping[str, float],
+        limits: Callable[[str, str], Limits],
+        waiting: Mapping[str, Sequence[bytes]],
+    ) -> None:
+        self._number = number
+        self._now_ms = now_ms
+        self._before = (seqs, withheld, arrivals)
+        self._limits = limits
+        self._waiting = waiting
+        self._feeds: dict[str, _Feed] = {}
+        self.writes = Writes()
+        self.deliveries: list[DeliveryAudit] = []
+        self.dailies: list[DailyAudit] = []
+        self.priorities: Counter[str] = Counter()
+        self.folded = 0
+        self.withheld_now = 0
+
+    def add(self, tenant: str, update: Ready) -> None:
+        """Put an update into its feed, or withhold it."""
+        feed = self._feed(tenant, update.context_id)
+        urgent = update.priority == "critical"
+        if not feed.conforms(self._now_ms, urgent=urgent) or (feed.withheld() and not urgent):
+            feed.fresh.append(update.body)
+            self.withheld_now += 1
+            return
+        if feed.withheld():
+            self.fold(tenant, update.context_id)
+        feed.take(self._now_ms)
+        self._put(feed, update.body, UPDATE, [(update.event_id, update.replay_id)])
+        self.priorities[update.priority] += 1
+
+    def is_due(self, tenant: str, context_id: str) -> bool:
+        """Whether what is withheld may go: the rate allows one more update, or too much waits."""
+        feed = self._feed(tenant, context_id)
+        return feed.conforms(self._now_ms) or feed.withheld() >= MAX_WITHHELD
+
+    def fold(self, tenant: str, context_id: str) -> None:
+        """Let everything that is withheld go: one as it is, several as one digest update.
+
+        Raises:
+            OutdatedError: Redis holds another number of them than this worker believes.
+        """
+        feed = self._feed(tenant, context_id)
+        name = feed_field(tenant, context_id)
+        waiting = self._waiting[name] if feed.waiting else ()
+        if len(waiting) != feed.waiting:
+            # another owner has let them go meanwhile, or a reply was lost
+            raise OutdatedError(f"{len(waiting)} of {feed.waiting} updates of {name} are withheld")
+        bodies = [*waiting, *feed.fresh]
+        values = folded_values(bodies)
+        ids = [(value["event_id"], value.get("replay_id", "")) for value in values]
+        source = keys.withheld_updates(self._number, tenant, context_id)
+        feed.take(self._now_ms)
+        if len(bodies) == 1:
+            if feed.waiting:
+                self.writes.add("DEL", source)
+            self._put(feed, bodies[0], UPDATE, ids)
+            self.priorities[values[0]["priority"]] += 1
+        else:
+            kept = keys.folded_updates(self._number, tenant, context_id, feed.seq)
+            if feed.waiting:
+                self.writes.add("RENAME", source, kept)
+            for at in range(0, len(feed.fresh), 1000):
+                self.writes.add("RPUSH", kept, *feed.fresh[at : at + 1000])
+            body = digest_update(DIGEST, context_id, values, feed.limits.token_budget)
+            self._put(feed, body, DIGEST, ids)
+            self.folded += len(bodies)
+        feed.waiting = 0
+        feed.fresh = []
+
+    def announce(self, daily: DailyAudit, body: bytes, event_ids: Sequence[str]) -> None:
+        """Put a day's summary into its context's feed: it goes whatever the rate says."""
+        feed = self._feed(daily.tenant, daily.context_id)
+        feed.take(self._now_ms)
+        daily.seq = feed.seq
+        update = orjson.loads(body)
+        daily.summary, daily.tokens = update["summary"], update["tokens"]
+        self.dailies.append(daily)
+        self._put(feed, body, DAILY, [(event_id, "") for event_id in event_ids])
+
+    def _put(self, feed: _Feed, body: bytes, kind: str, events: Sequence[tuple[str, str]]) -> None:
+        """An entry of the feed under the number that was taken, and its delivery record."""
+        key = keys.feed(self._number, feed.tenant, feed.context_id)
+        self.writes.add("XADD", key, f"{feed.seq}-0", "d", body)
+        for event_id, replay_id in events:
+            self.deliveries.append(
+                DeliveryAudit(
+                    tenant=feed.tenant,
+                    context_id=feed.context_id,
+                    seq=feed.seq,
+                    event_id=event_id,
+                    delivered_at_ms=self._now_ms,
+                    replay_id=replay_id,
+                    kind=kind,
+                )
+            )
+
+    def finish(self, apply_rates: Callable[[list[Change], str], object]) -> None:
+        """Add what the plan changes beside the feeds.
+
+        ``apply_rates`` takes the changes of the rate table and the changelog entry they are in.
+        """
+        writes, number = self.writes, self._number
+        changes: list[Change] = []
+        for name, feed in self._feeds.items():
+            if feed.fresh:
+                key = keys.withheld_updates(number, feed.tenant, feed.context_id)
+                for at in range(0, len(feed.fresh), 1000):
+                    writes.add("RPUSH", key, *feed.fresh[at : at + 1000])
+            if feed.withheld() != self._before[1].get(name, 0):
+                if feed.withheld():
+                    writes.add("HSET", keys.withheld(number), name, feed.withheld())
+                else:
+                    writes.add("HDEL", keys.withheld(number), name)
+            if feed.seq != self._before[0].get(name, 0):
+                writes.add("HSET", keys.seqs(number), name, feed.seq)
+            if feed.taken:
+                changes.append((rate_key(name), encode_due(feed.arrival_ms)))
+        if self.deliveries or self.dailies:
+            record = AuditBatch(partition=number, deliveries=self.deliveries, dailies=self.dailies)
+            writes.append(keys.audit(number), record.SerializeToString())
+        if changes:
+            writes.append(
+                keys.changelog(number, RateTable.name),
+                encode_changes(RateTable.name, changes),
+                then=lambda entry_id: apply_rates(changes, entry_id),
+            )
+        # cues to look at the feeds come last
+        for name, feed in self._feeds.items():
+            if feed.seq != self._before[0].get(name, 0):
+                writes.publish(keys.feed_channel(feed.tenant, feed.context_id), feed.seq)
+
+    def apply(
+        self, seqs: dict[str, int], withheld: dict[str, int], arrivals: dict[str, float]
+    ) -> None:
+        """Take over into the partition's state what has been committed."""
+        for name, feed in self._feeds.items():
+            seqs[name] = feed.seq
+            if feed.taken:
+                arrivals[name] = feed.arrival_ms
+            if feed.withheld():
+                withheld[name] = feed.withheld()
+            else:
+                withheld.pop(name, None)
+
+    def _feed(self, tenant: str, context_id: str) -> _Feed:
+        name = feed_field(tenant, context_id)
+        feed = self._feeds.get(name)
+        if feed is None:
+            seqs, withheld, arrivals = self._before
+            feed = self._feeds[name] = _Feed(
+                tenant,
+                context_id,
+                self._limits(tenant, context_id),
+                seqs.get(name, 0),
+                arrivals.get(name, 0.0),
+                withheld.get(name, 0),
+            )
+        return feed

@@ -1,0 +1,98 @@
+"""Updates as JSON: of one event, a digest of what a context's rate held up, a day's summary.
+
+``kind`` tells them apart. All of them have the same fields; ``seq`` and ``type`` are added when an
+update is sent.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from hookstream.app.feeds.digests import digest_budget, fit_digest
+from hookstream.app.priority import rank
+from hookstream.app.providers import is_signed
+from hookstream.app.summaries.summariser import Summary
+from hookstream.codecs.envelope import Event
+from hookstream.codecs.routed import Target
+
+__all__ = ["DAILY", "DIGEST", "UPDATE", "digest_update", "event_update", "folded_values"]
+
+#: Kinds of updates.
+UPDATE: Final = "update"
+DIGEST: Final = "digest"
+DAILY: Final = "daily"
+
+#: Event ids that a digest names itself; the rest is fetched by its sequence number.
+MAX_NAMED = 100
+
+
+def event_update(event: Event, target: Target, summary: Summary) -> bytes:
+    """The update that one event is to one context."""
+    body: dict[str, Any] = {
+        "kind": UPDATE,
+        "context_id": target.context_id,
+        "event_id": event.event_id,
+        "tool_id": event.tool_id,
+        "event_type": event.type,
+        "priority": target.priority,
+        "summary": summary.text,
+        "data": summary.facts,
+        "received_at": event.received_at_ms,
+        "tokens": summary.tokens,
+        "template": summary.template,
+        "keys": summary.keys,
+        "untrusted": ["summary", "data", "event_type", "keys", "provenance.author"],
+        "provenance": {
+            "provider": event.provider,
+            "signature": "verified" if is_signed(event.provider) else "none",
+            "author": summary.author,
+        },
+    }
+    if event.schema_errors:
+        body["schema_errors"] = event.schema_errors
+        body["untrusted"].append("schema_errors")
+    if event.replay_id:
+        body["replay_id"] = event.replay_id
+    return orjson.dumps(body)
+
+
+def digest_update(
+    kind: str, context_id: str, updates: Sequence[Mapping[str, Any]], budget: int | None
+) -> bytes:
+    """One update that stands for ``updates`` (JSON values with ``seq``), in ``budget`` tokens.
+
+    Its text is a digest; ``folded`` says how many there are, when, and the first of their ids.
+    """
+    digest = fit_digest(updates, digest_budget(budget), sign="~" if kind == DIGEST else "#")
+    ids = [update["event_id"] for update in updates if update["event_id"]]
+    times = [update["received_at"] for update in updates]
+    return orjson.dumps(
+        {
+            "kind": kind,
+            "context_id": context_id,
+            "event_id": None,
+            "tool_id": None,
+            "event_type": f"hookstream.{kind}",
+            "priority": min((update["priority"] for update in updates), key=rank),
+            "summary": digest.text,
+            "data": {},
+            "received_at": max(times),
+            "tokens": digest.tokens,
+            "template": kind,
+            "keys": [],
+            "untrusted": ["summary"],
+            "folded": {
+                "count": len(updates),
+                "first_at": min(times),
+                "last_at": max(times),
+                "event_ids": ids[:MAX_NAMED],
+                "more": max(0, len(ids) - MAX_NAMED),
+            },
+        }
+    )
+
+
+def folded_values(bodies: Sequence[bytes]) -> list[dict[str, Any]]:
+    """Updates that a digest stands for, with their places in it (from 1) as ``seq``."""
+    return [{"seq": at, **orjson.loads(body)} for at, body in enumerate(bodies, 1)]

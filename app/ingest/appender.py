@@ -1,0 +1,491 @@
+"""Grouped appends, and the spool that takes them while Redis does not.
+
+Requests that arrive while one flush is under way share the next. What Redis does not take, or not
+now because too much waits there already, goes to the local spool and counts as accepted; a drain
+brings it to Redis in order. While a stream has something in the spool, whatever is new for it
+queues behind; only urgent events do not wait for others' backlog.
+
+An append whose reply did not come may have been carried out, and then what comes out of the spool
+is a copy. Such entries say so, in the field ``u``: for how long that has been in doubt (ms). The
+worker looks for them in the record of events where its marks do not reach back so far.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mode import Service
+from mode.utils.logging import get_logger
+from redis.exceptions import RedisError, ResponseError
+
+from hookstream.app import metrics, tasks
+from hookstream.app.backoff import backoff_seconds
+from hookstream.app.errors import UnavailableError, UnconfirmedError
+from hookstream.app.ingest.backpressure import Backlog
+from hookstream.app.ingest.spool import Spool, Spooled
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_redis_down
+from hookstream.app.redis.durability import Durability
+from hookstream.app.redis.errors import redis_kind
+from hookstream.codecs.envelope import take_out_payload
+from hookstream.codecs.errors import CodecError
+
+__all__ = ["Appender"]
+
+logger = get_logger(__name__)
+
+MAX_FLUSH = 512
+DRAIN_PAGE = 256
+ADOPT_SECONDS = 10.0
+#: At most one line of log in this time about events that are refused.
+REFUSED_LOG_SECONDS = 5.0
+#: After the spool could not be opened it is not tried again within this time.
+REOPEN_SECONDS = 1.0
+#: How long the drain passes over streams that Redis refuses while there are others.
+SIT_OUT_SECONDS = 1.0
+#: Streams whose refusals are told of.
+MAX_REFUSALS = 16
+#: How long it is waited when everything in the spool is of streams that are full.
+HELD_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class Pending:
+    """An entry that a request waits for. ``urgent``: its tool has updates of priority critical.
+
+    ``sent``: it went to Redis once, whatever became of it.
+    """
+
+    key: str
+    data: bytes
+    urgent: bool
+    done: "asyncio.Future[None]"
+    sent: bool = False
+
+
+class Appender(Service):
+    """Appends to streams in one pipeline a flush; each caller waits for its own append only.
+
+    A flush starts as soon as the last one has ended, so a lone request waits for nobody, and a
+    crowd pays for one round trip together.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(
+        self,
+        redis: Any,
+        durability: Durability,
+        scripts: Scripts,
+        spool_dir: Path,
+        spool_max_bytes: int,
+        *,
+        claim_check_bytes: int,
+        backlog: Backlog,
+        **kwargs: object,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._redis = redis
+        self.backlog = backlog
+        #: Streams that have, or may have, an urgent event in the spool.
+        self._urgent_behind: set[str] = set()
+        #: Which spool was drained how far, past the entries of which streams.
+        self._drained: tuple[Spool | None, Set[str], int] = (None, frozenset(), -1)
+        self._durability = durability
+        self._scripts = scripts
+        self._claim_check_bytes = claim_check_bytes
+        self._pending: list[Pending] = []
+        self._work = asyncio.Event()
+        self._spooled = asyncio.Event()
+        self._spool_dir = spool_dir
+        self._spool_max_bytes = spool_max_bytes
+        self.spool: Spool | None = None
+        #: Why the spool cannot be opened (a full disk, say), and when that was tried last.
+        self.spool_trouble = ""
+        self._tried_at = -REOPEN_SECONDS
+        #: Streams with something in a spool that cannot be opened: what is new may not overtake.
+        self._shut_in: frozenset[str] = frozenset()
+        #: Stream → what Redis said when it refused it last.
+        self._refusals: dict[str, str] = {}
+        #: Streams that the drain passes over for a moment, and until when.
+        self._sits_out: tuple[frozenset[str], float] = (frozenset(), 0.0)
+        self._refused_at = -REFUSED_LOG_SECONDS
+        self.drained_per_second = 0.0
+        #: Spool folder → number → id of entries that were appended and not confirmed.
+        self._made: dict[str, dict[int, Any]] = {}
+
+    async def append(self, key: str, data: bytes, *, urgent: bool = False) -> None:
+        """Append one entry with the field ``d``; returns once Redis, or the spool, has it.
+
+        An ``urgent`` one does not wait behind what is in the spool because a stream is full, unless
+        there are urgent ones among it.
+
+        Raises:
+            UnavailableError: neither can keep it now.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.append(Pending(key, data, urgent, done))
+        self._work.set()
+        await done
+
+    async def on_start(self) -> None:
+        """See whether an earlier process has left something in the spool."""
+        if self._spool_dir.exists():
+            with suppress(UnavailableError):  # a full disk, say: it is tried again
+                self._own_spool()
+            self._spooled.set()
+
+    async def on_stop(self) -> None:
+        """Close the spool; what is in it stays for the next process."""
+        if self.spool is not None:
+            self.spool.close()
+
+    def writable(self) -> bool:
+        """Whether the spool could take an event now; asks by opening it where it is not open."""
+        try:
+            spool = self._own_spool()
+        except UnavailableError:
+            return False
+        return spool.bytes < spool.max_bytes
+
+    def _own_spool(self) -> Spool:
+        if self.spool is None:
+            now = time.monotonic()
+            if now - self._tried_at < REOPEN_SECONDS:
+                raise UnavailableError(self.spool_trouble)
+            spool = Spool(self._spool_dir, self._spool_max_bytes)
+            try:
+                spool.open()
+            except UnavailableError as error:
+                self._not_opened(spool, str(error))
+                raise
+            self.spool_trouble, self._tried_at, self._shut_in = "", -REOPEN_SECONDS, frozenset()
+            # whose events an earlier process has left is not known
+            self._urgent_behind.update(spool.backlog)
+            self.spool = spool
+        return self.spool
+
+    def _not_opened(self, spool: Spool, trouble: str) -> None:
+        if not self.spool_trouble:
+            found = spool.peek()
+            self._shut_in = frozenset(found or ())
+            logger.error(
+                "%s; what is in it waits, and so does what is new for %s streams of it",
+                trouble,
+                "an unknown number of" if found is None else len(found),
+            )
+        self.spool_trouble, self._tried_at = trouble, time.monotonic()
+
+    def refusals(self) -> dict[str, str]:
+        """What Redis says of streams that it does not take anything for, for ``/health``."""
+        return dict(self._refusals)
+
+    def _heard(self, key: str, reply: Any) -> None:
+        if not isinstance(reply, RedisError):
+            self._refusals.pop(key, None)
+        elif key in self._refusals or len(self._refusals) < MAX_REFUSALS:
+            self._refusals[key] = redis_kind(reply)
+
+    @tasks.loop
+    async def _flush_forever(self) -> None:
+        while not self.should_stop:
+            await self.wait_first(self._work.wait())
+            self._work.clear()
+            while self._pending:
+                batch, self._pending = self._pending[:MAX_FLUSH], self._pending[MAX_FLUSH:]
+                try:
+                    await self._flush(batch)
+                except BaseException:
+                    # nobody waits for an answer that never comes
+                    for item in batch:
+                        _settle(item.done, _failed())
+                    raise
+
+    async def _flush(self, batch: list[Pending]) -> None:
+        metrics.APPEND_BATCH_REQUESTS.observe(len(batch))
+        direct: list[Pending] = []
+        late: list[Pending] = []
+        for item in batch:
+            (late if self._has_to_wait(item) else direct).append(item)
+        refused: set[str] = set()
+        replies = await self._send([(item.key, item.data) for item in direct])
+        for item, reply in zip(direct, replies, strict=True):
+            item.sent = True
+            self._heard(item.key, reply)
+            if item.key in refused or (isinstance(reply, Exception) and _not_now(reply)):
+                # behind one that was not taken the next must not be first either; if it was taken,
+                # the copy is recognised by its event id, and comes marked
+                refused.add(item.key)
+                late.append(item)
+            elif isinstance(reply, Exception):
+                _settle(item.done, reply)
+            else:
+                self.backlog.added(item.key)
+                _settle(item.done, None)
+        if late:
+            self._keep_here(late)
+
+    def _has_to_wait(self, item: Pending) -> bool:
+        """Whether an entry goes to the spool, behind what is there or because its stream is full.
+
+        Of one tool's events all are urgent or none, so an urgent one overtakes other tools' only.
+        """
+        if item.key in self._shut_in:
+            return True
+        in_spool = self.spool is not None and item.key in self.spool.backlog
+        if in_spool and (not item.urgent or item.key in self._urgent_behind):
+            return True
+        return self.backlog.holds(item.key, urgent=item.urgent)
+
+    async def _send(self, items: Sequence[tuple[str, bytes]]) -> list[Any]:
+        """Append to Redis; a reply or an error for each.
+
+        What one stream gets goes as one command, all of it or none: a command and its reply cost
+        redis-py more than the entries in it. A large entry goes by itself, in its turn.
+        """
+        if not items:
+            return []
+        groups: list[tuple[str, list[bytes]]] = []
+        places: list[int] = []
+        last: dict[str, int] = {}
+        for key, data in items:
+            large = len(data) > self._claim_check_bytes
+            place = last.get(key)
+            if place is None or large:
+                place = len(groups)
+                groups.append((key, []))
+                last[key] = place
+            groups[place][1].append(data)
+            places.append(place)
+            if large:
+                del last[key]
+        try:
+            calls = [await self._call(key, values) for key, values in groups]
+            replies = await self._durability.run(calls)
+        except Exception as error:  # noqa: BLE001 every waiting request must hear of it
+            return [error] * len(items)
+        return [replies[place] for place in places]
+
+    async def _call(
+        self, key: str, values: Sequence[bytes], *more: object
+    ) -> tuple[str, Sequence[Any]]:
+        """The command that appends entries to a stream; ``more``: other fields of one alone.
+
+        The payload of a large one, which comes alone, goes to a blob beside the stream, in the same
+        script. That is decided here and not before: the spool keeps such an entry whole.
+        """
+        if len(values) > 1:
+            # scripts by their text, not their SHA: next to payloads it is nothing, and never
+            # unknown
+            return key, ("EVAL", await self._scripts.source("append"), 1, key, *values)
+        [data] = values
+        if len(data) > self._claim_check_bytes:
+            try:
+                entry, blob, payload = take_out_payload(data, lambda name: keys.blob(key, name))
+            except CodecError:
+                blob = ""
+            if blob:
+                script = await self._scripts.source("append_blob")
+                metrics.CLAIM_CHECKS.inc()
+                return key, ("EVAL", script, 2, key, blob, entry, payload, *more)
+        return key, ("XADD", key, "*", "d", data, *more)
+
+    def _keep_here(self, items: list[Pending]) -> None:
+        try:
+            doubted = {at for at, item in enumerate(items) if item.sent}
+            self._own_spool().add([(item.key, item.data) for item in items], doubted)
+        except UnavailableError as error:
+            metrics.SPOOL_REFUSED.inc(len(items))
+            now = time.monotonic()
+            if now - self._refused_at > REFUSED_LOG_SECONDS:
+                self._refused_at = now
+                logger.error("events are refused (503): %s", error)
+            # senders are strangers: where the spool lies and why it fails is for the log alone
+            refusal = UnavailableError("events cannot be kept here at the moment: send it again")
+            for item in items:
+                _settle(item.done, refusal)
+            return
+        self._urgent_behind.update(item.key for item in items if item.urgent)
+        metrics.SPOOL_APPENDED.inc(len(items))
+        self._measure()
+        self._spooled.set()
+        for item in items:
+            _settle(item.done, None)
+
+    @tasks.loop
+    async def _drain_forever(self) -> None:
+        failures = 0
+        while not self.should_stop:
+            await self.wait_first(self._spooled.wait())
+            if self.should_stop:
+                continue
+            try:
+                if self.spool is None:
+                    self._own_spool()
+                    continue
+                if self.spool.backlog and self.backlog.full.issuperset(self.spool.backlog):
+                    await self.sleep(HELD_SECONDS)
+                    continue
+                moved = await self._drain(self.spool)
+                if not self.spool.entries:
+                    self._spooled.clear()
+                    if not await self._adopt():
+                        await self._later()
+                    continue
+                failures = 0 if moved else failures + 1
+            except (UnavailableError, *REDIS_ERRORS) as error:
+                failures += 1
+                if failures % 50 == 1:
+                    logger.warning("the spool waits: %s", error)
+            if failures:
+                await self.sleep(min(1.0, backoff_seconds(failures)))
+
+    async def _later(self) -> None:
+        """Folders of processes that end later are looked for from time to time."""
+        asyncio.get_running_loop().call_later(ADOPT_SECONDS, self._spooled.set)
+
+    async def _drain(self, spool: Spool) -> int:
+        """Bring one page to Redis; returns how many went."""
+        skip = self._passed_over(spool)
+        *where, after = self._drained
+        if where != [spool, skip]:
+            after = -1  # what was passed over may go now, and comes first
+        self._drained = (spool, skip, -1)
+        page, after = spool.scan(DRAIN_PAGE, after, skip)
+        if not page:
+            self._drained = (spool, skip, after)
+            return int(after >= 0)
+        begun = time.monotonic()
+        made = self._made.setdefault(spool.path.name, {})
+        replies = await self._send_again(spool, page, made)
+        stopped: set[str] = set()
+        moved: list[Spooled] = []
+        for entry, reply in zip(page, replies, strict=True):
+            self._heard(entry.key, reply)
+            if isinstance(reply, UnconfirmedError) and entry.number not in made:
+                made[entry.number] = reply.reply
+            elif not isinstance(reply, Exception) and not reply:
+                # a failover has taken back what was never confirmed: append it anew
+                made.pop(entry.number, None)
+                stopped.add(entry.key)
+            if entry.key in stopped or isinstance(reply, Exception):
+                stopped.add(entry.key)
+            else:
+                moved.append(entry)
+                made.pop(entry.number, None)
+        if moved:
+            spool.remove(moved)
+            metrics.SPOOL_DRAINED.inc(len(moved))
+            self.drained_per_second = len(moved) / max(1e-6, time.monotonic() - begun)
+            for key, entries in Counter(entry.key for entry in moved).items():
+                self.backlog.added(key, entries)
+            self._urgent_behind &= spool.backlog.keys()
+        if not stopped:
+            self._drained = (spool, skip, after)
+        elif not moved:
+            refused = [r.key for r, said in zip(page, replies, strict=True) if _refused(said)]
+            self._sits_out = (frozenset(refused), time.monotonic() + SIT_OUT_SECONDS)
+        self._measure()
+        return len(moved)
+
+    def _passed_over(self, spool: Spool) -> Set[str]:
+        """Streams whose entries stay where they are for now: full ones, and after a page of nothing
+        else those that Redis refuses, so that what is behind them is not held up.
+        """
+        skip: set[str] = self.backlog.full.intersection(spool.backlog)
+        refused, until = self._sits_out
+        if time.monotonic() < until and not (skip | refused).issuperset(spool.backlog):
+            skip |= refused
+        return skip
+
+    async def _send_again(
+        self, spool: Spool, page: Sequence[Spooled], made: dict[int, Any]
+    ) -> list[Any]:
+        """Append a page; what was appended before and not confirmed is only asked for.
+
+        Appending it again and again while there is no replica would fill the stream with copies.
+        """
+        calls: list[tuple[str, Sequence[Any]]] = []
+        places = []
+        for entry in page:
+            if entry.number in made:
+                # a write of its own, for the confirmation covers writes only
+                barrier = keys.barrier_of(entry.key)
+                calls.append((entry.key, ("SET", barrier, "")))
+                entry_id = made[entry.number]
+                calls.append((entry.key, ("XRANGE", entry.key, entry_id, entry_id)))
+            else:
+                more = _doubt(entry) if spool.in_doubt(entry) else ()
+                calls.append(await self._call(entry.key, [entry.data], *more))
+            places.append(len(calls) - 1)
+        spool.doubt(page)
+        try:
+            replies = await self._durability.run(calls)
+        except Exception as error:  # noqa: BLE001 whatever it is, the page stays in the spool
+            return [error] * len(page)
+        return [replies[place] for place in places]
+
+    async def _adopt(self) -> bool:
+        """Drain what processes that are gone have left; True when there is more to look at."""
+        assert self.spool is not None
+        for slot in self.spool.leftovers():
+            other = Spool(self._spool_dir, self._spool_max_bytes)
+            if not other.open_slot(slot):
+                continue
+            try:
+                if other.entries:
+                    logger.warning("takes over %d entries of %s", other.entries, other.path)
+                while other.entries and not self.should_stop:
+                    if not await self._drain(other):
+                        await self.sleep(1.0)
+            finally:
+                other.close()
+        return False
+
+    def _measure(self) -> None:
+        assert self.spool is not None
+        metrics.SPOOL_ENTRIES.set(self.spool.entries)
+        metrics.SPOOL_BYTES.set(self.spool.bytes)
+        metrics.SPOOL_OLDEST_SECONDS.set(self.oldest_seconds())
+
+    def oldest_seconds(self) -> float:
+        """Age of the oldest entry in the spool; 0 when it is empty."""
+        if self.spool is None or not self.spool.entries:
+            return 0.0
+        try:
+            page = self.spool.page(1)
+        except UnavailableError:
+            return 0.0  # whoever drains it says so
+        return max(0.0, time.time() - page[0].at_ms / 1000) if page else 0.0
+
+
+def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
+
+
+def _doubt(entry: Spooled) -> tuple[str, int]:
+    """The field of an entry that may have been appended before it came to the spool, or since."""
+    return "u", max(0, time.time_ns() // 1_000_000 - entry.at_ms)
+
+
+def _refused(reply: Any) -> bool:
+    """Whether the server answered, and did not take it: it may take others."""
+    return isinstance(reply, ResponseError)
+
+
+def _failed() -> UnavailableError:
+    return UnavailableError("the event could not be kept: send it again")
+
+
+def _not_now(error: Exception) -> bool:
+    return is_redis_down(error) or isinstance(error, (UnavailableError, ResponseError))

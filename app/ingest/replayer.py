@@ -1,0 +1,111 @@
+"""The replayer: sends what replays ask for, in the order of the streams and at their rate.
+
+Any worker may send a replay; a lease in PostgreSQL says which one does. Its place is noted behind
+each page: after a crash a page is sent again, and dedup recognises its copies.
+"""
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mode import Service
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics, tasks
+from hookstream.app.errors import UnavailableError, UnconfirmedError
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.redis.durability import append_groups
+from hookstream.codecs.envelope import with_replay
+
+if TYPE_CHECKING:
+    from hookstream.app.application import Hookstream
+
+__all__ = ["Replayer"]
+
+logger = get_logger(__name__)
+
+LOOK_SECONDS = 0.5
+#: How long a replay waits for another worker where its own was killed; a page at the lowest rate
+#: takes ten seconds.
+LEASE_SECONDS = 15.0
+#: Most events of one page.
+PAGE = 256
+#: A page is this much of a second of the replay's rate.
+PAGE_SHARE = 0.25
+
+
+class Replayer(Service):
+    """Looks for replays that nobody is sending, and sends them one at a time."""
+
+    mundane_level = "debug"
+
+    def __init__(self, app: "Hookstream", **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+        self.owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+    @tasks.loop
+    async def _send_forever(self) -> None:
+        while not self.should_stop:
+            await self.sleep(LOOK_SECONDS)
+            try:
+                replay = await self.app.parts.replays.take(self.owner, LEASE_SECONDS)
+                while replay is not None and not self.should_stop:
+                    replay = await self._send_page(replay)
+            except (UnavailableError, UnconfirmedError, *REDIS_ERRORS) as error:
+                logger.warning("a replay waits: %s", error)
+                await self.sleep(1.0)
+
+    async def _send_page(self, replay: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Send one page; the replay at its new place, None when it is through."""
+        begun = time.monotonic()
+        limit = max(1, min(PAGE, int(replay["rate"] * PAGE_SHARE)))
+        rows = await self.app.parts.replays.page(replay, limit)
+        found = await self.app.parts.events.envelopes(
+            [(row["partition"], row["entry_id"]) for row in rows]
+        )
+        pairs = list(zip(rows, found, strict=True))
+        fresh = [(row, data) for row, data in pairs if data and not row["replayed"]]
+        await self._append(replay, fresh)
+        metrics.REPLAY_SENT.inc(len(fresh))
+        place = (replay["at_ms"], replay["at_seq"], replay["at_event"])
+        if rows:
+            place = (rows[-1]["entry_ms"], rows[-1]["entry_seq"], rows[-1]["event_id"])
+        missing = sum(data is None and not row["replayed"] for row, data in pairs)
+        through = len(rows) < limit
+        running = await self.app.parts.replays.advance(
+            replay,
+            place,
+            sent=len(rows) - missing,
+            missing=missing,
+            all_sent=through,
+            lease_seconds=LEASE_SECONDS,
+        )
+        if through or not running:
+            return None
+        await self.sleep(max(0.0, len(rows) / replay["rate"] - (time.monotonic() - begun)))
+        return {**replay, "at_ms": place[0], "at_seq": place[1], "at_event": place[2]}
+
+    async def _append(
+        self, replay: Mapping[str, Any], found: Sequence[tuple[Mapping[str, Any], bytes]]
+    ) -> None:
+        groups: dict[int, list[bytes]] = {}
+        registry = self.app.parts.registry.current
+        for row, data in found:
+            again = with_replay(
+                data,
+                replay_id=str(replay["replay_id"]),
+                replay_context_id=replay["context_id"],
+                registry_version=registry.version,
+                registry_token=registry.token,
+            )
+            groups.setdefault(row["partition"], []).append(again)
+        await append_groups(
+            self.app.parts.durability,
+            self.app.parts.scripts,
+            [(keys.events(partition), values) for partition, values in groups.items()],
+        )

@@ -1,0 +1,1 @@
+"""Payloads: packed, beside their stream when large, and the dictionaries for both."""

@@ -1,0 +1,169 @@
+"""The trainer: gives each tool a dictionary from its own traffic, in the background of a worker.
+
+A tool is looked at when this worker has seen some number of its events, and again each time that
+number has doubled: what is learnt early, from little, is replaced by something better, and the cost
+stays a fixed share of the traffic. A crash at any point leaves a dictionary that nothing uses, or
+none.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from mode import Service
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics, tasks
+from hookstream.app.errors import UnavailableError
+from hookstream.app.postgres.sql import statement
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.routing.catalog import Tool
+from hookstream.codecs.dictionaries import Dictionary
+from hookstream.codecs.errors import UnknownDictionaryError
+from hookstream.codecs.training import Trial, try_dictionary
+
+if TYPE_CHECKING:
+    from hookstream.app.application import Hookstream
+
+__all__ = ["Trainer", "next_look"]
+
+logger = get_logger(__name__)
+
+LOOK_SECONDS = 2.0
+#: Payloads that one training looks at, the newest ones.
+SAMPLES = 512
+#: The longest a worker may take before another one tries.
+LOCK_MS = 60_000
+#: A tool with a dictionary is first looked at again after this many times the usual count.
+PATIENCE = 16
+#: At least once in this many events a tool is looked at.
+MOST_EVENTS = 65_536
+
+_NEWEST = """
+SELECT dictionary_id, content FROM dictionaries WHERE tool_id = $1 ORDER BY version DESC LIMIT 1
+"""
+_SAME = "SELECT version FROM dictionaries WHERE dictionary_id = $1 AND content = $2"
+
+
+def next_look(seen: int, min_events: int, *, trained: bool) -> int:
+    """At which count of a tool's events to look at it after ``seen`` of them.
+
+    >>> [next_look(0, 128, trained=False), next_look(128, 128, trained=True)]
+    [128, 256]
+    """
+    if not seen:
+        return min_events * (PATIENCE if trained else 1)
+    return seen + min(max(seen, min_events), MOST_EVENTS)
+
+
+class Trainer(Service):
+    """Looks for tools whose events would shrink with a new dictionary."""
+
+    mundane_level = "debug"
+
+    def __init__(self, app: "Hookstream", **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+        self._look_at: dict[str, int] = {}
+
+    @tasks.loop
+    async def _train_forever(self) -> None:
+        if self.app.settings.compression != "dictionary":
+            return
+        while not self.should_stop:
+            # found now, trained after the next pause: by then their events are recorded
+            due = self.due()
+            await self.sleep(LOOK_SECONDS)
+            for tool in due:
+                if self.should_stop:
+                    break
+                try:
+                    await self._train(tool)
+                except (UnavailableError, UnknownDictionaryError, *REDIS_ERRORS) as error:
+                    metrics.TRAININGS.labels(result="failed").inc()
+                    logger.warning("no dictionary for %s now: %s", tool.tool_id, error)
+
+    def due(self) -> list[Tool]:
+        """Tools of which enough has been seen since they were last looked at."""
+        parts, min_events = self.app.parts, self.app.settings.dictionary_min_events
+        found = []
+        for tool_id, seen in parts.payloads.seen.items():
+            tool = parts.registry.current.tools.get(tool_id)
+            trained = parts.dictionaries.current(tool_id) is not None
+            look_at = self._look_at.setdefault(tool_id, next_look(0, min_events, trained=trained))
+            if tool is not None and seen >= look_at:
+                found.append(tool)
+        return found
+
+    async def _train(self, tool: Tool) -> None:
+        parts = self.app.parts
+        seen = parts.payloads.seen[tool.tool_id]
+        lock = keys.training(tool.tool_id)
+        if not await parts.redis.set(lock, self.app.ownership.worker_id, nx=True, px=LOCK_MS):
+            return
+        try:
+            if not await self._republish(tool):
+                await self._try(tool)
+        finally:
+            await parts.redis.delete(lock)
+        self._look_at[tool.tool_id] = next_look(
+            seen, self.app.settings.dictionary_min_events, trained=True
+        )
+
+    async def _republish(self, tool: Tool) -> bool:
+        """Name what PostgreSQL has and Redis does not: lost there, or a worker died half way."""
+        parts = self.app.parts
+        row = await parts.postgres.fetchrow(_NEWEST, tool.tool_id)
+        if row is None or row["dictionary_id"] == await parts.dictionaries.named(tool.tool_id):
+            return False
+        await parts.dictionaries.publish(tool.tool_id, Dictionary.of(row["content"]))
+        return True
+
+    async def _try(self, tool: Tool) -> None:
+        parts = self.app.parts
+        payloads = await parts.events.samples(tool.tenant, tool.tool_id, SAMPLES)
+        current = parts.dictionaries.current(tool.tool_id)
+        # a thread that ends: what zstd keeps for it goes with it
+        with ThreadPoolExecutor(1) as pool:
+            trial = await asyncio.get_running_loop().run_in_executor(
+                pool, try_dictionary, payloads, current
+            )
+        if trial is None or not trial.worth_it:
+            metrics.TRAININGS.labels(result="not-better").inc()
+            return
+        version = await self._keep(tool, trial)
+        if version is None:
+            return
+        await parts.dictionaries.publish(tool.tool_id, trial.dictionary)
+        metrics.TRAININGS.labels(result="stored").inc()
+        logger.info(
+            "dictionary %d for %s, version %d, from %d payloads: what it has not seen takes %d "
+            "bytes, %d now, %d raw",
+            trial.dictionary.dictionary_id,
+            tool.tool_id,
+            version,
+            trial.samples,
+            trial.bytes_then,
+            trial.bytes_now,
+            trial.raw_bytes,
+        )
+
+    async def _keep(self, tool: Tool, trial: Trial) -> int | None:
+        """Store it in PostgreSQL; its version, None where its id stands for something else."""
+        postgres = self.app.parts.postgres
+        row: Any = await postgres.fetchrow(
+            statement("put_dictionary"),
+            trial.dictionary.dictionary_id,
+            tool.tenant,
+            tool.tool_id,
+            trial.dictionary.content,
+            trial.samples,
+            trial.ratio,
+        )
+        if row is None:
+            # another tool with the same traffic came to the same dictionary
+            row = await postgres.fetchrow(
+                _SAME, trial.dictionary.dictionary_id, trial.dictionary.content
+            )
+        return None if row is None else int(row["version"])

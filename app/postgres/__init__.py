@@ -1,0 +1,1 @@
+"""PostgreSQL: the pool, statements as files, migrations."""

@@ -1,0 +1,149 @@
+"""Appends that are durable when they return: on this server, on its disk, or on a replica."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import NoScriptError, ResponseError
+
+from hookstream.app.errors import SettingsError, UnconfirmedError
+from hookstream.app.redis.client import Scripts, is_cluster
+
+__all__ = ["Durability", "append_groups"]
+
+#: How long a replica, or the disk, has to confirm an append.
+CONFIRM_MS = 1000
+Call = tuple[str, Sequence[Any]]
+
+
+class Durability:
+    """What ``HOOKSTREAM_DURABILITY`` asks for: ``local``, ``fsync`` or ``replicated``.
+
+    A confirmation (WAIT, WAITAOF) covers what the same connection wrote before it, so it always
+    travels in the pipeline of the writes it is for.
+    """
+
+    def __init__(self, redis: Any, mode: str) -> None:
+        self.mode = mode
+        self._redis = redis
+        self._always_synced = False
+
+    async def check(self) -> None:
+        """Ask whether the server can do what is wanted.
+
+        Raises:
+            SettingsError: it cannot; the message says what to set.
+        """
+        if self.mode != "fsync":
+            return
+        try:
+            await self._redis.execute_command("WAITAOF", 1, 0, 1)
+        except ResponseError as error:
+            if "unknown command" not in str(error).lower():
+                raise SettingsError(
+                    f"HOOKSTREAM_DURABILITY=fsync: {error}. Set appendonly yes on the server"
+                ) from error
+            config = await self._redis.config_get("appendfsync")
+            if config.get("appendfsync") not in ("always", b"always") and config.get(
+                b"appendfsync"
+            ) not in ("always", b"always"):
+                raise SettingsError(
+                    "HOOKSTREAM_DURABILITY=fsync: this server has no WAITAOF (Redis 7.2 or Valkey "
+                    "has); upgrade it, or set appendfsync always there"
+                ) from error
+            self._always_synced = True
+
+    async def run(self, calls: Sequence[Call]) -> list[Any]:
+        """Run commands on keys, each group confirmed; replies in order, errors among them.
+
+        ``calls`` are (key, command and arguments). What was written and not confirmed in time
+        has UnconfirmedError for a reply: it may or may not survive a failover.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        confirms: list[tuple[int, set[int]]] = []
+        for _, command in calls:
+            pipe.execute_command(*command)
+        confirm = self._confirmation()
+        if confirm is None:
+            return list(await self._execute(pipe))
+        if is_cluster(self._redis):
+            nodes: dict[str, tuple[Any, set[int]]] = {}
+            for at, (key, _) in enumerate(calls):
+                node = await self._redis.node_of(key)
+                nodes.setdefault(node.name, (node, set()))[1].add(at)
+            for node, members in nodes.values():
+                confirms.append((len(calls) + len(confirms), members))
+                pipe.execute_command(*confirm, target_nodes=node)
+        else:
+            confirms.append((len(calls), set(range(len(calls)))))
+            pipe.execute_command(*confirm)
+        replies = list(await self._execute(pipe))
+        for place, members in confirms:
+            if not _confirmed(self.mode, replies[place]):
+                for at in members:
+                    if not isinstance(replies[at], Exception):
+                        replies[at] = UnconfirmedError(_LATE[self.mode], replies[at])
+        return replies[: len(calls)]
+
+    async def barrier(self, key: str) -> bool:
+        """Whether everything that this server holds now is on a replica too.
+
+        Only for ``replicated``: what a reader has shown to a client must not be taken back by a
+        failover. ``key``, of the same slot as what was read, is written to have something to wait
+        for; that covers all that came before it.
+        """
+        if self.mode != "replicated":
+            return True
+        [reply] = await self.run([(key, ("SET", key, ""))])
+        return not isinstance(reply, Exception)
+
+    def _confirmation(self) -> tuple[Any, ...] | None:
+        if self.mode == "replicated":
+            return ("WAIT", 1, CONFIRM_MS)
+        if self.mode == "fsync" and not self._always_synced:
+            return ("WAITAOF", 1, 0, CONFIRM_MS)
+        return None
+
+    async def _execute(self, pipe: Any) -> Any:
+        if is_cluster(self._redis):
+            # a redirected command would go to another server than its confirmation
+            replies = await pipe.execute(raise_on_error=False, allow_redirections=False)
+            if any(isinstance(reply, ResponseError) for reply in replies):
+                self._redis.look_again()
+            return replies
+        return await pipe.execute(raise_on_error=False)
+
+
+_LATE = {
+    "replicated": f"no replica confirmed the write within {CONFIRM_MS} ms",
+    "fsync": f"the disk did not confirm the write within {CONFIRM_MS} ms",
+}
+
+
+def _confirmed(mode: str, reply: Any) -> bool:
+    if isinstance(reply, Exception):
+        return False
+    return int(reply[0] if isinstance(reply, list) else reply) >= 1
+
+
+async def append_groups(
+    durability: Durability, scripts: Scripts, groups: Sequence[tuple[str, Sequence[bytes]]]
+) -> None:
+    """Append each group to its stream, a group all or none; one round trip a server.
+
+    Raises:
+        UnconfirmedError: a group was appended and is not confirmed.
+        redis.exceptions.RedisError: a group was refused; others may have been appended.
+    """
+    if not groups:
+        return
+    sha = await scripts.sha("append")
+    calls = [(key, ("EVALSHA", sha, 1, key, *values)) for key, values in groups]
+    replies = await durability.run(calls)
+    if any(isinstance(reply, NoScriptError) for reply in replies):
+        # a server that came up anew has no scripts; what others have taken already is recognised
+        # by its origin
+        await scripts.load()
+        replies = await durability.run(calls)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply

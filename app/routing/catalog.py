@@ -1,0 +1,152 @@
+"""Tools, contexts and subscriptions, as every process keeps them in memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hookstream.app.feeds.daily import DailyRule
+from hookstream.app.priority import PRIORITIES
+from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.routing.matching import Condition, TypePattern
+from hookstream.app.summaries.templates import TemplateBook
+from hookstream.codecs.envelope import Event
+from hookstream.codecs.schemas import Parsed
+from hookstream.tables.rates import Rate
+
+__all__ = [
+    "DEAD_LETTER",
+    "MARK",
+    "REJECT",
+    "AgentKey",
+    "Context",
+    "PayloadRule",
+    "Registry",
+    "Subscription",
+    "Tool",
+]
+
+#: What becomes of a payload that breaks its tool's schema.
+REJECT, DEAD_LETTER, MARK = "reject", "dead-letter", "mark"
+#: Of a larger payload the first place alone is told where it breaks a schema: a sender could make
+#: more take seconds.
+EXPLAINED_BYTES = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadRule:
+    """The subject whose newest version a tool's payloads must fit, and what becomes of others."""
+
+    subject: str
+    on_violation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A source of webhooks. ``window_ms``: 0 when nothing of it is ever a duplicate."""
+
+    tool_id: str
+    tenant: str
+    provider: str
+    secrets: tuple[str, ...] = field(repr=False)
+    options: SignatureOptions
+    strategy: str
+    fields: tuple[str, ...]
+    window_ms: int
+    order_by: str
+    order_field: str
+    on_error: str = "skip"
+    #: ``failures`` and ``window_seconds`` where they are not the installation's.
+    alert: Mapping[str, float] = field(default_factory=dict)
+    #: The dedup function of strategy ``custom``.
+    function: str = ""
+    #: How far back an earlier event counts that the record confirms; 0 for not at all.
+    history_ms: int = 0
+    payload_rule: PayloadRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What one agent session watches."""
+
+    tenant: str
+    context_id: str
+    name: str
+    priority: str
+    #: Most tokens of an update; None where it may be any.
+    token_budget: int | None = None
+    #: How many updates it takes; None for all.
+    rate: Rate | None = None
+    #: When it wants the summary of its day.
+    daily: DailyRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Which events of one tool reach one context. ``priority`` is already the one that counts.
+
+    ``follow`` is the correlation key that an event must have; "" for any.
+    """
+
+    tenant: str
+    context_id: str
+    name: str
+    tool_id: str
+    types: TypePattern
+    condition: Condition | None
+    priority: str
+    follow: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentKey:
+    """Which contexts of which tenant the holder of a key may read."""
+
+    tenant: str
+    contexts: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """One consistent picture; replaced whole, never changed."""
+
+    #: Goes up with each change, and back when PostgreSQL is restored from an older copy:
+    #: ``token``, random and new with each change, tells two states of one number apart.
+    version: int = 0
+    token: int = 0
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+    contexts: Mapping[tuple[str, str], Context] = field(default_factory=dict)
+    by_tool: Mapping[str, tuple[Subscription, ...]] = field(default_factory=dict)
+    #: Tenants' own summary templates.
+    books: Mapping[str, TemplateBook] = field(default_factory=dict)
+    #: Agents' keys by their SHA-256.
+    keys: Mapping[bytes, AgentKey] = field(default_factory=dict, repr=False)
+    #: Priorities that the subscriptions of each context give.
+    priorities: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    #: The most urgent priority that any subscription gives.
+    most_urgent: str = PRIORITIES[-1]
+    #: The schemas that tools' payloads must fit, by tenant and subject.
+    schemas: Mapping[tuple[str, str], Parsed] = field(default_factory=dict, repr=False)
+    #: Tools of which some subscription makes ``critical`` updates.
+    urgent_tools: frozenset[str] = frozenset()
+
+    def knows(self, version: int, token: int) -> bool:
+        """Whether this is the state of that name, or a later one; ``token`` 0 is any."""
+        if version == self.version:
+            return token in (0, self.token)
+        return version < self.version
+
+    def violations(self, event: Event, *when: str) -> list[str]:
+        """Where a payload breaks its tool's schema, if the tool's ``on_violation`` is in ``when``.
+
+        Nothing is parsed where the tool has no schema.
+        """
+        tool = self.tools.get(event.tool_id)
+        rule = tool.payload_rule if tool else None
+        if tool is None or rule is None or rule.on_violation not in when:
+            return []
+        schema = self.schemas.get((tool.tenant, rule.subject))
+        if schema is None:
+            return []
+        data = event.data()
+        if data is None and event.payload.strip() != b"null":
+            return ["the payload is neither JSON nor a form"]
+        return schema.violations(data, all_of_them=event.payload_bytes <= EXPLAINED_BYTES)

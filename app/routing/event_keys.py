@@ -1,0 +1,135 @@
+"""What makes two webhooks the same event, and which of them keep their order.
+
+The receiver computes the message id, since with ordering ``none`` the partition follows from it.
+Where a dedup function fails there, the event is kept without one, and the worker asks the same
+function, in the same way, before it judges.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from hookstream.app.errors import HookstreamError
+from hookstream.app.routing.catalog import Tool
+from hookstream.codecs.envelope import Event
+
+__all__ = [
+    "DedupFunction",
+    "DedupFunctionError",
+    "ask_again",
+    "custom_message_id",
+    "field_value",
+    "message_id",
+    "ordering_key",
+    "unique_message_id",
+]
+
+#: What ``@app.dedup`` takes: what makes an event the same as another; None for never.
+DedupFunction = Callable[[Event], str | None]
+
+_MISSING = object()
+
+
+class DedupFunctionError(HookstreamError):
+    """A dedup function that is not here, or that returned neither text nor None."""
+
+
+def message_id(
+    tool: Tool, event_type: str, delivery_id: str, body: bytes, data: Any, event_id: str
+) -> str:
+    """``tool_id:event_type:hash``; what is hashed is the tool's dedup strategy.
+
+    ``payload`` hashes the body; ``delivery`` the provider's delivery id; ``fields`` the values of
+    the tool's fields; ``none`` gives every event an id of its own. Where the delivery id or all
+    of the fields are missing the body is hashed instead: no key is built from an empty part.
+    """
+    if tool.strategy == "none":
+        return unique_message_id(tool.tool_id, event_type, event_id)
+    material = b"payload\0" + body
+    if tool.strategy == "delivery" and delivery_id:
+        material = b"delivery\0" + delivery_id.encode()
+    elif tool.strategy == "fields":
+        values = [field_value(data, field) for field in tool.fields]
+        if any(value is not _MISSING for value in values):
+            known = [None if value is _MISSING else [value] for value in values]
+            material = b"fields\0" + orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
+    return f"{tool.tool_id}:{event_type}:{hashlib.sha256(material).hexdigest()}"
+
+
+def unique_message_id(tool_id: str, event_type: str, event_id: str) -> str:
+    """The message id of an event that is never a duplicate."""
+    return f"{tool_id}:{event_type}:{event_id}"
+
+
+def custom_message_id(functions: Mapping[str, DedupFunction], name: str, event: Event) -> str:
+    """The message id that the dedup function ``name`` gives an event; "" for never a duplicate.
+
+    The function sees the event without its ids, which it has none of when it is first asked.
+
+    Raises:
+        DedupFunctionError: there is no such function here, or its result is no text.
+        Exception: whatever the function raises.
+    """
+    if name not in functions:
+        raise DedupFunctionError(
+            f"there is no dedup function {name!r} here (there are: {', '.join(functions) or 'none'}"
+            "): put its file into agents/ of every receiver and worker"
+        )
+    value = functions[name](replace(event, event_id="", message_id="", dedup_function=""))
+    if value is None or value == "":
+        return ""
+    if not isinstance(value, str):
+        raise DedupFunctionError(
+            f"the dedup function {name!r} returned {type(value).__name__}: str or None is wanted"
+        )
+    # a payload's text may hold lone surrogates
+    material = f"custom\0{name}\0{value}".encode(errors="surrogatepass")
+    return f"{event.tool_id}:{event.type}:{hashlib.sha256(material).hexdigest()}"
+
+
+def ask_again(functions: Mapping[str, DedupFunction], event: Event) -> Event:
+    """An event whose dedup function failed before, with its message id.
+
+    Raises:
+        DedupFunctionError: as :func:`custom_message_id`.
+        Exception: whatever the function raises.
+    """
+    found = custom_message_id(functions, event.dedup_function, event)
+    if found:
+        return replace(event, message_id=found, dedup_function="")
+    never = unique_message_id(event.tool_id, event.type, event.event_id)
+    return replace(
+        event, message_id=never, dedup_function="", dedup_window_ms=0, dedup_history_ms=0
+    )
+
+
+def ordering_key(tool: Tool, message: str, data: Any) -> Sequence[str]:
+    """What is hashed to a partition: events with the same key keep their order.
+
+    With ``none`` it is the message id, so that copies of one event still meet in one partition.
+    An event that lacks the tool's ordering field is ordered with the tool's other such events.
+    """
+    if tool.order_by == "none":
+        return (tool.tenant, tool.tool_id, message)
+    if tool.order_by == "field":
+        value = field_value(data, tool.order_field)
+        if value is not _MISSING:
+            return (tool.tenant, tool.tool_id, orjson.dumps(value).decode())
+    return (tool.tenant, tool.tool_id)
+
+
+def field_value(data: Any, path: str) -> Any:
+    """The value at a dotted path (``issue.id``, ``items.0.sku``), or a marker for missing."""
+    for name in path.split("."):
+        if isinstance(data, dict) and name in data:
+            data = data[name]
+        elif isinstance(data, list) and name.isdecimal() and name.isascii() and len(name) < 10:
+            if int(name) >= len(data):
+                return _MISSING
+            data = data[int(name)]
+        else:
+            return _MISSING
+    return data

@@ -1,0 +1,1 @@
+"""Payload schemas: their versions and what is compatible."""

@@ -1,0 +1,240 @@
+"""What stages and views share: Redis, its scripts, PostgreSQL, the registry, the appender."""
+
+import asyncio
+from typing import Any
+
+from mode import Service
+from mode.utils.logging import get_logger
+from redis.exceptions import AuthenticationError, RedisError
+
+from hookstream.app import embedded, tasks
+from hookstream.app.backoff import backoff_seconds
+from hookstream.app.clock import RedisClock
+from hookstream.app.dedup.first_events import RecordStore
+from hookstream.app.dedup.lookup import LookBack
+from hookstream.app.errors import SettingsError
+from hookstream.app.failures.dead_letters import LetterStore
+from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.followers import Followers
+from hookstream.app.feeds.losses import LossStore
+from hookstream.app.feeds.resets import Resets
+from hookstream.app.ingest.appender import Appender
+from hookstream.app.ingest.backpressure import Backlog
+from hookstream.app.payloads.dictionaries import Dictionaries
+from hookstream.app.payloads.payloads import Payloads
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts, connect
+from hookstream.app.redis.durability import Durability
+from hookstream.app.redis.errors import redis_kind
+from hookstream.app.redis.watch import RedisWatch
+from hookstream.app.schema_registry.builtin import BuiltinSchemas
+from hookstream.app.schema_registry.store import SchemaStore
+from hookstream.app.settings import EMBEDDED, Settings
+from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog_copy import RegistryCopy
+from hookstream.app.stores.events import EventStore
+from hookstream.app.stores.replays import ReplayStore
+from hookstream.app.web.access import TENANT
+from hookstream.codecs.payload import Packing
+
+__all__ = ["Parts", "check_partition_count"]
+
+logger = get_logger(__name__)
+
+
+class Parts(Service):
+    """Connects when the process starts, and lets go when it stops."""
+
+    mundane_level = "debug"
+
+    redis: Any
+    watch: RedisWatch
+    durability: Durability
+    scripts: Scripts
+    postgres: Postgres
+    schemas: SchemaStore
+    registry: RegistryCache
+    dictionaries: Dictionaries
+    payloads: Payloads
+    appender: Appender
+    feeds: Feeds
+    followers: Followers
+    resets: Resets
+    events: EventStore
+    letters: LetterStore
+    losses: LossStore
+    replays: ReplayStore
+    lookback: LookBack
+
+    def __init__(self, settings: Settings, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+        #: Redis has been met: it is the one that the settings are for, and has the scripts. Before,
+        #: partitions are not claimed.
+        self.met = asyncio.Event()
+        #: Kind of what it said when it was last tried to meet it.
+        self.met_with = ""
+        #: What ended this process after its start.
+        self.refusal: SettingsError | None = None
+        self._copy = RegistryCopy(settings.state_path / "registry.json")
+        self.clock = RedisClock()
+        self._servers: list[embedded.EmbeddedServer] = []
+
+    async def on_start(self) -> None:
+        """Connect to Redis and PostgreSQL, and load the registry."""
+        settings = self.settings
+        self.redis = connect(self._redis_url(), timeout_seconds=settings.redis_timeout_seconds)
+        self.scripts = Scripts(self.redis)
+        self.durability = Durability(self.redis, settings.durability)
+        self.watch = RedisWatch(
+            self.redis,
+            allow_unsafe=settings.redis_allow_unsafe,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+        await self._meet_redis()
+        await self.add_runtime_dependency(self.watch)
+        self.postgres = Postgres(self._postgres_url(), loop=self.loop, beacon=self.beacon)
+        await self.add_runtime_dependency(self.postgres)
+        await self.postgres.meet()
+        self.schemas = SchemaStore(self.postgres)
+        self.registry = RegistryCache(
+            self.postgres,
+            self.schemas,
+            self._copy,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+        await self.add_runtime_dependency(self.registry)
+        await self.add_runtime_dependency(
+            BuiltinSchemas(self.schemas, TENANT, loop=self.loop, beacon=self.beacon)
+        )
+        self.dictionaries = Dictionaries(
+            self.redis,
+            self.postgres,
+            self.durability,
+            enabled=settings.compression == "dictionary",
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+        await self.add_runtime_dependency(self.dictionaries)
+        packing = Packing(settings.compression != "none", settings.compression_min_bytes)
+        self.payloads = Payloads(self.redis, self.dictionaries, packing)
+        backlog = Backlog(
+            self.redis, settings.backlog_max_events, loop=self.loop, beacon=self.beacon
+        )
+        await self.add_runtime_dependency(backlog)
+        self.appender = Appender(
+            self.redis,
+            self.durability,
+            self.scripts,
+            settings.state_path / "spool",
+            settings.spool_max_bytes,
+            claim_check_bytes=settings.claim_check_bytes,
+            backlog=backlog,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+        await self.add_runtime_dependency(self.appender)
+        self.events = EventStore(self.redis, self.postgres, settings.partitions, self.payloads)
+        self.replays = ReplayStore(self.postgres)
+        self.lookback = LookBack(self.redis, RecordStore(self.redis, self.postgres), settings)
+        self.letters = LetterStore(self.redis, self.scripts, settings.partitions, self.payloads)
+        self.feeds = Feeds(
+            self.redis,
+            self.scripts,
+            settings,
+            self.durability,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+        await self.add_runtime_dependency(self.feeds)
+        self.resets = Resets(self.feeds, self.postgres)
+        self.losses = LossStore(self.redis, self.postgres, self.feeds, settings.partitions)
+        self.followers = Followers(self.feeds, loop=self.loop, beacon=self.beacon)
+        await self.add_runtime_dependency(self.followers)
+
+    async def on_shutdown(self) -> None:
+        """Close the connections to Redis, when all that uses them has stopped."""
+        if hasattr(self, "redis"):  # else it was stopped while it started
+            await self.redis.aclose()
+        for server in self._servers:
+            server.stop()
+
+    async def _meet_redis(self) -> bool:
+        """See whether Redis is there and the one that the settings are for.
+
+        It may start after us, be loading its data, or refuse for now: then this process goes on
+        with what it can do, and tries again.
+
+        Raises:
+            SettingsError: a setting is wrong, here or there; trying again does not help.
+        """
+        try:
+            await self.scripts.load()
+            await self.durability.check()
+            # one that runs already goes on with a server that has become unsafe: /health says so
+            await (self.watch.look() if self.met_with else self.watch.check())
+            await check_partition_count(self.redis, self.settings.partitions)
+        except AuthenticationError as error:
+            # where everything once went well it is the server's trouble, such as a password that
+            # is being changed: webhooks are kept meanwhile
+            if not self._copy.path.exists():
+                raise SettingsError(
+                    f"Redis refuses the credentials in HOOKSTREAM_REDIS_URL: {error}"
+                ) from error
+            self._not_met(error)
+        except REDIS_ERRORS as error:
+            self._not_met(error)
+        else:
+            self.met_with = ""
+            self.met.set()
+        return self.met.is_set()
+
+    def _not_met(self, error: RedisError) -> None:
+        kind = redis_kind(error)
+        if kind != self.met_with:
+            logger.warning("Redis cannot be used yet (%s: %s); trying on", kind, error)
+        self.met_with = kind
+
+    @tasks.loop
+    async def _meet_later(self) -> None:
+        failures = 0
+        while not self.should_stop and not self.met.is_set():
+            failures += 1
+            await self.sleep(backoff_seconds(failures))
+            try:
+                await self._meet_redis()
+            except SettingsError as error:
+                self.refusal = error
+                await self.crash(error)
+                return
+
+    def _redis_url(self) -> str:
+        if self.settings.redis_url != EMBEDDED:
+            return self.settings.redis_url
+        # another process of this state folder may run it already: then this only attaches
+        self._servers.append(embedded.start_valkey(self.settings.ensure_state_dir()))
+        return self._servers[-1].url
+
+    def _postgres_url(self) -> str:
+        if self.settings.postgres_url != EMBEDDED:
+            return self.settings.postgres_url
+        self._servers.append(embedded.start_postgres(self.settings.ensure_state_dir()))
+        return self._servers[-1].url
+
+
+async def check_partition_count(redis: Any, wanted: int) -> None:
+    """Store the partition count at first start; refuse another one afterwards.
+
+    Raises:
+        SettingsError: the stored count differs.
+    """
+    await redis.hsetnx(keys.META, "partitions", str(wanted))
+    stored = int(await redis.hget(keys.META, "partitions") or 0)
+    if stored != wanted:
+        raise SettingsError(
+            f"this installation has {stored} partitions and HOOKSTREAM_PARTITIONS says {wanted}: "
+            f"set it to {stored}, or start on an empty Redis"
+        )

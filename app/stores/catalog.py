@@ -1,0 +1,256 @@
+"""Keeps the registry of this process: from PostgreSQL, or for a start without it from the disk."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from mode import Service
+from mode.utils.locks import Event as Signal
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics, tasks
+from hookstream.app.backoff import backoff_seconds
+from hookstream.app.errors import NotFoundError, UnavailableError
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.routing.catalog import Context, Registry
+from hookstream.app.schema_registry.store import SchemaStore
+from hookstream.app.stores.catalog_copy import RegistryCopy
+from hookstream.app.stores.catalog_rows import build, read_rows
+
+__all__ = ["RegistryCache"]
+
+logger = get_logger(__name__)
+
+#: How long a batch waits for this worker to learn of a change that the receiver knew, while
+#: PostgreSQL does not answer; once for each change.
+WAIT_SECONDS = 5.0
+RETRY_SECONDS = 0.25
+#: How long the start of a process waits for PostgreSQL, and a request that could do without.
+START_SECONDS = 3.0
+REFRESH_SECONDS = 2.0
+#: How often the file on disk is marked as confirmed, and how long a note stays in ``/health``.
+CONFIRM_SECONDS = 30.0
+NOTE_SECONDS = 600.0
+MAX_MISSED = 1024
+
+
+@dataclass(slots=True)
+class Note:
+    """Something to be told of in ``/health`` for a while."""
+
+    text: str
+    at: float
+
+
+class RegistryCache(Service):
+    """Keeps a :class:`Registry` that follows PostgreSQL by LISTEN, within milliseconds.
+
+    While PostgreSQL is away the last picture serves, which also outlives the process.
+    """
+
+    mundane_level = "debug"
+
+    #: A lost notification is made good within this time.
+    poll_seconds = 1.0
+
+    def __init__(
+        self, postgres: Postgres, schemas: SchemaStore, copy: RegistryCopy, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.postgres = postgres
+        self.schemas = schemas
+        self.copy = copy
+        self.current = Registry()
+        #: When PostgreSQL last said that the picture is the newest (monotonic), or would have.
+        self._confirmed_at = time.monotonic()
+        self._copied_at = 0.0
+        #: The picture comes from the disk, and PostgreSQL has not been asked yet.
+        self.from_disk = False
+        self._note: Note | None = None
+        self._notified = Signal()
+        self._reloading = asyncio.Lock()
+        self._settling: dict[tuple[int, int], asyncio.Task[None]] = {}
+        #: States that events asked for and that the database does not have: nobody waits again.
+        self._missed: OrderedDict[tuple[int, int], None] = OrderedDict()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is a picture at all yet."""
+        return self.current.version > 0
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago PostgreSQL last confirmed the picture."""
+        return time.monotonic() - self._confirmed_at
+
+    @property
+    def note(self) -> str:
+        """What happened to the registry lately that a person should know; "" for nothing."""
+        if self._note and time.monotonic() - self._note.at < NOTE_SECONDS:
+            return self._note.text
+        return ""
+
+    async def on_start(self) -> None:
+        """Take the picture from the disk, and the newest one if PostgreSQL is there."""
+        if kept := await asyncio.to_thread(self.copy.read):
+            rows, age = kept
+            try:
+                self.current = await build(rows, self.schemas, offline=True)
+                self.from_disk = True
+                self._confirmed_at = time.monotonic() - age
+            except (KeyError, TypeError, ValueError) as error:
+                logger.warning("%s is of another release: %r", self.copy.path, error)
+        first = tasks.spawn("RegistryCache._first", self._first(), service=self)
+        await asyncio.wait((first,), timeout=START_SECONDS)
+        if self.from_disk:
+            logger.warning(
+                "starting without PostgreSQL, with the tools and subscriptions of %.0f s ago",
+                self.age_seconds,
+            )
+
+    async def _first(self) -> None:
+        try:
+            await self.reload()
+        except UnavailableError as error:
+            logger.warning("starting without PostgreSQL: %s", error)
+
+    async def reload(self) -> Registry:
+        """Load the newest picture. Raises UnavailableError while PostgreSQL is away."""
+        async with self._reloading:
+            row = await self.postgres.fetchrow("SELECT version, token FROM registry_version")
+            version, token = (row["version"], row["token"]) if row else (0, 0)
+            known = (self.current.version, self.current.token)
+            if (version, token) != known or self.from_disk:
+                # read after the version: a change in between is in the picture already,
+                # and its notification loads it once more
+                self.schemas.forget()
+                rows = await read_rows(self.postgres, self.schemas, version, token)
+                registry = await build(rows, self.schemas)
+                if version < known[0] or (version == known[0] and token != known[1]):
+                    self._went_back(version)
+                self.current = registry
+                metrics.REGISTRY_VERSION.set(version)
+                if await asyncio.to_thread(self.copy.write, rows):
+                    self._copied_at = time.monotonic()
+            self.from_disk = False
+            self._confirmed_at = time.monotonic()
+            return self.current
+
+    def _went_back(self, version: int) -> None:
+        text = (
+            f"PostgreSQL was restored from an older copy: tools and subscriptions went from "
+            f"version {self.current.version} back to {version}, and edits in between are gone"
+        )
+        logger.warning(text)
+        self._note = Note(text, time.monotonic())
+
+    async def refresh(self) -> Registry:
+        """As :meth:`reload`, for a request that does not wait long.
+
+        Raises:
+            UnavailableError: PostgreSQL does not answer, or not soon enough.
+        """
+        try:
+            async with asyncio.timeout(REFRESH_SECONDS):
+                return await self.reload()
+        except TimeoutError as error:
+            raise UnavailableError("PostgreSQL does not answer in time: try again") from error
+
+    async def context(self, tenant: str, context_id: str) -> Context:
+        """A context; one that is not known here yet is looked for in PostgreSQL.
+
+        Raises:
+            NotFoundError: there is none.
+            UnavailableError: PostgreSQL is away.
+        """
+        found = self.current.contexts.get((tenant, context_id))
+        if found is None:
+            found = (await self.reload()).contexts.get((tenant, context_id))
+        if found is None:
+            raise NotFoundError(f"there is no context {context_id}")
+        return found
+
+    async def catch_up(self, version: int, token: int = 0) -> Registry:
+        """The picture: as new as ``version``, which an event's receiver knew, if there is such.
+
+        A database that was restored from an older copy does not get there; one that is away says
+        nothing for a while. Either is waited for once, not for ever.
+
+        Raises:
+            UnavailableError: there is no picture at all yet.
+        """
+        if not self.loaded:
+            await self.refresh()
+        wanted = (version, token)
+        if self.current.knows(*wanted) or wanted in self._missed:
+            return self.current
+        task = self._settling.get(wanted)
+        if task is None:
+            task = self._settling[wanted] = tasks.awaited(
+                "RegistryCache._settle", self._settle(*wanted)
+            )
+        await asyncio.shield(task)
+        return self.current
+
+    async def _settle(self, version: int, token: int) -> None:
+        """Ask PostgreSQL until it has answered once: who asks later than it was written sees it."""
+        wanted = (version, token)
+        why = "PostgreSQL does not answer"
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                while not self.current.knows(*wanted):
+                    try:
+                        await self.reload()
+                        why = "PostgreSQL does not have it: was it restored from an older copy?"
+                        break
+                    except UnavailableError as error:
+                        why = str(error)
+                    await asyncio.sleep(RETRY_SECONDS)
+        except TimeoutError:
+            pass
+        finally:
+            del self._settling[wanted]
+        if self.current.knows(*wanted):
+            return
+        self._missed[wanted] = None
+        if len(self._missed) > MAX_MISSED:
+            self._missed.popitem(last=False)
+        metrics.REGISTRY_MISSED.inc()
+        text = (
+            f"events ask for version {version} of tools and subscriptions and are handled by "
+            f"version {self.current.version}: {why}"
+        )
+        logger.warning(text)
+        self._note = Note(text, time.monotonic())
+
+    @tasks.loop
+    async def _follow(self) -> None:
+        failures = 0
+        while not self.should_stop:
+            try:
+                async with self.postgres.listening("hookstream_registry", self._notified.set) as at:
+                    while not self.should_stop and not at.is_closed():
+                        self._notified.clear()
+                        await self.reload()
+                        failures = 0
+                        self._confirm()
+                        await self.wait_first(self._notified, timeout=self.poll_seconds)
+            except UnavailableError as error:
+                failures += 1
+                if failures == 1:
+                    logger.warning("cannot follow the registry: %s; trying on", error)
+            except Exception:
+                # rows that this program cannot read (a newer release's, say): the last picture
+                # serves on
+                failures += 1
+                logger.exception("tools and subscriptions cannot be read")
+            if failures:
+                await self.sleep(backoff_seconds(failures))
+
+    def _confirm(self) -> None:
+        now = time.monotonic()
+        if now - self._copied_at > CONFIRM_SECONDS:
+            self._copied_at = now
+            self.copy.confirm()

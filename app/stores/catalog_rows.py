@@ -1,0 +1,223 @@
+"""From the database's rows to a registry, and rows as bytes for a file."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from mode.utils.logging import get_logger
+
+from hookstream.app.errors import HookstreamError
+from hookstream.app.feeds.daily import DailyRule
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.priority import PRIORITIES, rank
+from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.routing.catalog import (
+    AgentKey,
+    Context,
+    PayloadRule,
+    Registry,
+    Subscription,
+    Tool,
+)
+from hookstream.app.routing.matching import compile_condition, compile_types
+from hookstream.app.schema_registry.store import SchemaStore
+from hookstream.app.summaries.templates import Template, TemplateBook, compile_template
+from hookstream.tables.rates import Rate
+
+__all__ = ["Rows", "build", "decode_rows", "encode_rows", "read_rows"]
+
+logger = get_logger(__name__)
+
+Row = Mapping[str, Any]
+
+#: Of the bytes that stand for rows. Another one is not read.
+FORMAT: Final = 1
+_TABLES: Final = ("tools", "contexts", "subscriptions", "templates", "keys", "schemas")
+#: Columns of bytes, which JSON cannot hold.
+_BYTES: Final = {"keys": ("hash",), "schemas": ("identity", "compiled")}
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a registry is made of, as the database has it."""
+
+    version: int
+    token: int
+    tools: Sequence[Row] = ()
+    contexts: Sequence[Row] = ()
+    subscriptions: Sequence[Row] = ()
+    templates: Sequence[Row] = ()
+    keys: Sequence[Row] = ()
+    schemas: Sequence[Row] = ()
+
+
+async def read_rows(postgres: Postgres, schemas: SchemaStore, version: int, token: int) -> Rows:
+    """The rows as they are now, under the name that the state had before they were read.
+
+    Raises:
+        UnavailableError: PostgreSQL is away.
+    """
+    tools = await postgres.fetch("SELECT * FROM tools")
+    return Rows(
+        version,
+        token,
+        tools,
+        await postgres.fetch("SELECT * FROM contexts"),
+        await postgres.fetch("SELECT * FROM subscriptions ORDER BY tenant, context_id, name"),
+        await postgres.fetch("SELECT * FROM templates"),
+        await postgres.fetch("SELECT * FROM api_keys"),
+        await schemas.rows_of_tools() if any(row["payload_schema"] for row in tools) else (),
+    )
+
+
+def encode_rows(rows: Rows) -> bytes:
+    """Rows as JSON."""
+    tables = {
+        name: [
+            {
+                column: base64.b64encode(value).decode()
+                if column in _BYTES.get(name, ())
+                else value
+                for column, value in row.items()
+            }
+            for row in getattr(rows, name)
+        ]
+        for name in _TABLES
+    }
+    return orjson.dumps({"format": FORMAT, "version": rows.version, "token": rows.token, **tables})
+
+
+def decode_rows(data: bytes) -> Rows:
+    """What :func:`encode_rows` made.
+
+    Raises:
+        ValueError: the bytes are something else.
+    """
+    found = orjson.loads(data)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ValueError("another format")
+    try:
+        for name, columns in _BYTES.items():
+            for row in found[name]:
+                row.update({column: base64.b64decode(row[column]) for column in columns})
+        return Rows(found["version"], found["token"], *(found[name] for name in _TABLES))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"damaged: {error!r}") from error
+
+
+async def build(rows: Rows, schemas: SchemaStore, *, offline: bool = False) -> Registry:
+    """The registry in ``rows``; what cannot be used of it is left out, and said in the log.
+
+    ``offline``: PostgreSQL cannot be asked for what is not among the rows.
+    """
+    tools = {row["tool_id"]: tool_from_row(row) for row in rows.tools}
+    contexts = {(row["tenant"], row["context_id"]): _context(row) for row in rows.contexts}
+    by_tool: dict[str, list[Subscription]] = {}
+    priorities: dict[tuple[str, str], set[str]] = {}
+    for row in rows.subscriptions:
+        context = contexts.get((row["tenant"], row["context_id"]))
+        if context is None:
+            continue
+        # a subscription never reaches over to another tenant's tool
+        wanted = [
+            tool.tool_id
+            for tool in tools.values()
+            if row["tool_id"] in ("*", tool.tool_id) and tool.tenant == context.tenant
+        ]
+        try:
+            subscription = _subscription(row, context)
+        except HookstreamError as error:
+            logger.error(
+                "subscription %s of context %s cannot be used: %s",
+                row["name"],
+                row["context_id"],
+                error,
+            )
+            continue
+        for tool_id in wanted:
+            by_tool.setdefault(tool_id, []).append(subscription)
+        name = (context.tenant, context.context_id)
+        priorities.setdefault(name, set()).add(subscription.priority)
+    return Registry(
+        rows.version,
+        rows.token,
+        tools,
+        contexts,
+        {tool: tuple(subs) for tool, subs in by_tool.items()},
+        _books(rows.templates),
+        {
+            bytes(row["hash"]): AgentKey(row["tenant"], frozenset(row["contexts"]))
+            for row in rows.keys
+        },
+        {name: frozenset(found) for name, found in priorities.items()},
+        min(set().union(*priorities.values()), key=rank, default=PRIORITIES[-1]),
+        await schemas.understood(rows.schemas, offline=offline),
+        frozenset(
+            tool
+            for tool, subscriptions in by_tool.items()
+            if any(subscription.priority == "critical" for subscription in subscriptions)
+        ),
+    )
+
+
+def _context(row: Row) -> Context:
+    return Context(
+        row["tenant"],
+        row["context_id"],
+        row["name"],
+        row["priority"],
+        row["token_budget"],
+        Rate(**row["rate"]) if row["rate"] else None,
+        DailyRule.from_dict(row["daily"]) if row["daily"] else None,
+    )
+
+
+def tool_from_row(row: Row) -> Tool:
+    """A tool as the database holds it."""
+    dedup, ordering = row["dedup"], row["ordering"]
+    return Tool(
+        tool_id=row["tool_id"],
+        tenant=row["tenant"],
+        provider=row["provider"],
+        secrets=tuple(row["secrets"]),
+        options=SignatureOptions(**row["options"]),
+        strategy=dedup["strategy"],
+        fields=tuple(dedup["fields"]),
+        window_ms=0 if dedup["strategy"] == "none" else dedup["window_seconds"] * 1000,
+        order_by=ordering["by"],
+        order_field=ordering["field"],
+        on_error=ordering.get("on_error", "skip"),
+        alert=row["alert"],
+        function=dedup.get("name", ""),
+        history_ms=dedup.get("history_seconds", 0) * 1000,
+        payload_rule=PayloadRule(**row["payload_schema"]) if row["payload_schema"] else None,
+    )
+
+
+def _books(rows: Iterable[Row]) -> dict[str, TemplateBook]:
+    found: dict[str, dict[str, list[Template]]] = {}
+    for row in rows:
+        try:
+            template = compile_template(row["types"], row["source"])
+        except HookstreamError as error:
+            logger.error(
+                "template %s of tenant %s cannot be used: %s", row["name"], row["tenant"], error
+            )
+            continue
+        found.setdefault(row["tenant"], {}).setdefault(row["provider"], []).append(template)
+    return {tenant: TemplateBook(templates) for tenant, templates in found.items()}
+
+
+def _subscription(row: Row, context: Context) -> Subscription:
+    return Subscription(
+        tenant=row["tenant"],
+        context_id=row["context_id"],
+        name=row["name"],
+        tool_id=row["tool_id"],
+        types=compile_types(tuple(row["types"])),
+        condition=compile_condition(row["condition"]) if row["condition"] else None,
+        priority=row["priority"] or context.priority,
+        follow=row["follow"],
+    )

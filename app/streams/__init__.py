@@ -1,0 +1,1 @@
+"""Streams in partitions: reading them, owning them, committing to them."""

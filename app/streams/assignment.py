@@ -1,0 +1,500 @@
+"""Which partitions this worker owns: leases in Redis, and what is opened for each.
+
+Rendezvous hashing over the living workers says whose a partition is; the lease, fenced by epoch and
+nonce, says who has it. A worker that comes gets its share as the others finish what is in hand.
+Each partition is opened by itself: what keeps one closed is one partition's trouble, told in
+``/health``. A worker that cannot write its tables takes none, and says why.
+"""
+
+import asyncio
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from mode import Service
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics, tasks
+from hookstream.app.circuit_breaker import BreakerState
+from hookstream.app.dedup.history import TABLE as HISTORY
+from hookstream.app.errors import FencedError, SettingsError
+from hookstream.app.failures.released import take_released
+from hookstream.app.feeds.feed import feed_field
+from hookstream.app.ids import partition_of
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.redis.errors import is_redis_away
+from hookstream.app.streams.batch import Partition
+from hookstream.app.streams.consumer import StreamReader
+from hookstream.app.streams.marks import Marks
+from hookstream.app.streams.opening import open_partition
+from hookstream.app.streams.rendezvous import WorkerNote, assignees
+from hookstream.tables.dedup import DAY_MS
+from hookstream.tables.errors import TableCorruptError, TableError
+from hookstream.tables.rates import RateTable
+
+if TYPE_CHECKING:
+    from hookstream.app.application import Hookstream
+
+__all__ = ["Ownership", "worker_id"]
+
+logger = get_logger(__name__)
+
+TRIM_EVERY_MS = 60_000
+MAX_BATCH = 1 << 20
+#: How often a worker looks who else lives, and renews.
+TURN_SECONDS = 1.0
+RENEW_SECONDS = 1.0
+#: How often it asks for partitions that are its own and still held by another.
+CLAIM_SECONDS = 0.2
+#: How long a partition that cannot be opened is left alone: doubling, up to the second one. Where
+#: its table here is the trouble, others may take it for the third, which doubles too.
+TROUBLE_SECONDS, TROUBLE_MAX_SECONDS, TABLE_TROUBLE_SECONDS = 0.2, 5.0, 60.0
+#: After this many failures in a row others are asked to take it.
+OTHERS_AFTER = 2
+
+
+@dataclass(slots=True)
+class Trouble:
+    """Why a partition cannot be opened here, and until when (monotonic) that is not tried again."""
+
+    error: str
+    attempts: int
+    until: float
+    #: It is this worker's own table: others may open theirs.
+    here: bool
+
+
+class Ownership(Service):
+    """Claims, renews and hands over leases; starts and stops the readers of owned partitions."""
+
+    mundane_level = "debug"
+
+    def __init__(self, app: "Hookstream", **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+        self.owned: dict[int, Partition] = {}
+        self.readers: list[StreamReader] = []
+        self.worker_id = ""
+        self.workers: list[str] = []
+        self._renewed_at = 0.0
+        self._trimmed_ms = 0
+        self._identity: IO[str] | None = None
+        #: Partitions that this worker could not open, or lost again and again.
+        self.troubles: dict[int, Trouble] = {}
+        #: Why it takes no partitions at all; "" where it does.
+        self.unable = ""
+        self._others: dict[str, WorkerNote] = {}
+        self._lost: list[Partition] = []
+        self._turn = asyncio.Event()
+        self._turning = asyncio.Lock()
+
+    async def on_start(self) -> None:
+        """Take this state folder's worker id, make the readers, claim what is this worker's."""
+        settings = self.app.settings
+        parts = self.app.parts
+        self.worker_id, self._identity = worker_id(settings.ensure_state_dir())
+        self.marks = Marks(
+            parts, settings, lambda: list(self.owned.values()), loop=self.loop, beacon=self.beacon
+        )
+        await self.add_runtime_dependency(self.marks)
+        released = take_released(parts.redis, parts.scripts)
+        for channel in self.app.stream_channels.values():
+            reader = StreamReader(
+                channel,
+                parts.redis,
+                parts.scripts,
+                self.worker_id,
+                parts.payloads,
+                batch_max=min(settings.batch_max_events, channel.batch_max or MAX_BATCH),
+                buffer_max=settings.buffer_max_events,
+                timeout_seconds=settings.redis_timeout_seconds,
+                take_released=released if channel.name == "events" else None,
+                loop=self.loop,
+                beacon=self.beacon,
+            )
+            self.readers.append(reader)
+            await self.add_runtime_dependency(reader)
+        self.app.flow_control.resume()
+        if not parts.met.is_set():
+            return
+        try:
+            self._look_at_disk()
+            async with self._turning:
+                await self._heartbeat()
+                await self._claim_mine()
+        except Exception as error:  # noqa: BLE001 whatever it is, the turns go on trying
+            logger.warning("cannot take partitions yet: %s; trying on", error)
+
+    async def on_stop(self) -> None:
+        """Finish the batches in hand, close the tables, give the leases back."""
+        if self._identity is None:
+            return
+        # a turn under way may have claimed what it has not opened yet: it finishes first
+        async with self._turning:
+            try:
+                await self._heartbeat(leave=True)
+            except REDIS_ERRORS as error:
+                logger.warning("could not sign off: %s; the leases will lapse", error)
+            await self._hand_over(list(self.owned), self.app.settings.shutdown_timeout_seconds)
+        self._identity.close()
+
+    def tripped(self) -> dict[str, str]:
+        """Tools whose circuit breaker is open or half-open here, with its state."""
+        return {
+            tool_id: breaker.state.value
+            for partition in self.owned.values()
+            for tool_id, breaker in partition.breakers.items()
+            if breaker.state is not BreakerState.CLOSED
+        }
+
+    def refused(self) -> dict[str, str]:
+        """What servers say of streams that are read or committed here and stand still for it."""
+        return {
+            f"{reader.channel.name}[{number}]": kind
+            for reader in self.readers
+            for number, kind in reader.troubles().items()
+        }
+
+    def read_ahead(self, channel: str, number: int) -> int:
+        """Entries of a partition that this worker has read and that wait for their batch."""
+        return sum(
+            reader.read_ahead(number) for reader in self.readers if reader.channel.name == channel
+        )
+
+    def resume(self, number: int) -> None:
+        """Have readers look whether anything of a partition may go now."""
+        for reader in self.readers:
+            reader.resume(number)
+
+    def on_lost(self, partition: Partition, error: BaseException) -> None:
+        """What this worker knows of a partition is wrong: let it go, and claim it anew."""
+        logger.warning("partition %d: %s: %s", partition.number, type(error).__name__, error)
+        self._lost.append(partition)
+        self._turn.set()
+
+    @tasks.loop
+    async def _keep(self) -> None:
+        third = self.app.settings.lease_ttl_seconds / 3
+        await self.wait_first(self.app.parts.met.wait())
+        while not self.should_stop:
+            self._turn.clear()
+            missing = not self._lost and any(n not in self.owned for n in self._mine())
+            # what should be here and is another's is asked for often: its owner lets go, or dies
+            await self.wait_first(
+                self._turn.wait(), timeout=min(third, CLAIM_SECONDS if missing else TURN_SECONDS)
+            )
+            if self.should_stop:
+                break
+            try:
+                async with self._turning:
+                    await self._take_turn(third)
+            except Exception as error:  # noqa: BLE001 whatever it is, it is said and tried again
+                # leases are looked after whatever happens
+                logger.warning("cannot keep leases: %s; trying on", error)
+                if not isinstance(error, (*REDIS_ERRORS, TableError, FencedError)):
+                    tasks.BOARD.failed("Ownership._keep", error, restarts=True)
+                await self.sleep(CLAIM_SECONDS)
+
+    async def _take_turn(self, third: float) -> None:
+        lost, self._lost = self._lost, []
+        for partition in lost:
+            await self._give_up(partition)
+        if self.unable or any(trouble.here for trouble in self.troubles.values()):
+            self._look_at_disk()
+        if time.monotonic() - self._renewed_at >= min(third, RENEW_SECONDS):
+            await self._heartbeat()
+            await self._renew()
+            await self._purge()
+        mine = self._mine()
+        if leaving := [number for number in self.owned if number not in mine]:
+            logger.info("hands over partitions %s", leaving)
+            await self._hand_over(leaving, self.app.settings.lease_ttl_seconds / 2)
+        await self._claim_mine()
+
+    async def _give_up(self, partition: Partition) -> None:
+        error = partition.lost
+        if error is None or self.owned.get(partition.number) is not partition:
+            return
+        if partition.sequence == partition.claimed_sequence:
+            # nothing came through since it was claimed: not at once again
+            self._note_trouble(partition.number, error)
+        await self._let_go(
+            partition.number,
+            release=not isinstance(error, FencedError),
+            wipe=isinstance(error, TableCorruptError),
+        )
+
+    def _note_trouble(self, number: int, error: BaseException) -> None:
+        before = self.troubles.get(number)
+        attempts = before.attempts + 1 if before else 1
+        here = isinstance(error, TableError)
+        wait = min(TROUBLE_MAX_SECONDS, TROUBLE_SECONDS * 2.0 ** min(attempts, 16))
+        if here and attempts >= OTHERS_AFTER and len(self.workers) > 1:
+            wait = TABLE_TROUBLE_SECONDS * 2.0 ** min(attempts - OTHERS_AFTER, 4)
+        text = f"{type(error).__name__}: {error}"[:300]
+        self.troubles[number] = Trouble(text, attempts, time.monotonic() + wait, here)
+        if attempts == 1 or attempts % 20 == 0:
+            logger.error("partition %d cannot be opened here, trying on: %s", number, text)
+
+    def _look_at_disk(self) -> None:
+        """See whether tables can be written at all: who cannot takes no partitions."""
+        folder = self.app.settings.state_path / "tables"
+        probe = folder / f".{self.worker_id}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"\0" * 4096)
+            probe.unlink()
+            why = ""
+        except OSError as error:
+            why = f"tables cannot be written: {error}"
+        if why and not self.unable:
+            logger.error("takes no partitions: %s", why)
+        elif self.unable and not why:
+            logger.warning("takes partitions again: tables can be written")
+            self.troubles = {n: t for n, t in self.troubles.items() if not t.here}
+        self.unable = why
+
+    def _mine(self) -> set[int]:
+        """The partitions that are this worker's to have."""
+        if self.unable:
+            return set()
+        names = assignees(
+            self.app.settings.partitions,
+            {worker: set(note.cannot) for worker, note in self._others.items()},
+        )
+        return {number for number, name in enumerate(names) if name == self.worker_id}
+
+    def note(self) -> WorkerNote:
+        """What this worker says of itself to the others, and to ``/health``."""
+        now = time.monotonic()
+        cannot = {
+            number: trouble.error
+            for number, trouble in self.troubles.items()
+            if trouble.here and trouble.attempts >= OTHERS_AFTER and trouble.until > now
+        }
+        mine = self._mine()
+        waits = {n: trouble.error for n, trouble in self.troubles.items() if n in mine}
+        return WorkerNote(self.unable, cannot, waits)
+
+    async def _heartbeat(self, *, leave: bool = False) -> None:
+        leaving = leave or self.unable
+        ttl_ms = 0 if leaving else int(self.app.settings.lease_ttl_seconds * 1000)
+        note = "" if leave else self.note().encode()
+        now_ms, *others = await self.app.parts.scripts.call(
+            "heartbeat", [keys.WORKERS, keys.WORKER_NOTES], [self.worker_id, ttl_ms, note]
+        )
+        self.app.parts.clock.set(int(now_ms))
+        self._others = {
+            worker.decode(): WorkerNote.decode(told.decode())
+            for worker, told in zip(others[::2], others[1::2], strict=True)
+        }
+        known = sorted(self._others)
+        if known != self.workers:
+            logger.info("%d workers are alive", len(known))
+        self.workers = known
+
+    async def _renew(self) -> None:
+        ttl_ms = int(self.app.settings.lease_ttl_seconds * 1000)
+        renewed = list(self.owned.values())
+        held = await asyncio.gather(
+            *(
+                self.app.parts.scripts.call(
+                    "renew", [keys.lease(p.number)], [p.epoch, p.nonce, ttl_ms]
+                )
+                for p in renewed
+            ),
+            return_exceptions=True,
+        )
+        errors = [still for still in held if isinstance(still, BaseException)]
+        for partition, still in zip(renewed, held, strict=True):
+            if still == 0:
+                metrics.LEASES_LOST.inc()
+                logger.warning("the lease of partition %d went to another worker", partition.number)
+                await self._let_go(partition.number, release=False)
+        if errors:
+            raise errors[0]
+        self._renewed_at = time.monotonic()
+
+    async def _claim_mine(self) -> None:
+        now = time.monotonic()
+        wanted = [
+            number
+            for number in sorted(self._mine())
+            if number not in self.owned
+            and not (number in self.troubles and self.troubles[number].until > now)
+        ]
+        if not wanted or self.should_stop:
+            return
+        ttl_ms = int(self.app.settings.lease_ttl_seconds * 1000)
+        nonces = {number: secrets.token_hex(8) for number in wanted}
+        replies = await asyncio.gather(
+            *(
+                self.app.parts.scripts.call(
+                    "claim", [keys.lease(n)], [self.worker_id, nonces[n], ttl_ms]
+                )
+                for n in wanted
+            ),
+            return_exceptions=True,
+        )
+        claimed = []
+        errors: list[BaseException] = []
+        for number, reply in zip(wanted, replies, strict=True):
+            if isinstance(reply, BaseException):
+                errors.append(reply)
+                if not is_redis_away(reply):
+                    self._note_trouble(number, reply)
+            elif reply[0] == 1:
+                claimed.append((number, reply))
+        throttled = self._throttled() if claimed else {}
+        if claimed:
+            await self.marks.look()
+        opened = 0
+        for number, reply in claimed:
+            if any(is_redis_away(error) for error in errors):
+                break  # the leases stay this worker's to claim again
+            if self.should_stop:
+                await self._give_back(number, int(reply[1]), nonces[number])
+                continue
+            try:
+                await self._open(number, nonces[number], reply, throttled.get(number, ()))
+                opened += 1
+            except Exception as error:  # noqa: BLE001 one bad partition is one bad partition
+                errors.append(error)
+        if opened:
+            metrics.PARTITIONS_OWNED.set(len(self.owned))
+            logger.info("owns %d of %d partitions", len(self.owned), self.app.settings.partitions)
+        if down := next((error for error in errors if is_redis_away(error)), None):
+            raise down
+
+    async def _open(
+        self, number: int, nonce: str, claim: Sequence[Any], throttled: Sequence[str]
+    ) -> None:
+        """Open one claimed partition and begin to read it; else close it, and give it back."""
+        try:
+            partition = await open_partition(
+                self.app.parts, self.app.settings, number, nonce, claim, throttled, self.marks
+            )
+        except BaseException as error:
+            if not is_redis_away(error):
+                self._note_trouble(number, error)
+                await self._give_back(number, int(claim[1]), nonce)
+            raise
+        partition.on_lost = self.on_lost
+        partition.claimed_sequence = partition.sequence
+        self.owned[number] = partition
+        found = await asyncio.gather(
+            *(reader.attach([partition]) for reader in self.readers), return_exceptions=True
+        )
+        for failed in found:
+            if isinstance(failed, BaseException):
+                if not is_redis_away(failed):
+                    self._note_trouble(number, failed)
+                await self._let_go(number, release=not is_redis_away(failed))
+                raise failed
+        if partition.lost is None:
+            self.troubles.pop(number, None)
+
+    def _throttled(self) -> dict[int, list[str]]:
+        """Contexts with a rate, by partition."""
+        found: dict[int, list[str]] = {}
+        for (tenant, context_id), context in self.app.parts.registry.current.contexts.items():
+            if context.rate:
+                number = partition_of(self.app.settings.partitions, tenant, context_id)
+                found.setdefault(number, []).append(feed_field(tenant, context_id))
+        return found
+
+    async def _hand_over(self, numbers: Sequence[int], timeout_seconds: float) -> None:
+        """Finish the batches in hand, then let go; what is not done in time stays pending."""
+        done = await asyncio.gather(
+            *(reader.drain(numbers, timeout_seconds) for reader in self.readers)
+        )
+        if not all(done):
+            logger.warning("batches were not done in %g s: they stay pending", timeout_seconds)
+        await asyncio.gather(*(self._let_go(number, release=True) for number in numbers))
+
+    async def _let_go(self, number: int, *, release: bool, wipe: bool = False) -> None:
+        partition = self.owned.pop(number, None)
+        if partition is None:
+            return
+        metrics.PARTITIONS_OWNED.set(len(self.owned))
+        for reader in self.readers:
+            reader.detach(number)
+        self.marks.leave(partition)
+        partition.close_tables()
+        if wipe:
+            logger.warning("a table of partition %d is corrupt: rebuilding it", number)
+            partition.wipe_tables()
+        if release:
+            await self._give_back(number, partition.epoch, partition.nonce)
+
+    async def _give_back(self, number: int, epoch: int, nonce: str) -> None:
+        try:
+            await self.app.parts.scripts.call("renew", [keys.lease(number)], [epoch, nonce, 0])
+        except REDIS_ERRORS as error:
+            logger.warning("could not give back partition %d: %s", number, error)
+
+    async def _purge(self) -> None:
+        """Delete ended marks, and the changelog that no window needs any more."""
+        self.app.parts.lookback.observe()
+        now_ms = self.app.parts.clock.now_ms()
+        windows = [tool.window_ms for tool in self.app.parts.registry.current.tools.values()]
+        oldest_ms = now_ms - max(self.app.parts.lookback.copy_ms, *windows, 0)
+        for partition in list(self.owned.values()):
+            try:
+                if gone := partition.dedup.purge(now_ms):
+                    metrics.DEDUP_PURGED.inc(gone)
+            except TableError as error:
+                partition.lose(error)
+        if windows and now_ms - self._trimmed_ms > TRIM_EVERY_MS:
+            self._trimmed_ms = now_ms
+            contexts = self.app.parts.registry.current.contexts.values()
+            horizons = [context.rate.horizon_ms() for context in contexts if context.rate]
+            useful_ms = now_ms - int(max(horizons, default=0)) - TRIM_EVERY_MS
+            async with self.app.parts.redis.pipeline(transaction=False) as pipe:
+                for number in self.owned:
+                    pipe.xtrim(keys.changelog(number), minid=oldest_ms, approximate=True)
+                    pipe.xtrim(
+                        keys.changelog(number, RateTable.name),
+                        minid=max(0, useful_ms),
+                        approximate=True,
+                    )
+                    # of a partition that remembers nothing any more; others trim as they save
+                    pipe.xtrim(
+                        keys.changelog(number, HISTORY),
+                        minid=max(0, now_ms - self.app.parts.lookback.longest_ms - 2 * DAY_MS),
+                        approximate=True,
+                    )
+                await pipe.execute()
+
+
+def worker_id(state_dir: Path) -> tuple[str, IO[str]]:
+    """This state folder's worker id, and the open file whose lock says that it is in use.
+
+    A worker that starts again on the same folder has the same id, and may take its own leases
+    back at once: the lock says that the one before is dead.
+
+    Raises:
+        SettingsError: another worker runs on this folder.
+    """
+    file = open(  # noqa: SIM115 it stays open, and locked, for the life of the worker
+        os.open(state_dir / "worker-id", os.O_RDWR | os.O_CREAT, 0o600), "r+"
+    )
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise SettingsError(
+            f"another worker runs on {state_dir}: give this one a HOOKSTREAM_STATE_DIR of its own"
+        ) from error
+    name = file.read().strip()
+    if not name:
+        name = f"worker-{secrets.token_hex(6)}"
+        file.write(name + "\n")
+        file.flush()
+    return name, file

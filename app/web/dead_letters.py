@@ -1,0 +1,130 @@
+"""``/api/v1/dead-letters``: what failed for good, and what to do about it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
+from hookstream.app.failures.dead_letters import LetterFilter
+from hookstream.app.web import models
+from hookstream.app.web.access import TENANT_KEY, read_model
+from hookstream.app.web.events import check_query, parse_limit, parse_time
+from hookstream.app.web.problem import json_response
+
+if TYPE_CHECKING:
+    from hookstream.app.application import Hookstream
+
+__all__ = ["LetterViews"]
+
+#: Most letters that one call by filter changes; the answer says whether there are more.
+MAX_BULK = 10_000
+
+
+class LetterViews:
+    """List, show, retry and discard dead letters."""
+
+    def __init__(self, app: "Hookstream") -> None:
+        self._app = app
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """A page of dead letters, the newest failure first."""
+        query = request.query
+        check_query(query, models.LETTER_QUERY)
+        limit = parse_limit(query.get("limit", "50"))
+        wanted = LetterFilter(
+            query.get("tool"),
+            query.get("stage"),
+            parse_time("since", query.get("since")),
+            parse_time("until", query.get("until")),
+        )
+        found = await self._app.parts.letters.find(
+            request[TENANT_KEY], wanted, limit, _cursor(query.get("cursor"))
+        )
+        cursor = None
+        if len(found) == limit:
+            at_ms = round(_timestamp(found[-1]["last_failed_at"]) * 1000)
+            cursor = f"{at_ms}.{found[-1]['letter_id']}"
+        return json_response({"letters": found, "cursor": cursor})
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """One letter with its history and payload."""
+        letter_id = _id(request)
+        letter = await self._app.parts.letters.get(request[TENANT_KEY], letter_id)
+        if letter is None:
+            raise NotFoundError(f"there is no dead letter {letter_id}")
+        return json_response(letter)
+
+    async def retry(self, request: web.Request) -> web.StreamResponse:
+        """Try one letter again, now."""
+        letter_id = await self._dead(request)
+        await self._app.parts.letters.retry(request[TENANT_KEY], [letter_id])
+        return json_response({"matched": 1, "changed": 1, "more": False}, status=202)
+
+    async def discard(self, request: web.Request) -> web.StreamResponse:
+        """Throw one letter away."""
+        letter_id = await self._dead(request)
+        await self._app.parts.letters.discard(request[TENANT_KEY], [letter_id])
+        return web.Response(status=204)
+
+    async def retry_many(self, request: web.Request) -> web.StreamResponse:
+        """Try again what a filter matches."""
+        names = await self._matching(request)
+        changed = await self._app.parts.letters.retry(request[TENANT_KEY], names)
+        return json_response(_counts(names, changed), status=202)
+
+    async def discard_many(self, request: web.Request) -> web.StreamResponse:
+        """Throw away what a filter matches."""
+        names = await self._matching(request)
+        changed = await self._app.parts.letters.discard(request[TENANT_KEY], names)
+        return json_response(_counts(names, changed))
+
+    async def _matching(self, request: web.Request) -> Sequence[str]:
+        given = await read_model(self._app, request, models.LetterFilterIn)
+        if not given.model_fields_set:
+            raise BadRequestError(
+                'say which: at least one of tool, stage, since, until; {"until": "…now…"} is all'
+            )
+        wanted = LetterFilter(
+            given.tool,
+            given.stage,
+            parse_time("since", given.since),
+            parse_time("until", given.until),
+        )
+        found = await self._app.parts.letters.find(request[TENANT_KEY], wanted, MAX_BULK)
+        return [letter["letter_id"] for letter in found]
+
+    async def _dead(self, request: web.Request) -> str:
+        letter_id = _id(request)
+        letter = await self._app.parts.letters.get(request[TENANT_KEY], letter_id)
+        if letter is None:
+            raise NotFoundError(f"there is no dead letter {letter_id}")
+        if letter["state"] != "dead":
+            raise ConflictError(f"{letter_id} is not dead, it is {letter['state']}")
+        return letter_id
+
+
+def _id(request: web.Request) -> str:
+    letter_id = request.match_info["letter_id"]
+    if len(letter_id) > 200 or not letter_id.isascii() or not letter_id.isprintable():
+        raise BadRequestError("letter_id: an event's id, or a letter_id of the list")
+    return letter_id
+
+
+def _cursor(text: str | None) -> tuple[int, str] | None:
+    if text is None:
+        return None
+    at_ms, dot, letter_id = text.partition(".")
+    if not (dot and at_ms.isascii() and at_ms.isdecimal() and len(at_ms) < 16):
+        raise BadRequestError("cursor: from the page before")
+    return int(at_ms), letter_id
+
+
+def _timestamp(text: str) -> float:
+    found = parse_time("cursor", text)
+    assert found is not None
+    return found.timestamp()
+
+
+def _counts(names: Sequence[str], changed: int) -> dict[str, object]:
+    return {"matched": len(names), "changed": changed, "more": len(names) == MAX_BULK}
