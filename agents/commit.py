@@ -3,7 +3,7 @@
 In: routed batches. First the outputs go to ``updates[q]``, each with its origin; then one script
 writes changelog, audit and letters and acknowledges the batch; then RocksDB follows. A crash
 between any two of these repeats outputs, and deliver recognises them by their origin: whatever
-becomes of an event whose outputs may have been sent, it keeps that one (``Partition.pins``).
+becomes of an event whose outputs may have been sent, it keeps that one (``FailureState.pins``).
 """
 
 import asyncio
@@ -13,8 +13,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from hookstream.app import channels, metrics
+from hookstream.app.dedup.state import DedupState
 from hookstream.app.failures.blocking import judge_breakers, write_holds
 from hookstream.app.failures.failed_events import log_failures, write_letters
+from hookstream.app.failures.state import FailureState
 from hookstream.app.ids import partition_of
 from hookstream.app.main import app
 from hookstream.app.priority import most_urgent
@@ -45,7 +47,7 @@ async def commit(batch: Batch) -> None:
     if priority != "critical":
         await let_deliver_catch_up(batch)
     due_at = due(time.monotonic(), len(batch), priority)
-    async with app.turns.turn(due_at) as turn, batch.partition.lock:
+    async with app.turns.turn(due_at) as turn, batch.partition[FailureState].lock:
         await settle(batch, turn, app.parts, app.settings)
     log_failures(batch)
     app.alerts.failed(batch)
@@ -64,14 +66,15 @@ async def settle(batch: Batch, turn: Turn, parts: "Parts", settings: Settings) -
     """
     partition, now_ms = batch.partition, parts.clock.now_ms()
     writes = Writes()
+    dedup = partition[DedupState]
     if batch.changes:
         writes.append(
             keys.changelog(partition.number),
             encode_changes("dedup", batch.changes),
-            then=lambda entry_id: partition.dedup.apply(batch.changes, entry_id),
+            then=lambda entry_id: dedup.table.apply(batch.changes, entry_id),
         )
-    if partition.history:
-        partition.history.write(writes, batch.remembered)
+    if dedup.history:
+        dedup.history.write(writes, batch.remembered)
     write_holds(writes, batch, parts.registry.current)
     judge_breakers(writes, batch, settings, now_ms)
     sent = await outputs(batch, turn)
@@ -119,7 +122,7 @@ async def outputs(batch: Batch, turn: Turn) -> list[tuple[str, list[bytes]]]:
     missing one would come behind it.
     """
     groups: dict[int, list[bytes]] = {}
-    number, pins = batch.partition.number, batch.partition.pins
+    number, pins = batch.partition.number, batch.partition[FailureState].pins
     pinned = tuple(pins.values())
     for entry in list(batch.live()):
         event: Event = entry.value

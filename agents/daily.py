@@ -3,11 +3,10 @@
 In: nothing but the time. Each minute it looks which contexts' time of day has come.
 """
 
-from hookstream.app.feeds.daily import tell_the_day
 from hookstream.app.main import app
 
 
 @app.crontab("* * * * *")
 async def daily() -> None:
     """Tells contexts of their day: one commit a context and day."""
-    await tell_the_day(app)
+    await app.dailies.tell()

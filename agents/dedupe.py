@@ -9,6 +9,7 @@ apart here too, before any stage works on them.
 
 from hookstream.app import channels
 from hookstream.app.dedup.lookup import LookBack
+from hookstream.app.dedup.state import DedupState
 from hookstream.app.failures.blocking import mark_waiting
 from hookstream.app.failures.failed_events import letter_origin
 from hookstream.app.main import app
@@ -70,7 +71,7 @@ async def judge(batch: Batch, lookback: LookBack) -> None:
         )
         for entry in entries
     ]
-    known = batch.partition.dedup.get(mark_keys(candidates))
+    known = batch.partition[DedupState].table.get(mark_keys(candidates))
     if any(entry.doubt_ms is not None for entry in entries):
         known |= await lookback.copies(batch.partition.number, entries, candidates, known)
     records = None

@@ -8,8 +8,8 @@ context's rate is withheld and folded into a digest update.
 
 from hookstream.app import channels, metrics
 from hookstream.app.failures.failed_events import log_failures
-from hookstream.app.feeds.priority_queues import DEFERRABLE
 from hookstream.app.main import app
+from hookstream.app.priority import DEFERRABLE
 from hookstream.app.streams.batch import Batch
 
 

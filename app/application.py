@@ -12,15 +12,24 @@ from typing import Any, NoReturn
 
 import faust
 from faust.app.base import BootStrategy
-from mode import ServiceT
+from mode import Service, ServiceT
 
 from hookstream.app import metrics, tasks
+from hookstream.app.dedup.state import opens_dedup
+from hookstream.app.dedup.upkeep import DedupUpkeep
 from hookstream.app.errors import HookstreamError, SettingsError, UnavailableError
 from hookstream.app.failures.alerts import Alerts
+from hookstream.app.failures.released import ReleasedEntries
 from hookstream.app.failures.retry_scheduler import Keeper
+from hookstream.app.failures.state import opens_failures
+from hookstream.app.feeds.daily import DailySummaries
 from hookstream.app.feeds.delivery import Delivery
 from hookstream.app.feeds.digest_flusher import Folder
+from hookstream.app.feeds.marks import Marks
 from hookstream.app.feeds.rendering import Describer
+from hookstream.app.feeds.state import opens_feeds, rated_contexts
+from hookstream.app.feeds.upkeep import RateUpkeep
+from hookstream.app.ids import partition_of
 from hookstream.app.ingest.replayer import Replayer
 from hookstream.app.logs import QuietLogger, logging_config
 from hookstream.app.payloads.trainer import Trainer
@@ -31,6 +40,7 @@ from hookstream.app.status import Status
 from hookstream.app.streams.assignment import Ownership
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.channel import BatchChannel, RedisStreamChannel
+from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.scheduler import Turns
 from hookstream.app.summaries.model import ModelSummariser
 from hookstream.app.summaries.tokens import load_tokenizer
@@ -46,6 +56,18 @@ EventStage = Callable[[Event], Awaitable[Event | None]]
 BatchStage = Callable[[Batch], Awaitable[None] | None]
 #: Batches of different partitions that one stage may have in hand at a time.
 CONCURRENCY = 64
+#: In the order of their start.
+WORKER_SERVICES = (
+    "marks",
+    "ownership",
+    "dedup_upkeep",
+    "rate_upkeep",
+    "keeper",
+    "folder",
+    "replayer",
+    "alerts",
+    "trainer",
+)
 
 
 class HookstreamWorker(faust.Worker):
@@ -93,17 +115,31 @@ class HookstreamBoot(BootStrategy):
             *self.web_server(),
             *([self.app.model] if self.app.model else []),
             *self.agents(),
-            self.app.ownership,
-            self.app.keeper,
-            self.app.folder,
-            self.app.replayer,
-            self.app.alerts,
-            self.app.trainer,
+            WorkerServices(self.app, loop=self.app.loop, beacon=self.app.beacon),
         ]
 
     def producer_only(self) -> Iterable[ServiceT]:
         """Services of a process that only serves HTTP."""
         return [self.app.parts, *self.web_server()]
+
+
+class WorkerServices(Service):
+    """What a worker runs beside its stages, made and started once Redis and PostgreSQL are there.
+
+    They stop the other way round: partitions are given back before what remembers them ends.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(self, app: "Hookstream", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._app = app
+
+    async def on_start(self) -> None:
+        """Make and start them one by one: the trainer needs the name that ownership found."""
+        self._app.flow_control.resume()
+        for name in WORKER_SERVICES:
+            await self.add_runtime_dependency(getattr(self._app, name))
 
 
 class Hookstream(faust.App):
@@ -198,13 +234,85 @@ class Hookstream(faust.App):
 
     @cached_property
     def ownership(self) -> Ownership:
-        """The leases of this worker."""
-        return Ownership(self, loop=self.loop, beacon=self.beacon)
+        """The leases of this worker, and what each room keeps of its partitions."""
+        parts, settings = self.parts, self.settings
+        rated = rated_contexts(lambda: parts.registry.current, settings.partitions)
+        return Ownership(
+            parts.redis,
+            parts.scripts,
+            settings,
+            parts.clock,
+            parts.payloads,
+            met=parts.met,
+            channels=self.stream_channels.values(),
+            openers=(
+                opens_dedup(parts.redis, settings.state_path / "tables"),
+                opens_failures(parts.redis, settings),
+                opens_feeds(parts.redis, parts.scripts, settle=self.marks.settle, rated=rated),
+            ),
+            released=ReleasedEntries(parts.redis, parts.scripts),
+            let_go=self.marks.leave,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
+    def owned(self) -> dict[int, Partition]:
+        """This worker's partitions now."""
+        return self.ownership.owned
+
+    @cached_property
+    def marks(self) -> Marks:
+        """What is remembered of partitions outside Redis."""
+        parts = self.parts
+        return Marks(
+            parts.redis,
+            parts.scripts,
+            parts.durability,
+            parts.postgres,
+            parts.registry,
+            self.settings,
+            now_ms=parts.clock.now_ms,
+            owned=lambda: list(self.ownership.owned.values()),
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
+    @cached_property
+    def dedup_upkeep(self) -> DedupUpkeep:
+        """Deletes what ends in dedup's tables."""
+        parts = self.parts
+        return DedupUpkeep(parts.redis, parts.lookback, **self._in_partitions())
+
+    @cached_property
+    def rate_upkeep(self) -> RateUpkeep:
+        """Trims what rates do not look back to any more."""
+        return RateUpkeep(self.parts.redis, **self._in_partitions())
+
+    def _in_partitions(self) -> dict[str, Any]:
+        """What services get that work in this worker's partitions."""
+        parts = self.parts
+        return {
+            "registry": lambda: parts.registry.current,
+            "now_ms": parts.clock.now_ms,
+            "owned": self.owned,
+            "loop": self.loop,
+            "beacon": self.beacon,
+        }
 
     @cached_property
     def keeper(self) -> Keeper:
         """Puts back what waited for its next attempt."""
-        return Keeper(self, loop=self.loop, beacon=self.beacon)
+        parts = self.parts
+        return Keeper(
+            parts.redis,
+            parts.scripts,
+            self.settings,
+            now_ms=parts.clock.now_ms,
+            owned=self.owned,
+            resume=self.ownership.resume,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
 
     @cached_property
     def turns(self) -> Turns:
@@ -228,17 +336,48 @@ class Hookstream(faust.App):
     @cached_property
     def folder(self) -> Folder:
         """Folds what contexts' rates hold up."""
-        return Folder(self, loop=self.loop, beacon=self.beacon)
+        return Folder(self.delivery, **self._in_partitions())
+
+    @cached_property
+    def dailies(self) -> DailySummaries:
+        """Tells contexts of their day."""
+        parts = self.parts
+        return DailySummaries(
+            parts.redis,
+            parts.feeds,
+            self.delivery,
+            partitions=self.settings.partitions,
+            registry=lambda: parts.registry.current,
+            now_ms=parts.clock.now_ms,
+            owned=self.owned,
+        )
 
     @cached_property
     def replayer(self) -> Replayer:
         """Sends replays."""
-        return Replayer(self, loop=self.loop, beacon=self.beacon)
+        parts = self.parts
+        return Replayer(
+            parts.durability,
+            parts.scripts,
+            parts.replays,
+            parts.events,
+            registry=lambda: parts.registry.current,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
 
     @cached_property
     def alerts(self) -> Alerts:
         """Tells of tools whose events fail again and again."""
-        return Alerts(self, loop=self.loop, beacon=self.beacon)
+        parts = self.parts
+        return Alerts(
+            parts.redis,
+            parts.scripts,
+            self.settings,
+            registry=lambda: parts.registry.current,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
 
     @cached_property
     def model(self) -> ModelSummariser | None:
@@ -250,12 +389,33 @@ class Hookstream(faust.App):
     @cached_property
     def trainer(self) -> Trainer:
         """Trains dictionaries."""
-        return Trainer(self, loop=self.loop, beacon=self.beacon)
+        parts = self.parts
+        return Trainer(
+            parts.redis,
+            parts.postgres,
+            parts.payloads,
+            parts.dictionaries,
+            self.settings,
+            worker_id=self.ownership.worker_id,
+            registry=lambda: parts.registry.current,
+            samples=parts.events.samples,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
 
     @cached_property
     def admin_key(self) -> str:
         """The bearer key of the API."""
         return self.settings.api_key()
+
+    def partition_for(self, key: str) -> int:
+        """The partition of a key in a stream channel."""
+        return partition_of(self.settings.partitions, key)
+
+    async def append_entry(self, stream: str, data: bytes) -> bytes:
+        """Append to a stream; returns the entry's id. Raises what Redis says."""
+        entry_id: bytes = await self.parts.redis.xadd(stream, {"d": data})
+        return entry_id
 
     def stream_channel(
         self,

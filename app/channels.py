@@ -1,7 +1,7 @@
 """The channels, in the order in which an event passes them."""
 
-from hookstream.app.feeds.priority_queues import DEFERRABLE, channel_name
 from hookstream.app.main import app
+from hookstream.app.priority import DEFERRABLE, channel_name
 
 __all__ = ["audit", "checked", "deduped", "deferred", "events", "routed", "updates"]
 

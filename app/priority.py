@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["PRIORITIES", "most_urgent", "rank"]
+__all__ = ["DEFERRABLE", "PRIORITIES", "channel_name", "most_urgent", "rank"]
 
 #: The most urgent first.
 PRIORITIES: Final = ("critical", "high", "normal", "low")
+#: Priorities that may wait; ``critical`` never does for pressure alone.
+DEFERRABLE: Final = PRIORITIES[1:]
 
 
 def most_urgent(priorities: Iterable[str]) -> str:
@@ -17,3 +19,8 @@ def most_urgent(priorities: Iterable[str]) -> str:
 def rank(priority: str) -> int:
     """0 for the most urgent. Raises ValueError for what is no priority."""
     return PRIORITIES.index(priority)
+
+
+def channel_name(priority: str) -> str:
+    """The channel of what is deferred with a priority."""
+    return f"deferred:{priority}"

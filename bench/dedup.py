@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import redis.asyncio
@@ -34,15 +33,16 @@ from hookstream.agents.dedupe import judge
 from hookstream.app import embedded, metrics
 from hookstream.app.dedup.first_events import RecordStore
 from hookstream.app.dedup.lookup import LookBack
+from hookstream.app.dedup.state import DedupState, opens_dedup
 from hookstream.app.ids import new_event_id
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit import write_audit
-from hookstream.app.streams.batch import Batch, Entry, Partition
+from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
-from hookstream.app.streams.opening import open_partition
+from hookstream.app.streams.partition import Partition, open_partition
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import encode_changes
 from hookstream.proto.pipeline_pb2 import AuditBatch
@@ -329,12 +329,12 @@ class Bench:
         reply = await self.scripts.call(
             "claim", [keys.lease(number)], [worker.folder.name, nonce, 3_600_000]
         )
-        parts: Any = SimpleNamespace(redis=self.redis, scripts=self.scripts)
-        return await open_partition(parts, worker.settings, number, nonce, reply)
+        openers = (opens_dedup(self.redis, worker.settings.state_path / "tables"),)
+        return await open_partition(openers, number, nonce, reply)
 
     async def _again(self, number: int) -> None:
         """The partition's owner begins anew."""
-        self.partitions[number].close_tables()
+        self.partitions[number].close()
         self.partitions[number] = await self._claim(number)
 
     async def _fault(self, what: str) -> None:
@@ -349,8 +349,8 @@ class Bench:
             self.owner[number] = (self.owner[number] + 1) % self.plan.workers
             await self._again(number)
         elif what == "lost disk":
-            self.partitions[number].close_tables()
-            self.partitions[number].wipe_tables()
+            self.partitions[number].close()
+            self.partitions[number].wipe()
             self.partitions[number] = await self._claim(number)
         else:
             self.dies[number] = what
@@ -397,8 +397,8 @@ class Bench:
                 encode_changes("dedup", batch.changes),
                 then=lambda entry_id: self._applied(batch, entry_id),
             )
-        if partition.history:
-            partition.history.write(writes, batch.remembered)
+        if history := partition[DedupState].history:
+            history.write(writes, batch.remembered)
         writes.append(keys.audit(partition.number), audit(batch).SerializeToString())
         if not apply:
             # as if it died there: what follows from the commit never does
@@ -406,7 +406,7 @@ class Bench:
         await commit(self.scripts, partition, batch.channel, writes, batch.entries)
 
     def _applied(self, batch: Batch, entry_id: str) -> None:
-        batch.partition.dedup.apply(batch.changes, entry_id)
+        batch.partition[DedupState].table.apply(batch.changes, entry_id)
         self.trims.append((batch.partition.number, entry_id, self._ms(batch)))
 
     @staticmethod
@@ -440,7 +440,7 @@ class Bench:
 
     async def _trim(self, number: int, now_ms: int) -> None:
         """Ended marks and their changelog go, as the owner of a partition sees to it."""
-        self.partitions[number].dedup.purge(now_ms)
+        self.partitions[number][DedupState].table.purge(now_ms)
         longest = max(self.plan.windows_ms)
         if self.trims and self.trims[0][2] < now_ms - longest - HOUR_MS:
             last: dict[int, str] = {}
@@ -502,7 +502,7 @@ class Bench:
 
     def close(self) -> None:
         for partition in self.partitions:
-            partition.close_tables()
+            partition.close()
 
 
 def _size(folder: Path) -> int:

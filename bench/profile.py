@@ -30,7 +30,7 @@ PY_SPY = Path(sys.executable).with_name("py-spy")
 #: Enough that it is not done before its time is over, at 10,000 a second.
 BACKLOG_A_SECOND = 10_000
 ROWS = 25
-OURS = ("agents/", "app/", "codecs/", "stores/", "summaries/", "tables/", "web/")
+OURS = ("agents/", "app/", "codecs/", "tables/")
 
 
 class Profile:
@@ -68,7 +68,8 @@ def _named(frame: str) -> str:
     """``function (file)`` without the line and the folders above the package."""
     name, _, place = frame.partition(" (")
     path = place.rstrip(")").rpartition(":")[0] or place.rstrip(")")
-    return f"`{name}` {'/'.join(path.split('/')[-2:])}"
+    ours = path.rpartition("/hookstream/")[2]
+    return f"`{name}` {ours if ours != path else '/'.join(path.split('/')[-2:])}"
 
 
 def sample(pid: int, seconds: float) -> Profile:

@@ -3,31 +3,42 @@
 import secrets
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
 from hookstream.app.dedup.first_events import RecordStore
 from hookstream.app.dedup.lookup import LookBack
+from hookstream.app.dedup.state import DedupState, opens_dedup
+from hookstream.app.failures.state import opens_failures
+from hookstream.app.feeds.state import opens_feeds
 from hookstream.app.ids import new_event_id
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit import write_audit
-from hookstream.app.streams.batch import Batch, Entry, Partition
+from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
-from hookstream.app.streams.opening import open_partition
+from hookstream.app.streams.partition import OpenState, Partition, open_partition
 from hookstream.codecs.envelope import Event, encode_event
 from hookstream.codecs.routed import encode_changes
 from hookstream.tables.dedup import DAY_MS
 
-__all__ = ["HOUR_MS", "NUMBER", "Flow", "Owner", "event"]
+__all__ = ["HOUR_MS", "NUMBER", "Flow", "Owner", "event", "openers"]
 
 #: The partition that all of it is in.
 NUMBER = 5
 HOUR_MS = 3_600_000
+
+
+def openers(redis: Any, scripts: Any, settings: Settings) -> list[OpenState]:
+    """What a worker's rooms keep of a partition, as the application has it, without marks."""
+    return [
+        opens_dedup(redis, settings.state_path / "tables"),
+        opens_failures(redis, settings),
+        opens_feeds(redis, scripts),
+    ]
 
 
 class Owner:
@@ -44,14 +55,16 @@ class Owner:
         await self.redis.hset(keys.lease(NUMBER), "expires_ms", "0")
         nonce = secrets.token_hex(4)
         reply = await self.scripts.call("claim", [keys.lease(NUMBER)], [worker, nonce, 3_600_000])
-        parts: Any = SimpleNamespace(redis=self.redis, scripts=self.scripts)
         settings = Settings(state_dir=self.folder / worker)
-        self.partition = await open_partition(parts, settings, NUMBER, nonce, reply)
+        opened = await open_partition(
+            openers(self.redis, self.scripts, settings), NUMBER, nonce, reply
+        )
+        self.partition = opened
         return self.partition  # type: ignore[no-any-return]
 
     def leave(self) -> None:
         if self.partition is not None:
-            self.partition.close_tables()
+            self.partition.close()
         self.partition = None
 
 
@@ -95,10 +108,10 @@ class Flow:
             writes.append(
                 keys.changelog(NUMBER),
                 encode_changes("dedup", batch.changes),
-                then=partial(partition.dedup.apply, batch.changes),
+                then=partial(partition[DedupState].table.apply, batch.changes),
             )
-        if partition.history:
-            partition.history.write(writes, batch.remembered)
+        if history := partition[DedupState].history:
+            history.write(writes, batch.remembered)
         if not recorded:
             writes.append(keys.audit(NUMBER), audit(batch).SerializeToString())
         await commit(self.owner.scripts, partition, "events", writes, batch.entries)

@@ -319,7 +319,7 @@ _SCRIPTS: dict[bytes, str] = {}
 def _scripts() -> dict[bytes, str]:
     """Our Lua files by what EVALSHA and EVAL call them: with ``#!lua`` before them, or without."""
     if not _SCRIPTS:
-        for file in files("hookstream.app").joinpath("lua").iterdir():
+        for file in files("hookstream.app.redis").joinpath("lua").iterdir():
             if file.name.endswith(".lua"):
                 text = file.read_bytes()
                 for source in (text, b"#!lua\n" + text):

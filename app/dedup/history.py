@@ -16,8 +16,8 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics
 from hookstream.app.ids import entry_order
 from hookstream.app.redis import keys
-from hookstream.app.streams.batch import Partition
 from hookstream.app.streams.commit import Writes
+from hookstream.app.streams.partition import Partition
 from hookstream.codecs.errors import CodecError
 from hookstream.codecs.routed import decode_changes, encode_changes
 from hookstream.tables.bloom import KEY_BYTES, DayFilter, FilterCache, Shape

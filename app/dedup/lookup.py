@@ -11,9 +11,11 @@ from typing import Any
 from hookstream.app import metrics
 from hookstream.app.dedup.first_events import RecordStore, Suspicion
 from hookstream.app.dedup.history import PartitionHistory
+from hookstream.app.dedup.state import DedupState
 from hookstream.app.errors import UnavailableError
 from hookstream.app.settings import Settings
-from hookstream.app.streams.batch import Entry, Partition
+from hookstream.app.streams.batch import Entry
+from hookstream.app.streams.partition import Partition
 from hookstream.codecs.envelope import Event
 from hookstream.tables.bloom import FilterCache, Shape, suspected, unsettled
 from hookstream.tables.dedup import (
@@ -121,9 +123,10 @@ class LookBack:
         Raises:
             RedisError: a filter could not be read.
         """
-        history = partition.history
+        state = partition[DedupState]
+        history = state.history
         if history is None:
-            history = partition.history = await PartitionHistory.open(
+            history = state.history = await PartitionHistory.open(
                 self._redis, partition, self._shape, self._days, self.filters
             )
         asked = unsettled(candidates, keys, known)

@@ -9,7 +9,8 @@ payload.
 import secrets
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import aiohttp
 import orjson
@@ -22,13 +23,12 @@ from hookstream.app.circuit_breaker import Breaker
 from hookstream.app.providers.signatures import sign_standard
 from hookstream.app.public_addresses import PublicResolver, check_url
 from hookstream.app.redis import keys
-from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts
+from hookstream.app.routing.catalog import Registry
+from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Routed
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
 
 __all__ = ["Alerts"]
 
@@ -48,9 +48,20 @@ class Alerts(Service):
 
     mundane_level = "debug"
 
-    def __init__(self, app: "Hookstream", **kwargs: object) -> None:
+    def __init__(
+        self,
+        redis: Any,
+        scripts: Scripts,
+        settings: Settings,
+        *,
+        registry: Callable[[], Registry],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.app = app
+        self._redis = redis
+        self._scripts = scripts
+        self._settings = settings
+        self._registry = registry
         #: (tool, tenant, stage) → failures that Redis does not know of yet.
         self._failures: Counter[tuple[str, str, str]] = Counter()
         self.breaker = Breaker(BREAKER_FAILURES, 10_000)
@@ -73,8 +84,8 @@ class Alerts(Service):
 
     async def failing(self) -> dict[str, int]:
         """Tools over their threshold in their window now, with their failures."""
-        tools = list(self.app.parts.registry.current.tools)
-        pipe = self.app.parts.redis.pipeline(transaction=False)
+        tools = list(self._registry().tools)
+        pipe = self._redis.pipeline(transaction=False)
         for tool_id in tools:
             pipe.hmget(keys.failures(tool_id), "failures", "raised")
         replies = await pipe.execute() if tools else []
@@ -90,19 +101,19 @@ class Alerts(Service):
             await self.sleep(TURN_SECONDS)
             try:
                 await self._count()
-                if self.app.settings.alert_url:
+                if self._settings.alert_url:
                     await self._send_due()
             except REDIS_ERRORS as error:
                 logger.debug("alerts wait for Redis: %s", error)
 
     async def _count(self) -> None:
-        settings, tools = self.app.settings, self.app.parts.registry.current.tools
+        settings, tools = self._settings, self._registry().tools
         while self._failures:
             (tool_id, tenant, stage), count = next(iter(self._failures.items()))
             own = tools[tool_id].alert if tool_id in tools else {}
             window = own.get("window_seconds", settings.alert_window_seconds)
             threshold = own.get("failures", settings.alert_failures)
-            failures, raised = await self.app.parts.scripts.call(
+            failures, raised = await self._scripts.call(
                 "count_failures",
                 [keys.failures(tool_id), keys.ALERTS_DUE, keys.ALERTS],
                 [
@@ -121,7 +132,7 @@ class Alerts(Service):
 
     async def _send_due(self) -> None:
         while not self.should_stop and self.breaker.allow(_now_ms()):
-            taken = await self.app.parts.scripts.call(
+            taken = await self._scripts.call(
                 "take_alert", [keys.ALERTS_DUE, keys.ALERTS], [LEASE_MS]
             )
             if not taken:
@@ -147,7 +158,7 @@ class Alerts(Service):
 
     async def _send(self, name: str, alert: dict[str, Any]) -> None:
         """POST an alert. Raises when it was not answered with 2xx; redirects are not followed."""
-        settings = self.app.settings
+        settings = self._settings
         url = check_url(settings.alert_url, allow_private=settings.alert_allow_private)
         if self._session is None:
             resolver = None if settings.alert_allow_private else PublicResolver()
@@ -195,13 +206,13 @@ class Alerts(Service):
             "an alert about tool %s waits %.1f s: HOOKSTREAM_ALERT_URL: %s",
             alert["tool_id"], delay_ms / 1000, error,
         )  # fmt: skip
-        async with self.app.parts.redis.pipeline(transaction=False) as pipe:
+        async with self._redis.pipeline(transaction=False) as pipe:
             pipe.hset(keys.ALERTS, name, orjson.dumps(alert))
             pipe.zadd(keys.ALERTS_DUE, {name: now_ms + delay_ms})
             await pipe.execute()
 
     async def _forget(self, name: str) -> None:
-        async with self.app.parts.redis.pipeline(transaction=False) as pipe:
+        async with self._redis.pipeline(transaction=False) as pipe:
             pipe.zrem(keys.ALERTS_DUE, name)
             pipe.hdel(keys.ALERTS, name)
             await pipe.execute()

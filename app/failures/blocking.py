@@ -4,12 +4,13 @@ The decisions are functions of a batch and its partition; the keeper lets go wha
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import orjson
 
 from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.failures.failed_events import letter_id
+from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import Registry
 from hookstream.app.routing.event_keys import ordering_key
@@ -17,9 +18,10 @@ from hookstream.app.settings import Settings
 from hookstream.app.status import Status
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes
+from hookstream.app.streams.partition import Partition
 from hookstream.codecs.envelope import Event
 
-__all__ = ["Holds", "hold_key", "judge_breakers", "mark_waiting", "write_holds"]
+__all__ = ["Holds", "hold_key", "judge_breakers", "mark_waiting", "tripped", "write_holds"]
 
 #: What changes in a partition's ``holds`` once the commit is through; None removes a key.
 Holds = dict[str, str | None]
@@ -43,15 +45,15 @@ def passes(entry: Entry, holder: str) -> bool:
 
 def mark_waiting(batch: Batch, registry: Registry) -> None:
     """Take events that have to wait out of the stages' way."""
-    partition = batch.partition
-    if not partition.holds and not partition.breakers:
+    state = batch.partition[FailureState]
+    if not state.holds and not state.breakers:
         return
     for entry in list(batch.live()):
-        key = hold_key(entry.value, registry) if partition.holds else ""
-        if key in partition.holds and not passes(entry, partition.holds[key]):
+        key = hold_key(entry.value, registry) if state.holds else ""
+        if key in state.holds and not passes(entry, state.holds[key]):
             _wait(entry, HELD)
             continue
-        breaker = partition.breakers.get(entry.value.tool_id)
+        breaker = state.breakers.get(entry.value.tool_id)
         if breaker is None or breaker.state is BreakerState.CLOSED:
             continue
         if not (entry.letter_id and entry.letter_id == breaker.probe):
@@ -64,11 +66,11 @@ def write_holds(writes: Writes, batch: Batch, registry: Registry) -> Holds:
     To be called when all stages are through, and before outputs are sent. Returns what changes in
     the partition's holds, which follows from the commit.
     """
-    partition = batch.partition
+    partition, state = batch.partition, batch.partition[FailureState]
     changes: Holds = {}
     for entry, key in _keyed(batch, registry):
         name = letter_id(batch.channel, partition.number, entry)
-        holder = changes.get(key, partition.holds.get(key))
+        holder = changes.get(key, state.holds.get(key))
         blocks = entry.failure is not None or entry.waits == PARKED
         if (
             holder is not None
@@ -96,13 +98,15 @@ def write_holds(writes: Writes, batch: Batch, registry: Registry) -> Holds:
             changes[key] = ""
     for key, name_or_none in changes.items():
         writes.add("HSET", keys.holds(partition.number), key, name_or_none or "")
-    writes.then(lambda: partition.holds.update({k: name or "" for k, name in changes.items()}))
+    writes.then(lambda: state.holds.update({k: name or "" for k, name in changes.items()}))
     return changes
 
 
 def _keyed(batch: Batch, registry: Registry) -> Iterator[tuple[Entry, str]]:
     """Entries of tools that hold back, with their keys; none when nothing can be held."""
-    if not batch.partition.holds and not any(e.failure or e.waits for e in batch.entries):
+    if not batch.partition[FailureState].holds and not any(
+        e.failure or e.waits for e in batch.entries
+    ):
         return
     for entry in batch.entries:
         if isinstance(entry.value, Event) and (key := hold_key(entry.value, registry)):
@@ -117,9 +121,9 @@ def judge_breakers(
     None stands for a breaker that is closed again and need not be remembered. The partition's own
     follow from the commit.
     """
-    partition = batch.partition
+    partition, state = batch.partition, batch.partition[FailureState]
     changed: dict[str, Breaker | None] = {}
-    if not partition.breakers and not any(e.failure or e.waits for e in batch.entries):
+    if not state.breakers and not any(e.failure or e.waits for e in batch.entries):
         return changed
     for entry in batch.entries:
         event = entry.value
@@ -132,7 +136,7 @@ def judge_breakers(
             continue
         if entry.waits or entry.status is Status.DUPLICATE:
             continue
-        breaker = changed.get(event.tool_id) or _copy(partition.breakers.get(event.tool_id))
+        breaker = changed.get(event.tool_id) or _copy(state.breakers.get(event.tool_id))
         probe = breaker is not None and entry.letter_id == breaker.probe
         if entry.failure and entry.failure.final and not probe:
             # a payload that breaks its schema says nothing about the next one
@@ -155,8 +159,18 @@ def judge_breakers(
             "HSET", keys.breakers(partition.number), tool_id, orjson.dumps(breaker.to_dict())
         )
     kept = {tool_id: breaker for tool_id, breaker in changed.items() if breaker}
-    writes.then(lambda: partition.breakers.update(kept))
+    writes.then(lambda: state.breakers.update(kept))
     return changed
+
+
+def tripped(partitions: Iterable[Partition]) -> dict[str, str]:
+    """Tools whose circuit breaker is open or half-open in one of them, with its state."""
+    return {
+        tool_id: breaker.state.value
+        for partition in partitions
+        for tool_id, breaker in partition[FailureState].breakers.items()
+        if breaker.state is not BreakerState.CLOSED
+    }
 
 
 def _copy(breaker: Breaker | None) -> Breaker | None:

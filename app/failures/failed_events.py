@@ -16,12 +16,14 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
 from hookstream.app.backoff import retry_delay_ms
+from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
-from hookstream.app.streams.batch import HELD_VERSION, Batch, Entry, Partition
+from hookstream.app.streams.batch import HELD_VERSION, Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.partition import Partition
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Routed
 
@@ -169,14 +171,15 @@ def pin(writes: Writes, partition: Partition, name: str, entry_id: str) -> None:
     Who takes such outputs goes on remembering whether they came, for as long as it is pinned.
     """
     writes.add("HSET", keys.pins(partition.number), name, entry_id)
-    writes.then(lambda: partition.pins.update({name: entry_id}))
+    writes.then(lambda: partition[FailureState].pins.update({name: entry_id}))
 
 
 def unpin(writes: Writes, partition: Partition, name: str) -> None:
     """Forget the origin of a letter that is resolved."""
-    if name in partition.pins:
+    pins = partition[FailureState].pins
+    if name in pins:
         writes.add("HDEL", keys.pins(partition.number), name)
-        writes.then(lambda: partition.pins.pop(name, None))
+        writes.then(lambda: pins.pop(name, None))
 
 
 def log_failures(batch: Batch) -> None:

@@ -6,45 +6,52 @@ for ever. So its letters become a batch of their own, straight from their list, 
 through leaves the list in that batch's commit.
 """
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hookstream.app.failures.failed_events import pin
+from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
-from hookstream.app.streams.batch import Entry, Partition
+from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.commit import LETTERS, Writes, commit
+from hookstream.app.streams.partition import Partition
 
-__all__ = ["take_released"]
+__all__ = ["ReleasedEntries"]
 
 FIELDS = ("raw", "entry_id", "attempts", "state")
 
 
-def take_released(
-    redis: Any, scripts: Scripts
-) -> Callable[[Partition, int], Awaitable[list[Entry]]]:
-    """What gives a reader the next entries of released ordering keys: at most a number of them.
+class ReleasedEntries:
+    """Gives a reader the next entries of released ordering keys.
 
     They are pinned first: they go under the origin that they had when they came, and a crash
     between sending and committing must find it known.
     """
 
-    async def take(partition: Partition, limit: int) -> list[Entry]:
+    def __init__(self, redis: Any, scripts: Scripts) -> None:
+        self._redis = redis
+        self._scripts = scripts
+
+    def any(self, partition: Partition) -> bool:
+        """Whether an ordering key is released."""
+        return bool(partition[FailureState].released())
+
+    async def take(self, partition: Partition, limit: int) -> list[Entry]:
+        """The next entries, ``limit`` at most. Raises what a commit raises."""
+        state = partition[FailureState]
         entries: list[Entry] = []
-        for key in partition.released():
-            entries += await _of_key(redis, partition, key, limit - len(entries))
+        for key in state.released():
+            entries += await _of_key(self._redis, partition, key, limit - len(entries))
             if len(entries) >= limit:
                 break
         writes = Writes()
         for entry in entries:
-            if entry.letter_id not in partition.pins:
+            if entry.letter_id not in state.pins:
                 pin(writes, partition, entry.letter_id, entry.entry_id)
         if writes.commands:
-            async with partition.lock:
-                await commit(scripts, partition, LETTERS, writes)
+            async with state.lock:
+                await commit(self._scripts, partition, LETTERS, writes)
         return entries
-
-    return take
 
 
 async def _of_key(redis: Any, partition: Partition, key: str, limit: int) -> list[Entry]:

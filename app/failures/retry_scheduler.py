@@ -5,9 +5,9 @@ worker that reads their envelope's version: this one.
 What is moved and where it is forgotten go into one commit: a crash neither loses nor doubles it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from mode import Service
@@ -17,15 +17,14 @@ from hookstream.app import metrics, tasks
 from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.failures.failed_events import requeue
+from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
-from hookstream.app.redis.client import REDIS_ERRORS, is_redis_down
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_redis_down
 from hookstream.app.redis.errors import is_redis_away
-from hookstream.app.streams.batch import Partition
+from hookstream.app.settings import Settings
 from hookstream.app.streams.commit import LETTERS, Writes, commit
+from hookstream.app.streams.partition import Partition
 from hookstream.codecs.envelope import KNOWN_VERSIONS
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
 
 __all__ = ["Keeper"]
 
@@ -42,9 +41,25 @@ class Keeper(Service):
 
     mundane_level = "debug"
 
-    def __init__(self, app: "Hookstream", **kwargs: object) -> None:
+    def __init__(
+        self,
+        redis: Any,
+        scripts: Scripts,
+        settings: Settings,
+        *,
+        now_ms: Callable[[], int],
+        owned: Callable[[], Mapping[int, Partition]],
+        resume: Callable[[int], None],
+        **kwargs: Any,
+    ) -> None:
+        """``owned``: this worker's partitions now; ``resume`` has readers look at one of them."""
         super().__init__(**kwargs)
-        self.app = app
+        self._redis = redis
+        self._scripts = scripts
+        self._settings = settings
+        self._now_ms = now_ms
+        self._owned = owned
+        self._resume = resume
 
     @tasks.loop
     async def _keep(self) -> None:
@@ -59,12 +74,12 @@ class Keeper(Service):
 
     async def _look(self) -> None:
         """One pipeline asks every partition what is due; only those with something get a commit."""
-        owned = list(self.app.ownership.owned.values())
+        owned = list(self._owned().values())
         if not owned:
             return
-        now_ms = self.app.parts.clock.now_ms()
-        longest_ms = int(self.app.settings.retry_max_seconds * 1000) + 1000
-        pipe = self.app.parts.redis.pipeline(transaction=False)
+        now_ms = self._now_ms()
+        longest_ms = int(self._settings.retry_max_seconds * 1000) + 1000
+        pipe = self._redis.pipeline(transaction=False)
         for partition in owned:
             retries = keys.retries(partition.number)
             pipe.zrangebyscore(retries, 0, now_ms, start=0, num=PAGE)
@@ -81,7 +96,8 @@ class Keeper(Service):
                 continue
             letters = found[0] + found[1]
             known = [v for v in map(_version, found[2]) if v in KNOWN_VERSIONS]
-            if letters or known or partition.holds or partition.breakers:
+            state = partition[FailureState]
+            if letters or known or state.holds or state.breakers:
                 await self._keep_one(partition, letters, known, now_ms)
 
     async def _keep_one(
@@ -98,15 +114,15 @@ class Keeper(Service):
                 raise
             logger.warning("partition %d: its letters wait: %s", partition.number, error)
             tasks.BOARD.failed("Keeper.keep_partition", error, restarts=True)
-        if partition.released():
-            self.app.ownership.resume(partition.number)
+        if partition[FailureState].released():
+            self._resume(partition.number)
 
     async def keep_partition(
         self, partition: Partition, due: list[bytes], known: Sequence[int], now_ms: int
     ) -> None:
         """What is due of one partition, in one commit. Raises what a commit raises."""
-        async with partition.lock:
-            if self.app.ownership.owned.get(partition.number) is not partition:
+        async with partition[FailureState].lock:
+            if self._owned().get(partition.number) is not partition:
                 return
             partition.check()
             writes = Writes()
@@ -116,7 +132,7 @@ class Keeper(Service):
             await self._let_go_held(writes, partition)
             await self._let_go_parked(writes, partition, now_ms)
             if writes.commands:
-                await commit(self.app.parts.scripts, partition, LETTERS, writes)
+                await commit(self._scripts, partition, LETTERS, writes)
 
     async def _retry(self, writes: Writes, partition: Partition, due: list[bytes]) -> None:
         names = [name.decode() for name in due]
@@ -128,7 +144,7 @@ class Keeper(Service):
         """Entries that an older worker could not read: they come again, in their order."""
         number = partition.number
         queue = keys.held_version(number, version)
-        names = [name.decode() for name in await self.app.parts.redis.lrange(queue, 0, PAGE - 1)]
+        names = [name.decode() for name in await self._redis.lrange(queue, 0, PAGE - 1)]
         for name, letter in zip(names, await self._letters(partition, names), strict=True):
             writes.add("LREM", queue, 1, name)
             requeue(writes, partition, name, letter[:3], "")
@@ -141,11 +157,11 @@ class Keeper(Service):
 
         What waits is taken from its list by the reader, before anything else: see ``released``.
         """
-        redis, number = self.app.parts.redis, partition.number
-        asked = list(partition.holds.items())
+        number, holds = partition.number, partition[FailureState].holds
+        asked = list(holds.items())
         if not asked:
             return
-        pipe = redis.pipeline(transaction=False)
+        pipe = self._redis.pipeline(transaction=False)
         for ordering, holder in asked:
             if holder:
                 pipe.exists(keys.letter(number, holder))
@@ -156,15 +172,15 @@ class Keeper(Service):
                 continue
             if holder:
                 writes.add("HSET", keys.holds(number), ordering, "")
-                writes.then(partial(partition.holds.__setitem__, ordering, ""))
+                writes.then(partial(holds.__setitem__, ordering, ""))
             else:
                 writes.add("HDEL", keys.holds(number), ordering)
-                writes.then(partial(partition.holds.pop, ordering, None))
+                writes.then(partial(holds.pop, ordering, None))
 
     async def _let_go_parked(self, writes: Writes, partition: Partition, now_ms: int) -> None:
         """One probe of a tool whose breaker asks for it; all that was parked once it is closed."""
-        redis, number = self.app.parts.redis, partition.number
-        for tool_id, kept in partition.breakers.items():
+        number, breakers = partition.number, partition[FailureState].breakers
+        for tool_id, kept in breakers.items():
             parked = keys.parked(number, tool_id)
             if kept.state is BreakerState.CLOSED:
                 names = await self._parked(parked, PAGE)
@@ -172,12 +188,12 @@ class Keeper(Service):
                     requeue(writes, partition, name, letter[:3], parked)
                 if not names and not kept.failures:
                     writes.add("HDEL", keys.breakers(number), tool_id)
-                    writes.then(partial(partition.breakers.pop, tool_id, None))
+                    writes.then(partial(breakers.pop, tool_id, None))
                 continue
             breaker = Breaker.from_dict(
                 kept.to_dict(), threshold=kept.threshold, wait_ms=kept.wait_ms
             )
-            if breaker.probe and not await redis.exists(keys.letter(number, breaker.probe)):
+            if breaker.probe and not await self._redis.exists(keys.letter(number, breaker.probe)):
                 breaker.reprobe(now_ms)
             names = await self._parked(parked, 1)
             if not names or not breaker.allow(now_ms):
@@ -186,16 +202,16 @@ class Keeper(Service):
             if requeue(writes, partition, names[0], letter[:3], parked):
                 breaker.probe = names[0]
             writes.add("HSET", keys.breakers(number), tool_id, orjson.dumps(breaker.to_dict()))
-            writes.then(partial(partition.breakers.__setitem__, tool_id, breaker))
+            writes.then(partial(breakers.__setitem__, tool_id, breaker))
 
     async def _parked(self, key: str, count: int) -> list[str]:
-        return [name.decode() for name in await self.app.parts.redis.zrange(key, 0, count - 1)]
+        return [name.decode() for name in await self._redis.zrange(key, 0, count - 1)]
 
     async def _letters(self, partition: Partition, names: Sequence[str]) -> list[list[Any]]:
         """Raw bytes, channel, attempts and state of each; None for fields of one that is gone."""
         if not names:
             return []
-        pipe = self.app.parts.redis.pipeline(transaction=False)
+        pipe = self._redis.pipeline(transaction=False)
         for name in names:
             pipe.hmget(keys.letter(partition.number, name), *FIELDS, "state")
         return list(await pipe.execute())

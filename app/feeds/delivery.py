@@ -14,20 +14,18 @@ from typing import Any, Protocol
 import orjson
 
 from hookstream.app.failures.failed_events import write_letters
-from hookstream.app.feeds.feed import feed_field
 from hookstream.app.feeds.plan import FeedPlan, Limits, Ready
-from hookstream.app.feeds.priority_queues import DEFERRABLE, Deferred, Keys, Sorter
-from hookstream.app.feeds.state import learn_feeds
-from hookstream.app.ids import entry_order
+from hookstream.app.feeds.priority_queues import Keys, Sorter
+from hookstream.app.feeds.state import FeedState, learn_feeds
 from hookstream.app.priority import most_urgent, rank
 from hookstream.app.providers.correlation import correlation_keys
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
-from hookstream.app.redis.errors import is_missing
 from hookstream.app.routing.catalog import Registry
 from hookstream.app.settings import Settings
-from hookstream.app.streams.batch import Batch, Entry, Partition
+from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.recovery import open_restored
 from hookstream.app.streams.scheduler import Turns, due
 from hookstream.app.streams.source_positions import OriginMark
@@ -36,12 +34,10 @@ from hookstream.codecs.errors import CodecError
 from hookstream.codecs.routed import Change, Routed, Target, only_targets, routed_origin
 from hookstream.tables.rates import RateTable
 
-__all__ = ["FOLDS", "Delivered", "Delivery", "admit", "read_deferred"]
+__all__ = ["FOLDS", "Delivered", "Delivery", "admit"]
 
 #: The channel of commits that fold what was withheld, or announce a day's summary.
 FOLDS = "folds"
-#: Deferred updates whose index is read in one round trip.
-INDEX_PAGE = 1000
 #: More less urgent updates than this in one batch are pressure: they let the others go first.
 PRESSED_UPDATES = 8
 
@@ -143,8 +139,9 @@ class Delivery:
             FencedError, OutdatedError: this worker has lost the partition; nothing was written.
         """
         partition = batch.partition
+        state = partition[FeedState]
         if source is None:
-            entries, marks = admit(batch.entries, partition.origins)
+            entries, marks = admit(batch.entries, state.origins)
         else:
             entries = [entry for entry in batch.entries if not entry.failure and not entry.waits]
             marks = {}
@@ -166,7 +163,7 @@ class Delivery:
                     entry.fail("deliver", error)
                 await turn.pause()
             later = [wait for wait in later if not wait.entry.failure]
-            async with partition.feed_lock:
+            async with state.lock:
                 now_ms = self._now_ms()
                 plan = await self._plan(partition, now_ms, *_names(ready))
                 done = Delivered(plan, deferred=len(later))
@@ -180,10 +177,10 @@ class Delivery:
                 self._finish(partition, plan, writes)
                 for p, mark in marks.items():
                     writes.add("HSET", keys.origins(partition.number), p, mark.encode())
-                writes.then(lambda: partition.origins.update(marks))
+                writes.then(lambda: state.origins.update(marks))
                 if source is not None and batch.entries:
                     last = batch.entries[-1].entry_id
-                    writes.then(lambda: partition.deferred[source].delivered(last))
+                    writes.then(lambda: state.deferred[source].delivered(last))
                 write_letters(writes, batch, self._settings, now_ms)
                 await commit(
                     self._scripts, partition, batch.channel, writes, batch.entries, trim=True
@@ -195,9 +192,9 @@ class Delivery:
 
         Returns None when there was nothing to do.
         """
-        async with partition.feed_lock:
+        async with partition[FeedState].lock:
             now_ms = self._now_ms()
-            if not partition.withheld.get(name):
+            if not partition[FeedState].withheld.get(name):
                 return None
             tenant, _, context_id = name.partition("/")
             plan = await self._plan(partition, now_ms, {name}, {name})
@@ -213,7 +210,7 @@ class Delivery:
         self, partition: Partition, name: str, make: Callable[[FeedPlan], Writes]
     ) -> FeedPlan:
         """Commit what ``make`` adds to a plan for ``tenant/context_id``, and its other writes."""
-        async with partition.feed_lock:
+        async with partition[FeedState].lock:
             plan = await self._plan(partition, self._now_ms(), {name}, set())
             more = make(plan)
             writes = Writes()
@@ -225,25 +222,28 @@ class Delivery:
     def _finish(self, partition: Partition, plan: FeedPlan, writes: Writes) -> None:
         """Add a plan to a commit, with what follows from it for the partition's state here."""
 
+        state = partition[FeedState]
+
         def apply_rates(changes: list[Change], entry_id: str) -> None:
-            if partition.rates is not None:
-                partition.rates.apply(changes, entry_id)
+            if state.rates is not None:
+                state.rates.apply(changes, entry_id)
 
         plan.finish(apply_rates)
         writes.merge(plan.writes)
-        writes.then(lambda: plan.apply(partition.seqs, partition.withheld, partition.arrivals))
+        writes.then(lambda: plan.apply(state.seqs, state.withheld, state.arrivals))
 
     async def _plan(
         self, partition: Partition, now_ms: int, names: set[str], urgent: set[str]
     ) -> FeedPlan:
         """An empty plan for these contexts. To be called with the partition's feed lock held."""
         await learn_feeds(self._scripts, partition, names)
+        state = partition[FeedState]
         rates = {name: self._limits(*name.split("/", 1)).rate for name in names}
         limited = {name: rate for name, rate in rates.items() if rate}
         await self._learn_arrivals(partition, list(limited))
         for name, rate in limited.items():
-            partition.arrivals[name] = rate.bounded(partition.arrivals[name], now_ms)
-        folded = [name for name in sorted(urgent) if partition.withheld.get(name)]
+            state.arrivals[name] = rate.bounded(state.arrivals[name], now_ms)
+        folded = [name for name in sorted(urgent) if state.withheld.get(name)]
         pipe = self._redis.pipeline(transaction=False)
         for name in folded:
             pipe.lrange(keys.withheld_updates(partition.number, *name.split("/", 1)), 0, -1)
@@ -251,26 +251,27 @@ class Delivery:
         return FeedPlan(
             partition.number,
             now_ms,
-            seqs=partition.seqs,
-            withheld=partition.withheld,
-            arrivals=partition.arrivals,
+            seqs=state.seqs,
+            withheld=state.withheld,
+            arrivals=state.arrivals,
             limits=self._limits,
             waiting=dict(zip(folded, waiting, strict=True)),
         )
 
     async def _learn_arrivals(self, partition: Partition, names: Sequence[str]) -> None:
-        missing = [name for name in names if name not in partition.arrivals]
+        state = partition[FeedState]
+        missing = [name for name in names if name not in state.arrivals]
         if not missing:
             return
-        if partition.rates is None:
+        if state.rates is None:
             folder: Path = self._settings.state_path / "tables"
             table = await open_restored(self._redis, folder, partition.number, RateTable)
             if partition.closed:
                 table.close()
                 partition.check()
-            partition.rates = table
-        known = partition.rates.get(missing)
-        partition.arrivals.update({name: known.get(name, 0.0) for name in missing})
+            state.rates = table
+        known = state.rates.get(missing)
+        state.arrivals.update({name: known.get(name, 0.0) for name in missing})
 
     def _limits(self, tenant: str, context_id: str) -> Limits:
         context = self._registry().contexts.get((tenant, context_id))
@@ -290,7 +291,7 @@ class Delivery:
     ) -> tuple[list[tuple[Entry, list[Target]]], list[_Waiting]]:
         """What goes now, and what waits, each in the order of the stream."""
         registry = self._registry()
-        deferred = batch.partition.deferred
+        deferred = batch.partition[FeedState].deferred
         most_urgent = rank(registry.most_urgent)
         patient = batch.behind + sum(
             rank(target.priority) > most_urgent
@@ -321,7 +322,7 @@ class Delivery:
                     entry.fail("deliver", error)
                     continue
             for target in entry.value.targets:
-                name = feed_field(event.tenant, target.context_id)
+                name = keys.feed_field(event.tenant, target.context_id)
                 known = about if target.context_id in mixed else None
                 stream = sorter.place(target.priority, name, known)
                 if stream is None:
@@ -342,7 +343,7 @@ def _names(ready: Sequence[tuple[Entry, list[Ready]]]) -> tuple[set[str], set[st
     names, urgent = set(), set()
     for entry, updates in ready:
         for update in updates:
-            name = feed_field(entry.value.event.tenant, update.context_id)
+            name = keys.feed_field(entry.value.event.tenant, update.context_id)
             names.add(name)
             if update.priority == "critical":
                 urgent.add(name)
@@ -357,45 +358,10 @@ def write_deferred(writes: Writes, partition: Partition, wait: _Waiting) -> None
     raw = wait.entry.raw
     if len(wait.targets) < len(wait.entry.value.targets):
         raw = only_targets(raw, wait.targets)
-    waiting = partition.deferred[wait.priority]
+    waiting = partition[FeedState].deferred[wait.priority]
     writes.append(
         keys.deferred(partition.number, wait.priority),
         raw,
         then=lambda entry_id: waiting.add(entry_id, wait.names),
         k=orjson.dumps(wait.names),
     )
-
-
-async def read_deferred(redis: Any, scripts: Scripts, number: int) -> dict[str, Deferred]:
-    """What waits in a partition's streams of deferred updates, for its new owner."""
-    pipe = redis.pipeline(transaction=False)
-    for priority in DEFERRABLE:
-        pipe.xinfo_groups(keys.deferred(number, priority))
-        pipe.xpending(keys.deferred(number, priority), keys.GROUP)
-    replies = iter(await pipe.execute(raise_on_error=False))
-    found = {}
-    for priority in DEFERRABLE:
-        groups, pending = next(replies), next(replies)
-        for reply in (groups, pending):
-            # a stream that was never written to is not there
-            if isinstance(reply, Exception) and not is_missing(reply):
-                raise reply
-        found[priority] = waiting = Deferred()
-        start = "-"
-        if isinstance(pending, dict) and pending["pending"]:
-            start = pending["min"].decode()
-        elif isinstance(groups, list) and groups:
-            start = f"({groups[0]['last-delivered-id'].decode()}"
-            waiting.done = entry_order(start[1:])
-        await _learn(scripts, keys.deferred(number, priority), start, waiting)
-    return found
-
-
-async def _learn(scripts: Scripts, key: str, start: str, waiting: Deferred) -> None:
-    while True:
-        page = await scripts.call("deferred_index", [key], [start, INDEX_PAGE])
-        for entry_id, index in zip(page[::2], page[1::2], strict=True):
-            waiting.add(entry_id.decode(), orjson.loads(index) if index else {})
-        if len(page) < 2 * INDEX_PAGE:
-            return
-        start = f"({page[-2].decode()}"

@@ -1,20 +1,21 @@
 """The folder: lets go what contexts' rates hold up, as soon as the rate allows one more update."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from mode import Service
 
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import FencedError, OutdatedError
+from hookstream.app.feeds.delivery import Delivery
 from hookstream.app.feeds.plan import MAX_WITHHELD
+from hookstream.app.feeds.state import FeedState
 from hookstream.app.redis.client import REDIS_ERRORS, is_redis_down
-from hookstream.app.streams.batch import Partition
+from hookstream.app.routing.catalog import Registry
+from hookstream.app.streams.partition import Partition
 from hookstream.app.summaries.tokens import count_tokens
 from hookstream.tables.errors import TableError
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
 
 __all__ = ["Folder"]
 
@@ -26,9 +27,20 @@ class Folder(Service):
 
     mundane_level = "debug"
 
-    def __init__(self, app: "Hookstream", **kwargs: object) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        *,
+        registry: Callable[[], Registry],
+        now_ms: Callable[[], int],
+        owned: Callable[[], Mapping[int, Partition]],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.app = app
+        self._delivery = delivery
+        self._registry = registry
+        self._now_ms = now_ms
+        self._owned = owned
 
     async def on_start(self) -> None:
         """Load the tokenizer: the first update should not wait for it."""
@@ -38,8 +50,8 @@ class Folder(Service):
     async def _fold_forever(self) -> None:
         while not self.should_stop:
             await self.sleep(TURN_SECONDS)
-            for partition in list(self.app.ownership.owned.values()):
-                if not partition.withheld:
+            for partition in list(self._owned().values()):
+                if not partition[FeedState].withheld:
                     continue
                 try:
                     await self._fold(partition)
@@ -52,10 +64,10 @@ class Folder(Service):
                     await self.sleep(1.0)
 
     async def _fold(self, partition: Partition) -> None:
-        for name, count in list(partition.withheld.items()):
+        for name, count in list(partition[FeedState].withheld.items()):
             if count < MAX_WITHHELD and not self._due(partition, name):
                 continue
-            plan = await self.app.delivery.fold(partition, name)
+            plan = await self._delivery.fold(partition, name)
             if plan is not None:
                 metrics.UPDATES_FOLDED.inc(plan.folded)
 
@@ -65,12 +77,13 @@ class Folder(Service):
         What this worker has not looked up yet counts as due: the plan looks it up, and decides.
         """
         tenant, _, context_id = name.partition("/")
-        context = self.app.parts.registry.current.contexts.get((tenant, context_id))
+        context = self._registry().contexts.get((tenant, context_id))
         if context is None or context.rate is None:
             return True
-        if name not in partition.arrivals:
+        arrivals = partition[FeedState].arrivals
+        if name not in arrivals:
             return True
-        now_ms = self.app.parts.clock.now_ms()
-        arrival_ms = context.rate.bounded(partition.arrivals[name], now_ms)
-        partition.arrivals[name] = arrival_ms
+        now_ms = self._now_ms()
+        arrival_ms = context.rate.bounded(arrivals[name], now_ms)
+        arrivals[name] = arrival_ms
         return now_ms >= context.rate.due_ms(arrival_ms)

@@ -10,15 +10,15 @@ import orjson
 from mode import Service
 
 from hookstream.app.errors import ConflictError
+from hookstream.app.feeds.generations import Generations
 from hookstream.app.feeds.wakeups import Cues
 from hookstream.app.ids import partition_of
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.redis.durability import Durability
 from hookstream.app.settings import Settings
-from hookstream.app.streams.generations import Generations
 
-__all__ = ["FeedEnd", "FeedProgress", "FeedUpdate", "Feeds", "feed_field"]
+__all__ = ["FeedEnd", "FeedProgress", "FeedUpdate", "Feeds"]
 
 #: Feeds that are read at once, each on a connection, however many clients there are.
 READS_AT_ONCE = 32
@@ -65,11 +65,6 @@ class FeedProgress:
     last_seq: int
     acknowledged_seq: int
     withheld: int
-
-
-def feed_field(tenant: str, context_id: str) -> str:
-    """The field of a context in the hashes of its partition."""
-    return f"{tenant}/{context_id}"
 
 
 class Feeds(Service):
@@ -178,7 +173,7 @@ class Feeds(Service):
     async def last_seq(self, tenant: str, context_id: str) -> int:
         """The highest sequence number of a context; 0 when it has no update yet."""
         number = self.partition(tenant, context_id)
-        value = await self._redis.hget(keys.seqs(number), feed_field(tenant, context_id))
+        value = await self._redis.hget(keys.seqs(number), keys.feed_field(tenant, context_id))
         return int(value or 0)
 
     async def look(self, tenant: str, context_id: str) -> FeedEnd:
@@ -187,7 +182,7 @@ class Feeds(Service):
         begun, last, settled = await self._scripts.call(
             "feed_end",
             [keys.lease(number), keys.feed(number, tenant, context_id), keys.seqs(number)],
-            [feed_field(tenant, context_id), HEARD_MS],
+            [keys.feed_field(tenant, context_id), HEARD_MS],
         )
         return FeedEnd(_generations(begun), int(last), bool(settled))
 
@@ -220,7 +215,7 @@ class Feeds(Service):
         names = list(reached)
         pipe = self._redis.pipeline(transaction=False)
         for name in names:
-            pipe.hget(keys.seqs(self.partition(*name)), feed_field(*name))
+            pipe.hget(keys.seqs(self.partition(*name)), keys.feed_field(*name))
         given = await pipe.execute(raise_on_error=False) if names else []
         ahead = [
             name
@@ -242,14 +237,14 @@ class Feeds(Service):
     async def acknowledged(self, tenant: str, context_id: str) -> int:
         """The sequence number up to which a client has acknowledged; 0 when none has."""
         number = self.partition(tenant, context_id)
-        value = await self._redis.hget(keys.acks(number), feed_field(tenant, context_id))
+        value = await self._redis.hget(keys.acks(number), keys.feed_field(tenant, context_id))
         return int(value or 0)
 
     async def progress(self, names: Sequence[tuple[str, str]]) -> list[FeedProgress]:
         """How far each context (tenant, id) and its clients have come: one pipeline."""
         pipe = self._redis.pipeline(transaction=False)
         for tenant, context_id in names:
-            number, field = self.partition(tenant, context_id), feed_field(tenant, context_id)
+            number, field = self.partition(tenant, context_id), keys.feed_field(tenant, context_id)
             for key in (keys.seqs(number), keys.acks(number), keys.withheld(number)):
                 pipe.hget(key, field)
         found = iter(await pipe.execute() if names else ())
@@ -272,7 +267,7 @@ class Feeds(Service):
                     keys.seqs(number),
                     keys.ack_times(number, tenant, context_id),
                 ],
-                [feed_field(tenant, context_id), seq, ACK_TIMES_KEPT],
+                [keys.feed_field(tenant, context_id), seq, ACK_TIMES_KEPT],
             )
         )
 

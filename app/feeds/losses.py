@@ -10,9 +10,9 @@ from redis.exceptions import ResponseError
 
 from hookstream.app.failures.failed_events import SEPARATOR
 from hookstream.app.feeds.feed import Feeds
-from hookstream.app.feeds.priority_queues import DEFERRABLE
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
+from hookstream.app.priority import DEFERRABLE
 from hookstream.app.redis import keys
 from hookstream.codecs.errors import CodecError
 from hookstream.codecs.routed import decode_routed

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import orjson
 
 from hookstream.app.errors import OutdatedError
-from hookstream.app.feeds.feed import feed_field
 from hookstream.app.feeds.update import DAILY, DIGEST, UPDATE, digest_update, folded_values
 from hookstream.app.redis import keys
 from hookstream.app.streams.commit import Writes
@@ -132,7 +131,7 @@ class FeedPlan:
             OutdatedError: Redis holds another number of them than this worker believes.
         """
         feed = self._feed(tenant, context_id)
-        name = feed_field(tenant, context_id)
+        name = keys.feed_field(tenant, context_id)
         waiting = self._waiting[name] if feed.waiting else ()
         if len(waiting) != feed.waiting:
             # another owner has let them go meanwhile, or a reply was lost
@@ -235,7 +234,7 @@ class FeedPlan:
                 withheld.pop(name, None)
 
     def _feed(self, tenant: str, context_id: str) -> _Feed:
-        name = feed_field(tenant, context_id)
+        name = keys.feed_field(tenant, context_id)
         feed = self._feeds.get(name)
         if feed is None:
             seqs, withheld, arrivals = self._before

@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hookstream.app.ids import entry_order
-from hookstream.app.priority import PRIORITIES, rank
+from hookstream.app.priority import DEFERRABLE, rank
 
-__all__ = ["DEFERRABLE", "Deferred", "Keys", "Sorter", "channel_name"]
+__all__ = ["Deferred", "Keys", "Sorter"]
 
-#: Priorities that may wait; ``critical`` never does for pressure alone.
-DEFERRABLE: Final = PRIORITIES[1:]
 #: What stands for every correlation key of a context.
 ANY_KEY: Final = ""
 #: Contexts and keys that are remembered one by one; past them all keys of a context count as one.
@@ -25,11 +23,6 @@ Position = tuple[int, int]
 NOWHERE: Position = (0, 0)
 #: What an update is about: nothing (None: not asked, so it may be about anything) or its keys.
 Keys = Sequence[str] | None
-
-
-def channel_name(priority: str) -> str:
-    """The channel of what is deferred with a priority."""
-    return f"deferred:{priority}"
 
 
 @dataclass(slots=True)

@@ -11,9 +11,9 @@ from mode.utils.logging import get_logger
 from hookstream.app import tasks
 from hookstream.app.errors import UnavailableError
 from hookstream.app.feeds.feed import Feeds, FeedUpdate
+from hookstream.app.feeds.generations import Begun, Generations, Place
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
-from hookstream.app.streams.generations import Begun, Generations, Place
 
 __all__ = ["Page", "Reset", "Resets", "Standing"]
 

@@ -8,8 +8,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from mode import Service
 from mode.utils.logging import get_logger
@@ -17,12 +17,12 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import UnavailableError, UnconfirmedError
 from hookstream.app.redis import keys
-from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.redis.durability import append_groups
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts
+from hookstream.app.redis.durability import Durability, append_groups
+from hookstream.app.routing.catalog import Registry
+from hookstream.app.stores.events import EventStore
+from hookstream.app.stores.replays import ReplayStore
 from hookstream.codecs.envelope import with_replay
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
 
 __all__ = ["Replayer"]
 
@@ -43,9 +43,22 @@ class Replayer(Service):
 
     mundane_level = "debug"
 
-    def __init__(self, app: "Hookstream", **kwargs: object) -> None:
+    def __init__(
+        self,
+        durability: Durability,
+        scripts: Scripts,
+        replays: ReplayStore,
+        events: EventStore,
+        *,
+        registry: Callable[[], Registry],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.app = app
+        self._durability = durability
+        self._scripts = scripts
+        self._replays = replays
+        self._events = events
+        self._registry = registry
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     @tasks.loop
@@ -53,7 +66,7 @@ class Replayer(Service):
         while not self.should_stop:
             await self.sleep(LOOK_SECONDS)
             try:
-                replay = await self.app.parts.replays.take(self.owner, LEASE_SECONDS)
+                replay = await self._replays.take(self.owner, LEASE_SECONDS)
                 while replay is not None and not self.should_stop:
                     replay = await self._send_page(replay)
             except (UnavailableError, UnconfirmedError, *REDIS_ERRORS) as error:
@@ -64,10 +77,8 @@ class Replayer(Service):
         """Send one page; the replay at its new place, None when it is through."""
         begun = time.monotonic()
         limit = max(1, min(PAGE, int(replay["rate"] * PAGE_SHARE)))
-        rows = await self.app.parts.replays.page(replay, limit)
-        found = await self.app.parts.events.envelopes(
-            [(row["partition"], row["entry_id"]) for row in rows]
-        )
+        rows = await self._replays.page(replay, limit)
+        found = await self._events.envelopes([(row["partition"], row["entry_id"]) for row in rows])
         pairs = list(zip(rows, found, strict=True))
         fresh = [(row, data) for row, data in pairs if data and not row["replayed"]]
         await self._append(replay, fresh)
@@ -77,7 +88,7 @@ class Replayer(Service):
             place = (rows[-1]["entry_ms"], rows[-1]["entry_seq"], rows[-1]["event_id"])
         missing = sum(data is None and not row["replayed"] for row, data in pairs)
         through = len(rows) < limit
-        running = await self.app.parts.replays.advance(
+        running = await self._replays.advance(
             replay,
             place,
             sent=len(rows) - missing,
@@ -94,7 +105,7 @@ class Replayer(Service):
         self, replay: Mapping[str, Any], found: Sequence[tuple[Mapping[str, Any], bytes]]
     ) -> None:
         groups: dict[int, list[bytes]] = {}
-        registry = self.app.parts.registry.current
+        registry = self._registry()
         for row, data in found:
             again = with_replay(
                 data,
@@ -105,7 +116,7 @@ class Replayer(Service):
             )
             groups.setdefault(row["partition"], []).append(again)
         await append_groups(
-            self.app.parts.durability,
-            self.app.parts.scripts,
+            self._durability,
+            self._scripts,
             [(keys.events(partition), values) for partition, values in groups.items()],
         )

@@ -3,18 +3,15 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from hookstream.app import metrics
 from hookstream.app.payloads.dictionaries import Dictionaries
-from hookstream.app.streams.batch import Entry
 from hookstream.codecs.envelope import Event, encode_event
 from hookstream.codecs.errors import CodecError, UnknownDictionaryError
 from hookstream.codecs.payload import Packing, StoredPayload
-from hookstream.codecs.routed import Routed
 
-__all__ = ["Payloads", "event_of"]
+__all__ = ["Payloads", "damage"]
 
 #: Larger payloads are packed on a thread of their own; a smaller one takes less than 5 ms.
 ASIDE_BYTES = 128 * 1024
@@ -82,45 +79,9 @@ class Payloads:
         await self.fetch(event.stored for event in events if event and event.stored)
         return [event if event is None or _opens(event) else None for event in events]
 
-    async def ready(self, entries: Sequence[Entry], *, unpack: bool = False) -> None:
-        """Make a batch's payloads readable; an entry where that fails is taken out of its way.
 
-        One whose dictionary cannot be had is tried again later; what is lost or damaged becomes a
-        dead letter. ``unpack`` looks into each payload now, to find damage. Without blobs and new
-        dictionaries there is no round trip: 1 µs an event.
-
-        Raises:
-            redis.exceptions.RedisError: Redis does not answer; nothing was decided.
-        """
-        packed = []
-        for entry in entries:
-            if isinstance(entry.value, Event):
-                self.seen[entry.value.tool_id] += 1
-            event = event_of(entry.value)
-            if event is not None and event.stored is not None:
-                packed.append((entry, event, event.stored))
-        if not packed:
-            return
-        await self.fetch(payload for _, _, payload in packed)
-        for entry, event, payload in packed:
-            problem = _damage(payload) if unpack else payload.problem()
-            if problem is None:
-                continue
-            entry.fail("decode", problem, final=not isinstance(problem, UnknownDictionaryError))
-            # whoever still looks at it must not stumble: its letter keeps the bytes as they came
-            empty = replace(event, payload=payload.emptied())  # type: ignore[arg-type]
-            routed = isinstance(entry.value, Routed)
-            entry.value = replace(entry.value, event=empty) if routed else empty
-
-
-def event_of(value: Any) -> Event | None:
-    """The event in an entry's value; None where it has none."""
-    if isinstance(value, Event):
-        return value
-    return value.event if isinstance(value, Routed) else None
-
-
-def _damage(payload: StoredPayload) -> CodecError | None:
+def damage(payload: StoredPayload) -> CodecError | None:
+    """What keeps a payload from being read, found by reading it; None where nothing does."""
     try:
         payload.open()
     except CodecError as error:
@@ -129,7 +90,7 @@ def _damage(payload: StoredPayload) -> CodecError | None:
 
 
 def _opens(event: Event) -> bool:
-    problem = _damage(event.stored) if event.stored else None
+    problem = damage(event.stored) if event.stored else None
     if isinstance(problem, UnknownDictionaryError):
         raise problem
     return problem is None

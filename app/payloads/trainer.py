@@ -7,28 +7,33 @@ none.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import UnavailableError
+from hookstream.app.payloads.dictionaries import Dictionaries
+from hookstream.app.payloads.payloads import Payloads
+from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.routing.catalog import Tool
+from hookstream.app.routing.catalog import Registry, Tool
+from hookstream.app.settings import Settings
 from hookstream.codecs.dictionaries import Dictionary
 from hookstream.codecs.errors import UnknownDictionaryError
 from hookstream.codecs.training import Trial, try_dictionary
 
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
-
 __all__ = ["Trainer", "next_look"]
 
 logger = get_logger(__name__)
+
+#: The newest payloads of a tool (tenant, tool id), at most so many.
+Samples = Callable[[str, str, int], Awaitable[list[bytes]]]
 
 LOOK_SECONDS = 2.0
 #: Payloads that one training looks at, the newest ones.
@@ -62,14 +67,33 @@ class Trainer(Service):
 
     mundane_level = "debug"
 
-    def __init__(self, app: "Hookstream", **kwargs: object) -> None:
+    def __init__(
+        self,
+        redis: Any,
+        postgres: Postgres,
+        payloads: Payloads,
+        dictionaries: Dictionaries,
+        settings: Settings,
+        *,
+        worker_id: str,
+        registry: Callable[[], Registry],
+        samples: Samples,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.app = app
+        self._redis = redis
+        self._postgres = postgres
+        self._payloads = payloads
+        self._dictionaries = dictionaries
+        self._settings = settings
+        self._worker_id = worker_id
+        self._registry = registry
+        self._samples = samples
         self._look_at: dict[str, int] = {}
 
     @tasks.loop
     async def _train_forever(self) -> None:
-        if self.app.settings.compression != "dictionary":
+        if self._settings.compression != "dictionary":
             return
         while not self.should_stop:
             # found now, trained after the next pause: by then their events are recorded
@@ -86,44 +110,41 @@ class Trainer(Service):
 
     def due(self) -> list[Tool]:
         """Tools of which enough has been seen since they were last looked at."""
-        parts, min_events = self.app.parts, self.app.settings.dictionary_min_events
+        min_events = self._settings.dictionary_min_events
         found = []
-        for tool_id, seen in parts.payloads.seen.items():
-            tool = parts.registry.current.tools.get(tool_id)
-            trained = parts.dictionaries.current(tool_id) is not None
+        for tool_id, seen in self._payloads.seen.items():
+            tool = self._registry().tools.get(tool_id)
+            trained = self._dictionaries.current(tool_id) is not None
             look_at = self._look_at.setdefault(tool_id, next_look(0, min_events, trained=trained))
             if tool is not None and seen >= look_at:
                 found.append(tool)
         return found
 
     async def _train(self, tool: Tool) -> None:
-        parts = self.app.parts
-        seen = parts.payloads.seen[tool.tool_id]
+        seen = self._payloads.seen[tool.tool_id]
         lock = keys.training(tool.tool_id)
-        if not await parts.redis.set(lock, self.app.ownership.worker_id, nx=True, px=LOCK_MS):
+        if not await self._redis.set(lock, self._worker_id, nx=True, px=LOCK_MS):
             return
         try:
             if not await self._republish(tool):
                 await self._try(tool)
         finally:
-            await parts.redis.delete(lock)
+            await self._redis.delete(lock)
         self._look_at[tool.tool_id] = next_look(
-            seen, self.app.settings.dictionary_min_events, trained=True
+            seen, self._settings.dictionary_min_events, trained=True
         )
 
     async def _republish(self, tool: Tool) -> bool:
         """Name what PostgreSQL has and Redis does not: lost there, or a worker died half way."""
-        parts = self.app.parts
-        row = await parts.postgres.fetchrow(_NEWEST, tool.tool_id)
-        if row is None or row["dictionary_id"] == await parts.dictionaries.named(tool.tool_id):
+        row = await self._postgres.fetchrow(_NEWEST, tool.tool_id)
+        if row is None or row["dictionary_id"] == await self._dictionaries.named(tool.tool_id):
             return False
-        await parts.dictionaries.publish(tool.tool_id, Dictionary.of(row["content"]))
+        await self._dictionaries.publish(tool.tool_id, Dictionary.of(row["content"]))
         return True
 
     async def _try(self, tool: Tool) -> None:
-        parts = self.app.parts
-        payloads = await parts.events.samples(tool.tenant, tool.tool_id, SAMPLES)
-        current = parts.dictionaries.current(tool.tool_id)
+        payloads = await self._samples(tool.tenant, tool.tool_id, SAMPLES)
+        current = self._dictionaries.current(tool.tool_id)
         # a thread that ends: what zstd keeps for it goes with it
         with ThreadPoolExecutor(1) as pool:
             trial = await asyncio.get_running_loop().run_in_executor(
@@ -135,7 +156,7 @@ class Trainer(Service):
         version = await self._keep(tool, trial)
         if version is None:
             return
-        await parts.dictionaries.publish(tool.tool_id, trial.dictionary)
+        await self._dictionaries.publish(tool.tool_id, trial.dictionary)
         metrics.TRAININGS.labels(result="stored").inc()
         logger.info(
             "dictionary %d for %s, version %d, from %d payloads: what it has not seen takes %d "
@@ -151,8 +172,7 @@ class Trainer(Service):
 
     async def _keep(self, tool: Tool, trial: Trial) -> int | None:
         """Store it in PostgreSQL; its version, None where its id stands for something else."""
-        postgres = self.app.parts.postgres
-        row: Any = await postgres.fetchrow(
+        row: Any = await self._postgres.fetchrow(
             statement("put_dictionary"),
             trial.dictionary.dictionary_id,
             tool.tenant,
@@ -163,7 +183,7 @@ class Trainer(Service):
         )
         if row is None:
             # another tool with the same traffic came to the same dictionary
-            row = await postgres.fetchrow(
+            row = await self._postgres.fetchrow(
                 _SAME, trial.dictionary.dictionary_id, trial.dictionary.content
             )
         return None if row is None else int(row["version"])

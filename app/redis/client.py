@@ -196,7 +196,7 @@ class Scripts:
         else:
             major = int(str(info["redis_version"]).split(".")[0])
         prefix = "#!lua\n" if major >= 7 else ""
-        for path in files("hookstream.app").joinpath("lua").iterdir():
+        for path in files("hookstream.app.redis").joinpath("lua").iterdir():
             if path.name.endswith(".lua"):
                 self._sources[path.name[:-4]] = prefix + path.read_text()
         for source in self._sources.values():

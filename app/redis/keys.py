@@ -25,6 +25,7 @@ __all__ = [
     "failures",
     "feed",
     "feed_channel",
+    "feed_field",
     "folded_updates",
     "held",
     "held_version",
@@ -236,3 +237,8 @@ def folded_updates(partition: int, tenant: str, context_id: str, seq: int) -> st
 def feed_channel(tenant: str, context_id: str) -> str:
     """Pub/sub channel that says: this feed has moved. A cue to read, never the news itself."""
     return f"hs:feed:{tenant}/{context_id}"
+
+
+def feed_field(tenant: str, context_id: str) -> str:
+    """The field of a context in the hashes of its partition."""
+    return f"{tenant}/{context_id}"

@@ -9,7 +9,6 @@ import orjson
 from mode.utils.logging import get_logger
 
 from hookstream.app.errors import HookstreamError
-from hookstream.app.feeds.daily import DailyRule
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.priority import PRIORITIES, rank
 from hookstream.app.providers.signatures import SignatureOptions
@@ -21,6 +20,7 @@ from hookstream.app.routing.catalog import (
     Subscription,
     Tool,
 )
+from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.routing.matching import compile_condition, compile_types
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.summaries.templates import Template, TemplateBook, compile_template

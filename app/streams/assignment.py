@@ -11,41 +11,32 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
-from hookstream.app.circuit_breaker import BreakerState
-from hookstream.app.dedup.history import TABLE as HISTORY
+from hookstream.app.clock import RedisClock
 from hookstream.app.errors import FencedError, SettingsError
-from hookstream.app.failures.released import take_released
-from hookstream.app.feeds.feed import feed_field
-from hookstream.app.ids import partition_of
+from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
-from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts
 from hookstream.app.redis.errors import is_redis_away
-from hookstream.app.streams.batch import Partition
-from hookstream.app.streams.consumer import StreamReader
-from hookstream.app.streams.marks import Marks
-from hookstream.app.streams.opening import open_partition
+from hookstream.app.settings import Settings
+from hookstream.app.streams.channel import RedisStreamChannel
+from hookstream.app.streams.consumer import Released, StreamReader
+from hookstream.app.streams.partition import OpenState, Partition, open_partition
 from hookstream.app.streams.rendezvous import WorkerNote, assignees
-from hookstream.tables.dedup import DAY_MS
 from hookstream.tables.errors import TableCorruptError, TableError
-from hookstream.tables.rates import RateTable
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
 
 __all__ = ["Ownership", "worker_id"]
 
 logger = get_logger(__name__)
 
-TRIM_EVERY_MS = 60_000
 MAX_BATCH = 1 << 20
 #: How often a worker looks who else lives, and renews.
 TURN_SECONDS = 1.0
@@ -75,15 +66,42 @@ class Ownership(Service):
 
     mundane_level = "debug"
 
-    def __init__(self, app: "Hookstream", **kwargs: object) -> None:
+    def __init__(
+        self,
+        redis: Any,
+        scripts: Scripts,
+        settings: Settings,
+        clock: RedisClock,
+        payloads: Payloads,
+        *,
+        met: asyncio.Event,
+        channels: Collection[RedisStreamChannel],
+        openers: Sequence[OpenState],
+        released: Released,
+        let_go: Callable[[Partition], None] = lambda partition: None,
+        **kwargs: Any,
+    ) -> None:
+        """``met``: set once Redis may be used; ``openers`` add each room's state of a partition.
+
+        ``released`` gives entries of ``events`` whose turn has come; ``let_go`` is told of each
+        partition before it is closed here.
+        """
         super().__init__(**kwargs)
-        self.app = app
+        self._redis = redis
+        self._scripts = scripts
+        self._settings = settings
+        self._clock = clock
+        self._payloads = payloads
+        self._met = met
+        self._channels = channels
+        self._openers = openers
+        self._released = released
+        self._on_let_go = let_go
         self.owned: dict[int, Partition] = {}
         self.readers: list[StreamReader] = []
         self.worker_id = ""
         self.workers: list[str] = []
         self._renewed_at = 0.0
-        self._trimmed_ms = 0
         self._identity: IO[str] | None = None
         #: Partitions that this worker could not open, or lost again and again.
         self.troubles: dict[int, Trouble] = {}
@@ -96,32 +114,25 @@ class Ownership(Service):
 
     async def on_start(self) -> None:
         """Take this state folder's worker id, make the readers, claim what is this worker's."""
-        settings = self.app.settings
-        parts = self.app.parts
+        settings = self._settings
         self.worker_id, self._identity = worker_id(settings.ensure_state_dir())
-        self.marks = Marks(
-            parts, settings, lambda: list(self.owned.values()), loop=self.loop, beacon=self.beacon
-        )
-        await self.add_runtime_dependency(self.marks)
-        released = take_released(parts.redis, parts.scripts)
-        for channel in self.app.stream_channels.values():
+        for channel in self._channels:
             reader = StreamReader(
                 channel,
-                parts.redis,
-                parts.scripts,
+                self._redis,
+                self._scripts,
                 self.worker_id,
-                parts.payloads,
+                self._payloads,
                 batch_max=min(settings.batch_max_events, channel.batch_max or MAX_BATCH),
                 buffer_max=settings.buffer_max_events,
                 timeout_seconds=settings.redis_timeout_seconds,
-                take_released=released if channel.name == "events" else None,
+                released=self._released if channel.name == "events" else None,
                 loop=self.loop,
                 beacon=self.beacon,
             )
             self.readers.append(reader)
             await self.add_runtime_dependency(reader)
-        self.app.flow_control.resume()
-        if not parts.met.is_set():
+        if not self._met.is_set():
             return
         try:
             self._look_at_disk()
@@ -141,17 +152,8 @@ class Ownership(Service):
                 await self._heartbeat(leave=True)
             except REDIS_ERRORS as error:
                 logger.warning("could not sign off: %s; the leases will lapse", error)
-            await self._hand_over(list(self.owned), self.app.settings.shutdown_timeout_seconds)
+            await self._hand_over(list(self.owned), self._settings.shutdown_timeout_seconds)
         self._identity.close()
-
-    def tripped(self) -> dict[str, str]:
-        """Tools whose circuit breaker is open or half-open here, with its state."""
-        return {
-            tool_id: breaker.state.value
-            for partition in self.owned.values()
-            for tool_id, breaker in partition.breakers.items()
-            if breaker.state is not BreakerState.CLOSED
-        }
 
     def refused(self) -> dict[str, str]:
         """What servers say of streams that are read or committed here and stand still for it."""
@@ -180,8 +182,8 @@ class Ownership(Service):
 
     @tasks.loop
     async def _keep(self) -> None:
-        third = self.app.settings.lease_ttl_seconds / 3
-        await self.wait_first(self.app.parts.met.wait())
+        third = self._settings.lease_ttl_seconds / 3
+        await self.wait_first(self._met.wait())
         while not self.should_stop:
             self._turn.clear()
             missing = not self._lost and any(n not in self.owned for n in self._mine())
@@ -210,11 +212,10 @@ class Ownership(Service):
         if time.monotonic() - self._renewed_at >= min(third, RENEW_SECONDS):
             await self._heartbeat()
             await self._renew()
-            await self._purge()
         mine = self._mine()
         if leaving := [number for number in self.owned if number not in mine]:
             logger.info("hands over partitions %s", leaving)
-            await self._hand_over(leaving, self.app.settings.lease_ttl_seconds / 2)
+            await self._hand_over(leaving, self._settings.lease_ttl_seconds / 2)
         await self._claim_mine()
 
     async def _give_up(self, partition: Partition) -> None:
@@ -244,7 +245,7 @@ class Ownership(Service):
 
     def _look_at_disk(self) -> None:
         """See whether tables can be written at all: who cannot takes no partitions."""
-        folder = self.app.settings.state_path / "tables"
+        folder = self._settings.state_path / "tables"
         probe = folder / f".{self.worker_id}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -265,7 +266,7 @@ class Ownership(Service):
         if self.unable:
             return set()
         names = assignees(
-            self.app.settings.partitions,
+            self._settings.partitions,
             {worker: set(note.cannot) for worker, note in self._others.items()},
         )
         return {number for number, name in enumerate(names) if name == self.worker_id}
@@ -284,12 +285,12 @@ class Ownership(Service):
 
     async def _heartbeat(self, *, leave: bool = False) -> None:
         leaving = leave or self.unable
-        ttl_ms = 0 if leaving else int(self.app.settings.lease_ttl_seconds * 1000)
+        ttl_ms = 0 if leaving else int(self._settings.lease_ttl_seconds * 1000)
         note = "" if leave else self.note().encode()
-        now_ms, *others = await self.app.parts.scripts.call(
+        now_ms, *others = await self._scripts.call(
             "heartbeat", [keys.WORKERS, keys.WORKER_NOTES], [self.worker_id, ttl_ms, note]
         )
-        self.app.parts.clock.set(int(now_ms))
+        self._clock.set(int(now_ms))
         self._others = {
             worker.decode(): WorkerNote.decode(told.decode())
             for worker, told in zip(others[::2], others[1::2], strict=True)
@@ -300,13 +301,11 @@ class Ownership(Service):
         self.workers = known
 
     async def _renew(self) -> None:
-        ttl_ms = int(self.app.settings.lease_ttl_seconds * 1000)
+        ttl_ms = int(self._settings.lease_ttl_seconds * 1000)
         renewed = list(self.owned.values())
         held = await asyncio.gather(
             *(
-                self.app.parts.scripts.call(
-                    "renew", [keys.lease(p.number)], [p.epoch, p.nonce, ttl_ms]
-                )
+                self._scripts.call("renew", [keys.lease(p.number)], [p.epoch, p.nonce, ttl_ms])
                 for p in renewed
             ),
             return_exceptions=True,
@@ -331,13 +330,11 @@ class Ownership(Service):
         ]
         if not wanted or self.should_stop:
             return
-        ttl_ms = int(self.app.settings.lease_ttl_seconds * 1000)
+        ttl_ms = int(self._settings.lease_ttl_seconds * 1000)
         nonces = {number: secrets.token_hex(8) for number in wanted}
         replies = await asyncio.gather(
             *(
-                self.app.parts.scripts.call(
-                    "claim", [keys.lease(n)], [self.worker_id, nonces[n], ttl_ms]
-                )
+                self._scripts.call("claim", [keys.lease(n)], [self.worker_id, nonces[n], ttl_ms])
                 for n in wanted
             ),
             return_exceptions=True,
@@ -351,9 +348,6 @@ class Ownership(Service):
                     self._note_trouble(number, reply)
             elif reply[0] == 1:
                 claimed.append((number, reply))
-        throttled = self._throttled() if claimed else {}
-        if claimed:
-            await self.marks.look()
         opened = 0
         for number, reply in claimed:
             if any(is_redis_away(error) for error in errors):
@@ -362,31 +356,26 @@ class Ownership(Service):
                 await self._give_back(number, int(reply[1]), nonces[number])
                 continue
             try:
-                await self._open(number, nonces[number], reply, throttled.get(number, ()))
+                await self._open(number, nonces[number], reply)
                 opened += 1
             except Exception as error:  # noqa: BLE001 one bad partition is one bad partition
                 errors.append(error)
         if opened:
             metrics.PARTITIONS_OWNED.set(len(self.owned))
-            logger.info("owns %d of %d partitions", len(self.owned), self.app.settings.partitions)
+            logger.info("owns %d of %d partitions", len(self.owned), self._settings.partitions)
         if down := next((error for error in errors if is_redis_away(error)), None):
             raise down
 
-    async def _open(
-        self, number: int, nonce: str, claim: Sequence[Any], throttled: Sequence[str]
-    ) -> None:
+    async def _open(self, number: int, nonce: str, claim: Sequence[Any]) -> None:
         """Open one claimed partition and begin to read it; else close it, and give it back."""
         try:
-            partition = await open_partition(
-                self.app.parts, self.app.settings, number, nonce, claim, throttled, self.marks
-            )
+            partition = await open_partition(self._openers, number, nonce, claim)
         except BaseException as error:
             if not is_redis_away(error):
                 self._note_trouble(number, error)
                 await self._give_back(number, int(claim[1]), nonce)
             raise
         partition.on_lost = self.on_lost
-        partition.claimed_sequence = partition.sequence
         self.owned[number] = partition
         found = await asyncio.gather(
             *(reader.attach([partition]) for reader in self.readers), return_exceptions=True
@@ -399,15 +388,6 @@ class Ownership(Service):
                 raise failed
         if partition.lost is None:
             self.troubles.pop(number, None)
-
-    def _throttled(self) -> dict[int, list[str]]:
-        """Contexts with a rate, by partition."""
-        found: dict[int, list[str]] = {}
-        for (tenant, context_id), context in self.app.parts.registry.current.contexts.items():
-            if context.rate:
-                number = partition_of(self.app.settings.partitions, tenant, context_id)
-                found.setdefault(number, []).append(feed_field(tenant, context_id))
-        return found
 
     async def _hand_over(self, numbers: Sequence[int], timeout_seconds: float) -> None:
         """Finish the batches in hand, then let go; what is not done in time stays pending."""
@@ -425,52 +405,19 @@ class Ownership(Service):
         metrics.PARTITIONS_OWNED.set(len(self.owned))
         for reader in self.readers:
             reader.detach(number)
-        self.marks.leave(partition)
-        partition.close_tables()
+        self._on_let_go(partition)
+        partition.close()
         if wipe:
             logger.warning("a table of partition %d is corrupt: rebuilding it", number)
-            partition.wipe_tables()
+            partition.wipe()
         if release:
             await self._give_back(number, partition.epoch, partition.nonce)
 
     async def _give_back(self, number: int, epoch: int, nonce: str) -> None:
         try:
-            await self.app.parts.scripts.call("renew", [keys.lease(number)], [epoch, nonce, 0])
+            await self._scripts.call("renew", [keys.lease(number)], [epoch, nonce, 0])
         except REDIS_ERRORS as error:
             logger.warning("could not give back partition %d: %s", number, error)
-
-    async def _purge(self) -> None:
-        """Delete ended marks, and the changelog that no window needs any more."""
-        self.app.parts.lookback.observe()
-        now_ms = self.app.parts.clock.now_ms()
-        windows = [tool.window_ms for tool in self.app.parts.registry.current.tools.values()]
-        oldest_ms = now_ms - max(self.app.parts.lookback.copy_ms, *windows, 0)
-        for partition in list(self.owned.values()):
-            try:
-                if gone := partition.dedup.purge(now_ms):
-                    metrics.DEDUP_PURGED.inc(gone)
-            except TableError as error:
-                partition.lose(error)
-        if windows and now_ms - self._trimmed_ms > TRIM_EVERY_MS:
-            self._trimmed_ms = now_ms
-            contexts = self.app.parts.registry.current.contexts.values()
-            horizons = [context.rate.horizon_ms() for context in contexts if context.rate]
-            useful_ms = now_ms - int(max(horizons, default=0)) - TRIM_EVERY_MS
-            async with self.app.parts.redis.pipeline(transaction=False) as pipe:
-                for number in self.owned:
-                    pipe.xtrim(keys.changelog(number), minid=oldest_ms, approximate=True)
-                    pipe.xtrim(
-                        keys.changelog(number, RateTable.name),
-                        minid=max(0, useful_ms),
-                        approximate=True,
-                    )
-                    # of a partition that remembers nothing any more; others trim as they save
-                    pipe.xtrim(
-                        keys.changelog(number, HISTORY),
-                        minid=max(0, now_ms - self.app.parts.lookback.longest_ms - 2 * DAY_MS),
-                        approximate=True,
-                    )
-                await pipe.execute()
 
 
 def worker_id(state_dir: Path) -> tuple[str, IO[str]]:

@@ -1,118 +1,21 @@
 """What the stages pass on: a batch of entries of one partition, with what is decided so far."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hookstream.app.circuit_breaker import Breaker
-from hookstream.app.errors import FencedError
-from hookstream.app.feeds.priority_queues import DEFERRABLE, Deferred
 from hookstream.app.status import Status
-from hookstream.app.streams.generations import Generations
-from hookstream.app.streams.source_positions import OriginMark
-from hookstream.codecs.routed import Change, Target
-from hookstream.tables.dedup import DedupTable, Layer
-from hookstream.tables.rates import RateTable
-from hookstream.tables.table import Table
+from hookstream.app.streams.partition import Partition
+from hookstream.codecs.envelope import Event
+from hookstream.codecs.routed import Change, Routed, Target
+from hookstream.tables.dedup import Layer
 
-if TYPE_CHECKING:
-    from hookstream.app.dedup.history import PartitionHistory
-
-__all__ = ["HELD_VERSION", "Batch", "Entry", "Failure", "Partition"]
+__all__ = ["HELD_VERSION", "Batch", "Entry", "Failure", "event_of"]
 
 
 #: What an entry waits for whose envelope only a newer worker reads.
 HELD_VERSION = "held-version"
-
-
-@dataclass(slots=True)
-class Partition:
-    """A partition that this worker owns: its fence, its table, its state in Redis as known here.
-
-    ``sequence``: how many commits it has had; ``origins``: what has been seen of each
-    ``events[p]`` in ``updates[number]``; ``seqs``: the last sequence number of each
-    ``tenant/context_id`` that was looked at here; ``holds``: ordering keys that are held back, with
-    the letter that holds each ("" while what waited is let go); ``pins``: letters whose outputs
-    may have been sent already, with the entry that they were sent for; ``breakers``: of tools that
-    have failed; ``withheld``: how many updates of each ``tenant/context_id`` wait to be folded;
-    ``arrivals``: GCRA's theoretical arrival time (Unix ms) of those contexts that have a rate;
-    ``deferred``: what waits in each stream of deferred updates.
-    """
-
-    number: int
-    epoch: int
-    nonce: str
-    dedup: DedupTable
-    sequence: int = 0
-    #: What ``sequence`` was when it was claimed.
-    claimed_sequence: int = 0
-    #: Called once, when it is lost.
-    on_lost: "Callable[[Partition, BaseException], None]" = lambda *_: None
-    origins: dict[int, OriginMark] = field(default_factory=dict)
-    seqs: dict[str, int] = field(default_factory=dict)
-    #: Where its feeds were begun anew, and the highest number that it found in any of them.
-    generations: Generations = field(default_factory=Generations)
-    top: int = 0
-    holds: dict[str, str] = field(default_factory=dict)
-    pins: dict[str, str] = field(default_factory=dict)
-    breakers: dict[str, Breaker] = field(default_factory=dict)
-    withheld: dict[str, int] = field(default_factory=dict)
-    arrivals: dict[str, float] = field(default_factory=dict)
-    deferred: dict[str, Deferred] = field(
-        default_factory=lambda: {priority: Deferred() for priority in DEFERRABLE}
-    )
-    #: Opened when the first context here turns out to have a rate.
-    rates: RateTable | None = None
-    #: Opened when the first event here asks for history.
-    history: "PartitionHistory | None" = None
-    #: Held by whoever numbers updates: the deliver stage, or what folds withheld ones.
-    feed_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    #: Held by whoever decides about letters and commits that: the commit stage, or the keeper.
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    #: Held while a commit is under way.
-    committing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    #: Set when this worker lets the partition go.
-    closed: bool = False
-    #: Why the picture of it here cannot be trusted any more.
-    lost: BaseException | None = None
-
-    def check(self) -> None:
-        """Raise FencedError where this worker has no business in the partition any more."""
-        if self.closed or self.lost is not None:
-            why = f": {type(self.lost).__name__}: {self.lost}" if self.lost else ""
-            raise FencedError(f"partition {self.number} was let go here{why}")
-
-    def lose(self, error: BaseException) -> None:
-        """Trust nothing that is known of it here: let it go, and claim it anew.
-
-        From now on every commit is refused with FencedError. To be called by whoever cannot say
-        whether what is here is what Redis has.
-        """
-        if self.lost is None:
-            self.lost = error
-            self.on_lost(self, error)
-
-    def released(self) -> list[str]:
-        """Ordering keys whose holder is resolved: what waited behind it comes next."""
-        return [key for key, holder in self.holds.items() if not holder]
-
-    def close_tables(self) -> None:
-        """Close RocksDB; another process may open it then."""
-        self.closed = True
-        if self.history is not None:
-            self.history.close()
-        for table in self._tables():
-            table.close()
-
-    def wipe_tables(self) -> None:
-        """Delete what is in RocksDB: it is built anew from the changelogs."""
-        for table in self._tables():
-            table.wipe(table.path)
-
-    def _tables(self) -> list[Table]:
-        return [self.dedup, *([self.rates] if self.rates else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +125,10 @@ class Batch:
         if not self.ended:
             self.ended = True
             self.on_end(self, error)
+
+
+def event_of(value: Any) -> Event | None:
+    """The event in an entry's value; None where it has none."""
+    if isinstance(value, Event):
+        return value
+    return value.event if isinstance(value, Routed) else None

@@ -2,26 +2,35 @@
 
 import math
 from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import faust
 from faust.serializers import codecs as faust_codecs
 from faust.types import TP, FutureMessage, RecordMetadata
 
-from hookstream.app.ids import partition_of
 from hookstream.app.redis import keys
 from hookstream.app.streams.batch import Batch
 
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
-
 __all__ = ["BatchChannel", "RedisStreamChannel"]
+
+
+class StreamsApp(Protocol):
+    """What channels need of their application, which is a ``faust.App`` besides."""
+
+    consumer_generation_id: int
+    stream_channels: "dict[str, RedisStreamChannel]"
+
+    def partition_for(self, key: str) -> int:
+        """The partition of a key."""
+
+    async def append_entry(self, stream: str, data: bytes) -> bytes:
+        """Append to a stream of Redis; returns the entry's id."""
 
 
 class BatchChannel(faust.Channel):
     """A named in-memory channel whose values are batches; what links one stage to the next."""
 
-    def __init__(self, app: "Hookstream", name: str = "", **kwargs: Any) -> None:
+    def __init__(self, app: StreamsApp, name: str = "", **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
         self.name = name
 
@@ -63,7 +72,7 @@ class RedisStreamChannel(BatchChannel):
 
     def __init__(
         self,
-        app: "Hookstream",
+        app: StreamsApp,
         name: str = "",
         *,
         codec: str = "",
@@ -98,10 +107,9 @@ class RedisStreamChannel(BatchChannel):
         message = fut.message
         partition = message.partition
         if partition is None:
-            partition = partition_of(self.app.settings.partitions, str(message.key or ""))
-        entry_id = await self.app.parts.redis.xadd(
-            keys.stream(self.name, partition),
-            {"d": faust_codecs.dumps(self.codec, message.value)},
+            partition = self.app.partition_for(str(message.key or ""))
+        entry_id = await self.app.append_entry(
+            keys.stream(self.name, partition), faust_codecs.dumps(self.codec, message.value)
         )
         tp = TP(self.name, partition)
         result: Awaitable[RecordMetadata] = await self._finalize_message(

@@ -25,7 +25,8 @@ from redis.exceptions import (
 
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
-from hookstream.app.streams.batch import Entry, Partition
+from hookstream.app.streams.batch import Entry
+from hookstream.app.streams.partition import Partition
 
 __all__ = ["LETTERS", "Writes", "commit"]
 

@@ -8,9 +8,9 @@ command is a cue only: it changes nothing.
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from mode import Service
 from mode.utils.logging import get_logger
@@ -20,12 +20,14 @@ from hookstream.app import metrics, tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.errors import FencedError, OutdatedError, UnavailableError
 from hookstream.app.ids import entry_order
-from hookstream.app.payloads.payloads import Payloads, event_of
+from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster, is_redis_down
 from hookstream.app.redis.errors import redis_kind
-from hookstream.app.streams.batch import Batch, Entry, Partition
+from hookstream.app.streams.batch import Batch, Entry, event_of
 from hookstream.app.streams.channel import RedisStreamChannel
+from hookstream.app.streams.partition import Partition
+from hookstream.app.streams.readable import make_readable
 from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.tables.errors import TableError
 
@@ -56,8 +58,15 @@ OF_ONE_KEY = ("WRONGTYPE", "WRONGKIND")
 #: Most bytes of payload in one batch, unpacked, if it is more than one event.
 BATCH_MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
 
-#: Gives the entries of a partition whose turn has come before all that is in its stream.
-TakeReleased = Callable[[Partition, int], Awaitable[list[Entry]]]
+
+class Released(Protocol):
+    """Entries of a partition whose turn has come before all that is in its stream."""
+
+    def any(self, partition: Partition) -> bool:
+        """Whether there may be some."""
+
+    async def take(self, partition: Partition, limit: int) -> list[Entry]:
+        """The next ones, ``limit`` at most."""
 
 
 @dataclass(slots=True, eq=False)
@@ -134,11 +143,11 @@ class StreamReader(Service):
         batch_max: int,
         buffer_max: int,
         timeout_seconds: float,
-        take_released: TakeReleased | None = None,
+        released: Released | None = None,
         **kwargs: Any,
     ) -> None:
         """``timeout_seconds``: after which redis-py gives up a command; cues are shorter."""
-        # ``take_released``: of a channel whose entries may have to wait for their turn elsewhere
+        # ``released``: of a channel whose entries may have to wait for their turn elsewhere
         super().__init__(**kwargs)
         self.channel = channel
         self.redis = redis
@@ -149,7 +158,7 @@ class StreamReader(Service):
         self.buffer_max = max(buffer_max, batch_max)
         self.page = min(self.buffer_max, PAGE)
         self.block_ms = max(1, min(BLOCK_MS, int(timeout_seconds * 800)))
-        self._take_released = take_released
+        self._released = released
         self.slots: dict[int, Slot] = {}
         self._lanes: dict[int, Lane] = {}
         self._idle = asyncio.Event()
@@ -485,7 +494,7 @@ class StreamReader(Service):
         metrics.BATCH_EVENTS.labels(channel=self.channel.name).observe(len(entries))
         try:
             # behind a failure each payload is looked into: a damaged one must not fail its batch
-            await self.payloads.ready(entries, unpack=slot.attempt > 0)
+            await make_readable(self.payloads, entries, unpack=slot.attempt > 0)
         except Exception as error:  # noqa: BLE001 a batch without an end stops its partition
             batch.fail(error)
             return
@@ -496,12 +505,12 @@ class StreamReader(Service):
 
         Mostly: so that what comes meanwhile goes on too, while much is let go.
         """
-        if self._take_released is None or (slot.buffer and slot.buffer[0].held):
+        if self._released is None or (slot.buffer and slot.buffer[0].held):
             return
         if slot.buffer and slot.released >= RELEASED_IN_A_ROW:
             slot.released = 0
             return
-        released = await self._take_released(slot.partition, slot.limit)
+        released = await self._released.take(slot.partition, slot.limit)
         slot.released = slot.released + 1 if released else 0
         slot.buffer.extendleft(self._decode(entry) for entry in reversed(released))
 
@@ -591,7 +600,8 @@ class StreamReader(Service):
         number = slot.partition.number
         if slot.full and len(slot.buffer) < self.buffer_max and number in self.slots:
             self._lane(number).wake.set()
-        if (slot.buffer or slot.partition.released()) and number not in self._draining:
+        waits = self._released is not None and self._released.any(slot.partition)
+        if (slot.buffer or waits) and number not in self._draining:
             tasks.spawn("StreamReader._dispatch", self._dispatch(slot), service=self)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hookstream.app.clock import RedisClock
-from hookstream.app.feeds.priority_queues import DEFERRABLE, channel_name
+from hookstream.app.priority import DEFERRABLE, channel_name
 from hookstream.app.redis import keys
 from hookstream.app.redis.errors import is_missing
 from hookstream.app.streams.rendezvous import WorkerNote

@@ -12,11 +12,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from hookstream import __version__
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import UnavailableError
+from hookstream.app.failures.blocking import tripped
+from hookstream.app.feeds.generations import Generations
 from hookstream.app.ids import partition_of
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.redis.errors import redis_kind
-from hookstream.app.streams.generations import Generations
 from hookstream.app.streams.lag import (
     Assignment,
     StreamLag,
@@ -104,7 +105,7 @@ class HealthViews:
             }
             if refused := self._app.ownership.refused():
                 parts["partitions"] |= {"status": "degraded", "refused": refused}
-            tripped = self._app.ownership.tripped()
+            open_here = tripped(self._app.owned().values())
             alerts = self._app.alerts.breaker.state
             parts["alerts"] = {
                 "status": "ok" if alerts == "closed" else "degraded",
@@ -116,7 +117,7 @@ class HealthViews:
                     "status": "ok" if state == "closed" else "degraded",
                     "endpoint": state.value,
                 }
-            parts["breakers"] = {"status": "degraded" if tripped else "ok", "tools": tripped}
+            parts["breakers"] = {"status": "degraded" if open_here else "ok", "tools": open_here}
         states = [part["status"] for part in parts.values()]
         if redis["status"] not in ("ok", "degraded") and not self._can_spool():
             overall = "down"
@@ -137,7 +138,7 @@ class HealthViews:
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Prometheus' text format."""
         metrics.BREAKERS_OPEN.clear()
-        for tool_id, state in self._app.ownership.tripped().items():
+        for tool_id, state in tripped(self._app.owned().values()).items():
             metrics.BREAKERS_OPEN.labels(tool=tool_id, state=state).set(1)
         metrics.TOOL_FAILING.clear()
         try:

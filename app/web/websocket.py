@@ -15,8 +15,8 @@ from hookstream.app import metrics, tasks
 from hookstream.app.errors import BadRequestError, ConflictError, UnavailableError
 from hookstream.app.feeds.digests import MAX_DIGESTED, digest_budget, fit_digest
 from hookstream.app.feeds.followers import Follower
+from hookstream.app.feeds.generations import Generations
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.streams.generations import Generations
 from hookstream.app.web.access import Caller, still_known
 
 if TYPE_CHECKING:

@@ -58,6 +58,8 @@ class View:
     #: seq → (event id, tool, number, replay id) of what it stands for, in its order
     frames: dict[int, list[tuple[str, str, int, str]]] = field(default_factory=dict)
     kinds: Counter[str] = field(default_factory=Counter)
+    #: seq → the generation that it was shown with
+    generations: dict[int, int] = field(default_factory=dict)
     last: int = 0
     #: frames that bore a number which something else had
     renumbered: list[str] = field(default_factory=list)
@@ -158,6 +160,7 @@ class MixedLedger:
             else:
                 view.renumbered.append(f"{context} #{seq}: {old[:2]} and then {shown[:2]}")
         view.frames[seq] = shown
+        view.generations[seq] = int(update.get("generation", 0))
         view.kinds[kind] += 1
         view.last = max(view.last, seq)
         now = time.monotonic()
@@ -215,11 +218,12 @@ class MixedLedger:
     def _check_numbers(self, view: View, broken: Broken) -> None:
         for example in view.renumbered:
             broken.add("renumbered", example)
-        expected = 1
+        expected, before = 1, 0
         for seq in sorted(view.frames):
-            if seq != expected:
+            generation = view.generations[seq]
+            if seq != expected and not 0 < before < generation:
                 broken.add("gaps", f"{view.context}: #{seq} where #{expected} is due")
-            expected = seq + 1
+            expected, before = seq + 1, generation
 
     def _check_tool(
         self, view: View, source: Source, recorded: dict[str, tuple[str, str]], broken: Broken

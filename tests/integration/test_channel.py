@@ -18,8 +18,9 @@ from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
 from hookstream.app.streams import assignment as ownership
 from hookstream.app.streams import consumer as reader
-from hookstream.app.streams.batch import Batch, Partition
+from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.partition import Partition
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import encode_event
 from hookstream.tables.errors import TableError
@@ -316,7 +317,7 @@ async def test_second_worker_takes_over_what_a_dead_one_left(
     await other.stop()
     same = worker(tmp_path / "w1", redis_url, postgres_url)
     with pytest.raises(SettingsError, match="another worker runs"):
-        await same.ownership.on_start()
+        ownership.worker_id(same.settings.ensure_state_dir())
 
 
 async def test_read_that_redis_carries_out_late_takes_nothing_away(

@@ -17,6 +17,7 @@ import redis
 
 from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
+from hookstream.app.dedup.state import DedupState
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import partition_of_event
 from hookstream.app.postgres.pool import Postgres
@@ -96,8 +97,8 @@ async def test_a_copy_is_known_after_the_tools_window_and_by_who_comes_after(
     if how == "handed over":
         await flow.owner.claim("w1")
     elif how == "disk lost":
-        flow.owner.partition.close_tables()
-        flow.owner.partition.wipe_tables()
+        flow.owner.partition.close()
+        flow.owner.partition.wipe()
         flow.owner.partition = None
         await flow.owner.claim()
     assert is_copy(await comes(flow, one, NOW + DAY_MS - 1))
@@ -114,8 +115,8 @@ async def test_a_copy_is_no_news_and_costs_the_record_nothing(flow: Flow) -> Non
 
 async def forget(flow: Flow) -> None:
     """All marks end: as if the copy window were over."""
-    flow.owner.partition.dedup.purge(NOW + 100 * DAY_MS)
-    assert len(flow.owner.partition.dedup) == 0
+    flow.owner.partition[DedupState].table.purge(NOW + 100 * DAY_MS)
+    assert len(flow.owner.partition[DedupState].table) == 0
 
 
 @pytest.mark.parametrize("window", [SHORT, NONE, LONG], ids=["short", "none", "long"])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hookstream.app import embedded
-from hookstream.app.feeds.daily import DailyRule
+from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.summaries.tokens import count_tokens
 from tests.stack import Stack, eventually
 

@@ -1,21 +1,23 @@
 """Deferral on a real server: what waits is known to the next owner, and urgent updates go ahead."""
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
 import redis.asyncio
 
-from hookstream.app.feeds.delivery import Delivery, read_deferred
-from hookstream.app.feeds.priority_queues import DEFERRABLE, channel_name
+from hookstream.app.failures.state import FailureState
+from hookstream.app.feeds.delivery import Delivery
+from hookstream.app.feeds.state import FeedState, read_deferred
 from hookstream.app.ids import new_event_id
+from hookstream.app.priority import DEFERRABLE, channel_name
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.routing.catalog import Context, Registry
 from hookstream.app.settings import Settings
-from hookstream.app.streams.batch import Batch, Entry, Partition
+from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.scheduler import Turns
 from hookstream.codecs.envelope import Event, encode_event
 from hookstream.codecs.routed import Target, decode_routed, encode_routed
@@ -50,7 +52,9 @@ class Owner:
 
     def __init__(self, client: Any, scripts: Scripts, settings: Settings) -> None:
         self.redis = client
-        self.partition = Partition(NUMBER, 1, "n", dedup=SimpleNamespace())  # type: ignore[arg-type]
+        self.partition = Partition(NUMBER, 1, "n")
+        self.partition.add(FeedState())
+        self.partition.add(FailureState())
         self.delivery = Delivery(
             client,
             scripts,
@@ -114,7 +118,7 @@ async def test_under_pressure_critical_goes_first_and_each_thing_keeps_its_order
     assert await owner.feed() == [21, *range(1, 11)]
     await owner.serve("low", 100)
     assert await owner.feed() == [21, *range(1, 21), 22]
-    assert owner.partition.deferred["low"].empty
+    assert owner.partition[FeedState].deferred["low"].empty
 
 
 async def test_next_owner_knows_what_waits(owner: Owner) -> None:
@@ -126,7 +130,7 @@ async def test_next_owner_knows_what_waits(owner: Owner) -> None:
     held = [deferred["low"].holds_about("t/c", (f"github:a/b#{issue}",)) for issue in range(3)]
     assert held == [False, True, True]
     assert deferred["high"].empty
-    owner.partition.deferred = deferred
+    owner.partition[FeedState].deferred = deferred
     await owner.deliver((30, 0, "critical"), (31, 1, "critical"))
     assert (await owner.feed())[-1] == 30
     await owner.serve("low", 100)

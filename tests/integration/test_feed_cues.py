@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hookstream.app.feeds.feed import READS_AT_ONCE, Feeds, feed_field
+from hookstream.app.feeds.feed import READS_AT_ONCE, Feeds
 from hookstream.app.feeds.wakeups import POLL_SECONDS, Cues
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, connect
@@ -172,7 +172,7 @@ async def test_the_end_of_a_feed_is_what_can_be_read_of_it(tmp_path: Path) -> No
         for name in names[:2]:
             await client.xadd(keys.feed(feeds.partition(*name), *name), {"d": b"{}"}, id="7-0")
         for name in names[:2] + names[3:]:
-            await client.hset(keys.seqs(feeds.partition(*name)), feed_field(*name), 7)
+            await client.hset(keys.seqs(feeds.partition(*name)), keys.feed_field(*name), 7)
         await client.xtrim(keys.feed(feeds.partition(*names[1]), *names[1]), maxlen=0)
         await client.set(keys.feed(feeds.partition(*names[3]), *names[3]), "no stream")
         here, trimmed, empty, _ = names

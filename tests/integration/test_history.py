@@ -12,6 +12,7 @@ from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
 from hookstream.app.dedup import first_events as records_module
 from hookstream.app.dedup.history import PartitionHistory
+from hookstream.app.dedup.state import DedupState
 from hookstream.app.ids import new_event_id
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.redis import keys
@@ -167,7 +168,7 @@ async def test_a_stale_owner_cannot_save(owner: Owner, monkeypatch: pytest.Monke
     assert any(command == "SET" for command, _, _ in writes.commands)
     with pytest.raises(FencedError):
         await commit(owner.scripts, stale, "events", writes)
-    stale.close_tables()
+    stale.close()
     history = await opened(owner, FilterCache(1 << 20))
     assert same((await history.filters(owner.redis, [TODAY]))[TODAY], wanted)
 
@@ -234,7 +235,7 @@ async def test_redelivered_entry_is_not_a_duplicate_of_its_own_record(flow: Flow
     again = event(1, "m", LATER)
     await flow.passes(event(2, "old", NOW))
     await write_audit(flow.postgres, [audit(await flow.judged(again))])
-    history = flow.owner.partition.history
+    history = flow.owner.partition[DedupState].history
     [kept] = (await history.filters(flow.owner.redis, [TODAY])).values()
     kept.add([mark_key(again.message_id)], kept.position)
     assert await flow.passes(again) == [""]
@@ -266,7 +267,7 @@ async def test_without_history_nothing_is_remembered_or_asked(flow: Flow) -> Non
     plain = {"dedup_history_ms": 0}
     assert await flow.passes(event(1, "m", NOW, **plain)) == [""]
     assert await flow.passes(event(2, "m", LATER, **plain)) == [""]
-    assert flow.owner.partition.history is None
+    assert flow.owner.partition[DedupState].history is None
     assert await flow.owner.redis.exists(keys.history(NUMBER)) == 0
 
 

@@ -11,17 +11,17 @@ import redis.asyncio
 
 from hookstream.app.clock import RedisClock
 from hookstream.app.errors import FencedError, UnavailableError
-from hookstream.app.feeds.state import learn_feeds
+from hookstream.app.feeds.generations import MARGIN, Generations
+from hookstream.app.feeds.marks import Marks
+from hookstream.app.feeds.state import FeedState, learn_feeds
 from hookstream.app.ids import partition_of
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.redis.durability import Durability
 from hookstream.app.settings import Settings
-from hookstream.app.streams.batch import Partition
 from hookstream.app.streams.commit import Writes, commit
-from hookstream.app.streams.generations import MARGIN, Generations
-from hookstream.app.streams.marks import Marks
+from hookstream.app.streams.partition import Partition
 from tests.stack import free_port
 
 PARTITIONS = 4
@@ -50,7 +50,16 @@ class Worker:
         folder.mkdir(exist_ok=True)
         settings = Settings(state_dir=str(folder), partitions=PARTITIONS)
         self.owned: list[Partition] = []
-        self.marks = Marks(self.parts, settings, lambda: self.owned)  # type: ignore[arg-type]
+        self.marks = Marks(
+            redis,
+            self.parts.scripts,
+            self.parts.durability,
+            postgres,
+            self.parts.registry,
+            settings,
+            now_ms=self.parts.clock.now_ms,
+            owned=lambda: self.owned,
+        )
 
     async def claim(self, nonce: str) -> Partition:
         """Claim the partition and compare it with what is remembered."""
@@ -59,10 +68,10 @@ class Worker:
             "claim", [keys.lease(NUMBER)], [f"w-{id(self)}", nonce, 60_000]
         )
         assert taken
-        partition = Partition(NUMBER, int(epoch), nonce, dedup=None)  # type: ignore[arg-type]
+        partition = Partition(NUMBER, int(epoch), nonce)
+        partition.add(FeedState())
         fields = dict(zip(lease[::2], lease[1::2], strict=True))
         partition.sequence = int(fields.get(b"sequence", 0))
-        await self.marks.look()
         await self.marks.settle(partition, fields)
         self.owned = [partition]
         return partition
@@ -71,13 +80,13 @@ class Worker:
         """Commit that many updates; returns the last number."""
         await learn_feeds(self.parts.scripts, partition, [FIELD])
         for _ in range(count):
-            seq = partition.seqs[FIELD] + 1
+            seq = partition[FeedState].seqs[FIELD] + 1
             writes = Writes()
             writes.add("XADD", keys.feed(NUMBER, *NAME), f"{seq}-0", "d", b"{}")
             writes.add("HSET", keys.seqs(NUMBER), FIELD, seq)
             await commit(self.parts.scripts, partition, "folds", writes)
-            partition.seqs[FIELD] = seq
-        return partition.seqs[FIELD]
+            partition[FeedState].seqs[FIELD] = seq
+        return partition[FeedState].seqs[FIELD]
 
     async def release(self) -> None:
         """Let it go, so that another may claim it."""
@@ -201,7 +210,7 @@ async def test_what_was_claimed_without_postgresql_is_looked_at_when_it_is_back(
     worker = make("two", without_postgres=True)
     partition = await worker.claim("b")
     assert await worker.number(partition, 20) == 24
-    worker.parts.postgres = first.parts.postgres
+    worker.marks._postgres = first.parts.postgres
     worker.marks._pause_until = 0.0
     await worker.marks.check()
     with pytest.raises(FencedError):

@@ -33,33 +33,38 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hookstream.agents.commit import settle
 from hookstream.agents.dedupe import candidate
+from hookstream.app.dedup.state import DedupState
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.failures import blocking as waiting_module
 from hookstream.app.failures import failed_events as letters_module
 from hookstream.app.failures.blocking import mark_waiting
-from hookstream.app.failures.released import take_released
+from hookstream.app.failures.released import ReleasedEntries
 from hookstream.app.failures.retry_scheduler import Keeper
+from hookstream.app.failures.state import FailureState
 from hookstream.app.feeds import delivery as delivery_module
-from hookstream.app.feeds.daily import DailyRule, tell_of
+from hookstream.app.feeds.daily import DailySummaries
 from hookstream.app.feeds.delivery import Delivery
 from hookstream.app.feeds.feed import Feeds
-from hookstream.app.feeds.priority_queues import DEFERRABLE, channel_name
+from hookstream.app.feeds.state import FeedState
 from hookstream.app.ids import new_event_id, partition_of
+from hookstream.app.priority import DEFERRABLE, channel_name
 from hookstream.app.providers.signatures import SignatureOptions
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.redis.durability import Durability
 from hookstream.app.routing.catalog import Context, Registry, Tool
+from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
-from hookstream.app.streams.batch import Batch, Entry, Partition
-from hookstream.app.streams.opening import open_partition
+from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.partition import Partition, open_partition
 from hookstream.app.streams.scheduler import Turns
 from hookstream.app.streams.source_positions import OriginMark
 from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.codecs.routed import Target, decode_routed
 from hookstream.tables.dedup import decide, mark_key, mark_keys
 from hookstream.tables.rates import Rate
+from tests.judging import openers
 
 T = TypeVar("T")
 TENANT, CONTEXT = "t", "c"
@@ -238,7 +243,7 @@ class Worker:
     def forget(self, number: int) -> None:
         partition = self.partitions.pop(number, None)
         if partition is not None:
-            partition.close_tables()
+            partition.close()
         for channel in ("events", *DELIVERING):
             self.batches.pop((channel, number), None)
 
@@ -435,9 +440,8 @@ class Pipeline(RuleBasedStateMachine):
         )
         if reply[0] != 1:
             return
-        parts: Any = SimpleNamespace(redis=self.redis, scripts=self.scripts)
         worker.partitions[number] = await open_partition(
-            parts, worker.settings, number, nonce, reply
+            openers(self.redis, self.scripts, worker.settings), number, nonce, reply
         )
         for channel in ("events", *DELIVERING):
             await self.scripts.call(
@@ -539,8 +543,8 @@ class Pipeline(RuleBasedStateMachine):
             return
         rate = REGISTRY.contexts[TENANT, CONTEXT].rate
         assert rate is not None
-        for name in list(partition.withheld):
-            if self.now_ms < rate.due_ms(partition.arrivals.get(name, 0.0)):
+        for name in list(partition[FeedState].withheld):
+            if self.now_ms < rate.due_ms(partition[FeedState].arrivals.get(name, 0.0)):
                 continue
             faulty = Faulty(self, fault)
             work = self._delivery(worker, faulty).fold(partition, name)
@@ -554,13 +558,18 @@ class Pipeline(RuleBasedStateMachine):
             return
         faulty = Faulty(self, fault)
         feeds = Feeds(self.redis, self.scripts, worker.settings, self.durability)
-        app: Any = SimpleNamespace(
-            parts=SimpleNamespace(redis=self.redis, feeds=feeds),
-            delivery=self._delivery(worker, faulty),
+        dailies = DailySummaries(
+            self.redis,
+            feeds,
+            self._delivery(worker, faulty),
+            partitions=32,
+            registry=lambda: REGISTRY,
+            now_ms=lambda: self.now_ms,
+            owned=lambda: {FEED: partition},
         )
         now = datetime.fromtimestamp(self.now_ms / 1000, UTC)
         context = REGISTRY.contexts[TENANT, CONTEXT]
-        await self._work(worker, FEED, faulty, tell_of(app, partition, context, now))
+        await self._work(worker, FEED, faulty, dailies.tell_of(partition, context, now))
 
     def _parts(self, faulty: Faulty, appends: str = "") -> Any:
         return SimpleNamespace(
@@ -576,13 +585,17 @@ class Pipeline(RuleBasedStateMachine):
         if partition is None or number in worker.still:
             return
         faulty = Faulty(self, fault)
-        app: Any = SimpleNamespace(
-            parts=self._parts(faulty),
-            ownership=SimpleNamespace(owned={number: partition}, resume=lambda _: None),
-            settings=worker.settings,
+        scripts: Any = faulty
+        keeper = Keeper(
+            self.redis,
+            scripts,
+            worker.settings,
+            now_ms=lambda: self.now_ms,
+            owned=lambda: {number: partition},
+            resume=lambda _: None,
         )
         due = await self.redis.zrangebyscore(keys.retries(number), 0, self.now_ms)
-        work = Keeper(app).keep_partition(partition, due, [], self.now_ms)
+        work = keeper.keep_partition(partition, due, [], self.now_ms)
         await self._work(worker, number, faulty, work)
 
     async def _read(
@@ -590,7 +603,7 @@ class Pipeline(RuleBasedStateMachine):
     ) -> None:
         scripts: Any = faulty
         if channel == "events":
-            released = await take_released(self.redis, scripts)(partition, READ)
+            released = await ReleasedEntries(self.redis, scripts).take(partition, READ)
             for entry in released:
                 entry.value = decode_event(entry.raw)
             if released:
@@ -626,7 +639,7 @@ class Pipeline(RuleBasedStateMachine):
             candidate(entry.entry_id, entry.value, again=bool(entry.letter_id), copy_ms=COPY_MS)
             for entry in batch.entries
         ]
-        known = batch.partition.dedup.get(mark_keys(candidates))
+        known = batch.partition[DedupState].table.get(mark_keys(candidates))
         verdict = decide(candidates, known)
         batch.changes[:] = verdict.changes
         for entry, first in zip(batch.entries, verdict.duplicate_of, strict=True):
@@ -636,7 +649,7 @@ class Pipeline(RuleBasedStateMachine):
         for entry in list(batch.live()):
             if self.about[entry.value.event_id] in self.broken:
                 entry.fail("stage", ValueError("broken"))
-        async with Turns().turn(0.0) as turn, batch.partition.lock:
+        async with Turns().turn(0.0) as turn, batch.partition[FailureState].lock:
             await settle(batch, turn, self._parts(faulty, appends), worker.settings)
         batch.done()
 
@@ -672,7 +685,7 @@ class Pipeline(RuleBasedStateMachine):
             await self._keep(last, number)
         for number in NUMBERS:
             partition = last.partitions.get(number)
-            if partition is None or partition.holds or partition.withheld:
+            if partition is None or partition[FailureState].holds or partition[FeedState].withheld:
                 busy = True
             if await self.redis.zcard(keys.retries(number)):
                 busy = True
@@ -700,14 +713,14 @@ class Pipeline(RuleBasedStateMachine):
                     event_id for event_id in wanted if self.about[event_id] == about
                 ], "each thing's events in order"
             total += len(wanted)
-            marks = last.partitions[number].dedup.get(
+            marks = last.partitions[number][DedupState].table.get(
                 [mark_key(f"{number}:{message}") for message in first]
             )
             known = {key: mark.event_id for key, mark in marks.items()}
             assert known == {
                 mark_key(f"{number}:{message}"): event_id for message, event_id in first.items()
             }
-            assert not last.partitions[number].pins
+            assert not last.partitions[number][FailureState].pins
         assert len(delivered) == total
 
     async def _opened(self, updates: list[dict[str, Any]]) -> list[str]:
@@ -818,7 +831,7 @@ def is_let_go_while_more_comes(model: Pipeline) -> None:
         model.works_on_events(which=0, fault="", appends="", steps=2)
     model.works_on_events(which=0, fault="", appends="", steps=30)
     model.looks_after(worker="w0", what="letters", fault="")
-    assert not model.workers["w0"].partitions[0].holds
+    assert not model.workers["w0"].partitions[0][FailureState].holds
     model.teardown()
 
 

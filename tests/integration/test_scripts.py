@@ -9,8 +9,9 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts, connect
-from hookstream.app.streams.batch import Entry, Partition
+from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.partition import Partition
 from tests.stack import eventually
 
 FEED = keys.feed(0, "t", "c")
@@ -30,7 +31,7 @@ async def claimed(scripts: Scripts, owner: str = "w1", nonce: str = "n1", ttl: i
 
 def partition(epoch: int = 1, nonce: str = "n1") -> Partition:
     """What a worker holds of partition 0, without a table."""
-    return Partition(0, epoch, nonce, dedup=None)  # type: ignore[arg-type]
+    return Partition(0, epoch, nonce)
 
 
 async def pending(client: "redis.asyncio.Redis", stream: str, count: int) -> list[Entry]:

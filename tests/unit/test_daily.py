@@ -7,13 +7,15 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from hookstream.app.feeds.daily import DailyRule, tell_the_day
-from hookstream.app.feeds.feed import FeedUpdate, feed_field
+from hookstream.app.feeds.daily import DailySummaries
+from hookstream.app.feeds.feed import FeedUpdate
 from hookstream.app.feeds.plan import FeedPlan, Limits
 from hookstream.app.feeds.update import DIGEST, digest_update
 from hookstream.app.ids import partition_of
+from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import Context
-from hookstream.app.streams.batch import Partition
+from hookstream.app.routing.daily_rule import DailyRule
+from hookstream.app.streams.partition import Partition
 from hookstream.tables.errors import TableError
 
 NOW_MS = 1_800_000_000_000
@@ -31,23 +33,28 @@ class App:
     """As much of the application as tells the day of contexts a, b and c."""
 
     def __init__(self, found: list[FeedUpdate], last_seq: int | None = None) -> None:
-        self.settings = SimpleNamespace(partitions=4)
         contexts = {("t", name): Context("t", name, "", "normal", daily=RULE) for name in "abc"}
-        self.parts = SimpleNamespace(
-            clock=SimpleNamespace(now_ms=lambda: NOW_MS),
-            registry=SimpleNamespace(current=SimpleNamespace(contexts=contexts)),
-            redis=self,
-            feeds=self,
-        )
-        self.owned = {n: Partition(n, 1, "n", dedup=None) for n in range(4)}  # type: ignore[arg-type]
+        self._registry: Any = SimpleNamespace(contexts=contexts)
+        self.owned = {n: Partition(n, 1, "n") for n in range(4)}
         for partition in self.owned.values():
             partition.on_lost = self.on_lost
-        self.ownership = self.delivery = self
         self.lost: list[int] = []
         self.plans: dict[str, FeedPlan] = {}
         self.trouble: dict[str, Exception] = {}
         self._found = found
         self._last_seq = len(found) if last_seq is None else last_seq
+
+    def dailies(self) -> DailySummaries:
+        me: Any = self
+        return DailySummaries(
+            me,
+            me,
+            me,
+            partitions=4,
+            registry=lambda: self._registry,
+            now_ms=lambda: NOW_MS,
+            owned=lambda: self.owned,
+        )
 
     def on_lost(self, partition: Partition, error: BaseException) -> None:
         self.lost.append(partition.number)
@@ -78,10 +85,10 @@ class App:
 async def test_one_contexts_trouble_leaves_the_others_their_summary() -> None:
     app = App([FeedUpdate(1, orjson.dumps(update(1)))])
     app.trouble = {
-        feed_field("t", "a"): TableError("the disk is full"),
-        feed_field("t", "b"): ValueError("broken"),
+        keys.feed_field("t", "a"): TableError("the disk is full"),
+        keys.feed_field("t", "b"): ValueError("broken"),
     }
-    assert await tell_the_day(app) == 1  # type: ignore[arg-type]
+    assert await app.dailies().tell() == 1
     assert list(app.plans) == ["t/c"]
     assert app.lost == [partition_of(4, "t", "a")]
 
@@ -90,12 +97,12 @@ async def test_digest_too_large_to_open_is_no_event_in_the_record() -> None:
     """The record holds ids of events: an empty one would make a dead letter of all beside it."""
     body = digest_update(DIGEST, "a", [{**update(n), "seq": n} for n in range(1, 4)], None)
     app = App([FeedUpdate(1, orjson.dumps(update(0))), FeedUpdate(2, body)])
-    await tell_the_day(app)  # type: ignore[arg-type]
+    await app.dailies().tell()
     assert [delivery.event_id for delivery in app.plans["t/a"].deliveries] == ["e0"]
 
 
 async def test_day_that_cannot_be_read_yet_is_not_counted_as_told() -> None:
     """Where replication is waited for a feed looks empty."""
     app = App([], last_seq=7)
-    assert await tell_the_day(app) == 0  # type: ignore[arg-type]
+    assert await app.dailies().tell() == 0
     assert not app.plans

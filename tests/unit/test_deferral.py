@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookstream.app.feeds.priority_queues import DEFERRABLE, MAX_REMEMBERED, Deferred, Sorter
+from hookstream.app.feeds.priority_queues import MAX_REMEMBERED, Deferred, Sorter
+from hookstream.app.priority import DEFERRABLE
 
 PRESSED = 0
 #: Number, priority, context, what it is about.

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookstream.app.streams.generations import (
+from hookstream.app.feeds.generations import (
     MARGIN,
     MAX_KEPT,
     Begun,

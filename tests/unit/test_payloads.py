@@ -11,6 +11,7 @@ from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.payloads.trainer import MOST_EVENTS, next_look
 from hookstream.app.status import Status
 from hookstream.app.streams.batch import Entry
+from hookstream.app.streams.readable import make_readable
 from hookstream.app.testing import make_event
 from hookstream.codecs.dictionaries import BOOK, Dictionary
 from hookstream.codecs.envelope import Event, decode_event, encode_event, take_out_payload
@@ -85,7 +86,7 @@ async def test_a_batch_asks_for_all_of_its_dictionaries_at_once(dictionary: Dict
     shelf = Shelf(dictionary)
     pack = Packing().pack
     entries = [stored(pack(body, dictionary), n, body) for n, body in enumerate(BODIES[:50])]
-    await payloads(shelf).ready(entries)
+    await make_readable(payloads(shelf), entries)
     assert shelf.asked == [{dictionary.dictionary_id}]
     assert [entry.value.payload for entry in entries] == BODIES[:50]
     assert all(entry.status is Status.ACCEPTED for entry in entries)
@@ -97,7 +98,7 @@ async def test_event_whose_dictionary_is_away_waits_and_its_neighbours_do_not(
     pack = Packing().pack
     good, bad = stored(pack(BODIES[0]), 0, BODIES[0]), stored(pack(BODIES[1], dictionary), 1)
     made = payloads(Shelf())
-    await made.ready([good, bad])
+    await make_readable(made, [good, bad])
     assert (good.status, good.failure) == (Status.ACCEPTED, None)
     assert bad.failure is not None
     assert (bad.failure.stage, bad.failure.final) == ("decode", False)
@@ -109,7 +110,7 @@ async def test_event_whose_dictionary_is_away_waits_and_its_neighbours_do_not(
     # it comes again, and the dictionary has come
     again = Entry("9-1", bad.raw, decode_event(bad.raw))
     made = payloads(Shelf(dictionary))
-    await made.ready([again])
+    await make_readable(made, [again])
     assert again.value.payload == BODIES[1]
 
 
@@ -125,7 +126,7 @@ async def test_blobs_come_in_one_round_trip_and_a_missing_one_is_final() -> None
     event: Event = gone.value
     assert event.stored is not None
     del blobs.blobs[event.stored.blob]
-    await payloads(Shelf(), blobs).ready([entry for entry, _ in pairs])
+    await make_readable(payloads(Shelf(), blobs), [entry for entry, _ in pairs])
     assert blobs.trips == 1
     assert gone.failure is not None
     assert (gone.failure.final, event.stored.blob in gone.failure.error) == (True, True)
@@ -139,7 +140,7 @@ async def test_event_changed_beside_its_payload_is_kept_as_it_came() -> None:
     made = payloads(Shelf(), Blobs(**{name: payload}))
     for data in (raw, rest):
         entry = Entry("1-1", data, decode_event(data))
-        await made.ready([entry])
+        await make_readable(made, [entry])
         marked = replace(entry.value, schema_errors=("x",))
         assert marked.payload == body
         before, after = Envelope.FromString(data), Envelope.FromString(made.encode(marked))
@@ -159,9 +160,9 @@ async def test_damage_is_found_where_it_is_looked_for_and_is_final() -> None:
 
     made = payloads(Shelf())
     passed, found = damaged(), damaged()
-    await made.ready([passed])
+    await make_readable(made, [passed])
     assert passed.failure is None
-    await made.ready([found], unpack=True)
+    await make_readable(made, [found], unpack=True)
     assert found.failure is not None
     assert found.failure.final
     assert found.value.event.payload == b""
@@ -170,7 +171,7 @@ async def test_damage_is_found_where_it_is_looked_for_and_is_final() -> None:
 async def test_entries_that_hold_no_packed_event_pass() -> None:
     made = payloads(Shelf())
     entries = [stored(None, 0, b"{}"), Entry("2-1", b"", None), Entry("3-1", b"", object())]
-    await made.ready(entries, unpack=True)
+    await make_readable(made, entries, unpack=True)
     assert [entry.failure for entry in entries] == [None] * 3
     assert made.seen == {"test": 1}
 

@@ -14,7 +14,8 @@ from hookstream.app.errors import UnavailableError
 from hookstream.app.postgres.pool import is_postgres_down
 from hookstream.app.redis.client import connect, is_redis_down
 from hookstream.app.redis.errors import RedisLibraryError, is_missing, redis_kind
-from hookstream.app.streams.batch import Batch, Entry, Partition
+from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.partition import Partition
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import Event
 
@@ -160,7 +161,7 @@ async def test_a_stage_that_says_that_a_server_is_away_fails_no_event() -> None:
     async def asks(event: Event) -> Event:
         raise UnavailableError("it is away")
 
-    batch = Batch("events", Partition(0, 1, "n", None), [], lambda *_: None)  # type: ignore[arg-type]
+    batch = Batch("events", Partition(0, 1, "n"), [], lambda *_: None)
     batch.entries.append(Entry("1-1", b"", make_event({"n": 1})))
     with pytest.raises(UnavailableError):
         await run_event_stage("asks", asks, batch)

@@ -9,4 +9,4 @@ __all__ = ["statement"]
 @cache
 def statement(name: str) -> str:
     """The text of ``name.sql``."""
-    return files("hookstream.app").joinpath("sql", f"{name}.sql").read_text()
+    return files("hookstream.app.postgres.sql").joinpath(f"{name}.sql").read_text()

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncpg
 import orjson
@@ -20,18 +20,17 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import OutdatedError, UnavailableError
-from hookstream.app.feeds.feed import feed_field
-from hookstream.app.feeds.state import learn_feeds
+from hookstream.app.feeds.generations import Generations, Mark, Verdict, begin, judge, newest
+from hookstream.app.feeds.state import FeedState, learn_feeds
 from hookstream.app.ids import partition_of
+from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
-from hookstream.app.redis.client import REDIS_ERRORS, is_cluster
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster
+from hookstream.app.redis.durability import Durability
 from hookstream.app.settings import Settings
-from hookstream.app.streams.batch import Partition
-from hookstream.app.streams.generations import Generations, Mark, Verdict, begin, judge, newest
-
-if TYPE_CHECKING:
-    from hookstream.app.services import Parts
+from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.streams.partition import Partition
 
 __all__ = ["Marks"]
 
@@ -62,13 +61,24 @@ class Marks(Service):
 
     def __init__(
         self,
-        parts: "Parts",
+        redis: Any,
+        scripts: Scripts,
+        durability: Durability,
+        postgres: Postgres,
+        catalog: RegistryCache,
         settings: Settings,
+        *,
+        now_ms: Callable[[], int],
         owned: Callable[[], Iterable[Partition]],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._parts = parts
+        self._redis = redis
+        self._scripts = scripts
+        self._durability = durability
+        self._postgres = postgres
+        self._catalog = catalog
+        self._now_ms = now_ms
         self._settings = settings
         self._owned = owned
         self._path: Path = settings.state_path / "marks.json"
@@ -115,11 +125,12 @@ class Marks(Service):
             FencedError: another owner has it.
             redis.exceptions.RedisError: what the server said.
         """
-        number = partition.number
-        partition.generations = _decoded(number, lease.get(b"generations", b""))
-        given = await self._parts.redis.hgetall(keys.seqs(number))
+        number, state = partition.number, partition[FeedState]
+        await self.look()
+        state.generations = _decoded(number, lease.get(b"generations", b""))
+        given = await self._redis.hgetall(keys.seqs(number))
         numbers = {name.decode(): int(seq) for name, seq in given.items()}
-        partition.top = max(numbers.values(), default=0)
+        state.top = max(numbers.values(), default=0)
         found = mark_of(partition)
         known = newest(self._known.get(number), self._recorded.get(number))
         asked = time.monotonic() - self._asked_at < ASKED_SECONDS
@@ -130,8 +141,8 @@ class Marks(Service):
             asked = asked and tops is not None
             ahead = await self._is_ahead(partition, tops or {})
             found = mark_of(partition)
-            partition.top = found.top
-            partition.seqs.clear()  # learnt again, above the first number of the generation
+            state.top = found.top
+            state.seqs.clear()  # learnt again, above the first number of the generation
         verdict = judge(found, known, asked=asked, ahead=ahead)
         if verdict is Verdict.UNSURE:
             resolved = await self._resolve(number)
@@ -151,8 +162,8 @@ class Marks(Service):
 
     async def _is_ahead(self, partition: Partition, tops: Mapping[str, int]) -> bool:
         """Whether the event log has a higher number of some context than its feed."""
-        await learn_feeds(self._parts.scripts, partition, tops)
-        return any(seq > partition.seqs[name] for name, seq in tops.items())
+        await learn_feeds(self._scripts, partition, tops)
+        return any(seq > partition[FeedState].seqs[name] for name, seq in tops.items())
 
     async def _resolve(self, number: int) -> Verdict | None:
         """What an empty partition is of which nobody could be asked; None: now somebody could.
@@ -160,7 +171,7 @@ class Marks(Service):
         Raises:
             UnavailableError: it does not matter yet: no context is known that could get anything.
         """
-        registry = self._parts.registry
+        registry = self._catalog
         names = registry.current.contexts
         if any(partition_of(self._settings.partitions, *name) == number for name in names):
             if time.monotonic() - self._insisted_at > INSIST_SECONDS:
@@ -181,8 +192,8 @@ class Marks(Service):
     async def _begin(
         self, partition: Partition, verdict: Verdict, found: Mark, known: Mark | None
     ) -> None:
-        number = partition.number
-        top, certain = max(partition.top, known.top if known else 0), True
+        number, state = partition.number, partition[FeedState]
+        top, certain = max(state.top, known.top if known else 0), True
         if verdict is not Verdict.FRESH:
             tops = await self._tops_of(number)
             top = max(top, *(tops or {}).values(), 0)
@@ -191,17 +202,17 @@ class Marks(Service):
             verdict,
             found.generations,
             known,
-            now_ms=self._parts.clock.now_ms(),
+            now_ms=self._now_ms(),
             top=top,
             certain=certain,
         )
-        partition.generations = generations
+        state.generations = generations
         await self._write(partition)
         # it goes with all else; who starts with another count must be refused all the same
-        await self._parts.redis.hsetnx(keys.META, "partitions", str(self._settings.partitions))
+        await self._redis.hsetnx(keys.META, "partitions", str(self._settings.partitions))
         if verdict is Verdict.FRESH:
             return
-        contexts = self._parts.registry.current.contexts
+        contexts = self._catalog.current.contexts
         feeds = sum(partition_of(self._settings.partitions, *name) == number for name in contexts)
         metrics.FEED_RESETS.inc(feeds)
         logger.error(
@@ -215,10 +226,10 @@ class Marks(Service):
         )
 
     async def _write(self, partition: Partition) -> None:
-        await self._parts.scripts.call(
+        await self._scripts.call(
             "settle",
             [keys.lease(partition.number)],
-            [partition.epoch, partition.nonce, partition.generations.encode()],
+            [partition.epoch, partition.nonce, partition[FeedState].generations.encode()],
         )
 
     def _is_certain(self, number: int, known: Mark | None) -> bool:
@@ -233,7 +244,7 @@ class Marks(Service):
 
     def leave(self, partition: Partition) -> None:
         """Remember a partition that is let go."""
-        if self._parts.durability.mode != "replicated":
+        if self._durability.mode != "replicated":
             # else what a failover may still take back was shown to nobody
             self._take(partition)
 
@@ -278,7 +289,7 @@ class Marks(Service):
     async def _read_others(self, own: Mapping[int, Mark]) -> dict[int, Mark]:
         """What the leases of partitions say that others own."""
         numbers = [n for n in range(self._settings.partitions) if n not in own]
-        pipe = self._parts.redis.pipeline(transaction=False)
+        pipe = self._redis.pipeline(transaction=False)
         for number in numbers:
             pipe.hmget(keys.lease(number), "generations", "sequence")
         replies = await pipe.execute(raise_on_error=False) if numbers else []
@@ -290,10 +301,10 @@ class Marks(Service):
 
     async def _confirm(self, numbers: Iterable[int]) -> list[int]:
         wanted = list(numbers)
-        durability = self._parts.durability
+        durability = self._durability
         if not wanted or durability.mode != "replicated":
             return wanted
-        if not is_cluster(self._parts.redis):
+        if not is_cluster(self._redis):
             # one server: what is behind its last write is on the replica too
             return wanted if await durability.barrier(keys.barrier(wanted[0])) else []
         sure = await asyncio.gather(*(durability.barrier(keys.barrier(n)) for n in wanted))
@@ -360,7 +371,7 @@ class Marks(Service):
         """It has numbered since; from here on it numbers above all that is remembered."""
         async with partition.committing:
             partition.check()
-            partition.top = mark_of(partition).top
+            partition[FeedState].top = mark_of(partition).top
             await self._begin(partition, Verdict.LOST, found, newest(known, mark_of(partition)))
             partition.lose(OutdatedError("Redis has lost data of it: its feeds begin anew"))
 
@@ -375,7 +386,7 @@ class Marks(Service):
         }
         moved = {n: mark for n, mark in marks.items() if every or mark != self._noted.get(n)}
         if moved:
-            await self._parts.postgres.execute(
+            await self._postgres.execute(
                 statement("note_partitions"),
                 list(moved),
                 [mark.generations.current for mark in moved.values()],
@@ -398,7 +409,7 @@ class Marks(Service):
                 tenant, context_id = row["tenant"], row["context_id"]
                 own = partition_of(self._settings.partitions, tenant, context_id)
                 tops = self._tops.setdefault(own, {})
-                tops[feed_field(tenant, context_id)] = row["seq"]
+                tops[keys.feed_field(tenant, context_id)] = row["seq"]
             self._tops_at = time.monotonic()
         return self._tops.get(number, {})
 
@@ -406,7 +417,7 @@ class Marks(Service):
         """Rows of a statement; None where PostgreSQL does not answer in time."""
         if time.monotonic() < self._pause_until:
             return None
-        query = tasks.awaited("Marks.ask", self._parts.postgres.fetch(statement(name)))
+        query = tasks.awaited("Marks.ask", self._postgres.fetch(statement(name)))
         # to cancel it would wait for a server that hangs: it ends by its own time limit
         done, _ = await asyncio.wait((query,), timeout=seconds)
         try:
@@ -422,8 +433,9 @@ class Marks(Service):
 
 def mark_of(partition: Partition) -> Mark:
     """How far an owned partition has come."""
-    top = max(partition.top, *partition.seqs.values(), 0)
-    return Mark(partition.generations, partition.sequence, top)
+    state = partition[FeedState]
+    top = max(state.top, *state.seqs.values(), 0)
+    return Mark(state.generations, partition.sequence, top)
 
 
 def _decoded(number: int, kept: bytes | None) -> Generations:

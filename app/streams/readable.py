@@ -1,0 +1,45 @@
+"""Payloads of a batch, made readable before its stages see them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hookstream.app.payloads.payloads import Payloads, damage
+from hookstream.app.streams.batch import Entry, event_of
+from hookstream.codecs.envelope import Event
+from hookstream.codecs.errors import UnknownDictionaryError
+from hookstream.codecs.routed import Routed
+
+__all__ = ["make_readable"]
+
+
+async def make_readable(
+    payloads: Payloads, entries: Sequence[Entry], *, unpack: bool = False
+) -> None:
+    """Make a batch's payloads readable; an entry where that fails is taken out of its way.
+
+    One whose dictionary cannot be had is tried again later; what is lost or damaged becomes a
+    dead letter. ``unpack`` looks into each payload now, to find damage. Without blobs and new
+    dictionaries there is no round trip: 1 µs an event.
+
+    Raises:
+        redis.exceptions.RedisError: Redis does not answer; nothing was decided.
+    """
+    packed = []
+    for entry in entries:
+        if isinstance(entry.value, Event):
+            payloads.seen[entry.value.tool_id] += 1
+        event = event_of(entry.value)
+        if event is not None and event.stored is not None:
+            packed.append((entry, event, event.stored))
+    if not packed:
+        return
+    await payloads.fetch(payload for _, _, payload in packed)
+    for entry, event, payload in packed:
+        problem = damage(payload) if unpack else payload.problem()
+        if problem is None:
+            continue
+        entry.fail("decode", problem, final=not isinstance(problem, UnknownDictionaryError))
+        # whoever still looks at it must not stumble: its letter keeps the bytes as they came
+        empty = replace(event, payload=payload.emptied())  # type: ignore[arg-type]
+        routed = isinstance(entry.value, Routed)
+        entry.value = replace(entry.value, event=empty) if routed else empty
