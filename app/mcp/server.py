@@ -38,7 +38,7 @@ from hookstream.app.mcp.streams import MAX_SESSIONS, ListenStreams, SessionFollo
 from hookstream.app.mcp.tools import PAGE, TOOLS, own_contexts, read_updates
 from hookstream.app.mcp.untrusted import NOTICE, cut, framed, safe_json
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.web.access import Caller, authorise, uuid7
+from hookstream.app.web.access import Access, Caller, uuid7
 from hookstream.app.web.body import read_body
 from hookstream.app.web.events import visible_event
 
@@ -60,10 +60,11 @@ INSTRUCTIONS = (
 class McpServer:
     """Serves ``/mcp`` for one process."""
 
-    def __init__(self, app: "Hookstream") -> None:
+    def __init__(self, app: "Hookstream", access: Access) -> None:
         self._app = app
-        self._listen = ListenStreams(app)
-        self._sessions = SessionFollowers(app, lambda: self._manager)
+        self._access = access
+        self._listen = ListenStreams(app, access)
+        self._sessions = SessionFollowers(app, access, lambda: self._manager)
         # sessions live in one process's memory: processes that share a port cannot have them
         sessions = app.settings.receiver_processes == 1
         self._server = Server(
@@ -110,7 +111,7 @@ class McpServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any request to ``/mcp``."""
-        caller = authorise(self._app, request.headers.get("Authorization", ""))
+        caller = self._access.caller(request.headers.get("Authorization", ""))
         _check_origin(request)
         settings = self._app.settings
         body = await read_body(request, MAX_BODY_BYTES, settings.body_timeout_seconds)
@@ -212,7 +213,7 @@ class McpServer:
     async def _resource(self, caller: Caller, uri: str) -> dict[str, Any]:
         if found := _EVENT.fullmatch(uri):
             event_id = uuid7(found[1], "event_id")
-            event = await visible_event(self._app, caller, event_id)
+            event = await visible_event(self._app.parts.events, caller, event_id)
             return {"untrusted": ["payload"], **cut(event)}
         context_id, after = split_context_uri(uri)
         if after is not None:

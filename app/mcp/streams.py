@@ -19,7 +19,7 @@ from hookstream.app import tasks
 from hookstream.app.errors import UnavailableError
 from hookstream.app.feeds.followers import Follower
 from hookstream.app.mcp.request import Context, as_mcp_errors, caller_of, split_context_uri
-from hookstream.app.web.access import Caller, still_known
+from hookstream.app.web.access import Access, Caller
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,8 +36,9 @@ MAX_FOLLOWED = 100
 class ListenStreams:
     """``subscriptions/listen``: the SDK serves the stream, we say when a context has moved."""
 
-    def __init__(self, app: "Hookstream") -> None:
+    def __init__(self, app: "Hookstream", access: Access) -> None:
         self._app = app
+        self._access = access
         self._open: set[ListenHandler] = set()
 
     async def serve(
@@ -85,7 +86,7 @@ class ListenStreams:
         follow = self._app.parts.followers.follow
         stalled = functools.partial(self._end, handler, "stalled")
         with follow("mcp", caller.tenant, context_id, last, stalled) as follower:
-            async for _ in moves(self._app, caller, follower):
+            async for _ in moves(self._app, self._access, caller, follower):
                 await bus.publish(ResourceUpdated(uri=uri))
         self._end(handler, "revoked")
 
@@ -105,9 +106,13 @@ class SessionFollowers:
     """``resources/subscribe`` of older clients: told on their session's own stream."""
 
     def __init__(
-        self, app: "Hookstream", manager: Callable[[], StreamableHTTPSessionManager | None]
+        self,
+        app: "Hookstream",
+        access: Access,
+        manager: Callable[[], StreamableHTTPSessionManager | None],
     ) -> None:
         self._app = app
+        self._access = access
         self._manager = manager
         self._followers: dict[str, set[Follower]] = {}
 
@@ -162,7 +167,7 @@ class SessionFollowers:
             mine.add(follower)
             try:
                 # no other process has this session: it waits for Redis as long as that takes
-                async for _ in moves(self._app, caller, follower, math.inf):
+                async for _ in moves(self._app, self._access, caller, follower, math.inf):
                     await session.send_resource_updated(uri)
             finally:
                 mine.discard(follower)
@@ -197,7 +202,11 @@ async def position(app: "Hookstream", caller: Caller, context_id: str) -> int:
 
 
 async def moves(
-    app: "Hookstream", caller: Caller, follower: Follower, patience_seconds: float | None = None
+    app: "Hookstream",
+    access: Access,
+    caller: Caller,
+    follower: Follower,
+    patience_seconds: float | None = None,
 ) -> AsyncIterator[int]:
     """The context's highest number whenever it is above the follower's; ends with the caller's key.
 
@@ -207,7 +216,7 @@ async def moves(
         UnavailableError: the feed could not be read for ``patience_seconds``, if given; else for
             as long as a follower waits.
     """
-    while still_known(app, caller):
+    while access.still_known(caller):
         follower.moved.clear()
         now = None
         with follower.trying(patience_seconds):

@@ -16,7 +16,7 @@ from hookstream.app.web.access import Caller, uuid7
 from hookstream.app.web.contexts import read_digest
 from hookstream.app.web.events import parse_time, visible_event
 from hookstream.app.web.models import ID_PATTERN
-from hookstream.app.web.replays import replay_one
+from hookstream.app.web.replays import SingleReplay
 
 if TYPE_CHECKING:
     from hookstream.app.application import Hookstream
@@ -233,7 +233,7 @@ async def _search(app: "Hookstream", caller: Caller, arguments: SearchEvents) ->
 
 async def _get_event(app: "Hookstream", caller: Caller, arguments: GetEvent) -> dict[str, Any]:
     event_id = uuid7(arguments.event_id, "event_id")
-    return cut(await visible_event(app, caller, event_id))
+    return cut(await visible_event(app.parts.events, caller, event_id))
 
 
 async def _get_digest(app: "Hookstream", caller: Caller, arguments: GetDigest) -> dict[str, Any]:
@@ -275,12 +275,19 @@ async def _acknowledge(app: "Hookstream", caller: Caller, arguments: Acknowledge
 async def _replay(app: "Hookstream", caller: Caller, arguments: ReplayEvent) -> dict[str, Any]:
     context = await _context(app, caller, arguments.context_id)
     event_id = uuid7(arguments.event_id, "event_id")
-    event = await visible_event(app, caller, event_id)
+    event = await visible_event(app.parts.events, caller, event_id)
     reached = {delivery["context_id"] for delivery in event.get("deliveries", ())}
     if caller.contexts is not None and context.context_id not in reached:
         # a key must not carry an event from one of its contexts into another
         raise NotFoundError(f"event {event_id} has not reached context {context.context_id}")
-    replay_id = await replay_one(app, caller.tenant, event_id, context.context_id)
+    parts = app.parts
+    single = SingleReplay(
+        registry=parts.registry,
+        events=parts.events,
+        replays=parts.replays,
+        appender=parts.appender,
+    )
+    replay_id = await single.send(caller.tenant, event_id, context.context_id)
     return {"replay_id": replay_id, "event_id": event_id, "context_id": context.context_id}
 
 

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncpg
 from aiohttp import web
 
+from hookstream.app.clock import RedisClock
 from hookstream.app.errors import BadRequestError, NotFoundError
 from hookstream.app.feeds.digests import (
     MAX_BUDGET,
@@ -17,6 +18,8 @@ from hookstream.app.feeds.digests import (
     fit_digest,
 )
 from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.resets import Resets
+from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.matching import (
     Condition,
     Matcher,
@@ -24,16 +27,15 @@ from hookstream.app.routing.matching import (
     compile_condition,
     compile_types,
 )
-from hookstream.app.stores.events import EventFilter
+from hookstream.app.settings import Settings
+from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.events import check_query, parse_limit, parse_time
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.updates import parse_after
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
 
 __all__ = ["ContextViews", "read_digest"]
 
@@ -73,13 +75,29 @@ DELETE FROM subscriptions WHERE tenant = $1 AND context_id = $2 AND name = $3
 class ContextViews:
     """Make, change, show and delete contexts and subscriptions."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        postgres: Postgres,
+        registry: RegistryCache,
+        feeds: Feeds,
+        resets: Resets,
+        events: EventStore,
+        clock: RedisClock,
+    ) -> None:
+        self._settings = settings
+        self._postgres = postgres
+        self._registry = registry
+        self._feeds = feeds
+        self._resets = resets
+        self._events = events
+        self._clock = clock
         self._summaries = Summariser()
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """All contexts of the tenant."""
-        rows = await self._app.parts.postgres.fetch(
+        rows = await self._postgres.fetch(
             "SELECT * FROM contexts WHERE tenant = $1 ORDER BY context_id", request[TENANT_KEY]
         )
         return json_response({"contexts": [await self._out(row) for row in rows]})
@@ -87,8 +105,8 @@ class ContextViews:
     async def put(self, request: web.Request) -> web.StreamResponse:
         """Make or change a context."""
         context_id = path_id(request, "context_id")
-        context = await read_model(self._app, request, models.ContextIn)
-        row = await self._app.parts.postgres.fetchrow(
+        context = await read_model(self._settings, request, models.ContextIn)
+        row = await self._postgres.fetchrow(
             _UPSERT_CONTEXT,
             request[TENANT_KEY],
             context_id,
@@ -99,7 +117,7 @@ class ContextViews:
             self._daily(context),
         )
         assert row is not None
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return json_response(await self._out(row), status=201 if row["created"] else 200)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -110,14 +128,14 @@ class ContextViews:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Delete a context with its subscriptions. Its feed stays readable to nobody."""
         context_id = path_id(request, "context_id")
-        tag = await self._app.parts.postgres.execute(
+        tag = await self._postgres.execute(
             "DELETE FROM contexts WHERE tenant = $1 AND context_id = $2",
             request[TENANT_KEY],
             context_id,
         )
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no context {context_id}")
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return web.Response(status=204)
 
     async def digest(self, request: web.Request) -> web.StreamResponse:
@@ -128,16 +146,16 @@ class ContextViews:
         budget = parse_budget(request.query.get("budget"), row["token_budget"])
         after = parse_after(request.query.get("after"))
         return json_response(
-            await read_digest(self._app.parts.feeds, row["tenant"], context_id, budget, after)
+            await read_digest(self._feeds, row["tenant"], context_id, budget, after)
         )
 
     async def acknowledge(self, request: web.Request) -> web.StreamResponse:
         """Acknowledge updates, as a WebSocket client does."""
         context_id = path_id(request, "context_id")
-        given = await read_model(self._app, request, models.AckIn)
+        given = await read_model(self._settings, request, models.AckIn)
         row = await self._row(request[TENANT_KEY], context_id)
         who = (row["tenant"], context_id)
-        kept = await self._app.parts.feeds.acknowledge(*who, given.seq, given.generation)
+        kept = await self._feeds.acknowledge(*who, given.seq, given.generation)
         return json_response({"acknowledged_seq": kept})
 
     async def updates(self, request: web.Request) -> web.StreamResponse:
@@ -149,7 +167,7 @@ class ContextViews:
         generation = parse_after(request.query.get("generation"), "generation") or 0
         limit = parse_limit(request.query.get("limit", "50"))
         who = (row["tenant"], context_id)
-        page = await self._app.parts.resets.page(who, after, generation, limit)
+        page = await self._resets.page(who, after, generation, limit)
         return json_response(
             {
                 "updates": page.updates,
@@ -168,8 +186,8 @@ class ContextViews:
         start = parse_after(request.query.get("after")) or 0
         limit = parse_limit(request.query.get("limit", "50"))
         who = (row["tenant"], context_id)
-        updates = await self._app.parts.feeds.folded(*who, seq, start, limit)
-        if not updates and not await self._app.parts.feeds.folded(*who, seq, 0, 1):
+        updates = await self._feeds.folded(*who, seq, start, limit)
+        if not updates and not await self._feeds.folded(*who, seq, 0, 1):
             raise NotFoundError(f"update {seq} of context {context_id} is no digest")
         return json_response({"seq": seq, "updates": updates})
 
@@ -178,7 +196,7 @@ class ContextViews:
         check_query(request.query, models.LIMIT_QUERY)
         context_id = path_id(request, "context_id")
         row = await self._row(request[TENANT_KEY], context_id)
-        rows = await self._app.parts.postgres.fetch(
+        rows = await self._postgres.fetch(
             "SELECT * FROM daily_summaries WHERE tenant = $1 AND context_id = $2 "
             "ORDER BY day DESC LIMIT $3",
             row["tenant"],
@@ -191,7 +209,7 @@ class ContextViews:
         """All subscriptions of a context."""
         context_id = path_id(request, "context_id")
         await self._row(request[TENANT_KEY], context_id)
-        rows = await self._app.parts.postgres.fetch(
+        rows = await self._postgres.fetch(
             "SELECT * FROM subscriptions WHERE tenant = $1 AND context_id = $2 ORDER BY name",
             request[TENANT_KEY],
             context_id,
@@ -201,11 +219,11 @@ class ContextViews:
     async def put_subscription(self, request: web.Request) -> web.StreamResponse:
         """Make or change a subscription; a broken expression is refused with the reason."""
         context_id, name = path_id(request, "context_id"), path_id(request, "name")
-        subscription = await read_model(self._app, request, models.SubscriptionIn)
+        subscription = await read_model(self._settings, request, models.SubscriptionIn)
         tenant = request[TENANT_KEY]
         await self._check(tenant, subscription)
         try:
-            row = await self._app.parts.postgres.fetchrow(
+            row = await self._postgres.fetchrow(
                 _UPSERT_SUBSCRIPTION,
                 tenant,
                 context_id,
@@ -219,12 +237,12 @@ class ContextViews:
         except asyncpg.ForeignKeyViolationError as error:
             raise NotFoundError(f"there is no context {context_id}: make it first") from error
         assert row is not None
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return json_response(subscription_out(row), status=201 if row["created"] else 200)
 
     async def dry_run(self, request: web.Request) -> web.StreamResponse:
         """Which past events a subscription would have matched; nothing is saved."""
-        wanted = await read_model(self._app, request, models.DryRunIn)
+        wanted = await read_model(self._settings, request, models.DryRunIn)
         tenant = request[TENANT_KEY]
         types, condition = await self._check(tenant, wanted)
         past = EventFilter(
@@ -233,7 +251,7 @@ class ContextViews:
             until=parse_time("until", wanted.until),
             limit=wanted.limit,
         )
-        found = await self._app.parts.events.search_with_payloads(tenant, past)
+        found = await self._events.search_with_payloads(tenant, past)
         matched = []
         for row, event in found:
             if event and Matcher(event).matches(types, condition, wanted.follow):
@@ -264,7 +282,7 @@ class ContextViews:
         types = compile_types(subscription.types)
         condition = compile_condition(subscription.where) if subscription.where else None
         if subscription.tool != "*" and (
-            await self._app.parts.postgres.fetchrow(
+            await self._postgres.fetchrow(
                 "SELECT FROM tools WHERE tool_id = $1 AND tenant = $2", subscription.tool, tenant
             )
             is None
@@ -275,7 +293,7 @@ class ContextViews:
     async def get_subscription(self, request: web.Request) -> web.StreamResponse:
         """One subscription."""
         context_id, name = path_id(request, "context_id"), path_id(request, "name")
-        row = await self._app.parts.postgres.fetchrow(
+        row = await self._postgres.fetchrow(
             _GET_SUBSCRIPTION,
             request[TENANT_KEY],
             context_id,
@@ -288,7 +306,7 @@ class ContextViews:
     async def delete_subscription(self, request: web.Request) -> web.StreamResponse:
         """Delete a subscription."""
         context_id, name = path_id(request, "context_id"), path_id(request, "name")
-        tag = await self._app.parts.postgres.execute(
+        tag = await self._postgres.execute(
             _DELETE_SUBSCRIPTION,
             request[TENANT_KEY],
             context_id,
@@ -296,17 +314,17 @@ class ContextViews:
         )
         if tag == "DELETE 0":
             raise NotFoundError(f"context {context_id} has no subscription {name}")
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return web.Response(status=204)
 
     def _daily(self, context: models.ContextIn) -> dict[str, Any] | None:
         if context.daily is None:
             return None
-        now = datetime.fromtimestamp(self._app.parts.clock.now_ms() / 1000, UTC)
+        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
         return {**context.daily.model_dump(), "since": now.isoformat()}
 
     async def _row(self, tenant: str, context_id: str) -> Mapping[str, Any]:
-        row = await self._app.parts.postgres.fetchrow(
+        row = await self._postgres.fetchrow(
             "SELECT * FROM contexts WHERE tenant = $1 AND context_id = $2", tenant, context_id
         )
         if row is None:
@@ -314,7 +332,7 @@ class ContextViews:
         return dict(row)
 
     async def _out(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        feeds = self._app.parts.feeds
+        feeds = self._feeds
         who = (row["tenant"], row["context_id"])
         return {
             "context_id": row["context_id"],

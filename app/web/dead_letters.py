@@ -1,19 +1,16 @@
 """``/api/v1/dead-letters``: what failed for good, and what to do about it."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
-from hookstream.app.failures.dead_letters import LetterFilter
+from hookstream.app.failures.dead_letters import LetterFilter, LetterStore
+from hookstream.app.settings import Settings
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, read_model
 from hookstream.app.web.events import check_query, parse_limit, parse_time
 from hookstream.app.web.problem import json_response
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
 
 __all__ = ["LetterViews"]
 
@@ -24,8 +21,9 @@ MAX_BULK = 10_000
 class LetterViews:
     """List, show, retry and discard dead letters."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
+    def __init__(self, *, settings: Settings, letters: LetterStore) -> None:
+        self._settings = settings
+        self._letters = letters
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """A page of dead letters, the newest failure first."""
@@ -38,7 +36,7 @@ class LetterViews:
             parse_time("since", query.get("since")),
             parse_time("until", query.get("until")),
         )
-        found = await self._app.parts.letters.find(
+        found = await self._letters.find(
             request[TENANT_KEY], wanted, limit, _cursor(query.get("cursor"))
         )
         cursor = None
@@ -50,7 +48,7 @@ class LetterViews:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One letter with its history and payload."""
         letter_id = _id(request)
-        letter = await self._app.parts.letters.get(request[TENANT_KEY], letter_id)
+        letter = await self._letters.get(request[TENANT_KEY], letter_id)
         if letter is None:
             raise NotFoundError(f"there is no dead letter {letter_id}")
         return json_response(letter)
@@ -58,29 +56,29 @@ class LetterViews:
     async def retry(self, request: web.Request) -> web.StreamResponse:
         """Try one letter again, now."""
         letter_id = await self._dead(request)
-        await self._app.parts.letters.retry(request[TENANT_KEY], [letter_id])
+        await self._letters.retry(request[TENANT_KEY], [letter_id])
         return json_response({"matched": 1, "changed": 1, "more": False}, status=202)
 
     async def discard(self, request: web.Request) -> web.StreamResponse:
         """Throw one letter away."""
         letter_id = await self._dead(request)
-        await self._app.parts.letters.discard(request[TENANT_KEY], [letter_id])
+        await self._letters.discard(request[TENANT_KEY], [letter_id])
         return web.Response(status=204)
 
     async def retry_many(self, request: web.Request) -> web.StreamResponse:
         """Try again what a filter matches."""
         names = await self._matching(request)
-        changed = await self._app.parts.letters.retry(request[TENANT_KEY], names)
+        changed = await self._letters.retry(request[TENANT_KEY], names)
         return json_response(_counts(names, changed), status=202)
 
     async def discard_many(self, request: web.Request) -> web.StreamResponse:
         """Throw away what a filter matches."""
         names = await self._matching(request)
-        changed = await self._app.parts.letters.discard(request[TENANT_KEY], names)
+        changed = await self._letters.discard(request[TENANT_KEY], names)
         return json_response(_counts(names, changed))
 
     async def _matching(self, request: web.Request) -> Sequence[str]:
-        given = await read_model(self._app, request, models.LetterFilterIn)
+        given = await read_model(self._settings, request, models.LetterFilterIn)
         if not given.model_fields_set:
             raise BadRequestError(
                 'say which: at least one of tool, stage, since, until; {"until": "…now…"} is all'
@@ -91,12 +89,12 @@ class LetterViews:
             parse_time("since", given.since),
             parse_time("until", given.until),
         )
-        found = await self._app.parts.letters.find(request[TENANT_KEY], wanted, MAX_BULK)
+        found = await self._letters.find(request[TENANT_KEY], wanted, MAX_BULK)
         return [letter["letter_id"] for letter in found]
 
     async def _dead(self, request: web.Request) -> str:
         letter_id = _id(request)
-        letter = await self._app.parts.letters.get(request[TENANT_KEY], letter_id)
+        letter = await self._letters.get(request[TENANT_KEY], letter_id)
         if letter is None:
             raise NotFoundError(f"there is no dead letter {letter_id}")
         if letter["state"] != "dead":

@@ -1,6 +1,5 @@
 """Every route in one table: what aiohttp serves and what the OpenAPI document says are the same."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -8,7 +7,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from hookstream.app.web import models
-from hookstream.app.web.access import require_key
+from hookstream.app.web.access import Access, View
 from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.dead_letters import LetterViews
@@ -16,7 +15,7 @@ from hookstream.app.web.events import EventViews
 from hookstream.app.web.health import HealthViews
 from hookstream.app.web.losses import LossViews
 from hookstream.app.web.receive import Receiver
-from hookstream.app.web.replays import ReplayViews
+from hookstream.app.web.replays import ReplayViews, SingleReplay
 from hookstream.app.web.templates import TemplateViews
 from hookstream.app.web.tools import ToolViews
 from hookstream.app.web.updates import UpdateViews
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from hookstream.app.application import Hookstream
 
 __all__ = ["Route", "add_routes", "api_routes"]
-
-View = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +45,37 @@ class Route:
 
 def api_routes(app: "Hookstream") -> list[Route]:
     """The routes below ``/api/v1``; all of them want a key."""
-    tools, contexts, events = ToolViews(app), ContextViews(app), EventViews(app)
-    replays, letters, health = ReplayViews(app), LetterViews(app), HealthViews(app)
-    templates, keys, losses = TemplateViews(app), KeyViews(app), LossViews(app)
+    parts, settings, registry = app.parts, app.settings, app.parts.registry
+    postgres, feeds, stored = parts.postgres, parts.feeds, parts.events
+    tools = ToolViews(
+        settings=settings,
+        postgres=postgres,
+        registry=registry,
+        schemas=parts.schemas,
+        functions=app.dedup_functions,
+    )
+    contexts = ContextViews(
+        settings=settings,
+        postgres=postgres,
+        registry=registry,
+        feeds=feeds,
+        resets=parts.resets,
+        events=stored,
+        clock=parts.clock,
+    )
+    events = EventViews(stored)
+    single = SingleReplay(
+        registry=registry, events=stored, replays=parts.replays, appender=parts.appender
+    )
+    replays = ReplayViews(
+        settings=settings, registry=registry, replays=parts.replays, single=single
+    )
+    letters = LetterViews(settings=settings, letters=parts.letters)
+    templates = TemplateViews(
+        settings=settings, postgres=postgres, registry=registry, events=stored
+    )
+    keys = KeyViews(settings=settings, postgres=postgres, registry=registry)
+    losses, health = LossViews(parts.losses), HealthViews(app)
     template = "/api/v1/templates/{name}"
     letter = "/api/v1/dead-letters/{letter_id}"
     tool = "/api/v1/tools/{tool_id}"
@@ -388,7 +413,15 @@ def api_routes(app: "Hookstream") -> list[Route]:
 def add_routes(web_app: web.Application, app: "Hookstream") -> None:
     """Add what this process serves: everything, or for a receiver webhooks and health only."""
     health = HealthViews(app)
-    web_app.router.add_post("/hooks/{tool_id}", Receiver(app).post)
+    parts = app.parts
+    receiver = Receiver(
+        settings=app.settings,
+        registry=parts.registry,
+        payloads=parts.payloads,
+        appender=parts.appender,
+        functions=app.dedup_functions,
+    )
+    web_app.router.add_post("/hooks/{tool_id}", receiver.post)
     web_app.router.add_get("/health/live", health.live)
     web_app.router.add_get("/health/ready", health.ready)
     web_app.router.add_get("/health", health.show)
@@ -398,24 +431,26 @@ def add_routes(web_app: web.Application, app: "Hookstream") -> None:
     from hookstream.app.mcp.server import McpServer
     from hookstream.app.web.console import add_console
     from hookstream.app.web.openapi import document
-    from hookstream.app.web.schema_registry import add_schema_registry
+    from hookstream.app.web.schema_registry import SchemaViews, add_schema_registry
 
+    access = Access(parts.registry, lambda: app.admin_key)
     routes = api_routes(app)
     for route in routes:
         web_app.router.add_route(
-            route.method, route.path, require_key(app, route.view, agents=route.agents)
+            route.method, route.path, access.require_key(route.view, agents=route.agents)
         )
     described = document(routes)
 
     async def openapi(request: web.Request) -> web.StreamResponse:
         return web.json_response(described)
 
-    web_app.router.add_get("/api/v1/openapi.json", require_key(app, openapi))
-    add_schema_registry(web_app, app)
-    updates = UpdateViews(app)
+    web_app.router.add_get("/api/v1/openapi.json", access.require_key(openapi))
+    schemas = SchemaViews(settings=app.settings, schemas=parts.schemas, registry=parts.registry)
+    add_schema_registry(web_app, schemas, access)
+    updates = UpdateViews(app, access)
     web_app.router.add_get("/contexts/{context_id}/updates", updates.get)
     web_app.on_shutdown.append(updates.close_all)
-    mcp = McpServer(app)
+    mcp = McpServer(app, access)
     web_app.router.add_route("*", "/mcp", mcp.handle)
     web_app.on_startup.append(mcp.start)
     web_app.on_shutdown.append(mcp.stop)

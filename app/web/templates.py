@@ -2,22 +2,22 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
 from hookstream.app.errors import NotFoundError
+from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.providers import provider
-from hookstream.app.stores.events import EventFilter
+from hookstream.app.settings import Settings
+from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.summaries.templates import TemplateBook, builtin_templates, compile_template
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
 
 __all__ = ["TemplateViews"]
 
@@ -28,12 +28,22 @@ MAX_PREVIEWED = 200
 class TemplateViews:
     """Make, change, try, show and delete templates."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        postgres: Postgres,
+        registry: RegistryCache,
+        events: EventStore,
+    ) -> None:
+        self._settings = settings
+        self._postgres = postgres
+        self._registry = registry
+        self._events = events
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """The tenant's own templates, and those that come along."""
-        rows = await self._app.parts.postgres.fetch(
+        rows = await self._postgres.fetch(
             "SELECT * FROM templates WHERE tenant = $1 ORDER BY name", request[TENANT_KEY]
         )
         builtin = [
@@ -45,21 +55,21 @@ class TemplateViews:
     async def put(self, request: web.Request) -> web.StreamResponse:
         """Make or change a template; one that may not be is refused with the reason."""
         name = path_id(request, "name")
-        given = await read_model(self._app, request, models.TemplateIn)
+        given = await read_model(self._settings, request, models.TemplateIn)
         kind = provider(given.provider).name
         compile_template(given.types, given.template)
         tenant = request[TENANT_KEY]
-        row = await self._app.parts.postgres.fetchrow(
+        row = await self._postgres.fetchrow(
             statement("put_template"), tenant, name, kind, given.types, given.template
         )
         assert row is not None
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return json_response(template_out(row), status=201 if row["created"] else 200)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One template with every version that it has had, the newest first."""
         name = path_id(request, "name")
-        rows = await self._app.parts.postgres.fetch(
+        rows = await self._postgres.fetch(
             "SELECT v.*, t.version AS current FROM template_versions AS v "
             "JOIN templates AS t USING (tenant, name) "
             "WHERE v.tenant = $1 AND v.name = $2 ORDER BY v.version DESC",
@@ -74,22 +84,22 @@ class TemplateViews:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Delete a template: what comes along, or the plain extract, stands in again."""
         name = path_id(request, "name")
-        tag = await self._app.parts.postgres.execute(
+        tag = await self._postgres.execute(
             "DELETE FROM templates WHERE tenant = $1 AND name = $2", request[TENANT_KEY], name
         )
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no template {name}")
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return web.Response(status=204)
 
     async def preview(self, request: web.Request) -> web.StreamResponse:
         """What a template would say of past events; nothing is kept."""
-        given = await read_model(self._app, request, models.TemplateIn)
+        given = await read_model(self._settings, request, models.TemplateIn)
         kind = provider(given.provider).name
         book = TemplateBook({kind: [compile_template(given.types, given.template)]})
         summaries = Summariser(TemplateBook({}))
         past = EventFilter(limit=MAX_PREVIEWED)
-        found = await self._app.parts.events.search_with_payloads(request[TENANT_KEY], past)
+        found = await self._events.search_with_payloads(request[TENANT_KEY], past)
         shown = []
         for row, event in found:
             if event is None or event.provider != kind or not book.find(kind, event.type):

@@ -9,7 +9,7 @@ from aiohttp import web
 from hookstream.app import metrics
 from hookstream.app.errors import BadRequestError, UnavailableError
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.web.access import authorise, path_id
+from hookstream.app.web.access import Access, path_id
 from hookstream.app.web.websocket import STOPPING, UpdateSocket
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ SEND_BUFFER_BYTES = 256 * 1024
 class UpdateViews:
     """Upgrades connections, and closes them when this process stops."""
 
-    def __init__(self, app: "Hookstream") -> None:
+    def __init__(self, app: "Hookstream", access: Access) -> None:
         self._app = app
+        self._access = access
         self._open: set[UpdateSocket] = set()
 
     async def close_all(self, web_app: web.Application) -> None:
@@ -47,7 +48,7 @@ class UpdateViews:
         ``HOOKSTREAM_WEBSOCKET_SEND_TIMEOUT_SECONDS`` is closed with code 4008. ``generation`` is
         that of ``after`` (0: none yet); who names it gets a ``hello`` first.
         """
-        caller = authorise(self._app, _credentials(request))
+        caller = self._access.caller(_credentials(request))
         context_id = path_id(request, "context_id")
         caller.check(context_id)
         parts = self._app.parts
@@ -70,7 +71,9 @@ class UpdateViews:
             raise BadRequestError("this address speaks WebSocket: connect with a WebSocket client")
         await socket.prepare(request)
         _bound_send_buffer(request)
-        client = UpdateSocket(self._app, socket, request, caller, context_id, fold, generation)
+        client = UpdateSocket(
+            self._app, self._access, socket, request, caller, context_id, fold, generation
+        )
         metrics.WEBSOCKETS.inc()
         self._open.add(client)
         try:

@@ -17,7 +17,7 @@ from hookstream.app.feeds.digests import MAX_DIGESTED, digest_budget, fit_digest
 from hookstream.app.feeds.followers import Follower
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.streams.generations import Generations
-from hookstream.app.web.access import Caller, still_known
+from hookstream.app.web.access import Access, Caller
 
 if TYPE_CHECKING:
     from hookstream.app.application import Hookstream
@@ -64,6 +64,7 @@ class UpdateSocket:
     def __init__(
         self,
         app: "Hookstream",
+        access: Access,
         socket: web.WebSocketResponse,
         request: web.Request,
         caller: Caller,
@@ -77,6 +78,7 @@ class UpdateSocket:
         know of generations, and gets no ``hello``.
         """
         self._app = app
+        self._access = access
         self._socket = socket
         self._request = request
         self._caller = caller
@@ -151,7 +153,7 @@ class UpdateSocket:
                 if follower.lost:
                     follower.lost, self._generations = False, None
                 page = await self._next_page(follower.seq)
-            if page.frames and not still_known(self._app, self._caller):
+            if page.frames and not self._access.still_known(self._caller):
                 return REVOKED
             if (tenant, context_id) not in self._app.parts.registry.current.contexts:
                 # what was withheld or deferred may still come into its feed
@@ -265,7 +267,7 @@ class UpdateSocket:
     async def _receive(self) -> End | None:
         """Take acknowledgements until the client closes, or there is a reason to end."""
         async for message in self._socket:
-            if not still_known(self._app, self._caller):
+            if not self._access.still_known(self._caller):
                 return REVOKED
             problem = await self._take(message)
             if problem and (end := await self._put(_error(problem))):
