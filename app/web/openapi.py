@@ -51,7 +51,7 @@ def document(routes: Sequence["Route"]) -> dict[str, Any]:
 
 def _operation(route: "Route") -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.view.__qualname__.replace("Views.", "_").lower(),
+        "operationId": route.operation_id,
         "summary": route.summary,
         "security": [{"key": []}],
         "responses": {

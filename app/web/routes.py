@@ -12,13 +12,17 @@ from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.dead_letters import LetterViews
 from hookstream.app.web.events import EventViews
-from hookstream.app.web.health import HealthViews
+from hookstream.app.web.health import HealthViews, ReadyViews
+from hookstream.app.web.health_parts import RedisHealth, StreamHealth
 from hookstream.app.web.losses import LossViews
+from hookstream.app.web.metrics import MetricsViews
+from hookstream.app.web.partitions import PartitionViews, StreamMeter
 from hookstream.app.web.receive import Receiver
 from hookstream.app.web.replays import ReplayViews, SingleReplay
 from hookstream.app.web.templates import TemplateViews
 from hookstream.app.web.tools import ToolViews
 from hookstream.app.web.updates import UpdateViews
+from hookstream.app.web.worker import Worker
 
 if TYPE_CHECKING:
     from hookstream.app.application import Hookstream
@@ -41,6 +45,13 @@ class Route:
     query: dict[str, dict[str, object]] = field(default_factory=dict)
     #: An agent's key may call it, for what reached its own contexts.
     agents: bool = False
+    #: Its ``operationId``, where that is not what the view's name says.
+    operation: str = ""
+
+    @property
+    def operation_id(self) -> str:
+        """``tool_put`` for the view ``ToolViews.put``."""
+        return self.operation or self.view.__qualname__.replace("Views.", "_").lower()
 
 
 def api_routes(app: "Hookstream") -> list[Route]:
@@ -75,7 +86,8 @@ def api_routes(app: "Hookstream") -> list[Route]:
         settings=settings, postgres=postgres, registry=registry, events=stored
     )
     keys = KeyViews(settings=settings, postgres=postgres, registry=registry)
-    losses, health = LossViews(parts.losses), HealthViews(app)
+    losses = LossViews(parts.losses)
+    partitions = PartitionViews(StreamMeter(parts.redis, parts.clock, settings.partitions))
     template = "/api/v1/templates/{name}"
     letter = "/api/v1/dead-letters/{letter_id}"
     tool = "/api/v1/tools/{tool_id}"
@@ -403,17 +415,37 @@ def api_routes(app: "Hookstream") -> list[Route]:
         Route(
             "GET",
             "/api/v1/partitions",
-            health.partitions,
+            partitions.list,
             "Who owns which partition, and how far behind it is",
             gives=models.PartitionList,
+            operation="health_partitions",
         ),
     ]
 
 
 def add_routes(web_app: web.Application, app: "Hookstream") -> None:
     """Add what this process serves: everything, or for a receiver webhooks and health only."""
-    health = HealthViews(app)
-    parts = app.parts
+    parts, registry = app.parts, app.parts.registry
+    worker = None if app.producer_only else Worker(app.ownership, app.alerts, app.model)
+    redis = RedisHealth(parts.watch, parts.met, lambda: parts.met_with)
+    meter = StreamMeter(parts.redis, parts.clock, app.settings.partitions)
+    ready = ReadyViews(
+        redis=redis,
+        registry=registry,
+        appender=parts.appender,
+        worker=worker,
+        stopping=lambda: app.should_stop,
+    )
+    health = HealthViews(
+        redis=redis,
+        postgres=parts.postgres,
+        registry=registry,
+        streams=StreamHealth(meter, parts.feeds, registry),
+        followers=parts.followers,
+        appender=parts.appender,
+        worker=worker,
+    )
+    measured = MetricsViews(registry=registry, feeds=parts.feeds, meter=meter, worker=worker)
     receiver = Receiver(
         settings=app.settings,
         registry=parts.registry,
@@ -422,10 +454,10 @@ def add_routes(web_app: web.Application, app: "Hookstream") -> None:
         functions=app.dedup_functions,
     )
     web_app.router.add_post("/hooks/{tool_id}", receiver.post)
-    web_app.router.add_get("/health/live", health.live)
-    web_app.router.add_get("/health/ready", health.ready)
+    web_app.router.add_get("/health/live", ready.live)
+    web_app.router.add_get("/health/ready", ready.ready)
     web_app.router.add_get("/health", health.show)
-    web_app.router.add_get("/metrics", health.metrics)
+    web_app.router.add_get("/metrics", measured.show)
     if app.receiver_only:
         return
     from hookstream.app.mcp.server import McpServer
