@@ -479,7 +479,14 @@ def add_routes(web_app: web.Application, app: "Hookstream") -> None:
     web_app.router.add_get("/api/v1/openapi.json", access.require_key(openapi))
     schemas = SchemaViews(settings=app.settings, schemas=parts.schemas, registry=parts.registry)
     add_schema_registry(web_app, schemas, access)
-    updates = UpdateViews(app, access)
+    updates = UpdateViews(
+        access=access,
+        settings=app.settings,
+        registry=registry,
+        feeds=parts.feeds,
+        resets=parts.resets,
+        followers=parts.followers,
+    )
     web_app.router.add_get("/contexts/{context_id}/updates", updates.get)
     web_app.on_shutdown.append(updates.close_all)
     mcp = McpServer(app, access)
