@@ -72,12 +72,12 @@ class ReplayViews:
         settings: Settings,
         registry: RegistryCache,
         replays: ReplayStore,
-        single: SingleReplay,
+        single_replay: SingleReplay,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._replays = replays
-        self._single = single
+        self._single_replay = single_replay
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Begin a replay."""
@@ -92,7 +92,7 @@ class ReplayViews:
             if given or wanted.rate is not None:
                 raise BadRequestError("event_id: alone or with context_id; it needs no filter")
             event_id = uuid7(wanted.event_id, "event_id")
-            replay_id = await self._single.send(tenant, event_id, context_id)
+            replay_id = await self._single_replay.send(tenant, event_id, context_id)
         else:
             if not given:
                 raise BadRequestError(

@@ -75,11 +75,11 @@ def api_routes(app: "Hookstream") -> list[Route]:
         clock=parts.clock,
     )
     events = EventViews(stored)
-    single = SingleReplay(
+    single_replay = SingleReplay(
         registry=registry, events=stored, replays=parts.replays, appender=parts.appender
     )
     replays = ReplayViews(
-        settings=settings, registry=registry, replays=parts.replays, single=single
+        settings=settings, registry=registry, replays=parts.replays, single_replay=single_replay
     )
     letters = LetterViews(settings=settings, letters=parts.letters)
     templates = TemplateViews(
@@ -460,7 +460,9 @@ def add_routes(web_app: web.Application, app: "Hookstream") -> None:
     web_app.router.add_get("/metrics", measured.show)
     if app.receiver_only:
         return
+    from hookstream.app.mcp.reading import AgentReader
     from hookstream.app.mcp.server import McpServer
+    from hookstream.app.mcp.tools import AgentTools
     from hookstream.app.web.console import add_console
     from hookstream.app.web.openapi import document
     from hookstream.app.web.schema_registry import SchemaViews, add_schema_registry
@@ -489,7 +491,24 @@ def add_routes(web_app: web.Application, app: "Hookstream") -> None:
     )
     web_app.router.add_get("/contexts/{context_id}/updates", updates.get)
     web_app.on_shutdown.append(updates.close_all)
-    mcp = McpServer(app, access)
+    reader = AgentReader(
+        registry=registry, feeds=parts.feeds, resets=parts.resets, events=parts.events
+    )
+    single_replay = SingleReplay(
+        registry=registry, events=parts.events, replays=parts.replays, appender=parts.appender
+    )
+    agent_tools = AgentTools(
+        reader=reader, feeds=parts.feeds, events=parts.events, single_replay=single_replay
+    )
+    mcp = McpServer(
+        process=app,
+        settings=app.settings,
+        access=access,
+        reader=reader,
+        tools=agent_tools,
+        feeds=parts.feeds,
+        followers=parts.followers,
+    )
     web_app.router.add_route("*", "/mcp", mcp.handle)
     web_app.on_startup.append(mcp.start)
     web_app.on_shutdown.append(mcp.stop)
