@@ -15,8 +15,8 @@ from hookstream.app.mcp.untrusted import cut
 from hookstream.app.status import Status
 from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.web.access import Caller, uuid7
-from hookstream.app.web.contexts import read_digest
 from hookstream.app.web.events import parse_time
+from hookstream.app.web.feeds import read_digest
 from hookstream.app.web.models import ID_PATTERN
 from hookstream.app.web.replays import SingleReplay
 

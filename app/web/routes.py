@@ -12,6 +12,7 @@ from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.dead_letters import LetterViews
 from hookstream.app.web.events import EventViews
+from hookstream.app.web.feeds import FeedViews
 from hookstream.app.web.health import HealthViews, ReadyViews
 from hookstream.app.web.health_parts import RedisHealth, StreamHealth
 from hookstream.app.web.losses import LossViews
@@ -19,6 +20,7 @@ from hookstream.app.web.metrics import MetricsViews
 from hookstream.app.web.partitions import PartitionViews, StreamMeter
 from hookstream.app.web.receive import Receiver
 from hookstream.app.web.replays import ReplayViews, SingleReplay
+from hookstream.app.web.subscriptions import DryRunViews, SubscriptionViews
 from hookstream.app.web.templates import TemplateViews
 from hookstream.app.web.tools import ToolViews
 from hookstream.app.web.updates import UpdateViews
@@ -70,10 +72,11 @@ def api_routes(app: "Hookstream") -> list[Route]:
         postgres=postgres,
         registry=registry,
         feeds=feeds,
-        resets=parts.resets,
-        events=stored,
         clock=parts.clock,
     )
+    feed = FeedViews(settings=settings, postgres=postgres, feeds=feeds, resets=parts.resets)
+    subscriptions = SubscriptionViews(settings=settings, postgres=postgres, registry=registry)
+    dry_run = DryRunViews(settings=settings, postgres=postgres, events=stored)
     events = EventViews(stored)
     single_replay = SingleReplay(
         registry=registry, events=stored, replays=parts.replays, appender=parts.appender
@@ -138,85 +141,94 @@ def api_routes(app: "Hookstream") -> list[Route]:
         Route(
             "GET",
             context + "/digest",
-            contexts.digest,
+            feed.digest,
             "What is new, folded into a token budget",
             gives=models.DigestOut,
             errors=(400, 404),
             query=models.DIGEST_QUERY,
             agents=True,
+            operation="context_digest",
         ),
         Route(
             "POST",
             context + "/ack",
-            contexts.acknowledge,
+            feed.acknowledge,
             "Acknowledge updates up to a sequence number",
             takes=models.AckIn,
             gives=models.AckOut,
             errors=(404, 409),
             agents=True,
+            operation="context_acknowledge",
         ),
         Route(
             "GET",
             context + "/updates",
-            contexts.updates,
+            feed.updates,
             "A page of the context's updates",
             gives=models.UpdateList,
             errors=(400, 404),
             query=models.FEED_QUERY,
             agents=True,
+            operation="context_updates",
         ),
         Route(
             "GET",
             context + "/updates/{seq}/folded",
-            contexts.folded,
+            feed.folded,
             "A page of the updates that a digest update stands for",
             gives=models.FoldedList,
             errors=(400, 404),
             query=models.UPDATES_QUERY,
             agents=True,
+            operation="context_folded",
         ),
         Route(
             "GET",
             context + "/daily",
-            contexts.dailies,
+            feed.dailies,
             "Daily summaries, the newest first",
             gives=models.DailyList,
             errors=(400, 404),
             query=models.LIMIT_QUERY,
             agents=True,
+            operation="context_dailies",
         ),
         Route(
             "GET",
             context + "/subscriptions",
-            contexts.list_subscriptions,
+            subscriptions.list,
             "List a context's subscriptions",
             gives=models.SubscriptionList,
             errors=(404,),
+            operation="context_list_subscriptions",
         ),
         Route(
             "PUT",
             subscription,
-            contexts.put_subscription,
+            subscriptions.put,
             "Make or change a subscription",
             takes=models.SubscriptionIn,
             gives=models.SubscriptionOut,
             errors=(400, 404),
+            operation="context_put_subscription",
         ),
         Route(
             "GET",
             subscription,
-            contexts.get_subscription,
+            subscriptions.get,
             "Show a subscription",
             gives=models.SubscriptionOut,
             errors=(404,),
+            operation="context_get_subscription",
         ),
         Route(
             "DELETE",
             subscription,
-            contexts.delete_subscription,
+            subscriptions.delete,
             "Delete a subscription",
             status=204,
             errors=(404,),
+            operation="context_delete_subscription",
         ),
         Route(
             "POST",
@@ -281,11 +293,12 @@ def api_routes(app: "Hookstream") -> list[Route]:
         Route(
             "POST",
             "/api/v1/subscriptions/dry-run",
-            contexts.dry_run,
+            dry_run.post,
             "Which past events a subscription would have matched",
             takes=models.DryRunIn,
             gives=models.DryRunOut,
             errors=(400, 404),
+            operation="context_dry_run",
         ),
         Route(
             "GET",
