@@ -107,6 +107,10 @@ class McpServer:
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
+    def routes(self) -> list[web.RouteDef]:
+        """The key is looked at in :meth:`handle`."""
+        return [web.route("*", "/mcp", self.handle)]
+
     async def start(self, web_app: web.Application) -> None:
         """Begin to serve."""
         self._running = tasks.spawn_loop("McpServer.run", self._run, self._process)

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from hookstream.app.stores.catalog import RegistryCache
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
 
 __all__ = ["KeyViews"]
 
@@ -25,6 +26,30 @@ class KeyViews:
         self._settings = settings
         self._postgres = postgres
         self._registry = registry
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "POST",
+                "/api/v1/keys",
+                self.post,
+                "Make a key for an agent",
+                takes=models.KeyIn,
+                gives=models.KeyMade,
+                status=201,
+                errors=(400,),
+            ),
+            Route("GET", "/api/v1/keys", self.list, "List agents' keys", gives=models.KeyList),
+            Route(
+                "DELETE",
+                "/api/v1/keys/{key_id}",
+                self.delete,
+                "Revoke a key",
+                status=204,
+                errors=(404,),
+            ),
+        ]
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Make a key."""

@@ -1,6 +1,6 @@
 """``/api/v1/contexts``: agents' contexts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +15,11 @@ from hookstream.app.stores.catalog import RegistryCache
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
 
 __all__ = ["ContextViews", "context_row"]
+
+CONTEXT = "/api/v1/contexts/{context_id}"
 
 DAILY_FIELDS = ("at", "timezone", "token_budget")
 
@@ -52,6 +55,40 @@ class ContextViews:
         self._registry = registry
         self._feeds = feeds
         self._clock = clock
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "GET", "/api/v1/contexts", self.list, "List the contexts", gives=models.ContextList
+            ),
+            Route(
+                "PUT",
+                CONTEXT,
+                self.put,
+                "Make or change a context",
+                takes=models.ContextIn,
+                gives=models.ContextOut,
+                errors=(400,),
+            ),
+            Route(
+                "GET",
+                CONTEXT,
+                self.get,
+                "Show a context",
+                gives=models.ContextOut,
+                errors=(404,),
+                agents=True,
+            ),
+            Route(
+                "DELETE",
+                CONTEXT,
+                self.delete,
+                "Delete a context and its subscriptions",
+                status=204,
+                errors=(404,),
+            ),
+        ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """All contexts of the tenant."""

@@ -11,8 +11,11 @@ from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, read_model
 from hookstream.app.web.events import check_query, parse_limit, parse_time
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
 
 __all__ = ["LetterViews"]
+
+LETTER = "/api/v1/dead-letters/{letter_id}"
 
 #: Most letters that one call by filter changes; the answer says whether there are more.
 MAX_BULK = 10_000
@@ -24,6 +27,64 @@ class LetterViews:
     def __init__(self, *, settings: Settings, letters: LetterStore) -> None:
         self._settings = settings
         self._letters = letters
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "GET",
+                "/api/v1/dead-letters",
+                self.list,
+                "List dead letters, the newest failure first",
+                gives=models.LetterList,
+                errors=(400,),
+                query=models.LETTER_QUERY,
+            ),
+            Route(
+                "POST",
+                "/api/v1/dead-letters/retry",
+                self.retry_many,
+                "Try dead letters again, by filter",
+                takes=models.LetterFilterIn,
+                gives=models.LetterChanged,
+                status=202,
+                errors=(400,),
+            ),
+            Route(
+                "POST",
+                "/api/v1/dead-letters/discard",
+                self.discard_many,
+                "Throw dead letters away, by filter",
+                takes=models.LetterFilterIn,
+                gives=models.LetterChanged,
+                errors=(400,),
+            ),
+            Route(
+                "GET",
+                LETTER,
+                self.get,
+                "Show a dead letter, its history and payload",
+                gives=models.LetterOut,
+                errors=(400, 404),
+            ),
+            Route(
+                "POST",
+                LETTER + "/retry",
+                self.retry,
+                "Try a dead letter again, now",
+                gives=models.LetterChanged,
+                status=202,
+                errors=(400, 404, 409),
+            ),
+            Route(
+                "DELETE",
+                LETTER,
+                self.discard,
+                "Throw a dead letter away",
+                status=204,
+                errors=(400, 404, 409),
+            ),
+        ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """A page of dead letters, the newest failure first."""

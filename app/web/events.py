@@ -1,6 +1,6 @@
 """``/api/v1/events``: searching and showing what came in."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,9 +10,10 @@ from multidict import MultiMapping
 from hookstream.app.errors import BadRequestError, ForbiddenError, NotFoundError
 from hookstream.app.status import Status
 from hookstream.app.stores.events import EventFilter, EventStore
+from hookstream.app.web import models
 from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, Caller, uuid7
-from hookstream.app.web.models import EVENT_QUERY
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
 
 __all__ = [
     "EventViews",
@@ -31,6 +32,30 @@ class EventViews:
 
     def __init__(self, events: EventStore) -> None:
         self._events = events
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "GET",
+                "/api/v1/events",
+                self.list,
+                "Search events, newest first",
+                gives=models.EventList,
+                errors=(400,),
+                query=models.EVENT_QUERY,
+                agents=True,
+            ),
+            Route(
+                "GET",
+                "/api/v1/events/{event_id}",
+                self.get,
+                "Show an event and its payload",
+                gives=models.EventOut,
+                errors=(400, 404),
+                agents=True,
+            ),
+        ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """A page of events, newest first."""
@@ -68,7 +93,7 @@ async def visible_event(events: EventStore, caller: Caller, event_id: str) -> di
 
 def parse_filter(query: MultiMapping[str]) -> EventFilter:
     """The filter in a query string. Raises BadRequestError, naming the parameter."""
-    check_query(query, EVENT_QUERY)
+    check_query(query, models.EVENT_QUERY)
     status = query.get("status")
     if status is not None and status not in list(Status):
         raise BadRequestError(f"status: one of {', '.join(Status)}")

@@ -1,7 +1,7 @@
 """What is read of ``/api/v1/contexts/{context_id}``: digests, updates, acknowledgements."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -20,9 +20,10 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.settings import Settings
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
-from hookstream.app.web.contexts import context_row
+from hookstream.app.web.contexts import CONTEXT, context_row
 from hookstream.app.web.events import check_query, parse_limit
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
 from hookstream.app.web.updates import parse_after
 
 __all__ = ["FeedViews", "read_digest"]
@@ -38,6 +39,66 @@ class FeedViews:
         self._postgres = postgres
         self._feeds = feeds
         self._resets = resets
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "GET",
+                CONTEXT + "/digest",
+                self.digest,
+                "What is new, folded into a token budget",
+                gives=models.DigestOut,
+                errors=(400, 404),
+                query=models.DIGEST_QUERY,
+                agents=True,
+                operation="context_digest",
+            ),
+            Route(
+                "POST",
+                CONTEXT + "/ack",
+                self.acknowledge,
+                "Acknowledge updates up to a sequence number",
+                takes=models.AckIn,
+                gives=models.AckOut,
+                errors=(404, 409),
+                agents=True,
+                operation="context_acknowledge",
+            ),
+            Route(
+                "GET",
+                CONTEXT + "/updates",
+                self.updates,
+                "A page of the context's updates",
+                gives=models.UpdateList,
+                errors=(400, 404),
+                query=models.FEED_QUERY,
+                agents=True,
+                operation="context_updates",
+            ),
+            Route(
+                "GET",
+                CONTEXT + "/updates/{seq}/folded",
+                self.folded,
+                "A page of the updates that a digest update stands for",
+                gives=models.FoldedList,
+                errors=(400, 404),
+                query=models.UPDATES_QUERY,
+                agents=True,
+                operation="context_folded",
+            ),
+            Route(
+                "GET",
+                CONTEXT + "/daily",
+                self.dailies,
+                "Daily summaries, the newest first",
+                gives=models.DailyList,
+                errors=(400, 404),
+                query=models.LIMIT_QUERY,
+                agents=True,
+                operation="context_dailies",
+            ),
+        ]
 
     async def digest(self, request: web.Request) -> web.StreamResponse:
         """What is not acknowledged yet (or what is past ``after``), folded into a token budget."""

@@ -47,6 +47,13 @@ class ReadyViews:
         self._worker = worker
         self._stopping = stopping
 
+    def routes(self) -> list[web.RouteDef]:
+        """Open to anybody."""
+        return [
+            web.get("/health/live", self.live),
+            web.get("/health/ready", self.ready),
+        ]
+
     async def live(self, request: web.Request) -> web.StreamResponse:
         """200 as long as the event loop turns."""
         return json_response({"status": "ok"})
@@ -85,6 +92,10 @@ class HealthViews:
         self._followers = followers
         self._appender = appender
         self._worker = worker
+
+    def routes(self) -> list[web.RouteDef]:
+        """Open to anybody."""
+        return [web.get("/health", self.show)]
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """All parts, and what they say together: ``ok``, ``degraded`` or ``down``."""

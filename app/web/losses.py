@@ -1,5 +1,6 @@
 """``/api/v1/losses``: what the event log knows and Redis has lost."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, uuid7
 from hookstream.app.web.events import check_query, parse_limit
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
 
 __all__ = ["LossViews"]
 
@@ -19,6 +21,29 @@ class LossViews:
 
     def __init__(self, losses: LossStore) -> None:
         self._losses = losses
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "GET",
+                "/api/v1/losses/deliveries",
+                self.deliveries,
+                "Updates of a context that were delivered and are in its feed no more",
+                gives=models.LostDeliveryList,
+                errors=(400,),
+                query=models.LOST_DELIVERIES_QUERY,
+            ),
+            Route(
+                "GET",
+                "/api/v1/losses/events",
+                self.events,
+                "Events that were accepted and are nowhere in Redis",
+                gives=models.LostEventList,
+                errors=(400,),
+                query=models.LOST_EVENTS_QUERY,
+            ),
+        ]
 
     async def deliveries(self, request: web.Request) -> web.StreamResponse:
         """A page of a context's updates that are in its feed no more."""

@@ -27,6 +27,10 @@ class MetricsViews:
         self._meter = meter
         self._worker = worker
 
+    def routes(self) -> list[web.RouteDef]:
+        """Open to anybody."""
+        return [web.get("/metrics", self.show)]
+
     async def show(self, request: web.Request) -> web.StreamResponse:
         """Prometheus' text format."""
         self._show_breakers()

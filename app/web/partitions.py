@@ -1,5 +1,6 @@
 """``/api/v1/partitions``: who owns which partition, and how far behind it is."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -13,7 +14,9 @@ from hookstream.app.streams.lag import (
     measure_lag,
     measure_partitions,
 )
+from hookstream.app.web import models
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
 
 __all__ = ["PartitionViews", "StreamMeter"]
 
@@ -53,6 +56,19 @@ class PartitionViews:
 
     def __init__(self, meter: StreamMeter) -> None:
         self._meter = meter
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "GET",
+                "/api/v1/partitions",
+                self.list,
+                "Who owns which partition, and how far behind it is",
+                gives=models.PartitionList,
+                operation="health_partitions",
+            ),
+        ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """Every partition's owner, and lag, pending and oldest pending age of its streams."""

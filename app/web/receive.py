@@ -60,6 +60,10 @@ class Receiver:
         self._functions = functions
         self._reloaded_at = 0.0
 
+    def routes(self) -> list[web.RouteDef]:
+        """Open to anybody: signatures say who may send."""
+        return [web.post("/hooks/{tool_id}", self.post)]
+
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Receive one webhook; answers once Redis has it."""
         provider = "unknown"

@@ -1,5 +1,6 @@
 """``/api/v1/replays``: sending events through the pipeline again."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, read_model, uuid7
 from hookstream.app.web.events import check_query, parse_limit, parse_time
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
 from hookstream.codecs.envelope import with_replay
 
 __all__ = ["ReplayViews", "SingleReplay"]
@@ -78,6 +80,46 @@ class ReplayViews:
         self._registry = registry
         self._replays = replays
         self._single_replay = single_replay
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "POST",
+                "/api/v1/replays",
+                self.post,
+                "Send events through the pipeline again",
+                takes=models.ReplayIn,
+                gives=models.ReplayOut,
+                status=202,
+                errors=(400, 404),
+            ),
+            Route(
+                "GET",
+                "/api/v1/replays",
+                self.list,
+                "List replays, newest first",
+                gives=models.ReplayList,
+                errors=(400,),
+                query=models.LIMIT_QUERY,
+            ),
+            Route(
+                "GET",
+                "/api/v1/replays/{replay_id}",
+                self.get,
+                "Show a replay and how far it has come",
+                gives=models.ReplayOut,
+                errors=(400, 404),
+            ),
+            Route(
+                "POST",
+                "/api/v1/replays/{replay_id}/cancel",
+                self.cancel,
+                "Send no more of a replay",
+                gives=models.ReplayOut,
+                errors=(400, 404, 409),
+            ),
+        ]
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Begin a replay."""

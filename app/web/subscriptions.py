@@ -1,7 +1,7 @@
 """``/api/v1/contexts/{context_id}/subscriptions``: what a context is told of."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -22,11 +22,14 @@ from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
-from hookstream.app.web.contexts import context_row
+from hookstream.app.web.contexts import CONTEXT, context_row
 from hookstream.app.web.events import parse_time
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
 
 __all__ = ["DryRunViews", "SubscriptionViews"]
+
+SUBSCRIPTION = CONTEXT + "/subscriptions/{name}"
 
 _UPSERT_SUBSCRIPTION = """
 INSERT INTO subscriptions (tenant, context_id, name, tool_id, types, condition, priority, follow)
@@ -52,6 +55,48 @@ class SubscriptionViews:
         self._settings = settings
         self._postgres = postgres
         self._registry = registry
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "GET",
+                CONTEXT + "/subscriptions",
+                self.list,
+                "List a context's subscriptions",
+                gives=models.SubscriptionList,
+                errors=(404,),
+                operation="context_list_subscriptions",
+            ),
+            Route(
+                "PUT",
+                SUBSCRIPTION,
+                self.put,
+                "Make or change a subscription",
+                takes=models.SubscriptionIn,
+                gives=models.SubscriptionOut,
+                errors=(400, 404),
+                operation="context_put_subscription",
+            ),
+            Route(
+                "GET",
+                SUBSCRIPTION,
+                self.get,
+                "Show a subscription",
+                gives=models.SubscriptionOut,
+                errors=(404,),
+                operation="context_get_subscription",
+            ),
+            Route(
+                "DELETE",
+                SUBSCRIPTION,
+                self.delete,
+                "Delete a subscription",
+                status=204,
+                errors=(404,),
+                operation="context_delete_subscription",
+            ),
+        ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """All subscriptions of a context."""
@@ -124,6 +169,21 @@ class DryRunViews:
         self._postgres = postgres
         self._events = events
         self._summaries = Summariser()
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "POST",
+                "/api/v1/subscriptions/dry-run",
+                self.post,
+                "Which past events a subscription would have matched",
+                takes=models.DryRunIn,
+                gives=models.DryRunOut,
+                errors=(400, 404),
+                operation="context_dry_run",
+            ),
+        ]
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Which past events a subscription would have matched; nothing is saved."""

@@ -1,7 +1,7 @@
 """``/api/v1/templates``: a tenant's own summary templates, checked before they are kept."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -18,8 +18,11 @@ from hookstream.app.summaries.templates import TemplateBook, builtin_templates, 
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
 
 __all__ = ["TemplateViews"]
+
+TEMPLATE = "/api/v1/templates/{name}"
 
 #: Past events that a preview looks at.
 MAX_PREVIEWED = 200
@@ -40,6 +43,52 @@ class TemplateViews:
         self._postgres = postgres
         self._registry = registry
         self._events = events
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "GET",
+                "/api/v1/templates",
+                self.list,
+                "List summary templates",
+                gives=models.TemplateList,
+            ),
+            Route(
+                "POST",
+                "/api/v1/templates/preview",
+                self.preview,
+                "What a template would say of past events",
+                takes=models.TemplateIn,
+                gives=models.TemplatePreview,
+                errors=(400,),
+            ),
+            Route(
+                "PUT",
+                TEMPLATE,
+                self.put,
+                "Make or change a summary template",
+                takes=models.TemplateIn,
+                gives=models.TemplateVersion,
+                errors=(400,),
+            ),
+            Route(
+                "GET",
+                TEMPLATE,
+                self.get,
+                "Show a summary template and its versions",
+                gives=models.TemplateOut,
+                errors=(404,),
+            ),
+            Route(
+                "DELETE",
+                TEMPLATE,
+                self.delete,
+                "Delete a summary template",
+                status=204,
+                errors=(404,),
+            ),
+        ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """The tenant's own templates, and those that come along."""

@@ -1,6 +1,6 @@
 """``/api/v1/tools``: the sources of webhooks."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -21,9 +21,12 @@ from hookstream.app.stores.catalog import RegistryCache
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
 from hookstream.codecs.errors import InvalidSchemaError
 
 __all__ = ["ToolViews"]
+
+TOOL = "/api/v1/tools/{tool_id}"
 
 _UPSERT = """
 INSERT INTO tools (
@@ -56,6 +59,23 @@ class ToolViews:
         self._registry = registry
         self._schemas = schemas
         self._functions = functions
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route("GET", "/api/v1/tools", self.list, "List the tools", gives=models.ToolList),
+            Route(
+                "PUT",
+                TOOL,
+                self.put,
+                "Make or change a tool",
+                takes=models.ToolIn,
+                gives=models.ToolOut,
+                errors=(400, 409),
+            ),
+            Route("GET", TOOL, self.get, "Show a tool", gives=models.ToolOut, errors=(404,)),
+            Route("DELETE", TOOL, self.delete, "Delete a tool", status=204, errors=(404,)),
+        ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """All tools of the tenant."""

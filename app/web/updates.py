@@ -48,6 +48,10 @@ class UpdateViews:
         self._followers = followers
         self._open: set[UpdateSocket] = set()
 
+    def routes(self) -> list[web.RouteDef]:
+        """The key is looked at in :meth:`get`: browsers send it in a way of their own."""
+        return [web.get("/contexts/{context_id}/updates", self.get)]
+
     async def close_all(self, web_app: web.Application) -> None:
         """Tell the clients that this process goes away (1001): they come back to another."""
         await asyncio.gather(
