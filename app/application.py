@@ -200,10 +200,13 @@ class Hookstream(faust.App):
         )
 
     def _add_endpoints(self, web_app: web.Application) -> None:
+        worker = None
+        if not self.producer_only:
+            worker = Worker(self.ownership, self.ownership.tripped, self.alerts, self.model)
         endpoints = Endpoints(
             self.parts,
             process=self,
-            worker=None if self.producer_only else Worker(self.ownership, self.alerts, self.model),
+            worker=worker,
             functions=self.dedup_functions,
             admin_key=lambda: self.admin_key,
         )

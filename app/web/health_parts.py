@@ -175,7 +175,7 @@ def spool_state(appender: Appender) -> str:
 
 def worker_out(worker: Worker, partitions: int) -> dict[str, Any]:
     """The parts that only a worker has; ``partitions``: how many there are."""
-    leases, tripped = worker.leases, worker.leases.tripped()
+    leases, tripped = worker.leases, worker.tripped()
     parts: dict[str, Any] = {
         "partitions": {
             "status": "ok",

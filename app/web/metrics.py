@@ -49,7 +49,7 @@ class MetricsViews:
 
     def _show_breakers(self) -> None:
         metrics.BREAKERS_OPEN.clear()
-        tripped = self._worker.leases.tripped() if self._worker else {}
+        tripped = self._worker.tripped() if self._worker else {}
         for tool_id, state in tripped.items():
             metrics.BREAKERS_OPEN.labels(tool=tool_id, state=state).set(1)
 

@@ -1,6 +1,6 @@
 """What ``/health`` and ``/metrics`` ask of a worker; a process that only serves HTTP has none."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,9 +23,6 @@ class Leases(Protocol):
     def refused(self) -> Mapping[str, str]:
         """Streams that stand still because of what a server says."""
 
-    def tripped(self) -> Mapping[str, str]:
-        """Tools whose circuit breaker is not closed, with its state."""
-
 
 class Endpoint(Protocol):
     """Something outside that is asked through a circuit breaker."""
@@ -47,6 +44,8 @@ class Worker:
     """A worker, as far as it can be asked how it does."""
 
     leases: Leases
+    #: Tools whose circuit breaker is not closed here, with its state.
+    tripped: Callable[[], Mapping[str, str]]
     alerts: AlertEndpoint
     #: None where no model is set.
     model: Endpoint | None
