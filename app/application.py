@@ -11,14 +11,17 @@ from functools import cached_property
 from typing import Any, NoReturn
 
 import faust
+from aiohttp import web
 from faust.app.base import BootStrategy
 from mode import Service, ServiceT
 
 from hookstream.app import metrics, tasks
 from hookstream.app.dedup.state import opens_dedup
 from hookstream.app.dedup.upkeep import DedupUpkeep
+from hookstream.app.endpoints import Endpoints
 from hookstream.app.errors import HookstreamError, SettingsError, UnavailableError
 from hookstream.app.failures.alerts import Alerts
+from hookstream.app.failures.blocking import tripped
 from hookstream.app.failures.released import ReleasedEntries
 from hookstream.app.failures.retry_scheduler import Keeper
 from hookstream.app.failures.state import opens_failures
@@ -45,6 +48,7 @@ from hookstream.app.streams.scheduler import Turns
 from hookstream.app.summaries.model import ModelSummariser
 from hookstream.app.summaries.tokens import load_tokenizer
 from hookstream.app.web.server import HookstreamWeb
+from hookstream.app.web.worker import Worker
 from hookstream.codecs.envelope import Event
 from hookstream.tables.dedup import DedupTable
 from hookstream.tables.rates import RateTable
@@ -225,7 +229,29 @@ class Hookstream(faust.App):
         await super().on_first_start()
 
     def _new_web(self) -> HookstreamWeb:
-        return HookstreamWeb(self)
+        return HookstreamWeb(
+            self,
+            settings=self.settings,
+            add_endpoints=self._add_endpoints,
+            stopping_since=lambda: self.stopping_since,
+        )
+
+    def _add_endpoints(self, web_app: web.Application) -> None:
+        worker = None
+        if not self.producer_only:
+            worker = Worker(
+                self.ownership, lambda: tripped(self.owned().values()), self.alerts, self.model
+            )
+        endpoints = Endpoints(
+            self.parts,
+            process=self,
+            worker=worker,
+            functions=self.dedup_functions,
+            admin_key=lambda: self.admin_key,
+        )
+        endpoints.add_receiver(web_app)
+        if not self.receiver_only:
+            endpoints.add_api(web_app)
 
     @cached_property
     def parts(self) -> Parts:

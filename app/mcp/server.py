@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import re
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import mcp_types as types
@@ -20,11 +20,15 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
+from mode import Service
 from pydantic import ValidationError
 
 from hookstream.app import tasks
 from hookstream.app.errors import ForbiddenError, HookstreamError, UnavailableError
+from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.followers import Followers
 from hookstream.app.mcp.asgi import serve_asgi
+from hookstream.app.mcp.reading import PAGE, AgentReader
 from hookstream.app.mcp.request import (
     CONTEXT_URI,
     EVENT_URI,
@@ -35,15 +39,12 @@ from hookstream.app.mcp.request import (
     split_context_uri,
 )
 from hookstream.app.mcp.streams import MAX_SESSIONS, ListenStreams, SessionFollowers
-from hookstream.app.mcp.tools import PAGE, TOOLS, own_contexts, read_updates
+from hookstream.app.mcp.tools import TOOLS, AgentTools
 from hookstream.app.mcp.untrusted import NOTICE, cut, framed, safe_json
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.web.access import Caller, authorise, uuid7
+from hookstream.app.settings import Settings
+from hookstream.app.web.access import Access, Caller, uuid7
 from hookstream.app.web.body import read_body
-from hookstream.app.web.events import visible_event
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
 
 __all__ = ["McpServer"]
 
@@ -60,12 +61,33 @@ INSTRUCTIONS = (
 class McpServer:
     """Serves ``/mcp`` for one process."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
-        self._listen = ListenStreams(app)
-        self._sessions = SessionFollowers(app, lambda: self._manager)
+    def __init__(
+        self,
+        *,
+        process: Service,
+        settings: Settings,
+        access: Access,
+        reader: AgentReader,
+        tools: AgentTools,
+        feeds: Feeds,
+        followers: Followers,
+    ) -> None:
+        """``process``: the service with which this ends."""
+        self._process = process
+        self._settings = settings
+        self._access = access
+        self._reader = reader
+        self._tools = tools
+        self._listen = ListenStreams(access=access, reader=reader, feeds=feeds, followers=followers)
+        self._sessions = SessionFollowers(
+            access=access,
+            reader=reader,
+            feeds=feeds,
+            followers=followers,
+            manager=lambda: self._manager,
+        )
         # sessions live in one process's memory: processes that share a port cannot have them
-        sessions = app.settings.receiver_processes == 1
+        sessions = settings.receiver_processes == 1
         self._server = Server(
             "hookstream",
             version=version("hookstream"),
@@ -85,9 +107,13 @@ class McpServer:
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
+    def routes(self) -> list[web.RouteDef]:
+        """The key is looked at in :meth:`handle`."""
+        return [web.route("*", "/mcp", self.handle)]
+
     async def start(self, web_app: web.Application) -> None:
         """Begin to serve."""
-        self._running = tasks.spawn_loop("McpServer.run", self._run, self._app)
+        self._running = tasks.spawn_loop("McpServer.run", self._run, self._process)
 
     async def _run(self) -> None:
         """Serve until the stop; a manager, of which each runs once, has one task to its end."""
@@ -110,9 +136,9 @@ class McpServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any request to ``/mcp``."""
-        caller = authorise(self._app, request.headers.get("Authorization", ""))
+        caller = self._access.caller(request.headers.get("Authorization", ""))
         _check_origin(request)
-        settings = self._app.settings
+        settings = self._settings
         body = await read_body(request, MAX_BODY_BYTES, settings.body_timeout_seconds)
         # a session belongs to the key that began it
         owner = hashlib.sha256(caller.digest).hexdigest()
@@ -152,7 +178,7 @@ class McpServer:
             raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name[:64]!r}")
         try:
             arguments = tool.arguments.model_validate(params.arguments or {})
-            result = await tool.call(self._app, caller_of(ctx), arguments)
+            result = await tool.call(self._tools, caller_of(ctx), arguments)
         except ValidationError as error:
             return _failed("; ".join(_problems(error)))
         except (*REDIS_ERRORS, UnavailableError):
@@ -166,7 +192,7 @@ class McpServer:
     ) -> types.ListResourcesResult:
         after = (params.cursor if params else None) or ""
         with as_mcp_errors():
-            contexts = await own_contexts(self._app, caller_of(ctx), after, PAGE)
+            contexts = await self._reader.contexts(caller_of(ctx), after)
         return types.ListResourcesResult(
             resources=[
                 types.Resource(
@@ -211,17 +237,12 @@ class McpServer:
 
     async def _resource(self, caller: Caller, uri: str) -> dict[str, Any]:
         if found := _EVENT.fullmatch(uri):
-            event_id = uuid7(found[1], "event_id")
-            event = await visible_event(self._app, caller, event_id)
+            event = await self._reader.event(caller, uuid7(found[1], "event_id"))
             return {"untrusted": ["payload"], **cut(event)}
         context_id, after = split_context_uri(uri)
-        if after is not None:
-            return await read_updates(self._app, caller, context_id, after, PAGE)
-        caller.check(context_id)
-        await self._app.parts.registry.context(caller.tenant, context_id)
-        acknowledged = await self._app.parts.feeds.acknowledged(caller.tenant, context_id)
-        page = await read_updates(self._app, caller, context_id, acknowledged, PAGE)
-        return {"acknowledged_seq": acknowledged, **page}
+        if after is None:
+            return await self._reader.unread(caller, context_id)
+        return await self._reader.updates(caller, context_id, after, PAGE)
 
 
 def _opens_session(body: bytes) -> bool:

@@ -4,10 +4,10 @@ None stays connected and deaf: where the following ends, whatever ends it, so do
 session, and the client comes back.
 """
 
+import asyncio
 import functools
 import math
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
 
 import mcp_types as types
 from mcp.server.session import ServerSession
@@ -17,14 +17,11 @@ from mcp.shared.exceptions import MCPError
 
 from hookstream.app import tasks
 from hookstream.app.errors import UnavailableError
-from hookstream.app.feeds.followers import Follower
+from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.followers import Follower, Followers
+from hookstream.app.mcp.reading import AgentReader
 from hookstream.app.mcp.request import Context, as_mcp_errors, caller_of, split_context_uri
-from hookstream.app.web.access import Caller, still_known
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from hookstream.app.application import Hookstream
+from hookstream.app.web.access import Access, Caller
 
 __all__ = ["MAX_SESSIONS", "ListenStreams", "SessionFollowers"]
 
@@ -36,8 +33,13 @@ MAX_FOLLOWED = 100
 class ListenStreams:
     """``subscriptions/listen``: the SDK serves the stream, we say when a context has moved."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
+    def __init__(
+        self, *, access: Access, reader: AgentReader, feeds: Feeds, followers: Followers
+    ) -> None:
+        self._access = access
+        self._reader = reader
+        self._feeds = feeds
+        self._followers = followers
         self._open: set[ListenHandler] = set()
 
     async def serve(
@@ -54,7 +56,7 @@ class ListenStreams:
             wanted = []
             for uri in uris:
                 context_id, _ = split_context_uri(uri)
-                wanted.append((uri, context_id, await position(self._app, caller, context_id)))
+                wanted.append((uri, context_id, await self._reader.last_seq(caller, context_id)))
         bus = InMemorySubscriptionBus()
         handler = ListenHandler(bus)
         self._open.add(handler)
@@ -82,17 +84,17 @@ class ListenStreams:
         context_id: str,
         last: int,
     ) -> None:
-        follow = self._app.parts.followers.follow
+        follow = self._followers.follow
         stalled = functools.partial(self._end, handler, "stalled")
         with follow("mcp", caller.tenant, context_id, last, stalled) as follower:
-            async for _ in moves(self._app, caller, follower):
+            async for _ in moves(self._access, self._feeds, caller, follower):
                 await bus.publish(ResourceUpdated(uri=uri))
         self._end(handler, "revoked")
 
     def _end(self, handler: ListenHandler, reason: str) -> None:
         if handler in self._open:
             self._open.discard(handler)
-            self._app.parts.followers.closed("mcp", reason, trouble=reason != "revoked")
+            self._followers.closed("mcp", reason, trouble=reason != "revoked")
         handler.close()
 
     def close(self) -> None:
@@ -105,11 +107,21 @@ class SessionFollowers:
     """``resources/subscribe`` of older clients: told on their session's own stream."""
 
     def __init__(
-        self, app: "Hookstream", manager: Callable[[], StreamableHTTPSessionManager | None]
+        self,
+        *,
+        access: Access,
+        reader: AgentReader,
+        feeds: Feeds,
+        followers: Followers,
+        manager: Callable[[], StreamableHTTPSessionManager | None],
     ) -> None:
-        self._app = app
+        self._access = access
+        self._reader = reader
+        self._feeds = feeds
+        self._followers = followers
         self._manager = manager
-        self._followers: dict[str, set[Follower]] = {}
+        #: By session.
+        self._following: dict[str, set[Follower]] = {}
 
     async def subscribe(
         self, ctx: Context, params: types.SubscribeRequestParams
@@ -118,7 +130,7 @@ class SessionFollowers:
         caller, uri = caller_of(ctx), str(params.uri)
         with as_mcp_errors():
             context_id, _ = split_context_uri(uri)
-            last = await position(self._app, caller, context_id)
+            last = await self._reader.last_seq(caller, context_id)
         connection = ctx.session._connection  # the SDK gives no other way to what a session holds
         followed: dict[str, asyncio.Task[None]] = connection.state.setdefault("followed", {})
         if uri not in followed:
@@ -143,7 +155,7 @@ class SessionFollowers:
             self._stop(task)
         return types.EmptyResult()
 
-    def _stop(self, task: "asyncio.Task[None]") -> None:
+    def _stop(self, task: asyncio.Task[None]) -> None:
         tasks.spawn("SessionFollowers.stop", tasks.stop(task))
 
     async def _follow(
@@ -155,24 +167,24 @@ class SessionFollowers:
         context_id: str,
         last: int,
     ) -> None:
-        follow = self._app.parts.followers.follow
+        follow = self._followers.follow
         stalled = functools.partial(self._end, session_id, "stalled")
         with follow("mcp", caller.tenant, context_id, last, stalled) as follower:
-            mine = self._followers.setdefault(session_id, set())
+            mine = self._following.setdefault(session_id, set())
             mine.add(follower)
             try:
                 # no other process has this session: it waits for Redis as long as that takes
-                async for _ in moves(self._app, caller, follower, math.inf):
+                async for _ in moves(self._access, self._feeds, caller, follower, math.inf):
                     await session.send_resource_updated(uri)
             finally:
                 mine.discard(follower)
-                if not mine and self._followers.get(session_id) is mine:
-                    del self._followers[session_id]
+                if not mine and self._following.get(session_id) is mine:
+                    del self._following[session_id]
         self._end(session_id, "revoked")
 
     def tell_again(self, session_id: str) -> None:
         """Its stream is new: what was told while there was none has reached nobody."""
-        for follower in self._followers.get(session_id, ()):
+        for follower in self._following.get(session_id, ()):
             follower.seq = 0
 
     def _end(self, session_id: str, reason: str) -> None:
@@ -180,7 +192,7 @@ class SessionFollowers:
         manager = self._manager()
         transport = manager._server_instances.get(session_id) if manager else None
         if transport is not None and not transport.is_terminated:
-            self._app.parts.followers.closed("mcp", reason, trouble=reason != "revoked")
+            self._followers.closed("mcp", reason, trouble=reason != "revoked")
             tasks.spawn("SessionFollowers.end", transport.terminate())
 
 
@@ -189,15 +201,12 @@ def reason_of(error: BaseException) -> str:
     return "unreadable" if isinstance(error, UnavailableError) else "failed"
 
 
-async def position(app: "Hookstream", caller: Caller, context_id: str) -> int:
-    """The highest number of one of the caller's contexts."""
-    caller.check(context_id)
-    await app.parts.registry.context(caller.tenant, context_id)
-    return await app.parts.feeds.last_seq(caller.tenant, context_id)
-
-
 async def moves(
-    app: "Hookstream", caller: Caller, follower: Follower, patience_seconds: float | None = None
+    access: Access,
+    feeds: Feeds,
+    caller: Caller,
+    follower: Follower,
+    patience_seconds: float | None = None,
 ) -> AsyncIterator[int]:
     """The context's highest number whenever it is above the follower's; ends with the caller's key.
 
@@ -207,11 +216,11 @@ async def moves(
         UnavailableError: the feed could not be read for ``patience_seconds``, if given; else for
             as long as a follower waits.
     """
-    while still_known(app, caller):
+    while access.still_known(caller):
         follower.moved.clear()
         now = None
         with follower.trying(patience_seconds):
-            now = await app.parts.feeds.last_seq(follower.tenant, follower.context_id)
+            now = await feeds.last_seq(follower.tenant, follower.context_id)
         if now is not None:
             last = follower.seq
             if now != last:

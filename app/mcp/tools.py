@@ -2,29 +2,27 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mcp_types import Tool, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from hookstream.app.errors import BadRequestError, NotFoundError
 from hookstream.app.feeds.digests import MAX_BUDGET, MIN_BUDGET, digest_budget
+from hookstream.app.feeds.feed import Feeds
+from hookstream.app.mcp.reading import PAGE, AgentReader
 from hookstream.app.mcp.untrusted import cut
 from hookstream.app.status import Status
-from hookstream.app.stores.events import EventFilter
+from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.web.access import Caller, uuid7
-from hookstream.app.web.contexts import read_digest
-from hookstream.app.web.events import parse_time, visible_event
+from hookstream.app.web.events import parse_time
+from hookstream.app.web.feeds import read_digest
 from hookstream.app.web.models import ID_PATTERN
-from hookstream.app.web.replays import replay_one
+from hookstream.app.web.replays import SingleReplay
 
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
-
-__all__ = ["PAGE", "TOOLS", "AgentTool", "own_contexts", "read_updates"]
+__all__ = ["TOOLS", "AgentTool", "AgentTools"]
 
 MAX_SEQ = 2**53
-PAGE = 100
 
 
 class Arguments(BaseModel):
@@ -106,7 +104,7 @@ class ReplayEvent(Arguments):
     context_id: str = ContextId
 
 
-Call = Callable[["Hookstream", Caller, Any], Awaitable[dict[str, Any]]]
+Call = Callable[["AgentTools", Caller, Any], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,151 +135,95 @@ class AgentTool:
         )
 
 
-async def own_contexts(
-    app: "Hookstream", caller: Caller, after: str = "", limit: int = PAGE
-) -> list[dict[str, Any]]:
-    """The caller's contexts in the order of their ids, past ``after``."""
-    registry = await app.parts.registry.reload()
-    mine = sorted(
-        (
-            context
-            for (tenant, context_id), context in registry.contexts.items()
-            if tenant == caller.tenant
-            and context_id > after
-            and (caller.contexts is None or context_id in caller.contexts)
-        ),
-        key=lambda context: context.context_id,
-    )
-    found = []
-    for context in mine[:limit]:
-        last = await app.parts.feeds.last_seq(context.tenant, context.context_id)
-        read = await app.parts.feeds.acknowledged(context.tenant, context.context_id)
-        found.append(
-            {
-                "context_id": context.context_id,
-                "name": context.name,
-                "priority": context.priority,
-                "token_budget": context.token_budget,
-                "last_seq": last,
-                "acknowledged_seq": read,
-                "unread": await app.parts.feeds.unread(context.tenant, context.context_id, read),
-            }
+class AgentTools:
+    """What each tool does for a caller."""
+
+    def __init__(
+        self, *, reader: AgentReader, feeds: Feeds, events: EventStore, single_replay: SingleReplay
+    ) -> None:
+        self._reader = reader
+        self._feeds = feeds
+        self._events = events
+        self._single_replay = single_replay
+
+    async def list_contexts(self, caller: Caller, arguments: NoArguments) -> dict[str, Any]:
+        """What the caller may read."""
+        return {"contexts": await self._reader.contexts(caller)}
+
+    async def search_events(self, caller: Caller, arguments: SearchEvents) -> dict[str, Any]:
+        """A page of events that reached one of the caller's contexts."""
+        context_id = arguments.context_id
+        if caller.contexts is not None:
+            if context_id is None and len(caller.contexts) == 1:
+                [context_id] = caller.contexts
+            if context_id is None:
+                raise BadRequestError("context_id: name one of this key's contexts")
+            caller.check(context_id)
+        wanted = EventFilter(
+            tool=arguments.tool,
+            type=arguments.type,
+            status=arguments.status,
+            context=context_id,
+            since=parse_time("since", arguments.since),
+            until=parse_time("until", arguments.until),
+            cursor=uuid7(arguments.cursor, "cursor") if arguments.cursor else None,
+            limit=arguments.limit,
         )
-    return found
+        events = await self._events.search(caller.tenant, wanted)
+        more = len(events) == wanted.limit
+        return {"events": events, "cursor": events[-1]["event_id"] if more else None}
 
+    async def get_event(self, caller: Caller, arguments: GetEvent) -> dict[str, Any]:
+        """One event, with the beginning of its payload."""
+        event_id = uuid7(arguments.event_id, "event_id")
+        return cut(await self._reader.event(caller, event_id))
 
-async def read_updates(
-    app: "Hookstream",
-    caller: Caller,
-    context_id: str,
-    after: int,
-    limit: int,
-    generation: int = 0,
-) -> dict[str, Any]:
-    """A page of a context's updates; ``next_after`` is where to go on.
+    async def get_digest(self, caller: Caller, arguments: GetDigest) -> dict[str, Any]:
+        """What is unread, folded into a token budget."""
+        context = await self._reader.context(caller, arguments.context_id)
+        budget = arguments.budget or digest_budget(context.token_budget)
+        digest = await read_digest(
+            self._feeds, context.tenant, context.context_id, budget, arguments.after
+        )
+        # the groups repeat the text with all their ids: get_updates gives those by number
+        return {name: value for name, value in digest.items() if name not in ("groups", "omitted")}
 
-    ``reset`` is there where Redis has lost data since: numbers begin anew, and what is missing.
+    async def get_updates(self, caller: Caller, arguments: GetUpdates) -> dict[str, Any]:
+        """A page of a context's updates."""
+        return await self._reader.updates(
+            caller,
+            arguments.context_id,
+            arguments.after,
+            arguments.limit,
+            arguments.generation,
+        )
 
-    Raises:
-        ForbiddenError, NotFoundError: it is none of the caller's.
-    """
-    context = await _context(app, caller, context_id)
-    page = await app.parts.resets.page((context.tenant, context_id), after, generation, limit)
-    return {
-        "context_id": context_id,
-        **page.told(),
-        "updates": page.updates,
-        "next_after": page.after,
-        "generation": page.generation,
-        "last_seq": page.last,
-    }
+    async def get_folded(self, caller: Caller, arguments: GetFolded) -> dict[str, Any]:
+        """A page of what a digest update stands for."""
+        context = await self._reader.context(caller, arguments.context_id)
+        who = (context.tenant, context.context_id)
+        updates = await self._feeds.folded(*who, arguments.seq, arguments.after, arguments.limit)
+        return {"context_id": context.context_id, "seq": arguments.seq, "updates": updates}
 
+    async def acknowledge(self, caller: Caller, arguments: Acknowledge) -> dict[str, Any]:
+        """Keep what has been read."""
+        context = await self._reader.context(caller, arguments.context_id)
+        kept = await self._feeds.acknowledge(
+            context.tenant, context.context_id, arguments.seq, arguments.generation
+        )
+        return {"context_id": context.context_id, "acknowledged_seq": kept}
 
-async def _context(app: "Hookstream", caller: Caller, context_id: str) -> Any:
-    caller.check(context_id)
-    return await app.parts.registry.context(caller.tenant, context_id)
-
-
-async def _list_contexts(
-    app: "Hookstream", caller: Caller, arguments: NoArguments
-) -> dict[str, Any]:
-    return {"contexts": await own_contexts(app, caller)}
-
-
-async def _search(app: "Hookstream", caller: Caller, arguments: SearchEvents) -> dict[str, Any]:
-    context_id = arguments.context_id
-    if caller.contexts is not None:
-        if context_id is None and len(caller.contexts) == 1:
-            [context_id] = caller.contexts
-        if context_id is None:
-            raise BadRequestError("context_id: name one of this key's contexts")
-        caller.check(context_id)
-    wanted = EventFilter(
-        tool=arguments.tool,
-        type=arguments.type,
-        status=arguments.status,
-        context=context_id,
-        since=parse_time("since", arguments.since),
-        until=parse_time("until", arguments.until),
-        cursor=uuid7(arguments.cursor, "cursor") if arguments.cursor else None,
-        limit=arguments.limit,
-    )
-    events = await app.parts.events.search(caller.tenant, wanted)
-    more = len(events) == wanted.limit
-    return {"events": events, "cursor": events[-1]["event_id"] if more else None}
-
-
-async def _get_event(app: "Hookstream", caller: Caller, arguments: GetEvent) -> dict[str, Any]:
-    event_id = uuid7(arguments.event_id, "event_id")
-    return cut(await visible_event(app, caller, event_id))
-
-
-async def _get_digest(app: "Hookstream", caller: Caller, arguments: GetDigest) -> dict[str, Any]:
-    context = await _context(app, caller, arguments.context_id)
-    budget = arguments.budget or digest_budget(context.token_budget)
-    digest = await read_digest(
-        app.parts.feeds, context.tenant, context.context_id, budget, arguments.after
-    )
-    # the groups repeat the text with all their ids: get_updates gives those by number
-    return {name: value for name, value in digest.items() if name not in ("groups", "omitted")}
-
-
-async def _get_updates(app: "Hookstream", caller: Caller, arguments: GetUpdates) -> dict[str, Any]:
-    return await read_updates(
-        app,
-        caller,
-        arguments.context_id,
-        arguments.after,
-        arguments.limit,
-        arguments.generation,
-    )
-
-
-async def _get_folded(app: "Hookstream", caller: Caller, arguments: GetFolded) -> dict[str, Any]:
-    context = await _context(app, caller, arguments.context_id)
-    who = (context.tenant, context.context_id)
-    updates = await app.parts.feeds.folded(*who, arguments.seq, arguments.after, arguments.limit)
-    return {"context_id": context.context_id, "seq": arguments.seq, "updates": updates}
-
-
-async def _acknowledge(app: "Hookstream", caller: Caller, arguments: Acknowledge) -> dict[str, Any]:
-    context = await _context(app, caller, arguments.context_id)
-    kept = await app.parts.feeds.acknowledge(
-        context.tenant, context.context_id, arguments.seq, arguments.generation
-    )
-    return {"context_id": context.context_id, "acknowledged_seq": kept}
-
-
-async def _replay(app: "Hookstream", caller: Caller, arguments: ReplayEvent) -> dict[str, Any]:
-    context = await _context(app, caller, arguments.context_id)
-    event_id = uuid7(arguments.event_id, "event_id")
-    event = await visible_event(app, caller, event_id)
-    reached = {delivery["context_id"] for delivery in event.get("deliveries", ())}
-    if caller.contexts is not None and context.context_id not in reached:
-        # a key must not carry an event from one of its contexts into another
-        raise NotFoundError(f"event {event_id} has not reached context {context.context_id}")
-    replay_id = await replay_one(app, caller.tenant, event_id, context.context_id)
-    return {"replay_id": replay_id, "event_id": event_id, "context_id": context.context_id}
+    async def replay_event(self, caller: Caller, arguments: ReplayEvent) -> dict[str, Any]:
+        """Send an event to a context that it has reached once more."""
+        context = await self._reader.context(caller, arguments.context_id)
+        event_id = uuid7(arguments.event_id, "event_id")
+        event = await self._reader.event(caller, event_id)
+        reached = {delivery["context_id"] for delivery in event.get("deliveries", ())}
+        if caller.contexts is not None and context.context_id not in reached:
+            # a key must not carry an event from one of its contexts into another
+            raise NotFoundError(f"event {event_id} has not reached context {context.context_id}")
+        replay_id = await self._single_replay.send(caller.tenant, event_id, context.context_id)
+        return {"replay_id": replay_id, "event_id": event_id, "context_id": context.context_id}
 
 
 TOOLS = {
@@ -292,7 +234,7 @@ TOOLS = {
             "List contexts",
             "The contexts that this key may read, and how much in each is unread.",
             NoArguments,
-            _list_contexts,
+            AgentTools.list_contexts,
         ),
         AgentTool(
             "get_digest",
@@ -301,7 +243,7 @@ TOOLS = {
             "word, the rest by what it is about. Numbers such as #17 are updates: fetch them with "
             "get_updates. Read this first, then acknowledge its last_seq.",
             GetDigest,
-            _get_digest,
+            AgentTools.get_digest,
         ),
         AgentTool(
             "get_updates",
@@ -309,7 +251,7 @@ TOOLS = {
             "A context's updates in their order, past a number. Nothing is marked as read. With a "
             "reset, some that you have not read are lost: it names them, and where to go on.",
             GetUpdates,
-            _get_updates,
+            AgentTools.get_updates,
         ),
         AgentTool(
             "get_folded",
@@ -317,14 +259,14 @@ TOOLS = {
             "The single updates that an update of kind digest stands for; ~3 in its text is the "
             "one in place 3.",
             GetFolded,
-            _get_folded,
+            AgentTools.get_folded,
         ),
         AgentTool(
             "search_events",
             "Search events",
             "Past events, newest first, by source, type, status and time; without payloads.",
             SearchEvents,
-            _search,
+            AgentTools.search_events,
         ),
         AgentTool(
             "get_event",
@@ -332,14 +274,14 @@ TOOLS = {
             "One event with its payload as it was received, and where it was delivered. Long "
             "payloads are cut (payload_cut).",
             GetEvent,
-            _get_event,
+            AgentTools.get_event,
         ),
         AgentTool(
             "acknowledge",
             "Acknowledge",
             "Say that a context's updates up to a number have been read. It never goes back.",
             Acknowledge,
-            _acknowledge,
+            AgentTools.acknowledge,
             writes=True,
             idempotent=True,
         ),
@@ -348,7 +290,7 @@ TOOLS = {
             "Replay an event",
             "Deliver an event to a context once more, as a new update that is marked as a replay.",
             ReplayEvent,
-            _replay,
+            AgentTools.replay_event,
             writes=True,
         ),
     )

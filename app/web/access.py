@@ -5,29 +5,27 @@ import hmac
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from hookstream.app.errors import AuthError, BadRequestError, ForbiddenError
 from hookstream.app.ids import event_time_ms
+from hookstream.app.settings import Settings
+from hookstream.app.stores.catalog import RegistryCache
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.models import ID_PATTERN
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
 
 __all__ = [
     "CALLER_KEY",
     "TENANT",
     "TENANT_KEY",
+    "Access",
     "Caller",
-    "authorise",
+    "View",
     "path_id",
     "read_model",
-    "require_key",
-    "still_known",
     "uuid7",
 ]
 
@@ -57,60 +55,70 @@ View = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def authorise(app: "Hookstream", credentials: str) -> Caller:
-    """Whose the key in an ``Authorization`` header's value is.
-
-    Raises:
-        AuthError: it is missing, of another scheme, or the key is not known.
-    """
-    scheme, _, key = credentials.partition(" ")
-    if scheme.lower() != "bearer" or not key:
-        raise AuthError("send Authorization: Bearer KEY (the admin key is in STATE_DIR/admin.key)")
-    given = key.strip().encode("utf-8", "surrogateescape")
-    if hmac.compare_digest(given, app.admin_key.encode()):
-        return Caller(TENANT)
-    # a look-up by hash tells nothing about keys by the time it takes
-    digest = hashlib.sha256(given).digest()
-    known = app.parts.registry.current.keys.get(digest)
-    if known is None:
-        raise AuthError("this API key is not known here")
-    return Caller(known.tenant, known.contexts, digest)
-
-
-def still_known(app: "Hookstream", caller: Caller) -> bool:
-    """Whether the key that a long connection began with has not been revoked since."""
-    return caller.contexts is None or caller.digest in app.parts.registry.current.keys
-
-
 def _header(request: web.Request) -> str:
     return request.headers.get("Authorization", "")
 
 
-def require_key(
-    app: "Hookstream",
-    view: View,
-    *,
-    agents: bool = False,
-    credentials: Callable[[web.Request], str] = _header,
-) -> View:
-    """A view that only an authorised request reaches; with ``agents`` also one with an agent's key.
+class Access:
+    """Knows whose a key is: the admin key, or one that was made for an agent."""
 
-    ``credentials`` finds in a request what an ``Authorization`` header would say.
-    An agent's key never gets past a ``context_id`` in the path that it does not name.
-    """
+    def __init__(self, registry: RegistryCache, admin_key: Callable[[], str]) -> None:
+        """``admin_key`` is asked when a request comes: the key may have to be made first."""
+        self._registry = registry
+        self._admin_key = admin_key
 
-    async def authorised(request: web.Request) -> web.StreamResponse:
-        caller = authorise(app, credentials(request))
-        if caller.contexts is not None:
-            if not agents:
-                raise ForbiddenError("an agent's key reads its contexts; this needs the admin key")
-            if "context_id" in request.match_info:
-                caller.check(request.match_info["context_id"])
-        request[CALLER_KEY] = caller
-        request[TENANT_KEY] = caller.tenant
-        return await view(request)
+    def caller(self, credentials: str) -> Caller:
+        """Whose the key in an ``Authorization`` header's value is.
 
-    return authorised
+        Raises:
+            AuthError: it is missing, of another scheme, or the key is not known.
+        """
+        scheme, _, key = credentials.partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise AuthError(
+                "send Authorization: Bearer KEY (the admin key is in STATE_DIR/admin.key)"
+            )
+        given = key.strip().encode("utf-8", "surrogateescape")
+        if hmac.compare_digest(given, self._admin_key().encode()):
+            return Caller(TENANT)
+        # a look-up by hash tells nothing about keys by the time it takes
+        digest = hashlib.sha256(given).digest()
+        known = self._registry.current.keys.get(digest)
+        if known is None:
+            raise AuthError("this API key is not known here")
+        return Caller(known.tenant, known.contexts, digest)
+
+    def still_known(self, caller: Caller) -> bool:
+        """Whether the key that a long connection began with has not been revoked since."""
+        return caller.contexts is None or caller.digest in self._registry.current.keys
+
+    def require_key(
+        self,
+        view: View,
+        *,
+        agents: bool = False,
+        credentials: Callable[[web.Request], str] = _header,
+    ) -> View:
+        """A view that only an authorised request reaches; with ``agents`` also an agent's key.
+
+        ``credentials`` finds in a request what an ``Authorization`` header would say.
+        An agent's key never gets past a ``context_id`` in the path that it does not name.
+        """
+
+        async def authorised(request: web.Request) -> web.StreamResponse:
+            caller = self.caller(credentials(request))
+            if caller.contexts is not None:
+                if not agents:
+                    raise ForbiddenError(
+                        "an agent's key reads its contexts; this needs the admin key"
+                    )
+                if "context_id" in request.match_info:
+                    caller.check(request.match_info["context_id"])
+            request[CALLER_KEY] = caller
+            request[TENANT_KEY] = caller.tenant
+            return await view(request)
+
+        return authorised
 
 
 def path_id(request: web.Request, name: str) -> str:
@@ -141,13 +149,12 @@ def uuid7(text: str, name: str) -> str:
     return text
 
 
-async def read_model(app: "Hookstream", request: web.Request, model: type[Model]) -> Model:
+async def read_model(settings: Settings, request: web.Request, model: type[Model]) -> Model:
     """The request's JSON body as ``model``.
 
     Raises:
         BadRequestError: no JSON, or it does not fit; the detail names each field.
     """
-    settings = app.settings
     raw = await read_body(request, settings.max_body_bytes, settings.body_timeout_seconds)
     encoding = ",".join(request.headers.getall("Content-Encoding", ()))
     body = decode_body(raw, encoding, settings.max_body_bytes)

@@ -2,18 +2,19 @@
 
 import hashlib
 import secrets
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aiohttp import web
 
 from hookstream.app.errors import NotFoundError
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.settings import Settings
+from hookstream.app.stores.catalog import RegistryCache
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
+from hookstream.app.web.routes import Route
 
 __all__ = ["KeyViews"]
 
@@ -21,14 +22,40 @@ __all__ = ["KeyViews"]
 class KeyViews:
     """Make, list and revoke keys. A key is shown once, when it is made."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
+    def __init__(self, *, settings: Settings, postgres: Postgres, registry: RegistryCache) -> None:
+        self._settings = settings
+        self._postgres = postgres
+        self._registry = registry
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "POST",
+                "/api/v1/keys",
+                self.post,
+                "Make a key for an agent",
+                takes=models.KeyIn,
+                gives=models.KeyMade,
+                status=201,
+                errors=(400,),
+            ),
+            Route("GET", "/api/v1/keys", self.list, "List agents' keys", gives=models.KeyList),
+            Route(
+                "DELETE",
+                "/api/v1/keys/{key_id}",
+                self.delete,
+                "Revoke a key",
+                status=204,
+                errors=(404,),
+            ),
+        ]
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Make a key."""
-        given = await read_model(self._app, request, models.KeyIn)
+        given = await read_model(self._settings, request, models.KeyIn)
         key = f"hsa_{secrets.token_urlsafe(32)}"
-        row = await self._app.parts.postgres.fetchrow(
+        row = await self._postgres.fetchrow(
             "INSERT INTO api_keys (key_id, tenant, name, hash, contexts) "
             "VALUES ($1, $2, $3, $4, $5) RETURNING *",
             f"key-{secrets.token_hex(6)}",
@@ -38,12 +65,12 @@ class KeyViews:
             sorted(set(given.contexts)),
         )
         assert row is not None
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return json_response({**key_out(row), "key": key}, status=201)
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """The keys of the tenant, without the keys themselves."""
-        rows = await self._app.parts.postgres.fetch(
+        rows = await self._postgres.fetch(
             "SELECT * FROM api_keys WHERE tenant = $1 ORDER BY created_at, key_id",
             request[TENANT_KEY],
         )
@@ -52,12 +79,12 @@ class KeyViews:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Revoke a key: every process refuses it within a second."""
         key_id = path_id(request, "key_id")
-        tag = await self._app.parts.postgres.execute(
+        tag = await self._postgres.execute(
             "DELETE FROM api_keys WHERE tenant = $1 AND key_id = $2", request[TENANT_KEY], key_id
         )
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no key {key_id}")
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return web.Response(status=204)
 
 

@@ -4,7 +4,7 @@ from importlib.resources import files
 
 from aiohttp import web
 
-__all__ = ["add_console"]
+__all__ = ["console_routes"]
 
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; "
@@ -15,8 +15,9 @@ SECURITY = {
 }
 
 
-def add_console(web_app: web.Application) -> None:
-    """Serve ``/`` and ``/console.js``."""
+def console_routes() -> list[web.RouteDef]:
+    """``/`` and ``/console.js``, for anybody: the page asks for a key."""
+    routes = []
     for path, name, kind in (
         ("/", "console.html", "text/html"),
         ("/console.js", "console.js", "text/javascript"),
@@ -26,4 +27,5 @@ def add_console(web_app: web.Application) -> None:
         async def serve(request: web.Request, text: str = text, kind: str = kind) -> web.Response:
             return web.Response(text=text, content_type=kind, headers=SECURITY)
 
-        web_app.router.add_get(path, serve)
+        routes.append(web.get(path, serve))
+    return routes

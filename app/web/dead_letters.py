@@ -1,21 +1,21 @@
 """``/api/v1/dead-letters``: what failed for good, and what to do about it."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
-from hookstream.app.failures.dead_letters import LetterFilter
+from hookstream.app.failures.dead_letters import LetterFilter, LetterStore
+from hookstream.app.settings import Settings
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, read_model
 from hookstream.app.web.events import check_query, parse_limit, parse_time
 from hookstream.app.web.problem import json_response
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
+from hookstream.app.web.routes import Route
 
 __all__ = ["LetterViews"]
+
+LETTER = "/api/v1/dead-letters/{letter_id}"
 
 #: Most letters that one call by filter changes; the answer says whether there are more.
 MAX_BULK = 10_000
@@ -24,8 +24,67 @@ MAX_BULK = 10_000
 class LetterViews:
     """List, show, retry and discard dead letters."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
+    def __init__(self, *, settings: Settings, letters: LetterStore) -> None:
+        self._settings = settings
+        self._letters = letters
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "GET",
+                "/api/v1/dead-letters",
+                self.list,
+                "List dead letters, the newest failure first",
+                gives=models.LetterList,
+                errors=(400,),
+                query=models.LETTER_QUERY,
+            ),
+            Route(
+                "POST",
+                "/api/v1/dead-letters/retry",
+                self.retry_many,
+                "Try dead letters again, by filter",
+                takes=models.LetterFilterIn,
+                gives=models.LetterChanged,
+                status=202,
+                errors=(400,),
+            ),
+            Route(
+                "POST",
+                "/api/v1/dead-letters/discard",
+                self.discard_many,
+                "Throw dead letters away, by filter",
+                takes=models.LetterFilterIn,
+                gives=models.LetterChanged,
+                errors=(400,),
+            ),
+            Route(
+                "GET",
+                LETTER,
+                self.get,
+                "Show a dead letter, its history and payload",
+                gives=models.LetterOut,
+                errors=(400, 404),
+            ),
+            Route(
+                "POST",
+                LETTER + "/retry",
+                self.retry,
+                "Try a dead letter again, now",
+                gives=models.LetterChanged,
+                status=202,
+                errors=(400, 404, 409),
+            ),
+            Route(
+                "DELETE",
+                LETTER,
+                self.discard,
+                "Throw a dead letter away",
+                status=204,
+                errors=(400, 404, 409),
+            ),
+        ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """A page of dead letters, the newest failure first."""
@@ -38,7 +97,7 @@ class LetterViews:
             parse_time("since", query.get("since")),
             parse_time("until", query.get("until")),
         )
-        found = await self._app.parts.letters.find(
+        found = await self._letters.find(
             request[TENANT_KEY], wanted, limit, _cursor(query.get("cursor"))
         )
         cursor = None
@@ -50,7 +109,7 @@ class LetterViews:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One letter with its history and payload."""
         letter_id = _id(request)
-        letter = await self._app.parts.letters.get(request[TENANT_KEY], letter_id)
+        letter = await self._letters.get(request[TENANT_KEY], letter_id)
         if letter is None:
             raise NotFoundError(f"there is no dead letter {letter_id}")
         return json_response(letter)
@@ -58,29 +117,29 @@ class LetterViews:
     async def retry(self, request: web.Request) -> web.StreamResponse:
         """Try one letter again, now."""
         letter_id = await self._dead(request)
-        await self._app.parts.letters.retry(request[TENANT_KEY], [letter_id])
+        await self._letters.retry(request[TENANT_KEY], [letter_id])
         return json_response({"matched": 1, "changed": 1, "more": False}, status=202)
 
     async def discard(self, request: web.Request) -> web.StreamResponse:
         """Throw one letter away."""
         letter_id = await self._dead(request)
-        await self._app.parts.letters.discard(request[TENANT_KEY], [letter_id])
+        await self._letters.discard(request[TENANT_KEY], [letter_id])
         return web.Response(status=204)
 
     async def retry_many(self, request: web.Request) -> web.StreamResponse:
         """Try again what a filter matches."""
         names = await self._matching(request)
-        changed = await self._app.parts.letters.retry(request[TENANT_KEY], names)
+        changed = await self._letters.retry(request[TENANT_KEY], names)
         return json_response(_counts(names, changed), status=202)
 
     async def discard_many(self, request: web.Request) -> web.StreamResponse:
         """Throw away what a filter matches."""
         names = await self._matching(request)
-        changed = await self._app.parts.letters.discard(request[TENANT_KEY], names)
+        changed = await self._letters.discard(request[TENANT_KEY], names)
         return json_response(_counts(names, changed))
 
     async def _matching(self, request: web.Request) -> Sequence[str]:
-        given = await read_model(self._app, request, models.LetterFilterIn)
+        given = await read_model(self._settings, request, models.LetterFilterIn)
         if not given.model_fields_set:
             raise BadRequestError(
                 'say which: at least one of tool, stage, since, until; {"until": "…now…"} is all'
@@ -91,12 +150,12 @@ class LetterViews:
             parse_time("since", given.since),
             parse_time("until", given.until),
         )
-        found = await self._app.parts.letters.find(request[TENANT_KEY], wanted, MAX_BULK)
+        found = await self._letters.find(request[TENANT_KEY], wanted, MAX_BULK)
         return [letter["letter_id"] for letter in found]
 
     async def _dead(self, request: web.Request) -> str:
         letter_id = _id(request)
-        letter = await self._app.parts.letters.get(request[TENANT_KEY], letter_id)
+        letter = await self._letters.get(request[TENANT_KEY], letter_id)
         if letter is None:
             raise NotFoundError(f"there is no dead letter {letter_id}")
         if letter["state"] != "dead":

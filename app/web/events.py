@@ -1,21 +1,19 @@
 """``/api/v1/events``: searching and showing what came in."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 from multidict import MultiMapping
 
 from hookstream.app.errors import BadRequestError, ForbiddenError, NotFoundError
 from hookstream.app.status import Status
-from hookstream.app.stores.events import EventFilter
+from hookstream.app.stores.events import EventFilter, EventStore
+from hookstream.app.web import models
 from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, Caller, uuid7
-from hookstream.app.web.models import EVENT_QUERY
 from hookstream.app.web.problem import json_response
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
+from hookstream.app.web.routes import Route
 
 __all__ = [
     "EventViews",
@@ -32,8 +30,32 @@ MAX_LIMIT = 1000
 class EventViews:
     """Search and show events."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
+    def __init__(self, events: EventStore) -> None:
+        self._events = events
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "GET",
+                "/api/v1/events",
+                self.list,
+                "Search events, newest first",
+                gives=models.EventList,
+                errors=(400,),
+                query=models.EVENT_QUERY,
+                agents=True,
+            ),
+            Route(
+                "GET",
+                "/api/v1/events/{event_id}",
+                self.get,
+                "Show an event and its payload",
+                gives=models.EventOut,
+                errors=(400, 404),
+                agents=True,
+            ),
+        ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """A page of events, newest first."""
@@ -43,23 +65,23 @@ class EventViews:
             if wanted.context is None:
                 raise ForbiddenError("an agent's key searches one of its contexts: add context=")
             caller.check(wanted.context)
-        events = await self._app.parts.events.search(request[TENANT_KEY], wanted)
+        events = await self._events.search(request[TENANT_KEY], wanted)
         more = len(events) == wanted.limit
         return json_response({"events": events, "cursor": events[-1]["event_id"] if more else None})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One event, with its payload and deliveries."""
         event_id = uuid7(request.match_info["event_id"], "event_id")
-        return json_response(await visible_event(self._app, request[CALLER_KEY], event_id))
+        return json_response(await visible_event(self._events, request[CALLER_KEY], event_id))
 
 
-async def visible_event(app: "Hookstream", caller: Caller, event_id: str) -> dict[str, Any]:
+async def visible_event(events: EventStore, caller: Caller, event_id: str) -> dict[str, Any]:
     """An event with payload and deliveries, as much of it as the caller may know.
 
     Raises:
         NotFoundError: there is none, or it reached no context of the caller's key.
     """
-    event = await app.parts.events.get(caller.tenant, event_id)
+    event = await events.get(caller.tenant, event_id)
     if event is not None and caller.contexts is not None:
         # what reached other contexts is none of this key's business
         mine = [row for row in event["deliveries"] if row["context_id"] in caller.contexts]
@@ -71,7 +93,7 @@ async def visible_event(app: "Hookstream", caller: Caller, event_id: str) -> dic
 
 def parse_filter(query: MultiMapping[str]) -> EventFilter:
     """The filter in a query string. Raises BadRequestError, naming the parameter."""
-    check_query(query, EVENT_QUERY)
+    check_query(query, models.EVENT_QUERY)
     status = query.get("status")
     if status is not None and status not in list(Status):
         raise BadRequestError(f"status: one of {', '.join(Status)}")

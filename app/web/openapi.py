@@ -2,16 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from hookstream import __version__
 from hookstream.app.web.models import ID_PATTERN, Accepted, Problem
-
-if TYPE_CHECKING:
-    from hookstream.app.web.routes import Route
+from hookstream.app.web.routes import Route
 
 __all__ = ["document"]
 
@@ -19,7 +17,7 @@ REF = "#/components/schemas/{model}"
 UUID_PARAMETERS = ("event_id", "replay_id")
 
 
-def document(routes: Sequence["Route"]) -> dict[str, Any]:
+def document(routes: Sequence[Route]) -> dict[str, Any]:
     """OpenAPI 3.1 of the given routes and of the receiver."""
     models: set[type[BaseModel]] = {Problem, Accepted}
     for route in routes:
@@ -49,9 +47,9 @@ def document(routes: Sequence["Route"]) -> dict[str, Any]:
     }
 
 
-def _operation(route: "Route") -> dict[str, Any]:
+def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.view.__qualname__.replace("Views.", "_").lower(),
+        "operationId": route.operation_id,
         "summary": route.summary,
         "security": [{"key": []}],
         "responses": {
@@ -75,7 +73,7 @@ def _operation(route: "Route") -> dict[str, Any]:
     return operation
 
 
-def _success(route: "Route") -> dict[str, Any]:
+def _success(route: Route) -> dict[str, Any]:
     statuses = ("200", "201") if route.method == "PUT" else (str(route.status),)
     if route.gives is None:
         return {status: {"description": "Done"} for status in statuses}

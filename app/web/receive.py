@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -17,6 +17,8 @@ from hookstream.app.errors import (
     UnavailableError,
 )
 from hookstream.app.ids import new_event_id, partition_of, random_bits
+from hookstream.app.ingest.appender import Appender
+from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.providers import PROVIDERS, Provider
 from hookstream.app.providers.signatures import WebhookRequest
 from hookstream.app.redis import keys
@@ -27,12 +29,11 @@ from hookstream.app.routing.event_keys import (
     message_id,
     ordering_key,
 )
+from hookstream.app.settings import Settings
+from hookstream.app.stores.catalog import RegistryCache
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.problem import json_response
 from hookstream.codecs.envelope import Event
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
 
 __all__ = ["Receiver", "make_event"]
 
@@ -43,9 +44,25 @@ RELOAD_SECONDS = 0.25
 class Receiver:
     """Verifies, wraps and appends webhooks."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        registry: RegistryCache,
+        payloads: Payloads,
+        appender: Appender,
+        functions: Mapping[str, DedupFunction],
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._payloads = payloads
+        self._appender = appender
+        self._functions = functions
         self._reloaded_at = 0.0
+
+    def routes(self) -> list[web.RouteDef]:
+        """Open to anybody: signatures say who may send."""
+        return [web.post("/hooks/{tool_id}", self.post)]
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Receive one webhook; answers once Redis has it."""
@@ -64,7 +81,7 @@ class Receiver:
             _received(provider, status).inc()
 
     async def _receive(self, request: web.Request, tool: Tool) -> web.StreamResponse:
-        settings = self._app.settings
+        settings = self._settings
         body = await read_body(request, settings.max_body_bytes, settings.body_timeout_seconds)
         now_ms = time.time_ns() // 1_000_000
         provider = PROVIDERS[tool.provider]
@@ -86,7 +103,7 @@ class Receiver:
                 body=challenge.body,
                 content_type=challenge.content_type,
             )
-        registry = self._app.parts.registry.current
+        registry = self._registry.current
         event, partition = make_event(
             hook,
             provider,
@@ -96,18 +113,17 @@ class Receiver:
             registry_token=registry.token,
             now_ms=now_ms,
             random_bits=random_bits(),
-            functions=self._app.dedup_functions,
+            functions=self._functions,
         )
-        parts = self._app.parts
         if broken := registry.violations(event, REJECT):
             raise SchemaViolationError("; ".join(broken))
-        entry = await parts.payloads.encode_aside(event)
+        entry = await self._payloads.encode_aside(event)
         urgent = tool.tool_id in registry.urgent_tools
-        await parts.appender.append(keys.events(partition), entry, urgent=urgent)
+        await self._appender.append(keys.events(partition), entry, urgent=urgent)
         return json_response({"event_id": event.event_id, "status": "accepted"}, status=202)
 
     async def _tool(self, tool_id: str) -> Tool:
-        registry = self._app.parts.registry
+        registry = self._registry
         if not registry.loaded:
             await registry.refresh()
         tool = registry.current.tools.get(tool_id)
@@ -126,7 +142,7 @@ class Receiver:
         return tool
 
     def _external_url(self, request: web.Request) -> str:
-        public = self._app.settings.public_url
+        public = self._settings.public_url
         if public:
             return public.rstrip("/") + request.raw_path
         return f"{request.scheme}://{request.host}{request.raw_path}"

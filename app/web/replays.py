@@ -1,40 +1,132 @@
 """``/api/v1/replays``: sending events through the pipeline again."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
 from hookstream.app.ids import partition_of_event
+from hookstream.app.ingest.appender import Appender
 from hookstream.app.redis import keys
-from hookstream.app.stores.replays import ReplayFilter
+from hookstream.app.settings import Settings
+from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.events import EventStore
+from hookstream.app.stores.replays import ReplayFilter, ReplayStore
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, read_model, uuid7
 from hookstream.app.web.events import check_query, parse_limit, parse_time
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
 from hookstream.codecs.envelope import with_replay
 
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
-
-__all__ = ["ReplayViews", "replay_one"]
+__all__ = ["ReplayViews", "SingleReplay"]
 
 FILTERS = ("tool", "type", "status", "context", "since", "until")
+
+
+class SingleReplay:
+    """Sends one event through the pipeline again, at once."""
+
+    def __init__(
+        self,
+        *,
+        registry: RegistryCache,
+        events: EventStore,
+        replays: ReplayStore,
+        appender: Appender,
+    ) -> None:
+        self._registry = registry
+        self._events = events
+        self._replays = replays
+        self._appender = appender
+
+    async def send(self, tenant: str, event_id: str, context_id: str) -> str:
+        """Append an event to its partition again, marked as a replay; returns the replay's id.
+
+        It goes where subscriptions say now, or with ``context_id`` to that one alone.
+
+        Raises:
+            NotFoundError: there is no such event.
+        """
+        envelope = await self._events.envelope(tenant, event_id)
+        if envelope is None:
+            raise NotFoundError(f"there is no event {event_id}")
+        partition = partition_of_event(event_id)
+        replay_id = await self._replays.create_one(tenant, event_id, context_id, partition)
+        again = with_replay(
+            envelope,
+            replay_id=replay_id,
+            replay_context_id=context_id,
+            registry_version=self._registry.current.version,
+            registry_token=self._registry.current.token,
+        )
+        await self._appender.append(keys.events(partition), again)
+        return replay_id
 
 
 class ReplayViews:
     """Replay one event or what a filter matches; list, show and cancel replays."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        registry: RegistryCache,
+        replays: ReplayStore,
+        single_replay: SingleReplay,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._replays = replays
+        self._single_replay = single_replay
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "POST",
+                "/api/v1/replays",
+                self.post,
+                "Send events through the pipeline again",
+                takes=models.ReplayIn,
+                gives=models.ReplayOut,
+                status=202,
+                errors=(400, 404),
+            ),
+            Route(
+                "GET",
+                "/api/v1/replays",
+                self.list,
+                "List replays, newest first",
+                gives=models.ReplayList,
+                errors=(400,),
+                query=models.LIMIT_QUERY,
+            ),
+            Route(
+                "GET",
+                "/api/v1/replays/{replay_id}",
+                self.get,
+                "Show a replay and how far it has come",
+                gives=models.ReplayOut,
+                errors=(400, 404),
+            ),
+            Route(
+                "POST",
+                "/api/v1/replays/{replay_id}/cancel",
+                self.cancel,
+                "Send no more of a replay",
+                gives=models.ReplayOut,
+                errors=(400, 404, 409),
+            ),
+        ]
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Begin a replay."""
-        wanted = await read_model(self._app, request, models.ReplayIn)
+        wanted = await read_model(self._settings, request, models.ReplayIn)
         tenant = request[TENANT_KEY]
         context_id = wanted.context_id or ""
-        registry = await self._app.parts.registry.reload()
+        registry = await self._registry.reload()
         if context_id and (tenant, context_id) not in registry.contexts:
             raise NotFoundError(f"there is no context {context_id}")
         given = {name for name in FILTERS if getattr(wanted, name) is not None}
@@ -42,7 +134,7 @@ class ReplayViews:
             if given or wanted.rate is not None:
                 raise BadRequestError("event_id: alone or with context_id; it needs no filter")
             event_id = uuid7(wanted.event_id, "event_id")
-            replay_id = await replay_one(self._app, tenant, event_id, context_id)
+            replay_id = await self._single_replay.send(tenant, event_id, context_id)
         else:
             if not given:
                 raise BadRequestError(
@@ -58,7 +150,7 @@ class ReplayViews:
         check_query(request.query, ("limit",))
         limit = parse_limit(request.query.get("limit", "50"))
         return json_response(
-            {"replays": await self._app.parts.replays.find(request[TENANT_KEY], limit=limit)}
+            {"replays": await self._replays.find(request[TENANT_KEY], limit=limit)}
         )
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -68,7 +160,7 @@ class ReplayViews:
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Send no more of a replay; what was sent already is delivered."""
         tenant, replay_id = request[TENANT_KEY], _id(request)
-        if not await self._app.parts.replays.cancel(tenant, replay_id):
+        if not await self._replays.cancel(tenant, replay_id):
             shown = await self._show(tenant, replay_id)
             raise ConflictError(f"replay {replay_id} is not running, it is {shown['status']}")
         return json_response(await self._show(tenant, replay_id))
@@ -88,38 +180,13 @@ class ReplayViews:
         )
         # what reached one context is sent to that one again, not to its neighbours
         target = context_id or wanted.context or ""
-        return await self._app.parts.replays.create(tenant, filters, target, wanted.rate or 100.0)
+        return await self._replays.create(tenant, filters, target, wanted.rate or 100.0)
 
     async def _show(self, tenant: str, replay_id: str) -> dict[str, object]:
-        found = await self._app.parts.replays.find(tenant, replay_id)
+        found = await self._replays.find(tenant, replay_id)
         if not found:
             raise NotFoundError(f"there is no replay {replay_id}")
         return found[0]
-
-
-async def replay_one(app: "Hookstream", tenant: str, event_id: str, context_id: str) -> str:
-    """Append an event to its partition again, marked as a replay; returns the replay's id.
-
-    It goes where subscriptions say now, or with ``context_id`` to that one alone.
-
-    Raises:
-        NotFoundError: there is no such event.
-    """
-    parts = app.parts
-    envelope = await parts.events.envelope(tenant, event_id)
-    if envelope is None:
-        raise NotFoundError(f"there is no event {event_id}")
-    partition = partition_of_event(event_id)
-    replay_id = await parts.replays.create_one(tenant, event_id, context_id, partition)
-    again = with_replay(
-        envelope,
-        replay_id=replay_id,
-        replay_context_id=context_id,
-        registry_version=parts.registry.current.version,
-        registry_token=parts.registry.current.token,
-    )
-    await parts.appender.append(keys.events(partition), again)
-    return replay_id
 
 
 def _id(request: web.Request) -> str:

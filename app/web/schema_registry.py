@@ -7,14 +7,16 @@ The key is the API's: as a bearer token, or as the password of HTTP basic with a
 import base64
 import binascii
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 from mode.utils.logging import get_logger
 
 from hookstream.app.errors import HookstreamError, SchemaRegistryError
 from hookstream.app.schema_registry.store import SchemaStore, Version
-from hookstream.app.web.access import require_key
+from hookstream.app.settings import Settings
+from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.web.access import Access
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.schema_forms import (
     ConfigIn,
@@ -35,10 +37,7 @@ from hookstream.app.web.schema_forms import (
 )
 from hookstream.codecs.schemas import Mode, Schema, SchemaType
 
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
-
-__all__ = ["PREFIX", "add_schema_registry"]
+__all__ = ["PREFIX", "SchemaViews", "add_schema_registry"]
 
 logger = get_logger(__name__)
 
@@ -50,12 +49,12 @@ View = Callable[[web.Request], Awaitable[web.Response]]
 class SchemaViews:
     """Confluent's routes over :class:`SchemaStore`."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
-
-    @property
-    def _store(self) -> SchemaStore:
-        return self._app.parts.schemas
+    def __init__(
+        self, *, settings: Settings, schemas: SchemaStore, registry: RegistryCache
+    ) -> None:
+        self._settings = settings
+        self._store = schemas
+        self._registry = registry
 
     async def root(self, request: web.Request) -> web.Response:
         """An empty object: what clients ask to see whether anybody is there."""
@@ -97,7 +96,7 @@ class SchemaViews:
         numbers = await self._store.delete_subject(
             tenant(request), changeable(request), permanent=permanent
         )
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return answer(numbers)
 
     async def versions(self, request: web.Request) -> web.Response:
@@ -133,7 +132,7 @@ class SchemaViews:
         gone = await self._store.delete_version(
             tenant(request), changeable(request), number(request), permanent=permanent
         )
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return answer(gone)
 
     async def by_id(self, request: web.Request) -> web.Response:
@@ -225,15 +224,14 @@ class SchemaViews:
         return schema_in(await self._body(request))
 
     async def _body(self, request: web.Request) -> bytes:
-        settings = self._app.settings
+        settings = self._settings
         body = await read_body(request, settings.max_body_bytes, settings.body_timeout_seconds)
         encoding = ",".join(request.headers.getall("Content-Encoding", ()))
         return decode_body(body, encoding, settings.max_body_bytes)
 
 
-def add_schema_registry(web_app: web.Application, app: "Hookstream") -> None:
+def add_schema_registry(web_app: web.Application, views: SchemaViews, access: Access) -> None:
     """Add the routes below :data:`PREFIX`."""
-    views = SchemaViews(app)
     one, many = "/subjects/{subject}", "/subjects/{subject}/versions"
     version, by_id = many + "/{version}", "/schemas/ids/{id}"
     routes: list[tuple[str, str, View]] = [
@@ -267,12 +265,12 @@ def add_schema_registry(web_app: web.Application, app: "Hookstream") -> None:
             ("DELETE", path, views.delete_config),
         ]
     for method, path, view in routes:
-        web_app.router.add_route(method, PREFIX + path, _guarded(app, view))
+        web_app.router.add_route(method, PREFIX + path, _guarded(access, view))
 
 
-def _guarded(app: "Hookstream", view: View) -> View:
+def _guarded(access: Access, view: View) -> View:
     """The view behind the key, with errors in Confluent's form."""
-    keyed = require_key(app, view, credentials=_credentials)
+    keyed = access.require_key(view, credentials=_credentials)
 
     async def guarded(request: web.Request) -> Any:
         try:

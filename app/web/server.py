@@ -2,19 +2,18 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+from faust.types import AppT
 from faust.web.drivers.aiohttp import Web
 from mode import Service
 
 from hookstream.app import tasks
+from hookstream.app.settings import Settings
 from hookstream.app.web.problem import problems
-from hookstream.app.web.routes import add_routes
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
 
 __all__ = ["ConnectionReaper", "HookstreamWeb", "make_runner"]
 
@@ -44,14 +43,29 @@ class HookstreamWeb(Web):
     debug_blueprints: Any = []
     optional_blueprints: Any = []
 
-    def __init__(self, app: "Hookstream", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        app: AppT,
+        *,
+        settings: Settings,
+        add_endpoints: Callable[[web.Application], None],
+        stopping_since: Callable[[], float],
+        **kwargs: Any,
+    ) -> None:
+        """``app`` is for Faust. ``add_endpoints`` is called when this starts.
+
+        ``stopping_since``: when the process began to stop, by the event loop's clock.
+        """
         super().__init__(app, **kwargs)
+        self._settings = settings
+        self._add_endpoints = add_endpoints
+        self._stopping_since = stopping_since
         self.web_app.middlewares.append(problems)
         self._runner = make_runner(self.web_app)
 
     async def on_start(self) -> None:
         """Add our routes; by now the command line has said which of them this process serves."""
-        add_routes(self.web_app, self.app)
+        self._add_endpoints(self.web_app)
         await super().on_start()
 
     def _new_transport_tcp(self) -> web.TCPSite:
@@ -67,8 +81,8 @@ class HookstreamWeb(Web):
 
     async def stop_server(self) -> None:
         """Answer what is under way, and stop listening; by now ``/health/ready`` says 503."""
-        settings = self.app.settings
-        late = asyncio.get_running_loop().time() - self.app.stopping_since
+        settings = self._settings
+        late = asyncio.get_running_loop().time() - self._stopping_since()
         await asyncio.sleep(max(0.0, settings.shutdown_delay_seconds - late))
         for site in list(self._runner.sites):
             await site.stop()
@@ -89,7 +103,7 @@ class HookstreamWeb(Web):
     async def start_server(self) -> None:
         """Start listening, and closing connections that send nothing."""
         await super().start_server()
-        settings = self.app.settings
+        settings = self._settings
         await self.add_runtime_dependency(
             ConnectionReaper(
                 self._runner, settings.header_timeout_seconds, settings.max_connections

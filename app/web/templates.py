@@ -1,25 +1,28 @@
 """``/api/v1/templates``: a tenant's own summary templates, checked before they are kept."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aiohttp import web
 
 from hookstream.app.errors import NotFoundError
+from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.providers import provider
-from hookstream.app.stores.events import EventFilter
+from hookstream.app.settings import Settings
+from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.summaries.templates import TemplateBook, builtin_templates, compile_template
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
+from hookstream.app.web.routes import Route
 
 __all__ = ["TemplateViews"]
+
+TEMPLATE = "/api/v1/templates/{name}"
 
 #: Past events that a preview looks at.
 MAX_PREVIEWED = 200
@@ -28,12 +31,68 @@ MAX_PREVIEWED = 200
 class TemplateViews:
     """Make, change, try, show and delete templates."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        postgres: Postgres,
+        registry: RegistryCache,
+        events: EventStore,
+    ) -> None:
+        self._settings = settings
+        self._postgres = postgres
+        self._registry = registry
+        self._events = events
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "GET",
+                "/api/v1/templates",
+                self.list,
+                "List summary templates",
+                gives=models.TemplateList,
+            ),
+            Route(
+                "POST",
+                "/api/v1/templates/preview",
+                self.preview,
+                "What a template would say of past events",
+                takes=models.TemplateIn,
+                gives=models.TemplatePreview,
+                errors=(400,),
+            ),
+            Route(
+                "PUT",
+                TEMPLATE,
+                self.put,
+                "Make or change a summary template",
+                takes=models.TemplateIn,
+                gives=models.TemplateVersion,
+                errors=(400,),
+            ),
+            Route(
+                "GET",
+                TEMPLATE,
+                self.get,
+                "Show a summary template and its versions",
+                gives=models.TemplateOut,
+                errors=(404,),
+            ),
+            Route(
+                "DELETE",
+                TEMPLATE,
+                self.delete,
+                "Delete a summary template",
+                status=204,
+                errors=(404,),
+            ),
+        ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """The tenant's own templates, and those that come along."""
-        rows = await self._app.parts.postgres.fetch(
+        rows = await self._postgres.fetch(
             "SELECT * FROM templates WHERE tenant = $1 ORDER BY name", request[TENANT_KEY]
         )
         builtin = [
@@ -45,21 +104,21 @@ class TemplateViews:
     async def put(self, request: web.Request) -> web.StreamResponse:
         """Make or change a template; one that may not be is refused with the reason."""
         name = path_id(request, "name")
-        given = await read_model(self._app, request, models.TemplateIn)
+        given = await read_model(self._settings, request, models.TemplateIn)
         kind = provider(given.provider).name
         compile_template(given.types, given.template)
         tenant = request[TENANT_KEY]
-        row = await self._app.parts.postgres.fetchrow(
+        row = await self._postgres.fetchrow(
             statement("put_template"), tenant, name, kind, given.types, given.template
         )
         assert row is not None
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return json_response(template_out(row), status=201 if row["created"] else 200)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One template with every version that it has had, the newest first."""
         name = path_id(request, "name")
-        rows = await self._app.parts.postgres.fetch(
+        rows = await self._postgres.fetch(
             "SELECT v.*, t.version AS current FROM template_versions AS v "
             "JOIN templates AS t USING (tenant, name) "
             "WHERE v.tenant = $1 AND v.name = $2 ORDER BY v.version DESC",
@@ -74,22 +133,22 @@ class TemplateViews:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Delete a template: what comes along, or the plain extract, stands in again."""
         name = path_id(request, "name")
-        tag = await self._app.parts.postgres.execute(
+        tag = await self._postgres.execute(
             "DELETE FROM templates WHERE tenant = $1 AND name = $2", request[TENANT_KEY], name
         )
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no template {name}")
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return web.Response(status=204)
 
     async def preview(self, request: web.Request) -> web.StreamResponse:
         """What a template would say of past events; nothing is kept."""
-        given = await read_model(self._app, request, models.TemplateIn)
+        given = await read_model(self._settings, request, models.TemplateIn)
         kind = provider(given.provider).name
         book = TemplateBook({kind: [compile_template(given.types, given.template)]})
         summaries = Summariser(TemplateBook({}))
         past = EventFilter(limit=MAX_PREVIEWED)
-        found = await self._app.parts.events.search_with_payloads(request[TENANT_KEY], past)
+        found = await self._events.search_with_payloads(request[TENANT_KEY], past)
         shown = []
         for row, event in found:
             if event is None or event.provider != kind or not book.find(kind, event.type):

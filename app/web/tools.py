@@ -1,7 +1,7 @@
 """``/api/v1/tools``: the sources of webhooks."""
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -11,17 +11,22 @@ from hookstream.app.errors import (
     NotFoundError,
     SchemaRegistryError,
 )
+from hookstream.app.postgres.pool import Postgres
 from hookstream.app.providers import Provider, check_secrets, provider
 from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.routing.event_keys import DedupFunction
+from hookstream.app.schema_registry.store import SchemaStore
+from hookstream.app.settings import Settings
+from hookstream.app.stores.catalog import RegistryCache
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
 from hookstream.codecs.errors import InvalidSchemaError
 
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
-
 __all__ = ["ToolViews"]
+
+TOOL = "/api/v1/tools/{tool_id}"
 
 _UPSERT = """
 INSERT INTO tools (
@@ -40,12 +45,41 @@ RETURNING *, created_at = updated_at AS created
 class ToolViews:
     """Make, change, show and delete tools."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        postgres: Postgres,
+        registry: RegistryCache,
+        schemas: SchemaStore,
+        functions: Mapping[str, DedupFunction],
+    ) -> None:
+        self._settings = settings
+        self._postgres = postgres
+        self._registry = registry
+        self._schemas = schemas
+        self._functions = functions
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route("GET", "/api/v1/tools", self.list, "List the tools", gives=models.ToolList),
+            Route(
+                "PUT",
+                TOOL,
+                self.put,
+                "Make or change a tool",
+                takes=models.ToolIn,
+                gives=models.ToolOut,
+                errors=(400, 409),
+            ),
+            Route("GET", TOOL, self.get, "Show a tool", gives=models.ToolOut, errors=(404,)),
+            Route("DELETE", TOOL, self.delete, "Delete a tool", status=204, errors=(404,)),
+        ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """All tools of the tenant."""
-        rows = await self._app.parts.postgres.fetch(
+        rows = await self._postgres.fetch(
             "SELECT * FROM tools WHERE tenant = $1 ORDER BY tool_id", request[TENANT_KEY]
         )
         return json_response({"tools": [tool_out(row) for row in rows]})
@@ -53,31 +87,31 @@ class ToolViews:
     async def put(self, request: web.Request) -> web.StreamResponse:
         """Make or change a tool; in force in this process when the answer comes."""
         tool_id = path_id(request, "tool_id")
-        tool = await read_model(self._app, request, models.ToolIn)
+        tool = await read_model(self._settings, request, models.ToolIn)
         kind = provider(tool.provider)
         check_secrets(kind, tool.secrets)
-        row = await self._app.parts.postgres.fetchrow(
+        row = await self._postgres.fetchrow(
             _UPSERT,
             tool_id,
             request[TENANT_KEY],
             kind.name,
             tool.secrets,
             options(tool),
-            dedup(tool, kind, self._app.dedup_functions, self._app.settings.dedup_history_days),
+            dedup(tool, kind, self._functions, self._settings.dedup_history_days),
             ordering(tool),
             tool.ttl.model_dump(),
             tool.alert.model_dump(exclude_none=True),
-            await payload_schema(self._app, request[TENANT_KEY], tool),
+            await payload_schema(self._schemas, request[TENANT_KEY], tool),
         )
         if row is None:
             raise ConflictError(f"the tool id {tool_id} is taken: choose another")
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return json_response(tool_out(row), status=201 if row["created"] else 200)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One tool."""
         tool_id = path_id(request, "tool_id")
-        row = await self._app.parts.postgres.fetchrow(
+        row = await self._postgres.fetchrow(
             "SELECT * FROM tools WHERE tool_id = $1 AND tenant = $2", tool_id, request[TENANT_KEY]
         )
         if row is None:
@@ -87,12 +121,12 @@ class ToolViews:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Delete a tool; its events stay."""
         tool_id = path_id(request, "tool_id")
-        tag = await self._app.parts.postgres.execute(
+        tag = await self._postgres.execute(
             "DELETE FROM tools WHERE tool_id = $1 AND tenant = $2", tool_id, request[TENANT_KEY]
         )
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no tool {tool_id}")
-        await self._app.parts.registry.reload()
+        await self._registry.reload()
         return web.Response(status=204)
 
 
@@ -106,15 +140,15 @@ def options(tool: models.ToolIn) -> dict[str, Any]:
 
 
 async def payload_schema(
-    app: "Hookstream", tenant: str, tool: models.ToolIn
+    schemas: SchemaStore, tenant: str, tool: models.ToolIn
 ) -> dict[str, str] | None:
     """The schema rule. Raises BadRequestError when the subject has no schema that can be used."""
     given = tool.payload_schema
     if given is None:
         return None
     try:
-        version = await app.parts.schemas.version(tenant, given.subject, -1)
-        schema = await app.parts.schemas.parsed(tenant, version)
+        version = await schemas.version(tenant, given.subject, -1)
+        schema = await schemas.parsed(tenant, version)
         schema.violations({})
     except (SchemaRegistryError, InvalidSchemaError) as error:
         raise BadRequestError(f"schema.subject: {error} Register it at /registry first") from error

@@ -2,18 +2,20 @@
 
 import asyncio
 from socket import SO_SNDBUF, SOL_SOCKET
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from hookstream.app import metrics
 from hookstream.app.errors import BadRequestError, UnavailableError
+from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.followers import Followers
+from hookstream.app.feeds.resets import Resets
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.web.access import authorise, path_id
-from hookstream.app.web.websocket import STOPPING, UpdateSocket
-
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
+from hookstream.app.settings import Settings
+from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.web.access import Access, path_id
+from hookstream.app.web.frames import FeedFrames
+from hookstream.app.web.websocket import STOPPING, Client, UpdateSocket
 
 __all__ = ["UpdateViews", "parse_after"]
 
@@ -28,9 +30,27 @@ SEND_BUFFER_BYTES = 256 * 1024
 class UpdateViews:
     """Upgrades connections, and closes them when this process stops."""
 
-    def __init__(self, app: "Hookstream") -> None:
-        self._app = app
+    def __init__(
+        self,
+        *,
+        access: Access,
+        settings: Settings,
+        registry: RegistryCache,
+        feeds: Feeds,
+        resets: Resets,
+        followers: Followers,
+    ) -> None:
+        self._access = access
+        self._settings = settings
+        self._registry = registry
+        self._feeds = feeds
+        self._resets = resets
+        self._followers = followers
         self._open: set[UpdateSocket] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        """The key is looked at in :meth:`get`: browsers send it in a way of their own."""
+        return [web.get("/contexts/{context_id}/updates", self.get)]
 
     async def close_all(self, web_app: web.Application) -> None:
         """Tell the clients that this process goes away (1001): they come back to another."""
@@ -47,21 +67,20 @@ class UpdateViews:
         ``HOOKSTREAM_WEBSOCKET_SEND_TIMEOUT_SECONDS`` is closed with code 4008. ``generation`` is
         that of ``after`` (0: none yet); who names it gets a ``hello`` first.
         """
-        caller = authorise(self._app, _credentials(request))
+        caller = self._access.caller(_credentials(request))
         context_id = path_id(request, "context_id")
         caller.check(context_id)
-        parts = self._app.parts
-        await parts.registry.context(caller.tenant, context_id)
+        await self._registry.context(caller.tenant, context_id)
         after = parse_after(request.query.get("after"))
         fold = parse_after(request.query.get("fold"), "fold")
         generation = parse_after(request.query.get("generation"), "generation")
         if after is None:
             try:
-                after = await parts.feeds.acknowledged(caller.tenant, context_id)
+                after = await self._feeds.acknowledged(caller.tenant, context_id)
             except REDIS_ERRORS as error:
                 raise UnavailableError("feeds cannot be read at the moment: try again") from error
         socket = web.WebSocketResponse(
-            heartbeat=self._app.settings.websocket_heartbeat_seconds,
+            heartbeat=self._settings.websocket_heartbeat_seconds,
             max_msg_size=MAX_CLIENT_MESSAGE_BYTES,
             protocols=(PROTOCOL,),
             compress=False,
@@ -70,15 +89,37 @@ class UpdateViews:
             raise BadRequestError("this address speaks WebSocket: connect with a WebSocket client")
         await socket.prepare(request)
         _bound_send_buffer(request)
-        client = UpdateSocket(self._app, socket, request, caller, context_id, fold, generation)
-        metrics.WEBSOCKETS.inc()
-        self._open.add(client)
-        try:
-            await client.serve(after)
-        finally:
-            self._open.discard(client)
-            metrics.WEBSOCKETS.dec()
+        await self._serve(Client(socket, request, caller, context_id), after, fold, generation)
         return socket
+
+    async def _serve(
+        self, client: Client, after: int, fold: int | None, generation: int | None
+    ) -> None:
+        frames = FeedFrames(
+            client.who,
+            settings=self._settings,
+            registry=self._registry,
+            feeds=self._feeds,
+            resets=self._resets,
+            fold=fold,
+            generation=generation,
+        )
+        served = UpdateSocket(
+            client,
+            frames,
+            access=self._access,
+            registry=self._registry,
+            feeds=self._feeds,
+            followers=self._followers,
+            send_seconds=self._settings.websocket_send_timeout_seconds,
+        )
+        metrics.WEBSOCKETS.inc()
+        self._open.add(served)
+        try:
+            await served.serve(after)
+        finally:
+            self._open.discard(served)
+            metrics.WEBSOCKETS.dec()
 
 
 def parse_after(text: str | None, name: str = "after") -> int | None:

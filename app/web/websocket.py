@@ -6,23 +6,20 @@ the client to resume, and :mod:`hookstream.app.feeds.followers` closes what no e
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import BadRequestError, ConflictError, UnavailableError
-from hookstream.app.feeds.digests import MAX_DIGESTED, digest_budget, fit_digest
-from hookstream.app.feeds.followers import Follower
-from hookstream.app.feeds.generations import Generations
+from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.followers import Follower, Followers
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.web.access import Caller, still_known
+from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.web.access import Access, Caller
+from hookstream.app.web.frames import FeedFrames, FramePage, frame_text
 
-if TYPE_CHECKING:
-    from hookstream.app.application import Hookstream
-
-__all__ = ["STOPPING", "UpdateSocket", "parse_client_message"]
+__all__ = ["STOPPING", "Client", "UpdateSocket", "parse_client_message"]
 
 MAX_SEQ = 2**53
 #: A client that does not answer our closing within this time is cut off.
@@ -51,11 +48,23 @@ STALLED = End(4009, "stalled", "there is more than was sent: resume", trouble=Tr
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """What is sent next: frames ("": none) with the number that each reaches; is there more?"""
+class Client:
+    """A connection, whose key it came with, and the context that it follows."""
 
-    frames: list[tuple[int, str]]
-    more: bool
+    socket: web.WebSocketResponse
+    request: web.Request
+    caller: Caller
+    context_id: str
+
+    @property
+    def who(self) -> tuple[str, str]:
+        """Tenant and context."""
+        return self.caller.tenant, self.context_id
+
+    def cut_off(self) -> None:
+        """End the connection without waiting for anything."""
+        if self.request.transport is not None:
+            self.request.transport.abort()
 
 
 class UpdateSocket:
@@ -63,37 +72,30 @@ class UpdateSocket:
 
     def __init__(
         self,
-        app: "Hookstream",
-        socket: web.WebSocketResponse,
-        request: web.Request,
-        caller: Caller,
-        context_id: str,
-        fold: int | None,
-        generation: int | None = None,
+        client: Client,
+        frames: FeedFrames,
+        *,
+        access: Access,
+        registry: RegistryCache,
+        feeds: Feeds,
+        followers: Followers,
+        send_seconds: float,
     ) -> None:
-        """``fold``: how many waiting updates come one by one; more of them are one frame.
-
-        ``generation``: that of the number where it goes on; 0: it has none yet; None: it does not
-        know of generations, and gets no ``hello``.
-        """
-        self._app = app
-        self._socket = socket
-        self._request = request
-        self._caller = caller
-        self._context_id = context_id
-        self._fold = fold
-        self._hello = generation is not None
-        self._generation = generation or 0
-        #: None until it is known where it stands.
-        self._generations: Generations | None = None
-        self._limit = app.settings.websocket_send_timeout_seconds
+        """``send_seconds``: within which the client has to take each frame."""
+        self._client = client
+        self._socket = client.socket
+        self._frames = frames
+        self._access = access
+        self._registry = registry
+        self._feeds = feeds
+        self._followers = followers
+        self._send_seconds = send_seconds
         self._ended = False
 
     async def serve(self, after: int) -> None:
         """Send what is past ``after``, and take what comes, until either side closes."""
-        follow = self._app.parts.followers.follow
-        name = (self._caller.tenant, self._context_id)
-        with follow("websocket", *name, after, lambda: self._close_soon(STALLED)) as follower:
+        follow, who = self._followers.follow, self._client.who
+        with follow("websocket", *who, after, lambda: self._close_soon(STALLED)) as follower:
             sender = tasks.spawn(
                 "UpdateSocket.send",
                 self._send_until_end(follower),
@@ -113,13 +115,12 @@ class UpdateSocket:
         if self._ended or self._socket.closed:
             return
         self._ended = True
-        self._app.parts.followers.closed("websocket", end.reason, trouble=end.trouble)
+        self._followers.closed("websocket", end.reason, trouble=end.trouble)
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._socket.close(code=end.code, message=end.text.encode())
         except TimeoutError:
-            if self._request.transport is not None:
-                self._request.transport.abort()
+            self._client.cut_off()
 
     def _close_soon(self, end: End) -> None:
         tasks.spawn("UpdateSocket.close", self.close(end))
@@ -142,18 +143,18 @@ class UpdateSocket:
             UnavailableError: the feed could not be read for long.
             ConnectionResetError: the client has gone.
         """
-        tenant, context_id = self._caller.tenant, self._context_id
         while not self._socket.closed:
             follower.moved.clear()
-            page = Page([], more=False)
+            page = FramePage([], more=False)
             # the client keeps its connection, and gets what it missed when Redis is well again
             with follower.trying():
                 if follower.lost:
-                    follower.lost, self._generations = False, None
-                page = await self._next_page(follower.seq)
-            if page.frames and not still_known(self._app, self._caller):
+                    follower.lost = False
+                    self._frames.look_again()
+                page = await self._frames.next(follower.seq)
+            if page.frames and not self._access.still_known(self._client.caller):
                 return REVOKED
-            if (tenant, context_id) not in self._app.parts.registry.current.contexts:
+            if self._client.who not in self._registry.current.contexts:
                 # what was withheld or deferred may still come into its feed
                 return DELETED
             for seq, frame in page.frames:
@@ -169,103 +170,21 @@ class UpdateSocket:
         if follower:
             follower.sending = True
         try:
-            async with asyncio.timeout(self._limit):
+            async with asyncio.timeout(self._send_seconds):
                 await self._socket.send_str(frame)
         except TimeoutError:
             metrics.WEBSOCKETS_TOO_SLOW.inc()
-            text = f"no frame taken for {self._limit:g} s: resume, or ask to fold"
+            text = f"no frame taken for {self._send_seconds:g} s: resume, or ask to fold"
             return End(4008, "too-slow", text)
         finally:
             if follower:
                 follower.sending = False
         return None
 
-    async def _next_page(self, after: int) -> Page:
-        feeds, who = self._app.parts.feeds, (self._caller.tenant, self._context_id)
-        if self._generations is None:
-            return await self._stand(after)
-        if not self._generations.begun:
-            # its first owner, or the first one of this release, is still to come
-            self._generations = (await feeds.look(*who)).generations
-        generations = self._generations
-        into = generations.crossing(after)
-        before = into.start if into else None
-        if self._fold and (digest := await self._digest(after, self._fold, before)):
-            return Page([digest], more=True)
-        updates = await feeds.read(*who, after, before=before)
-        if updates and updates[0].seq != after + 1:
-            # numbers have no gaps: a generation may have begun
-            self._generations = (await feeds.look(*who)).generations
-            if self._generations != generations:
-                return Page([], more=True)
-        if not updates and into and not await feeds.holds(*who, after, into.start):
-            generation, self._generation = self._generation, into.generation
-            reset = await self._app.parts.resets.cross(who, after, into, generations, generation)
-            return Page([(into.start - 1, _text(reset.out()) if reset else "")], more=True)
-        # a page that is not full was all there was: what came since has set the cue
-        more = bool(into and updates) or len(updates) >= self._app.settings.feed_read_max_updates
-        frames = [(one.seq, one.frame(generations.at(one.seq - 1))) for one in updates]
-        return Page(frames, more)
-
-    async def _stand(self, after: int) -> Page:
-        """Find out where the client stands, and say so."""
-        who = (self._caller.tenant, self._context_id)
-        standing = await self._app.parts.resets.stand(who, after, self._generation)
-        if standing is None:
-            return Page([], more=False)
-        self._generations = standing.generations
-        frames = []
-        if self._hello:
-            self._hello = False
-            hello = {
-                "type": "hello",
-                "context_id": self._context_id,
-                "generation": standing.generations.current,
-                "seq": standing.last,
-                "after": standing.after,
-            }
-            frames.append((after, _text(hello)))
-        if standing.reset:
-            self._generation = standing.generations.current
-            frames.append((standing.after, _text(standing.reset.out())))
-        return Page(frames, more=True)
-
-    async def _digest(self, after: int, fold: int, before: int | None) -> tuple[int, str] | None:
-        """One frame for all that waits, and the number it reaches; None for ``fold`` or fewer.
-
-        ``before``: where the next generation begins; what is told of that comes in between.
-        """
-        feeds, tenant, context_id = self._app.parts.feeds, self._caller.tenant, self._context_id
-        if await feeds.last_seq(tenant, context_id) - after <= fold:
-            return None
-        waiting = await feeds.newest(tenant, context_id, after, MAX_DIGESTED, before=before)
-        # behind a place where numbers begin anew there may be fewer than they say
-        if not waiting or waiting[-1].seq - max(after, waiting[0].seq - 1) <= fold:
-            return None
-        context = self._app.parts.registry.current.contexts.get((tenant, context_id))
-        budget = digest_budget(context.token_budget if context else None)
-        values = await feeds.expand(tenant, context_id, waiting)
-        if not values:
-            # daily summaries only: each is a digest already
-            return None
-        digest = await asyncio.to_thread(fit_digest, values, budget)
-        frame = {
-            "type": "digest",
-            "seq": waiting[-1].seq,
-            "from_seq": after + 1,
-            "generation": (self._generations or Generations()).at(waiting[-1].seq - 1),
-            "context_id": context_id,
-            "updates": waiting[-1].seq - after,
-            "summary": digest.text,
-            "tokens": digest.tokens,
-            "untrusted": ["summary"],
-        }
-        return waiting[-1].seq, _text(frame)
-
     async def _receive(self) -> End | None:
         """Take acknowledgements until the client closes, or there is a reason to end."""
         async for message in self._socket:
-            if not still_known(self._app, self._caller):
+            if not self._access.still_known(self._client.caller):
                 return REVOKED
             problem = await self._take(message)
             if problem and (end := await self._put(_error(problem))):
@@ -278,8 +197,7 @@ class UpdateSocket:
             return "send JSON as text"
         try:
             seq, generation = parse_client_message(message.data)
-            who = (self._caller.tenant, self._context_id)
-            await self._app.parts.feeds.acknowledge(*who, seq, generation)
+            await self._feeds.acknowledge(*self._client.who, seq, generation)
         except (BadRequestError, ConflictError) as error:
             return str(error)
         except REDIS_ERRORS:
@@ -309,8 +227,4 @@ def parse_client_message(text: str) -> tuple[int, int]:
 
 
 def _error(detail: str) -> str:
-    return _text({"type": "error", "detail": detail})
-
-
-def _text(frame: dict[str, Any]) -> str:
-    return orjson.dumps(frame).decode()
+    return frame_text({"type": "error", "detail": detail})

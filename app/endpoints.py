@@ -1,0 +1,217 @@
+"""What a process serves over HTTP: the views, made from its services, and the routes to them."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from aiohttp import web
+from mode import Service
+
+from hookstream.app.routing.event_keys import DedupFunction
+from hookstream.app.services import Parts
+from hookstream.app.web.access import Access
+from hookstream.app.web.agent_keys import KeyViews
+from hookstream.app.web.console import console_routes
+from hookstream.app.web.contexts import ContextViews
+from hookstream.app.web.dead_letters import LetterViews
+from hookstream.app.web.events import EventViews
+from hookstream.app.web.feeds import FeedViews
+from hookstream.app.web.health import HealthViews, ReadyViews
+from hookstream.app.web.health_parts import RedisHealth, StreamHealth
+from hookstream.app.web.losses import LossViews
+from hookstream.app.web.metrics import MetricsViews
+from hookstream.app.web.openapi import document
+from hookstream.app.web.partitions import PartitionViews, StreamMeter
+from hookstream.app.web.receive import Receiver
+from hookstream.app.web.replays import ReplayViews, SingleReplay
+from hookstream.app.web.routes import Route, add_routes
+from hookstream.app.web.schema_registry import SchemaViews, add_schema_registry
+from hookstream.app.web.subscriptions import DryRunViews, SubscriptionViews
+from hookstream.app.web.templates import TemplateViews
+from hookstream.app.web.tools import ToolViews
+from hookstream.app.web.updates import UpdateViews
+from hookstream.app.web.worker import Worker
+
+__all__ = ["Endpoints"]
+
+
+class Endpoints:
+    """Makes the views of one process, and adds their routes to its web application."""
+
+    def __init__(
+        self,
+        services: Parts,
+        *,
+        process: Service,
+        worker: Worker | None,
+        functions: Mapping[str, DedupFunction],
+        admin_key: Callable[[], str],
+    ) -> None:
+        """``process``: what all this ends with; ``functions``: dedup functions by name."""
+        self._services = services
+        self._settings = services.settings
+        self._registry = services.registry
+        self._process = process
+        self._worker = worker
+        self._functions = functions
+        self._access = Access(services.registry, admin_key)
+        self._meter = StreamMeter(services.redis, services.clock, services.settings.partitions)
+        self._single_replay = SingleReplay(
+            registry=services.registry,
+            events=services.events,
+            replays=services.replays,
+            appender=services.appender,
+        )
+
+    def add_receiver(self, web_app: web.Application) -> None:
+        """What every process serves: webhooks, health and metrics."""
+        receiver = Receiver(
+            settings=self._settings,
+            registry=self._registry,
+            payloads=self._services.payloads,
+            appender=self._services.appender,
+            functions=self._functions,
+        )
+        web_app.add_routes(receiver.routes())
+        self._add_health(web_app)
+
+    def add_api(self, web_app: web.Application) -> None:
+        """What a receiver leaves to others: the API, schemas, feeds, MCP and the console."""
+        routes = self._api_routes()
+        add_routes(web_app, routes, self._access)
+        self._add_document(web_app, routes)
+        self._add_schemas(web_app)
+        self._add_updates(web_app)
+        self._add_mcp(web_app)
+        web_app.add_routes(console_routes())
+
+    def _add_health(self, web_app: web.Application) -> None:
+        services, registry, worker = self._services, self._registry, self._worker
+        redis = RedisHealth(services.watch, services.met, lambda: services.met_with)
+        ready = ReadyViews(
+            redis=redis,
+            registry=registry,
+            appender=services.appender,
+            worker=worker,
+            stopping=lambda: self._process.should_stop,
+        )
+        health = HealthViews(
+            redis=redis,
+            postgres=services.postgres,
+            registry=registry,
+            streams=StreamHealth(self._meter, services.feeds, registry),
+            followers=services.followers,
+            appender=services.appender,
+            worker=worker,
+        )
+        metrics = MetricsViews(
+            registry=registry, feeds=services.feeds, meter=self._meter, worker=worker
+        )
+        web_app.add_routes([*ready.routes(), *health.routes(), *metrics.routes()])
+
+    def _api_routes(self) -> list[Route]:
+        """The routes below ``/api/v1``, in the order of the OpenAPI document."""
+        return [*self._context_routes(), *self._admin_routes(), *self._event_routes()]
+
+    def _context_routes(self) -> list[Route]:
+        """Tools, contexts, and what goes from the ones to the others."""
+        services, settings, postgres = self._services, self._settings, self._services.postgres
+        registry, feeds = self._registry, services.feeds
+        return [
+            *ToolViews(
+                settings=settings,
+                postgres=postgres,
+                registry=registry,
+                schemas=services.schemas,
+                functions=self._functions,
+            ).routes(),
+            *ContextViews(
+                settings=settings,
+                postgres=postgres,
+                registry=registry,
+                feeds=feeds,
+                clock=services.clock,
+            ).routes(),
+            *FeedViews(
+                settings=settings, postgres=postgres, feeds=feeds, resets=services.resets
+            ).routes(),
+            *SubscriptionViews(settings=settings, postgres=postgres, registry=registry).routes(),
+        ]
+
+    def _admin_routes(self) -> list[Route]:
+        """Agents' keys, summary templates, and subscriptions that are only tried."""
+        settings, postgres = self._settings, self._services.postgres
+        registry, events = self._registry, self._services.events
+        return [
+            *KeyViews(settings=settings, postgres=postgres, registry=registry).routes(),
+            *TemplateViews(
+                settings=settings, postgres=postgres, registry=registry, events=events
+            ).routes(),
+            *DryRunViews(settings=settings, postgres=postgres, events=events).routes(),
+        ]
+
+    def _event_routes(self) -> list[Route]:
+        """Events, and what became of them."""
+        services, settings = self._services, self._settings
+        return [
+            *EventViews(services.events).routes(),
+            *ReplayViews(
+                settings=settings,
+                registry=self._registry,
+                replays=services.replays,
+                single_replay=self._single_replay,
+            ).routes(),
+            *LetterViews(settings=settings, letters=services.letters).routes(),
+            *LossViews(services.losses).routes(),
+            *PartitionViews(self._meter).routes(),
+        ]
+
+    def _add_document(self, web_app: web.Application, routes: Sequence[Route]) -> None:
+        described = document(routes)
+
+        async def openapi(request: web.Request) -> web.StreamResponse:
+            return web.json_response(described)
+
+        web_app.router.add_get("/api/v1/openapi.json", self._access.require_key(openapi))
+
+    def _add_schemas(self, web_app: web.Application) -> None:
+        schemas = SchemaViews(
+            settings=self._settings, schemas=self._services.schemas, registry=self._registry
+        )
+        add_schema_registry(web_app, schemas, self._access)
+
+    def _add_updates(self, web_app: web.Application) -> None:
+        updates = UpdateViews(
+            access=self._access,
+            settings=self._settings,
+            registry=self._registry,
+            feeds=self._services.feeds,
+            resets=self._services.resets,
+            followers=self._services.followers,
+        )
+        web_app.add_routes(updates.routes())
+        web_app.on_shutdown.append(updates.close_all)
+
+    def _add_mcp(self, web_app: web.Application) -> None:
+        # its SDK takes more than a second to import, which commands and receivers need not wait for
+        from hookstream.app.mcp.reading import AgentReader
+        from hookstream.app.mcp.server import McpServer
+        from hookstream.app.mcp.tools import AgentTools
+
+        feeds, events = self._services.feeds, self._services.events
+        reader = AgentReader(
+            registry=self._registry, feeds=feeds, resets=self._services.resets, events=events
+        )
+        tools = AgentTools(
+            reader=reader, feeds=feeds, events=events, single_replay=self._single_replay
+        )
+        mcp = McpServer(
+            process=self._process,
+            settings=self._settings,
+            access=self._access,
+            reader=reader,
+            tools=tools,
+            feeds=feeds,
+            followers=self._services.followers,
+        )
+        web_app.add_routes(mcp.routes())
+        web_app.on_startup.append(mcp.start)
+        web_app.on_shutdown.append(mcp.stop)

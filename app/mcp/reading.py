@@ -1,0 +1,104 @@
+"""What a caller may read: its own contexts, their updates, and events that reached them."""
+
+from typing import Any
+
+from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.resets import Resets
+from hookstream.app.routing.catalog import Context
+from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.events import EventStore
+from hookstream.app.web.access import Caller
+from hookstream.app.web.events import visible_event
+
+__all__ = ["PAGE", "AgentReader"]
+
+PAGE = 100
+
+
+class AgentReader:
+    """Reads for callers, each limited to the contexts of its key."""
+
+    def __init__(
+        self, *, registry: RegistryCache, feeds: Feeds, resets: Resets, events: EventStore
+    ) -> None:
+        self._registry = registry
+        self._feeds = feeds
+        self._resets = resets
+        self._events = events
+
+    async def context(self, caller: Caller, context_id: str) -> Context:
+        """One of the caller's contexts.
+
+        Raises:
+            ForbiddenError, NotFoundError: it is none of the caller's.
+        """
+        caller.check(context_id)
+        return await self._registry.context(caller.tenant, context_id)
+
+    async def contexts(
+        self, caller: Caller, after: str = "", limit: int = PAGE
+    ) -> list[dict[str, Any]]:
+        """The caller's contexts in the order of their ids, past ``after``."""
+        registry = await self._registry.reload()
+        mine = sorted(
+            (
+                context
+                for (tenant, context_id), context in registry.contexts.items()
+                if tenant == caller.tenant
+                and context_id > after
+                and (caller.contexts is None or context_id in caller.contexts)
+            ),
+            key=lambda context: context.context_id,
+        )
+        return [await self._listed(context) for context in mine[:limit]]
+
+    async def _listed(self, context: Context) -> dict[str, Any]:
+        who = (context.tenant, context.context_id)
+        last = await self._feeds.last_seq(*who)
+        read = await self._feeds.acknowledged(*who)
+        return {
+            "context_id": context.context_id,
+            "name": context.name,
+            "priority": context.priority,
+            "token_budget": context.token_budget,
+            "last_seq": last,
+            "acknowledged_seq": read,
+            "unread": await self._feeds.unread(*who, read),
+        }
+
+    async def last_seq(self, caller: Caller, context_id: str) -> int:
+        """The highest number of one of the caller's contexts."""
+        context = await self.context(caller, context_id)
+        return await self._feeds.last_seq(context.tenant, context_id)
+
+    async def updates(
+        self, caller: Caller, context_id: str, after: int, limit: int, generation: int = 0
+    ) -> dict[str, Any]:
+        """A page of a context's updates; ``next_after`` is where to go on.
+
+        ``reset`` is there where Redis has lost data since: numbers begin anew, and what is missing.
+
+        Raises:
+            ForbiddenError, NotFoundError: it is none of the caller's.
+        """
+        context = await self.context(caller, context_id)
+        page = await self._resets.page((context.tenant, context_id), after, generation, limit)
+        return {
+            "context_id": context_id,
+            **page.told(),
+            "updates": page.updates,
+            "next_after": page.after,
+            "generation": page.generation,
+            "last_seq": page.last,
+        }
+
+    async def unread(self, caller: Caller, context_id: str) -> dict[str, Any]:
+        """A page of what the context's clients have not acknowledged."""
+        context = await self.context(caller, context_id)
+        acknowledged = await self._feeds.acknowledged(context.tenant, context_id)
+        page = await self.updates(caller, context_id, acknowledged, PAGE)
+        return {"acknowledged_seq": acknowledged, **page}
+
+    async def event(self, caller: Caller, event_id: str) -> dict[str, Any]:
+        """An event with payload and deliveries, as much of it as the caller may know."""
+        return await visible_event(self._events, caller, event_id)

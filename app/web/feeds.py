@@ -1,0 +1,224 @@
+"""What is read of ``/api/v1/contexts/{context_id}``: digests, updates, acknowledgements."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from hookstream.app.errors import BadRequestError, NotFoundError
+from hookstream.app.feeds.digests import (
+    MAX_BUDGET,
+    MAX_DIGESTED,
+    MIN_BUDGET,
+    digest_budget,
+    fit_digest,
+)
+from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.resets import Resets
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.settings import Settings
+from hookstream.app.web import models
+from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.contexts import CONTEXT, context_row
+from hookstream.app.web.events import check_query, parse_limit
+from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
+from hookstream.app.web.updates import parse_after
+
+__all__ = ["FeedViews", "read_digest"]
+
+
+class FeedViews:
+    """Read a context's feed, and acknowledge it."""
+
+    def __init__(
+        self, *, settings: Settings, postgres: Postgres, feeds: Feeds, resets: Resets
+    ) -> None:
+        self._settings = settings
+        self._postgres = postgres
+        self._feeds = feeds
+        self._resets = resets
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "GET",
+                CONTEXT + "/digest",
+                self.digest,
+                "What is new, folded into a token budget",
+                gives=models.DigestOut,
+                errors=(400, 404),
+                query=models.DIGEST_QUERY,
+                agents=True,
+                operation="context_digest",
+            ),
+            Route(
+                "POST",
+                CONTEXT + "/ack",
+                self.acknowledge,
+                "Acknowledge updates up to a sequence number",
+                takes=models.AckIn,
+                gives=models.AckOut,
+                errors=(404, 409),
+                agents=True,
+                operation="context_acknowledge",
+            ),
+            Route(
+                "GET",
+                CONTEXT + "/updates",
+                self.updates,
+                "A page of the context's updates",
+                gives=models.UpdateList,
+                errors=(400, 404),
+                query=models.FEED_QUERY,
+                agents=True,
+                operation="context_updates",
+            ),
+            Route(
+                "GET",
+                CONTEXT + "/updates/{seq}/folded",
+                self.folded,
+                "A page of the updates that a digest update stands for",
+                gives=models.FoldedList,
+                errors=(400, 404),
+                query=models.UPDATES_QUERY,
+                agents=True,
+                operation="context_folded",
+            ),
+            Route(
+                "GET",
+                CONTEXT + "/daily",
+                self.dailies,
+                "Daily summaries, the newest first",
+                gives=models.DailyList,
+                errors=(400, 404),
+                query=models.LIMIT_QUERY,
+                agents=True,
+                operation="context_dailies",
+            ),
+        ]
+
+    async def digest(self, request: web.Request) -> web.StreamResponse:
+        """What is not acknowledged yet (or what is past ``after``), folded into a token budget."""
+        check_query(request.query, models.DIGEST_QUERY)
+        context_id = path_id(request, "context_id")
+        row = await context_row(self._postgres, request[TENANT_KEY], context_id)
+        budget = parse_budget(request.query.get("budget"), row["token_budget"])
+        after = parse_after(request.query.get("after"))
+        return json_response(
+            await read_digest(self._feeds, row["tenant"], context_id, budget, after)
+        )
+
+    async def acknowledge(self, request: web.Request) -> web.StreamResponse:
+        """Acknowledge updates, as a WebSocket client does."""
+        context_id = path_id(request, "context_id")
+        given = await read_model(self._settings, request, models.AckIn)
+        row = await context_row(self._postgres, request[TENANT_KEY], context_id)
+        who = (row["tenant"], context_id)
+        kept = await self._feeds.acknowledge(*who, given.seq, given.generation)
+        return json_response({"acknowledged_seq": kept})
+
+    async def updates(self, request: web.Request) -> web.StreamResponse:
+        """A page of the feed: what the WebSocket sends, for those who would rather ask."""
+        check_query(request.query, models.FEED_QUERY)
+        context_id = path_id(request, "context_id")
+        row = await context_row(self._postgres, request[TENANT_KEY], context_id)
+        after = parse_after(request.query.get("after")) or 0
+        generation = parse_after(request.query.get("generation"), "generation") or 0
+        limit = parse_limit(request.query.get("limit", "50"))
+        who = (row["tenant"], context_id)
+        page = await self._resets.page(who, after, generation, limit)
+        return json_response(
+            {
+                "updates": page.updates,
+                "generation": page.generation,
+                "next_after": page.after,
+                **page.told(),
+            }
+        )
+
+    async def folded(self, request: web.Request) -> web.StreamResponse:
+        """A page of the updates that a digest update stands for."""
+        check_query(request.query, models.UPDATES_QUERY)
+        context_id = path_id(request, "context_id")
+        row = await context_row(self._postgres, request[TENANT_KEY], context_id)
+        seq = parse_after(request.match_info["seq"], "seq") or 0
+        start = parse_after(request.query.get("after")) or 0
+        limit = parse_limit(request.query.get("limit", "50"))
+        who = (row["tenant"], context_id)
+        updates = await self._feeds.folded(*who, seq, start, limit)
+        if not updates and not await self._feeds.folded(*who, seq, 0, 1):
+            raise NotFoundError(f"update {seq} of context {context_id} is no digest")
+        return json_response({"seq": seq, "updates": updates})
+
+    async def dailies(self, request: web.Request) -> web.StreamResponse:
+        """Daily summaries, the newest first."""
+        check_query(request.query, models.LIMIT_QUERY)
+        context_id = path_id(request, "context_id")
+        row = await context_row(self._postgres, request[TENANT_KEY], context_id)
+        rows = await self._postgres.fetch(
+            "SELECT * FROM daily_summaries WHERE tenant = $1 AND context_id = $2 "
+            "ORDER BY day DESC LIMIT $3",
+            row["tenant"],
+            context_id,
+            parse_limit(request.query.get("limit", "50")),
+        )
+        return json_response({"dailies": [daily_out(row) for row in rows]})
+
+
+async def read_digest(
+    feeds: Feeds, tenant: str, context_id: str, budget: int, after: int | None
+) -> dict[str, Any]:
+    """The digest of what is past ``after`` (None: past what is acknowledged), as JSON values."""
+    who = (tenant, context_id)
+    if after is None:
+        after = await feeds.acknowledged(*who)
+    found = await feeds.newest(*who, after, MAX_DIGESTED)
+    updates = await feeds.expand(*who, found)
+    full = len(found) >= MAX_DIGESTED
+    skipped = max(0, await feeds.unread(*who, after) - len(found)) if full else 0
+    end = await feeds.look(*who)
+    # counting tokens takes a while: other requests go on meanwhile
+    digest = await asyncio.to_thread(fit_digest, updates, budget)
+    return {
+        "context_id": context_id,
+        "budget": budget,
+        "tokens": digest.tokens,
+        "text": digest.text,
+        "untrusted": ["text", "groups"],
+        "updates": len(found),
+        "events": len(updates),
+        "skipped": skipped,
+        "after": after,
+        "last_seq": found[-1].seq if found else after,
+        "generation": end.generations.current,
+        "groups": [group.out() for group in digest.shown],
+        "omitted": [group.out() for group in digest.omitted],
+    }
+
+
+def parse_budget(text: str | None, own: int | None) -> int:
+    """The tokens of a digest: as asked for, else the context's own budget, else 1000.
+
+    Raises:
+        BadRequestError: it is no number, or too small or large.
+    """
+    if text is None:
+        return digest_budget(own)
+    plain = text.isascii() and text.isdecimal() and len(text) < 9
+    if not plain or not MIN_BUDGET <= int(text) <= MAX_BUDGET:
+        raise BadRequestError(f"budget: tokens, from {MIN_BUDGET} to {MAX_BUDGET}")
+    return int(text)
+
+
+def daily_out(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A daily summary as the API shows it."""
+    kept = ("seq", "summary", "tokens", "updates", "from_seq", "to_seq")
+    return {
+        "day": row["day"].isoformat(),
+        **{name: row[name] for name in kept},
+        "created_at": row["created_at"].isoformat(),
+        "untrusted": ["summary"],
+    }

@@ -1,0 +1,305 @@
+"""The parts of ``/health``: of each what state it is in, and what to do where it is not well."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from hookstream.app import tasks
+from hookstream.app.circuit_breaker import BreakerState
+from hookstream.app.errors import UnavailableError
+from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.generations import Generations
+from hookstream.app.ids import partition_of
+from hookstream.app.ingest.appender import Appender
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
+from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.redis.errors import redis_kind
+from hookstream.app.redis.watch import RedisWatch
+from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.streams.lag import Assignment, StreamLag
+from hookstream.app.web.partitions import StreamMeter
+from hookstream.app.web.worker import Endpoint, Worker
+from hookstream.codecs.envelope import KNOWN_VERSIONS
+
+__all__ = [
+    "RedisHealth",
+    "StreamHealth",
+    "can_spool",
+    "postgres_out",
+    "registry_out",
+    "sockets_out",
+    "spool_out",
+    "tasks_out",
+    "worker_out",
+]
+
+#: PostgreSQL is down when it does not answer a question in this time.
+POSTGRES_SECONDS = 2.0
+#: The registry is looked at each second; one that was not confirmed for this long may be outdated.
+OLD_SECONDS = 15.0
+#: How long a loss of data in Redis is told.
+LOSS_TOLD_MS = 24 * 3_600_000
+
+
+class RedisHealth:
+    """Whether Redis takes anything now, and whether it is safe with what it has."""
+
+    def __init__(self, watch: RedisWatch, met: asyncio.Event, met_with: Callable[[], str]) -> None:
+        """``met``: it is the one that the settings are for; ``met_with``: what it said instead."""
+        self._watch = watch
+        self._met = met
+        self._met_with = met_with
+
+    async def is_well(self) -> bool:
+        """Whether this process can work with it."""
+        if not self._met.is_set():
+            return False
+        status, _ = await self._watch.probe()
+        return status == "ok"
+
+    async def part(self) -> dict[str, Any]:
+        """Its part."""
+        status, kind = await self._watch.probe()
+        if status == "ok" and not self._met.is_set():
+            status, kind = "refusing", self._met_with()
+        findings = self._watch.findings
+        told = [*findings.dangers, *findings.warnings]
+        return {
+            "status": "degraded" if status == "ok" and told else status,
+            "detail": kind,
+            "settings": [*told, *findings.notes],
+            "policy": findings.policy,
+            "persistence": findings.persistence,
+            "used_bytes": findings.used_bytes,
+            "max_bytes": findings.max_bytes,
+        }
+
+
+class StreamHealth:
+    """How far streams have come, who works on them, and what Redis has lost of feeds."""
+
+    def __init__(self, meter: StreamMeter, feeds: Feeds, registry: RegistryCache) -> None:
+        self._meter = meter
+        self._feeds = feeds
+        self._registry = registry
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions there are."""
+        return self._meter.partitions
+
+    async def parts(self) -> dict[str, Any]:
+        """The parts that Redis has to be asked for."""
+        parts: dict[str, Any] = {}
+        try:
+            parts["streams"] = {"status": "ok", **lag_out(await self._meter.lag())}
+            parts["versions"] = versions_out(await self._meter.held())
+            parts["workers"] = workers_out(await self._meter.assignment())
+            parts["generations"] = await self._generations()
+        except REDIS_ERRORS as error:
+            parts["streams"] = {"status": "down", "detail": redis_kind(error)}
+        return parts
+
+    async def _generations(self) -> dict[str, Any]:
+        """Partitions whose feeds have begun anew within a day, since Redis had lost data."""
+        count, now_ms = self._meter.partitions, self._meter.now_ms()
+        begun = await self._feeds.generations(range(count))
+        contexts = Counter(partition_of(count, *name) for name in self._registry.current.contexts)
+        return generations_out(begun, contexts, now_ms)
+
+
+async def postgres_out(postgres: Postgres) -> dict[str, Any]:
+    """Whether PostgreSQL answers, and takes anything."""
+    try:
+        async with asyncio.timeout(POSTGRES_SECONDS):
+            await postgres.schema.look(postgres)
+            row = await postgres.fetchrow(statement("postgres_state"))
+    except (UnavailableError, TimeoutError):
+        return {"status": "down", "detail": ", ".join(postgres.troubles())}
+    if row and row["read_only"]:
+        return {"status": "read-only", "detail": ", ".join(postgres.troubles())}
+    refused = postgres.troubles()
+    return {"status": "degraded" if refused else "ok", "detail": ", ".join(refused)}
+
+
+def registry_out(registry: RegistryCache) -> dict[str, Any]:
+    """How new the tools and subscriptions are that this process goes by."""
+    part = {
+        "status": "ok",
+        "version": registry.current.version,
+        "age_seconds": round(registry.age_seconds, 1),
+        "from_disk": registry.from_disk,
+        "detail": registry.note,
+    }
+    if not registry.loaded:
+        part["status"] = "down"
+    elif registry.from_disk or registry.note or registry.age_seconds > OLD_SECONDS:
+        part["status"] = "degraded"
+    return part
+
+
+def can_spool(appender: Appender, worker: Worker | None) -> bool:
+    """Whether this process can do its work without Redis: a receiver with a spool can."""
+    return worker is None and appender.writable()
+
+
+def spool_out(appender: Appender) -> dict[str, Any]:
+    """What waits on this machine's disk, and why."""
+    spool = appender.spool
+    part: dict[str, Any] = {
+        "status": spool_state(appender),
+        "full_streams": len(appender.backlog.full),
+        "entries": spool.entries if spool else 0,
+        "bytes": spool.bytes if spool else 0,
+        "oldest_seconds": appender.oldest_seconds(),
+        "drained_per_second": round(appender.drained_per_second, 1),
+    }
+    if appender.spool_trouble:
+        part["detail"] = "it cannot be opened: the log says why"
+    if refused := appender.refusals():
+        part["refused"] = refused
+    return part
+
+
+def spool_state(appender: Appender) -> str:
+    """The status of the spool."""
+    if appender.spool_trouble:
+        return "down"
+    if appender.refusals():
+        return "degraded"
+    return "draining" if appender.spool and appender.spool.entries else "ok"
+
+
+def worker_out(worker: Worker, partitions: int) -> dict[str, Any]:
+    """The parts that only a worker has; ``partitions``: how many there are."""
+    leases, tripped = worker.leases, worker.tripped()
+    parts: dict[str, Any] = {
+        "partitions": {
+            "status": "ok",
+            "owned": len(leases.owned),
+            "of": partitions,
+            "workers": leases.workers,
+        }
+    }
+    if refused := leases.refused():
+        parts["partitions"] |= {"status": "degraded", "refused": refused}
+    parts["alerts"] = endpoint_out(worker.alerts)
+    if worker.model:
+        parts["summariser"] = endpoint_out(worker.model)
+    parts["breakers"] = {"status": "degraded" if tripped else "ok", "tools": tripped}
+    return parts
+
+
+def endpoint_out(endpoint: Endpoint) -> dict[str, Any]:
+    """Whether something outside is asked, or its circuit breaker is open."""
+    state = endpoint.breaker.state
+    status = "ok" if state is BreakerState.CLOSED else "degraded"
+    return {"status": status, "endpoint": state.value}
+
+
+def lag_out(lags: Mapping[str, StreamLag]) -> dict[str, Any]:
+    """How far behind each channel is."""
+    return {
+        name: {
+            "lag": lag.lag,
+            "pending": lag.pending,
+            "oldest_pending_seconds": lag.oldest_pending_seconds,
+        }
+        for name, lag in lags.items()
+    }
+
+
+def workers_out(found: Assignment) -> dict[str, Any]:
+    """Who works, which partitions nobody has, what workers cannot do, and what to do about it."""
+    troubles = {name: note.values() for name, note in found.troubles.items()}
+    part: dict[str, Any] = {
+        "status": "degraded" if not found.workers or found.unowned or troubles else "ok",
+        "alive": list(found.workers),
+        "unowned_partitions": list(found.unowned),
+        "troubles": troubles,
+    }
+    if not found.workers:
+        part["do"] = "no worker lives: start one (hookstream worker); events are kept until then"
+    elif found.unowned:
+        part["do"] = "partitions without an owner stand still: see troubles, and workers' logs"
+    elif troubles:
+        part["do"] = "a worker cannot open what is named: see its disk, or that partition's keys"
+    return part
+
+
+def tasks_out(failures: Sequence[tasks.TaskFailure]) -> dict[str, Any]:
+    """Background tasks that have failed within the last minute, and what to do."""
+    part: dict[str, Any] = {"status": "ok", "failing": []}
+    for failure in failures:
+        part["failing"].append(
+            {
+                "task": failure.task,
+                "failures": failure.failures,
+                "error": failure.error,
+                "is": "started again" if failure.restarts else "closed, with what depends on it",
+            }
+        )
+    if failures:
+        part["status"] = "degraded"
+        part["detail"] = (
+            "see the log for the traceback, once a task; what fails for a minute and more is a "
+            "fault of this version: report it, and restart this process if its work stands still"
+        )
+    return part
+
+
+def sockets_out(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Clients that follow feeds here; those that get nothing, and what to do."""
+    part: dict[str, Any] = {"status": "ok", **state}
+    if state["behind"] or state["failing"] or state["closed_lately"]:
+        part["status"] = "degraded"
+        part["detail"] = (
+            "clients that are behind or whose feeds cannot be read are closed within 30 s and "
+            "resume by themselves: see `errors` and the log for why, and Redis' own rights (ACL), "
+            "keys and load; if it goes on here and not in other processes, restart this one"
+        )
+    return part
+
+
+def generations_out(
+    begun: Mapping[int, Generations], contexts: Mapping[int, int], now_ms: int
+) -> dict[str, Any]:
+    """What Redis has lost within a day; ``contexts``: how many each partition has."""
+    lost = [
+        {
+            "partition": number,
+            "generation": generations.current,
+            "at": datetime.fromtimestamp(generations.current / 1000, UTC).isoformat(),
+            "contexts": contexts.get(number, 0),
+        }
+        for number, generations in begun.items()
+        if generations.start > 1 and now_ms - generations.current < LOSS_TOLD_MS
+    ]
+    part: dict[str, Any] = {"status": "ok", "lost": lost}
+    if lost:
+        part["status"] = "degraded"
+        part["detail"] = (
+            f"Redis has lost data of {len(lost)} partitions within a day: their feeds go on with "
+            "higher numbers, and clients are told what is missing. `hookstream doctor --loss` "
+            "lists it; see to Redis' persistence. This line goes after a day"
+        )
+    return part
+
+
+def versions_out(held: dict[int, int]) -> dict[str, Any]:
+    """Which envelopes are read here, and what waits for a newer worker."""
+    part: dict[str, Any] = {"status": "ok", "reads": sorted(KNOWN_VERSIONS), "held": []}
+    waiting = {version: n for version, n in held.items() if version not in KNOWN_VERSIONS}
+    part["held"] = [{"version": version, "entries": n} for version, n in sorted(held.items())]
+    if waiting:
+        counts = ", ".join(f"{n} of version {version}" for version, n in sorted(waiting.items()))
+        reads = ", ".join(map(str, sorted(KNOWN_VERSIONS)))
+        part["status"] = "degraded"
+        part["detail"] = (
+            f"entries wait that no worker here reads: {counts} (this build reads version {reads}). "
+            "They are kept: upgrade the workers, and they come by themselves"
+        )
+    return part
