@@ -333,6 +333,7 @@ class Hookstream(faust.App):
             parts.redis,
             parts.scripts,
             self.settings,
+            registry=lambda: parts.registry.current,
             now_ms=parts.clock.now_ms,
             owned=self.owned,
             resume=self.ownership.resume,

@@ -1,5 +1,6 @@
 """The event and its protobuf envelope, versions 1 and 2."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -113,6 +114,8 @@ class _LazyPayload:
         self.slot.__set__(event, value)
 
 
+#: Everything that keeps events keeps them by this id: one that is none would stop its partition.
+_EVENT_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _PAYLOAD = _LazyPayload(Event.__dict__["payload"])
 type.__setattr__(Event, "payload", _PAYLOAD)
 
@@ -175,10 +178,14 @@ def decode_event(data: bytes) -> Event:
     """The event in envelope bytes. Its payload is left packed until somebody looks at it.
 
     Raises:
-        CodecError: the bytes are no envelope.
+        CodecError: the bytes are no envelope, or none that a receiver makes.
         UnknownVersionError: the envelope is of a version that this build does not know.
     """
     envelope = _envelope(data)
+    if not _EVENT_ID(envelope.event_id):
+        raise CodecError(f"its event id is none: {envelope.event_id[:40]!r}")
+    if envelope.dedup_window_ms < 0 or envelope.dedup_history_ms < 0:
+        raise CodecError("its dedup window or history is negative")
     headers, schema_errors = envelope.headers, envelope.schema_errors
     stored = None
     if envelope.schema_version > PLAIN_VERSION:

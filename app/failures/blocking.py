@@ -51,6 +51,8 @@ def mark_waiting(batch: Batch, registry: Registry) -> None:
     for entry in list(batch.live()):
         key = hold_key(entry.value, registry) if state.holds else ""
         if key in state.holds and not passes(entry, state.holds[key]):
+            # its tool may be another by the time that this is committed
+            entry.hold_key = key
             _wait(entry, HELD)
             continue
         breaker = state.breakers.get(entry.value.tool_id)
@@ -89,8 +91,7 @@ def write_holds(writes: Writes, batch: Batch, registry: Registry) -> Holds:
                 # what waits behind it comes now
                 changes[key] = ""
             continue
-        if not entry.letter_id:
-            writes.add("RPUSH", keys.held(partition.number, key), name)
+        _enlist(writes, partition, entry, key, name)
         if blocks:
             changes[key] = name
         elif holder is None:
@@ -109,8 +110,24 @@ def _keyed(batch: Batch, registry: Registry) -> Iterator[tuple[Entry, str]]:
     ):
         return
     for entry in batch.entries:
-        if isinstance(entry.value, Event) and (key := hold_key(entry.value, registry)):
-            yield entry, key
+        if isinstance(entry.value, Event):
+            key = entry.hold_key or hold_key(entry.value, registry)
+            if key:
+                yield entry, key
+
+
+def _enlist(writes: Writes, partition: Partition, entry: Entry, key: str, name: str) -> None:
+    """Put a letter into the list of its ordering key, once, and out of any other one's."""
+    if entry.held == key:
+        return
+    if entry.held:
+        writes.add("LREM", keys.held(partition.number, entry.held), 0, name)
+    if entry.letter_id:
+        # it failed when its tool did not hold back yet, or by another key: or it is there already
+        if partition[FailureState].holds.get(key) == name:
+            return
+        writes.add("LREM", keys.held(partition.number, key), 0, name)
+    writes.add("RPUSH", keys.held(partition.number, key), name)
 
 
 def judge_breakers(

@@ -139,9 +139,10 @@ def _write_failure(
 
 def _keep(writes: Writes, batch: Batch, entry: Entry, name: str, fields: dict[str, object]) -> None:
     """The letter's hash; what never changes is written the first time only."""
+    if entry.sent and batch.channel == "events" and name not in batch.partition[FailureState].pins:
+        # also one that comes again: what was sent this time has this entry for its origin
+        pin(writes, batch.partition, name, entry.entry_id)
     if not entry.letter_id:
-        if entry.sent and batch.channel == "events":
-            pin(writes, batch.partition, name, entry.entry_id)
         event = entry.value.event if isinstance(entry.value, Routed) else entry.value
         fields |= {
             "raw": entry.raw,
@@ -220,15 +221,15 @@ async def bury_failed(scripts: Scripts, batch: Batch, settings: Settings, now_ms
     failed = [entry for entry in batch.entries if entry.failure]
     if not failed:
         return
-    rest = [entry for entry in batch.entries if not entry.failure]
-    batch.entries = failed
+    part = Batch(batch.channel, batch.partition, failed, lambda *_: None)
     writes = Writes()
-    write_letters(writes, batch, settings, now_ms)
+    write_letters(writes, part, settings, now_ms)
     await commit(scripts, batch.partition, batch.channel, writes, failed)
-    log_failures(batch)
+    # not before: a batch that comes again is what is in it now
+    batch.entries = [entry for entry in batch.entries if not entry.failure]
+    log_failures(part)
     for entry in failed:
         metrics.EVENTS.labels(status=entry.status).inc()
-    batch.entries = rest
 
 
 def requeue(

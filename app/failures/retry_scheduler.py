@@ -21,6 +21,7 @@ from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_redis_down
 from hookstream.app.redis.errors import is_redis_away
+from hookstream.app.routing.catalog import Registry
 from hookstream.app.settings import Settings
 from hookstream.app.streams.commit import LETTERS, Writes, commit
 from hookstream.app.streams.partition import Partition
@@ -47,6 +48,7 @@ class Keeper(Service):
         scripts: Scripts,
         settings: Settings,
         *,
+        registry: Callable[[], Registry],
         now_ms: Callable[[], int],
         owned: Callable[[], Mapping[int, Partition]],
         resume: Callable[[int], None],
@@ -57,6 +59,7 @@ class Keeper(Service):
         self._redis = redis
         self._scripts = scripts
         self._settings = settings
+        self._registry = registry
         self._now_ms = now_ms
         self._owned = owned
         self._resume = resume
@@ -164,11 +167,11 @@ class Keeper(Service):
         pipe = self._redis.pipeline(transaction=False)
         for ordering, holder in asked:
             if holder:
-                pipe.exists(keys.letter(number, holder))
+                pipe.hmget(keys.letter(number, holder), "raw", "tool_id")
             else:
                 pipe.llen(keys.held(number, ordering))
         for (ordering, holder), there in zip(asked, await pipe.execute(), strict=True):
-            if there:
+            if self._holds_back(*there) if holder else there:
                 continue
             if holder:
                 writes.add("HSET", keys.holds(number), ordering, "")
@@ -176,6 +179,13 @@ class Keeper(Service):
             else:
                 writes.add("HDEL", keys.holds(number), ordering)
                 writes.then(partial(holds.pop, ordering, None))
+
+    def _holds_back(self, raw: bytes | None, tool_id: bytes | None) -> bool:
+        """Whether a letter is still there, and its tool one that holds back what comes behind."""
+        if raw is None:
+            return False
+        tool = self._registry().tools.get((tool_id or b"").decode())
+        return tool is not None and tool.on_error == "hold"
 
     async def _let_go_parked(self, writes: Writes, partition: Partition, now_ms: int) -> None:
         """One probe of a tool whose breaker asks for it; all that was parked once it is closed."""
@@ -193,16 +203,24 @@ class Keeper(Service):
             breaker = Breaker.from_dict(
                 kept.to_dict(), threshold=kept.threshold, wait_ms=kept.wait_ms
             )
-            if breaker.probe and not await self._redis.exists(keys.letter(number, breaker.probe)):
+            if breaker.probe and not await self._is_queued(number, breaker.probe):
                 breaker.reprobe(now_ms)
             names = await self._parked(parked, 1)
             if not names or not breaker.allow(now_ms):
                 continue
             [letter] = await self._letters(partition, names)
-            if requeue(writes, partition, names[0], letter[:3], parked):
-                breaker.probe = names[0]
+            if not requeue(writes, partition, names[0], letter[:3], parked):
+                continue
+            breaker.probe = names[0]
             writes.add("HSET", keys.breakers(number), tool_id, orjson.dumps(breaker.to_dict()))
             writes.then(partial(breakers.__setitem__, tool_id, breaker))
+
+    async def _is_queued(self, number: int, name: str) -> bool:
+        """Whether a letter is in its stream, or being worked on: else it says nothing as a probe.
+
+        It may be gone, wait for its turn or for a newer worker, or be dead.
+        """
+        return bool(await self._redis.hget(keys.letter(number, name), "state") == b"queued")
 
     async def _parked(self, key: str, count: int) -> list[str]:
         return [name.decode() for name in await self._redis.zrange(key, 0, count - 1)]

@@ -12,6 +12,7 @@ from hookstream.app.feeds.delivery import Delivery
 from hookstream.app.feeds.plan import MAX_WITHHELD
 from hookstream.app.feeds.state import FeedState
 from hookstream.app.redis.client import REDIS_ERRORS, is_redis_down
+from hookstream.app.redis.errors import OF_ONE_KEY, redis_kind
 from hookstream.app.routing.catalog import Registry
 from hookstream.app.streams.partition import Partition
 from hookstream.app.summaries.tokens import count_tokens
@@ -67,7 +68,16 @@ class Folder(Service):
         for name, count in list(partition[FeedState].withheld.items()):
             if count < MAX_WITHHELD and not self._due(partition, name):
                 continue
-            plan = await self._delivery.fold(partition, name)
+            try:
+                plan = await self._delivery.fold(partition, name)
+            except (FencedError, OutdatedError, TableError):
+                raise
+            except Exception as error:
+                if isinstance(error, REDIS_ERRORS) and redis_kind(error) not in OF_ONE_KEY:
+                    raise
+                # one context's trouble is not the others'
+                tasks.BOARD.failed("Folder._fold", error, restarts=True)
+                continue
             if plan is not None:
                 metrics.UPDATES_FOLDED.inc(plan.folded)
 

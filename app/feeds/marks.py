@@ -372,8 +372,11 @@ class Marks(Service):
         async with partition.committing:
             partition.check()
             partition[FeedState].top = mark_of(partition).top
-            await self._begin(partition, Verdict.LOST, found, newest(known, mark_of(partition)))
-            partition.lose(OutdatedError("Redis has lost data of it: its feeds begin anew"))
+            try:
+                await self._begin(partition, Verdict.LOST, found, newest(known, mark_of(partition)))
+            finally:
+                # also where the answer is lost: what is known here is not what Redis has
+                partition.lose(OutdatedError("Redis has lost data of it: its feeds begin anew"))
 
     async def record(self) -> None:
         """Note in PostgreSQL how far this worker's partitions have come."""

@@ -89,6 +89,10 @@ def is_missing(error: BaseException) -> bool:
     return isinstance(error, ResponseError) and str(error).startswith(_MISSING)
 
 
+#: Kinds of replies that are about one key, and say nothing about others.
+OF_ONE_KEY = ("WRONGTYPE", "WRONGKIND")
+
+
 def redis_kind(error: BaseException) -> str:
     """The kind of trouble in one word that quotes nothing: ``NOPERM``, ``OOM``, ``TimeoutError``.
 

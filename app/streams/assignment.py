@@ -11,21 +11,22 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from mode import Service
 from mode.utils.logging import get_logger
+from redis.exceptions import RedisError
 
 from hookstream.app import metrics, tasks
 from hookstream.app.clock import RedisClock
 from hookstream.app.errors import FencedError, SettingsError
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
-from hookstream.app.redis.client import REDIS_ERRORS, Scripts
-from hookstream.app.redis.errors import is_redis_away
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster
+from hookstream.app.redis.errors import OF_ONE_KEY, is_redis_away, redis_kind
 from hookstream.app.settings import Settings
 from hookstream.app.streams.channel import RedisStreamChannel
 from hookstream.app.streams.consumer import Released, StreamReader
@@ -48,6 +49,10 @@ CLAIM_SECONDS = 0.2
 TROUBLE_SECONDS, TROUBLE_MAX_SECONDS, TABLE_TROUBLE_SECONDS = 0.2, 5.0, 60.0
 #: After this many failures in a row others are asked to take it.
 OTHERS_AFTER = 2
+#: After so many times in a row that a table made trouble it is deleted, and built anew.
+WIPE_AFTER = 3
+#: A partition that has gone well for so long has no trouble any more.
+WELL_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -101,7 +106,8 @@ class Ownership(Service):
         self.readers: list[StreamReader] = []
         self.worker_id = ""
         self.workers: list[str] = []
-        self._renewed_at = 0.0
+        #: Leases of partitions that are being opened: epoch and nonce.
+        self._opening: dict[int, tuple[int, str]] = {}
         self._identity: IO[str] | None = None
         #: Partitions that this worker could not open, or lost again and again.
         self.troubles: dict[int, Trouble] = {}
@@ -111,6 +117,9 @@ class Ownership(Service):
         self._lost: list[Partition] = []
         self._turn = asyncio.Event()
         self._turning = asyncio.Lock()
+        self._beating = asyncio.Lock()
+        #: Held while leases are renewed or given back: one that was given back is not renewed.
+        self._renewing = asyncio.Lock()
 
     async def on_start(self) -> None:
         """Take this state folder's worker id, make the readers, claim what is this worker's."""
@@ -132,6 +141,8 @@ class Ownership(Service):
             )
             self.readers.append(reader)
             await self.add_runtime_dependency(reader)
+        # beside the turns: opening a partition may take longer than a lease lasts
+        tasks.spawn_loop("Ownership._live", self._live, self)
         if not self._met.is_set():
             return
         try:
@@ -180,6 +191,17 @@ class Ownership(Service):
         self._lost.append(partition)
         self._turn.set()
 
+    async def _live(self) -> None:
+        """Say that this worker lives, and renew its leases, whatever the turns are at."""
+        await self.wait_first(self._met.wait())
+        while not self.should_stop:
+            try:
+                await self._heartbeat()
+                await self._renew()
+            except REDIS_ERRORS as error:
+                logger.debug("leases cannot be renewed now: %s", error)
+            await self.sleep(min(self._settings.lease_ttl_seconds / 3, RENEW_SECONDS))
+
     @tasks.loop
     async def _keep(self) -> None:
         third = self._settings.lease_ttl_seconds / 3
@@ -195,7 +217,7 @@ class Ownership(Service):
                 break
             try:
                 async with self._turning:
-                    await self._take_turn(third)
+                    await self._take_turn()
             except Exception as error:  # noqa: BLE001 whatever it is, it is said and tried again
                 # leases are looked after whatever happens
                 logger.warning("cannot keep leases: %s; trying on", error)
@@ -203,15 +225,13 @@ class Ownership(Service):
                     tasks.BOARD.failed("Ownership._keep", error, restarts=True)
                 await self.sleep(CLAIM_SECONDS)
 
-    async def _take_turn(self, third: float) -> None:
+    async def _take_turn(self) -> None:
         lost, self._lost = self._lost, []
         for partition in lost:
             await self._give_up(partition)
         if self.unable or any(trouble.here for trouble in self.troubles.values()):
             self._look_at_disk()
-        if time.monotonic() - self._renewed_at >= min(third, RENEW_SECONDS):
-            await self._heartbeat()
-            await self._renew()
+        self._forget_troubles()
         mine = self._mine()
         if leaving := [number for number in self.owned if number not in mine]:
             logger.info("hands over partitions %s", leaving)
@@ -222,14 +242,24 @@ class Ownership(Service):
         error = partition.lost
         if error is None or self.owned.get(partition.number) is not partition:
             return
-        if partition.sequence == partition.claimed_sequence:
-            # nothing came through since it was claimed: not at once again
+        here = isinstance(error, TableError)
+        if here or partition.sequence == partition.claimed_sequence:
+            # nothing came through since it was claimed, or its table is the trouble: not at once
             self._note_trouble(partition.number, error)
+        again = here and self.troubles[partition.number].attempts >= WIPE_AFTER
         await self._let_go(
             partition.number,
             release=not isinstance(error, FencedError),
-            wipe=isinstance(error, TableCorruptError),
+            wipe=again or isinstance(error, TableCorruptError),
         )
+
+    def _forget_troubles(self) -> None:
+        """Troubles of partitions that have gone well here for a while are over."""
+        now = time.monotonic()
+        for number in list(self.troubles):
+            partition = self.owned.get(number)
+            if partition and not partition.lost and now - partition.opened_at > WELL_SECONDS:
+                del self.troubles[number]
 
     def _note_trouble(self, number: int, error: BaseException) -> None:
         before = self.troubles.get(number)
@@ -280,16 +310,23 @@ class Ownership(Service):
             if trouble.here and trouble.attempts >= OTHERS_AFTER and trouble.until > now
         }
         mine = self._mine()
-        waits = {n: trouble.error for n, trouble in self.troubles.items() if n in mine}
+        waits = {
+            number: trouble.error
+            for number, trouble in self.troubles.items()
+            if number in mine and number not in self.owned
+        }
         return WorkerNote(self.unable, cannot, waits)
 
     async def _heartbeat(self, *, leave: bool = False) -> None:
         leaving = leave or self.unable
         ttl_ms = 0 if leaving else int(self._settings.lease_ttl_seconds * 1000)
         note = "" if leave else self.note().encode()
-        now_ms, *others = await self._scripts.call(
-            "heartbeat", [keys.WORKERS, keys.WORKER_NOTES], [self.worker_id, ttl_ms, note]
-        )
+        async with self._beating:
+            if self.should_stop and not leave:
+                return  # it has signed off, or does so next
+            now_ms, *others = await self._scripts.call(
+                "heartbeat", [keys.WORKERS, keys.WORKER_NOTES], [self.worker_id, ttl_ms, note]
+            )
         self._clock.set(int(now_ms))
         self._others = {
             worker.decode(): WorkerNote.decode(told.decode())
@@ -298,27 +335,40 @@ class Ownership(Service):
         known = sorted(self._others)
         if known != self.workers:
             logger.info("%d workers are alive", len(known))
+            self._turn.set()
         self.workers = known
 
     async def _renew(self) -> None:
+        """Renew what is owned, and what is being opened.
+
+        Raises:
+            redis.exceptions.RedisError: no lease could be renewed.
+        """
+        async with self._renewing:
+            await self._renew_all()
+
+    async def _renew_all(self) -> None:
         ttl_ms = int(self._settings.lease_ttl_seconds * 1000)
-        renewed = list(self.owned.values())
-        held = await asyncio.gather(
+        owned = list(self.owned.values())
+        leases = {p.number: (p.epoch, p.nonce) for p in owned} | self._opening
+        replies = await asyncio.gather(
             *(
-                self._scripts.call("renew", [keys.lease(p.number)], [p.epoch, p.nonce, ttl_ms])
-                for p in renewed
+                self._scripts.call("renew", [keys.lease(number)], [*fence, ttl_ms])
+                for number, fence in leases.items()
             ),
             return_exceptions=True,
         )
-        errors = [still for still in held if isinstance(still, BaseException)]
-        for partition, still in zip(renewed, held, strict=True):
+        held = dict(zip(leases, replies, strict=True))
+        for partition in owned:
+            still = held[partition.number]
             if still == 0:
                 metrics.LEASES_LOST.inc()
-                logger.warning("the lease of partition %d went to another worker", partition.number)
-                await self._let_go(partition.number, release=False)
-        if errors:
+                partition.lose(FencedError("its lease went to another worker"))
+            elif isinstance(still, RedisError) and redis_kind(still) in OF_ONE_KEY:
+                partition.lose(still)
+        errors = [reply for reply in replies if isinstance(reply, BaseException)]
+        if errors and len(errors) == len(replies):
             raise errors[0]
-        self._renewed_at = time.monotonic()
 
     async def _claim_mine(self) -> None:
         now = time.monotonic()
@@ -348,9 +398,27 @@ class Ownership(Service):
                     self._note_trouble(number, reply)
             elif reply[0] == 1:
                 claimed.append((number, reply))
+        self._opening = {number: (int(reply[1]), nonces[number]) for number, reply in claimed}
+        try:
+            opened = await self._open_claimed(claimed, nonces, errors)
+        finally:
+            self._opening = {}
+        if opened:
+            metrics.PARTITIONS_OWNED.set(len(self.owned))
+            logger.info("owns %d of %d partitions", len(self.owned), self._settings.partitions)
+        if down := next((error for error in errors if is_redis_away(error)), None):
+            raise down
+
+    async def _open_claimed(
+        self,
+        claimed: Sequence[tuple[int, Sequence[Any]]],
+        nonces: Mapping[int, str],
+        errors: list[BaseException],
+    ) -> int:
+        """Open what was claimed, one by one; how many could be. What went wrong joins errors."""
         opened = 0
         for number, reply in claimed:
-            if any(is_redis_away(error) for error in errors):
+            if not is_cluster(self._redis) and any(is_redis_away(error) for error in errors):
                 break  # the leases stay this worker's to claim again
             if self.should_stop:
                 await self._give_back(number, int(reply[1]), nonces[number])
@@ -360,11 +428,9 @@ class Ownership(Service):
                 opened += 1
             except Exception as error:  # noqa: BLE001 one bad partition is one bad partition
                 errors.append(error)
-        if opened:
-            metrics.PARTITIONS_OWNED.set(len(self.owned))
-            logger.info("owns %d of %d partitions", len(self.owned), self._settings.partitions)
-        if down := next((error for error in errors if is_redis_away(error)), None):
-            raise down
+            finally:
+                self._opening.pop(number, None)
+        return opened
 
     async def _open(self, number: int, nonce: str, claim: Sequence[Any]) -> None:
         """Open one claimed partition and begin to read it; else close it, and give it back."""
@@ -376,6 +442,7 @@ class Ownership(Service):
                 await self._give_back(number, int(claim[1]), nonce)
             raise
         partition.on_lost = self.on_lost
+        partition.opened_at = time.monotonic()
         self.owned[number] = partition
         found = await asyncio.gather(
             *(reader.attach([partition]) for reader in self.readers), return_exceptions=True
@@ -386,8 +453,10 @@ class Ownership(Service):
                     self._note_trouble(number, failed)
                 await self._let_go(number, release=not is_redis_away(failed))
                 raise failed
-        if partition.lost is None:
-            self.troubles.pop(number, None)
+        trouble = self.troubles.get(number)
+        if partition.lost is None and trouble and not trouble.here:
+            # a table may turn out to be no good only when it is used
+            del self.troubles[number]
 
     async def _hand_over(self, numbers: Sequence[int], timeout_seconds: float) -> None:
         """Finish the batches in hand, then let go; what is not done in time stays pending."""
@@ -414,8 +483,10 @@ class Ownership(Service):
             await self._give_back(number, partition.epoch, partition.nonce)
 
     async def _give_back(self, number: int, epoch: int, nonce: str) -> None:
+        self._opening.pop(number, None)
         try:
-            await self._scripts.call("renew", [keys.lease(number)], [epoch, nonce, 0])
+            async with self._renewing:
+                await self._scripts.call("renew", [keys.lease(number)], [epoch, nonce, 0])
         except REDIS_ERRORS as error:
             logger.warning("could not give back partition %d: %s", number, error)
 

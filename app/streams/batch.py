@@ -49,6 +49,8 @@ class Entry:
     attempts: int = 0
     #: The ordering key in whose list of held letters it waited for its turn.
     held: str = ""
+    #: The ordering key for whose turn it waits now.
+    hold_key: str = ""
     #: An earlier attempt may have sent its outputs: it keeps its origin, whatever becomes of it.
     sent: bool = False
     #: How long (ms) it is not known whether this event was appended before, by the receiver's

@@ -23,7 +23,7 @@ from hookstream.app.ids import entry_order
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster, is_redis_down
-from hookstream.app.redis.errors import redis_kind
+from hookstream.app.redis.errors import OF_ONE_KEY, redis_kind
 from hookstream.app.streams.batch import Batch, Entry, event_of
 from hookstream.app.streams.channel import RedisStreamChannel
 from hookstream.app.streams.partition import Partition
@@ -53,8 +53,6 @@ MAX_ATTEMPTS = 3
 RELEASED_IN_A_ROW = 3
 #: How long a partition is left alone that cannot be read while others can.
 SIT_OUT_SECONDS = 1.0
-#: Replies that are about one key, and say nothing about others.
-OF_ONE_KEY = ("WRONGTYPE", "WRONGKIND")
 #: Most bytes of payload in one batch, unpacked, if it is more than one event.
 BATCH_MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
 
@@ -582,7 +580,11 @@ class StreamReader(Service):
         ]
         if not outside:
             if len(entries) == 1 and slot.attempt >= MAX_ATTEMPTS:
-                entries[0].fail("batch", error)
+                final = slot.attempt > MAX_ATTEMPTS
+                if final:
+                    # not even by those that look at what has failed
+                    entries[0].value = None
+                entries[0].fail("batch", error, final=final)
             slot.limit = max(1, slot.limit // 4)
         slot.buffer.extendleft(reversed(entries))
         slot.waiting = asyncio.get_running_loop().call_later(

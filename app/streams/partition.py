@@ -40,6 +40,8 @@ class Partition:
     sequence: int = 0
     #: What ``sequence`` was when it was claimed.
     claimed_sequence: int = 0
+    #: When it was opened (time.monotonic).
+    opened_at: float = 0.0
     #: Called once, when it is lost.
     on_lost: "Callable[[Partition, BaseException], None]" = lambda *_: None
     #: Held while a commit is under way.

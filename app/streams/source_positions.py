@@ -16,6 +16,8 @@ from hookstream.app.ids import entry_order
 __all__ = ["OriginMark"]
 
 START = "0-0"
+#: Entries that were pinned once and are remembered when they are no more.
+MAX_LATE = 256
 
 
 @dataclass(slots=True)
@@ -28,19 +30,28 @@ class OriginMark:
     def accept(self, entry_id: str, floor: str, pins: Collection[str] = ()) -> bool:
         """Whether this is the first time that ``entry_id`` comes; remembers it if so.
 
-        ``seen`` never holds more than the batches whose outputs are under way, and what is pinned:
-        it is cleared as the floor rises.
+        ``seen`` never holds more than the batches whose outputs are under way, what is pinned, and
+        the newest of what was pinned: it is cleared as the floor rises.
         """
         if floor != self.floor and entry_order(floor) > entry_order(self.floor):
-            limit = entry_order(floor)
-            self.floor = floor
-            self.seen = {seen for seen in self.seen if entry_order(seen) >= limit or seen in pins}
+            self._rise(floor, pins)
         if entry_id in self.seen:
             return False
         if entry_order(entry_id) < entry_order(self.floor) and entry_id not in pins:
             return False
         self.seen.add(entry_id)
         return True
+
+    def _rise(self, floor: str, pins: Collection[str]) -> None:
+        limit, old = entry_order(floor), entry_order(self.floor)
+        self.floor = floor
+        # an append that is carried out late still says that it is pinned: what came so is
+        # remembered for a while
+        late = sorted((seen for seen in self.seen if entry_order(seen) < old), key=entry_order)
+        self.seen = {
+            *late[-MAX_LATE:],
+            *(seen for seen in self.seen if entry_order(seen) >= limit or seen in pins),
+        }
 
     def copy(self) -> "OriginMark":
         """One that can be thrown away when the commit fails."""

@@ -13,7 +13,7 @@ import redis.asyncio
 
 from hookstream.app import metrics
 from hookstream.app.application import Hookstream
-from hookstream.app.errors import OutdatedError, SettingsError, UnavailableError
+from hookstream.app.errors import FencedError, OutdatedError, SettingsError, UnavailableError
 from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
 from hookstream.app.streams import assignment as ownership
@@ -415,3 +415,66 @@ async def test_partition_claimed_while_the_worker_stops_is_given_back(
         lease = await redis_client.hgetall(keys.lease(number))
         assert int(lease[b"epoch"]) == 2
         assert int(lease[b"expires_ms"]) <= seconds * 1000 + micros // 1000
+
+
+async def test_leases_are_renewed_while_partitions_are_opened(
+    app: Hookstream, redis_client: "redis.asyncio.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening one may take longer than a lease lasts: what has it and the others stay ours."""
+    await app.start()
+    opening, go_on = asyncio.Event(), asyncio.Event()
+    opened = ownership.open_partition
+
+    async def slowly(*arguments: Any) -> Partition:
+        opening.set()
+        await go_on.wait()
+        return await opened(*arguments)
+
+    monkeypatch.setattr(ownership, "open_partition", slowly)
+    app.ownership.owned[0].lose(FencedError("as if its picture were wrong"))
+    await opening.wait()
+    before = [int(await redis_client.hget(keys.lease(n), "expires_ms")) for n in (0, 1)]
+
+    async def renewed() -> bool:
+        now = [int(await redis_client.hget(keys.lease(n), "expires_ms")) for n in (0, 1)]
+        return all(after > then for after, then in zip(now, before, strict=True))
+
+    await eventually(renewed, "both leases are renewed")
+    assert 0 not in app.ownership.owned
+    go_on.set()
+
+    async def has_both() -> bool:
+        return sorted(app.ownership.owned) == [0, 1]
+
+    await eventually(has_both, "it is opened")
+
+
+async def test_a_table_that_fails_when_it_is_used_is_left_to_others(
+    app: Hookstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It opens well each time: that alone is no reason to try for ever."""
+    await app.start()
+    app.ownership.workers = ["w1", "w2"]
+    wiped: list[int] = []
+    monkeypatch.setattr(Partition, "wipe", lambda partition: wiped.append(partition.number))
+
+    async def fails() -> bool:
+        if (partition := app.ownership.owned.get(0)) is not None:
+            # a commit of another stage came through meanwhile
+            partition.sequence += 1
+            partition.lose(TableError("IO error: bad sector"))
+        return 0 in app.ownership.note().cannot
+
+    await eventually(fails, "it says that it cannot")
+    assert "bad sector" in app.ownership.note().cannot[0]
+    trouble = app.ownership.troubles[0]
+    assert trouble.attempts >= ownership.OTHERS_AFTER
+    trouble.until = 0.0
+    app.ownership.workers = ["w1"]
+
+    async def again() -> bool:
+        await fails()
+        return bool(wiped)
+
+    await eventually(again, "its table is built anew")
+    assert set(wiped) == {0}

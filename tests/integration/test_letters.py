@@ -193,3 +193,20 @@ async def test_dead_letters_from_a_shell(fragile: Fragile, tool: str) -> None:
     assert (status, f"there is no dead letter {bad[0]}" in said) == (2, True)
     status, table = await hookstream("partitions")
     assert (status, "1 workers alive" in table, len(table.splitlines())) == (0, True, 10)
+
+
+async def test_what_waits_comes_once_its_tool_holds_back_no_more(
+    fragile: Fragile, name: str
+) -> None:
+    """The event that failed stays what it is; the others need not wait for a person."""
+    held = {"provider": "none", "ordering": {"on_error": "hold"}}
+    await fragile.context(name, held)
+    first = await fragile.post(name, 0, poison=name)
+    await fragile.becomes(first, "dead")
+    rest = [await fragile.post(name, n) for n in range(1, 4)]
+    for event_id in rest:
+        await fragile.becomes(event_id, "retrying")
+    await fragile.put(f"/tools/{name}", {**held, "ordering": {"on_error": "skip"}})
+    updates = await fragile.updates(name, 3)
+    assert [update["event_id"] for update in updates] == rest
+    assert await fragile.state(first) == "dead"

@@ -590,6 +590,7 @@ class Pipeline(RuleBasedStateMachine):
             self.redis,
             scripts,
             worker.settings,
+            registry=lambda: REGISTRY,
             now_ms=lambda: self.now_ms,
             owned=lambda: {number: partition},
             resume=lambda _: None,

@@ -112,7 +112,7 @@ def test_all_keys_of_a_partition_share_a_hash_slot() -> None:
 @given(
     st.builds(
         Event,
-        event_id=st.text(),
+        event_id=st.uuids().map(str),
         tenant=st.text(),
         tool_id=st.text(),
         provider=st.text(),

@@ -18,7 +18,7 @@ from hookstream.app.ids import entry_order
 from hookstream.app.redis.client import connect
 from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.rendezvous import rendezvous
-from hookstream.app.streams.source_positions import OriginMark
+from hookstream.app.streams.source_positions import MAX_LATE, OriginMark
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import encode_event
 from hookstream.codecs.errors import UnknownDictionaryError
@@ -247,3 +247,18 @@ def test_copy_of_an_update_that_could_not_be_read_is_not_a_second_one() -> None:
     assert copy.failure is None
     first.failure, first.letter_id = None, "letter"
     assert admit([first], marks)[0] == [first]
+
+
+def test_a_pinned_origin_is_remembered_when_it_is_pinned_no_more() -> None:
+    """An append that is carried out late still says that it is."""
+    mark = OriginMark()
+    assert mark.accept("50-0", "40-0")
+    assert mark.accept("5-0", "60-0", ["5-0"])
+    assert mark.accept("70-0", "65-0", [])
+    assert mark.accept("80-0", "75-0", [])
+    assert not mark.accept("5-0", "60-0", ["5-0"])
+    assert not OriginMark.decode(mark.encode()).accept("5-0", "60-0", ["5-0"])
+    for n in range(MAX_LATE + 50):
+        assert mark.accept(f"6-{n}", "75-0", [f"6-{n}"])
+    assert mark.accept("90-0", "85-0", [])
+    assert len(mark.seen) <= MAX_LATE + 1
