@@ -120,6 +120,8 @@ class Verdict(StrEnum):
 
     #: All is there.
     KEPT = "kept"
+    #: All but how many commits it has had, which somebody remembers: its lease is gone.
+    FORGOTTEN = "forgotten"
     #: A partition that nobody has owned yet, or only an earlier release has.
     FRESH = "fresh"
     #: Less than there was.
@@ -135,6 +137,10 @@ def judge(found: Mark, known: Mark | None, *, asked: bool, ahead: bool) -> Verdi
     the event log has a number of one of its contexts that is above what Redis has. ``found.top``
     is Redis's own highest number: above 0 where an earlier release has worked.
     """
+    bare = not found.sequence and not found.generations.begun
+    if bare and asked and not ahead and known is not None and 0 < known.top <= found.top:
+        # what is gone with the feeds is gone from their numbers too
+        return Verdict.FORGOTTEN
     if known is not None and known.order > found.order and (known.sequence or known.top):
         return Verdict.LOST
     if found.generations.begun:

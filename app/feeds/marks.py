@@ -20,7 +20,15 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import OutdatedError, UnavailableError
-from hookstream.app.feeds.generations import Generations, Mark, Verdict, begin, judge, newest
+from hookstream.app.feeds.generations import (
+    MARGIN,
+    Generations,
+    Mark,
+    Verdict,
+    begin,
+    judge,
+    newest,
+)
 from hookstream.app.feeds.state import FeedState, learn_feeds
 from hookstream.app.ids import partition_of
 from hookstream.app.postgres.pool import Postgres
@@ -151,7 +159,12 @@ class Marks(Service):
                 await self.settle(partition, lease, again=True)
                 return
             verdict = resolved or verdict
-        if verdict is not Verdict.KEPT:
+        if verdict is Verdict.FORGOTTEN and known is not None:
+            state.generations = known.generations
+            partition.sequence = partition.claimed_sequence = known.sequence + MARGIN
+            logger.warning("partition %d: its lease was gone; its feeds go on as they were", number)
+            await self._write(partition, partition.sequence)
+        elif verdict is not Verdict.KEPT:
             await self._begin(partition, verdict, found, known)
         else:
             await self._write(partition)
@@ -225,11 +238,16 @@ class Marks(Service):
             generations.current,
         )
 
-    async def _write(self, partition: Partition) -> None:
+    async def _write(self, partition: Partition, *sequence: int) -> None:
         await self._scripts.call(
             "settle",
             [keys.lease(partition.number)],
-            [partition.epoch, partition.nonce, partition[FeedState].generations.encode()],
+            [
+                partition.epoch,
+                partition.nonce,
+                partition[FeedState].generations.encode(),
+                *sequence,
+            ],
         )
 
     def _is_certain(self, number: int, known: Mark | None) -> bool:

@@ -246,3 +246,26 @@ async def test_with_replicas_only_what_is_on_one_counts(
     await worker.marks.remember()  # no replica confirms it
     worker.marks.leave(partition)
     assert worker.marks._known[NUMBER] == known
+
+
+async def test_a_lease_that_is_gone_alone_is_no_loss(
+    make: Make, redis_client: "redis.asyncio.Redis"
+) -> None:
+    """Numbers and feeds are there: how many commits there were is remembered elsewhere."""
+    first = make("one")
+    await first.number(await first.claim("a"), 7)
+    await first.marks.remember()
+    await first.marks.record()
+    before = (await generations(redis_client)).begun
+    await redis_client.delete(keys.lease(NUMBER))
+    worker = make("two")
+    assert await worker.number(await worker.claim("b")) == 8
+    assert (await generations(redis_client)).begun == before
+    await worker.marks.remember()
+    await worker.marks.record()
+    await worker.release()
+    # and whoever remembers the time before does not take it for a loss
+    assert await first.number(await first.claim("c")) == 9
+    # with the feeds' numbers it is one
+    await redis_client.delete(keys.lease(NUMBER), keys.seqs(NUMBER), keys.feed(NUMBER, *NAME))
+    assert await first.number(await first.claim("d")) > MARGIN
