@@ -2,34 +2,56 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUN := $(VENV)/.run
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+# whole files to a process each: they share servers; the long ones first
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: up test lint docs proto lock clean help
+.PHONY: up test check unit integration chaos format docs proto lock bench clean help
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
-$(STAMP): requirements.lock pyproject.toml
+$(RUN): requirements-run.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Hookstream needs Python 3.11 or later: make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-run.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-up: $(STAMP) ## start everything here, in the foreground
+$(STAMP): $(RUN) requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+up: $(RUN) ## start everything here, in the foreground
 	@exec $(BIN)/hookstream up
 
-test: $(STAMP) ## lint, types, generated code, then the whole test suite
+test: check ## lint, types, layers, generated code, then every test
+	$(PYTEST) $(PARALLEL)
+
+check: $(STAMP) ## lint, types, layers, generated code: no tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m hookstream.proto.generate --check
 	$(BIN)/python docs/settings_table.py --check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-lint: $(STAMP) ## mend what ruff can mend
+unit: $(STAMP) ## tests without servers, in seconds
+	$(PYTEST) -n 2 tests/unit
+
+integration: $(STAMP) ## tests on real servers
+	$(PYTEST) $(PARALLEL) tests/integration examples
+
+chaos: $(STAMP) ## short runs of each kind of fault under load
+	$(PYTEST) $(PARALLEL) tests/chaos
+
+bench: $(STAMP) ## every benchmark, and its results file
+	$(BIN)/hookstream bench --write
+
+format: $(STAMP) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
