@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from hookstream.app import channels, metrics
-from hookstream.app.dedup.state import DedupState
+from hookstream.app.deduplication.state import DedupState
 from hookstream.app.failures.blocking import judge_breakers, write_holds
 from hookstream.app.failures.failed_events import log_failures, write_letters
 from hookstream.app.failures.state import FailureState

@@ -8,8 +8,8 @@ apart here too, before any stage works on them.
 """
 
 from hookstream.app import channels
-from hookstream.app.dedup.lookup import LookBack
-from hookstream.app.dedup.state import DedupState
+from hookstream.app.deduplication.lookup import LookBack
+from hookstream.app.deduplication.state import DedupState
 from hookstream.app.failures.blocking import mark_waiting
 from hookstream.app.failures.failed_events import letter_origin
 from hookstream.app.main import app

@@ -1,0 +1,66 @@
+"""The application: ``app.stage``, ``app.dedup``, and Faust's ``app.timer`` and the like.
+
+``from hookstream import app`` gives this package. What is asked of it that the application has is
+asked of that, which is made when it is first needed: see :mod:`hookstream.app.main`.
+"""
+
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from hookstream.codecs.envelope import Event
+
+__all__ = ["dedup", "stage"]
+
+Stage = TypeVar("Stage", bound="Callable[[Event], Awaitable[Event | None]]")
+Dedup = TypeVar("Dedup", bound="Callable[[Event], str | None]")
+
+#: Faust's decorators, and ours over batches: what the application has under these names.
+_OF_THE_APPLICATION = frozenset(
+    (
+        "agent",
+        "batch_channel",
+        "batches",
+        "command",
+        "crontab",
+        "stream_channel",
+        "task",
+        "timer",
+    )
+)
+
+
+def stage(*, after: str) -> Callable[[Stage], Stage]:
+    """Make ``async def f(event) -> event | None`` a stage behind the one named ``after``.
+
+    Return the event, a changed one, or None to drop it. When it raises, that event alone is tried
+    again later.
+    """
+    decorate: Callable[[Stage], Stage] = _application().stage(after=after)
+    return decorate
+
+
+def dedup(name: str) -> Callable[[Dedup], Dedup]:
+    """Make ``def f(event) -> str | None`` the dedup function ``name``, which tools may ask for.
+
+    Events for which it returns the same text are the same; None or "" is never a duplicate.
+
+    Raises:
+        SettingsError: another function has this name.
+    """
+    decorate: Callable[[Dedup], Dedup] = _application().dedup(name)
+    return decorate
+
+
+def _application() -> Any:
+    return import_module("hookstream.app.main").app
+
+
+if not TYPE_CHECKING:
+    # hidden from mypy: else any name that nobody has would be one of ours to it
+
+    def __getattr__(name: str) -> Any:
+        if name in _OF_THE_APPLICATION:
+            return getattr(_application(), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

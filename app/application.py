@@ -16,8 +16,9 @@ from faust.app.base import BootStrategy
 from mode import Service, ServiceT
 
 from hookstream.app import metrics, tasks
-from hookstream.app.dedup.state import opens_dedup
-from hookstream.app.dedup.upkeep import DedupUpkeep
+from hookstream.app.deduplication.state import opens_dedup
+from hookstream.app.deduplication.upkeep import DedupUpkeep
+from hookstream.app.discovery import agent_modules, discover
 from hookstream.app.endpoints import Endpoints
 from hookstream.app.errors import HookstreamError, SettingsError, UnavailableError
 from hookstream.app.failures.alerts import Alerts
@@ -173,7 +174,7 @@ class Hookstream(faust.App):
         super().__init__(
             "hookstream",
             origin="hookstream",
-            autodiscover=["hookstream.agents"],
+            autodiscover=True,
             broker="kafka://none",
             store="memory://",
             datadir=str(settings.state_path / "faust"),
@@ -188,14 +189,13 @@ class Hookstream(faust.App):
         for table in (DedupTable, RateTable):
             self.tables.data[table.name] = table
 
-    def _discovery_modules(self) -> list[str]:
-        """Only the stages: Faust would scan all of ``origin`` too, tests' modules and all."""
-        return ["hookstream.agents"]
+    def discover(self, *extra: str, **_: Any) -> None:
+        """Import the stages, in order: ours, ``HOOKSTREAM_AGENTS``, entry points by their name.
 
-    def _on_autodiscovery_error(self, name: str) -> None:
-        """A stage that cannot be imported stops the start; Faust would leave it out."""
-        _, error, _ = sys.exc_info()
-        raise SettingsError(f"the stage in {name} cannot be imported: {error!r}") from error
+        Raises:
+            SettingsError: one cannot be imported; Faust would leave it out.
+        """
+        discover([*agent_modules(self.settings.agents), *extra])
 
     async def on_started(self) -> None:
         """Leave what was loaded by now out of garbage collection.

@@ -10,8 +10,8 @@ from redis.exceptions import AuthenticationError, RedisError
 from hookstream.app import embedded, tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.clock import RedisClock
-from hookstream.app.dedup.first_events import RecordStore
-from hookstream.app.dedup.lookup import LookBack
+from hookstream.app.deduplication.first_events import RecordStore
+from hookstream.app.deduplication.lookup import LookBack
 from hookstream.app.errors import SettingsError
 from hookstream.app.failures.dead_letters import LetterStore
 from hookstream.app.feeds.feed import Feeds

@@ -58,6 +58,11 @@ class Settings(BaseSettings):
         description="Bearer key of the API. Empty: made once and kept in "
         "`HOOKSTREAM_STATE_DIR/admin.key`.",
     )
+    agents: str = Field(
+        "",
+        description="Modules or packages with stages of your own, separated by commas, besides "
+        "those of the entry point group `hookstream.agents`.",
+    )
     partitions: int = Field(
         32, ge=1, le=4096, description="Number of partitions; fixed once data is there."
     )

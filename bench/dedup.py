@@ -31,9 +31,9 @@ import redis.asyncio
 from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
 from hookstream.app import embedded, metrics
-from hookstream.app.dedup.first_events import RecordStore
-from hookstream.app.dedup.lookup import LookBack
-from hookstream.app.dedup.state import DedupState, opens_dedup
+from hookstream.app.deduplication.first_events import RecordStore
+from hookstream.app.deduplication.lookup import LookBack
+from hookstream.app.deduplication.state import DedupState, opens_dedup
 from hookstream.app.ids import new_event_id
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.redis import keys

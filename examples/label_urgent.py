@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from hookstream.app.main import app
-from hookstream.codecs.envelope import Event
+from hookstream import Event, app
 
 
 @app.stage(after="dedupe")

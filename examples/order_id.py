@@ -1,7 +1,6 @@
 """A dedup function: copy this file into ``agents/``, and tools may ask for it by its name."""
 
-from hookstream.app.main import app
-from hookstream.codecs.envelope import Event
+from hookstream import Event, app
 
 
 @app.dedup("order_id")

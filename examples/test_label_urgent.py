@@ -1,7 +1,7 @@
 """The test of that stage: no server, no fixtures."""
 
 from examples.label_urgent import label_urgent
-from hookstream.app.testing import make_event, run_stage
+from hookstream.testing import make_event, run_stage
 
 
 def test_an_outage_is_labelled() -> None:

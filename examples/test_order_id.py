@@ -1,7 +1,7 @@
 """The test of that dedup function: no server, no fixtures."""
 
 from examples.order_id import order_id
-from hookstream.app.testing import find_duplicates, make_event
+from hookstream.testing import find_duplicates, make_event
 
 
 def test_the_same_state_of_an_order_counts_once() -> None:

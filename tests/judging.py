@@ -7,9 +7,9 @@ from typing import Any
 
 from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
-from hookstream.app.dedup.first_events import RecordStore
-from hookstream.app.dedup.lookup import LookBack
-from hookstream.app.dedup.state import DedupState, opens_dedup
+from hookstream.app.deduplication.first_events import RecordStore
+from hookstream.app.deduplication.lookup import LookBack
+from hookstream.app.deduplication.state import DedupState, opens_dedup
 from hookstream.app.failures.state import opens_failures
 from hookstream.app.feeds.state import opens_feeds
 from hookstream.app.ids import new_event_id

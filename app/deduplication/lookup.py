@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hookstream.app import metrics
-from hookstream.app.dedup.first_events import RecordStore, Suspicion
-from hookstream.app.dedup.history import PartitionHistory
-from hookstream.app.dedup.state import DedupState
+from hookstream.app.deduplication.first_events import RecordStore, Suspicion
+from hookstream.app.deduplication.history import PartitionHistory
+from hookstream.app.deduplication.state import DedupState
 from hookstream.app.errors import UnavailableError
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Entry

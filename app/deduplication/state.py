@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hookstream.app.dedup.history import PartitionHistory
+from hookstream.app.deduplication.history import PartitionHistory
 from hookstream.app.streams.partition import OpenState, Partition
 from hookstream.app.streams.recovery import open_restored
 from hookstream.tables.dedup import DedupTable

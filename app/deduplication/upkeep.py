@@ -7,9 +7,9 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
-from hookstream.app.dedup.history import TABLE as HISTORY
-from hookstream.app.dedup.lookup import LookBack
-from hookstream.app.dedup.state import DedupState
+from hookstream.app.deduplication.history import TABLE as HISTORY
+from hookstream.app.deduplication.lookup import LookBack
+from hookstream.app.deduplication.state import DedupState
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.routing.catalog import Registry

@@ -17,7 +17,7 @@ import redis
 
 from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
-from hookstream.app.dedup.state import DedupState
+from hookstream.app.deduplication.state import DedupState
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import partition_of_event
 from hookstream.app.postgres.pool import Postgres

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.dedup import Plan, run, traffic
-from hookstream.app.dedup.first_events import RecordStore
-from hookstream.app.dedup.history import PartitionHistory
+from hookstream.app.deduplication.first_events import RecordStore
+from hookstream.app.deduplication.history import PartitionHistory
 from hookstream.app.postgres.pool import Postgres
 from hookstream.tables.dedup import Record
 
@@ -19,7 +19,7 @@ SMALL = Plan(
 
 @pytest.fixture(autouse=True)
 def _save_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hookstream.app.dedup.history.SAVE_BYTES", 1000)
+    monkeypatch.setattr("hookstream.app.deduplication.history.SAVE_BYTES", 1000)
 
 
 async def test_nearly_every_copy_is_found_and_no_fresh_event_is_dropped(

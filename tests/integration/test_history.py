@@ -10,9 +10,9 @@ import pytest
 
 from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
-from hookstream.app.dedup import first_events as records_module
-from hookstream.app.dedup.history import PartitionHistory
-from hookstream.app.dedup.state import DedupState
+from hookstream.app.deduplication import first_events as records_module
+from hookstream.app.deduplication.history import PartitionHistory
+from hookstream.app.deduplication.state import DedupState
 from hookstream.app.ids import new_event_id
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.redis import keys
@@ -65,7 +65,7 @@ async def opened(owner: Owner, cache: FilterCache) -> PartitionHistory:
 async def test_history_is_exact_whatever_is_evicted_lost_or_handed_over(
     owner: Owner, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hookstream.app.dedup.history.SAVE_BYTES", 100)
+    monkeypatch.setattr("hookstream.app.deduplication.history.SAVE_BYTES", 100)
     draw = random.Random(seed)
     cache = FilterCache(2 * DayFilter.new(SHAPE).size_bytes)
     history = await opened(owner, cache)
@@ -102,7 +102,7 @@ async def test_history_is_exact_whatever_is_evicted_lost_or_handed_over(
 
 async def full_day(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """A day of which the most part is in a saved filter, and the rest in the changelog."""
-    monkeypatch.setattr("hookstream.app.dedup.history.SAVE_BYTES", 100)
+    monkeypatch.setattr("hookstream.app.deduplication.history.SAVE_BYTES", 100)
     history = await opened(owner, FilterCache(1 << 20))
     wanted = [mark_key(f"m{n}") for n in range(700)]
     for start in range(0, 700, 7):

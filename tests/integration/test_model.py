@@ -33,7 +33,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hookstream.agents.commit import settle
 from hookstream.agents.dedupe import candidate
-from hookstream.app.dedup.state import DedupState
+from hookstream.app.deduplication.state import DedupState
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.failures import blocking as waiting_module
 from hookstream.app.failures import failed_events as letters_module

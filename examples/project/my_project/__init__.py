@@ -1,0 +1,1 @@
+"""A project that keeps its stages in a package of its own."""

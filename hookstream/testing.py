@@ -1,0 +1,5 @@
+"""Test a stage, or a dedup function, without a server."""
+
+from hookstream.app.testing import find_duplicates, make_event, run_stage
+
+__all__ = ["find_duplicates", "make_event", "run_stage"]

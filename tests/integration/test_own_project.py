@@ -1,0 +1,125 @@
+"""A project of one's own: installed from wheels, its stages are found by every process."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack import Stack, eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Of the checkout only what a wheel is made of.
+SOURCES = ("app", "agents", "codecs", "hookstream", "proto", "tables")
+MARK = {"where": "event.headers['x-my-project'] == 'seen'"}
+
+
+def run(*command: str, **options: object) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of an environment with the two wheels; what they depend on is this environment's."""
+    folder = tmp_path_factory.mktemp("own")
+    source = folder / "hookstream"
+    source.mkdir()
+    for name in SOURCES:
+        shutil.copytree(ROOT / name, source / name, symlinks=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "examples" / "project", folder / "project")
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    for path in (source, folder / "project"):
+        run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder / "w"), str(path))
+    made = folder / "venv"
+    run(sys.executable, "-m", "venv", "--without-pip", str(made))
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(made)}))
+    run(*pip, "install", "--no-deps", "--target", str(site), *map(str, (folder / "w").iterdir()))
+    # a folder and not its .pth files: those would bring the checkout itself
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return made / "bin" / "python"
+
+
+class Own(Stack):
+    """The whole system from that environment, in a folder without a checkout."""
+
+    def __init__(self, python: Path, folder: Path, **settings: str) -> None:
+        super().__init__(folder, **settings)
+        self.python = python
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "PYTHONSAFEPATH": "1", "PYTHONPATH": ""}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(self.python), "-m", "hookstream.app.cli", *arguments]
+
+
+@pytest.fixture(scope="module")
+def own(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
+    with Own(python, tmp_path_factory.mktemp("up")) as running:
+        yield running
+
+
+async def test_its_stage_and_its_dedup_function_work(own: Own, name: str) -> None:
+    tool = {"provider": "none", "dedup": {"strategy": "custom", "name": "by_build"}}
+    await own.context(name, tool, **MARK)
+    first = await own.hook(name, b'{"build": 1, "state": "begun"}')
+    again = await own.hook(name, b'{"build": 1, "state": "done"}')
+    other = await own.hook(name, b'{"build": 2}')
+    updates = await own.updates(name, 2)
+    assert [update["event_id"] for update in updates] == [first, other]
+
+    async def recorded() -> bool:
+        return bool((await own.get(f"/events/{again}"))["duplicate_of"] == first)
+
+    await eventually(recorded, "it is on record as a duplicate")
+
+
+def test_its_own_tests_need_no_server(python: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(ROOT / "examples" / "project", project)
+    environment = {**os.environ, "PYTHONPATH": ""}
+    run(str(python), "-m", "pytest", "-q", str(project), env=environment, cwd=str(project))
+
+
+def test_a_module_that_is_not_there_is_a_sentence(python: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(python), "-m", "hookstream.app.cli", "agents"],
+        env={**os.environ, "HOOKSTREAM_AGENTS": "nobody.has.this", "PYTHONPATH": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 78
+    assert "nobody.has.this" in done.stderr
+    assert "HOOKSTREAM_AGENTS" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_modules_of_the_current_folder_are_found(python: Path, tmp_path: Path) -> None:
+    package = tmp_path / "mine"
+    package.mkdir()
+    for file, stage in (("__init__", "first"), ("more", "second")):
+        (package / f"{file}.py").write_text(
+            "from hookstream import Event, app\n\n\n@app.stage(after='dedupe')\n"
+            f"async def {stage}(event: Event) -> Event | None:\n    return event\n"
+        )
+    done = subprocess.run(
+        [str(python.with_name("hookstream")), "agents"]
+        if python.with_name("hookstream").exists()
+        else [str(python), "-m", "hookstream.app.cli", "agents"],
+        env={**os.environ, "HOOKSTREAM_AGENTS": "mine", "PYTHONPATH": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {"@first", "@second", "@shout"} <= set(done.stdout.split())

@@ -1,0 +1,35 @@
+"""What a stream developer types."""
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import hookstream
+import hookstream.app
+import hookstream.testing
+from hookstream import Event, app, dedup, stage
+from hookstream.codecs.envelope import Event as RealEvent
+
+NAMES = ("stage", "dedup", "batches", "agent", "timer", "crontab", "task", "command")
+
+
+def test_names_of_the_application_are_no_modules() -> None:
+    """A module that is imported takes the place of its package's attribute of that name."""
+    for found in pkgutil.iter_modules(hookstream.app.__path__):
+        if found.name != "main":
+            importlib.import_module(f"hookstream.app.{found.name}")
+    for name in (*NAMES, "stream_channel", "batch_channel"):
+        assert callable(getattr(app, name)), name
+    assert app.stage is stage
+    assert app.dedup is dedup
+    assert Event is RealEvent
+    assert not hasattr(app, "nothing_of_ours")
+    assert not hasattr(hookstream, "nothing_of_ours")
+    assert set(hookstream.testing.__all__) == {"find_duplicates", "make_event", "run_stage"}
+
+
+def test_asking_for_the_version_does_not_make_the_application() -> None:
+    code = "import sys, hookstream; print(hookstream.__version__, 'faust' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1] == "False"
