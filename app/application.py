@@ -103,6 +103,10 @@ class HookstreamWorker(faust.Worker):
             sys.stderr.write(f"hookstream: {refusal}\n")
             raise SystemExit(refusal.exit_status) from None
 
+    async def _sentinel_task(self) -> None:
+        """What Mode runs last: by then all is stopped, and it would wait another second."""
+        await asyncio.sleep(0)
+
     def on_setup_root_logger(self, logger: Any, level: int) -> None:
         """Levels are those of ``HOOKSTREAM_LOG_LEVEL``."""
 
