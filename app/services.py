@@ -230,9 +230,16 @@ async def check_partition_count(redis: Any, wanted: int) -> None:
 
     Raises:
         SettingsError: the stored count differs.
+        RedisError: there is none that can be read, such as while a server loses its data.
     """
     await redis.hsetnx(keys.META, "partitions", str(wanted))
-    stored = int(await redis.hget(keys.META, "partitions") or 0)
+    said = await redis.hget(keys.META, "partitions")
+    try:
+        stored = int(said or b"")
+    except ValueError as error:
+        raise RedisError(
+            f"the number of partitions in {keys.META} cannot be read: {said!r}"
+        ) from error
     if stored != wanted:
         raise SettingsError(
             f"this installation has {stored} partitions and HOOKSTREAM_PARTITIONS says {wanted}: "
