@@ -17,7 +17,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.catalog import Context, Registry
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.stores.catalog_copy import RegistryCopy
-from hookstream.app.stores.catalog_rows import build, read_rows
+from hookstream.app.stores.catalog_rows import Rows, build, read_rows
 
 __all__ = ["RegistryCache"]
 
@@ -66,6 +66,8 @@ class RegistryCache(Service):
         #: When PostgreSQL last said that the picture is the newest (monotonic), or would have.
         self._confirmed_at = time.monotonic()
         self._copied_at = 0.0
+        #: The newest rows, where the disk did not take them.
+        self._uncopied: Rows | None = None
         #: The picture comes from the disk, and PostgreSQL has not been asked yet.
         self.from_disk = False
         self._note: Note | None = None
@@ -132,11 +134,14 @@ class RegistryCache(Service):
                     self._went_back(version)
                 self.current = registry
                 metrics.REGISTRY_VERSION.set(version)
-                if await asyncio.to_thread(self.copy.write, rows):
-                    self._copied_at = time.monotonic()
+                await self._keep(rows)
             self.from_disk = False
             self._confirmed_at = time.monotonic()
             return self.current
+
+    async def _keep(self, rows: Rows) -> None:
+        self._copied_at = time.monotonic()
+        self._uncopied = None if await asyncio.to_thread(self.copy.write, rows) else rows
 
     def _went_back(self, version: int) -> None:
         text = (
@@ -235,7 +240,7 @@ class RegistryCache(Service):
                         self._notified.clear()
                         await self.reload()
                         failures = 0
-                        self._confirm()
+                        await self._confirm()
                         await self.wait_first(self._notified, timeout=self.poll_seconds)
             except UnavailableError as error:
                 failures += 1
@@ -249,8 +254,12 @@ class RegistryCache(Service):
             if failures:
                 await self.sleep(backoff_seconds(failures))
 
-    def _confirm(self) -> None:
-        now = time.monotonic()
-        if now - self._copied_at > CONFIRM_SECONDS:
-            self._copied_at = now
-            self.copy.confirm()
+    async def _confirm(self) -> None:
+        async with self._reloading:
+            if time.monotonic() - self._copied_at <= CONFIRM_SECONDS:
+                return
+            if self._uncopied is not None:
+                await self._keep(self._uncopied)  # what is on the disk is an older picture
+            else:
+                self._copied_at = time.monotonic()
+                self.copy.confirm()

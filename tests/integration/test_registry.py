@@ -1,6 +1,7 @@
 """The registry of a process: a copy on its own disk, and a database that went back in time."""
 
 import asyncio
+import os
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -14,9 +15,11 @@ from hookstream.app.errors import UnavailableError
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.catalog import Registry
 from hookstream.app.schema_registry.store import SchemaStore
+from hookstream.app.stores import catalog
 from hookstream.app.stores.catalog import WAIT_SECONDS, RegistryCache
 from hookstream.app.stores.catalog_copy import RegistryCopy
 from hookstream.app.stores.catalog_rows import build, decode_rows, encode_rows, read_rows
+from tests.faults import full_disk
 from tests.stack import eventually, free_port
 
 TOOL = """
@@ -88,6 +91,33 @@ async def test_a_damaged_copy_is_no_hindrance(postgres_url: str, tmp_path: Path)
 async def test_a_disk_that_takes_nothing_is_no_hindrance(postgres_url: str, tmp_path: Path) -> None:
     async with cache(postgres_url, tmp_path / "missing") as registry:
         assert registry.loaded
+
+
+async def test_a_copy_that_could_not_be_written_is_not_confirmed_but_written_later(
+    postgres_url: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "CONFIRM_SECONDS", 0.1)
+    copy = tmp_path / "registry.json"
+    async with cache(postgres_url, tmp_path) as registry:
+        registry.poll_seconds = 0.05
+        with full_disk(0):
+            await add_tool(registry, name)
+            os.utime(copy, (1, 1))
+            await asyncio.sleep(0.5)
+            assert name not in copy.read_text()
+            assert copy.stat().st_mtime == 1
+            assert not list(tmp_path.glob("registry.json.*"))
+
+        async def written() -> bool:
+            return name in copy.read_text()
+
+        await eventually(written, "the disk has it")
+        os.utime(copy, (1, 1))
+
+        async def confirmed() -> bool:
+            return copy.stat().st_mtime > 1
+
+        await eventually(confirmed, "it is confirmed again")
 
 
 async def test_rows_are_the_same_after_the_disk(
