@@ -140,8 +140,9 @@ class RegistryCache(Service):
             return self.current
 
     async def _keep(self, rows: Rows) -> None:
-        self._copied_at = time.monotonic()
-        self._uncopied = None if await asyncio.to_thread(self.copy.write, rows) else rows
+        self._copied_at, self._uncopied = time.monotonic(), rows
+        if await asyncio.to_thread(self.copy.write, rows):
+            self._uncopied = None
 
     def _went_back(self, version: int) -> None:
         text = (
