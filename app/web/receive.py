@@ -133,6 +133,8 @@ class Receiver:
                 tool = (await self._reloaded()).tools.get(tool_id)
             except UnavailableError as error:
                 raise UnavailableError("the tool is not known here yet") from error
+        if tool is None and tool_id in self._registry.current.unreadable_tools:
+            raise UnavailableError("the tool cannot be read here: this release may be too old")
         if tool is None:
             raise NotFoundError(
                 f"there is no tool {tool_id[:128]!r}: make it with PUT /api/v1/tools/{{tool_id}}"

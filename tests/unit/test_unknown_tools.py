@@ -20,10 +20,11 @@ class Database:
         self.tools: dict[str, Tool] = {}
         self.away = False
         self.asked = 0
+        self.unreadable: frozenset[str] = frozenset()
 
     async def refresh(self) -> Registry:
         self.asked += 1
-        found = Registry(1, 1, dict(self.tools))
+        found = Registry(1, 1, dict(self.tools), unreadable_tools=self.unreadable)
         await asyncio.sleep(0.05)
         if self.away:
             raise UnavailableError("PostgreSQL is away")
@@ -86,3 +87,10 @@ async def test_a_sender_that_gives_up_takes_nobody_s_answer_along() -> None:
     await asyncio.sleep(0.02)
     gone.cancel()
     assert await other is MADE
+
+
+async def test_a_tool_that_cannot_be_read_is_not_told_not_to_be() -> None:
+    database = Database()
+    database.unreadable = frozenset({"new"})
+    with pytest.raises(UnavailableError, match="too old"):
+        await receiver(database)._tool("new")
