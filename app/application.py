@@ -260,7 +260,7 @@ class Hookstream(faust.App):
     @cached_property
     def parts(self) -> Parts:
         """Redis, PostgreSQL, the registry and what else stages and views share."""
-        return Parts(self.settings, loop=self.loop, beacon=self.beacon)
+        return Parts(self.settings, receives=self.producer_only, loop=self.loop, beacon=self.beacon)
 
     @cached_property
     def ownership(self) -> Ownership:

@@ -44,6 +44,7 @@ __all__ = [
     "SPOOL_BYTES",
     "SPOOL_DRAINED",
     "SPOOL_ENTRIES",
+    "SPOOL_LEFTOVERS",
     "SPOOL_OLDEST_SECONDS",
     "SPOOL_REFUSED",
     "SPOOL_SET_ASIDE",
@@ -172,6 +173,10 @@ SPOOL_ENTRIES = Gauge("hookstream_spool_entries", "Events in this process's loca
 SPOOL_BYTES = Gauge("hookstream_spool_bytes", "Bytes in this process's local spool.")
 SPOOL_OLDEST_SECONDS = Gauge(
     "hookstream_spool_oldest_seconds", "Age of the oldest event in the local spool."
+)
+SPOOL_LEFTOVERS = Gauge(
+    "hookstream_spool_leftover_folders",
+    "Spool folders with events in them whose process is gone.",
 )
 FULL_STREAMS = Gauge(
     "hookstream_full_streams",

@@ -67,9 +67,11 @@ class Parts(Service):
     replays: ReplayStore
     lookback: LookBack
 
-    def __init__(self, settings: Settings, **kwargs: object) -> None:
+    def __init__(self, settings: Settings, *, receives: bool, **kwargs: object) -> None:
+        """``receives``: webhooks are sent to this process."""
         super().__init__(**kwargs)
         self.settings = settings
+        self._receives = receives
         #: Redis has been met: it is the one that the settings are for, and has the scripts. Before,
         #: partitions are not claimed.
         self.met = asyncio.Event()
@@ -133,6 +135,7 @@ class Parts(Service):
             settings.spool_max_bytes,
             claim_check_bytes=settings.claim_check_bytes,
             backlog=backlog,
+            receives=self._receives,
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -230,9 +233,16 @@ async def check_partition_count(redis: Any, wanted: int) -> None:
 
     Raises:
         SettingsError: the stored count differs.
+        RedisError: there is none that can be read, such as while a server loses its data.
     """
     await redis.hsetnx(keys.META, "partitions", str(wanted))
-    stored = int(await redis.hget(keys.META, "partitions") or 0)
+    said = await redis.hget(keys.META, "partitions")
+    try:
+        stored = int(said or b"")
+    except ValueError as error:
+        raise RedisError(
+            f"the number of partitions in {keys.META} cannot be read: {said!r}"
+        ) from error
     if stored != wanted:
         raise SettingsError(
             f"this installation has {stored} partitions and HOOKSTREAM_PARTITIONS says {wanted}: "

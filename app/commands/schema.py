@@ -73,7 +73,7 @@ class schema(Command):  # noqa: N801 Faust names a command by its class
 
 
 async def _look(url: str) -> Schema:
-    connection = await asyncpg.connect(url, timeout=10)
+    connection = await asyncpg.connect(url, timeout=10, command_timeout=10)
     try:
         return await read_schema(connection, MIGRATIONS)
     finally:

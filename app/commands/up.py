@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from hookstream.app import embedded
@@ -39,16 +40,21 @@ class up(Command):  # noqa: N801 Faust names a command by its class
         settings.api_key()
         refuse_busy_ports(settings)
         services: list[embedded.EmbeddedServer] = []
+        # children are told where the servers are: one that is started again does not look after
+        # them itself, which takes as long as they do, but listens
+        urls: dict[str, str] = {}
         if settings.redis_url == EMBEDDED:
             self.say("starting Redis (embedded)")
             services.append(embedded.start_valkey(state_dir))
+            urls["HOOKSTREAM_REDIS_URL"] = services[-1].url
         if settings.postgres_url == EMBEDDED:
             self.say("starting PostgreSQL (embedded)")
             services.append(embedded.start_postgres(state_dir))
+            urls["HOOKSTREAM_POSTGRES_URL"] = services[-1].url
         url = f"http://{settings.web_host}:{settings.web_port}"
         try:
             return Supervisor(
-                children(settings),
+                children(settings, urls),
                 announce=self.say,
                 services=services,
                 on_ready=lambda: self.say(welcome(settings, url)),
@@ -77,10 +83,13 @@ def refuse_busy_ports(settings: Settings) -> None:
                 ) from error
 
 
-def children(settings: Settings) -> list[Child]:
-    """The processes of the application: receivers with the API, and a worker."""
+def children(settings: Settings, urls: Mapping[str, str]) -> list[Child]:
+    """The processes of the application: receivers with the API, and a worker.
+
+    ``urls``: settings that say where the embedded servers are.
+    """
     command = [sys.executable, "-m", "hookstream.app.cli", "--quiet"]
-    environment = dict(os.environ)
+    environment = {**os.environ, **urls}
     host = settings.web_host
     return [
         Child(

@@ -4,6 +4,7 @@ import http.client
 import os
 import select
 import signal
+import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -186,7 +187,8 @@ class Supervisor:
                     record.fail(now)
                     record.started_at = now
                     self._announce(f"{service.name} had died; it is starting again")
-            except EmbeddedServerError as error:
+            except (EmbeddedServerError, OSError, subprocess.SubprocessError) as error:
+                # a full disk, say: what runs goes on, and receivers keep what they get
                 wait = record.fail(now)
                 self._announce(f"{service.name}: {error}\nTrying again in {wait:.1f} s")
 

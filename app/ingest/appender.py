@@ -3,7 +3,8 @@
 Requests that arrive while one flush is under way share the next. What Redis does not take, or not
 now because too much waits there already, goes to the local spool and counts as accepted; a drain
 brings it to Redis in order. While a stream has something in the spool, whatever is new for it
-queues behind; only urgent events do not wait for others' backlog.
+queues behind; only urgent events do not wait for others' backlog. What a process that is gone has
+left in its spool is taken over beside that, and what is new for those streams queues behind it too.
 
 An append whose reply did not come may have been carried out, and then what comes out of the spool
 is a copy. Such entries say so, in the field ``u``: for how long that has been in doubt (ms). The
@@ -13,9 +14,9 @@ worker looks for them in the record of events where its marks do not reach back 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from hookstream.app import metrics, tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.errors import UnavailableError, UnconfirmedError
 from hookstream.app.ingest.backpressure import Backlog
-from hookstream.app.ingest.spool import Spool, Spooled
+from hookstream.app.ingest.spool import Spool, Spooled, abandoned
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_redis_down
 from hookstream.app.redis.durability import Durability
@@ -41,6 +42,8 @@ logger = get_logger(__name__)
 
 MAX_FLUSH = 512
 DRAIN_PAGE = 256
+#: How often it is looked for folders that processes which are gone have left. One is taken over
+#: when two looks in a row find it so: a process that is started again has its own back by then.
 ADOPT_SECONDS = 10.0
 #: At most one line of log in this time about events that are refused.
 REFUSED_LOG_SECONDS = 5.0
@@ -68,6 +71,33 @@ class Pending:
     sent: bool = False
 
 
+@dataclass(slots=True)
+class Drain:
+    """How far a spool has been brought to Redis.
+
+    ``place``: where the next page begins, with the streams that were passed over up to there.
+    ``sits_out``: streams that Redis refuses, and until when they are passed over (monotonic).
+    ``made``: id of entries that were appended and not confirmed.
+    """
+
+    spool: Spool
+    made: dict[Spooled, Any] = field(default_factory=dict)
+    place: tuple[Set[str], int] = (frozenset(), -1)
+    sits_out: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Leftover:
+    """A folder with something in it whose process is gone.
+
+    ``streams``: those with entries there, once this process drains it; ``trouble``: why it cannot.
+    """
+
+    streams: Collection[str] = ()
+    made: dict[Spooled, Any] = field(default_factory=dict)
+    trouble: str = ""
+
+
 class Appender(Service):
     """Appends to streams in one pipeline a flush; each caller waits for its own append only.
 
@@ -87,15 +117,16 @@ class Appender(Service):
         *,
         claim_check_bytes: int,
         backlog: Backlog,
+        receives: bool = True,
         **kwargs: object,
     ) -> None:
+        """``receives``: what a process before this one has left is its own, from the start on."""
         super().__init__(**kwargs)
         self._redis = redis
         self.backlog = backlog
         #: Streams that have, or may have, an urgent event in the spool.
         self._urgent_behind: set[str] = set()
-        #: Which spool was drained how far, past the entries of which streams.
-        self._drained: tuple[Spool | None, Set[str], int] = (None, frozenset(), -1)
+        self._receives = receives
         self._durability = durability
         self._scripts = scripts
         self._claim_check_bytes = claim_check_bytes
@@ -105,6 +136,9 @@ class Appender(Service):
         self._spool_dir = spool_dir
         self._spool_max_bytes = spool_max_bytes
         self.spool: Spool | None = None
+        self._drain_of_own: Drain | None = None
+        #: By the number of its folder.
+        self.leftovers: dict[int, Leftover] = {}
         #: Why the spool cannot be opened (a full disk, say), and when that was tried last.
         self.spool_trouble = ""
         self._tried_at = -REOPEN_SECONDS
@@ -112,12 +146,8 @@ class Appender(Service):
         self._shut_in: frozenset[str] = frozenset()
         #: Stream → what Redis said when it refused it last.
         self._refusals: dict[str, str] = {}
-        #: Streams that the drain passes over for a moment, and until when.
-        self._sits_out: tuple[frozenset[str], float] = (frozenset(), 0.0)
         self._refused_at = -REFUSED_LOG_SECONDS
         self.drained_per_second = 0.0
-        #: Spool folder → number → id of entries that were appended and not confirmed.
-        self._made: dict[str, dict[int, Any]] = {}
 
     async def append(self, key: str, data: bytes, *, urgent: bool = False) -> None:
         """Append one entry with the field ``d``; returns once Redis, or the spool, has it.
@@ -135,7 +165,7 @@ class Appender(Service):
 
     async def on_start(self) -> None:
         """See whether an earlier process has left something in the spool."""
-        if self._spool_dir.exists():
+        if self._receives and self._spool_dir.exists():
             with suppress(UnavailableError):  # a full disk, say: it is tried again
                 self._own_spool()
             self._spooled.set()
@@ -167,7 +197,7 @@ class Appender(Service):
             self.spool_trouble, self._tried_at, self._shut_in = "", -REOPEN_SECONDS, frozenset()
             # whose events an earlier process has left is not known
             self._urgent_behind.update(spool.backlog)
-            self.spool = spool
+            self.spool, self._drain_of_own = spool, Drain(spool)
         return self.spool
 
     def _not_opened(self, spool: Spool, trouble: str) -> None:
@@ -235,7 +265,7 @@ class Appender(Service):
 
         Of one tool's events all are urgent or none, so an urgent one overtakes other tools' only.
         """
-        if item.key in self._shut_in:
+        if item.key in self._shut_in or (self.leftovers and item.key in self._left_behind()):
             return True
         in_spool = self.spool is not None and item.key in self.spool.backlog
         if in_spool and (not item.urgent or item.key in self._urgent_behind):
@@ -325,19 +355,16 @@ class Appender(Service):
             if self.should_stop:
                 continue
             try:
-                if self.spool is None:
-                    self._own_spool()
-                    continue
-                if self.spool.backlog and self.backlog.full.issuperset(self.spool.backlog):
+                spool = self._own_spool()
+                assert self._drain_of_own is not None
+                held = self.backlog.full | self._left_behind()
+                if spool.backlog and held.issuperset(spool.backlog):
                     await self.sleep(HELD_SECONDS)
                     continue
-                moved = await self._drain(self.spool)
-                if not self.spool.entries:
+                moved = await self._drain(self._drain_of_own)
+                if not spool.entries:
                     self._spooled.clear()
-                    if not await self._adopt():
-                        await self._later()
-                    continue
-                failures = 0 if moved else failures + 1
+                failures = 0 if moved or not spool.entries else failures + 1
             except (UnavailableError, *REDIS_ERRORS) as error:
                 failures += 1
                 if failures % 50 == 1:
@@ -345,66 +372,68 @@ class Appender(Service):
             if failures:
                 await self.sleep(min(1.0, backoff_seconds(failures)))
 
-    async def _later(self) -> None:
-        """Folders of processes that end later are looked for from time to time."""
-        asyncio.get_running_loop().call_later(ADOPT_SECONDS, self._spooled.set)
-
-    async def _drain(self, spool: Spool) -> int:
+    async def _drain(self, drain: Drain) -> int:
         """Bring one page to Redis; returns how many went."""
-        skip = self._passed_over(spool)
-        *where, after = self._drained
-        if where != [spool, skip]:
+        spool, made = drain.spool, drain.made
+        skip = self._passed_over(drain)
+        passed, after = drain.place
+        if passed != skip:
             after = -1  # what was passed over may go now, and comes first
-        self._drained = (spool, skip, -1)
+        drain.place = (skip, -1)
         page, after = spool.scan(DRAIN_PAGE, after, skip)
         if not page:
-            self._drained = (spool, skip, after)
+            drain.place = (skip, after)
             return int(after >= 0)
         begun = time.monotonic()
-        made = self._made.setdefault(spool.path.name, {})
         replies = await self._send_again(spool, page, made)
         stopped: set[str] = set()
         moved: list[Spooled] = []
         for entry, reply in zip(page, replies, strict=True):
             self._heard(entry.key, reply)
-            if isinstance(reply, UnconfirmedError) and entry.number not in made:
-                made[entry.number] = reply.reply
+            if isinstance(reply, UnconfirmedError) and entry not in made:
+                made[entry] = reply.reply
             elif not isinstance(reply, Exception) and not reply:
                 # a failover has taken back what was never confirmed: append it anew
-                made.pop(entry.number, None)
+                made.pop(entry, None)
                 stopped.add(entry.key)
             if entry.key in stopped or isinstance(reply, Exception):
                 stopped.add(entry.key)
             else:
                 moved.append(entry)
-                made.pop(entry.number, None)
+                made.pop(entry, None)
         if moved:
             spool.remove(moved)
             metrics.SPOOL_DRAINED.inc(len(moved))
             self.drained_per_second = len(moved) / max(1e-6, time.monotonic() - begun)
             for key, entries in Counter(entry.key for entry in moved).items():
                 self.backlog.added(key, entries)
-            self._urgent_behind &= spool.backlog.keys()
+            if spool is self.spool:
+                self._urgent_behind &= spool.backlog.keys()
         if not stopped:
-            self._drained = (spool, skip, after)
+            drain.place = (skip, after)
         elif not moved:
-            refused = [r.key for r, said in zip(page, replies, strict=True) if _refused(said)]
-            self._sits_out = (frozenset(refused), time.monotonic() + SIT_OUT_SECONDS)
+            until = time.monotonic() + SIT_OUT_SECONDS
+            refused = (r.key for r, said in zip(page, replies, strict=True) if _refused(said))
+            drain.sits_out.update(dict.fromkeys(refused, until))
         self._measure()
         return len(moved)
 
-    def _passed_over(self, spool: Spool) -> Set[str]:
-        """Streams whose entries stay where they are for now: full ones, and after a page of nothing
-        else those that Redis refuses, so that what is behind them is not held up.
+    def _passed_over(self, drain: Drain) -> Set[str]:
+        """Streams whose entries stay where they are for now: full ones, those with older entries
+        elsewhere, and after a page of nothing else those that Redis refuses, so that what is behind
+        them is not held up.
         """
-        skip: set[str] = self.backlog.full.intersection(spool.backlog)
-        refused, until = self._sits_out
-        if time.monotonic() < until and not (skip | refused).issuperset(spool.backlog):
+        backlog, now = drain.spool.backlog, time.monotonic()
+        skip: set[str] = self.backlog.full.intersection(backlog)
+        if drain.spool is self.spool:
+            skip |= self._left_behind()
+        refused = {key for key, until in drain.sits_out.items() if now < until}
+        if not (skip | refused).issuperset(backlog):
             skip |= refused
         return skip
 
     async def _send_again(
-        self, spool: Spool, page: Sequence[Spooled], made: dict[int, Any]
+        self, spool: Spool, page: Sequence[Spooled], made: dict[Spooled, Any]
     ) -> list[Any]:
         """Append a page; what was appended before and not confirmed is only asked for.
 
@@ -413,11 +442,11 @@ class Appender(Service):
         calls: list[tuple[str, Sequence[Any]]] = []
         places = []
         for entry in page:
-            if entry.number in made:
+            if entry in made:
                 # a write of its own, for the confirmation covers writes only
                 barrier = keys.barrier_of(entry.key)
                 calls.append((entry.key, ("SET", barrier, "")))
-                entry_id = made[entry.number]
+                entry_id = made[entry]
                 calls.append((entry.key, ("XRANGE", entry.key, entry_id, entry_id)))
             else:
                 more = _doubt(entry) if spool.in_doubt(entry) else ()
@@ -430,25 +459,80 @@ class Appender(Service):
             return [error] * len(page)
         return [replies[place] for place in places]
 
-    async def _adopt(self) -> bool:
-        """Drain what processes that are gone have left; True when there is more to look at."""
-        assert self.spool is not None
-        for slot in self.spool.leftovers():
-            other = Spool(self._spool_dir, self._spool_max_bytes)
-            if not other.open_slot(slot):
-                continue
-            try:
-                if other.entries:
-                    logger.warning("takes over %d entries of %s", other.entries, other.path)
-                while other.entries and not self.should_stop:
-                    if not await self._drain(other):
-                        await self.sleep(1.0)
-            finally:
-                other.close()
-        return False
+    def _left_behind(self) -> set[str]:
+        """Streams with entries in a folder that this process drains: what is new queues behind."""
+        return set().union(*(leftover.streams for leftover in self.leftovers.values()))
+
+    @tasks.loop
+    async def _adopt_forever(self) -> None:
+        before: set[int] = set()
+        while not self.should_stop:
+            found = abandoned(self._spool_dir)
+            self._note_leftovers(found)
+            # while our own folder cannot be opened it is among them
+            if found & before and not self.spool_trouble and await self._redis_answers():
+                for slot in sorted(found & before):
+                    await self._adopt(slot)
+            before = found
+            await self.sleep(ADOPT_SECONDS)
+
+    def _note_leftovers(self, found: set[int]) -> None:
+        for slot in self.leftovers.keys() - found:
+            self._forget(slot)
+        for slot in found - self.leftovers.keys():
+            self.leftovers[slot] = Leftover()
+        metrics.SPOOL_LEFTOVERS.set(len(self.leftovers))
+
+    def _forget(self, slot: int) -> None:
+        """It is drained, or another process has it: nothing here waits for it any more."""
+        for key in self.leftovers.pop(slot).streams:
+            self._refusals.pop(key, None)
+        metrics.SPOOL_LEFTOVERS.set(len(self.leftovers))
+
+    async def _redis_answers(self) -> bool:
+        """Whether it is worth while to take a folder, which its own process may want back."""
+        try:
+            await self._redis.exists(keys.META)
+        except REDIS_ERRORS:
+            return False
+        return True
+
+    async def _adopt(self, slot: int) -> None:
+        """Drain what a process that is gone has left, for as long as something moves.
+
+        Then it is let go: its process may be started again. What is new for its streams waits on,
+        unless it cannot be drained for a reason of its own.
+        """
+        spool, leftover = Spool(self._spool_dir, self._spool_max_bytes), self.leftovers[slot]
+        try:
+            if await asyncio.to_thread(spool.open_slot, slot):
+                if spool.entries and not leftover.streams:
+                    logger.warning("takes over %d entries of %s", spool.entries, spool.path)
+                leftover.streams = spool.backlog
+                await self._drain_while_it_moves(Drain(spool, leftover.made))
+                leftover.streams, leftover.trouble = tuple(spool.backlog), ""
+            if not spool.entries:
+                self._forget(slot)
+        except (UnavailableError, OSError, *REDIS_ERRORS) as error:
+            if leftover.trouble != str(error):
+                logger.error("%s: what a process that is gone has left there waits", error)
+            leftover.streams, leftover.trouble = (), str(error)
+        finally:
+            spool.close()
+
+    async def _drain_while_it_moves(self, drain: Drain) -> None:
+        still = 0
+        # each page of nothing but refused entries makes at least one stream sit out
+        while drain.spool.entries and still <= len(drain.spool.backlog) and not self.should_stop:
+            before = dict(drain.sits_out)
+            moved = await self._drain(drain)
+            if not moved and drain.sits_out == before:
+                return
+            still = 0 if moved else still + 1
 
     def _measure(self) -> None:
-        assert self.spool is not None
+        if self.spool is None:
+            return
         metrics.SPOOL_ENTRIES.set(self.spool.entries)
         metrics.SPOOL_BYTES.set(self.spool.bytes)
         metrics.SPOOL_OLDEST_SECONDS.set(self.oldest_seconds())

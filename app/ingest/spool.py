@@ -23,7 +23,7 @@ from hookstream.app import metrics
 from hookstream.app.errors import UnavailableError
 from hookstream.tables.errors import is_damage
 
-__all__ = ["Spool", "Spooled"]
+__all__ = ["Spool", "Spooled", "abandoned"]
 
 logger = get_logger(__name__)
 
@@ -134,12 +134,7 @@ class Spool:
 
         RocksDB opens nothing on a full disk, not even to be read: they are also in a file.
         """
-        try:
-            return set((self.path / "streams").read_text().split())
-        except FileNotFoundError:
-            return None if (self.path / "entries").exists() else set()
-        except (OSError, UnicodeDecodeError):
-            return None
+        return _streams_of(self.path)
 
     def _note_streams(self, names: Set[str]) -> None:
         """Write down which streams have entries here, before they have."""
@@ -291,14 +286,6 @@ class Spool:
         if self.backlog[entry.key] <= 0:
             del self.backlog[entry.key]
 
-    def leftovers(self) -> list[int]:
-        """Numbers of other folders with something in them, whoever they belong to."""
-        try:
-            names = [path.name for path in self.folder.iterdir() if (path / "entries").exists()]
-        except OSError:
-            return []
-        return sorted(int(n) for n in names if n.isdecimal() and n != self.path.name)
-
     def close(self) -> None:
         """Close RocksDB and give the folder up; what is in it stays."""
         self._close_db()
@@ -314,3 +301,35 @@ class Spool:
             except Exception as error:  # noqa: BLE001 rocksdict raises plain ones
                 # it flushes first, which a full disk refuses; what was synced is in the log
                 logger.warning("the spool %s: %s", self.path, error)
+
+
+def abandoned(folder: Path) -> set[int]:
+    """Numbers of the folders in ``folder`` that have, or may have, entries and no living process.
+
+    Looking takes nothing: the process that such a folder belongs to may come back.
+    """
+    try:
+        paths = [path for path in folder.iterdir() if path.name.isdecimal()]
+    except OSError:
+        return set()
+    return {int(path.name) for path in paths if _streams_of(path) != set() and not _is_held(path)}
+
+
+def _streams_of(path: Path) -> set[str] | None:
+    try:
+        return set((path / "streams").read_text().split())
+    except FileNotFoundError:
+        return None if (path / "entries").exists() else set()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with open(path / "process") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # by a living process, or out of our reach
+    return False

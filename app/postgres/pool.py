@@ -117,7 +117,12 @@ class Postgres(Service):
             connection.terminate()
 
     async def _connect(self) -> asyncpg.Connection:
-        return await asyncpg.connect(self.dsn, timeout=TIMEOUT_SECONDS, server_settings=_NAMED)
+        return await asyncpg.connect(
+            self.dsn,
+            timeout=TIMEOUT_SECONDS,
+            command_timeout=TIMEOUT_SECONDS,
+            server_settings=_NAMED,
+        )
 
     def troubles(self) -> list[str]:
         """Kinds of refusals that statements got last, for ``/health``: names and SQLSTATEs."""

@@ -32,16 +32,20 @@ class Durability:
 
         Raises:
             SettingsError: it cannot; the message says what to set.
+            RedisError: it does not say; ask again.
         """
         if self.mode != "fsync":
             return
         try:
             await self._redis.execute_command("WAITAOF", 1, 0, 1)
         except ResponseError as error:
-            if "unknown command" not in str(error).lower():
+            said = str(error).lower()
+            if "appendonly is disabled" in said:
                 raise SettingsError(
                     f"HOOKSTREAM_DURABILITY=fsync: {error}. Set appendonly yes on the server"
                 ) from error
+            if "unknown command" not in said:
+                raise  # a replica after a failover, say
             config = await self._redis.config_get("appendfsync")
             if config.get("appendfsync") not in ("always", b"always") and config.get(
                 b"appendfsync"

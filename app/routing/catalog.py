@@ -127,6 +127,8 @@ class Registry:
     schemas: Mapping[tuple[str, str], Parsed] = field(default_factory=dict, repr=False)
     #: Tools of which some subscription makes ``critical`` updates.
     urgent_tools: frozenset[str] = frozenset()
+    #: Tools that there are, whose rows this program cannot read.
+    unreadable_tools: frozenset[str] = frozenset()
 
     def knows(self, version: int, token: int) -> bool:
         """Whether this is the state of that name, or a later one; ``token`` 0 is any."""

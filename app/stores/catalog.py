@@ -17,7 +17,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.catalog import Context, Registry
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.stores.catalog_copy import RegistryCopy
-from hookstream.app.stores.catalog_rows import build, read_rows
+from hookstream.app.stores.catalog_rows import UNREADABLE, Rows, build, read_rows
 
 __all__ = ["RegistryCache"]
 
@@ -66,6 +66,10 @@ class RegistryCache(Service):
         #: When PostgreSQL last said that the picture is the newest (monotonic), or would have.
         self._confirmed_at = time.monotonic()
         self._copied_at = 0.0
+        #: The state that could not be read last: its traceback is told once.
+        self._unread = (0, 0)
+        #: The newest rows, where the disk did not take them.
+        self._uncopied: Rows | None = None
         #: The picture comes from the disk, and PostgreSQL has not been asked yet.
         self.from_disk = False
         self._note: Note | None = None
@@ -90,6 +94,8 @@ class RegistryCache(Service):
         """What happened to the registry lately that a person should know; "" for nothing."""
         if self._note and time.monotonic() - self._note.at < NOTE_SECONDS:
             return self._note.text
+        if unreadable := len(self.current.unreadable_tools):
+            return f"this release cannot read {unreadable} of the tools: the log says why"
         return ""
 
     async def on_start(self) -> None:
@@ -100,7 +106,7 @@ class RegistryCache(Service):
                 self.current = await build(rows, self.schemas, offline=True)
                 self.from_disk = True
                 self._confirmed_at = time.monotonic() - age
-            except (KeyError, TypeError, ValueError) as error:
+            except UNREADABLE as error:
                 logger.warning("%s is of another release: %r", self.copy.path, error)
         first = tasks.spawn("RegistryCache._first", self._first(), service=self)
         await asyncio.wait((first,), timeout=START_SECONDS)
@@ -117,7 +123,11 @@ class RegistryCache(Service):
             logger.warning("starting without PostgreSQL: %s", error)
 
     async def reload(self) -> Registry:
-        """Load the newest picture. Raises UnavailableError while PostgreSQL is away."""
+        """Load the newest picture.
+
+        Raises:
+            UnavailableError: PostgreSQL is away, or holds what this release cannot read.
+        """
         async with self._reloading:
             row = await self.postgres.fetchrow("SELECT version, token FROM registry_version")
             version, token = (row["version"], row["token"]) if row else (0, 0)
@@ -126,17 +136,35 @@ class RegistryCache(Service):
                 # read after the version: a change in between is in the picture already,
                 # and its notification loads it once more
                 self.schemas.forget()
-                rows = await read_rows(self.postgres, self.schemas, version, token)
-                registry = await build(rows, self.schemas)
+                rows, registry = await self._read(version, token)
                 if version < known[0] or (version == known[0] and token != known[1]):
                     self._went_back(version)
                 self.current = registry
                 metrics.REGISTRY_VERSION.set(version)
-                if await asyncio.to_thread(self.copy.write, rows):
-                    self._copied_at = time.monotonic()
+                await self._keep(rows)
             self.from_disk = False
             self._confirmed_at = time.monotonic()
             return self.current
+
+    async def _read(self, version: int, token: int) -> tuple[Rows, Registry]:
+        try:
+            rows = await read_rows(self.postgres, self.schemas, version, token)
+            return rows, await build(rows, self.schemas, before=self.current)
+        except UnavailableError:
+            raise
+        except UNREADABLE as error:
+            # the last picture serves on
+            if self._unread != (version, token):
+                self._unread = (version, token)
+                logger.exception("tools and subscriptions cannot be read")
+            raise UnavailableError(
+                "tools and subscriptions cannot be read by this release: its log says why"
+            ) from error
+
+    async def _keep(self, rows: Rows) -> None:
+        self._copied_at, self._uncopied = time.monotonic(), rows
+        if await asyncio.to_thread(self.copy.write, rows):
+            self._uncopied = None
 
     def _went_back(self, version: int) -> None:
         text = (
@@ -235,22 +263,21 @@ class RegistryCache(Service):
                         self._notified.clear()
                         await self.reload()
                         failures = 0
-                        self._confirm()
+                        await self._confirm()
                         await self.wait_first(self._notified, timeout=self.poll_seconds)
             except UnavailableError as error:
                 failures += 1
                 if failures == 1:
                     logger.warning("cannot follow the registry: %s; trying on", error)
-            except Exception:
-                # rows that this program cannot read (a newer release's, say): the last picture
-                # serves on
-                failures += 1
-                logger.exception("tools and subscriptions cannot be read")
             if failures:
                 await self.sleep(backoff_seconds(failures))
 
-    def _confirm(self) -> None:
-        now = time.monotonic()
-        if now - self._copied_at > CONFIRM_SECONDS:
-            self._copied_at = now
-            self.copy.confirm()
+    async def _confirm(self) -> None:
+        async with self._reloading:
+            if time.monotonic() - self._copied_at <= CONFIRM_SECONDS:
+                return
+            if self._uncopied is not None:
+                await self._keep(self._uncopied)  # what is on the disk is an older picture
+            else:
+                self._copied_at = time.monotonic()
+                self.copy.confirm()

@@ -26,11 +26,14 @@ from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.summaries.templates import Template, TemplateBook, compile_template
 from hookstream.tables.rates import Rate
 
-__all__ = ["Rows", "build", "decode_rows", "encode_rows", "read_rows"]
+__all__ = ["UNREADABLE", "Rows", "build", "decode_rows", "encode_rows", "read_rows"]
 
 logger = get_logger(__name__)
 
 Row = Mapping[str, Any]
+
+#: What comes of a row that a newer release, or a person, has written.
+UNREADABLE: Final = (HookstreamError, LookupError, TypeError, ValueError, AttributeError)
 
 #: Of the bytes that stand for rows. Another one is not read.
 FORMAT: Final = 1
@@ -107,13 +110,35 @@ def decode_rows(data: bytes) -> Rows:
         raise ValueError(f"damaged: {error!r}") from error
 
 
-async def build(rows: Rows, schemas: SchemaStore, *, offline: bool = False) -> Registry:
+async def build(
+    rows: Rows, schemas: SchemaStore, *, offline: bool = False, before: Registry | None = None
+) -> Registry:
     """The registry in ``rows``; what cannot be used of it is left out, and said in the log.
 
-    ``offline``: PostgreSQL cannot be asked for what is not among the rows.
+    Tools and contexts that cannot be read stay as they were ``before``. ``offline``: PostgreSQL
+    cannot be asked for what is not among the rows.
     """
-    tools = {row["tool_id"]: tool_from_row(row) for row in rows.tools}
-    contexts = {(row["tenant"], row["context_id"]): _context(row) for row in rows.contexts}
+    before = before or Registry()
+    tools: dict[str, Tool] = {}
+    unreadable: set[str] = set()
+    for row in rows.tools:
+        name = row["tool_id"]
+        try:
+            tools[name] = tool_from_row(row)
+        except UNREADABLE as error:
+            unreadable.add(name)
+            _say_unreadable("tool", name, error, known=name in before.tools)
+            if name in before.tools:
+                tools[name] = before.tools[name]
+    contexts: dict[tuple[str, str], Context] = {}
+    for row in rows.contexts:
+        key = (row["tenant"], row["context_id"])
+        try:
+            contexts[key] = _context(row)
+        except UNREADABLE as error:
+            _say_unreadable("context", row["context_id"], error, known=key in before.contexts)
+            if key in before.contexts:
+                contexts[key] = before.contexts[key]
     by_tool: dict[str, list[Subscription]] = {}
     priorities: dict[tuple[str, str], set[str]] = {}
     for row in rows.subscriptions:
@@ -128,7 +153,7 @@ async def build(rows: Rows, schemas: SchemaStore, *, offline: bool = False) -> R
         ]
         try:
             subscription = _subscription(row, context)
-        except HookstreamError as error:
+        except UNREADABLE as error:
             logger.error(
                 "subscription %s of context %s cannot be used: %s",
                 row["name"],
@@ -159,7 +184,13 @@ async def build(rows: Rows, schemas: SchemaStore, *, offline: bool = False) -> R
             for tool, subscriptions in by_tool.items()
             if any(subscription.priority == "critical" for subscription in subscriptions)
         ),
+        frozenset(unreadable),
     )
+
+
+def _say_unreadable(what: str, name: str, error: Exception, *, known: bool) -> None:
+    then = "it stays as it was last known" if known else "it is left out"
+    logger.error("%s %s cannot be read by this release: %r; %s", what, name, error, then)
 
 
 def _context(row: Row) -> Context:
@@ -201,7 +232,7 @@ def _books(rows: Iterable[Row]) -> dict[str, TemplateBook]:
     for row in rows:
         try:
             template = compile_template(row["types"], row["source"])
-        except HookstreamError as error:
+        except UNREADABLE as error:
             logger.error(
                 "template %s of tenant %s cannot be used: %s", row["name"], row["tenant"], error
             )

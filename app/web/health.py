@@ -124,6 +124,7 @@ class HealthViews:
             "sockets": sockets_out(self._followers.state()),
         }
         appender = self._appender
-        if self._worker is None or appender.spool is not None or appender.spool_trouble:
+        spools = appender.spool is not None or appender.spool_trouble or appender.leftovers
+        if self._worker is None or spools:
             parts["spool"] = spool_out(appender)
         return parts

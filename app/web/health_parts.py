@@ -147,7 +147,10 @@ def can_spool(appender: Appender, worker: Worker | None) -> bool:
 
 
 def spool_out(appender: Appender) -> dict[str, Any]:
-    """What waits on this machine's disk, and why."""
+    """What waits on this machine's disk, and why.
+
+    ``leftover_folders``: with events of processes that are gone; counted by all that see them.
+    """
     spool = appender.spool
     part: dict[str, Any] = {
         "status": spool_state(appender),
@@ -156,6 +159,7 @@ def spool_out(appender: Appender) -> dict[str, Any]:
         "bytes": spool.bytes if spool else 0,
         "oldest_seconds": appender.oldest_seconds(),
         "drained_per_second": round(appender.drained_per_second, 1),
+        "leftover_folders": len(appender.leftovers),
     }
     if appender.spool_trouble:
         part["detail"] = "it cannot be opened: the log says why"
@@ -170,7 +174,8 @@ def spool_state(appender: Appender) -> str:
         return "down"
     if appender.refusals():
         return "degraded"
-    return "draining" if appender.spool and appender.spool.entries else "ok"
+    waits = appender.leftovers or (appender.spool and appender.spool.entries)
+    return "draining" if waits else "ok"
 
 
 def worker_out(worker: Worker, partitions: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The receiver: ``POST /hooks/{tool_id}``. 202 means: durable."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from hookstream.app import metrics
+from hookstream.app import metrics, tasks
 from hookstream.app.errors import (
     HookstreamError,
     NotFoundError,
@@ -22,7 +23,7 @@ from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.providers import PROVIDERS, Provider
 from hookstream.app.providers.signatures import WebhookRequest
 from hookstream.app.redis import keys
-from hookstream.app.routing.catalog import REJECT, Tool
+from hookstream.app.routing.catalog import REJECT, Registry, Tool
 from hookstream.app.routing.event_keys import (
     DedupFunction,
     custom_message_id,
@@ -37,7 +38,7 @@ from hookstream.codecs.envelope import Event
 
 __all__ = ["Receiver", "make_event"]
 
-#: How often, at most, an unknown tool id makes a process look into the database.
+#: How often, at most, unknown tool ids make a process look into the database.
 RELOAD_SECONDS = 0.25
 
 
@@ -58,7 +59,9 @@ class Receiver:
         self._payloads = payloads
         self._appender = appender
         self._functions = functions
-        self._reloaded_at = 0.0
+        self._reloaded_at = -RELOAD_SECONDS
+        #: What those wait for that come before it is begun.
+        self._next_reload: asyncio.Task[Registry] | None = None
 
     def routes(self) -> list[web.RouteDef]:
         """Open to anybody: signatures say who may send."""
@@ -123,23 +126,32 @@ class Receiver:
         return json_response({"event_id": event.event_id, "status": "accepted"}, status=202)
 
     async def _tool(self, tool_id: str) -> Tool:
-        registry = self._registry
-        if not registry.loaded:
-            await registry.refresh()
-        tool = registry.current.tools.get(tool_id)
-        now = time.monotonic()
-        if tool is None and now - self._reloaded_at > RELOAD_SECONDS:
+        tool = self._registry.current.tools.get(tool_id)
+        if tool is None:
             # perhaps it was made a moment ago through another process
-            self._reloaded_at = now
             try:
-                tool = (await registry.refresh()).tools.get(tool_id)
+                tool = (await self._reloaded()).tools.get(tool_id)
             except UnavailableError as error:
                 raise UnavailableError("the tool is not known here yet") from error
+        if tool is None and tool_id in self._registry.current.unreadable_tools:
+            raise UnavailableError("the tool cannot be read here: this release may be too old")
         if tool is None:
             raise NotFoundError(
                 f"there is no tool {tool_id[:128]!r}: make it with PUT /api/v1/tools/{{tool_id}}"
             )
         return tool
+
+    async def _reloaded(self) -> Registry:
+        """The picture as PostgreSQL has it after this call; many calls are one question."""
+        if self._next_reload is None:
+            self._next_reload = tasks.awaited("Receiver._reload", self._reload())
+        return await asyncio.shield(self._next_reload)
+
+    async def _reload(self) -> Registry:
+        await asyncio.sleep(self._reloaded_at + RELOAD_SECONDS - time.monotonic())
+        # a webhook that comes from now on may be of a tool that this does not see any more
+        self._reloaded_at, self._next_reload = time.monotonic(), None
+        return await self._registry.refresh()
 
     def _external_url(self, request: web.Request) -> str:
         public = self._settings.public_url

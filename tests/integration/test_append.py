@@ -29,13 +29,13 @@ CLAIM_CHECK_BYTES = 2000
 
 @asynccontextmanager
 async def appending(
-    folder: Path, most: int = 0, proxy: Proxy | None = None
+    folder: Path, most: int = 0, proxy: Proxy | None = None, *, receives: bool = True
 ) -> AsyncIterator[tuple[Any, Appender]]:
     """An appender on a server of its own, behind ``proxy`` where there is one."""
     node = Node(folder)
     node.start()
     try:
-        async with appending_to(node, folder, most, proxy) as found:
+        async with appending_to(node, folder, most, proxy, receives=receives) as found:
             yield found
     finally:
         node.kill()
@@ -43,7 +43,12 @@ async def appending(
 
 @asynccontextmanager
 async def appending_to(
-    node: Node, folder: Path, most: int = 0, proxy: Proxy | None = None
+    node: Node,
+    folder: Path,
+    most: int = 0,
+    proxy: Proxy | None = None,
+    *,
+    receives: bool = True,
 ) -> AsyncIterator[tuple[Any, Appender]]:
     if proxy is not None:
         proxy.target = node.port
@@ -57,6 +62,7 @@ async def appending_to(
         1 << 20,
         claim_check_bytes=CLAIM_CHECK_BYTES,
         backlog=backlog,
+        receives=receives,
     )
     try:
         async with backlog, appender:

@@ -1,6 +1,7 @@
 """What was answered with 202 is delivered once, in order, whatever is killed when."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -96,6 +97,20 @@ async def test_killed_redis_comes_back_with_its_data(own: Stack) -> None:
     valkey.kill()
     accepted += await send(own, 50, offset=50)
     assert await feed(own, 100) == accepted
+
+
+async def test_killed_receiver_is_back_while_the_embedded_postgresql_hangs(own: Stack) -> None:
+    accepted = await send(own, 5)
+    postmaster = int((own.state_dir / "state" / "postgres" / "pid").read_text())
+    os.kill(postmaster, signal.SIGSTOP)
+    try:
+        own.find("receive").kill()
+        async with asyncio.timeout(30):
+            accepted += await send(own, 5, offset=5)
+        assert (await own.health())["parts"]["postgres"]["status"] == "down"
+    finally:
+        os.kill(postmaster, signal.SIGCONT)
+    assert await feed(own, 10) == accepted
 
 
 async def test_events_outlive_everything(own: Stack) -> None:

@@ -10,8 +10,10 @@ import pytest
 import redis.exceptions
 
 from hookstream.app.errors import SettingsError, UnconfirmedError
+from hookstream.app.redis import keys
 from hookstream.app.redis.client import connect
 from hookstream.app.redis.durability import Durability
+from hookstream.app.services import check_partition_count
 from tests.servers import Node, TlsFront
 from tests.stack import Stack
 
@@ -113,6 +115,17 @@ async def test_fsync_needs_an_append_only_file(tmp_path: Path) -> None:
             await durability.check()
 
 
+async def test_a_replica_is_no_wrong_setting(tmp_path: Path) -> None:
+    """It was the master a moment ago, or will be: a failover must not end processes."""
+    node = Node(tmp_path / "redis", "--appendfsync", "everysec").start()
+    node.ask().execute_command("REPLICAOF", "127.0.0.1", 1)
+    async with durable(node, "fsync") as (_, durability):
+        with pytest.raises(redis.exceptions.ResponseError, match="replica"):
+            await durability.check()
+        node.ask().execute_command("REPLICAOF", "NO", "ONE")
+        await durability.check()
+
+
 @pytest.mark.parametrize("policy", ["everysec", "always"])
 async def test_an_old_server_can_only_sync_always(tmp_path: Path, policy: str) -> None:
     node = Node(tmp_path / "redis", "--appendfsync", policy)
@@ -127,6 +140,27 @@ async def test_an_old_server_can_only_sync_always(tmp_path: Path, policy: str) -
         else:
             with pytest.raises(SettingsError, match="appendfsync always"):
                 await durability.check()
+
+
+async def test_a_partition_count_that_cannot_be_read_is_no_wrong_setting(
+    redis_client: "redis.asyncio.Redis",
+) -> None:
+    class Forgetful:
+        """A server that loses what it was given between two commands."""
+
+        hget = redis_client.hget
+
+        async def hsetnx(self, *_: Any) -> int:
+            return 1
+
+    for lost in ("", "many"):
+        if lost:
+            await redis_client.hset(keys.META, "partitions", lost)
+        with pytest.raises(redis.exceptions.RedisError, match="partition"):
+            await check_partition_count(Forgetful(), 8)
+    await redis_client.hset(keys.META, "partitions", "4")
+    with pytest.raises(SettingsError, match="set it to 4"):
+        await check_partition_count(redis_client, 8)
 
 
 async def test_replicated_is_not_confirmed_without_a_replica(tmp_path: Path) -> None:

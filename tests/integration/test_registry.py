@@ -1,6 +1,7 @@
 """The registry of a process: a copy on its own disk, and a database that went back in time."""
 
 import asyncio
+import os
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -14,9 +15,11 @@ from hookstream.app.errors import UnavailableError
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.catalog import Registry
 from hookstream.app.schema_registry.store import SchemaStore
+from hookstream.app.stores import catalog
 from hookstream.app.stores.catalog import WAIT_SECONDS, RegistryCache
 from hookstream.app.stores.catalog_copy import RegistryCopy
 from hookstream.app.stores.catalog_rows import build, decode_rows, encode_rows, read_rows
+from tests.faults import full_disk
 from tests.stack import eventually, free_port
 
 TOOL = """
@@ -88,6 +91,33 @@ async def test_a_damaged_copy_is_no_hindrance(postgres_url: str, tmp_path: Path)
 async def test_a_disk_that_takes_nothing_is_no_hindrance(postgres_url: str, tmp_path: Path) -> None:
     async with cache(postgres_url, tmp_path / "missing") as registry:
         assert registry.loaded
+
+
+async def test_a_copy_that_could_not_be_written_is_not_confirmed_but_written_later(
+    postgres_url: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "CONFIRM_SECONDS", 0.1)
+    copy = tmp_path / "registry.json"
+    async with cache(postgres_url, tmp_path) as registry:
+        registry.poll_seconds = 0.05
+        with full_disk(0):
+            await add_tool(registry, name)
+            os.utime(copy, (1, 1))
+            await asyncio.sleep(0.5)
+            assert name not in copy.read_text()
+            assert copy.stat().st_mtime == 1
+            assert not list(tmp_path.glob("registry.json.*"))
+
+        async def written() -> bool:
+            return name in copy.read_text()
+
+        await eventually(written, "the disk has it")
+        os.utime(copy, (1, 1))
+
+        async def confirmed() -> bool:
+            return copy.stat().st_mtime > 1
+
+        await eventually(confirmed, "it is confirmed again")
 
 
 async def test_rows_are_the_same_after_the_disk(
@@ -170,3 +200,63 @@ async def test_while_postgresql_is_away_the_wait_is_bounded(
         assert await asyncio.gather(*asked) == [known] * 3
         assert time.monotonic() - begun < WAIT_SECONDS + 2
         assert str(known.version + 1) in registry.note
+
+
+async def test_a_row_that_cannot_be_read_changes_nothing_for_others_and_keeps_its_last_state(
+    postgres_url: str, tmp_path: Path, name: str
+) -> None:
+    async with cache(postgres_url, tmp_path) as registry:
+        execute = registry.postgres.execute
+        known = await add_tool(registry, name)
+        await execute(
+            "INSERT INTO contexts (tenant, context_id, name, priority) "
+            "VALUES ('default', $1, $1, 'normal')",
+            name,
+        )
+        known = await registry.reload()
+        # as a newer release may write them
+        await execute(
+            "UPDATE tools SET options = $2 WHERE tool_id = $1", name, {"from_the_future": 1}
+        )
+        await execute(
+            "UPDATE contexts SET rate = $2 WHERE context_id = $1", name, {"from_the_future": 1}
+        )
+        try:
+            found = await add_tool(registry, f"{name}-2")
+            assert set(found.tools) == {*known.tools, f"{name}-2"}
+            assert found.tools[name] == known.tools[name]
+            assert found.contexts == known.contexts
+            assert found.unreadable_tools == {name}
+            assert "cannot read 1 of the tools" in registry.note
+            row = await registry.postgres.fetchrow("SELECT version, token FROM registry_version")
+            assert row is not None
+            assert await registry.catch_up(row["version"], row["token"]) is found
+            # one that was never known in another state is there, and cannot be used
+            async with cache(postgres_url, tmp_path / "other") as other:
+                assert name not in other.current.tools
+                assert f"{name}-2" in other.current.tools
+                assert other.current.unreadable_tools == {name}
+        finally:
+            await execute("DELETE FROM tools WHERE tool_id = $1", name)
+            await execute("DELETE FROM contexts WHERE context_id = $1", name)
+
+
+async def test_rows_of_which_none_can_be_read_are_waited_for_with_the_last_picture(
+    postgres_url: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cache(postgres_url, tmp_path) as registry:
+        known = await add_tool(registry, name)
+        monkeypatch.setattr(catalog, "WAIT_SECONDS", 0.5)
+
+        async def unreadable(*_: object, **__: object) -> Registry:
+            raise KeyError("column_of_the_future")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(catalog, "build", unreadable)
+            await registry.postgres.execute(TOOL, f"{name}-2", DEDUP, ORDERING)
+            # a batch asks for what its receiver knew
+            assert await registry.catch_up(known.version + 1) is known
+            assert "cannot be read by this release" in registry.note
+            with pytest.raises(UnavailableError):
+                await registry.refresh()
+        assert f"{name}-2" in (await registry.reload()).tools

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from hookstream.app.errors import UnavailableError
-from hookstream.app.ingest.spool import Spool
+from hookstream.app.ingest.spool import Spool, abandoned
 from tests.faults import full_disk
 from tests.servers import Node
 from tests.stack import Stack, eventually
@@ -107,10 +107,11 @@ def test_spool_keeps_order_through_restarts(tmp_path: Path) -> None:
     other = Spool(tmp_path, 10_000)
     other.open()
     assert other.path != spool.path
-    assert other.leftovers() == [0]
+    assert abandoned(tmp_path) == set()
     assert not other.open_slot(0)
     other.close()
     spool.close()
+    assert abandoned(tmp_path) == {0}
     again = Spool(tmp_path, 10_000)
     again.open()
     assert again.path == spool.path
@@ -208,6 +209,7 @@ async def test_more_than_may_wait_is_spooled_then_refused_and_urgent_events_go_o
                 "bytes": health["parts"]["spool"]["bytes"],
                 "oldest_seconds": 0,
                 "drained_per_second": 0,
+                "leftover_folders": 0,
             }
             async with aiohttp.ClientSession(stack.url) as session:
                 big = json.dumps({"n": secrets.token_hex(4000)}).encode()

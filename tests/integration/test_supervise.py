@@ -184,7 +184,8 @@ def test_killed_valkey_is_started_again_beside_the_children(
     assert all(is_gone(process) for process in family)
 
 
-def test_service_that_cannot_start_is_reported_and_tried_again() -> None:
+@pytest.mark.parametrize("error", [EmbeddedServerError, OSError, subprocess.SubprocessError])
+def test_service_that_cannot_start_is_reported_and_tried_again(error: type[Exception]) -> None:
     lines: list[str] = []
 
     class Broken:
@@ -195,7 +196,7 @@ def test_service_that_cannot_start_is_reported_and_tried_again() -> None:
             self.tries += 1
             if self.tries == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
-            raise EmbeddedServerError("the disk is full")
+            raise error("the disk is full")
 
     service = Broken()
     assert Supervisor([], announce=lines.append, services=[service]).run() == 0

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ import pytest
 
 from hookstream.app import embedded
 from hookstream.app.errors import ConflictError, SettingsError, UnavailableError
+from hookstream.app.postgres import pool as pool_module
 from hookstream.app.postgres.migrations import LEVEL, MIGRATIONS, Migration
 from hookstream.app.postgres.migrations import run as run_module
 from hookstream.app.postgres.migrations.run import DatabaseSchema, finish, read_schema, upgrade
@@ -130,6 +133,46 @@ async def test_many_that_start_at_once_migrate_once(dsn: str) -> None:
     await asyncio.gather(*(DatabaseSchema(dsn).ensure() for _ in range(8)))
     rows = await ask(dsn, "SELECT number FROM schema_migrations ORDER BY number")
     assert [row["number"] for row in rows] == [migration.number for migration in MIGRATIONS]
+
+
+async def test_a_database_that_does_not_say_what_it_has_is_not_waited_for(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await upgrade(dsn)
+    monkeypatch.setattr(run_module, "READ_SECONDS", 0.3)
+    other = await asyncpg.connect(dsn)
+    async with asyncio.timeout(10), Postgres(dsn) as postgres:
+        async with other.transaction():
+            await other.execute("LOCK TABLE schema_migrations IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(TimeoutError):
+                await upgrade(dsn)
+            with pytest.raises(UnavailableError):
+                await postgres.fetch("SELECT 1")
+        await upgrade(dsn)
+    await other.close()
+
+
+async def test_a_server_that_hangs_is_not_listened_to_for_ever(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "TIMEOUT_SECONDS", 1.0)
+    connect = asyncpg.connect
+    stopped = []
+
+    async def connected(*args: Any, **options: Any) -> Any:
+        connection = await connect(*args, **options)
+        stopped.append(connection.get_server_pid())
+        os.kill(stopped[-1], signal.SIGSTOP)
+        return connection
+
+    monkeypatch.setattr(asyncpg, "connect", connected)
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(UnavailableError, match="TimeoutError"):
+                async with Postgres(dsn).listening("anything", lambda: None):
+                    pass
+    finally:
+        os.kill(stopped[-1], signal.SIGCONT)
 
 
 async def test_what_adds_runs_by_itself_and_what_takes_away_when_it_is_told(dsn: str) -> None:

@@ -6,7 +6,8 @@ again: queries queue behind a statement that waits for a lock.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -30,6 +31,8 @@ RETRY_SECONDS = 1.0
 #: How long one call tries before it says that it cannot.
 PATIENCE_SECONDS = 8.0
 CONNECT_SECONDS = 10.0
+#: How long the database may take to say what it has. A migration may take as long as it takes.
+READ_SECONDS = 10.0
 #: How long nobody tries again after a migration has failed.
 PAUSE_SECONDS = 5.0
 
@@ -70,18 +73,27 @@ async def upgrade(
         SettingsError: the database is too new for this code; nothing was changed.
         UnavailableError: a migration failed, and nothing of it is there; or its locks could not be
             had in time.
+        TimeoutError: it does not say in time what it has.
     """
-    settings = {"application_name": APPLICATION_NAME}
-    connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, server_settings=settings)
-    try:
-        schema = await read_schema(connection, migrations)
+    async with _connected(dsn, application_name=APPLICATION_NAME) as connection:
+        async with asyncio.timeout(READ_SECONDS):
+            schema = await read_schema(connection, migrations)
         schema.check()
         deadline = time.monotonic() + patience_seconds
         while pending := schema.pending(kind):
             schema = await _apply(connection, pending[0], migrations, deadline)
         return schema
+
+
+@asynccontextmanager
+async def _connected(dsn: str, **settings: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, server_settings=settings)
+    try:
+        yield connection
+        await connection.close(timeout=CONNECT_SECONDS)
     finally:
-        await connection.close()
+        # one that does not answer would not say good-bye either
+        connection.terminate()
 
 
 async def finish(
@@ -101,11 +113,8 @@ async def finish(
 
 
 async def _check_nobody_is_left_behind(dsn: str, needed: int) -> None:
-    connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
-    try:
-        rows = await connection.fetch(statement("schema_levels_here"))
-    finally:
-        await connection.close()
+    async with _connected(dsn) as connection:
+        rows = await connection.fetch(statement("schema_levels_here"), timeout=READ_SECONDS)
     old = [f"{row['connections']} of level {row['level']}" for row in rows if row["level"] < needed]
     if old:
         raise ConflictError(
