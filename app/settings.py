@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     state_dir: Path = Field(
         Path(".hookstream"),
         description="Folder of everything kept on this machine: embedded servers' data, RocksDB "
-        "tables, the admin key.",
+        "tables, the spool, the last known tools, the admin key.",
     )
     web_host: str = Field("127.0.0.1", description="Address that the HTTP server listens on.")
     web_port: int = Field(
@@ -179,7 +179,10 @@ class Settings(BaseSettings):
         description="Most entries of one partition that a worker reads ahead of its stages.",
     )
     lease_ttl_seconds: float = Field(
-        10.0, ge=1.0, description="Life of a partition's lease; renewed at a third of it."
+        10.0,
+        ge=1.0,
+        description="Life of a partition's lease; renewed each second, or at a third of its life "
+        "where that is less.",
     )
     shutdown_timeout_seconds: float = Field(
         10.0,

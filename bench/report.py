@@ -14,7 +14,7 @@ __all__ = ["NAMES", "figures", "fill", "markdown", "write_page"]
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
-FIGURES = HERE.parent / "app" / "figures.json"
+FIGURES = HERE.parent / "app" / "commands" / "figures.json"
 #: In the order of the page, with their headings.
 NAMES = {
     "ingest": "Receiving",

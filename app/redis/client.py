@@ -43,7 +43,7 @@ _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
 def connect(url: str, *, timeout_seconds: float) -> Any:
     """A client that never retries by itself: an append repeated after a lost reply is a double.
 
-    Whatever goes wrong with a call is a ``RedisError`` (``redis_errors``), nothing else.
+    Whatever goes wrong with a call is a ``RedisError`` (``redis/errors``), nothing else.
 
     ``redis://``, ``rediss://`` and ``unix://`` are redis-py's own URLs;
     ``sentinel://[user:password@]h1:26379,h2:26379/mymaster`` asks the sentinels for the master at
