@@ -42,7 +42,7 @@ from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.codecs.payload import Packing
 from hookstream.codecs.training import SEGMENT_BYTES, train
 from hookstream.codecs.zstd import LEVEL, compress, decompress
-from tests.fixtures import github_examples
+from tests.support.fixtures import github_examples
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "codecs.json"

@@ -23,7 +23,7 @@ from bench.measure import Result, main, progress
 from bench.payloads import numbered
 from bench.system import SECRET, System, cpu_seconds, system
 from hookstream.app.redis import keys
-from tests.stack import free_port
+from tests.support.stack import free_port
 
 BARE, SIGNED, UNSIGNED = "bare aiohttp", "receiver, signed", "receiver, no signature"
 

@@ -12,7 +12,7 @@ from hookstream.app.web.receive import make_event
 from hookstream.codecs.dictionaries import Dictionary
 from hookstream.codecs.envelope import encode_event
 from hookstream.codecs.payload import Packing
-from tests.fixtures import github_examples
+from tests.support.fixtures import github_examples
 
 __all__ = ["Entries", "numbered", "requests", "sized"]
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import aiohttp
 
-from tests.fixtures import github_examples
-from tests.stack import Stack
+from tests.support.fixtures import github_examples
+from tests.support.stack import Stack
 
 RESULTS = Path(__file__).parent / "results" / "priority.json"
 RATE = 25.0

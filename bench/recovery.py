@@ -14,7 +14,7 @@ from typing import Any
 from bench.measure import Result, main, progress
 from bench.payloads import Entries
 from bench.system import System, system
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 TOOLS = 8
 

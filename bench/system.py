@@ -19,7 +19,7 @@ from hookstream.app import embedded
 from hookstream.app.embedded.supervisor import answers
 from hookstream.app.redis import keys
 from hookstream.codecs.dictionaries import Dictionary
-from tests.stack import Stack, free_port
+from tests.support.stack import Stack, free_port
 
 __all__ = ["SECRET", "TOOL", "System", "cpu_seconds", "settled", "system"]
 

@@ -10,7 +10,7 @@ import redis.asyncio
 from hypothesis import HealthCheck, settings
 
 from hookstream.app import embedded
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 # examples reach real servers, whose answers take as long as they take
 settings.register_profile(

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from tests.chaos.ledger import Ledger
-from tests.stack import Stack, eventually
+from tests.support.stack import Stack, eventually
 
 __all__ = ["Load"]
 
@@ -17,9 +17,9 @@ __all__ = ["Load"]
 class Load:
     """``sources`` sequential senders at ``rate`` events a second in all, and a client for each.
 
-    Every ``poison_every``-th event fails in the stage of :class:`~tests.fragile.Fragile` until it
-    is cured. A sender goes on to the next number only when the last one got its 202; on 503 or a
-    lost connection it sends the same again, as a provider would.
+    Every ``poison_every``-th event fails in the stage of :class:`~tests.support.fragile.Fragile`
+    until it is cured. A sender goes on to the next number only when the last one got its 202; on
+    503 or a lost connection it sends the same again, as a provider would.
     """
 
     def __init__(

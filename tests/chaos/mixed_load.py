@@ -20,7 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from tests.chaos.mixed_ledger import MixedLedger, Source, View
 from tests.chaos.system import KEY, Process, System
-from tests.integration.test_mcp import use
+from tests.integration.mcp.test_mcp import use
 
 __all__ = ["MixedLoad", "sources"]
 

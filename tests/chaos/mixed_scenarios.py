@@ -18,7 +18,7 @@ from tests.chaos.random_mode import LOOK_SECONDS, drain
 from tests.chaos.scenarios import Outcome
 from tests.chaos.system import PARTITIONS, Part, System
 from tests.chaos.watch import STANDSTILL_SECONDS, Watch
-from tests.stack import eventually
+from tests.support.stack import eventually
 
 __all__ = ["MIXED", "Mixed", "run_mixed"]
 

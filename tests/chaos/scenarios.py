@@ -14,9 +14,9 @@ import psutil
 
 from tests.chaos.ledger import Figures
 from tests.chaos.load import Load
-from tests.fragile import Fragile
-from tests.servers import ClusterSet, Node, SentinelSet
-from tests.stack import Stack, eventually, free_port
+from tests.support.fragile import Fragile
+from tests.support.servers import ClusterSet, Node, SentinelSet
+from tests.support.stack import Stack, eventually, free_port
 
 __all__ = ["SCENARIOS", "Outcome", "Scenario", "run"]
 

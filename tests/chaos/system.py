@@ -20,9 +20,9 @@ import aiohttp
 import psutil
 
 from tests.chaos.postgres import Database
-from tests.fragile import SITE, STAGE
-from tests.proxy import Proxy
-from tests.servers import Node
+from tests.support.fragile import SITE, STAGE
+from tests.support.proxy import Proxy
+from tests.support.servers import Node
 
 __all__ = ["Part", "Process", "System"]
 

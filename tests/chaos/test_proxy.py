@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hookstream.app.redis.client import Scripts
-from tests.proxy import Proxy, command_end, reply_end
-from tests.servers import Node
+from tests.support.proxy import Proxy, command_end, reply_end
+from tests.support.servers import Node
 
 LOST = (RedisConnectionError, RedisTimeoutError)
 

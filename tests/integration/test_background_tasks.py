@@ -6,7 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.stack import Stack, eventually
+from tests.support.stack import Stack, eventually
 
 #: A service of ours whose work raises, as long as a file is there.
 SITE = """

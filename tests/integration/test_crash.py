@@ -10,7 +10,7 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.stack import Stack, eventually
+from tests.support.stack import Stack, eventually
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import json
 
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.providers.signatures import SignatureOptions
-from tests.fixtures import github_examples
-from tests.stack import Stack, eventually
+from tests.support.fixtures import github_examples
+from tests.support.stack import Stack, eventually
 
 SECRET = "a secret of github's"
 

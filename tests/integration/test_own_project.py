@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack import Stack, eventually
+from tests.support import ROOT
+from tests.support.stack import Stack, eventually
 
-ROOT = Path(__file__).resolve().parents[2]
 #: Of the checkout only what a wheel is made of.
 SOURCES = ("app", "agents", "codecs", "hookstream", "proto", "tables")
 MARK = {"where": "event.headers['x-my-project'] == 'seen'"}

@@ -10,9 +10,8 @@ import orjson
 import pytest
 
 from hookstream.app.settings import settings_table
-from tests.stack import Stack, eventually
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import ROOT
+from tests.support.stack import Stack, eventually
 
 
 def blocks(path: str, language: str) -> list[str]:

@@ -12,11 +12,11 @@ from typing import Any
 import aiohttp
 
 from hookstream.app.summaries.tokens import count_tokens
-from tests.fixtures import github_examples
+from tests.integration.mcp.test_mcp import client, use
 from tests.integration.test_end_to_end import SECRET, signed
-from tests.integration.test_keys import make
-from tests.integration.test_mcp import client, use
-from tests.stack import Stack, eventually
+from tests.integration.web.test_agent_keys import make
+from tests.support.fixtures import github_examples
+from tests.support.stack import Stack, eventually
 
 ROUNDS = 16
 RATE = {"updates_per_second": 2, "burst": 20}

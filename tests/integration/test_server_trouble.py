@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from hookstream.app.redis import keys
-from tests.servers import Node
-from tests.stack import Stack, eventually, free_port
+from tests.support.servers import Node
+from tests.support.stack import Stack, eventually, free_port
 
 PARTITIONS = 2
 ROLE = "hooks"

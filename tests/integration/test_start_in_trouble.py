@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 
 from tests.integration.test_server_trouble import REDIS
-from tests.servers import Node
-from tests.stack import Stack, eventually, free_port
+from tests.support.servers import Node
+from tests.support.stack import Stack, eventually, free_port
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import encode_event
 from hookstream.codecs.routed import Target, encode_routed
 from hookstream.proto.envelope_pb2 import Envelope
-from tests.stack import Stack, eventually
+from tests.support.stack import Stack, eventually
 
 #: What a newer build would be: one that reads version 3 as well, which is like version 2 here.
 NEWER = """

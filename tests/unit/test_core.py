@@ -36,8 +36,9 @@ from hookstream.app.web.body import decode_body
 from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.proto.envelope_pb2 import Envelope
+from tests.support import TESTS
 
-GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden" / "envelope_v1.bin"
+GOLDEN = TESTS / "support" / "fixtures" / "golden" / "envelope_v1.bin"
 
 json_values = st.recursive(
     st.none()

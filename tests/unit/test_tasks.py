@@ -4,14 +4,13 @@ import ast
 import asyncio
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from mode import Service
 
 from hookstream.app import metrics, tasks
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 #: What begins a task, as a function or a method of whatever it is.
 STARTERS = {"create_task", "ensure_future", "add_future", "run_coroutine_threadsafe"}
 #: Faust's decorators, which end the process with what raises.

@@ -1,0 +1,396 @@
+"""The Lua scripts against a real server: all or none, fenced, repeatable."""
+
+import asyncio
+
+import pytest
+import redis.asyncio
+from redis.exceptions import OutOfMemoryError, ResponseError
+
+from hookstream.app.errors import FencedError, OutdatedError
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import Scripts, connect
+from hookstream.app.streams.batch import Entry
+from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.partition import Partition
+from tests.support.stack import eventually
+
+FEED = keys.feed(0, "t", "c")
+
+
+@pytest.fixture
+async def scripts(redis_client: "redis.asyncio.Redis") -> Scripts:
+    loaded = Scripts(redis_client)
+    await loaded.load()
+    return loaded
+
+
+async def claimed(scripts: Scripts, owner: str = "w1", nonce: str = "n1", ttl: int = 60_000) -> int:
+    taken, epoch, *_ = await scripts.call("claim", [keys.lease(0)], [owner, nonce, ttl])
+    return int(epoch) if taken else 0
+
+
+def partition(epoch: int = 1, nonce: str = "n1") -> Partition:
+    """What a worker holds of partition 0, without a table."""
+    return Partition(0, epoch, nonce)
+
+
+async def pending(client: "redis.asyncio.Redis", stream: str, count: int) -> list[Entry]:
+    """Entries that the group has read and not acknowledged."""
+    await client.xgroup_create(stream, keys.GROUP, id="0", mkstream=True)
+    ids = [(await client.xadd(stream, {"d": b"x"})).decode() for _ in range(count)]
+    await client.xreadgroup(keys.GROUP, "w1", {stream: ">"})
+    return [Entry(entry_id, b"x", None) for entry_id in ids]
+
+
+def update(seq: int, body: str) -> Writes:
+    """An update as the deliver stage writes it."""
+    writes = Writes()
+    writes.add("XADD", FEED, f"{seq}-0", "d", body)
+    writes.add("HSET", keys.seqs(0), "t/c", seq)
+    writes.publish("cue", seq)
+    return writes
+
+
+async def unacknowledged(client: "redis.asyncio.Redis", stream: str) -> int:
+    return int((await client.xpending(stream, keys.GROUP))["pending"])
+
+
+async def test_lease_is_exclusive_until_it_lapses(scripts: Scripts) -> None:
+    assert await claimed(scripts, ttl=150) == 1
+    assert await claimed(scripts, "w2", "n2") == 0
+    assert await scripts.call("renew", [keys.lease(0)], [1, "n1", 60_000]) == 1
+    assert await scripts.call("renew", [keys.lease(0)], [1, "other", 60_000]) == 0
+    assert await scripts.call("renew", [keys.lease(0)], [1, "n1", 0]) == 1
+    assert await claimed(scripts, "w2", "n2") == 2
+    assert await scripts.call("renew", [keys.lease(0)], [1, "n1", 60_000]) == 0
+
+
+async def test_owner_takes_its_own_lease_back_at_once(scripts: Scripts) -> None:
+    assert [await claimed(scripts), await claimed(scripts, nonce="n2")] == [1, 2]
+
+
+async def test_heartbeat_names_who_lives(scripts: Scripts) -> None:
+    both = [keys.WORKERS, keys.WORKER_NOTES]
+
+    async def beat(worker: str, ttl_ms: int, note: str = "") -> dict[bytes, bytes]:
+        now, *others = await scripts.call("heartbeat", both, [worker, ttl_ms, note])
+        assert now > 1_600_000_000_000
+        return dict(zip(others[::2], others[1::2], strict=True))
+
+    assert await beat("w1", 60_000) == {b"w1": b""}
+    assert await beat("w2", 1, "a note") == {b"w1": b"", b"w2": b"a note"}
+    await redis_sleep(scripts)
+    assert await beat("w1", 60_000) == {b"w1": b""}
+    assert await beat("w1", 0) == {}
+
+
+async def test_clock_that_steps_back_keeps_no_dead_worker_alive_and_no_lease_held(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    """As if Redis's clock had stepped back an hour: what was to end soon is an hour away."""
+    both = [keys.WORKERS, keys.WORKER_NOTES]
+    assert await claimed(scripts, "dead", "n1", 50) == 1
+    seconds, _ = await redis_client.time()
+    hour = (seconds + 3600) * 1000
+    await redis_client.hset(keys.lease(0), "expires_ms", str(hour))
+    await redis_client.zadd(keys.WORKERS, {"dead": hour})
+
+    async def over() -> bool:
+        *_, lives = [await scripts.call("heartbeat", both, ["w1", 50, ""])]
+        return b"dead" not in lives
+
+    reply = await scripts.call("claim", [keys.lease(0)], ["w1", "n2", 50])
+    assert reply[:2] == [0, b"dead"]
+    assert reply[2] <= 50
+
+    async def free() -> bool:
+        reply = await scripts.call("claim", [keys.lease(0)], ["w1", "n2", 50])
+        return bool(reply[0] == 1)
+
+    await eventually(over, "the dead worker is not taken for alive")
+    await eventually(free, "its lease lapses")
+
+
+async def redis_sleep(scripts: Scripts) -> None:
+    """Wait until Redis's clock has moved by some milliseconds."""
+    keys_of_it, arguments = ["hs:other", "{hs:other}:notes"], ["x", 1, ""]
+    start, *_ = await scripts.call("heartbeat", keys_of_it, arguments)
+    while (await scripts.call("heartbeat", keys_of_it, arguments))[0] < start + 5:
+        pass
+
+
+async def test_commit_appends_and_acknowledges(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await claimed(scripts)
+    entries = await pending(redis_client, keys.events(0), 3)
+    writes = Writes()
+    writes.append(keys.audit(0), b"a")
+    writes.append(keys.audit(0), b"b")
+    mine = partition()
+    made = await commit(scripts, mine, "events", writes, entries)
+    assert [entry.decode() for entry, _ in await redis_client.xrange(keys.audit(0))] == made
+    assert await unacknowledged(redis_client, keys.events(0)) == 0
+    # the same again, after a lost reply: nothing is written twice, and the caller hears of it
+    mine = partition()
+    with pytest.raises(OutdatedError):
+        await commit(scripts, mine, "events", writes, entries)
+    assert await redis_client.xlen(keys.audit(0)) == 2
+
+
+@pytest.mark.parametrize(("epoch", "nonce"), [(1, "other"), (2, "n1")])
+async def test_stale_owner_is_fenced_and_writes_nothing(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis", epoch: int, nonce: str
+) -> None:
+    await claimed(scripts)
+    entries = await pending(redis_client, keys.events(0), 1)
+    writes = Writes()
+    writes.append(keys.audit(0), b"a")
+    with pytest.raises(FencedError):
+        await commit(scripts, partition(epoch, nonce), "events", writes, entries)
+    assert not await redis_client.exists(keys.audit(0))
+    assert await unacknowledged(redis_client, keys.events(0)) == 1
+
+
+@pytest.mark.parametrize(("epoch", "nonce"), [(1, "other"), (2, "n1")])
+async def test_stale_owner_cannot_read_nor_take_over(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis", epoch: int, nonce: str
+) -> None:
+    await claimed(scripts)
+    await pending(redis_client, keys.events(0), 1)
+    await redis_client.xadd(keys.events(0), {"d": b"new"})
+    both = [keys.lease(0), keys.events(0)]
+    with pytest.raises(FencedError):
+        await scripts.call("read", both, [epoch, nonce, keys.GROUP, "w2", 10, ">", 0])
+    with pytest.raises(FencedError):
+        await scripts.call("take_over", both, [epoch, nonce, keys.GROUP, "w2", "0-0", "0"])
+    assert await unacknowledged(redis_client, keys.events(0)) == 1
+    consumers = await redis_client.xinfo_consumers(keys.events(0), keys.GROUP)
+    assert [consumer["name"] for consumer in consumers] == [b"w1"]
+
+
+async def test_owner_takes_what_a_dead_one_left_and_reads_on(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await claimed(scripts, "w2")
+    left = await pending(redis_client, keys.events(0), 3)
+    fresh = (await redis_client.xadd(keys.events(0), {"d": b"new"})).decode()
+    both = [keys.lease(0), keys.events(0)]
+    cursor, delivered = await scripts.call(
+        "take_over", both, [1, "n1", keys.GROUP, "w2", "0-0", "0"]
+    )
+    assert (cursor, delivered.decode()) == (b"0-0", left[-1].entry_id)
+    own = await scripts.call("read", both, [1, "n1", keys.GROUP, "w2", 10, "0-0", 0])
+    assert [entry_id.decode() for entry_id, _ in own] == [entry.entry_id for entry in left]
+    new = await scripts.call("read", both, [1, "n1", keys.GROUP, "w2", 10, ">", 0])
+    assert [(entry_id.decode(), parts) for entry_id, parts in new] == [(fresh, [b"d", b"new"])]
+    assert await scripts.call("read", both, [1, "n1", keys.GROUP, "w2", 10, ">", 0]) == []
+
+
+async def test_key_of_another_type_makes_the_commit_write_nothing(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await claimed(scripts)
+    entries = await pending(redis_client, keys.events(0), 1)
+    await redis_client.set(keys.dead(0), "no sorted set")
+    writes = Writes()
+    writes.append(keys.audit(0), b"a")
+    writes.add("ZADD", keys.dead(0), 1, "letter")
+    with pytest.raises(ResponseError, match="WRONGKIND"):
+        await commit(scripts, partition(), "events", writes, entries)
+    assert not await redis_client.exists(keys.audit(0))
+    assert await unacknowledged(redis_client, keys.events(0)) == 1
+
+
+@pytest.mark.parametrize("denied", ["xadd", "hset", "xack", "hincrby", "zadd"])
+async def test_commit_that_this_user_may_not_make_writes_nothing(
+    redis_url: str, redis_client: "redis.asyncio.Redis", denied: str
+) -> None:
+    """Half of it would be done again under other numbers. A cue that may not be sent is no harm."""
+    rights = ["~{hs:*", "~hs:*", "&*", "+@all", f"-{denied}", "-publish"]
+    await redis_client.execute_command("ACL", "SETUSER", "half", "on", ">pw", *rights)
+    split = redis_url.partition("://")
+    theirs = connect(f"{split[0]}://half:pw@{split[2]}", timeout_seconds=5)
+    scripts = Scripts(theirs)
+    try:
+        await scripts.load()
+        await claimed(Scripts(redis_client))
+        entries = await pending(redis_client, keys.events(0), 1)
+        mine = partition()
+        writes = Writes()
+        writes.append(keys.audit(0), b"a")
+        writes.add("HSET", keys.seqs(0), "t/c", 1)
+        writes.publish("hs:feed:t/c", 1)
+        if denied == "zadd":
+            writes.add("ZADD", keys.dead(0), 1, "letter")
+        with pytest.raises(ResponseError, match="NOTALLOWED"):
+            await commit(scripts, mine, "events", writes, entries)
+        assert mine.lost is None
+        assert not await redis_client.exists(keys.audit(0))
+        assert await unacknowledged(redis_client, keys.events(0)) == 1
+        await redis_client.execute_command("ACL", "SETUSER", "half", f"+{denied}")
+        await commit(scripts, mine, "events", writes, entries)
+        assert await redis_client.xlen(keys.audit(0)) == 1
+        assert await unacknowledged(redis_client, keys.events(0)) == 0
+    finally:
+        await theirs.aclose()
+        await redis_client.execute_command("ACL", "DELUSER", "half")
+
+
+async def test_commit_checks_the_type_of_its_source(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await claimed(scripts)
+    await redis_client.set(keys.events(0), "no stream")
+    writes = Writes()
+    writes.append(keys.audit(0), b"a")
+    with pytest.raises(ResponseError, match="WRONGKIND"):
+        await commit(scripts, partition(), "events", writes, [Entry("1-0", b"", None)])
+    assert not await redis_client.exists(keys.audit(0))
+
+
+async def test_feed_is_numbered_without_a_double(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await claimed(scripts)
+    entries = await pending(redis_client, keys.updates(0), 3)
+    mine = partition()
+    await commit(scripts, mine, "updates", update(1, "a"), entries[:1])
+    stale = partition()
+    stale.sequence = mine.sequence
+    with pytest.raises(OutdatedError):
+        # numbered from an old picture of the feed
+        await commit(scripts, stale, "updates", update(1, "b"), entries[1:])
+    assert await unacknowledged(redis_client, keys.updates(0)) == 2
+    await commit(scripts, mine, "updates", update(2, "b"), entries[1:], trim=True)
+    feed = await redis_client.xrange(FEED)
+    assert [(entry, fields[b"d"]) for entry, fields in feed] == [(b"1-0", b"a"), (b"2-0", b"b")]
+    assert await redis_client.hget(keys.seqs(0), "t/c") == b"2"
+    assert await unacknowledged(redis_client, keys.updates(0)) == 0
+
+
+async def test_rolled_back_redis_refuses_what_was_computed_before(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    """A failover that lost the newest commit: the owner's picture is ahead, and is not believed."""
+    await claimed(scripts)
+    entries = await pending(redis_client, keys.events(0), 2)
+    mine = partition()
+    await commit(scripts, mine, "events", Writes(), entries[:1])
+    await redis_client.hset(keys.lease(0), "sequence", 0)
+    with pytest.raises(OutdatedError):
+        await commit(scripts, mine, "events", Writes(), entries[1:])
+    assert await unacknowledged(redis_client, keys.events(0)) == 1
+
+
+async def test_acknowledgement_never_goes_back_nor_ahead(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await redis_client.hset(keys.seqs(0), "t/c", "5")
+
+    async def acknowledge(seq: int) -> int:
+        times = keys.ack_times(0, "t", "c")
+        kept = await scripts.call(
+            "acknowledge", [keys.acks(0), keys.seqs(0), times], ["t/c", seq, 2]
+        )
+        return int(kept)
+
+    assert [await acknowledge(seq) for seq in (1, 3, 2, 99, 4)] == [1, 3, 3, 5, 5]
+    # the times of the last two that moved on are kept
+    kept = await redis_client.zrange(keys.ack_times(0, "t", "c"), 0, -1, withscores=True)
+    assert [score for _, score in kept] == [3, 5]
+
+
+async def test_script_that_the_server_forgot_is_sent_again(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await redis_client.script_flush()
+    assert await claimed(scripts) == 1
+
+
+async def test_large_payload_and_its_entry_are_there_both_or_not_at_all(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    stream, blob = keys.events(0), keys.blob(keys.events(0), "e")
+    entry_id = await scripts.call("append_blob", [stream, blob], [b"entry", b"payload"])
+    assert await redis_client.xrange(stream) == [(entry_id, {b"d": b"entry"})]
+    assert await redis_client.get(blob) == b"payload"
+    # what is no stream takes no entry, and no blob is left behind
+    await redis_client.delete(blob, stream)
+    await redis_client.set(stream, "no stream")
+    with pytest.raises(ResponseError, match="WRONGKIND"):
+        await scripts.call("append_blob", [stream, blob], [b"entry", b"payload"])
+    assert await redis_client.exists(blob) == 0
+    await redis_client.delete(stream)
+    # over its memory the server refuses the script whole
+    used = (await redis_client.info("memory"))["used_memory"]
+    await redis_client.config_set("maxmemory", used - 1)
+    try:
+        with pytest.raises(OutOfMemoryError):
+            await scripts.call("append_blob", [stream, blob], [b"entry", b"p" * 1_000_000])
+    finally:
+        await redis_client.config_set("maxmemory", 0)
+    assert await redis_client.exists(blob, stream) == 0
+
+
+async def test_calls_of_one_moment_go_together_and_fail_alone(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await claimed(scripts)
+    sent = 0
+    pipeline = redis_client.pipeline
+
+    def counted(**given: bool) -> object:
+        nonlocal sent
+        sent += 1
+        return pipeline(**given)
+
+    monkeypatch.setattr(redis_client, "pipeline", counted)
+    fence = [keys.lease(0)]
+    replies = await asyncio.gather(
+        scripts.call("renew", fence, [1, "n1", 60_000]),
+        scripts.call("take_over", [*fence, "{hs:0}:x"], [9, "n1", keys.GROUP, "w", "0-0", "0-0"]),
+        scripts.call("renew", fence, [1, "another", 60_000]),
+        return_exceptions=True,
+    )
+    assert isinstance(replies[1], FencedError)
+    assert (replies[0], replies[2]) == (1, 0)
+    assert sent == 1
+
+
+async def test_forgotten_scripts_are_sent_again_by_each_of_several_calls(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await claimed(scripts)
+    await redis_client.script_flush()
+    renewed = await asyncio.gather(
+        *(scripts.call("renew", [keys.lease(0)], [1, "n1", 60_000]) for _ in range(3))
+    )
+    assert renewed == [1, 1, 1]
+
+
+async def test_caller_that_gives_up_takes_no_other_with_it(scripts: Scripts) -> None:
+    await claimed(scripts)
+    calls = [
+        asyncio.ensure_future(scripts.call("renew", [keys.lease(0)], [1, "n1", 60_000]))
+        for _ in range(3)
+    ]
+    await asyncio.sleep(0)
+    calls[0].cancel()
+    assert await asyncio.gather(*calls[1:]) == [1, 1]
+    with pytest.raises(asyncio.CancelledError):
+        await calls[0]
+
+
+async def test_commands_are_packed_as_redis_py_packs_them(redis_url: str) -> None:
+    client = connect(redis_url, timeout_seconds=5.0)
+    packed = client.connection_pool.make_connection()
+    plain = redis.asyncio.Connection()
+    for command in (
+        ("XADD", "key", "*", "d", b"\x00\xff\r\n"),
+        ("CONFIG GET", "maxmemory"),
+        ("HSET", "key", "ü", 12, "b", 1.5),
+        ("SET", "large", b"x" * 100_000),
+    ):
+        assert b"".join(packed.pack_command(*command)) == b"".join(plain.pack_command(*command))
+    await client.aclose()

@@ -1,0 +1,480 @@
+"""Redis Streams as a Faust channel, on a real server."""
+
+import asyncio
+import itertools
+import signal
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from hookstream.app import metrics
+from hookstream.app.application import Hookstream
+from hookstream.app.errors import FencedError, OutdatedError, SettingsError, UnavailableError
+from hookstream.app.redis import keys
+from hookstream.app.settings import Settings
+from hookstream.app.streams import assignment as ownership
+from hookstream.app.streams import consumer as reader
+from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.partition import Partition
+from hookstream.app.testing import make_event
+from hookstream.codecs.envelope import encode_event
+from hookstream.tables.errors import TableError
+from tests.support.servers import Node
+from tests.support.stack import eventually
+
+COUNT = 60
+
+
+def worker(folder: Path, redis_url: str, postgres_url: str, **changes: Any) -> Hookstream:
+    """A worker without a web server and without the project's own stages."""
+    values = {
+        "state_dir": folder,
+        "redis_url": redis_url,
+        "postgres_url": postgres_url,
+        "partitions": 2,
+        "batch_max_events": 16,
+        "lease_ttl_seconds": 3.0,
+        "redis_timeout_seconds": 1.0,
+        **changes,
+    }
+    app = Hookstream(Settings.model_validate(values))
+    app.conf.web_enabled = False
+    app.stream_channel("numbers", codec="hookstream_envelope")
+    return app
+
+
+@pytest.fixture
+async def app(
+    tmp_path: Path, redis_client: "redis.asyncio.Redis", redis_url: str, postgres_url: str
+) -> AsyncIterator[Hookstream]:
+    made = worker(tmp_path / "w1", redis_url, postgres_url)
+    yield made
+    if made.started:
+        await made.stop()
+
+
+async def fill(app: Hookstream) -> None:
+    """Numbered events, all in one partition."""
+    for number in range(COUNT):
+        await app.stream_channels["numbers"].send(key="k", value=make_event({"n": number}))
+
+
+def numbers(batch: Batch) -> list[int]:
+    return [entry.value.data()["n"] for entry in batch.entries]
+
+
+async def test_batches_come_in_order_and_failed_ones_come_again(app: Hookstream) -> None:
+    seen: list[int] = []
+    failures = 0
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        nonlocal failures
+        if failures < 3:
+            failures += 1
+            raise UnavailableError("not now")
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        seen.extend(numbers(batch))
+        batch.done()
+
+    await app.start()
+    await fill(app)
+
+    async def all_seen() -> bool:
+        return len(seen) >= COUNT
+
+    await eventually(all_seen, "all numbers")
+    assert seen == list(range(COUNT))
+    assert failures == 3
+
+
+async def test_channel_in_no_hurry_rests_after_a_batch_and_misses_nothing(
+    tmp_path: Path, redis_url: str, postgres_url: str
+) -> None:
+    app = worker(tmp_path / "w1", redis_url, postgres_url, batch_max_events=COUNT)
+    app.stream_channels["numbers"].rest_seconds = 0.3
+    seen: list[int] = []
+    times: list[float] = []
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        times.append(asyncio.get_running_loop().time())
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        seen.extend(numbers(batch))
+        batch.done()
+
+    await app.start()
+    try:
+        for number in range(COUNT):
+            await app.stream_channels["numbers"].send(key="k", value=make_event({"n": number}))
+            await asyncio.sleep(0.01)
+
+        async def all_seen() -> bool:
+            return len(seen) >= COUNT
+
+        await eventually(all_seen, "all numbers")
+    finally:
+        await app.stop()
+    assert seen == list(range(COUNT))
+    # one that comes while it rests waits for the next batch, with the others that come meanwhile
+    assert all(later - earlier >= 0.29 for earlier, later in itertools.pairwise(times))
+    assert len(times) < COUNT / 2
+
+
+async def test_cue_that_is_given_up_and_goes_on_holds_nothing_up(
+    tmp_path: Path, redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # so long that a cue which is missed cannot be taken for one that came
+    monkeypatch.setattr(reader, "BLOCK_MS", 20_000)
+    patience = {"redis_timeout_seconds": 30.0, "lease_ttl_seconds": 90.0}
+    app = worker(tmp_path / "w1", redis_url, postgres_url, **patience)
+    app.stream_channels["numbers"].rest_seconds = 0.005
+    xread = redis.asyncio.Redis.xread
+
+    async def stubborn(*args: Any, **kwargs: Any) -> Any:
+        # as asyncio.wait_for does in Python 3.11, when what it waits for ends in that moment
+        try:
+            return await xread(*args, **kwargs)
+        except asyncio.CancelledError:
+            await asyncio.sleep(15)
+            raise
+
+    monkeypatch.setattr(redis.asyncio.Redis, "xread", stubborn)
+    seen: set[int] = set()
+    came = asyncio.Event()
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        batch.done()
+        seen.update(numbers(batch))
+        came.set()
+
+    await app.start()
+    try:
+        for number in range(100):
+            await app.stream_channels["numbers"].send(
+                partition=number % 2, value=make_event({"n": number})
+            )
+            while number % 5 == 0 and len(seen) <= number:
+                came.clear()
+                async with asyncio.timeout(10):
+                    await came.wait()
+
+        async def all_seen() -> bool:
+            return len(seen) == 100
+
+        await eventually(all_seen, "all numbers", 10)
+    finally:
+        await app.stop()
+
+
+async def test_lost_partition_is_not_read_on_before_it_is_claimed_anew(
+    app: Hookstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # its outputs would say that all before them had gone, and what was thrown away had not
+    lost: list[int] = []
+    monkeypatch.setattr(
+        ownership.Ownership, "on_lost", lambda _, lost_one, error: lost.append(lost_one.number)
+    )
+    seen: list[tuple[int, int]] = []
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        number = batch.partition.number
+        seen.extend((number, n) for n in numbers(batch))
+        if number == 0:
+            raise OutdatedError("a reply was lost")
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        batch.done()
+
+    await app.start()
+    channel = app.stream_channels["numbers"]
+
+    async def is_lost() -> bool:
+        return bool(lost)
+
+    await channel.send(partition=0, value=make_event({"n": 1}))
+    await eventually(is_lost, "the partition is lost")
+    for number in (2, 3, 4):
+        await channel.send(partition=0, value=make_event({"n": number}))
+        await channel.send(partition=1, value=make_event({"n": number}))
+
+        async def the_other_is_read(wanted: int = number) -> bool:
+            return (1, wanted) in seen
+
+        await eventually(the_other_is_read, "the other partition is read")
+    assert [n for partition, n in seen if partition == 0] == [1]
+    assert lost == [0]
+
+
+async def test_plain_agents_take_and_sinks_work(app: Hookstream) -> None:
+    channel = app.stream_channels["numbers"]
+    taken: list[int] = []
+    sunk: list[int] = []
+
+    @app.batches(channel)
+    async def collect(batch: Batch) -> None:
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        batch.done()
+
+    @app.agent(channel, sink=[sunk.append])
+    async def look(batches: Any) -> AsyncIterator[int]:
+        async for batch in batches:
+            yield len(batch)
+
+    @app.agent(channel)
+    async def gather(batches: Any) -> None:
+        async for group in batches.take(2, within=0.2):
+            taken.extend(number for batch in group for number in numbers(batch))
+
+    await app.start()
+    await fill(app)
+
+    async def all_seen() -> bool:
+        return sum(sunk) >= COUNT and len(taken) >= COUNT
+
+    await eventually(all_seen, "both agents saw all numbers")
+    assert taken == list(range(COUNT))
+    assert {agent.channel.get_topic_name() for agent in app.agents.values()} == {"numbers"}
+
+
+async def test_poison_entry_ends_alone(
+    app: Hookstream, redis_client: "redis.asyncio.Redis"
+) -> None:
+    seen: list[int] = []
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        if any(
+            n == 33
+            for entry, n in zip(batch.entries, numbers(batch), strict=True)
+            if not entry.failure
+        ):
+            raise ValueError("poison")
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        seen.extend(
+            n for entry, n in zip(batch.entries, numbers(batch), strict=True) if not entry.failure
+        )
+        batch.done()
+
+    await app.start()
+    await fill(app)
+
+    async def all_seen() -> bool:
+        return len(seen) >= COUNT - 1
+
+    await eventually(all_seen, "all but the poison")
+    assert seen == [n for n in range(COUNT) if n != 33]
+
+
+async def test_second_worker_takes_over_what_a_dead_one_left(
+    app: Hookstream,
+    tmp_path: Path,
+    redis_url: str,
+    postgres_url: str,
+    redis_client: "redis.asyncio.Redis",
+) -> None:
+    # what a dead worker leaves: entries that it read, in a lease that lapses
+    await redis_client.hset(keys.META, "partitions", "2")
+    for number in range(2):
+        stream = keys.stream("numbers", number)
+        await redis_client.xgroup_create(stream, keys.GROUP, id="0", mkstream=True)
+        await redis_client.hset(
+            keys.lease(number),
+            mapping={"owner": "dead", "epoch": 7, "nonce": "x", "expires_ms": 0},
+        )
+    for n in range(COUNT):
+        await redis_client.xadd(
+            keys.stream("numbers", 1), {"d": encode_event(make_event({"n": n}))}
+        )
+    await redis_client.xreadgroup(keys.GROUP, "dead", {keys.stream("numbers", 1): ">"})
+    seen: list[int] = []
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        seen.extend(numbers(batch))
+        batch.done()
+
+    await app.start()
+
+    async def all_seen() -> bool:
+        return len(seen) >= COUNT
+
+    await eventually(all_seen, "what was pending")
+    assert seen == list(range(COUNT))
+    assert app.ownership.owned[1].epoch == 8
+    # while the first lives, another worker gets nothing, and none may share its folder
+    other = worker(tmp_path / "w2", redis_url, postgres_url)
+    await other.start()
+    assert other.ownership.owned == {}
+    await other.stop()
+    same = worker(tmp_path / "w1", redis_url, postgres_url)
+    with pytest.raises(SettingsError, match="another worker runs"):
+        ownership.worker_id(same.settings.ensure_state_dir())
+
+
+async def test_read_that_redis_carries_out_late_takes_nothing_away(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """A reader gives up a read of a server that hangs; the server wakes up and carries it out."""
+    node = Node(tmp_path / "redis").start()
+    app = worker(tmp_path / "w1", node.url, postgres_url, lease_ttl_seconds=30.0)
+    channel = app.stream_channels["numbers"]
+    seen: list[int] = []
+    reads: list[tuple[Any, Any]] = []
+
+    @app.batches(channel)
+    async def collect(batch: Batch) -> None:
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        seen.extend(numbers(batch))
+        batch.done()
+
+    await app.start()
+    call = app.parts.scripts.call
+
+    async def watched(name: str, at: Any, values: Any) -> Any:
+        if name == "read" and ">" in values:
+            reads.append((at, values))
+        return await call(name, at, values)
+
+    app.parts.scripts.call = watched  # type: ignore[method-assign]
+    client = redis.asyncio.Redis.from_url(node.url, protocol=2)
+
+    async def has_seen(count: int) -> bool:
+        return len(seen) == count
+
+    async def failures() -> float:
+        return metrics.READ_ERRORS.labels(channel="numbers")._value.get()
+
+    try:
+        await channel.send(key="k", value=make_event({"n": 0}))
+        await eventually(partial(has_seen, 1), "the first")
+        before = await failures()
+        node.signal(signal.SIGSTOP)
+        try:
+
+            async def given_up() -> bool:
+                return await failures() > before
+
+            await eventually(given_up, "the reader gives a read up")
+        finally:
+            node.signal(signal.SIGCONT)
+        given = list(reads)
+        await channel.send(key="k", value=make_event({"n": 1}))
+        await eventually(partial(has_seen, 2), "the reader reads again")
+        stream = next(at[1] for at, _ in given)
+        sha = await app.parts.scripts.sha("read")
+        async with client.pipeline(transaction=True) as pipe:
+            pipe.xadd(stream, {"d": encode_event(make_event({"n": 2}))})
+            for at, values in given:
+                pipe.evalsha(sha, len(at), *at, *values)
+            replies = await pipe.execute(raise_on_error=False)
+        assert all("OUTDATED" in str(reply) for reply in replies[1:])
+        await eventually(partial(has_seen, 3), "what the late read would have taken")
+        assert seen == [0, 1, 2]
+    finally:
+        await client.aclose()
+        await app.stop()
+        node.kill()
+
+
+async def test_partition_claimed_while_the_worker_stops_is_given_back(
+    app: Hookstream, redis_client: "redis.asyncio.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await app.start()
+    opening, go_on = asyncio.Event(), asyncio.Event()
+    opened = ownership.open_partition
+
+    async def slowly(*arguments: Any) -> Partition:
+        opening.set()
+        await go_on.wait()
+        return await opened(*arguments)
+
+    monkeypatch.setattr(ownership, "open_partition", slowly)
+    for number in (0, 1):
+        app.ownership.owned[number].claimed_sequence = -1
+        app.ownership.owned[number].lose(TableError("as if it could not be read"))
+    await opening.wait()
+    stopping = asyncio.create_task(app.stop())
+
+    async def told() -> bool:
+        return bool(app.ownership.should_stop)
+
+    await eventually(told, "the stop has reached who holds the leases")
+    go_on.set()
+    await stopping
+    seconds, micros = await redis_client.time()
+    for number in (0, 1):
+        lease = await redis_client.hgetall(keys.lease(number))
+        assert int(lease[b"epoch"]) == 2
+        assert int(lease[b"expires_ms"]) <= seconds * 1000 + micros // 1000
+
+
+async def test_leases_are_renewed_while_partitions_are_opened(
+    app: Hookstream, redis_client: "redis.asyncio.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening one may take longer than a lease lasts: what has it and the others stay ours."""
+    await app.start()
+    opening, go_on = asyncio.Event(), asyncio.Event()
+    opened = ownership.open_partition
+
+    async def slowly(*arguments: Any) -> Partition:
+        opening.set()
+        await go_on.wait()
+        return await opened(*arguments)
+
+    monkeypatch.setattr(ownership, "open_partition", slowly)
+    app.ownership.owned[0].lose(FencedError("as if its picture were wrong"))
+    await opening.wait()
+    before = [int(await redis_client.hget(keys.lease(n), "expires_ms")) for n in (0, 1)]
+
+    async def renewed() -> bool:
+        now = [int(await redis_client.hget(keys.lease(n), "expires_ms")) for n in (0, 1)]
+        return all(after > then for after, then in zip(now, before, strict=True))
+
+    await eventually(renewed, "both leases are renewed")
+    assert 0 not in app.ownership.owned
+    go_on.set()
+
+    async def has_both() -> bool:
+        return sorted(app.ownership.owned) == [0, 1]
+
+    await eventually(has_both, "it is opened")
+
+
+async def test_a_table_that_fails_when_it_is_used_is_left_to_others(
+    app: Hookstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It opens well each time: that alone is no reason to try for ever."""
+    await app.start()
+    app.ownership.workers = ["w1", "w2"]
+    wiped: list[int] = []
+    monkeypatch.setattr(Partition, "wipe", lambda partition: wiped.append(partition.number))
+
+    async def fails() -> bool:
+        if (partition := app.ownership.owned.get(0)) is not None:
+            # a commit of another stage came through meanwhile
+            partition.sequence += 1
+            partition.lose(TableError("IO error: bad sector"))
+        return 0 in app.ownership.note().cannot
+
+    await eventually(fails, "it says that it cannot")
+    assert "bad sector" in app.ownership.note().cannot[0]
+    trouble = app.ownership.troubles[0]
+    assert trouble.attempts >= ownership.OTHERS_AFTER
+    trouble.until = 0.0
+    app.ownership.workers = ["w1"]
+
+    async def again() -> bool:
+        await fails()
+        return bool(wiped)
+
+    await eventually(again, "its table is built anew")
+    assert set(wiped) == {0}

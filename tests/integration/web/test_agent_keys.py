@@ -1,0 +1,125 @@
+"""Keys of agents: their own contexts, and nothing else."""
+
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support.stack import Stack, eventually
+
+
+async def call(
+    stack: Stack, key: str, method: str, path: str, **body: Any
+) -> tuple[int, dict[str, Any]]:
+    headers = {"Authorization": f"Bearer {key}"}
+    async with (
+        aiohttp.ClientSession(stack.url, headers=headers) as session,
+        session.request(method, f"/api/v1{path}", json=body or None) as response,
+    ):
+        text = await response.text()
+        return response.status, json.loads(text) if text else {}
+
+
+async def make(stack: Stack, *contexts: str) -> dict[str, Any]:
+    status, made = await call(stack, stack.key, "POST", "/keys", name="agent", contexts=contexts)
+    assert status == 201
+    return made
+
+
+@pytest.fixture
+async def two(stack: Stack, name: str) -> tuple[str, str, str, str]:
+    """Two contexts and an event of each."""
+    mine, other = f"{name}-mine", f"{name}-other"
+    for context in (mine, other):
+        await stack.context(context, {"provider": "none"})
+    events = [await stack.hook(context, b'{"n": 1}') for context in (mine, other)]
+    await stack.updates(mine, 1)
+    await stack.updates(other, 1)
+    return mine, other, *events
+
+
+async def test_key_reads_its_own_contexts_only(
+    stack: Stack, two: tuple[str, str, str, str]
+) -> None:
+    mine, other, my_event, other_event = two
+    made = await make(stack, mine)
+    key = made["key"]
+    for path in ("", "/digest", "/updates"):
+        assert (await call(stack, key, "GET", f"/contexts/{mine}{path}"))[0] == 200
+        for context in (other, "not-even-there"):
+            status, problem = await call(stack, key, "GET", f"/contexts/{context}{path}")
+            assert (status, problem["type"].rpartition("/")[2]) == (403, "forbidden")
+
+    async def status_of(event_id: str) -> int:
+        return (await call(stack, key, "GET", f"/events/{event_id}"))[0]
+
+    async def recorded() -> bool:
+        return await status_of(my_event) == 200
+
+    await eventually(recorded, "the delivery is recorded")
+    assert await status_of(other_event) == 404
+    status, found = await call(stack, key, "GET", f"/events?context={mine}")
+    assert (status, [event["event_id"] for event in found["events"]]) == (200, [my_event])
+    assert (await call(stack, key, "GET", f"/events?context={other}"))[0] == 403
+    assert (await call(stack, key, "GET", "/events"))[0] == 403
+
+
+async def test_key_changes_nothing(stack: Stack, two: tuple[str, str, str, str]) -> None:
+    mine, _, my_event, _ = two
+    key = (await make(stack, mine))["key"]
+    for method, path, body in (
+        ("PUT", f"/contexts/{mine}", {"name": "x"}),
+        ("DELETE", f"/contexts/{mine}", {}),
+        ("PUT", f"/contexts/{mine}/subscriptions/s", {"tool": mine}),
+        ("GET", f"/contexts/{mine}/subscriptions", {}),
+        ("GET", "/contexts", {}),
+        ("GET", "/tools", {}),
+        ("PUT", "/tools/t", {"provider": "none"}),
+        ("POST", "/replays", {"event_id": my_event}),
+        ("GET", "/dead-letters", {}),
+        ("GET", "/partitions", {}),
+        ("GET", "/templates", {}),
+        ("POST", "/keys", {"contexts": [mine]}),
+        ("GET", "/keys", {}),
+        ("GET", "/openapi.json", {}),
+    ):
+        assert (await call(stack, key, method, path, **body))[0] == 403, (method, path)
+
+
+async def test_websocket_is_for_the_key_s_contexts_and_ends_with_the_key(
+    stack: Stack, two: tuple[str, str, str, str]
+) -> None:
+    mine, other, *_ = two
+    made = await make(stack, mine)
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    async with aiohttp.ClientSession(stack.url, headers=headers) as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(f"/contexts/{other}/updates")
+        assert refused.value.status == 403
+        async with session.ws_connect(f"/contexts/{mine}/updates?after=0") as socket:
+            assert (await socket.receive_json(timeout=10))["seq"] == 1
+            await socket.send_json({"type": "ack", "seq": 1})
+            status, _ = await call(stack, stack.key, "DELETE", f"/keys/{made['key_id']}")
+            assert status == 204
+            await stack.hook(mine, b'{"n": 2}')
+            closing = await socket.receive(timeout=10)
+            assert (closing.type, closing.data) == (aiohttp.WSMsgType.CLOSE, 1008)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(f"/contexts/{mine}/updates")
+        assert refused.value.status == 401
+    assert (await call(stack, stack.key, "DELETE", f"/keys/{made['key_id']}"))[0] == 404
+
+
+async def test_key_is_shown_once_and_kept_as_a_hash(stack: Stack, name: str) -> None:
+    made = await make(stack, name, name)
+    assert made["key"].startswith("hsa_")
+    assert made["contexts"] == [name]
+    status, listed = await call(stack, stack.key, "GET", "/keys")
+    assert status == 200
+    [mine] = [key for key in listed["keys"] if key["key_id"] == made["key_id"]]
+    assert "key" not in mine
+    assert made["key"] not in json.dumps(listed)
+    for wrong in (made["key"][:-1], "", "hsa_", made["key"] + "x"):
+        assert (await call(stack, wrong, "GET", f"/contexts/{name}"))[0] == 401
+    assert (await call(stack, stack.key, "POST", "/keys", contexts=[]))[0] == 400

@@ -1,0 +1,297 @@
+"""The receiver under hostile input, over real sockets."""
+
+import asyncio
+import contextlib
+import gzip
+import json
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import zstandard
+
+from hookstream.app.providers import PROVIDERS
+from hookstream.app.providers.signatures import SignatureOptions
+from tests.support.stack import Stack, eventually
+
+SECRET = "the-tool's-own-secret"
+LIMIT = 5 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A system with short time limits."""
+    with Stack(
+        tmp_path_factory.mktemp("strict"),
+        HOOKSTREAM_HEADER_TIMEOUT_SECONDS="1",
+        HOOKSTREAM_BODY_TIMEOUT_SECONDS="1",
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+async def github(stack: Stack, name: str) -> str:
+    await stack.put(f"/tools/{name}", {"provider": "github", "secrets": [SECRET]})
+    return name
+
+
+@pytest.fixture
+async def plain(stack: Stack, name: str) -> str:
+    await stack.put(f"/tools/{name}", {"provider": "none"})
+    return name
+
+
+@pytest.fixture
+async def http(stack: Stack) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(stack.url) as session:
+        yield session
+
+
+def sign(body: bytes, secret: str = SECRET) -> dict[str, str]:
+    return PROVIDERS["github"].sign(
+        body, secret, SignatureOptions(), now=0, event_type="push", delivery_id="d", url=""
+    )
+
+
+async def post(
+    http: aiohttp.ClientSession, tool: str, body: Any, headers: Any = None
+) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of a post; a problem is checked to be one."""
+    async with http.post(f"/hooks/{tool}", data=body, headers=headers) as response:
+        text = await response.text()
+        answer = json.loads(text)
+        if response.status >= 400:
+            assert response.content_type == "application/problem+json"
+            assert set(answer) == {"type", "title", "status", "detail"}
+            assert answer["status"] == response.status
+            assert SECRET not in text
+            assert "Traceback" not in text
+        return response.status, answer
+
+
+GOOD = sign(b"{}")["X-Hub-Signature-256"]
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        None,
+        "",
+        "sha256=",
+        "sha256=" + "0" * 64,
+        GOOD[:-1],
+        GOOD + "0",
+        GOOD.upper(),
+        GOOD[7:],
+        "sha1=" + GOOD[7:47],
+        "sha256=" + "é" * 64,
+        "sha256=" + "z" * 64,
+        "x" * 7000,
+        "sha256",
+        sign(b"{}", "another")["X-Hub-Signature-256"],
+    ],
+)
+async def test_signature_that_does_not_verify_is_refused(
+    http: aiohttp.ClientSession, github: str, signature: str | None
+) -> None:
+    headers = {"X-GitHub-Event": "push"}
+    if signature is not None:
+        headers["X-Hub-Signature-256"] = signature
+    status, answer = await post(http, github, b"{}", headers)
+    assert status == 401
+    assert answer["type"].endswith("/bad-signature")
+
+
+async def test_repeated_signature_is_refused(http: aiohttp.ClientSession, github: str) -> None:
+    headers = [*sign(b"{}").items(), ("X-Hub-Signature-256", "sha256=" + "0" * 64)]
+    assert (await post(http, github, b"{}", headers))[0] == 401
+
+
+async def test_tampered_body_is_refused(http: aiohttp.ClientSession, github: str) -> None:
+    assert (await post(http, github, b"{} ", sign(b"{}")))[0] == 401
+
+
+async def test_unknown_tool_and_method(http: aiohttp.ClientSession, plain: str) -> None:
+    assert (await post(http, "nobody", b"{}"))[0] == 404
+    async with http.get(f"/hooks/{plain}") as response:
+        assert response.status == 405
+        assert response.headers["Allow"] == "POST"
+        assert response.content_type == "application/problem+json"
+
+
+async def chunks(total: int) -> AsyncIterator[bytes]:
+    for _ in range(total // 65536):
+        yield b"x" * 65536
+
+
+async def test_body_over_the_limit_is_refused(http: aiohttp.ClientSession, plain: str) -> None:
+    for body in (b"x" * (LIMIT + 1), chunks(LIMIT + 10 * 65536)):
+        # the server may answer and close while the client still writes
+        with contextlib.suppress(aiohttp.ClientConnectionError):
+            assert (await post(http, plain, body))[0] == 413
+    assert (await post(http, plain, b"x" * LIMIT))[0] == 202
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
+async def test_compressed_body_is_verified_as_sent_and_kept_decoded(
+    stack: Stack, http: aiohttp.ClientSession, github: str, encoding: str
+) -> None:
+    pack: Any = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstandard.compress}
+    body = pack[encoding](b'{"packed": true}')
+    headers = {**sign(body), "Content-Type": "application/json", "Content-Encoding": encoding}
+    status, answer = await post(http, github, body, headers)
+    assert status == 202, answer
+    event = await stack.get(f"/events/{answer['event_id']}")
+    assert event["payload"] == {"packed": True}
+
+
+async def test_bombs_and_broken_compression_are_refused_in_bounded_memory(
+    stack: Stack, http: aiohttp.ClientSession, plain: str
+) -> None:
+    receiver = stack.find("receive")
+    before = receiver.memory_info().rss
+    zeros = b"\0" * (64 << 20)
+    many = gzip.compress(b"\0" * 65536) * 2000
+    for body, encoding, expected in (
+        (gzip.compress(zeros), "gzip", 413),
+        (many, "gzip", 413),
+        (zlib.compress(zeros), "deflate", 413),
+        (zstandard.compress(zeros), "zstd", 413),
+        (gzip.compress(b"{}")[:-4], "gzip", 400),
+        (b"not gzip", "gzip", 400),
+        (b"{}", "br", 415),
+        (gzip.compress(gzip.compress(b"{}")), "gzip, gzip", 415),
+    ):
+        assert (await post(http, plain, body, {"Content-Encoding": encoding}))[0] == expected
+    assert receiver.memory_info().rss - before < 60 << 20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\0",
+        b'{"a": "\\u0000"}',
+        b"\xff\xfe",
+        b"NaN",
+        b"[1e999]",
+        b'"\\ud800"',
+        b"9" * 5000,
+        b"[" * 100_000,
+        b"[" * 500 + b"]" * 500,
+        b'{"a":1,"a":2}',
+        b"a=1&b=%00",
+    ],
+)
+async def test_odd_body_is_kept_or_refused_and_never_an_error_of_ours(
+    stack: Stack, http: aiohttp.ClientSession, name: str, body: bytes
+) -> None:
+    await stack.context(name, {"provider": "none"})
+    await stack.put(f"/tools/{name}-gh", {"provider": "github", "secrets": [SECRET]})
+    status, answer = await post(http, name, body)
+    assert status == 202
+    shown = await stack.get(f"/events/{answer['event_id']}")
+    assert shown["payload_bytes"] == len(body)
+    [update] = await stack.updates(name, 1)
+    assert update["event_id"] == answer["event_id"]
+    assert (await post(http, f"{name}-gh", body, sign(body)))[0] in (202, 400)
+
+    async def recorded() -> bool:
+        found = await stack.get("/events", tool=name)
+        return [event["status"] for event in found["events"]] == ["delivered"]
+
+    await eventually(recorded, "the event is recorded")
+
+
+async def test_headers_with_odd_bytes_are_kept_clean_and_secrets_are_not_kept(
+    stack: Stack, http: aiohttp.ClientSession, github: str
+) -> None:
+    headers = {
+        **sign(b"{}"),
+        "X-GitHub-Delivery": "d\u00e9-\u200b",
+        "Authorization": "Bearer topsecret",
+        "Cookie": "a=b",
+    }
+    status, answer = await post(http, github, b"{}", headers)
+    assert status == 202
+    event = await stack.get(f"/events/{answer['event_id']}")
+    assert set(event["headers"]) <= {"x-github-event", "x-github-delivery", "user-agent"}
+    assert event["delivery_id"].isprintable()
+    everything = json.dumps([event, await stack.get(f"/tools/{github}"), await stack.health()])
+    assert SECRET not in everything
+    assert "topsecret" not in everything
+
+
+async def test_concurrent_posts_share_flushes(
+    stack: Stack, http: aiohttp.ClientSession, plain: str
+) -> None:
+    async def flushes() -> float:
+        async with http.get("/metrics") as response:
+            for line in (await response.text()).splitlines():
+                if line.startswith("hookstream_append_batch_requests_count"):
+                    return float(line.split()[1])
+        raise AssertionError("no such metric")
+
+    before = await flushes()
+    bodies = [b"%d" % number for number in range(300)]
+    answers = await asyncio.gather(*(post(http, plain, body) for body in bodies))
+    assert {status for status, _ in answers} == {202}
+    assert len({answer["event_id"] for _, answer in answers}) == 300
+    assert await flushes() - before < 250
+
+
+async def raw(stack: Stack, request: bytes) -> bytes:
+    """Send bytes and read until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", stack.port)
+    try:
+        writer.write(request)
+        await writer.drain()
+        async with asyncio.timeout(15):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("request_", [b"", b"POST /hooks/x HTTP/1.1\r\nHost: a\r\nX-Half: "])
+async def test_connection_that_sends_no_request_is_closed(strict: Stack, request_: bytes) -> None:
+    await raw(strict, request_)
+
+
+async def test_slow_body_is_refused(strict: Stack) -> None:
+    await strict.put("/tools/slow", {"provider": "none"})
+    head = (
+        b"POST /hooks/slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\n{"
+    )
+    answer = await raw(strict, head)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"slow-body" in answer
+
+
+async def test_client_that_breaks_off_harms_nobody(strict: Stack) -> None:
+    await strict.put("/tools/broken", {"provider": "none"})
+    for _ in range(20):
+        _, writer = await asyncio.open_connection("127.0.0.1", strict.port)
+        writer.write(b"POST /hooks/broken HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{")
+        await writer.drain()
+        writer.transport.abort()
+    await strict.hook("broken", b"{}")
+
+
+async def test_posts_to_a_frozen_redis_are_spooled_and_delivered_in_order(tmp_path: Path) -> None:
+    with Stack(tmp_path) as own:
+        await own.context("cold", {"provider": "none"})
+        [valkey] = [p for p in own.processes() if "valkey-server" in p.name()]
+        accepted = [await own.hook("cold", b"0")]
+        valkey.suspend()
+        try:
+            for body in (b"1", b"2"):
+                accepted.append(await own.hook("cold", body))
+        finally:
+            valkey.resume()
+        accepted.append(await own.hook("cold", b"3"))
+        updates = await own.updates("cold", len(accepted))
+        assert [update["event_id"] for update in updates] == accepted
