@@ -1,20 +1,16 @@
-"""The providers, one row each, and how each signs, names and repeats its webhooks.
+"""The providers, one file each: how it signs, names and repeats its webhooks, and what it answers.
 
-To add one: a row in the module of its kind, a line in ``docs/providers.md``, and a test with
-signatures that its own library made.
+To add one: a file here with ``PROVIDER``, its summary templates beside it (``NAME.toml``), a line
+in ``docs/providers.md``, and a test with signatures that its own library made.
 """
 
-from collections.abc import Mapping, Sequence
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from hookstream.app.errors import BadRequestError
-from hookstream.app.providers.code import BITBUCKET, GITHUB, GITLAB
-from hookstream.app.providers.commerce import SHOPIFY, STRIPE
-from hookstream.app.providers.messaging import SENDGRID, SLACK, TWILIO
-from hookstream.app.providers.operations import DATADOG, PAGERDUTY, SENTRY
-from hookstream.app.providers.plain import BASIC, BEARER, GENERIC, NONE, STANDARD
 from hookstream.app.providers.provider import Challenge, Provider
-from hookstream.app.providers.trackers import JIRA, LINEAR
 
 __all__ = [
     "ALIASES",
@@ -26,31 +22,18 @@ __all__ = [
     "provider",
 ]
 
-PROVIDERS: Mapping[str, Provider] = MappingProxyType(
-    {
-        row.name: row
-        for row in (
-            GITHUB,
-            GITLAB,
-            BITBUCKET,
-            STRIPE,
-            SLACK,
-            SHOPIFY,
-            JIRA,
-            PAGERDUTY,
-            SENTRY,
-            LINEAR,
-            DATADOG,
-            TWILIO,
-            SENDGRID,
-            STANDARD,
-            GENERIC,
-            BEARER,
-            BASIC,
-            NONE,
-        )
-    }
-)
+#: Modules here that have no row: they are what rows are made of.
+SHARED = frozenset(("correlation", "json_body", "plain", "provider", "signatures"))
+
+
+def _rows() -> Iterator[Provider]:
+    for found in pkgutil.iter_modules(__path__):
+        if found.name not in SHARED:
+            row: Provider = importlib.import_module(f"{__name__}.{found.name}").PROVIDER
+            yield row
+
+
+PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in _rows()})
 
 #: Other names that people look for.
 ALIASES: Mapping[str, str] = MappingProxyType({"svix": "standard", "standard-webhooks": "standard"})

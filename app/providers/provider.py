@@ -17,6 +17,7 @@ __all__ = [
     "Provider",
     "Sign",
     "any_secret",
+    "batch_type",
     "body_type",
     "event_name",
     "id_at",
@@ -177,3 +178,12 @@ def body_type(body: bytes) -> str:
 
 def _is_name(text: str) -> bool:
     return 0 < len(text) <= MAX_NAME_CHARS and text.isprintable() and text == text.strip()
+
+
+def batch_type(payload: Any, path: str) -> str:
+    """The type that all events of a list have; ``batch`` where they differ."""
+    events = payload if isinstance(payload, ARRAYS) else [payload]
+    types = {event_name(text_at(event, path)) for event in events}
+    if len(types) == 1:
+        return types.pop()
+    return "batch" if types else UNKNOWN

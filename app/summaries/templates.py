@@ -250,9 +250,9 @@ def _specific(pattern: str) -> tuple[int, int]:
 
 @cache
 def builtin_templates() -> TemplateBook:
-    """The templates that come along: ``builtin/PROVIDER.toml``, type glob to template."""
+    """The templates that come along: ``providers/NAME.toml``, type glob to template."""
     found: dict[str, list[Template]] = {}
-    for path in files("hookstream.app.summaries").joinpath("builtin").iterdir():
+    for path in files("hookstream.app.providers").iterdir():
         if path.name.endswith(".toml"):
             rows = tomllib.loads(path.read_text())
             found[path.name[: -len(".toml")]] = [

@@ -1,0 +1,56 @@
+"""A token in a header."""
+
+# ruff: noqa: S106
+# (a secret_format is a sentence for people)
+
+from collections.abc import Sequence
+
+from hookstream.app.providers.plain import named_delivery, named_headers, named_type
+from hookstream.app.providers.provider import (
+    HOUR,
+    Delivery,
+    Provider,
+    any_secret,
+    signed,
+)
+from hookstream.app.providers.signatures import (
+    SignatureOptions,
+    WebhookRequest,
+    verify_token,
+)
+
+__all__ = ["PROVIDER"]
+
+HEADER = "Authorization"
+
+
+def _scheme(options: SignatureOptions) -> str:
+    # a header of one's own (X-Api-Key) has the token and nothing else
+    header = options.header or HEADER
+    return "Bearer" if header.lower() == HEADER.lower() else ""
+
+
+def _verify(
+    request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
+) -> None:
+    verify_token(request, secrets, options.header or HEADER, scheme=_scheme(options))
+
+
+def _sign(hook: Delivery) -> dict[str, str]:
+    return named_headers(hook) | {
+        hook.options.header or HEADER: f"{_scheme(hook.options)} {hook.secret}".lstrip()
+    }
+
+
+PROVIDER = Provider(
+    name="bearer",
+    title="A token in a header",
+    verify=_verify,
+    event_type=named_type,
+    delivery_id=named_delivery,
+    sign=signed(_sign),
+    dedup_strategy="payload",
+    dedup_window_seconds=24 * HOUR,
+    secret_format="the token, without the word Bearer",
+    check_secret=any_secret,
+)

@@ -1,0 +1,58 @@
+"""Datadog."""
+
+# (a secret_format is a sentence for people)
+
+from collections.abc import Sequence
+
+from hookstream.app.providers.provider import (
+    HOUR,
+    JSON,
+    Delivery,
+    Provider,
+    any_secret,
+    event_name,
+    id_at,
+    signed,
+    text_at,
+)
+from hookstream.app.providers.signatures import (
+    SignatureOptions,
+    WebhookRequest,
+    verify_token,
+)
+
+__all__ = ["PROVIDER"]
+
+#: Datadog signs nothing; its webhooks take custom headers, and this is the one to set.
+HEADER = "X-Hookstream-Token"
+
+
+def _verify(
+    request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
+) -> None:
+    verify_token(request, secrets, options.header or HEADER)
+
+
+def _type(request: WebhookRequest, options: SignatureOptions) -> str:
+    payload = request.json()
+    # "Re-Triggered", "No Data"
+    transition = text_at(payload, "alert_transition").lower().replace(" ", "_")
+    return event_name(text_at(payload, "event_type"), transition)
+
+
+def _sign(hook: Delivery) -> dict[str, str]:
+    return {"Content-Type": JSON, hook.options.header or HEADER: hook.secret}
+
+
+PROVIDER = Provider(
+    name="datadog",
+    title="Datadog",
+    verify=_verify,
+    event_type=_type,
+    delivery_id=lambda request, options: id_at(request.json(), "id"),
+    sign=signed(_sign),
+    dedup_strategy="delivery",
+    dedup_window_seconds=24 * HOUR,
+    secret_format=f"the value of the custom header {HEADER} in Datadog's webhook",
+    check_secret=any_secret,
+)

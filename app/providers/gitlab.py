@@ -1,0 +1,115 @@
+"""GitLab."""
+
+# ruff: noqa: S106
+# (a secret_format is a sentence for people)
+
+from collections.abc import Sequence
+from typing import Any
+
+from hookstream.app.errors import BadRequestError
+from hookstream.app.providers.json_body import parse_json
+from hookstream.app.providers.provider import (
+    HOUR,
+    JSON,
+    UNKNOWN,
+    Delivery,
+    Provider,
+    any_secret,
+    event_name,
+    short_id,
+    signed,
+    text_at,
+)
+from hookstream.app.providers.signatures import (
+    SignatureOptions,
+    WebhookRequest,
+    sign_standard,
+    standard_key,
+    verify_standard,
+    verify_token,
+)
+
+__all__ = ["PROVIDER"]
+
+WHSEC = "whsec_"
+
+
+def _verify(
+    request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
+) -> None:
+    signing = [secret for secret in secrets if secret.startswith(WHSEC)]
+    # a signature that fails is not made good by a token beside it
+    if signing and "webhook-signature" in request.headers:
+        verify_standard(request, signing, now=now, tolerance_seconds=options.tolerance())
+    else:
+        plain = [secret for secret in secrets if not secret.startswith(WHSEC)]
+        verify_token(request, plain, "X-Gitlab-Token")
+
+
+def _type(request: WebhookRequest, options: SignatureOptions) -> str:
+    payload = request.json()
+    event = text_at(payload, "object_kind") or text_at(payload, "event_name")
+    if not event:
+        # "Merge Request Hook"
+        event = request.header("x-gitlab-event").removesuffix(" Hook").lower().replace(" ", "_")
+    action = text_at(payload, "object_attributes.action") or text_at(payload, "action")
+    return event_name(event, action)
+
+
+def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
+    # not X-Gitlab-Event-UUID: hooks that trigger each other share one
+    return short_id(request.header("webhook-id") or request.header("idempotency-key"))
+
+
+def _sign(hook: Delivery) -> dict[str, str]:
+    event = hook.event_type.partition(".")[0] or _object_kind(hook.body)
+    headers = {
+        "Content-Type": JSON,
+        "User-Agent": "GitLab/hookstream",
+        "X-Gitlab-Event": f"{event.replace('_', ' ').title()} Hook",
+        "Idempotency-Key": hook.delivery_id,
+    }
+    if not hook.secret.startswith(WHSEC):
+        return headers | {"X-Gitlab-Token": hook.secret}
+    return headers | {
+        "webhook-id": hook.delivery_id,
+        "webhook-timestamp": str(int(hook.now)),
+        "webhook-signature": sign_standard(hook.body, hook.secret, hook.delivery_id, hook.now),
+    }
+
+
+def _object_kind(body: bytes) -> str:
+    try:
+        payload: Any = parse_json(body)
+    except BadRequestError:
+        return UNKNOWN
+    return text_at(payload, "object_kind") or UNKNOWN
+
+
+def _secret(secret: str) -> None:
+    any_secret(secret)
+    if secret.startswith(WHSEC) and standard_key(secret) is None:
+        raise BadRequestError("what follows whsec_ is not base64")
+
+
+PROVIDER = Provider(
+    name="gitlab",
+    title="GitLab",
+    verify=_verify,
+    event_type=_type,
+    delivery_id=_delivery,
+    sign=signed(_sign),
+    dedup_strategy="delivery",
+    dedup_window_seconds=24 * HOUR,
+    keep_headers=(
+        "x-gitlab-event",
+        "x-gitlab-event-uuid",
+        "x-gitlab-webhook-uuid",
+        "x-gitlab-instance",
+        "idempotency-key",
+        "webhook-id",
+        "webhook-timestamp",
+    ),
+    secret_format="the webhook's signing token (whsec_…, GitLab 19.0 and later) or Secret token",
+    check_secret=_secret,
+)

@@ -1,0 +1,63 @@
+"""PagerDuty."""
+
+# ruff: noqa: S106
+# (a secret_format is a sentence for people)
+
+from collections.abc import Sequence
+
+from hookstream.app.providers.provider import (
+    HOUR,
+    JSON,
+    Delivery,
+    Provider,
+    any_secret,
+    event_name,
+    id_at,
+    signed,
+    text_at,
+)
+from hookstream.app.providers.signatures import (
+    SignatureOptions,
+    WebhookRequest,
+    sign_hmac,
+    verify_hmac_list,
+)
+
+__all__ = ["PROVIDER"]
+
+
+def _verify(
+    request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
+) -> None:
+    verify_hmac_list(request, secrets, "X-PagerDuty-Signature", prefix="v1=")
+
+
+def _type(request: WebhookRequest, options: SignatureOptions) -> str:
+    return event_name(text_at(request.json(), "event.event_type"))
+
+
+def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
+    return id_at(request.json(), "event.id")
+
+
+def _sign(hook: Delivery) -> dict[str, str]:
+    return {
+        "Content-Type": JSON,
+        "User-Agent": "PagerDuty-Webhook/V3.0",
+        "X-PagerDuty-Signature": "v1=" + sign_hmac(hook.body, hook.secret),
+    }
+
+
+PROVIDER = Provider(
+    name="pagerduty",
+    title="PagerDuty",
+    verify=_verify,
+    event_type=_type,
+    delivery_id=_delivery,
+    sign=signed(_sign),
+    dedup_strategy="delivery",
+    dedup_window_seconds=48 * HOUR,
+    keep_headers=("x-webhook-id", "x-webhook-subscription"),
+    secret_format="the secret that PagerDuty shows once when the V3 subscription is made",
+    check_secret=any_secret,
+)

@@ -1,0 +1,110 @@
+"""Slack."""
+
+# ruff: noqa: S106
+# (a secret_format is a sentence for people)
+
+from collections.abc import Sequence
+from typing import Any
+
+from hookstream.app.errors import BadRequestError
+from hookstream.app.providers.json_body import parse_json
+from hookstream.app.providers.provider import (
+    HOUR,
+    Challenge,
+    Delivery,
+    Provider,
+    any_secret,
+    body_type,
+    event_name,
+    id_at,
+    signed,
+    text_at,
+)
+from hookstream.app.providers.signatures import (
+    FORM,
+    SignatureOptions,
+    WebhookRequest,
+    sign_slack,
+    verify_slack,
+)
+
+__all__ = ["PROVIDER"]
+
+#: Slack's channel types as they stand in the names of its message events.
+CHANNELS = {"channel": "channels", "group": "groups"}
+
+
+MAX_CHALLENGE_CHARS = 1024
+
+
+def _verify(
+    request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
+) -> None:
+    verify_slack(request, secrets, now=now, tolerance_seconds=options.tolerance())
+
+
+def _payload(request: WebhookRequest) -> Any:
+    """Events are JSON; commands are forms; interactions are forms with JSON in one field."""
+    if request.content_type != FORM:
+        return request.json()
+    fields = request.form()
+    return parse_json(fields["payload"]) if "payload" in fields else fields
+
+
+def _type(request: WebhookRequest, options: SignatureOptions) -> str:
+    payload = _payload(request)
+    kind = text_at(payload, "type")
+    if kind == "event_callback":
+        event = text_at(payload, "event.type")
+        channel = text_at(payload, "event.channel_type")
+        if event == "message" and channel:
+            return event_name(event, CHANNELS.get(channel, channel))
+        return event_name(event)
+    if not kind and (command := text_at(payload, "command")):
+        return event_name("command", command.removeprefix("/"))
+    return event_name(kind)
+
+
+def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
+    payload = _payload(request)
+    return id_at(payload, "event_id") or id_at(payload, "trigger_id")
+
+
+def _challenge(request: WebhookRequest) -> Challenge | None:
+    if request.content_type == FORM:
+        return None
+    payload = request.json()
+    challenge = text_at(payload, "challenge")
+    if text_at(payload, "type") != "url_verification" or not challenge:
+        return None
+    if len(challenge) > MAX_CHALLENGE_CHARS or not (
+        challenge.isascii() and challenge.isprintable()
+    ):
+        raise BadRequestError("the challenge is not a short printable text")
+    return Challenge(200, challenge.encode(), "text/plain")
+
+
+def _sign(hook: Delivery) -> dict[str, str]:
+    return {
+        "Content-Type": body_type(hook.body),
+        "User-Agent": "Slackbot 1.0 (+https://api.slack.com/robots)",
+        "X-Slack-Request-Timestamp": str(int(hook.now)),
+        "X-Slack-Signature": sign_slack(hook.body, hook.secret, hook.now),
+    }
+
+
+PROVIDER = Provider(
+    name="slack",
+    title="Slack",
+    verify=_verify,
+    event_type=_type,
+    delivery_id=_delivery,
+    sign=signed(_sign),
+    # with delayed events on, Slack repeats for a day
+    dedup_strategy="delivery",
+    dedup_window_seconds=48 * HOUR,
+    keep_headers=("x-slack-retry-num", "x-slack-retry-reason", "x-slack-request-timestamp"),
+    secret_format="the app's Signing Secret, from Basic Information",
+    check_secret=any_secret,
+    challenge=_challenge,
+)

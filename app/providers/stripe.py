@@ -1,0 +1,56 @@
+"""Stripe."""
+
+# ruff: noqa: S106
+# (a secret_format is a sentence for people)
+
+from collections.abc import Sequence
+
+from hookstream.app.providers.provider import (
+    HOUR,
+    Delivery,
+    Provider,
+    any_secret,
+    event_name,
+    id_at,
+    signed,
+    text_at,
+)
+from hookstream.app.providers.signatures import (
+    SignatureOptions,
+    WebhookRequest,
+    sign_stripe,
+    verify_stripe,
+)
+
+__all__ = ["PROVIDER"]
+
+
+def _verify(
+    request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
+) -> None:
+    verify_stripe(
+        request, secrets, "Stripe-Signature", now=now, tolerance_seconds=options.tolerance()
+    )
+
+
+def _sign(hook: Delivery) -> dict[str, str]:
+    return {
+        "Content-Type": "application/json; charset=utf-8",
+        "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
+        "Stripe-Signature": sign_stripe(hook.body, hook.secret, hook.now),
+    }
+
+
+PROVIDER = Provider(
+    name="stripe",
+    title="Stripe",
+    verify=_verify,
+    event_type=lambda request, options: event_name(text_at(request.json(), "type")),
+    delivery_id=lambda request, options: id_at(request.json(), "id"),
+    sign=signed(_sign),
+    # Stripe repeats for three days, and signs the event's id with the body
+    dedup_strategy="delivery",
+    dedup_window_seconds=96 * HOUR,
+    secret_format="the endpoint's Signing secret (whsec_…), whole, as Stripe shows it",
+    check_secret=any_secret,
+)

@@ -1,0 +1,82 @@
+"""Twilio."""
+
+# ruff: noqa: S106
+# (a secret_format is a sentence for people)
+
+from collections.abc import Sequence
+
+from hookstream.app.providers.provider import (
+    HOUR,
+    UNKNOWN,
+    Delivery,
+    Provider,
+    any_secret,
+    batch_type,
+    body_type,
+    event_name,
+    short_id,
+    signed,
+)
+from hookstream.app.providers.signatures import (
+    FORM,
+    SignatureOptions,
+    WebhookRequest,
+    sign_twilio,
+    verify_twilio,
+)
+
+__all__ = ["PROVIDER"]
+
+#: What an event is about, the field that shows it, and the field with its state. The first that
+#: fits counts: a recording's callback has a CallStatus, too.
+STATES = (
+    ("message", "MessageStatus", "MessageStatus"),
+    ("message", "SmsStatus", "SmsStatus"),
+    ("recording", "RecordingSid", "RecordingStatus"),
+    ("transcription", "TranscriptionSid", "TranscriptionStatus"),
+    ("conference", "ConferenceSid", "StatusCallbackEvent"),
+    ("room", "RoomSid", "StatusCallbackEvent"),
+    ("call", "CallStatus", "CallStatus"),
+)
+
+
+def _verify(
+    request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
+) -> None:
+    verify_twilio(request, secrets)
+
+
+def _type(request: WebhookRequest, options: SignatureOptions) -> str:
+    if request.content_type != FORM:
+        return batch_type(request.json(), "type")
+    fields = request.form()
+    for event, shown_by, state in STATES:
+        if shown_by in fields:
+            return event_name(event, fields.get(state, ""))
+    return UNKNOWN
+
+
+def _sign(hook: Delivery) -> dict[str, str]:
+    content_type = body_type(hook.body)
+    return {
+        "Content-Type": content_type,
+        "User-Agent": "TwilioProxy/1.1",
+        "I-Twilio-Idempotency-Token": hook.delivery_id,
+        "X-Twilio-Signature": sign_twilio(hook.url, hook.body, content_type, hook.secret),
+    }
+
+
+PROVIDER = Provider(
+    name="twilio",
+    title="Twilio",
+    verify=_verify,
+    event_type=_type,
+    delivery_id=lambda request, options: short_id(request.header("i-twilio-idempotency-token")),
+    sign=signed(_sign),
+    # a caller who presses the same key twice makes two events with one payload
+    dedup_strategy="delivery",
+    dedup_window_seconds=24 * HOUR,
+    keep_headers=("i-twilio-idempotency-token",),
+    secret_format="the account's primary Auth Token, or the shared key's secret",
+    check_secret=any_secret,
+)
