@@ -20,7 +20,7 @@ from hookstream.app.failures.failed_events import requeue
 from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_redis_down
-from hookstream.app.redis.errors import is_redis_away
+from hookstream.app.redis.errors import is_redis_away, redis_kind
 from hookstream.app.routing.catalog import Registry
 from hookstream.app.settings import Settings
 from hookstream.app.streams.commit import LETTERS, Writes, commit
@@ -63,6 +63,8 @@ class Keeper(Service):
         self._now_ms = now_ms
         self._owned = owned
         self._resume = resume
+        #: What Redis says of partitions that cannot be looked at: said once, not each turn.
+        self._refused: dict[int, str] = {}
 
     @tasks.loop
     async def _keep(self) -> None:
@@ -95,8 +97,11 @@ class Keeper(Service):
             if failed := next((reply for reply in found if isinstance(reply, Exception)), None):
                 if is_redis_away(failed):
                     raise failed
-                logger.error("partition %d: %s", partition.number, failed)
+                if self._refused.get(partition.number) != redis_kind(failed):
+                    logger.error("partition %d: its letters wait: %s", partition.number, failed)
+                self._refused[partition.number] = redis_kind(failed)
                 continue
+            self._refused.pop(partition.number, None)
             letters = found[0] + found[1]
             known = [v for v in map(_version, found[2]) if v in KNOWN_VERSIONS]
             state = partition[FailureState]

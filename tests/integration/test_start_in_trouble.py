@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import asyncpg
 import pytest
 
 from tests.integration.test_server_trouble import REDIS
@@ -28,14 +29,25 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 
 @pytest.fixture(scope="module")
-def running(
-    tmp_path_factory: pytest.TempPathFactory, node: Node, postgres_url: str
-) -> Iterator[Stack]:
+def database(postgres_url: str) -> str:
+    """One of its own: what others remember there of partitions is of another Redis."""
+
+    async def make() -> None:
+        admin = await asyncpg.connect(postgres_url)
+        await admin.execute("CREATE DATABASE start_in_trouble")
+        await admin.close()
+
+    asyncio.run(make())
+    return postgres_url.replace("/hookstream?", "/start_in_trouble?")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, node: Node, database: str) -> Iterator[Stack]:
     """A receiver and a worker that began well; others are started beside them."""
     with Stack(
         tmp_path_factory.mktemp("start"),
         HOOKSTREAM_REDIS_URL=node.url,
-        HOOKSTREAM_POSTGRES_URL=postgres_url,
+        HOOKSTREAM_POSTGRES_URL=database,
         HOOKSTREAM_PARTITIONS="2",
     ) as stack:
         yield stack
@@ -106,6 +118,7 @@ async def test_a_receiver_listens_and_accepts_whatever_redis_says(
             assert health["status"] == "degraded"
             next(fault, None)
             [update] = await running.updates(name, 1)
+            assert "event_id" in update, update
             assert update["event_id"] == body["event_id"]
     finally:
         next(fault, None)
@@ -160,6 +173,7 @@ async def test_postgresql_is_away_at_the_start(running: Stack, name: str, tmp_pa
         status, body, _ = await receiver.post(name)
         assert status == 202
         [update] = await running.updates(name, 1)
+        assert "event_id" in update, update
         assert update["event_id"] == body["event_id"]
         # it may have been made since
         assert (await receiver.post("unknown"))[0] == 503

@@ -215,6 +215,17 @@ class Stack:
         async with self.session() as session, session.get("/health") as response:
             return dict(await response.json())
 
+    async def opened(self) -> None:
+        """Wait until the worker has opened every partition."""
+
+        async def all_of_them() -> bool:
+            url = f"http://127.0.0.1:{self.worker_port}/health"
+            async with aiohttp.ClientSession() as session, session.get(url) as response:
+                part = (await response.json())["parts"].get("partitions", {})
+            return bool(part and part["owned"] == part["of"])
+
+        await eventually(all_of_them, "every partition is opened")
+
     async def hook(self, tool: str, body: bytes, headers: dict[str, str] | None = None) -> str:
         """Post a webhook without the admin key; returns the event's id."""
         async with (

@@ -185,6 +185,7 @@ async def test_duplicates_are_known_whatever_became_of_the_table(
     tmp_path: Path, harm: Callable[[Path, Path], None]
 ) -> None:
     with Stack(tmp_path) as stack:
+        await stack.opened()
         await stack.context("kept", {"provider": "none"})
         first = [await stack.hook("kept", b'{"n": %d}' % n) for n in range(5)]
         await stack.updates("kept", 5)
