@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from hookstream.app import metrics, tasks
 from hookstream.app.clock import RedisClock
-from hookstream.app.errors import FencedError, SettingsError
+from hookstream.app.errors import FencedError, OutdatedError, SettingsError
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster
@@ -350,11 +350,14 @@ class Ownership(Service):
     async def _renew_all(self) -> None:
         ttl_ms = int(self._settings.lease_ttl_seconds * 1000)
         owned = list(self.owned.values())
-        leases = {p.number: (p.epoch, p.nonce) for p in owned} | self._opening
+        leases: dict[int, Sequence[object]] = {
+            number: (*fence, ttl_ms) for number, fence in self._opening.items()
+        }
+        leases |= {p.number: (p.epoch, p.nonce, ttl_ms, p.sequence) for p in owned}
         replies = await asyncio.gather(
             *(
-                self._scripts.call("renew", [keys.lease(number)], [*fence, ttl_ms])
-                for number, fence in leases.items()
+                self._scripts.call("renew", [keys.lease(number)], arguments)
+                for number, arguments in leases.items()
             ),
             return_exceptions=True,
         )
@@ -364,6 +367,8 @@ class Ownership(Service):
             if still == 0:
                 metrics.LEASES_LOST.inc()
                 partition.lose(FencedError("its lease went to another worker"))
+            elif still == -1:
+                partition.lose(OutdatedError("Redis has had fewer commits than were done here"))
             elif isinstance(still, RedisError) and redis_kind(still) in OF_ONE_KEY:
                 partition.lose(still)
         errors = [reply for reply in replies if isinstance(reply, BaseException)]

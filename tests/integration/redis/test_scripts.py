@@ -394,3 +394,18 @@ async def test_commands_are_packed_as_redis_py_packs_them(redis_url: str) -> Non
     ):
         assert b"".join(packed.pack_command(*command)) == b"".join(plain.pack_command(*command))
     await client.aclose()
+
+
+async def test_a_lease_of_a_redis_that_has_lost_commits_is_not_renewed(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    """Its owner has not looked at what is there now: nobody is to think so."""
+    lease = keys.lease(0)
+    assert (await scripts.call("claim", [lease], ["w1", "n1", 60_000]))[0] == 1
+    await redis_client.hset(lease, "sequence", 5)
+    before = await redis_client.hget(lease, "expires_ms")
+    assert await scripts.call("renew", [lease], [1, "n1", 90_000, 6]) == -1
+    assert await redis_client.hget(lease, "expires_ms") == before
+    # a commit that is done and not answered yet is no loss
+    assert await scripts.call("renew", [lease], [1, "n1", 90_000, 4]) == 1
+    assert await redis_client.hget(lease, "expires_ms") > before
