@@ -35,7 +35,7 @@ check: $(STAMP) ## lint, types, layers, generated code: no tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m hookstream.proto.generate --check
 	$(BIN)/python docs/settings_table.py --check
 
