@@ -37,6 +37,7 @@ from hookstream.app.ids import partition_of
 from hookstream.app.ingest.replayer import Replayer
 from hookstream.app.logs import QuietLogger, logging_config
 from hookstream.app.payloads.trainer import Trainer
+from hookstream.app.routing.catalog import Registry
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Parts
 from hookstream.app.settings import Settings
@@ -266,7 +267,7 @@ class Hookstream(faust.App):
     def ownership(self) -> Ownership:
         """The leases of this worker, and what each room keeps of its partitions."""
         parts, settings = self.parts, self.settings
-        rated = rated_contexts(lambda: parts.registry.current, settings.partitions)
+        rated = rated_contexts(self.registry, settings.partitions)
         return Ownership(
             parts.redis,
             parts.scripts,
@@ -290,6 +291,10 @@ class Hookstream(faust.App):
         """This worker's partitions now."""
         return self.ownership.owned
 
+    def registry(self) -> Registry:
+        """Tools, contexts and subscriptions as this process knows them now."""
+        return self.parts.registry.current
+
     @cached_property
     def marks(self) -> Marks:
         """What is remembered of partitions outside Redis."""
@@ -302,7 +307,7 @@ class Hookstream(faust.App):
             parts.registry,
             self.settings,
             now_ms=parts.clock.now_ms,
-            owned=lambda: list(self.ownership.owned.values()),
+            owned=self.owned,
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -320,10 +325,9 @@ class Hookstream(faust.App):
 
     def _in_partitions(self) -> dict[str, Any]:
         """What services get that work in this worker's partitions."""
-        parts = self.parts
         return {
-            "registry": lambda: parts.registry.current,
-            "now_ms": parts.clock.now_ms,
+            "registry": self.registry,
+            "now_ms": self.parts.clock.now_ms,
             "owned": self.owned,
             "loop": self.loop,
             "beacon": self.beacon,
@@ -337,12 +341,8 @@ class Hookstream(faust.App):
             parts.redis,
             parts.scripts,
             self.settings,
-            registry=lambda: parts.registry.current,
-            now_ms=parts.clock.now_ms,
-            owned=self.owned,
             resume=self.ownership.resume,
-            loop=self.loop,
-            beacon=self.beacon,
+            **self._in_partitions(),
         )
 
     @cached_property
@@ -359,9 +359,9 @@ class Hookstream(faust.App):
             parts.scripts,
             self.settings,
             self.turns,
-            registry=lambda: parts.registry.current,
+            registry=self.registry,
             now_ms=parts.clock.now_ms,
-            describer=Describer(lambda: parts.registry.current, self.model),
+            describer=Describer(self.registry, self.model),
         )
 
     @cached_property
@@ -378,7 +378,7 @@ class Hookstream(faust.App):
             parts.feeds,
             self.delivery,
             partitions=self.settings.partitions,
-            registry=lambda: parts.registry.current,
+            registry=self.registry,
             now_ms=parts.clock.now_ms,
             owned=self.owned,
         )
@@ -392,7 +392,7 @@ class Hookstream(faust.App):
             parts.scripts,
             parts.replays,
             parts.events,
-            registry=lambda: parts.registry.current,
+            registry=self.registry,
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -405,7 +405,7 @@ class Hookstream(faust.App):
             parts.redis,
             parts.scripts,
             self.settings,
-            registry=lambda: parts.registry.current,
+            registry=self.registry,
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -428,7 +428,7 @@ class Hookstream(faust.App):
             parts.dictionaries,
             self.settings,
             worker_id=self.ownership.worker_id,
-            registry=lambda: parts.registry.current,
+            registry=self.registry,
             samples=parts.events.samples,
             loop=self.loop,
             beacon=self.beacon,

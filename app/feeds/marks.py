@@ -77,7 +77,7 @@ class Marks(Service):
         settings: Settings,
         *,
         now_ms: Callable[[], int],
-        owned: Callable[[], Iterable[Partition]],
+        owned: Callable[[], Mapping[int, Partition]],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -292,7 +292,7 @@ class Marks(Service):
         With ``replicated`` only what is on a replica: anything else may be taken back without
         anybody having seen it.
         """
-        partitions = [one for one in self._owned() if one.lost is None and not one.closed]
+        partitions = [one for one in self._owned().values() if one.lost is None and not one.closed]
         own = {one.number: mark_of(one) for one in partitions}
         others = await self._read_others(own) if self._turn % OTHERS_EVERY == 0 else {}
         self._turn += 1
@@ -376,9 +376,8 @@ class Marks(Service):
         await self.look()
         if self._asked_at < 0:
             return
-        owned = {partition.number: partition for partition in self._owned()}
         for number, (nonce, found) in list(self._unchecked.items()):
-            partition, known = owned.get(number), self._recorded.get(number)
+            partition, known = self._owned().get(number), self._recorded.get(number)
             if partition is not None and partition.nonce == nonce and known is not None:
                 verdict = judge(found, known, asked=True, ahead=False)
                 if verdict is Verdict.LOST:
@@ -402,7 +401,7 @@ class Marks(Service):
         every = now - self._noted_at > AGAIN_SECONDS
         marks = {
             partition.number: self._own[partition.number]
-            for partition in self._owned()
+            for partition in self._owned().values()
             if partition.number in self._own and partition.number not in self._unchecked
         }
         moved = {n: mark for n, mark in marks.items() if every or mark != self._noted.get(n)}

@@ -49,7 +49,7 @@ class Worker:
         )
         folder.mkdir(exist_ok=True)
         settings = Settings(state_dir=str(folder), partitions=PARTITIONS)
-        self.owned: list[Partition] = []
+        self.owned: dict[int, Partition] = {}
         self.marks = Marks(
             redis,
             self.parts.scripts,
@@ -73,7 +73,7 @@ class Worker:
         fields = dict(zip(lease[::2], lease[1::2], strict=True))
         partition.sequence = int(fields.get(b"sequence", 0))
         await self.marks.settle(partition, fields)
-        self.owned = [partition]
+        self.owned = {NUMBER: partition}
         return partition
 
     async def number(self, partition: Partition, count: int = 1) -> int:
@@ -90,11 +90,11 @@ class Worker:
 
     async def release(self) -> None:
         """Let it go, so that another may claim it."""
-        for partition in self.owned:
+        for partition in self.owned.values():
             self.marks.leave(partition)
             lease = keys.lease(NUMBER)
             await self.parts.scripts.call("renew", [lease], [partition.epoch, partition.nonce, 0])
-        self.owned = []
+        self.owned = {}
 
 
 Make = Callable[..., Worker]

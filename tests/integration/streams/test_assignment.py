@@ -84,7 +84,6 @@ async def test_a_worker_comes_and_goes_under_load(shared: Stack, tmp_path: Path)
         begun = time.monotonic()
         after = await become(shared, 1)
         # handed over, not waited for until the leases lapse
-        # handed over, not waited for until the leases lapse
         assert time.monotonic() - begun < LEASE_SECONDS / 2
         assert second.wait(30) == 0
         assert after == before

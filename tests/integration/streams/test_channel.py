@@ -385,10 +385,8 @@ async def test_read_that_redis_carries_out_late_takes_nothing_away(
         node.kill()
 
 
-async def test_partition_claimed_while_the_worker_stops_is_given_back(
-    app: Hookstream, redis_client: "redis.asyncio.Redis", monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await app.start()
+def open_slowly(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """From now on partitions are opened once the second is set; the first says that one is."""
     opening, go_on = asyncio.Event(), asyncio.Event()
     opened = ownership.open_partition
 
@@ -398,6 +396,14 @@ async def test_partition_claimed_while_the_worker_stops_is_given_back(
         return await opened(*arguments)
 
     monkeypatch.setattr(ownership, "open_partition", slowly)
+    return opening, go_on
+
+
+async def test_partition_claimed_while_the_worker_stops_is_given_back(
+    app: Hookstream, redis_client: "redis.asyncio.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await app.start()
+    opening, go_on = open_slowly(monkeypatch)
     for number in (0, 1):
         app.ownership.owned[number].claimed_sequence = -1
         app.ownership.owned[number].lose(TableError("as if it could not be read"))
@@ -422,15 +428,7 @@ async def test_leases_are_renewed_while_partitions_are_opened(
 ) -> None:
     """Opening one may take longer than a lease lasts: what has it and the others stay ours."""
     await app.start()
-    opening, go_on = asyncio.Event(), asyncio.Event()
-    opened = ownership.open_partition
-
-    async def slowly(*arguments: Any) -> Partition:
-        opening.set()
-        await go_on.wait()
-        return await opened(*arguments)
-
-    monkeypatch.setattr(ownership, "open_partition", slowly)
+    opening, go_on = open_slowly(monkeypatch)
     app.ownership.owned[0].lose(FencedError("as if its picture were wrong"))
     await opening.wait()
     before = [int(await redis_client.hget(keys.lease(n), "expires_ms")) for n in (0, 1)]
