@@ -5,7 +5,8 @@ delivery go on.
 """
 
 from hookstream.app import channels
-from hookstream.app.failures.failed_events import bury_failed, write_letters
+from hookstream.app.failures.blocking import bury_failed, judge
+from hookstream.app.failures.failed_events import write_failures
 from hookstream.app.main import app
 from hookstream.app.stores.audit import write_audit
 from hookstream.app.streams.batch import Batch
@@ -20,7 +21,7 @@ async def audit(batch: Batch) -> None:
     await write_audit(parts.postgres, [entry.value for entry in batch.entries])
     if batch.entries:
         writes = Writes()
-        write_letters(writes, batch, app.settings, now_ms)
+        write_failures(writes, batch, judge(batch, app.settings, now_ms), app.settings, now_ms)
         await commit(
             parts.scripts, batch.partition, batch.channel, writes, batch.entries, trim=True
         )

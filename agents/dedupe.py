@@ -14,8 +14,8 @@ from hookstream.app.failures.blocking import mark_waiting
 from hookstream.app.failures.failed_events import letter_origin
 from hookstream.app.main import app
 from hookstream.app.routing.event_keys import ask_again
-from hookstream.app.status import Status
 from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.outcome import Duplicate
 from hookstream.codecs.envelope import Event
 from hookstream.tables.dedup import Candidate, Own, decide, mark_key, mark_keys
 
@@ -57,7 +57,7 @@ async def judge(batch: Batch, lookback: LookBack) -> None:
         UnavailableError: an event that came out of a spool after the copy window may have been
             delivered, and the record that knows it does not answer; nothing was decided.
     """
-    entries = [e for e in batch.entries if isinstance(e.value, Event) and not e.waits]
+    entries = [e for e in batch.entries if isinstance(e.value, Event)]
     candidates = [
         candidate(
             entry.entry_id,
@@ -83,9 +83,7 @@ async def judge(batch: Batch, lookback: LookBack) -> None:
     for entry, first, layer in zip(entries, verdict.duplicate_of, verdict.layers, strict=True):
         entry.dedup = layer
         if first:
-            entry.status = Status.DUPLICATE
-            entry.duplicate_of = first
-            entry.failure = None
+            entry.outcome = Duplicate(first)
     batch.changes.extend(verdict.changes)
     batch.remembered.extend(verdict.remembered)
 

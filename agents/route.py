@@ -11,8 +11,8 @@ from hookstream.app.main import app
 from hookstream.app.priority import rank
 from hookstream.app.routing.catalog import Registry
 from hookstream.app.routing.matching import Matcher
-from hookstream.app.status import Status
 from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.outcome import Dropped
 from hookstream.app.streams.scheduler import due
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target
@@ -32,7 +32,7 @@ async def route(batch: Batch) -> None:
                 entry.fail("route", error)
                 continue
             if not entry.targets:
-                entry.status = Status.UNROUTED
+                entry.outcome = Dropped()
             await turn.pause()
 
 

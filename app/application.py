@@ -41,10 +41,10 @@ from hookstream.app.routing.catalog import Registry
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Parts
 from hookstream.app.settings import Settings
-from hookstream.app.status import Status
 from hookstream.app.streams.assignment import Ownership
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.channel import BatchChannel, RedisStreamChannel
+from hookstream.app.streams.outcome import Dropped
 from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.scheduler import Turns
 from hookstream.app.summaries.model import ModelSummariser
@@ -610,8 +610,7 @@ async def run_event_stage(name: str, function: EventStage, batch: Batch) -> None
             entry.fail(name, error)
             continue
         if changed is None:
-            entry.status = Status.UNROUTED
-            entry.dropped_by = name
+            entry.outcome = Dropped(name)
         elif changed is not entry.value:
             entry.value = changed
             entry.changed = True

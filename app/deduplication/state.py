@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from hookstream.app.deduplication.history import PartitionHistory
+from hookstream.app.redis import keys
+from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.commit import Writes
 from hookstream.app.streams.partition import OpenState, Partition
 from hookstream.app.streams.recovery import open_restored
+from hookstream.codecs.routed import encode_changes
 from hookstream.tables.dedup import DedupTable
 
-__all__ = ["DedupState", "opens_dedup"]
+__all__ = ["DedupState", "opens_dedup", "write_dedup"]
 
 
 @dataclass(slots=True, eq=False)
@@ -39,3 +43,16 @@ def opens_dedup(redis: Any, folder: Path) -> OpenState:
         partition.add(DedupState(table))
 
     return open_state
+
+
+def write_dedup(writes: Writes, batch: Batch) -> None:
+    """Add what dedup has to remember of a batch; the table follows once that is written."""
+    dedup = batch.partition[DedupState]
+    if batch.changes:
+        writes.append(
+            keys.changelog(batch.partition.number),
+            encode_changes(DedupTable.name, batch.changes),
+            then=lambda entry_id: dedup.table.apply(batch.changes, entry_id),
+        )
+    if dedup.history:
+        dedup.history.write(writes, batch.remembered)

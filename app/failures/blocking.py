@@ -1,35 +1,33 @@
-"""What makes an event wait: an ordering key that is held back, a tool whose breaker is open.
+"""What makes events wait: a blocked ordering key, a tool whose circuit breaker is open.
 
-The decisions are functions of a batch and its partition; the keeper lets go what they held.
+The rules are in :mod:`hookstream.app.failures.rules`; this asks them about a batch. What is
+blocked or parked is let go by the retry scheduler.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-import orjson
-
+from hookstream.app import metrics
 from hookstream.app.circuit_breaker import Breaker, BreakerState
-from hookstream.app.failures.failed_events import letter_id
+from hookstream.app.failures import rules
+from hookstream.app.failures.failed_events import letter_id, log_failures, write_failures
+from hookstream.app.failures.rules import Candidate, Decision
 from hookstream.app.failures.state import FailureState
-from hookstream.app.redis import keys
+from hookstream.app.redis.client import Scripts
 from hookstream.app.routing.catalog import Registry
 from hookstream.app.routing.event_keys import ordering_key
 from hookstream.app.settings import Settings
-from hookstream.app.status import Status
 from hookstream.app.streams.batch import Batch, Entry
-from hookstream.app.streams.commit import Writes
+from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.outcome import Blocked, Failed
 from hookstream.app.streams.partition import Partition
 from hookstream.codecs.envelope import Event
 
-__all__ = ["Holds", "hold_key", "judge_breakers", "mark_waiting", "tripped", "write_holds"]
-
-#: What changes in a partition's ``holds`` once the commit is through; None removes a key.
-Holds = dict[str, str | None]
-HELD, PARKED = "held", "parked"
+__all__ = ["blocked_key", "bury_failed", "judge", "mark_waiting", "tripped"]
 
 
-def hold_key(event: Event, registry: Registry) -> str:
-    """The ordering key under which an event holds others back; "" where its tool lets them pass."""
+def blocked_key(event: Event, registry: Registry) -> str:
+    """The ordering key that an event blocks if it fails; "" where its tool lets others pass."""
     tool = registry.tools.get(event.tool_id)
     if tool is None or tool.on_error != "hold":
         return ""
@@ -38,146 +36,43 @@ def hold_key(event: Event, registry: Registry) -> str:
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
 
 
-def passes(entry: Entry, holder: str) -> bool:
-    """Whether an entry goes on although its key is held by ``holder`` ("": what waited comes)."""
-    return bool(entry.letter_id) and holder in ("", entry.letter_id)
-
-
 def mark_waiting(batch: Batch, registry: Registry) -> None:
     """Take events that have to wait out of the stages' way."""
     state = batch.partition[FailureState]
     if not state.holds and not state.breakers:
         return
     for entry in list(batch.live()):
-        key = hold_key(entry.value, registry) if state.holds else ""
-        if key in state.holds and not passes(entry, state.holds[key]):
-            # its tool may be another by the time that this is committed
-            entry.hold_key = key
-            _wait(entry, HELD)
-            continue
-        breaker = state.breakers.get(entry.value.tool_id)
-        if breaker is None or breaker.state is BreakerState.CLOSED:
-            continue
-        if not (entry.letter_id and entry.letter_id == breaker.probe):
-            _wait(entry, PARKED)
+        key = blocked_key(entry.value, registry) if state.holds else ""
+        candidate = _candidate(batch, entry, key)
+        if blocked := rules.waits_for(candidate, state.holds, state.breakers):
+            entry.outcome = blocked
 
 
-def write_holds(writes: Writes, batch: Batch, registry: Registry) -> Holds:
-    """Hold back what comes behind an event that failed, where its tool says so.
+def judge(
+    batch: Batch, settings: Settings, now_ms: int, registry: Registry | None = None
+) -> Decision:
+    """Decide what becomes of every entry, and set its outcome; Redis and state stay as they are.
 
-    To be called when all stages are through, and before outputs are sent. Returns what changes in
-    the partition's holds, which follows from the commit.
+    Where there is no ``registry`` nothing is blocked and no breaker counts: failed entries are
+    tried again or dead, that is all.
     """
-    partition, state = batch.partition, batch.partition[FailureState]
-    changes: Holds = {}
-    for entry, key in _keyed(batch, registry):
-        name = letter_id(batch.channel, partition.number, entry)
-        holder = changes.get(key, state.holds.get(key))
-        blocks = entry.failure is not None or entry.waits == PARKED
-        if (
-            holder is not None
-            and entry.status is not Status.DUPLICATE
-            and not passes(entry, holder)
-        ):
-            # whatever became of it in this batch: its turn has not come, and an attempt ahead of
-            # its turn does not count
-            entry.failure = None
-            _wait(entry, HELD)
-            blocks = False
-        if not blocks and entry.waits != HELD:
-            if entry.letter_id:
-                writes.add("LREM", keys.held(partition.number, key), 1, entry.letter_id)
-            if holder and holder == entry.letter_id:
-                # what waits behind it comes now
-                changes[key] = ""
-            continue
-        _enlist(writes, partition, entry, key, name)
-        if blocks:
-            changes[key] = name
-        elif holder is None:
-            # what it waited for was let go meanwhile: its turn is next
-            changes[key] = ""
-    for key, name_or_none in changes.items():
-        writes.add("HSET", keys.holds(partition.number), key, name_or_none or "")
-    writes.then(lambda: state.holds.update({k: name or "" for k, name in changes.items()}))
-    return changes
-
-
-def _keyed(batch: Batch, registry: Registry) -> Iterator[tuple[Entry, str]]:
-    """Entries of tools that hold back, with their keys; none when nothing can be held."""
-    if not batch.partition[FailureState].holds and not any(
-        e.failure or e.waits for e in batch.entries
-    ):
-        return
-    for entry in batch.entries:
-        if isinstance(entry.value, Event):
-            key = entry.hold_key or hold_key(entry.value, registry)
-            if key:
-                yield entry, key
-
-
-def _enlist(writes: Writes, partition: Partition, entry: Entry, key: str, name: str) -> None:
-    """Put a letter into the list of its ordering key, once, and out of any other one's."""
-    if entry.held == key:
-        return
-    if entry.held:
-        writes.add("LREM", keys.held(partition.number, entry.held), 0, name)
-    if entry.letter_id:
-        # it failed when its tool did not hold back yet, or by another key: or it is there already
-        if partition[FailureState].holds.get(key) == name:
-            return
-        writes.add("LREM", keys.held(partition.number, key), 0, name)
-    writes.add("RPUSH", keys.held(partition.number, key), name)
-
-
-def judge_breakers(
-    writes: Writes, batch: Batch, settings: Settings, now_ms: int
-) -> dict[str, Breaker | None]:
-    """Count failures and successes by tool; park what waits. Returns the breakers that changed.
-
-    None stands for a breaker that is closed again and need not be remembered. The partition's own
-    follow from the commit.
-    """
-    partition, state = batch.partition, batch.partition[FailureState]
-    changed: dict[str, Breaker | None] = {}
-    if not state.breakers and not any(e.failure or e.waits for e in batch.entries):
-        return changed
-    for entry in batch.entries:
-        event = entry.value
-        if not isinstance(event, Event):
-            continue
-        if entry.waits == PARKED:
-            name = letter_id(batch.channel, partition.number, entry)
-            key = keys.parked(partition.number, event.tool_id)
-            writes.add("ZADD", key, event.received_at_ms, name)
-            continue
-        if entry.waits or entry.status is Status.DUPLICATE:
-            continue
-        breaker = changed.get(event.tool_id) or _copy(state.breakers.get(event.tool_id))
-        probe = breaker is not None and entry.letter_id == breaker.probe
-        if entry.failure and entry.failure.final and not probe:
-            # a payload that breaks its schema says nothing about the next one
-            continue
-        if entry.failure:
-            breaker = breaker or Breaker(
-                settings.breaker_failures, int(settings.breaker_wait_seconds * 1000)
-            )
-            breaker.failed(now_ms)
-        elif breaker is None or (
-            breaker.state is not BreakerState.CLOSED and entry.letter_id != breaker.probe
-        ):
-            continue
-        else:
-            breaker.succeeded()
-        changed[event.tool_id] = breaker
-    for tool_id, breaker in changed.items():
-        assert breaker is not None
-        writes.add(
-            "HSET", keys.breakers(partition.number), tool_id, orjson.dumps(breaker.to_dict())
-        )
-    kept = {tool_id: breaker for tool_id, breaker in changed.items() if breaker}
-    writes.then(lambda: state.breakers.update(kept))
-    return changed
+    state = batch.partition[FailureState]
+    keyed = registry is not None and (
+        bool(state.holds) or any(isinstance(e.outcome, (Failed, Blocked)) for e in batch.entries)
+    )
+    decision = rules.decide(
+        [_candidate(batch, e, _key(e, registry) if keyed else "") for e in batch.entries],
+        state.holds,
+        state.breakers,
+        max_attempts=settings.retry_max_attempts,
+        new_breaker=lambda: Breaker(
+            settings.breaker_failures, int(settings.breaker_wait_seconds * 1000)
+        ),
+        now_ms=now_ms,
+    )
+    for entry, outcome in zip(batch.entries, decision.outcomes, strict=True):
+        entry.outcome = outcome
+    return decision
 
 
 def tripped(partitions: Iterable[Partition]) -> dict[str, str]:
@@ -190,14 +85,42 @@ def tripped(partitions: Iterable[Partition]) -> dict[str, str]:
     }
 
 
-def _copy(breaker: Breaker | None) -> Breaker | None:
-    if breaker is None:
-        return None
-    return Breaker.from_dict(
-        breaker.to_dict(), threshold=breaker.threshold, wait_ms=breaker.wait_ms
+def _key(entry: Entry, registry: Registry | None) -> str:
+    if registry is None or not isinstance(entry.value, Event):
+        return ""
+    if isinstance(entry.outcome, Blocked) and entry.outcome.key:
+        # its tool may be another one by now: it is listed where it was told to wait
+        return entry.outcome.key
+    return blocked_key(entry.value, registry)
+
+
+def _candidate(batch: Batch, entry: Entry, key: str) -> Candidate:
+    return Candidate(
+        letter_id(batch.channel, batch.partition.number, entry),
+        entry.outcome,
+        again=bool(entry.letter_id),
+        key=key,
+        tool_id=entry.value.tool_id if isinstance(entry.value, Event) else "",
+        listed=entry.held,
+        attempts=entry.attempts,
     )
 
 
-def _wait(entry: Entry, what: str) -> None:
-    entry.status = Status.RETRYING
-    entry.waits = what
+async def bury_failed(scripts: Scripts, batch: Batch, settings: Settings, now_ms: int) -> None:
+    """Make letters of a batch's failed entries at once, and take them out of the batch.
+
+    For stages that have no commit of their own before their work is done; rare, so the second
+    script is cheap.
+    """
+    failed = [entry for entry in batch.entries if entry.failure]
+    if not failed:
+        return
+    part = Batch(batch.channel, batch.partition, failed, lambda *_: None)
+    writes = Writes()
+    write_failures(writes, part, judge(part, settings, now_ms), settings, now_ms)
+    await commit(scripts, batch.partition, batch.channel, writes, failed)
+    # not before: a batch that comes again is what is in it now
+    batch.entries = [entry for entry in batch.entries if not entry.failure]
+    log_failures(part)
+    for entry in failed:
+        metrics.EVENTS.labels(status=entry.status).inc()

@@ -14,28 +14,34 @@ from typing import Any
 import orjson
 from mode.utils.logging import get_logger
 
-from hookstream.app import metrics
 from hookstream.app.backoff import retry_delay_ms
+from hookstream.app.failures.rules import PARKED, Decision
 from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
-from hookstream.app.redis.client import Scripts
 from hookstream.app.settings import Settings
-from hookstream.app.status import Status
-from hookstream.app.streams.batch import HELD_VERSION, Batch, Entry
-from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.commit import Writes
+from hookstream.app.streams.outcome import (
+    Accepted,
+    Blocked,
+    Dropped,
+    Duplicate,
+    Failed,
+    Quarantined,
+)
 from hookstream.app.streams.partition import Partition
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Routed
 
 __all__ = [
-    "bury_failed",
+    "QUARANTINED",
     "letter_id",
     "letter_origin",
     "letter_partition",
     "pin",
     "requeue",
     "unpin",
-    "write_letters",
+    "write_failures",
 ]
 
 logger = get_logger(__name__)
@@ -44,6 +50,8 @@ logger = get_logger(__name__)
 SEPARATOR = "~"
 #: How much of an error an attempt's record keeps; the newest one is kept whole.
 HISTORY_ERROR_CHARACTERS = 300
+#: The state of a letter whose envelope only a newer worker reads.
+QUARANTINED = "held-version"
 
 
 def letter_id(channel: str, partition: int, entry: Entry) -> str:
@@ -75,40 +83,66 @@ def letter_origin(letter: str) -> str:
     return parts[1] if len(parts) == 4 and not parts[0] else ""
 
 
-def write_letters(writes: Writes, batch: Batch, settings: Settings, now_ms: int) -> int:
-    """Add what becomes of failed and retried entries; returns how many failed.
+def write_failures(
+    writes: Writes, batch: Batch, decision: Decision, settings: Settings, now_ms: int
+) -> None:
+    """Add what becomes of failed, blocked and resolved entries, by ``decision``.
 
-    Sets each failed entry's status: retrying, or dead when its attempts are used up. An entry
-    that came again and did not fail loses its letter: it is resolved.
+    An entry that came again and does not have to wait any more is resolved: it loses its letter.
     """
-    number = batch.partition.number
-    failed = 0
+    number, state = batch.partition.number, batch.partition[FailureState]
+    for move in decision.moves:
+        listed = keys.held(number, move.key)
+        if move.into:
+            writes.add("RPUSH", listed, move.name)
+        else:
+            writes.add("LREM", listed, int(move.first_only), move.name)
+    for key, blocker in decision.blocked.items():
+        writes.add("HSET", keys.holds(number), key, blocker)
+    for tool_id, breaker in decision.breakers.items():
+        writes.add("HSET", keys.breakers(number), tool_id, orjson.dumps(breaker.to_dict()))
+    writes.then(lambda: state.holds.update(decision.blocked))
+    writes.then(lambda: state.breakers.update(decision.breakers))
     for entry in batch.entries:
-        if entry.failure is None and not entry.waits:
+        _write_outcome(writes, batch, entry, settings, now_ms)
+
+
+def _write_outcome(
+    writes: Writes, batch: Batch, entry: Entry, settings: Settings, now_ms: int
+) -> None:
+    number = batch.partition.number
+    name = letter_id(batch.channel, number, entry)
+    match entry.outcome:
+        case Failed() as failure:
+            fields = _failed(writes, number, entry, failure, name, settings, now_ms)
+            _keep(writes, batch, entry, name, fields)
+        case Blocked(reason=reason):
+            if reason == PARKED:
+                event: Event = entry.value
+                parked = keys.parked(number, event.tool_id)
+                writes.add("ZADD", parked, event.received_at_ms, name)
+            _keep(writes, batch, entry, name, {"state": reason})
+        case Quarantined(version=version):
+            _keep(writes, batch, entry, name, {"state": QUARANTINED})
+            writes.add("HSET", keys.held_versions(number), version, "")
+            writes.add("RPUSH", keys.held_version(number, version), name)
+        case Accepted() | Duplicate() | Dropped():
             if entry.letter_id:
                 writes.add("DEL", keys.letter(number, entry.letter_id))
                 unpin(writes, batch.partition, entry.letter_id)
-            continue
-        name = letter_id(batch.channel, number, entry)
-        if entry.waits:
-            _keep(writes, batch, entry, name, {"state": entry.waits})
-            if entry.waits == HELD_VERSION:
-                writes.add("HSET", keys.held_versions(number), entry.version, "")
-                writes.add("RPUSH", keys.held_version(number, entry.version), name)
-            continue
-        failed += 1
-        _write_failure(writes, batch, entry, name, settings, now_ms)
-    return failed
 
 
-def _write_failure(
-    writes: Writes, batch: Batch, entry: Entry, name: str, settings: Settings, now_ms: int
-) -> None:
-    number, failure = batch.partition.number, entry.failure
-    assert failure is not None
+def _failed(
+    writes: Writes,
+    number: int,
+    entry: Entry,
+    failure: Failed,
+    name: str,
+    settings: Settings,
+    now_ms: int,
+) -> dict[str, object]:
+    """When it is tried again, or that it is a dead letter; returns what its letter says of that."""
     attempts = entry.attempts + 1
-    dead = failure.final or attempts >= settings.retry_max_attempts
-    entry.status = Status.DEAD if dead else Status.RETRYING
     record = {
         "at_ms": now_ms,
         "stage": failure.stage,
@@ -124,7 +158,7 @@ def _write_failure(
     }
     if entry.attempts == 0:
         fields["first_failed_ms"] = now_ms
-    if dead:
+    if failure.final:
         writes.add("ZADD", keys.dead(number), now_ms, name)
     else:
         delay_ms = retry_delay_ms(
@@ -134,7 +168,7 @@ def _write_failure(
         )
         fields["due_ms"] = now_ms + delay_ms
         writes.add("ZADD", keys.retries(number), now_ms + delay_ms, name)
-    _keep(writes, batch, entry, name, fields)
+    return fields
 
 
 def _keep(writes: Writes, batch: Batch, entry: Entry, name: str, fields: dict[str, object]) -> None:
@@ -185,7 +219,8 @@ def unpin(writes: Writes, partition: Partition, name: str) -> None:
 
 def log_failures(batch: Batch) -> None:
     """One line a batch, however many failed."""
-    for version, count in Counter(e.version for e in batch.entries if e.version).items():
+    quarantined = [e.outcome for e in batch.entries if isinstance(e.outcome, Quarantined)]
+    for version, count in Counter(each.version for each in quarantined).items():
         logger.warning(
             "%s[%d]: %d entries of envelope version %d are held: this worker cannot read them, "
             "upgrade it",
@@ -194,42 +229,19 @@ def log_failures(batch: Batch) -> None:
             count,
             version,
         )
-    failures = [entry for entry in batch.entries if entry.failure]
+    failures = [e.outcome for e in batch.entries if isinstance(e.outcome, Failed)]
     if not failures:
         return
-    first = failures[0].failure
-    assert first is not None
-    dead = sum(entry.status is Status.DEAD for entry in failures)
     logger.warning(
         "%s[%d]: %d of %d entries failed (%d are dead letters now), the first in stage %s: %s",
         batch.channel,
         batch.partition.number,
         len(failures),
         len(batch),
-        dead,
-        first.stage,
-        first.error,
+        sum(failure.final for failure in failures),
+        failures[0].stage,
+        failures[0].error,
     )
-
-
-async def bury_failed(scripts: Scripts, batch: Batch, settings: Settings, now_ms: int) -> None:
-    """Make letters of a batch's failed entries at once, and take them out of the batch.
-
-    For stages that have no commit of their own before their work is done; rare, so the second
-    script is cheap.
-    """
-    failed = [entry for entry in batch.entries if entry.failure]
-    if not failed:
-        return
-    part = Batch(batch.channel, batch.partition, failed, lambda *_: None)
-    writes = Writes()
-    write_letters(writes, part, settings, now_ms)
-    await commit(scripts, batch.partition, batch.channel, writes, failed)
-    # not before: a batch that comes again is what is in it now
-    batch.entries = [entry for entry in batch.entries if not entry.failure]
-    log_failures(part)
-    for entry in failed:
-        metrics.EVENTS.labels(status=entry.status).inc()
 
 
 def requeue(

@@ -1,40 +1,37 @@
 """Delivery: from routed events to numbered updates in the feeds of one partition.
 
 A batch of ``updates[q]`` is looked through in order: what has been seen is passed over (origins),
-what may wait is deferred under pressure, the rest is described, numbered and committed. Batches of
+what may wait is deferred under pressure, the rest is rendered, numbered and committed. Batches of
 deferred updates go the same way, without origins: they never left their partition.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-import orjson
-
-from hookstream.app.failures.failed_events import write_letters
-from hookstream.app.feeds.plan import FeedPlan, Limits, Ready
-from hookstream.app.feeds.priority_queues import Keys, Sorter
-from hookstream.app.feeds.state import FeedState, learn_feeds
+from hookstream.app.failures.blocking import judge
+from hookstream.app.failures.failed_events import write_failures
+from hookstream.app.feeds.deferral import DeferredPart, sort_by_urgency, write_deferred
+from hookstream.app.feeds.plan import FeedPlan, Ready
+from hookstream.app.feeds.planner import Planner
+from hookstream.app.feeds.priority_queues import Sorter
+from hookstream.app.feeds.state import FeedState
 from hookstream.app.priority import most_urgent, rank
-from hookstream.app.providers.correlation import correlation_keys
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.routing.catalog import Registry
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.outcome import Accepted
 from hookstream.app.streams.partition import Partition
-from hookstream.app.streams.recovery import open_restored
-from hookstream.app.streams.scheduler import Turns, due
-from hookstream.app.streams.source_positions import OriginMark
+from hookstream.app.streams.scheduler import Turn, Turns, due
+from hookstream.app.streams.source_positions import OriginMark, admit, write_origins
 from hookstream.codecs.envelope import Event
-from hookstream.codecs.errors import CodecError
-from hookstream.codecs.routed import Change, Routed, Target, only_targets, routed_origin
-from hookstream.tables.rates import RateTable
+from hookstream.codecs.routed import Target
 
-__all__ = ["FOLDS", "Delivered", "Delivery", "admit"]
+__all__ = ["FOLDS", "Delivered", "Delivery"]
 
 #: The channel of commits that fold what was withheld, or announce a day's summary.
 FOLDS = "folds"
@@ -64,52 +61,6 @@ class Delivered:
     deferred: int = 0
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A part of an entry that is deferred."""
-
-    entry: Entry
-    priority: str
-    targets: list[Target]
-    names: dict[str, Keys]
-
-
-def admit(
-    entries: Sequence[Entry], origins: Mapping[int, OriginMark]
-) -> tuple[list[Entry], dict[int, OriginMark]]:
-    """Entries that have not been seen, and the marks that say so; ``origins`` stays as it is.
-
-    One that comes again as a letter is taken without asking: its origin was seen when it failed.
-    """
-    marks: dict[int, OriginMark] = {}
-    fresh = []
-    for entry in entries:
-        if entry.failure and not isinstance(entry.value, Routed):
-            continue
-        p, entry_id, floor, pins = routed_origin(entry.raw) if entry.waits else origin(entry.value)
-        if not entry.letter_id:
-            mark = marks.get(p)
-            if mark is None:
-                mark = marks[p] = origins[p].copy() if p in origins else OriginMark()
-            if not mark.accept(entry_id, floor, pins):
-                # a copy of what was delivered, is held, or is tried again by its letter
-                entry.waits, entry.failure = "", None
-                continue
-        if not entry.waits and not entry.failure:
-            fresh.append(entry)
-    return fresh, marks
-
-
-def origin(routed: Routed) -> tuple[int, str, str, tuple[str, ...]]:
-    """Where a routed event came from."""
-    return (
-        routed.origin_partition,
-        routed.origin_entry_id,
-        routed.origin_floor,
-        routed.origin_pins,
-    )
-
-
 class Delivery:
     """Delivers into the feeds of partitions that this worker owns."""
 
@@ -124,13 +75,13 @@ class Delivery:
         now_ms: Callable[[], int],
         describer: Describes,
     ) -> None:
-        self._redis = redis
         self._scripts = scripts
         self._settings = settings
         self._registry = registry
         self._now_ms = now_ms
         self._describer = describer
         self._turns = turns
+        self._planner = Planner(redis, scripts, settings.state_path / "tables", registry)
 
     async def deliver(self, batch: Batch, source: str | None = None) -> Delivered:
         """Commit a batch of ``updates[q]``, or of what was deferred with priority ``source``.
@@ -138,54 +89,36 @@ class Delivery:
         Raises:
             FencedError, OutdatedError: this worker has lost the partition; nothing was written.
         """
-        partition = batch.partition
-        state = partition[FeedState]
-        if source is None:
-            entries, marks = admit(batch.entries, state.origins)
-        else:
-            entries = [entry for entry in batch.entries if not entry.failure and not entry.waits]
-            marks = {}
-        now, later = self._sort(batch, entries, source)
-        if self._describer.slow:
-            await self._describer.prepare(
-                entry.value.event
-                for entry, targets in now
-                if all(target.priority != "critical" for target in targets)
-            )
+        partition, state = batch.partition, batch.partition[FeedState]
+        entries, marks = self._admitted(batch, source)
+        now, later = self._sorted(batch, entries, source)
+        await self._prepare(now)
         priority = most_urgent(target.priority for _, targets in now for target in targets)
-        due_at = due(time.monotonic(), len(batch), priority)
-        async with self._turns.turn(due_at) as turn:
-            ready: list[tuple[Entry, list[Ready]]] = []
-            for entry, targets in now:
-                try:
-                    ready.append((entry, [self._ready(entry.value.event, t) for t in targets]))
-                except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
-                    entry.fail("deliver", error)
-                await turn.pause()
-            later = [wait for wait in later if not wait.entry.failure]
+        async with self._turns.turn(due(time.monotonic(), len(batch), priority)) as turn:
+            ready = await self._rendered(now, turn)
+            later = [part for part in later if not part.entry.failure]
             async with state.lock:
                 now_ms = self._now_ms()
-                plan = await self._plan(partition, now_ms, *_names(ready))
-                done = Delivered(plan, deferred=len(later))
+                plan = await self._planner.plan(partition, now_ms, *_names(ready))
                 for entry, updates in ready:
                     for update in updates:
                         plan.add(entry.value.event.tenant, update)
-                    done.received_ms.append(entry.value.event.received_at_ms)
                 writes = Writes()
-                for wait in later:
-                    write_deferred(writes, partition, wait)
-                self._finish(partition, plan, writes)
-                for p, mark in marks.items():
-                    writes.add("HSET", keys.origins(partition.number), p, mark.encode())
-                writes.then(lambda: state.origins.update(marks))
+                for part in later:
+                    waiting = state.deferred[part.priority]
+                    write_deferred(writes, partition.number, waiting, part)
+                self._planner.write(writes, partition, plan)
+                write_origins(writes, partition.number, state.origins, marks)
                 if source is not None and batch.entries:
                     last = batch.entries[-1].entry_id
                     writes.then(lambda: state.deferred[source].delivered(last))
-                write_letters(writes, batch, self._settings, now_ms)
+                decision = judge(batch, self._settings, now_ms)
+                write_failures(writes, batch, decision, self._settings, now_ms)
                 await commit(
                     self._scripts, partition, batch.channel, writes, batch.entries, trim=True
                 )
-        return done
+        received_ms = [entry.value.event.received_at_ms for entry, _ in ready]
+        return Delivered(plan, received_ms, len(later))
 
     async def fold(self, partition: Partition, name: str) -> FeedPlan | None:
         """Let what is withheld of ``tenant/context_id`` go, if its rate allows or it is too much.
@@ -197,12 +130,12 @@ class Delivery:
             if not partition[FeedState].withheld.get(name):
                 return None
             tenant, _, context_id = name.partition("/")
-            plan = await self._plan(partition, now_ms, {name}, {name})
+            plan = await self._planner.plan(partition, now_ms, {name}, {name})
             if not plan.is_due(tenant, context_id):
                 return None
             plan.fold(tenant, context_id)
             writes = Writes()
-            self._finish(partition, plan, writes)
+            self._planner.write(writes, partition, plan)
             await commit(self._scripts, partition, FOLDS, writes)
         return plan
 
@@ -211,71 +144,60 @@ class Delivery:
     ) -> FeedPlan:
         """Commit what ``make`` adds to a plan for ``tenant/context_id``, and its other writes."""
         async with partition[FeedState].lock:
-            plan = await self._plan(partition, self._now_ms(), {name}, set())
+            plan = await self._planner.plan(partition, self._now_ms(), {name}, set())
             more = make(plan)
             writes = Writes()
-            self._finish(partition, plan, writes)
+            self._planner.write(writes, partition, plan)
             writes.merge(more)
             await commit(self._scripts, partition, FOLDS, writes)
         return plan
 
-    def _finish(self, partition: Partition, plan: FeedPlan, writes: Writes) -> None:
-        """Add a plan to a commit, with what follows from it for the partition's state here."""
+    def _admitted(
+        self, batch: Batch, source: str | None
+    ) -> tuple[list[Entry], dict[int, OriginMark]]:
+        """Entries that have not been delivered yet, and what says so of the others."""
+        if source is None:
+            return admit(batch.entries, batch.partition[FeedState].origins)
+        return [e for e in batch.entries if isinstance(e.outcome, Accepted)], {}
 
-        state = partition[FeedState]
-
-        def apply_rates(changes: list[Change], entry_id: str) -> None:
-            if state.rates is not None:
-                state.rates.apply(changes, entry_id)
-
-        plan.finish(apply_rates)
-        writes.merge(plan.writes)
-        writes.then(lambda: plan.apply(state.seqs, state.withheld, state.arrivals))
-
-    async def _plan(
-        self, partition: Partition, now_ms: int, names: set[str], urgent: set[str]
-    ) -> FeedPlan:
-        """An empty plan for these contexts. To be called with the partition's feed lock held."""
-        await learn_feeds(self._scripts, partition, names)
-        state = partition[FeedState]
-        rates = {name: self._limits(*name.split("/", 1)).rate for name in names}
-        limited = {name: rate for name, rate in rates.items() if rate}
-        await self._learn_arrivals(partition, list(limited))
-        for name, rate in limited.items():
-            state.arrivals[name] = rate.bounded(state.arrivals[name], now_ms)
-        folded = [name for name in sorted(urgent) if state.withheld.get(name)]
-        pipe = self._redis.pipeline(transaction=False)
-        for name in folded:
-            pipe.lrange(keys.withheld_updates(partition.number, *name.split("/", 1)), 0, -1)
-        waiting = await pipe.execute() if folded else []
-        return FeedPlan(
-            partition.number,
-            now_ms,
-            seqs=state.seqs,
-            withheld=state.withheld,
-            arrivals=state.arrivals,
-            limits=self._limits,
-            waiting=dict(zip(folded, waiting, strict=True)),
+    def _sorted(
+        self, batch: Batch, entries: Sequence[Entry], source: str | None
+    ) -> tuple[list[tuple[Entry, list[Target]]], list[DeferredPart]]:
+        """What goes now, and what waits: for more urgent updates, or behind what waits already."""
+        registry, deferred = self._registry(), batch.partition[FeedState].deferred
+        most_urgent = rank(registry.most_urgent)
+        patient = batch.behind + sum(
+            rank(target.priority) > most_urgent
+            for entry in entries
+            for target in entry.value.targets
         )
+        limit = 0 if self._describer.slow else PRESSED_UPDATES
+        pressed = source is None and patient > limit
+        if not pressed and all(waiting.empty for waiting in deferred.values()):
+            return [(entry, list(entry.value.targets)) for entry in entries], []
+        sorter = Sorter(deferred, source, most_urgent=most_urgent if pressed else None)
+        return sort_by_urgency(entries, sorter, registry)
 
-    async def _learn_arrivals(self, partition: Partition, names: Sequence[str]) -> None:
-        state = partition[FeedState]
-        missing = [name for name in names if name not in state.arrivals]
-        if not missing:
-            return
-        if state.rates is None:
-            folder: Path = self._settings.state_path / "tables"
-            table = await open_restored(self._redis, folder, partition.number, RateTable)
-            if partition.closed:
-                table.close()
-                partition.check()
-            state.rates = table
-        known = state.rates.get(missing)
-        state.arrivals.update({name: known.get(name, 0.0) for name in missing})
+    async def _prepare(self, now: Sequence[tuple[Entry, list[Target]]]) -> None:
+        """Let a slow describer look at what is not critical."""
+        if self._describer.slow:
+            await self._describer.prepare(
+                entry.value.event
+                for entry, targets in now
+                if all(target.priority != "critical" for target in targets)
+            )
 
-    def _limits(self, tenant: str, context_id: str) -> Limits:
-        context = self._registry().contexts.get((tenant, context_id))
-        return Limits(context.rate, context.token_budget) if context else Limits()
+    async def _rendered(
+        self, now: Sequence[tuple[Entry, list[Target]]], turn: Turn
+    ) -> list[tuple[Entry, list[Ready]]]:
+        ready: list[tuple[Entry, list[Ready]]] = []
+        for entry, targets in now:
+            try:
+                ready.append((entry, [self._ready(entry.value.event, t) for t in targets]))
+            except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
+                entry.fail("deliver", error)
+            await turn.pause()
+        return ready
 
     def _ready(self, event: Event, target: Target) -> Ready:
         return Ready(
@@ -285,57 +207,6 @@ class Delivery:
             event.replay_id,
             self._describer.describe(event, target),
         )
-
-    def _sort(
-        self, batch: Batch, entries: Sequence[Entry], source: str | None
-    ) -> tuple[list[tuple[Entry, list[Target]]], list[_Waiting]]:
-        """What goes now, and what waits, each in the order of the stream."""
-        registry = self._registry()
-        deferred = batch.partition[FeedState].deferred
-        most_urgent = rank(registry.most_urgent)
-        patient = batch.behind + sum(
-            rank(target.priority) > most_urgent
-            for entry in entries
-            for target in entry.value.targets
-        )
-        limit = 0 if self._describer.slow else PRESSED_UPDATES
-        pressed = source is None and patient > limit
-        sorter = Sorter(deferred, source, most_urgent=most_urgent if pressed else None)
-        if not pressed and all(waiting.empty for waiting in deferred.values()):
-            return [(entry, list(entry.value.targets)) for entry in entries], []
-        now: list[tuple[Entry, list[Target]]] = []
-        later: list[_Waiting] = []
-        for entry in entries:
-            event: Event = entry.value.event
-            go: list[Target] = []
-            waits: dict[str, _Waiting] = {}
-            about: Keys = None
-            mixed = {
-                target.context_id
-                for target in entry.value.targets
-                if len(registry.priorities.get((event.tenant, target.context_id), ())) > 1
-            }
-            if mixed:
-                try:
-                    about = correlation_keys(event)
-                except CodecError as error:
-                    entry.fail("deliver", error)
-                    continue
-            for target in entry.value.targets:
-                name = keys.feed_field(event.tenant, target.context_id)
-                known = about if target.context_id in mixed else None
-                stream = sorter.place(target.priority, name, known)
-                if stream is None:
-                    go.append(target)
-                    continue
-                wait = waits.setdefault(stream, _Waiting(entry, stream, [], {}))
-                wait.targets.append(target)
-                wait.names[name] = known
-                sorter.put(stream, {name: known})
-            if go:
-                now.append((entry, go))
-            later += waits.values()
-        return now, later
 
 
 def _names(ready: Sequence[tuple[Entry, list[Ready]]]) -> tuple[set[str], set[str]]:
@@ -348,20 +219,3 @@ def _names(ready: Sequence[tuple[Entry, list[Ready]]]) -> tuple[set[str], set[st
             if update.priority == "critical":
                 urgent.add(name)
     return names, urgent
-
-
-def write_deferred(writes: Writes, partition: Partition, wait: _Waiting) -> None:
-    """Append an entry, for some of its targets, to a stream of deferred updates.
-
-    What it is about is written beside it, so that a new owner learns it without reading it all.
-    """
-    raw = wait.entry.raw
-    if len(wait.targets) < len(wait.entry.value.targets):
-        raw = only_targets(raw, wait.targets)
-    waiting = partition[FeedState].deferred[wait.priority]
-    writes.append(
-        keys.deferred(partition.number, wait.priority),
-        raw,
-        then=lambda entry_id: waiting.add(entry_id, wait.names),
-        k=orjson.dumps(wait.names),
-    )

@@ -6,25 +6,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hookstream.app.status import Status
+from hookstream.app.streams.outcome import (
+    ACCEPTED,
+    Accepted,
+    Duplicate,
+    Failed,
+    Outcome,
+    status_of,
+)
 from hookstream.app.streams.partition import Partition
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Change, Routed, Target
 from hookstream.tables.dedup import Layer
 
-__all__ = ["HELD_VERSION", "Batch", "Entry", "Failure", "event_of"]
-
-
-#: What an entry waits for whose envelope only a newer worker reads.
-HELD_VERSION = "held-version"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why and where an event could not be processed. ``final``: trying again cannot help."""
-
-    stage: str
-    error: str
-    final: bool = False
+__all__ = ["Batch", "Entry", "event_of"]
 
 
 @dataclass(slots=True)
@@ -32,25 +27,21 @@ class Entry:
     """One stream entry on its way through the stages.
 
     ``value`` is what the channel's codec made of ``raw``: an Event, a Routed, an AuditBatch;
-    None where it could not be read (then ``failure`` says why). ``letter_id`` is set on an entry
-    that comes again after it failed ``attempts`` times, or was held back.
+    None where it could not be read (then ``outcome`` says why). ``letter_id`` is set on an entry
+    that comes again after it failed ``attempts`` times, or was blocked.
     """
 
     entry_id: str
     raw: bytes
     value: Any
-    status: Status = Status.ACCEPTED
-    duplicate_of: str = ""
-    #: What dedup's judgement rests on.
+    outcome: Outcome = ACCEPTED
+    #: What dedup's judgement rests on, whatever else becomes of it.
     dedup: Layer = ""
     targets: tuple[Target, ...] = ()
-    dropped_by: str = ""
     letter_id: str = ""
     attempts: int = 0
-    #: The ordering key in whose list of held letters it waited for its turn.
+    #: The ordering key in whose list of blocked entries it waited for its turn.
     held: str = ""
-    #: The ordering key for whose turn it waits now.
-    hold_key: str = ""
     #: An earlier attempt may have sent its outputs: it keeps its origin, whatever becomes of it.
     sent: bool = False
     #: How long (ms) it is not known whether this event was appended before, by the receiver's
@@ -58,23 +49,25 @@ class Entry:
     doubt_ms: int | None = None
     #: Whether a stage put another value in place of the one in ``raw``.
     changed: bool = False
-    failure: Failure | None = None
-    #: Set when the event waits for something else than its own next attempt: "parked", "held",
-    #: "held-version".
-    waits: str = ""
-    #: The envelope's version, where only a newer worker reads it.
-    version: int = 0
 
-    def hold_version(self, version: int) -> None:
-        """Keep this entry, unread, until a worker runs that knows its envelope's version."""
-        self.status = Status.RETRYING
-        self.waits = HELD_VERSION
-        self.version = version
+    @property
+    def status(self) -> Status:
+        """The status of its event, as far as this batch has come."""
+        return status_of(self.outcome)
+
+    @property
+    def failure(self) -> Failed | None:
+        """Why it failed; None where it did not."""
+        return self.outcome if isinstance(self.outcome, Failed) else None
+
+    @property
+    def duplicate_of(self) -> str:
+        """The event id of the first occurrence; "" where it is no duplicate."""
+        return self.outcome.of if isinstance(self.outcome, Duplicate) else ""
 
     def fail(self, stage: str, error: BaseException, *, final: bool = False) -> None:
         """Take this event out of the batch's way: it is tried again, in the end a dead letter."""
-        self.failure = Failure(stage, f"{type(error).__name__}: {error}"[:2000], final)
-        self.status = Status.RETRYING
+        self.outcome = Failed(stage, f"{type(error).__name__}: {error}"[:2000], final)
 
 
 @dataclass(slots=True, eq=False)
@@ -113,7 +106,7 @@ class Batch:
 
     def live(self) -> Iterator[Entry]:
         """The entries that are still to be processed: not duplicates, not dropped, not failed."""
-        return (entry for entry in self.entries if entry.status is Status.ACCEPTED)
+        return (entry for entry in self.entries if isinstance(entry.outcome, Accepted))
 
     def done(self) -> None:
         """The batch is committed."""

@@ -26,6 +26,7 @@ from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster, is_re
 from hookstream.app.redis.errors import OF_ONE_KEY, redis_kind
 from hookstream.app.streams.batch import Batch, Entry, event_of
 from hookstream.app.streams.channel import RedisStreamChannel
+from hookstream.app.streams.outcome import Quarantined
 from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.readable import make_readable
 from hookstream.codecs.errors import CodecError, UnknownVersionError
@@ -452,7 +453,7 @@ class StreamReader(Service):
         try:
             entry.value = self.channel.decode_value(entry.raw)
         except UnknownVersionError as error:
-            entry.hold_version(error.version)
+            entry.outcome = Quarantined(error.version)
         except Exception as error:  # noqa: BLE001 whatever a codec says, the entry is what is wrong
             entry.fail("decode", error, final=True)
         return entry

@@ -8,12 +8,17 @@ later, under the origin that it had. For as long as the owner of p says so it ma
 came is remembered.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hookstream.app.ids import entry_order
+from hookstream.app.redis import keys
+from hookstream.app.streams.batch import Entry
+from hookstream.app.streams.commit import Writes
+from hookstream.app.streams.outcome import ACCEPTED, Accepted, Failed, Quarantined
+from hookstream.codecs.routed import Routed, routed_origin
 
-__all__ = ["OriginMark"]
+__all__ = ["OriginMark", "admit", "write_origins"]
 
 START = "0-0"
 #: Entries that were pinned once and are remembered when they are no more.
@@ -66,3 +71,49 @@ class OriginMark:
         """The mark in a Redis value."""
         floor, *seen = text.split()
         return cls(floor, set(seen))
+
+
+def admit(
+    entries: Sequence[Entry], origins: Mapping[int, OriginMark]
+) -> tuple[list[Entry], dict[int, OriginMark]]:
+    """Entries that have not been seen, and the marks that say so; ``origins`` stays as it is.
+
+    One that comes again as a letter is taken without asking: its origin was seen when it failed.
+    """
+    marks: dict[int, OriginMark] = {}
+    fresh = []
+    for entry in entries:
+        if isinstance(entry.outcome, Failed) and not isinstance(entry.value, Routed):
+            continue
+        quarantined = isinstance(entry.outcome, Quarantined)
+        p, entry_id, floor, pins = routed_origin(entry.raw) if quarantined else _origin(entry.value)
+        if not entry.letter_id:
+            mark = marks.get(p)
+            if mark is None:
+                mark = marks[p] = origins[p].copy() if p in origins else OriginMark()
+            if not mark.accept(entry_id, floor, pins):
+                # a copy of what was delivered, is held, or is tried again by its letter
+                entry.outcome = ACCEPTED
+                continue
+        if isinstance(entry.outcome, Accepted):
+            fresh.append(entry)
+    return fresh, marks
+
+
+def _origin(routed: Routed) -> tuple[int, str, str, tuple[str, ...]]:
+    """Where a routed event came from."""
+    return (
+        routed.origin_partition,
+        routed.origin_entry_id,
+        routed.origin_floor,
+        routed.origin_pins,
+    )
+
+
+def write_origins(
+    writes: Writes, number: int, origins: dict[int, OriginMark], marks: Mapping[int, OriginMark]
+) -> None:
+    """Keep what :func:`admit` has seen; ``origins`` of partition ``number`` follow the commit."""
+    for p, mark in marks.items():
+        writes.add("HSET", keys.origins(number), p, mark.encode())
+    writes.then(lambda: origins.update(marks))

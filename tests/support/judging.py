@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
 from hookstream.app.deduplication.first_events import RecordStore
 from hookstream.app.deduplication.lookup import LookBack
@@ -20,6 +19,7 @@ from hookstream.app.settings import Settings
 from hookstream.app.stores.audit import write_audit
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.event_log import audit
 from hookstream.app.streams.partition import OpenState, Partition, open_partition
 from hookstream.codecs.envelope import Event, encode_event
 from hookstream.codecs.routed import encode_changes

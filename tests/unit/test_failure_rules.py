@@ -13,12 +13,12 @@ from redis.asyncio import Redis, RedisCluster
 from hookstream.app.backoff import backoff_seconds, retry_delay_ms
 from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.errors import SettingsError
-from hookstream.app.feeds.delivery import admit
 from hookstream.app.ids import entry_order
 from hookstream.app.redis.client import connect
 from hookstream.app.streams.batch import Entry
+from hookstream.app.streams.outcome import ACCEPTED
 from hookstream.app.streams.rendezvous import rendezvous
-from hookstream.app.streams.source_positions import MAX_LATE, OriginMark
+from hookstream.app.streams.source_positions import MAX_LATE, OriginMark, admit
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import encode_event
 from hookstream.codecs.errors import UnknownDictionaryError
@@ -245,7 +245,7 @@ def test_copy_of_an_update_that_could_not_be_read_is_not_a_second_one() -> None:
     copy.fail("decode", UnknownDictionaryError(5))
     assert admit([copy], marks)[0] == []
     assert copy.failure is None
-    first.failure, first.letter_id = None, "letter"
+    first.outcome, first.letter_id = ACCEPTED, "letter"
     assert admit([first], marks)[0] == [first]
 
 

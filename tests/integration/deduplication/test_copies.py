@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import redis
 
-from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
 from hookstream.app.deduplication.state import DedupState
 from hookstream.app.errors import UnavailableError
@@ -25,6 +24,7 @@ from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
 from hookstream.app.status import Status
 from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.event_log import audit
 from hookstream.codecs.envelope import Event, encode_event
 from hookstream.tables.dedup import DAY_MS
 from tests.support.judging import HOUR_MS, NUMBER, Flow, Owner, event

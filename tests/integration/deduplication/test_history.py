@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from hookstream.agents.commit import audit
 from hookstream.agents.dedupe import judge
 from hookstream.app.deduplication import first_events as records_module
 from hookstream.app.deduplication.history import PartitionHistory
@@ -20,6 +19,7 @@ from hookstream.app.status import Status
 from hookstream.app.stores.audit import write_audit
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.event_log import audit
 from hookstream.tables.bloom import DayFilter, FilterCache, Shape, number
 from hookstream.tables.dedup import DAY_MS, mark_key
 from tests.support.judging import HOUR_MS, NUMBER, Flow, Owner, event

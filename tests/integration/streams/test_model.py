@@ -35,8 +35,8 @@ from hookstream.agents.commit import settle
 from hookstream.agents.dedupe import candidate
 from hookstream.app.deduplication.state import DedupState
 from hookstream.app.errors import FencedError, OutdatedError
-from hookstream.app.failures import blocking as waiting_module
 from hookstream.app.failures import failed_events as letters_module
+from hookstream.app.failures import rules as rules_module
 from hookstream.app.failures.blocking import mark_waiting
 from hookstream.app.failures.released import ReleasedEntries
 from hookstream.app.failures.retry_scheduler import Keeper
@@ -55,8 +55,8 @@ from hookstream.app.redis.durability import Durability
 from hookstream.app.routing.catalog import Context, Registry, Tool
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.settings import Settings
-from hookstream.app.status import Status
 from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.outcome import ACCEPTED, Duplicate
 from hookstream.app.streams.partition import Partition, open_partition
 from hookstream.app.streams.scheduler import Turns
 from hookstream.app.streams.source_positions import OriginMark
@@ -644,7 +644,7 @@ class Pipeline(RuleBasedStateMachine):
         verdict = decide(candidates, known)
         batch.changes[:] = verdict.changes
         for entry, first in zip(batch.entries, verdict.duplicate_of, strict=True):
-            entry.status = Status.DUPLICATE if first else Status.ACCEPTED
+            entry.outcome = Duplicate(first) if first else ACCEPTED
             entry.targets = (Target(CONTEXT, priority_of(entry.value), "all"),)
         mark_waiting(batch, REGISTRY)
         for entry in list(batch.live()):
@@ -841,7 +841,7 @@ def test_what_was_held_back_goes_in_order_and_its_hold_ends(by_hand: Pipeline) -
 
 
 def test_what_comes_before_its_turn_would_overtake(by_hand: Pipeline, monkeypatch: Any) -> None:
-    monkeypatch.setattr(waiting_module, "passes", lambda entry, holder: not holder)
+    monkeypatch.setattr(rules_module, "passes", lambda entry, holder: not holder)
     with pytest.raises(AssertionError):
         is_let_go_while_more_comes(by_hand)
 

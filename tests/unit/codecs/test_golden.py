@@ -7,7 +7,6 @@ import orjson
 import pytest
 from faust.serializers import codecs as faust_codecs
 
-from hookstream.app.streams.batch import HELD_VERSION, Entry
 from hookstream.codecs.dictionaries import BOOK, Dictionary
 from hookstream.codecs.envelope import KNOWN_VERSIONS, PLAIN_VERSION, decode_event, encode_event
 from hookstream.codecs.errors import CodecError, UnknownVersionError
@@ -122,9 +121,6 @@ def test_unknown_major_version_says_which_and_garbage_is_no_version() -> None:
     with pytest.raises(CodecError) as garbage:
         decode_event(b"")
     assert not isinstance(garbage.value, UnknownVersionError)
-    entry = Entry("1-0", newer, None)
-    entry.hold_version(7)
-    assert (entry.waits, entry.version, entry.failure) == (HELD_VERSION, 7, None)
 
 
 def test_schemas_pass_buf_and_break_nothing_that_was_released() -> None:

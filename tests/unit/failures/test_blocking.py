@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from redis.exceptions import OutOfMemoryError
 
-from hookstream.app.failures.blocking import hold_key, mark_waiting, write_holds
-from hookstream.app.failures.failed_events import bury_failed, write_letters
+from hookstream.app.failures.blocking import blocked_key, bury_failed, judge, mark_waiting
+from hookstream.app.failures.failed_events import write_failures
 from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes
+from hookstream.app.streams.outcome import Blocked
 from hookstream.app.streams.partition import Partition
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import Event
@@ -36,11 +37,18 @@ def entry(n: int, **more: Any) -> Entry:
     return Entry(f"{n}-0", b"raw", event, **more)
 
 
+def commits(mine: Batch, catalog: Any = None) -> Writes:
+    """What the end of a batch writes."""
+    writes, settings = Writes(), Settings()
+    write_failures(writes, mine, judge(mine, settings, 1, catalog), settings, 1)
+    return writes
+
+
 def written(writes: Writes, command: str) -> list[tuple[str, tuple[object, ...]]]:
     return [(key, args) for name, key, args in writes.commands if name == command]
 
 
-KEY = hold_key(make_event({}, tool_id="tool"), registry("hold"))
+KEY = blocked_key(make_event({}, tool_id="tool"), registry("hold"))
 LIST = keys.held(0, KEY)
 
 
@@ -49,9 +57,8 @@ def test_an_event_that_waits_is_listed_though_its_tool_holds_back_no_more() -> N
     waiting = entry(2)
     mine = batch(waiting, holds={KEY: "first"})
     mark_waiting(mine, registry("hold"))
-    assert waiting.waits == "held"
-    writes = Writes()
-    write_holds(writes, mine, registry("skip"))
+    assert waiting.outcome == Blocked("held", KEY)
+    writes = commits(mine, registry("skip"))
     assert written(writes, "RPUSH") == [(LIST, (waiting.value.event_id,))]
 
 
@@ -59,9 +66,8 @@ def test_a_letter_from_before_its_tool_held_back_is_listed_behind_its_holder() -
     old = entry(1, letter_id="old", attempts=1)
     mine = batch(old, holds={KEY: "holder"})
     mark_waiting(mine, registry("hold"))
-    writes = Writes()
-    write_holds(writes, mine, registry("hold"))
-    assert old.waits == "held"
+    writes = commits(mine, registry("hold"))
+    assert old.outcome == Blocked("held", KEY)
     assert written(writes, "RPUSH") == [(LIST, ("old",))]
 
 
@@ -69,8 +75,7 @@ def test_a_letter_of_another_key_changes_lists() -> None:
     moved = entry(1, letter_id="moved", held="elsewhere")
     mine = batch(moved, holds={KEY: "holder"})
     mark_waiting(mine, registry("hold"))
-    writes = Writes()
-    write_holds(writes, mine, registry("hold"))
+    writes = commits(mine, registry("hold"))
     assert (keys.held(0, "elsewhere"), (0, "moved")) in written(writes, "LREM")
     assert written(writes, "RPUSH") == [(LIST, ("moved",))]
 
@@ -79,9 +84,8 @@ def test_what_waits_in_its_list_already_stays_where_it_is() -> None:
     listed = entry(1, letter_id="listed", held=KEY)
     mine = batch(listed, holds={KEY: "holder"})
     mark_waiting(mine, registry("hold"))
-    writes = Writes()
-    write_holds(writes, mine, registry("hold"))
-    assert listed.waits == "held"
+    writes = commits(mine, registry("hold"))
+    assert listed.outcome == Blocked("held", KEY)
     assert not written(writes, "RPUSH")
 
 
@@ -89,13 +93,11 @@ def test_a_letter_that_was_sent_and_fails_again_keeps_that_entry_for_its_origin(
     again = entry(7, letter_id="letter", attempts=1, sent=True)
     again.fail("stage", ValueError("broken once more"))
     mine = batch(again)
-    writes = Writes()
-    write_letters(writes, mine, Settings(), 1)
+    writes = commits(mine)
     assert (keys.pins(0), ("letter", "7-0")) in written(writes, "HSET")
     # what is pinned already keeps the first one
     other = batch(again, pins={"letter": "3-0"})
-    writes = Writes()
-    write_letters(writes, other, Settings(), 1)
+    writes = commits(other)
     assert not [1 for key, _ in written(writes, "HSET") if key == keys.pins(0)]
 
 

@@ -1,0 +1,63 @@
+"""What the event log is told of a batch: one record for each event that has news."""
+
+from hookstream.app.redis import keys
+from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.commit import Writes
+from hookstream.app.streams.outcome import Blocked, Dropped, Failed, Outcome
+from hookstream.codecs.envelope import Event
+from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
+
+__all__ = ["audit", "write_audit_entry"]
+
+
+def write_audit_entry(writes: Writes, batch: Batch) -> None:
+    """Add an entry of ``audit[p]``, where there is anything to tell."""
+    record = audit(batch)
+    if record.events:
+        writes.append(keys.audit(batch.partition.number), record.SerializeToString())
+
+
+def audit(batch: Batch) -> AuditBatch:
+    """What became of each event of the batch; a second append of the same event is no news."""
+    return AuditBatch(
+        partition=batch.partition.number,
+        events=[_event_audit(entry) for entry in batch.entries if _is_news(entry)],
+    )
+
+
+def _is_news(entry: Entry) -> bool:
+    """Whether an entry says something about its event that is not known."""
+    return isinstance(entry.value, Event) and entry.duplicate_of != entry.value.event_id
+
+
+def _event_audit(entry: Entry) -> EventAudit:
+    event: Event = entry.value
+    failure = entry.failure
+    return EventAudit(
+        event_id=event.event_id,
+        tenant=event.tenant,
+        tool_id=event.tool_id,
+        provider=event.provider,
+        type=event.type,
+        status=entry.status,
+        duplicate_of=entry.duplicate_of,
+        message_id=event.message_id,
+        delivery_id=event.delivery_id,
+        received_at_ms=event.received_at_ms,
+        entry_id=entry.entry_id,
+        payload_bytes=event.payload_bytes,
+        error=failure.error if failure else "",
+        stage=_stage(entry.outcome),
+        replay_id=event.replay_id,
+        dedup=entry.dedup,
+        schema_errors=event.schema_errors,
+    )
+
+
+def _stage(outcome: Outcome) -> str:
+    """Where an event's way ended for now, or what it waits for."""
+    match outcome:
+        case Failed(stage=stage) | Dropped(stage=stage) | Blocked(reason=stage):
+            return stage
+        case _:
+            return ""
