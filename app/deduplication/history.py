@@ -155,7 +155,7 @@ class PartitionHistory:
             for entry_id, fields in entries:
                 start = entry_id.decode()
                 try:
-                    _, changes = decode_changes(fields[b"d"])
+                    _, changes = decode_changes(fields.get(b"d", b""))
                 except CodecError as error:
                     # the count will say whether anything is missing
                     logger.error("%s %s: %s", changelog, start, error)

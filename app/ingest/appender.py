@@ -219,7 +219,10 @@ class Appender(Service):
         if not isinstance(reply, RedisError):
             self._refusals.pop(key, None)
         elif key in self._refusals or len(self._refusals) < MAX_REFUSALS:
-            self._refusals[key] = redis_kind(reply)
+            kind = redis_kind(reply)
+            if isinstance(reply, ResponseError) and self._refusals.get(key) != kind:
+                logger.error("%s takes nothing, its events wait in the spool: %s", key, reply)
+            self._refusals[key] = kind
 
     @tasks.loop
     async def _flush_forever(self) -> None:

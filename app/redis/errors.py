@@ -89,6 +89,8 @@ def is_missing(error: BaseException) -> bool:
     return isinstance(error, ResponseError) and str(error).startswith(_MISSING)
 
 
+#: What is said of a stream that takes nothing any more: its last id is the greatest there is.
+_EXHAUSTED = ("exhausted the last possible ID", "equal or smaller than the target stream top item")
 #: Kinds of replies that are about one key, and say nothing about others.
 OF_ONE_KEY = ("WRONGTYPE", "WRONGKIND")
 
@@ -101,6 +103,8 @@ def redis_kind(error: BaseException) -> str:
     """
     word = str(error).partition(" ")[0]
     plain = type(error) is ResponseError
+    if plain and any(text in str(error) for text in _EXHAUSTED):
+        return "EXHAUSTED"
     if plain and word.isascii() and word.isupper():
         return word
     return _KINDS.get(type(error), type(error).__name__)

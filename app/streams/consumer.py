@@ -54,6 +54,8 @@ MAX_ATTEMPTS = 3
 RELEASED_IN_A_ROW = 3
 #: How long a partition is left alone that cannot be read while others can.
 SIT_OUT_SECONDS = 1.0
+#: How long a partition is not read that no cue says anything of.
+LOOK_SECONDS = 10.0
 #: Most bytes of payload in one batch, unpacked, if it is more than one event.
 BATCH_MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
 
@@ -86,8 +88,9 @@ class Slot:
     delivered_id: str = "0-0"
     #: There may be more to read without waiting for a cue.
     hungry: bool = True
-    #: The step in which it was last read.
+    #: The step in which it was last read, and when (the loop's clock).
     read_at: int = 0
+    looked_at: float = 0.0
     #: The last read gave as much as was asked for.
     large: bool = True
     #: What waits for the server to say that it has something new.
@@ -301,6 +304,7 @@ class StreamReader(Service):
         self._steps += 1
         for slot in hungry:
             slot.read_at = self._steps
+            slot.looked_at = asyncio.get_running_loop().time()
         replies = await asyncio.gather(
             *(self._read(slot) for slot in hungry), return_exceptions=True
         )
@@ -364,6 +368,7 @@ class StreamReader(Service):
             )
             for key, _ in found or ():
                 by_key[key.decode()].hungry = True
+            self._look_at_quiet(slots)
         except Exception as error:  # noqa: BLE001 the lane raises it
             lane.error = error
         finally:
@@ -372,6 +377,17 @@ class StreamReader(Service):
                     slot.cue = None
             lane.cues.pop(task, None)  # type: ignore[arg-type]
             lane.wake.set()
+
+    def _look_at_quiet(self, slots: Sequence[Slot]) -> None:
+        """Read what no cue has come for: the stream may be another one by now, or have no group.
+
+        A cue waits for what comes behind the last entry that was read here, whatever became of
+        the stream meanwhile.
+        """
+        now = asyncio.get_running_loop().time()
+        for slot in slots:
+            if now - slot.looked_at > LOOK_SECONDS:
+                slot.hungry = True
 
     async def _read(self, slot: Slot) -> list[Any] | None:
         """Entries, none at the end; None when this read does not count."""

@@ -28,7 +28,8 @@ STREAMS = ("events", "updates", *(channel_name(name) for name in DEFERRABLE), "a
 class StreamLag:
     """Of a channel: entries not read yet, and read but not committed.
 
-    ``lag`` is None where Redis cannot tell (it says so after deletions from a stream's middle).
+    ``lag`` is None where Redis cannot tell: after deletions from a stream's middle, and where
+    nobody has read a stream yet.
     ``oldest_pending_seconds``: how long ago the oldest uncommitted entry was appended.
     """
 
@@ -150,9 +151,9 @@ def _lag(groups: Any, summary: Any, now_ms: int) -> StreamLag:
             raise reply
     lag: int | None = 0
     if isinstance(groups, list):
-        for group in groups:
-            if group["name"] == keys.GROUP.encode():
-                lag = group.get("lag")
+        # a stream that has no group is read by nobody yet
+        ours = [group for group in groups if group["name"] == keys.GROUP.encode()]
+        lag = ours[0].get("lag") if ours else None
     pending = summary["pending"] if isinstance(summary, dict) else 0
     if not pending:
         return StreamLag(lag, 0, 0.0)

@@ -1,6 +1,7 @@
 """Bring a partition's table to exactly what was committed, from its changelog."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,9 +9,10 @@ from mode.utils.logging import get_logger
 
 from hookstream.app.ids import entry_order
 from hookstream.app.redis import keys
+from hookstream.codecs.errors import CodecError
 from hookstream.codecs.routed import decode_changes
 from hookstream.tables.errors import TableCorruptError
-from hookstream.tables.table import Table
+from hookstream.tables.table import Change, Table
 
 __all__ = ["open_restored"]
 
@@ -66,13 +68,23 @@ async def _replay(redis: Any, changelog: str, table: Table) -> None:
     while True:
         entries = await redis.xrange(changelog, f"({table.position()}", "+", count=PAGE_ENTRIES)
         for entry_id, fields in entries:
-            _, changes = decode_changes(fields[b"d"])
-            table.apply(changes, entry_id.decode())
+            table.apply(_changes(changelog, entry_id, fields), entry_id.decode())
         total += len(entries)
         if len(entries) < PAGE_ENTRIES:
             break
         logger.info("%s: %d entries replayed", changelog, total)
         await asyncio.sleep(0)
+
+
+def _changes(changelog: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> list[Change]:
+    """What an entry changes: nothing, if nobody of ours can have written it."""
+    try:
+        if b"d" not in fields:
+            raise CodecError(f"it has no field d, only {sorted(fields)[:10]}")
+        return decode_changes(fields[b"d"])[1]
+    except CodecError as error:
+        logger.error("%s: entry %s is passed over: %s", changelog, entry_id.decode(), error)
+        return []
 
 
 async def _is_of(redis: Any, number: int, changelog: str, position: str) -> bool:

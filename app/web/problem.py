@@ -71,6 +71,10 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
+    except ConnectionError:
+        # the client has gone: nobody hears an answer
+        logger.debug("%s %s: the client has gone", request.method, request.path)
+        return problem(499, "client-closed-request", "Client closed request", "nobody hears this")
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
         return problem(500, "internal", "Internal error", "see the server's log")

@@ -61,6 +61,11 @@ class Client:
         """Tenant and context."""
         return self.caller.tenant, self.context_id
 
+    def has_gone(self) -> bool:
+        """Whether the connection is closed, by whoever."""
+        transport = self.request.transport
+        return transport is None or transport.is_closing()
+
     def cut_off(self) -> None:
         """End the connection without waiting for anything."""
         if self.request.transport is not None:
@@ -104,6 +109,8 @@ class UpdateSocket:
             try:
                 if end := await self._receive():
                     await self.close(end)
+            except ConnectionError:
+                pass  # the client has gone
             except Exception as error:  # noqa: BLE001 whatever it is, the client resumes
                 tasks.BOARD.failed("UpdateSocket.receive", error, restarts=False)
                 await self.close(FAILED)
@@ -119,7 +126,7 @@ class UpdateSocket:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._socket.close(code=end.code, message=end.text.encode())
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):
             self._client.cut_off()
 
     def _close_soon(self, end: End) -> None:
@@ -131,8 +138,13 @@ class UpdateSocket:
         except UnavailableError as error:
             tasks.BOARD.failed("UpdateSocket.send", error, restarts=False)
             end = UNREADABLE
-        except ConnectionResetError:
+        except ConnectionError:
             return  # the client has gone
+        except asyncio.CancelledError:
+            # aiohttp cancels a write that waits when its connection is lost
+            if not self._client.has_gone():
+                raise
+            return
         if end is not None:
             await self.close(end)
 
@@ -141,7 +153,7 @@ class UpdateSocket:
 
         Raises:
             UnavailableError: the feed could not be read for long.
-            ConnectionResetError: the client has gone.
+            ConnectionError: the client has gone.
         """
         while not self._socket.closed:
             follower.moved.clear()

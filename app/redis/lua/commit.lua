@@ -8,9 +8,11 @@
 -- A stale owner gets FENCED. An owner whose picture of the partition is not what Redis has (a reply
 -- was lost, or Redis lost its tail in a failover) gets OUTDATED and must read everything again.
 -- There is one sequence of commits a partition, for they all change what the others rely on.
+-- How far a stream has been worked off is kept beside the sequence: a group that is lost begins there.
 -- Neither writes anything. Nothing rolls back in Redis: types, and rights where the server can say
 -- them, are checked before the first write, and the acknowledgement comes last.
-local held = redis.call('HMGET', KEYS[1], 'epoch', 'nonce', 'sequence')
+local done = 'done:' .. KEYS[2]
+local held = redis.call('HMGET', KEYS[1], 'epoch', 'nonce', 'sequence', done)
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then
   return redis.error_reply('FENCED the lease is held by another owner')
 end
@@ -84,6 +86,15 @@ for from = at + 1, #ARGV, 1000 do
 end
 if trim == '1' and last then
   redis.call('XTRIM', KEYS[2], 'MINID', '~', last)
+end
+-- what was released from a list of blocked entries is older than what was worked off before it
+local function number_of(id) return tonumber(string.match(id, '^%d+')), tonumber(string.match(id, '%d+$')) end
+if last then
+  local ms, seq = number_of(last)
+  local known_ms, known_seq = number_of(held[4] or '0-0')
+  if ms > known_ms or (ms == known_ms and seq > known_seq) then
+    redis.call('HSET', KEYS[1], done, last)
+  end
 end
 redis.call('HINCRBY', KEYS[1], 'sequence', 1)
 return ids

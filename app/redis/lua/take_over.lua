@@ -1,4 +1,5 @@
 -- Make the group where it is missing, and take a page of what other consumers left pending.
+-- A group that was lost begins behind what commits have worked off, if this is still that stream.
 -- KEYS: lease, stream. ARGV: epoch, nonce, group, consumer, cursor, start of a new group.
 -- Returns {next cursor ("0-0" at the end), the group's last delivered id}. Fenced: a worker that
 -- has lost its lease must not take entries away from the one that has it.
@@ -7,6 +8,7 @@ if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then
   return redis.error_reply('FENCED the lease is held by another owner')
 end
 local last = nil
+local start = ARGV[6]
 if redis.call('EXISTS', KEYS[2]) == 1 then
   for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
     if group[2] == ARGV[3] then
@@ -17,8 +19,20 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
   end
 end
 if not last then
-  redis.call('XGROUP', 'CREATE', KEYS[2], ARGV[3], ARGV[6], 'MKSTREAM')
-  return {'0-0', ARGV[6]}
+  local done = redis.call('HGET', KEYS[1], 'done:' .. KEYS[2])
+  if done and redis.call('EXISTS', KEYS[2]) == 1 then
+    local info = redis.call('XINFO', 'STREAM', KEYS[2])
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' then
+        local function number_of(id) return tonumber(string.match(id, '^%d+')), tonumber(string.match(id, '%d+$')) end
+        local ms, seq = number_of(done)
+        local top_ms, top_seq = number_of(info[i + 1])
+        if ms < top_ms or (ms == top_ms and seq <= top_seq) then start = done end
+      end
+    end
+  end
+  redis.call('XGROUP', 'CREATE', KEYS[2], ARGV[3], start, 'MKSTREAM')
+  return {'0-0', start}
 end
 local page = redis.call('XAUTOCLAIM', KEYS[2], ARGV[3], ARGV[4], 0, ARGV[5], 'COUNT', 1000, 'JUSTID')
 return {page[1], last}

@@ -409,3 +409,39 @@ async def test_a_lease_of_a_redis_that_has_lost_commits_is_not_renewed(
     # a commit that is done and not answered yet is no loss
     assert await scripts.call("renew", [lease], [1, "n1", 90_000, 4]) == 1
     assert await redis_client.hget(lease, "expires_ms") > before
+
+
+@pytest.mark.parametrize("trim", [True, False])
+async def test_a_group_that_was_lost_begins_behind_what_was_worked_off(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis", trim: bool
+) -> None:
+    """Deferred updates have no origins: what came again would be delivered again."""
+    await claimed(scripts)
+    mine, stream = partition(), keys.deferred(0, "low")
+    entries = await pending(redis_client, stream, 5)
+    await commit(scripts, mine, "deferred:low", Writes(), entries[:2], trim=trim)
+    await commit(scripts, mine, "deferred:low", Writes(), entries[2:4], trim=trim)
+    # what was released from a list is older: it says nothing about what is behind it
+    await commit(scripts, mine, "deferred:low", Writes(), [Entry("1-0", b"x", None)])
+    await redis_client.xgroup_destroy(stream, keys.GROUP)
+    both = [keys.lease(0), stream]
+    took = await scripts.call("take_over", both, [1, "n1", keys.GROUP, "w1", "0-0", "0-0"])
+    assert [part.decode() for part in took] == ["0-0", entries[3].entry_id]
+    reads = [1, "n1", keys.GROUP, "w1", 10]
+    assert await scripts.call("read", both, [*reads, "0-0", 0]) in ([], [[stream.encode(), []]])
+    left = await scripts.call("read", both, [*reads, ">", 0])
+    assert [entry_id.decode() for entry_id, _ in left] == [entries[4].entry_id]
+
+
+async def test_another_stream_under_a_name_is_read_from_its_beginning(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await claimed(scripts)
+    stream = keys.updates(0)
+    entries = await pending(redis_client, stream, 3)
+    await commit(scripts, partition(), "updates", Writes(), entries, trim=True)
+    await redis_client.delete(stream)
+    await redis_client.xadd(stream, {"d": b"new"}, id="7-1")
+    both = [keys.lease(0), stream]
+    took = await scripts.call("take_over", both, [1, "n1", keys.GROUP, "w1", "0-0", "0-0"])
+    assert [part.decode() for part in took] == ["0-0", "0-0"]

@@ -213,6 +213,36 @@ async def test_lost_partition_is_not_read_on_before_it_is_claimed_anew(
     assert lost == [0]
 
 
+async def test_a_stream_that_was_replaced_is_read(
+    app: Hookstream, redis_client: "redis.asyncio.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No cue comes of it: its ids are lower than what has been read, and it has no group."""
+    monkeypatch.setattr(reader, "LOOK_SECONDS", 0.3)
+    seen: list[int] = []
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        seen.extend(numbers(batch))
+        batch.done()
+
+    await app.start()
+    channel, stream = app.stream_channels["numbers"], keys.stream("numbers", 0)
+    await channel.send(partition=0, value=make_event({"n": 1}))
+
+    async def is_read(wanted: int) -> bool:
+        return wanted in seen
+
+    await eventually(partial(is_read, 1), "the first")
+    await redis_client.rename(stream, f"{stream}:away")
+    for number in (2, 3):
+        await redis_client.xadd(
+            stream, {"d": encode_event(make_event({"n": number}))}, id=f"{number}-0"
+        )
+    await eventually(partial(is_read, 3), "what is in the new one")
+    assert seen == [1, 2, 3]
+
+
 async def test_plain_agents_take_and_sinks_work(app: Hookstream) -> None:
     channel = app.stream_channels["numbers"]
     taken: list[int] = []

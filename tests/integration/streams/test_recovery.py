@@ -78,6 +78,21 @@ async def test_an_older_table_reads_only_what_it_has_missed(
     assert applied == [f"{n + 1}-0" for n in range(COUNT, COUNT + 10)]
 
 
+@pytest.mark.parametrize("junk", [{"zz": "notanumber"}, {"d": b"\xff\xff\xff"}])
+async def test_what_nobody_of_ours_wrote_is_passed_over(
+    redis_client: Any, folder: Path, junk: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Standing still for ever would be worse."""
+    await redis_client.xadd(keys.changelog(NUMBER), junk, id=f"{COUNT + 1}-0")
+    await log(redis_client, range(COUNT + 1, COUNT + 5))
+    table = await open_restored(redis_client, folder, NUMBER, DedupTable)
+    try:
+        assert (len(table), table.position()) == (COUNT + 4, f"{COUNT + 5}-0")
+    finally:
+        table.close()
+    assert f"entry {COUNT + 1}-0 is passed over" in caplog.text
+
+
 async def test_a_table_ahead_of_redis_is_built_anew(redis_client: Any, folder: Path) -> None:
     """A failover took back the end of the changelog, and others have written since."""
     gone = [f"{n + 1}-0" for n in range(COUNT - 7, COUNT)]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -87,6 +88,47 @@ async def test_client_that_takes_nothing_is_closed_and_hurts_nobody(
         assert stuck.close_code == 4008
     [update] = await quick.updates(name, 1, after=seqs[-1])
     assert update["seq"] == seqs[-1] + 1
+
+
+async def test_clients_that_drop_their_connection_are_nobodys_fault(
+    quick: Stack, name: str
+) -> None:
+    """In the middle of a frame that they do not take, or before they are answered at all."""
+    await fill(quick, name, 1500)
+    key = quick.headers["Authorization"]
+    ask = (
+        f"GET /contexts/{name}/updates?after=0 HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nAuthorization: {key}\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+
+    async def drop(at: int) -> None:
+        connection = small_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", None))
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(connection, ("127.0.0.1", quick.port))
+        await loop.sock_sendall(connection, ask.encode())
+        if at % 2:
+            # it has begun to send, and waits for the client to take what it sent
+            await loop.sock_recv(connection, 1000)
+            await asyncio.sleep(0.2)
+        # so that the other side is reset, not told
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    await asyncio.gather(*(drop(at) for at in range(60)))
+
+    async def gone() -> bool:
+        async with quick.session() as other, other.get("/metrics") as response:
+            return "hookstream_websockets 0.0" in await response.text()
+
+    await eventually(gone, "all are gone")
+    async with quick.session() as other, other.get("/health") as response:
+        tasks = (await response.json())["parts"]["tasks"]
+    assert tasks["status"] == "ok", tasks
+    log = quick.log.read_text()
+    assert "ConnectionResetError" not in log
+    assert "updates failed" not in log
 
 
 async def test_backlog_is_folded_for_who_asks(quick: Stack, name: str) -> None:

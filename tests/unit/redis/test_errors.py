@@ -77,6 +77,8 @@ def test_the_kind_of_an_error_quotes_nothing() -> None:
     assert redis_kind(replies.ResponseError("about 'secret'")) == "ResponseError"
     assert redis_kind(replies.NoPermissionError("this user has no permissions")) == "NOPERM"
     assert redis_kind(replies.TimeoutError("OOM")) == "TimeoutError"
+    full = "The stream has exhausted the last possible ID, unable to add more items"
+    assert redis_kind(replies.ResponseError(full)) == "EXHAUSTED"
 
 
 @pytest.mark.parametrize("wrong", [RuntimeError, AttributeError, KeyError, OSError, TypeError])
