@@ -21,6 +21,7 @@ __all__ = [
     "DUPLICATES",
     "EVENTS",
     "FEED_RESETS",
+    "FEED_UNREADABLE",
     "FULL_STREAMS",
     "HELD_ENTRIES",
     "HISTORY_BYTES",
@@ -81,6 +82,10 @@ APPEND_BATCH_REQUESTS = Histogram(
 EVENTS = Counter("hookstream_events_total", "Events committed, by what became of them.", ["status"])
 SUMMARIES = Counter(
     "hookstream_summaries_total", "Summaries asked for, by whether one was remembered.", ["cache"]
+)
+FEED_UNREADABLE = Counter(
+    "hookstream_feed_unreadable_entries_total",
+    "Entries read from feeds that are no updates, and were passed over.",
 )
 FEED_RESETS = Counter(
     "hookstream_feed_resets_total",

@@ -8,7 +8,9 @@ from typing import Any
 
 import orjson
 from mode import Service
+from mode.utils.logging import get_logger
 
+from hookstream.app import metrics
 from hookstream.app.errors import ConflictError
 from hookstream.app.feeds.generations import Generations
 from hookstream.app.feeds.wakeups import Cues
@@ -19,6 +21,8 @@ from hookstream.app.redis.durability import Durability
 from hookstream.app.settings import Settings
 
 __all__ = ["FeedEnd", "FeedProgress", "FeedUpdate", "Feeds"]
+
+logger = get_logger(__name__)
 
 #: Feeds that are read at once, each on a connection, however many clients there are.
 READS_AT_ONCE = 32
@@ -34,6 +38,15 @@ class FeedUpdate:
 
     seq: int
     body: bytes
+
+    def readable(self) -> bool:
+        """Whether its body is an object, as all of ours are; parsed only where it may not be."""
+        if self.body[:9] == b'{"kind":"' and self.body[-1:] == b"}":
+            return True
+        try:
+            return isinstance(orjson.loads(self.body), dict)
+        except orjson.JSONDecodeError:
+            return False
 
     def values(self, generation: int | None = None) -> dict[str, Any]:
         """The update as JSON values, with its number and, where given, the generation of that."""
@@ -133,7 +146,15 @@ class Feeds(Service):
             entries = await self._redis.execute_command(command, key, start, end, "COUNT", count)
             if entries and not await self._durability.barrier(keys.barrier(number)):
                 return []
-        return [FeedUpdate(_number(entry_id), fields[b"d"]) for entry_id, fields in entries]
+        found = [
+            FeedUpdate(_number(entry_id), fields.get(b"d", b"")) for entry_id, fields in entries
+        ]
+        if not all(update.readable() for update in found):
+            bad = [update.seq for update in found if not update.readable()]
+            metrics.FEED_UNREADABLE.inc(len(bad))
+            logger.error("%s: entries %s are no updates, and are passed over", key, bad[:10])
+            found = [update for update in found if update.readable()]
+        return found
 
     async def folded(
         self, tenant: str, context_id: str, seq: int, start: int = 0, count: int | None = None

@@ -15,7 +15,7 @@ from hookstream.app.feeds.generations import Begun, Generations, Place
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 
-__all__ = ["Page", "Reset", "Resets", "Standing"]
+__all__ = ["Page", "Reset", "Resets", "Standing", "unbroken"]
 
 logger = get_logger(__name__)
 
@@ -139,6 +139,19 @@ class Resets:
         previous = generations.at(after) or generation
         return Reset(who[1], into.generation, previous, into.start - 1, missing, count)
 
+    async def skip(
+        self, who: Who, after: int, to: int, generations: Generations, generation: int = 0
+    ) -> Reset | None:
+        """What is told a client at ``after`` where the updates up to ``to`` are gone from a feed.
+
+        None where it has had nothing before, and nothing is known to be missing.
+        """
+        count, missing = await self._missing(who, after, to + 1)
+        if not after and not generation and count == 0:
+            return None
+        previous = generations.at(after) or generation
+        return Reset(who[1], generations.at(to), previous, to, missing, count)
+
     async def page(self, who: Who, after: int, generation: int, limit: int) -> Page:
         """The next updates past ``after``, none of two generations.
 
@@ -153,7 +166,11 @@ class Resets:
         while True:
             into = generations.crossing(after)
             before = into.start if into else None
-            updates = await self._feeds.read(*who, after, limit, before=before)
+            updates = unbroken(await self._feeds.read(*who, after, limit, before=before))
+            if updates and updates[0].seq != after + 1:
+                gone_from, after = after, updates[0].seq - 1
+                if reset is None:
+                    reset = await self.skip(who, gone_from, after, generations, generation)
             if updates or into is None or await self._feeds.holds(*who, after, into.start):
                 break
             if reset is None:
@@ -186,6 +203,12 @@ class Resets:
             logger.warning("a reset of %s/%s says not what is missing: %s", *who, error)
             return None, []
         return rows[0]["total"] if rows else 0, [_missing_out(row) for row in rows]
+
+
+def unbroken(updates: Sequence[FeedUpdate]) -> list[FeedUpdate]:
+    """Updates up to the first one that is missing between them: numbers have no gaps."""
+    first = updates[0].seq if updates else 0
+    return [update for at, update in enumerate(updates, first) if update.seq == at]
 
 
 def _reached(updates: Sequence[FeedUpdate], after: int) -> int:

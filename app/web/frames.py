@@ -10,7 +10,7 @@ import orjson
 from hookstream.app.feeds.digests import MAX_DIGESTED, digest_budget, fit_digest
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.generations import Generations
-from hookstream.app.feeds.resets import Resets
+from hookstream.app.feeds.resets import Resets, unbroken
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import RegistryCache
 
@@ -78,6 +78,8 @@ class FeedFrames:
             self._generations = (await self._feeds.look(*self._who)).generations
             if self._generations != generations:
                 return FramePage([], more=True)
+            return await self._skip(after, updates[0].seq - 1, generations)
+        read, updates = len(updates), unbroken(updates)
         if not updates and into and not await self._feeds.holds(*self._who, after, into.start):
             generation, self._generation = self._generation, into.generation
             reset = await self._resets.cross(self._who, after, into, generations, generation)
@@ -85,9 +87,14 @@ class FeedFrames:
                 [(into.start - 1, frame_text(reset.out()) if reset else "")], more=True
             )
         # a page that is not full was all there was: what came since has set the cue
-        more = bool(into and updates) or len(updates) >= self._page_size
+        more = bool(into and updates) or read >= self._page_size or read > len(updates)
         frames = [(one.seq, one.frame(generations.at(one.seq - 1))) for one in updates]
         return FramePage(frames, more)
+
+    async def _skip(self, after: int, to: int, generations: Generations) -> FramePage:
+        """Say that the updates up to ``to`` are gone, where there is anybody who missed them."""
+        reset = await self._resets.skip(self._who, after, to, generations, self._generation)
+        return FramePage([(to, frame_text(reset.out()) if reset else "")], more=True)
 
     async def _stand(self, after: int) -> FramePage:
         """Find out where the client stands, and say so."""
@@ -119,6 +126,9 @@ class FeedFrames:
         if await self._feeds.last_seq(*self._who) - after <= fold:
             return None
         waiting = await self._feeds.newest(*self._who, after, MAX_DIGESTED, before=before)
+        if waiting and waiting[0].seq > after + 1 and len(waiting) < MAX_DIGESTED:
+            # some are gone: that is told first
+            return None
         # behind a place where numbers begin anew there may be fewer than they say
         if not waiting or waiting[-1].seq - max(after, waiting[0].seq - 1) <= fold:
             return None

@@ -66,15 +66,35 @@ for i = 1, count do
   writes[i] = {command, key, args}
   at = at + 3 + #args
 end
+-- what a look beforehand cannot say is whether a stream takes another id: so appends come first,
+-- those to feeds last, and are taken back where one of them is refused
+local added = {}
+local function append(to_feeds)
+  for i = 1, count do
+    local command, key, args = writes[i][1], writes[i][2], writes[i][3]
+    if command == 'XADD' and (args[1] ~= '*') == to_feeds then
+      local reply = redis.pcall('XADD', key, unpack(args))
+      if type(reply) == 'table' then
+        for j, id in pairs(added) do redis.call('XDEL', writes[j][2], id) end
+        -- of a feed the owner has a wrong picture; another stream has come to its end
+        local kind = to_feeds and 'OUTDATED ' or 'WRONGKIND '
+        return redis.error_reply(kind .. key .. ' takes no such entry: ' .. (reply['err'] or ''))
+      end
+      added[i] = reply
+    end
+  end
+end
+no = append(false) or append(true)
+if no then return no end
 local ids = {}
+for i = 1, count do ids[#ids + 1] = added[i] end
 for i = 1, count do
   local command, key, args = writes[i][1], writes[i][2], writes[i][3]
   if command == 'PUBLISH' then
     -- a cue only: who is not told looks again soon
     redis.pcall('PUBLISH', unpack(args))
-  else
-    local reply = redis.call(command, key, unpack(args))
-    if command == 'XADD' then ids[#ids + 1] = reply end
+  elseif command ~= 'XADD' then
+    redis.call(command, key, unpack(args))
   end
 end
 local trim = ARGV[at]

@@ -445,3 +445,46 @@ async def test_another_stream_under_a_name_is_read_from_its_beginning(
     both = [keys.lease(0), stream]
     took = await scripts.call("take_over", both, [1, "n1", keys.GROUP, "w1", "0-0", "0-0"])
     assert [part.decode() for part in took] == ["0-0", "0-0"]
+
+
+async def test_a_stream_that_takes_nothing_more_makes_the_commit_write_nothing(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    """What was appended before it is taken back: written again it would be there twice."""
+    await claimed(scripts)
+    mine = partition()
+    entries = await pending(redis_client, keys.updates(0), 2)
+    await redis_client.xadd(keys.audit(0), {"zz": 1}, id=f"{2**64 - 1}-{2**64 - 1}")
+    told: list[str] = []
+    writes = update(1, "a")
+    writes.append(keys.changelog(0), b"changes", then=told.append)
+    writes.append(keys.audit(0), b"audit")
+    for _ in range(3):
+        with pytest.raises(ResponseError, match="audit takes no such entry"):
+            await commit(scripts, mine, "updates", writes, entries)
+    assert mine.lost is None
+    assert await redis_client.xlen(FEED) == await redis_client.xlen(keys.changelog(0)) == 0
+    assert await redis_client.hget(keys.seqs(0), "t/c") is None
+    assert await unacknowledged(redis_client, keys.updates(0)) == 2
+    await redis_client.rename(keys.audit(0), keys.audit(0) + ":away")
+    ids = await commit(scripts, mine, "updates", writes, entries)
+    assert (ids[0], told) == ("1-0", [ids[1]])
+    assert await redis_client.xlen(keys.audit(0)) == 1
+
+
+async def test_a_feed_whose_newest_entry_was_deleted_is_looked_at_anew(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await claimed(scripts)
+    entries = await pending(redis_client, keys.updates(0), 1)
+    await redis_client.xadd(FEED, {"zz": 1}, id="900-0")
+    await redis_client.xdel(FEED, "900-0")
+    writes = update(1, "a")
+    writes.append(keys.audit(0), b"audit")
+    with pytest.raises(OutdatedError, match="takes no such entry"):
+        await commit(scripts, partition(), "updates", writes, entries)
+    assert await redis_client.xlen(keys.audit(0)) == 0
+    state = await scripts.call(
+        "feed_state", [FEED, keys.withheld_updates(0, "t", "c"), keys.seqs(0)], ["t/c"]
+    )
+    assert state[0] == 900
