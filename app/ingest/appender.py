@@ -14,7 +14,7 @@ worker looks for them in the record of events where its marks do not reach back 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +47,8 @@ DRAIN_PAGE = 256
 ADOPT_SECONDS = 10.0
 #: At most one line of log in this time about events that are refused.
 REFUSED_LOG_SECONDS = 5.0
+#: A kind of refusal by Redis is a line of the log once in this time.
+SAID_SECONDS = 60.0
 #: After the spool could not be opened it is not tried again within this time.
 REOPEN_SECONDS = 1.0
 #: How long the drain passes over streams that Redis refuses while there are others.
@@ -146,6 +148,8 @@ class Appender(Service):
         self._shut_in: frozenset[str] = frozenset()
         #: Stream → what Redis said when it refused it last.
         self._refusals: dict[str, str] = {}
+        #: Kind of refusal → when a line of the log said so.
+        self._said_at: dict[str, float] = {}
         self._refused_at = -REFUSED_LOG_SECONDS
         self.drained_per_second = 0.0
 
@@ -220,8 +224,11 @@ class Appender(Service):
             self._refusals.pop(key, None)
         elif key in self._refusals or len(self._refusals) < MAX_REFUSALS:
             kind = redis_kind(reply)
-            if isinstance(reply, ResponseError) and self._refusals.get(key) != kind:
-                logger.error("%s takes nothing, its events wait in the spool: %s", key, reply)
+            now = time.monotonic()
+            said_at = self._said_at.get(kind, now - SAID_SECONDS)
+            if isinstance(reply, ResponseError) and now - said_at >= SAID_SECONDS:
+                self._said_at[kind] = now
+                logger.error("events wait in the spool: %s refuses them: %s", key, reply)
             self._refusals[key] = kind
 
     @tasks.loop
@@ -240,26 +247,43 @@ class Appender(Service):
                     raise
 
     async def _flush(self, batch: list[Pending]) -> None:
+        """Append what goes in one command a stream; what is behind that begins the next flush.
+
+        Were one command of a stream refused and a later one of the same trip taken, what is in
+        the second would come first.
+        """
         metrics.APPEND_BATCH_REQUESTS.observe(len(batch))
-        direct: list[Pending] = []
         late: list[Pending] = []
+        behind: list[Pending] = []
+        calls: dict[str, list[Pending]] = {}
+        whole: set[str] = set()
         for item in batch:
-            (late if self._has_to_wait(item) else direct).append(item)
-        refused: set[str] = set()
-        replies = await self._send([(item.key, item.data) for item in direct])
-        for item, reply in zip(direct, replies, strict=True):
-            item.sent = True
-            self._heard(item.key, reply)
-            if item.key in refused or (isinstance(reply, Exception) and _not_now(reply)):
-                # behind one that was not taken the next must not be first either; if it was taken,
-                # the copy is recognised by its event id, and comes marked
-                refused.add(item.key)
+            mine = calls.get(item.key)
+            large = len(item.data) > self._claim_check_bytes
+            if self._has_to_wait(item):
                 late.append(item)
-            elif isinstance(reply, Exception):
-                _settle(item.done, reply)
+            elif item.key in whole or (mine and large):
+                whole.add(item.key)
+                behind.append(item)
             else:
-                self.backlog.added(item.key)
-                _settle(item.done, None)
+                calls.setdefault(item.key, []).append(item)
+                if large:
+                    whole.add(item.key)
+        replies = await self._send({key: [i.data for i in items] for key, items in calls.items()})
+        for (key, items), reply in zip(calls.items(), replies, strict=True):
+            self._heard(key, reply)
+            for item in items:
+                item.sent = True
+                if isinstance(reply, Exception) and _not_now(reply):
+                    # if it was taken, the copy is recognised by its event id, and comes marked
+                    late.append(item)
+                elif isinstance(reply, Exception):
+                    _settle(item.done, reply)
+                else:
+                    self.backlog.added(key)
+                    _settle(item.done, None)
+        if behind:
+            self._pending = behind + self._pending
         if late:
             self._keep_here(late)
 
@@ -275,34 +299,18 @@ class Appender(Service):
             return True
         return self.backlog.holds(item.key, urgent=item.urgent)
 
-    async def _send(self, items: Sequence[tuple[str, bytes]]) -> list[Any]:
-        """Append to Redis; a reply or an error for each.
+    async def _send(self, streams: Mapping[str, Sequence[bytes]]) -> list[Any]:
+        """Append to each stream, all of its entries or none; a reply or an error for each stream.
 
-        What one stream gets goes as one command, all of it or none: a command and its reply cost
-        redis-py more than the entries in it. A large entry goes by itself, in its turn.
+        A command and its reply cost redis-py more than the entries in it.
         """
-        if not items:
+        if not streams:
             return []
-        groups: list[tuple[str, list[bytes]]] = []
-        places: list[int] = []
-        last: dict[str, int] = {}
-        for key, data in items:
-            large = len(data) > self._claim_check_bytes
-            place = last.get(key)
-            if place is None or large:
-                place = len(groups)
-                groups.append((key, []))
-                last[key] = place
-            groups[place][1].append(data)
-            places.append(place)
-            if large:
-                del last[key]
         try:
-            calls = [await self._call(key, values) for key, values in groups]
-            replies = await self._durability.run(calls)
+            calls = [await self._call(key, values) for key, values in streams.items()]
+            return await self._durability.run(calls)
         except Exception as error:  # noqa: BLE001 every waiting request must hear of it
-            return [error] * len(items)
-        return [replies[place] for place in places]
+            return [error] * len(streams)
 
     async def _call(
         self, key: str, values: Sequence[bytes], *more: object
@@ -391,7 +399,12 @@ class Appender(Service):
         replies = await self._send_again(spool, page, made)
         stopped: set[str] = set()
         moved: list[Spooled] = []
-        for entry, reply in zip(page, replies, strict=True):
+        for entry in page:
+            if entry not in replies:
+                # behind what was sent of its stream: its turn comes with the next page
+                stopped.add(entry.key)
+                continue
+            reply = replies[entry]
             self._heard(entry.key, reply)
             if isinstance(reply, UnconfirmedError) and entry not in made:
                 made[entry] = reply.reply
@@ -416,7 +429,7 @@ class Appender(Service):
             drain.place = (skip, after)
         elif not moved:
             until = time.monotonic() + SIT_OUT_SECONDS
-            refused = (r.key for r, said in zip(page, replies, strict=True) if _refused(said))
+            refused = (entry.key for entry, said in replies.items() if _refused(said))
             drain.sits_out.update(dict.fromkeys(refused, until))
         self._measure()
         return len(moved)
@@ -437,30 +450,63 @@ class Appender(Service):
 
     async def _send_again(
         self, spool: Spool, page: Sequence[Spooled], made: dict[Spooled, Any]
-    ) -> list[Any]:
-        """Append a page; what was appended before and not confirmed is only asked for.
+    ) -> dict[Spooled, Any]:
+        """Append the first entries of each stream of a page, in one command; replies to those.
 
-        Appending it again and again while there is no replica would fill the stream with copies.
+        What was appended before and not confirmed is only asked for: appending it again and again
+        while there is no replica would fill the stream with copies.
         """
         calls: list[tuple[str, Sequence[Any]]] = []
-        places = []
-        for entry in page:
-            if entry in made:
-                # a write of its own, for the confirmation covers writes only
-                barrier = keys.barrier_of(entry.key)
-                calls.append((entry.key, ("SET", barrier, "")))
-                entry_id = made[entry]
-                calls.append((entry.key, ("XRANGE", entry.key, entry_id, entry_id)))
+        places: list[tuple[list[Spooled], int]] = []
+        for key, entries in self._first_of_each(page, made).items():
+            if entries[0] in made:
+                for entry in entries:
+                    # a write of its own, for the confirmation covers writes only
+                    calls.append((key, ("SET", keys.barrier_of(key), "")))
+                    calls.append((key, ("XRANGE", key, made[entry], made[entry])))
+                    places.append(([entry], len(calls) - 1))
+                continue
+            doubts = [_doubt(entry) if spool.in_doubt(entry) else () for entry in entries]
+            if len(entries) == 1:
+                calls.append(await self._call(key, [entries[0].data], *doubts[0]))
             else:
-                more = _doubt(entry) if spool.in_doubt(entry) else ()
-                calls.append(await self._call(entry.key, [entry.data], *more))
-            places.append(len(calls) - 1)
-        spool.doubt(page)
+                pairs = [
+                    part
+                    for entry, doubt in zip(entries, doubts, strict=True)
+                    for part in (entry.data, doubt[1] if doubt else "")
+                ]
+                script = await self._scripts.source("append_again")
+                calls.append((key, ("EVAL", script, 1, key, *pairs)))
+            places.append((entries, len(calls) - 1))
+        spool.doubt([entry for entries, _ in places for entry in entries])
         try:
             replies = await self._durability.run(calls)
         except Exception as error:  # noqa: BLE001 whatever it is, the page stays in the spool
-            return [error] * len(page)
-        return [replies[place] for place in places]
+            replies = [error] * len(calls)
+        return {
+            entry: reply
+            for entries, place in places
+            for entry, reply in zip(entries, _each(replies[place], len(entries)), strict=True)
+        }
+
+    def _first_of_each(
+        self, page: Sequence[Spooled], made: Mapping[Spooled, Any]
+    ) -> dict[str, list[Spooled]]:
+        """By stream, what of a page can go in one command: a large entry alone, others together."""
+        found: dict[str, list[Spooled]] = {}
+        whole: set[str] = set()
+        for entry in page:
+            mine = found.setdefault(entry.key, [])
+            large = len(entry.data) > self._claim_check_bytes
+            if entry.key in whole:
+                continue
+            if mine and (large or (mine[0] in made) != (entry in made)):
+                whole.add(entry.key)
+                continue
+            mine.append(entry)
+            if large:
+                whole.add(entry.key)
+        return found
 
     def _left_behind(self) -> set[str]:
         """Streams with entries in a folder that this process drains: what is new queues behind."""
@@ -563,6 +609,16 @@ def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
 def _doubt(entry: Spooled) -> tuple[str, int]:
     """The field of an entry that may have been appended before it came to the spool, or since."""
     return "u", max(0, time.time_ns() // 1_000_000 - entry.at_ms)
+
+
+def _each(reply: Any, count: int) -> list[Any]:
+    """The reply to a command that appends ``count`` entries, for each of them."""
+    if isinstance(reply, UnconfirmedError) and count > 1:
+        return [UnconfirmedError(str(reply), one) for one in _each(reply.reply, count)]
+    if isinstance(reply, Exception) or count == 1:
+        return [reply] * count
+    ids: list[Any] = reply
+    return ids
 
 
 def _refused(reply: Any) -> bool:

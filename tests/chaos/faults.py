@@ -370,7 +370,8 @@ async def redis_keys(system: System, _: str, seconds: float, rng: random.Random)
 # What lies between a process and Redis.
 
 LOSABLE = (
-    "commit", "claim", "renew", "heartbeat", "read", "append", "append_blob", "take_over",
+    "commit", "claim", "renew", "heartbeat", "read", "append", "append_blob",
+    "append_again", "take_over",
     "acknowledge", "deferred_index", "retry_letter", "XADD", "XRANGE", "HGET", "EVALSHA", "ZADD",
     "LRANGE", "HGETALL",
 )  # fmt: skip
