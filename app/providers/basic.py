@@ -12,10 +12,7 @@ from hookstream.app.providers.provider import (
     any_secret,
     signed,
 )
-from hookstream.app.providers.signatures import (
-    sign_basic,
-    verify_basic,
-)
+from hookstream.app.providers.signatures.basic import sign_basic, verify_basic
 
 __all__ = ["PROVIDER"]
 

@@ -17,13 +17,10 @@ from hookstream.app.providers.provider import (
     signed,
     text_at,
 )
-from hookstream.app.providers.signatures import (
-    FORM,
-    SignatureOptions,
-    WebhookRequest,
-    sign_hmac,
-    verify_hmac,
-)
+from hookstream.app.providers.signatures.body_hmac import sign_hmac, verify_hmac
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.codecs.envelope import FORM
 
 __all__ = ["PROVIDER"]
 

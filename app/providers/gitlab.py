@@ -20,13 +20,13 @@ from hookstream.app.providers.provider import (
     signed,
     text_at,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.plain_token import verify_token
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.app.providers.signatures.standard import (
     sign_standard,
     standard_key,
     verify_standard,
-    verify_token,
 )
 
 __all__ = ["PROVIDER"]

@@ -12,10 +12,8 @@ from hookstream.app.providers.provider import (
     short_id,
     text_at,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
-)
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["json_or_none", "named_delivery", "named_headers", "named_type"]
 

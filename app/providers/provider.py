@@ -6,7 +6,9 @@ from typing import Any, Protocol
 
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.json_body import ARRAYS, OBJECTS
-from hookstream.app.providers.signatures import FORM, SignatureOptions, WebhookRequest
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.codecs.envelope import FORM
 
 __all__ = [
     "HOUR",

@@ -18,13 +18,9 @@ from hookstream.app.providers.provider import (
     id_at,
     signed,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
-    ecdsa_public_key,
-    sign_ecdsa,
-    verify_ecdsa,
-)
+from hookstream.app.providers.signatures.ecdsa import ecdsa_public_key, sign_ecdsa, verify_ecdsa
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
 

@@ -20,13 +20,10 @@ from hookstream.app.providers.provider import (
     signed,
     text_at,
 )
-from hookstream.app.providers.signatures import (
-    FORM,
-    SignatureOptions,
-    WebhookRequest,
-    sign_slack,
-    verify_slack,
-)
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.app.providers.signatures.slack import sign_slack, verify_slack
+from hookstream.codecs.envelope import FORM
 
 __all__ = ["PROVIDER"]
 

@@ -17,9 +17,9 @@ from hookstream.app.providers.provider import (
     signed,
     text_at,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.app.providers.signatures.standard import (
     sign_standard,
     standard_key,
     verify_standard,

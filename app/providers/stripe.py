@@ -15,12 +15,9 @@ from hookstream.app.providers.provider import (
     signed,
     text_at,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
-    sign_stripe,
-    verify_stripe,
-)
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.app.providers.signatures.stripe import sign_stripe, verify_stripe
 
 __all__ = ["PROVIDER"]
 

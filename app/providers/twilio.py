@@ -17,13 +17,10 @@ from hookstream.app.providers.provider import (
     short_id,
     signed,
 )
-from hookstream.app.providers.signatures import (
-    FORM,
-    SignatureOptions,
-    WebhookRequest,
-    sign_twilio,
-    verify_twilio,
-)
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.app.providers.signatures.twilio import sign_twilio, verify_twilio
+from hookstream.codecs.envelope import FORM
 
 __all__ = ["PROVIDER"]
 

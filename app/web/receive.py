@@ -21,7 +21,7 @@ from hookstream.app.ids import new_event_id, partition_of, random_bits
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.providers import PROVIDERS, Provider
-from hookstream.app.providers.signatures import WebhookRequest
+from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import REJECT, Registry, Tool
 from hookstream.app.routing.event_keys import (

@@ -14,7 +14,7 @@ import pytest
 
 from hookstream.app import embedded
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
 from tests.support.stack import Stack, eventually, free_port
 from tests.unit.providers.test_signatures import OTHER, SIGNING, VERIFYING, body_of
 

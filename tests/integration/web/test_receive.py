@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
 from tests.support.stack import Stack, eventually
 
 SECRET = "the-tool's-own-secret"

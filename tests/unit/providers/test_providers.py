@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers import ALIASES, PROVIDERS, check_secrets, provider
-from hookstream.app.providers.signatures import SignatureOptions, WebhookRequest
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.web.models import DedupIn, duration_text
 from tests.support import ROOT
 from tests.support.fixtures import github_examples

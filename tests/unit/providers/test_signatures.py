@@ -29,7 +29,9 @@ from twilio.request_validator import RequestValidator
 
 from hookstream.app.errors import BadRequestError, SignatureError
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.providers.signatures import MAX_CANDIDATES, SignatureOptions, WebhookRequest
+from hookstream.app.providers.signatures.digests import MAX_CANDIDATES
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
 from tests.support import TESTS
 
 NOW = 1_700_000_000.0
