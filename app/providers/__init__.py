@@ -63,11 +63,11 @@ def check_secrets(kind: Provider, secrets: Sequence[str]) -> None:
         BadRequestError: none where the provider needs one, or one that is malformed.
     """
     if kind.needs_secret and not secrets:
-        raise BadRequestError(f"secrets: {kind.title} needs at least one; {kind.secret_format}")
+        raise BadRequestError(f"secrets: {kind.title} needs at least one; {kind.credential}")
     for number, secret in enumerate(secrets, 1):
         try:
             kind.check_secret(secret)
         except BadRequestError as error:
             raise BadRequestError(
-                f"secrets: number {number}: {error}; {kind.secret_format}"
+                f"secrets: number {number}: {error}; {kind.credential}"
             ) from error

@@ -1,8 +1,5 @@
 """HTTP Basic."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.plain import named_delivery, named_headers, named_type
 from hookstream.app.providers.provider import (
@@ -37,6 +34,6 @@ PROVIDER = Provider(
     sign=signed(_sign),
     dedup_strategy="payload",
     dedup_window_seconds=24 * HOUR,
-    secret_format="username:password",
+    credential="username:password",
     check_secret=_secret,
 )

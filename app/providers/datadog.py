@@ -1,7 +1,5 @@
 """Datadog."""
 
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 
 from hookstream.app.providers.provider import (
@@ -51,6 +49,6 @@ PROVIDER = Provider(
     sign=signed(_sign),
     dedup_strategy="delivery",
     dedup_window_seconds=24 * HOUR,
-    secret_format=f"the value of the custom header {HEADER} in Datadog's webhook",
+    credential=f"the value of the custom header {HEADER} in Datadog's webhook",
     check_secret=any_secret,
 )

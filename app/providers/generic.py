@@ -1,8 +1,5 @@
 """Any HMAC over the body."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 
 from hookstream.app.providers.plain import named_delivery, named_headers, named_type
@@ -49,6 +46,6 @@ PROVIDER = Provider(
     sign=signed(_sign),
     dedup_strategy="payload",
     dedup_window_seconds=24 * HOUR,
-    secret_format="the key of the HMAC, as text",
+    credential="the key of the HMAC, as text",
     check_secret=any_secret,
 )

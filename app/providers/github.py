@@ -1,8 +1,5 @@
 """GitHub."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 
 from hookstream.app.providers.json_body import parse_json
@@ -68,6 +65,6 @@ PROVIDER = Provider(
         "x-github-hook-installation-target-type",
         "x-github-hook-installation-target-id",
     ),
-    secret_format="the webhook's Secret, as typed into GitHub's settings",
+    credential="the webhook's Secret, as typed into GitHub's settings",
     check_secret=any_secret,
 )

@@ -1,8 +1,5 @@
 """GitLab."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,6 +107,6 @@ PROVIDER = Provider(
         "webhook-id",
         "webhook-timestamp",
     ),
-    secret_format="the webhook's signing token (whsec_…, GitLab 19.0 and later) or Secret token",
+    credential="the webhook's signing token (whsec_…, GitLab 19.0 and later) or Secret token",
     check_secret=_secret,
 )

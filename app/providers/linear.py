@@ -1,8 +1,5 @@
 """Linear."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,7 +78,7 @@ PROVIDER = Provider(
     dedup_strategy="delivery",
     dedup_window_seconds=24 * HOUR,
     keep_headers=("linear-event", "linear-delivery"),
-    secret_format="the webhook's Signing secret, from Linear's API settings",
+    credential="the webhook's Signing secret, from Linear's API settings",
     check_secret=any_secret,
     stamp=_stamp,
 )

@@ -1,8 +1,5 @@
 """PagerDuty."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 
 from hookstream.app.providers.provider import (
@@ -55,6 +52,6 @@ PROVIDER = Provider(
     dedup_strategy="delivery",
     dedup_window_seconds=48 * HOUR,
     keep_headers=("x-webhook-id", "x-webhook-subscription"),
-    secret_format="the secret that PagerDuty shows once when the V3 subscription is made",
+    credential="the secret that PagerDuty shows once when the V3 subscription is made",
     check_secret=any_secret,
 )

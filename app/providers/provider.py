@@ -83,7 +83,8 @@ class Provider:
     sign: Sign
     dedup_strategy: str
     dedup_window_seconds: int
-    secret_format: str
+    #: What the tool's secret is at the provider, in words for people.
+    credential: str
     check_secret: Callable[[str], None]
     dedup_fields: tuple[str, ...] = ()
     keep_headers: tuple[str, ...] = ()

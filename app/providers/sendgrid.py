@@ -1,8 +1,5 @@
 """SendGrid."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,6 +80,6 @@ PROVIDER = Provider(
     # every event in a payload has an id of its own, so equal payloads are one delivery
     dedup_strategy="payload",
     dedup_window_seconds=72 * HOUR,
-    secret_format="the Verification Key (a public key, base64 of DER) of Signed Event Webhook",
+    credential="the Verification Key (a public key, base64 of DER) of Signed Event Webhook",
     check_secret=_secret,
 )

@@ -1,8 +1,5 @@
 """Sentry."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 
 from hookstream.app.providers.provider import (
@@ -57,6 +54,6 @@ PROVIDER = Provider(
     dedup_strategy="payload",
     dedup_window_seconds=HOUR // 2,
     keep_headers=("sentry-hook-resource", "sentry-hook-timestamp", "request-id"),
-    secret_format="the integration's Client Secret, from Sentry's Custom Integrations",
+    credential="the integration's Client Secret, from Sentry's Custom Integrations",
     check_secret=any_secret,
 )

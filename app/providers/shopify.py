@@ -1,8 +1,5 @@
 """Shopify."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 
 from hookstream.app.providers.provider import (
@@ -79,6 +76,6 @@ PROVIDER = Provider(
         "shopify-webhook-id",
         "shopify-triggered-at",
     ),
-    secret_format="the app's client secret, or the secret shown under Notifications, Webhooks",
+    credential="the app's client secret, or the secret shown under Notifications, Webhooks",
     check_secret=any_secret,
 )

@@ -1,8 +1,5 @@
 """Slack."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,7 +98,7 @@ PROVIDER = Provider(
     dedup_strategy="delivery",
     dedup_window_seconds=48 * HOUR,
     keep_headers=("x-slack-retry-num", "x-slack-retry-reason", "x-slack-request-timestamp"),
-    secret_format="the app's Signing Secret, from Basic Information",
+    credential="the app's Signing Secret, from Basic Information",
     check_secret=any_secret,
     challenge=_challenge,
 )

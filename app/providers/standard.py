@@ -1,8 +1,5 @@
 """Standard Webhooks."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 
 from hookstream.app.errors import BadRequestError
@@ -74,6 +71,6 @@ PROVIDER = Provider(
     dedup_strategy="delivery",
     dedup_window_seconds=72 * HOUR,
     keep_headers=("webhook-id", "webhook-timestamp", "svix-id", "svix-timestamp"),
-    secret_format="whsec_ and base64, as the sender shows it",
+    credential="whsec_ and base64, as the sender shows it",
     check_secret=_secret,
 )

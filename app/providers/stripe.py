@@ -1,8 +1,5 @@
 """Stripe."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 
 from hookstream.app.providers.provider import (
@@ -48,6 +45,6 @@ PROVIDER = Provider(
     # Stripe repeats for three days, and signs the event's id with the body
     dedup_strategy="delivery",
     dedup_window_seconds=96 * HOUR,
-    secret_format="the endpoint's Signing secret (whsec_…), whole, as Stripe shows it",
+    credential="the endpoint's Signing secret (whsec_…), whole, as Stripe shows it",
     check_secret=any_secret,
 )

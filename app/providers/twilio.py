@@ -1,8 +1,5 @@
 """Twilio."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 
 from hookstream.app.providers.provider import (
@@ -74,6 +71,6 @@ PROVIDER = Provider(
     dedup_strategy="delivery",
     dedup_window_seconds=24 * HOUR,
     keep_headers=("i-twilio-idempotency-token",),
-    secret_format="the account's primary Auth Token, or the shared key's secret",
+    credential="the account's primary Auth Token, or the shared key's secret",
     check_secret=any_secret,
 )

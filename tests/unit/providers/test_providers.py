@@ -328,7 +328,7 @@ def test_row_is_sound(row: Any) -> None:
     strategies = get_args(get_args(DedupIn.model_fields["strategy"].annotation)[0])
     assert row.dedup_strategy in strategies
     assert 60 <= row.dedup_window_seconds <= 31 * 86400
-    assert row.secret_format
+    assert row.credential
     for header in row.keep_headers:
         assert header == header.lower()
         assert not any(
