@@ -18,7 +18,7 @@ from hookstream.app.feeds.plan import FeedPlan, Limits, Ready
 from hookstream.app.feeds.priority_queues import Keys, Sorter
 from hookstream.app.feeds.state import FeedState, learn_feeds
 from hookstream.app.priority import most_urgent, rank
-from hookstream.app.providers.correlation import correlation_keys
+from hookstream.app.providers import correlation_keys
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.routing.catalog import Registry

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from hookstream.app.errors import BadRequestError
+from hookstream.app.providers.correlation import first_keys
 from hookstream.app.providers.provider import Challenge, Provider
+from hookstream.codecs.envelope import Event
 
 __all__ = [
     "ALIASES",
@@ -18,18 +20,18 @@ __all__ = [
     "Challenge",
     "Provider",
     "check_secrets",
+    "correlation_keys",
     "is_signed",
     "provider",
 ]
 
-#: Modules here that have no row: they are what rows are made of.
-SHARED = frozenset(("correlation", "json_body", "plain", "provider", "signatures"))
-
 
 def _rows() -> Iterator[Provider]:
     for found in pkgutil.iter_modules(__path__):
-        if found.name not in SHARED:
-            row: Provider = importlib.import_module(f"{__name__}.{found.name}").PROVIDER
+        module = importlib.import_module(f"{__name__}.{found.name}")
+        # the others are what rows are made of
+        row: Provider | None = getattr(module, "PROVIDER", None)
+        if row is not None:
             yield row
 
 
@@ -54,6 +56,19 @@ def is_signed(name: str) -> bool:
     """Whether an event of this provider was verified: without a secret it would not be here."""
     row = PROVIDERS.get(name)
     return row is not None and row.needs_secret
+
+
+def correlation_keys(event: Event) -> tuple[str, ...]:
+    """What an event is about, the most telling first; empty where nothing is known of its payload.
+
+    At most eight keys of at most 200 printable characters. Raises CodecError: a payload that cannot
+    be unpacked.
+    """
+    row = PROVIDERS.get(event.provider)
+    if row is None or row.correlation is None:
+        return ()
+    payload = event.data()
+    return first_keys(row.correlation(payload)) if isinstance(payload, (dict, list)) else ()
 
 
 def check_secrets(kind: Provider, secrets: Sequence[str]) -> None:

@@ -1,7 +1,9 @@
 """Datadog."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from hookstream.app.providers.lookup import text_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -11,7 +13,6 @@ from hookstream.app.providers.provider import (
     event_name,
     id_at,
     signed,
-    text_at,
 )
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.plain_token import verify_token
@@ -36,6 +37,13 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
     return event_name(text_at(payload, "event_type"), transition)
 
 
+def _correlation(payload: Any) -> Iterator[str]:
+    for path in ("alert_id", "alert.id", "aggreg_key", "id"):
+        if found := word_at(payload, path):
+            yield f"datadog:{found}"
+            return
+
+
 def _sign(hook: Delivery) -> dict[str, str]:
     return {"Content-Type": JSON, hook.options.header or HEADER: hook.secret}
 
@@ -51,4 +59,5 @@ PROVIDER = Provider(
     dedup_window_seconds=24 * HOUR,
     credential=f"the value of the custom header {HEADER} in Datadog's webhook",
     check_secret=any_secret,
+    correlation=_correlation,
 )

@@ -1,10 +1,12 @@
 """GitLab."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
+from hookstream.app.providers.correlation import tickets
 from hookstream.app.providers.json_body import parse_json
+from hookstream.app.providers.lookup import text_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -15,7 +17,6 @@ from hookstream.app.providers.provider import (
     event_name,
     short_id,
     signed,
-    text_at,
 )
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.plain_token import verify_token
@@ -56,6 +57,32 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
 def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
     # not X-Gitlab-Event-UUID: hooks that trigger each other share one
     return short_id(request.header("webhook-id") or request.header("idempotency-key"))
+
+
+def _correlation(payload: Any) -> Iterator[str]:
+    place = word_at(payload, "project.path_with_namespace")
+    if not place:
+        return
+    kind, iid = word_at(payload, "object_kind"), word_at(payload, "object_attributes.iid")
+    if kind == "merge_request" and iid:
+        yield f"gitlab:{place}!{iid}"
+        yield from tickets(
+            word_at(payload, "object_attributes.title"),
+            word_at(payload, "object_attributes.source_branch"),
+        )
+    elif kind in ("issue", "work_item") and iid:
+        yield f"gitlab:{place}#{iid}"
+        yield from tickets(word_at(payload, "object_attributes.title"))
+    if iid := word_at(payload, "merge_request.iid"):
+        yield f"gitlab:{place}!{iid}"
+        yield from tickets(
+            word_at(payload, "merge_request.title"), word_at(payload, "merge_request.source_branch")
+        )
+    if iid := word_at(payload, "issue.iid"):
+        yield f"gitlab:{place}#{iid}"
+    for path in ("checkout_sha", "commit.id", "object_attributes.sha", "sha"):
+        if sha := word_at(payload, path):
+            yield f"gitlab:{place}@{sha}"
 
 
 def _sign(hook: Delivery) -> dict[str, str]:
@@ -109,4 +136,5 @@ PROVIDER = Provider(
     ),
     credential="the webhook's signing token (whsec_…, GitLab 19.0 and later) or Secret token",
     check_secret=_secret,
+    correlation=_correlation,
 )

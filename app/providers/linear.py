@@ -1,12 +1,13 @@
 """Linear."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
 
 from hookstream.app.errors import BadRequestError, SignatureError
 from hookstream.app.providers.json_body import parse_json
+from hookstream.app.providers.lookup import text_at, value_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     Delivery,
@@ -15,8 +16,6 @@ from hookstream.app.providers.provider import (
     event_name,
     short_id,
     signed,
-    text_at,
-    value_at,
 )
 from hookstream.app.providers.signatures.body_hmac import sign_hmac, verify_hmac
 from hookstream.app.providers.signatures.options import SignatureOptions
@@ -57,6 +56,17 @@ def _stamp(body: bytes, now: float) -> bytes:
     return orjson.dumps({**payload, "webhookTimestamp": int(now * 1000)})
 
 
+def _correlation(payload: Any) -> Iterator[str]:
+    for path in ("data.identifier", "data.issue.identifier"):
+        if key := word_at(payload, path):
+            yield f"linear:{key}"
+            yield f"ticket:{key}"
+    if not word_at(payload, "data.identifier") and (found := word_at(payload, "data.issueId")):
+        yield f"linear:{found}"
+    if found := word_at(payload, "data.id"):
+        yield f"linear:{found}"
+
+
 def _sign(hook: Delivery) -> dict[str, str]:
     return {
         "Content-Type": "application/json; charset=utf-8",
@@ -81,4 +91,5 @@ PROVIDER = Provider(
     credential="the webhook's Signing secret, from Linear's API settings",
     check_secret=any_secret,
     stamp=_stamp,
+    correlation=_correlation,
 )

@@ -1,7 +1,9 @@
 """PagerDuty."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from hookstream.app.providers.lookup import text_at, value_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -11,7 +13,6 @@ from hookstream.app.providers.provider import (
     event_name,
     id_at,
     signed,
-    text_at,
 )
 from hookstream.app.providers.signatures.body_hmac import sign_hmac, verify_hmac_list
 from hookstream.app.providers.signatures.options import SignatureOptions
@@ -34,6 +35,14 @@ def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
     return id_at(request.json(), "event.id")
 
 
+def _correlation(payload: Any) -> Iterator[str]:
+    data = value_at(payload, "event.data")
+    if incident := word_at(data, "incident.id") or word_at(data, "id"):
+        yield f"pagerduty:{incident}"
+    if service := word_at(data, "service.id"):
+        yield f"pagerduty:{service}"
+
+
 def _sign(hook: Delivery) -> dict[str, str]:
     return {
         "Content-Type": JSON,
@@ -54,4 +63,5 @@ PROVIDER = Provider(
     keep_headers=("x-webhook-id", "x-webhook-subscription"),
     credential="the secret that PagerDuty shows once when the V3 subscription is made",
     check_secret=any_secret,
+    correlation=_correlation,
 )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
+from hookstream.app.providers.lookup import text_at
 from hookstream.app.providers.provider import (
     UNKNOWN,
     Delivery,
@@ -10,7 +11,6 @@ from hookstream.app.providers.provider import (
     event_name,
     id_at,
     short_id,
-    text_at,
 )
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest

@@ -1,10 +1,11 @@
 """SendGrid."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.json_body import ARRAYS
+from hookstream.app.providers.lookup import word_at
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -54,6 +55,12 @@ def _is_one(payload: Any) -> bool:
     return isinstance(payload, ARRAYS) and len(payload) == 1
 
 
+def _correlation(payload: Any) -> Iterator[str]:
+    for item in payload if isinstance(payload, list) else ():
+        if message := word_at(item, "sg_message_id"):
+            yield f"sendgrid:{message.partition('.')[0]}"
+
+
 def _sign(hook: Delivery) -> dict[str, str]:
     time = str(int(hook.now))
     return {
@@ -82,4 +89,5 @@ PROVIDER = Provider(
     dedup_window_seconds=72 * HOUR,
     credential="the Verification Key (a public key, base64 of DER) of Signed Event Webhook",
     check_secret=_secret,
+    correlation=_correlation,
 )

@@ -1,7 +1,9 @@
 """Sentry."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from hookstream.app.providers.lookup import text_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -11,7 +13,6 @@ from hookstream.app.providers.provider import (
     event_name,
     short_id,
     signed,
-    text_at,
 )
 from hookstream.app.providers.signatures.body_hmac import sign_hmac, verify_hmac
 from hookstream.app.providers.signatures.options import SignatureOptions
@@ -29,6 +30,15 @@ def _verify(
 
 def _type(request: WebhookRequest, options: SignatureOptions) -> str:
     return event_name(request.header("sentry-hook-resource"), text_at(request.json(), "action"))
+
+
+def _correlation(payload: Any) -> Iterator[str]:
+    for path in (
+        "data.issue.id", "data.event.issue_id", "data.error.issue_id", "data.issue_id",
+        "data.metric_alert.id",
+    ):  # fmt: skip
+        if found := word_at(payload, path):
+            yield f"sentry:{found}"
 
 
 def _sign(hook: Delivery) -> dict[str, str]:
@@ -56,4 +66,5 @@ PROVIDER = Provider(
     keep_headers=("sentry-hook-resource", "sentry-hook-timestamp", "request-id"),
     credential="the integration's Client Secret, from Sentry's Custom Integrations",
     check_secret=any_secret,
+    correlation=_correlation,
 )

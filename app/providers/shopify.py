@@ -1,7 +1,9 @@
 """Shopify."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from hookstream.app.providers.lookup import word_at
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -41,6 +43,17 @@ def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
     return short_id(request.header(f"{_family(request)}Shopify-Webhook-Id"))
 
 
+def _correlation(payload: Any) -> Iterator[str]:
+    if (order := word_at(payload, "order_id")) or (
+        "line_items" in payload and (order := word_at(payload, "id"))
+    ):
+        yield f"shopify:order/{order}"
+    elif "variants" in payload and (product := word_at(payload, "id")):
+        yield f"shopify:product/{product}"
+    if customer := word_at(payload, "customer.id"):
+        yield f"shopify:customer/{customer}"
+
+
 def _sign(hook: Delivery) -> dict[str, str]:
     return {
         "Content-Type": JSON,
@@ -78,4 +91,5 @@ PROVIDER = Provider(
     ),
     credential="the app's client secret, or the secret shown under Notifications, Webhooks",
     check_secret=any_secret,
+    correlation=_correlation,
 )

@@ -1,10 +1,11 @@
 """Slack."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.json_body import parse_json
+from hookstream.app.providers.lookup import text_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     Challenge,
@@ -15,7 +16,6 @@ from hookstream.app.providers.provider import (
     event_name,
     id_at,
     signed,
-    text_at,
 )
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
@@ -78,6 +78,17 @@ def _challenge(request: WebhookRequest) -> Challenge | None:
     return Challenge(200, challenge.encode(), "text/plain")
 
 
+def _correlation(payload: Any) -> Iterator[str]:
+    channel = word_at(payload, "event.channel") or word_at(payload, "event.item.channel")
+    channel = channel or word_at(payload, "channel.id") or word_at(payload, "channel_id")
+    for path in ("event.thread_ts", "event.message.thread_ts", "event.item.ts", "event.ts"):
+        if channel and (ts := word_at(payload, path)):
+            yield f"slack:{channel}/{ts}"
+            break
+    if channel:
+        yield f"slack:{channel}"
+
+
 def _sign(hook: Delivery) -> dict[str, str]:
     return {
         "Content-Type": body_type(hook.body),
@@ -101,4 +112,5 @@ PROVIDER = Provider(
     credential="the app's Signing Secret, from Basic Information",
     check_secret=any_secret,
     challenge=_challenge,
+    correlation=_correlation,
 )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from hookstream.app.errors import BadRequestError
+from hookstream.app.providers.lookup import text_at
 from hookstream.app.providers.provider import (
     HOUR,
     Delivery,
@@ -12,7 +13,6 @@ from hookstream.app.providers.provider import (
     event_name,
     short_id,
     signed,
-    text_at,
 )
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest

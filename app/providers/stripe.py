@@ -1,7 +1,9 @@
 """Stripe."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from hookstream.app.providers.lookup import text_at, value_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     Delivery,
@@ -10,7 +12,6 @@ from hookstream.app.providers.provider import (
     event_name,
     id_at,
     signed,
-    text_at,
 )
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
@@ -25,6 +26,13 @@ def _verify(
     verify_stripe(
         request, secrets, "Stripe-Signature", now=now, tolerance_seconds=options.tolerance()
     )
+
+
+def _correlation(payload: Any) -> Iterator[str]:
+    thing = value_at(payload, "data.object")
+    for path in ("invoice", "payment_intent", "charge", "id", "subscription", "customer"):
+        if found := word_at(thing, path):
+            yield f"stripe:{found}"
 
 
 def _sign(hook: Delivery) -> dict[str, str]:
@@ -47,4 +55,5 @@ PROVIDER = Provider(
     dedup_window_seconds=96 * HOUR,
     credential="the endpoint's Signing secret (whsec_…), whole, as Stripe shows it",
     check_secret=any_secret,
+    correlation=_correlation,
 )

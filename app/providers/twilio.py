@@ -1,7 +1,9 @@
 """Twilio."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from hookstream.app.providers.lookup import word_at
 from hookstream.app.providers.provider import (
     HOUR,
     UNKNOWN,
@@ -50,6 +52,12 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
     return UNKNOWN
 
 
+def _correlation(payload: Any) -> Iterator[str]:
+    for name in ("CallSid", "MessageSid", "SmsSid", "ConferenceSid"):
+        if sid := word_at(payload, name):
+            yield f"twilio:{sid}"
+
+
 def _sign(hook: Delivery) -> dict[str, str]:
     content_type = body_type(hook.body)
     return {
@@ -73,4 +81,5 @@ PROVIDER = Provider(
     keep_headers=("i-twilio-idempotency-token",),
     credential="the account's primary Auth Token, or the shared key's secret",
     check_secret=any_secret,
+    correlation=_correlation,
 )

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookstream.app.providers import PROVIDERS
-from hookstream.app.providers.correlation import correlation_keys
+from hookstream.app.providers import PROVIDERS, correlation_keys
 from hookstream.app.testing import make_event
 from tests.support.fixtures import github_examples
 from tests.unit.test_core import json_values
