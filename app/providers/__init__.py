@@ -11,13 +11,13 @@ from types import MappingProxyType
 
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.correlation import first_keys
-from hookstream.app.providers.provider import Challenge, Provider
+from hookstream.app.providers.provider import Answer, Provider
 from hookstream.codecs.envelope import Event
 
 __all__ = [
     "ALIASES",
     "PROVIDERS",
-    "Challenge",
+    "Answer",
     "Provider",
     "check_secrets",
     "correlation_keys",

@@ -1,6 +1,7 @@
 """Linear."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ from hookstream.app.providers.json_body import parse_json
 from hookstream.app.providers.lookup import text_at, value_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
+    Answer,
     Delivery,
     Provider,
     any_secret,
@@ -56,6 +58,12 @@ def _stamp(body: bytes, now: float) -> bytes:
     return orjson.dumps({**payload, "webhookTimestamp": int(now * 1000)})
 
 
+def _answer(request: WebhookRequest, accepted: Answer) -> Answer:
+    # any other status is a failure to Linear, and sent again three times
+    # (linear.app/developers/webhooks)
+    return replace(accepted, status=200)
+
+
 def _correlation(payload: Any) -> Iterator[str]:
     for path in ("data.identifier", "data.issue.identifier"):
         if key := word_at(payload, path):
@@ -90,6 +98,7 @@ PROVIDER = Provider(
     keep_headers=("linear-event", "linear-delivery"),
     credential="the webhook's Signing secret, from Linear's API settings",
     check_secret=any_secret,
+    answer=_answer,
     stamp=_stamp,
     correlation=_correlation,
 )

@@ -15,7 +15,7 @@ __all__ = [
     "HOUR",
     "JSON",
     "UNKNOWN",
-    "Challenge",
+    "Answer",
     "Delivery",
     "Provider",
     "Sign",
@@ -36,8 +36,8 @@ MAX_ID_CHARS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
-    """An answer that a provider wants when it tries out a URL, instead of an event."""
+class Answer:
+    """What a sender gets back: to a trial of the URL, or to a webhook that was accepted."""
 
     status: int
     body: bytes
@@ -73,6 +73,11 @@ class Provider:
     BadRequestError where a body has to be understood and cannot be; the type is never empty, the
     delivery id is where none was sent. ``check_secret`` raises BadRequestError. ``correlation``
     yields what a payload as JSON, an object or a list, is about, the most telling first.
+
+    ``handshake(request)`` is the answer to a verified request by which the provider tries out the
+    URL; None where it is a webhook. Raises BadRequestError. ``answer(request, accepted)`` is what
+    the provider gets for a webhook that was accepted, where it takes ``accepted``, a 202 with the
+    event's id as JSON, amiss.
     """
 
     name: str
@@ -89,7 +94,8 @@ class Provider:
     dedup_fields: tuple[str, ...] = ()
     keep_headers: tuple[str, ...] = ()
     needs_secret: bool = True
-    challenge: Callable[[WebhookRequest], Challenge | None] | None = None
+    handshake: Callable[[WebhookRequest], Answer | None] | None = None
+    answer: Callable[[WebhookRequest, Answer], Answer] | None = None
     correlation: Callable[[Any], Iterator[str]] | None = None
     #: For senders that put the time of sending into the body: the body as sent at ``now``.
     stamp: Callable[[bytes, float], bytes] | None = None

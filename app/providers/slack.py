@@ -8,7 +8,7 @@ from hookstream.app.providers.json_body import parse_json
 from hookstream.app.providers.lookup import text_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
-    Challenge,
+    Answer,
     Delivery,
     Provider,
     any_secret,
@@ -26,7 +26,6 @@ __all__ = ["PROVIDER"]
 
 #: Slack's channel types as they stand in the names of its message events.
 CHANNELS = {"channel": "channels", "group": "groups"}
-
 
 MAX_CHALLENGE_CHARS = 1024
 
@@ -64,7 +63,7 @@ def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
     return id_at(payload, "event_id") or id_at(payload, "trigger_id")
 
 
-def _challenge(request: WebhookRequest) -> Challenge | None:
+def _handshake(request: WebhookRequest) -> Answer | None:
     if request.content_type == FORM:
         return None
     payload = request.json()
@@ -75,7 +74,13 @@ def _challenge(request: WebhookRequest) -> Challenge | None:
         challenge.isascii() and challenge.isprintable()
     ):
         raise BadRequestError("the challenge is not a short printable text")
-    return Challenge(200, challenge.encode(), "text/plain")
+    return Answer(200, challenge.encode(), "text/plain")
+
+
+def _answer(request: WebhookRequest, accepted: Answer) -> Answer:
+    # a command's answer is shown to who typed it, and a modal's is an instruction: Slack wants 200
+    # and nothing else (docs.slack.dev/interactivity/handling-user-interaction)
+    return Answer(200, b"", "text/plain") if request.content_type == FORM else accepted
 
 
 def _correlation(payload: Any) -> Iterator[str]:
@@ -111,6 +116,7 @@ PROVIDER = Provider(
     keep_headers=("x-slack-retry-num", "x-slack-retry-reason", "x-slack-request-timestamp"),
     credential="the app's Signing Secret, from Basic Information",
     check_secret=any_secret,
-    challenge=_challenge,
+    handshake=_handshake,
+    answer=_answer,
     correlation=_correlation,
 )

@@ -7,6 +7,7 @@ from hookstream.app.providers.lookup import word_at
 from hookstream.app.providers.provider import (
     HOUR,
     UNKNOWN,
+    Answer,
     Delivery,
     Provider,
     any_secret,
@@ -35,6 +36,9 @@ STATES = (
     ("call", "CallStatus", "CallStatus"),
 )
 
+#: TwiML that asks Twilio for nothing.
+NO_TWIML = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
+
 
 def _verify(
     request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
@@ -50,6 +54,13 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
         if shown_by in fields:
             return event_name(event, fields.get(state, ""))
     return UNKNOWN
+
+
+def _answer(request: WebhookRequest, accepted: Answer) -> Answer:
+    # a call or a message that comes in wants TwiML and logs error 12300 for anything else
+    # (twilio.com/docs/api/errors/12300); this one does nothing, and status callbacks do not look.
+    # Event Streams (JSON) take any 2xx
+    return Answer(200, NO_TWIML, "text/xml") if request.content_type == FORM else accepted
 
 
 def _correlation(payload: Any) -> Iterator[str]:
@@ -81,5 +92,6 @@ PROVIDER = Provider(
     keep_headers=("i-twilio-idempotency-token",),
     credential="the account's primary Auth Token, or the shared key's secret",
     check_secret=any_secret,
+    answer=_answer,
     correlation=_correlation,
 )

@@ -164,7 +164,7 @@ def test_slack_commands_and_interactions_are_forms() -> None:
 
 
 def test_slack_challenge_is_answered_and_nothing_else_is() -> None:
-    answer = PROVIDERS["slack"].challenge
+    answer = PROVIDERS["slack"].handshake
     assert answer
     challenge = answer(request({}, b'{"type": "url_verification", "challenge": "3eZbrw1a"}'))
     assert challenge
@@ -303,8 +303,8 @@ def test_no_body_raises_anything_but_bad_request(body: bytes, content_type: str,
             assert 0 < len(kind) <= 200
             assert kind.isprintable()
             assert len(row.delivery_id(hook, DEFAULT)) <= 256
-            if row.challenge:
-                row.challenge(hook)
+            if row.handshake:
+                row.handshake(hook)
         except BadRequestError:
             continue
 
