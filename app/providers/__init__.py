@@ -1,7 +1,8 @@
 """The providers, one file each: how it signs, names and repeats its webhooks, and what it answers.
 
-To add one: a file here with ``PROVIDER``, its summary templates beside it (``NAME.toml``), a line
-in ``docs/providers.md``, and a test with signatures that its own library made.
+To add one: a file here with ``PROVIDER``, its summary templates beside it (``NAME.toml``), its rows
+in ``docs/providers.md``, an example payload. ``tests/unit/providers/test_every_provider.py`` takes
+it up, and says what is missing.
 """
 
 import importlib

@@ -15,8 +15,8 @@ import pytest
 from hookstream.app import embedded
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.providers.signatures.options import SignatureOptions
+from tests.support.senders import OTHER, SIGNING, VERIFYING, body_of
 from tests.support.stack import Stack, eventually, free_port
-from tests.unit.providers.test_signatures import OTHER, SIGNING, VERIFYING, body_of
 
 SECRET = "a plain secret"
 
