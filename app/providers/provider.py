@@ -77,7 +77,7 @@ class Provider:
     ``handshake(request)`` is the answer to a verified request by which the provider tries out the
     URL; None where it is a webhook. Raises BadRequestError. ``answer(request, accepted)`` is what
     the provider gets for a webhook that was accepted, where it takes ``accepted``, a 202 with the
-    event's id as JSON, amiss.
+    event's id as JSON, amiss; the event is durable by then, so it raises nothing.
     """
 
     name: str

@@ -6,7 +6,8 @@ It needs two rows in ``docs/providers.md`` and a payload, ``examples/payloads/NA
 
 import importlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -315,12 +316,12 @@ def look_at(row: Provider, hook: WebhookRequest) -> None:
         assert len(found) <= 256
         assert found.isprintable()
         assert ask is row.delivery_id or 0 < len(found) <= 200
-    for answer in (
-        row.handshake and row.handshake(hook),
-        row.answer and row.answer(hook, ACCEPTED),
-    ):
-        if answer:
+    with suppress(BadRequestError):
+        if answer := row.handshake and row.handshake(hook):
             check_answer(answer)
+    # the event is durable by then: nothing may be raised
+    if row.answer:
+        check_answer(row.answer(hook, ACCEPTED))
 
 
 def check_answer(answer: Answer) -> None:
@@ -329,13 +330,6 @@ def check_answer(answer: Answer) -> None:
     assert re.fullmatch(r"[a-z]+/[a-z]+", answer.content_type)
     if answer.content_type == JSON:
         orjson.loads(answer.body)
-
-
-def tolerant(look: Callable[[], None]) -> None:
-    try:
-        look()
-    except BadRequestError:
-        return
 
 
 @rows
@@ -350,7 +344,7 @@ def test_no_request_raises_anything_but_bad_request(
     hook = deliveries(row)[0]
     headers = dict.fromkeys([*hook.headers, *row.keep_headers], (text,))
     other = changed(hook, body, **{**headers, "content-type": (content_type,)})
-    tolerant(lambda: look_at(row, other))
+    look_at(row, other)
 
 
 # What is answered
@@ -432,4 +426,4 @@ def test_payload_with_anything_in_it_raises_nothing(
         assert len(set(keys)) == len(keys)
         assert all(0 < len(key) <= 200 and key.isprintable() for key in keys)
         Summariser().summarise(event)
-        tolerant(lambda body=body: look_at(row, changed(hook, body)))  # type: ignore[misc]
+        look_at(row, changed(hook, body))
