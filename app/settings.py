@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hookstream.app.errors import SettingsError
-from hookstream.app.providers.signatures import standard_key
+from hookstream.app.providers.signatures.standard import standard_key
 from hookstream.app.public_addresses import check_url
 
 __all__ = ["EMBEDDED", "Settings", "load_settings", "settings_table"]

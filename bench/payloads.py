@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.providers.signatures import SignatureOptions, WebhookRequest
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.web.receive import make_event
 from hookstream.codecs.dictionaries import Dictionary

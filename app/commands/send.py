@@ -13,7 +13,7 @@ from faust.cli.base import argument, option
 from hookstream.app.commands.command import Command
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers import provider
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
 
 __all__ = ["send"]
 

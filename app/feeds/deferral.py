@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import orjson
 
 from hookstream.app.feeds.priority_queues import Deferred, Keys, Sorter
-from hookstream.app.providers.correlation import correlation_keys
+from hookstream.app.providers import correlation_keys
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import Registry
 from hookstream.app.streams.batch import Entry

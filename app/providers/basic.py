@@ -1,8 +1,5 @@
 """HTTP Basic."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.plain import named_delivery, named_headers, named_type
 from hookstream.app.providers.provider import (
@@ -12,10 +9,7 @@ from hookstream.app.providers.provider import (
     any_secret,
     signed,
 )
-from hookstream.app.providers.signatures import (
-    sign_basic,
-    verify_basic,
-)
+from hookstream.app.providers.signatures.basic import sign_basic, verify_basic
 
 __all__ = ["PROVIDER"]
 
@@ -40,6 +34,6 @@ PROVIDER = Provider(
     sign=signed(_sign),
     dedup_strategy="payload",
     dedup_window_seconds=24 * HOUR,
-    secret_format="username:password",
+    credential="username:password",
     check_secret=_secret,
 )

@@ -1,8 +1,5 @@
 """A token in a header."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 
 from hookstream.app.providers.plain import named_delivery, named_headers, named_type
@@ -13,11 +10,9 @@ from hookstream.app.providers.provider import (
     any_secret,
     signed,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
-    verify_token,
-)
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.plain_token import verify_token
+from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
 
@@ -51,6 +46,6 @@ PROVIDER = Provider(
     sign=signed(_sign),
     dedup_strategy="payload",
     dedup_window_seconds=24 * HOUR,
-    secret_format="the token, without the word Bearer",
+    credential="the token, without the word Bearer",
     check_secret=any_secret,
 )

@@ -1,9 +1,9 @@
 """Datadog."""
 
-# (a secret_format is a sentence for people)
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from collections.abc import Sequence
-
+from hookstream.app.providers.lookup import text_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -13,13 +13,10 @@ from hookstream.app.providers.provider import (
     event_name,
     id_at,
     signed,
-    text_at,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
-    verify_token,
-)
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.plain_token import verify_token
+from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
 
@@ -40,6 +37,13 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
     return event_name(text_at(payload, "event_type"), transition)
 
 
+def _correlation(payload: Any) -> Iterator[str]:
+    for path in ("alert_id", "alert.id", "aggreg_key", "id"):
+        if found := word_at(payload, path):
+            yield f"datadog:{found}"
+            return
+
+
 def _sign(hook: Delivery) -> dict[str, str]:
     return {"Content-Type": JSON, hook.options.header or HEADER: hook.secret}
 
@@ -53,6 +57,7 @@ PROVIDER = Provider(
     sign=signed(_sign),
     dedup_strategy="delivery",
     dedup_window_seconds=24 * HOUR,
-    secret_format=f"the value of the custom header {HEADER} in Datadog's webhook",
+    credential=f"the value of the custom header {HEADER} in Datadog's webhook",
     check_secret=any_secret,
+    correlation=_correlation,
 )

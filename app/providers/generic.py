@@ -1,8 +1,5 @@
 """Any HMAC over the body."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 
 from hookstream.app.providers.plain import named_delivery, named_headers, named_type
@@ -13,12 +10,9 @@ from hookstream.app.providers.provider import (
     any_secret,
     signed,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
-    sign_hmac,
-    verify_hmac,
-)
+from hookstream.app.providers.signatures.body_hmac import sign_hmac, verify_hmac
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
 
@@ -52,6 +46,6 @@ PROVIDER = Provider(
     sign=signed(_sign),
     dedup_strategy="payload",
     dedup_window_seconds=24 * HOUR,
-    secret_format="the key of the HMAC, as text",
+    credential="the key of the HMAC, as text",
     check_secret=any_secret,
 )

@@ -1,11 +1,11 @@
 """GitHub."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from collections.abc import Sequence
-
+from hookstream.app.providers.correlation import tickets
 from hookstream.app.providers.json_body import parse_json
+from hookstream.app.providers.lookup import text_at, value_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     Delivery,
@@ -15,15 +15,11 @@ from hookstream.app.providers.provider import (
     event_name,
     short_id,
     signed,
-    text_at,
 )
-from hookstream.app.providers.signatures import (
-    FORM,
-    SignatureOptions,
-    WebhookRequest,
-    sign_hmac,
-    verify_hmac,
-)
+from hookstream.app.providers.signatures.body_hmac import sign_hmac, verify_hmac
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.codecs.envelope import FORM
 
 __all__ = ["PROVIDER"]
 
@@ -41,6 +37,36 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
     else:
         payload = request.json()
     return event_name(request.header("x-github-event"), text_at(payload, "action"))
+
+
+def _correlation(payload: Any) -> Iterator[str]:
+    place = word_at(payload, "repository.full_name")
+    if not place:
+        return
+    # issues and pull requests share their numbers
+    for subject in ("pull_request", "issue"):
+        thing = value_at(payload, subject)
+        if number := word_at(thing, "number"):
+            yield f"github:{place}#{number}"
+            yield from tickets(word_at(thing, "title"), word_at(thing, "head.ref"))
+    if number := word_at(payload, "discussion.number"):
+        yield f"github:{place}/discussions/{number}"
+    for subject in ("workflow_run", "check_run", "check_suite"):
+        if thing := value_at(payload, subject):
+            if number := word_at(thing, "pull_requests.0.number"):
+                yield f"github:{place}#{number}"
+            yield from tickets(word_at(thing, "head_branch"))
+    for path in (
+        "workflow_run.head_sha", "workflow_job.head_sha", "check_run.head_sha",
+        "check_suite.head_sha", "deployment.sha", "after", "sha", "comment.commit_id",
+        "pull_request.head.sha",
+    ):  # fmt: skip
+        if sha := word_at(payload, path):
+            yield f"github:{place}@{sha}"
+    if tag := word_at(payload, "release.tag_name"):
+        yield f"github:{place}/releases/{tag}"
+    if number := word_at(payload, "alert.number"):
+        yield f"github:{place}/alerts/{number}"
 
 
 def _sign(hook: Delivery) -> dict[str, str]:
@@ -71,6 +97,7 @@ PROVIDER = Provider(
         "x-github-hook-installation-target-type",
         "x-github-hook-installation-target-id",
     ),
-    secret_format="the webhook's Secret, as typed into GitHub's settings",
+    credential="the webhook's Secret, as typed into GitHub's settings",
     check_secret=any_secret,
+    correlation=_correlation,
 )

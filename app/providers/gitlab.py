@@ -1,13 +1,12 @@
 """GitLab."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
+from hookstream.app.providers.correlation import tickets
 from hookstream.app.providers.json_body import parse_json
+from hookstream.app.providers.lookup import text_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -18,15 +17,14 @@ from hookstream.app.providers.provider import (
     event_name,
     short_id,
     signed,
-    text_at,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.plain_token import verify_token
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.app.providers.signatures.standard import (
     sign_standard,
     standard_key,
     verify_standard,
-    verify_token,
 )
 
 __all__ = ["PROVIDER"]
@@ -59,6 +57,32 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
 def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
     # not X-Gitlab-Event-UUID: hooks that trigger each other share one
     return short_id(request.header("webhook-id") or request.header("idempotency-key"))
+
+
+def _correlation(payload: Any) -> Iterator[str]:
+    place = word_at(payload, "project.path_with_namespace")
+    if not place:
+        return
+    kind, iid = word_at(payload, "object_kind"), word_at(payload, "object_attributes.iid")
+    if kind == "merge_request" and iid:
+        yield f"gitlab:{place}!{iid}"
+        yield from tickets(
+            word_at(payload, "object_attributes.title"),
+            word_at(payload, "object_attributes.source_branch"),
+        )
+    elif kind in ("issue", "work_item") and iid:
+        yield f"gitlab:{place}#{iid}"
+        yield from tickets(word_at(payload, "object_attributes.title"))
+    if iid := word_at(payload, "merge_request.iid"):
+        yield f"gitlab:{place}!{iid}"
+        yield from tickets(
+            word_at(payload, "merge_request.title"), word_at(payload, "merge_request.source_branch")
+        )
+    if iid := word_at(payload, "issue.iid"):
+        yield f"gitlab:{place}#{iid}"
+    for path in ("checkout_sha", "commit.id", "object_attributes.sha", "sha"):
+        if sha := word_at(payload, path):
+            yield f"gitlab:{place}@{sha}"
 
 
 def _sign(hook: Delivery) -> dict[str, str]:
@@ -110,6 +134,7 @@ PROVIDER = Provider(
         "webhook-id",
         "webhook-timestamp",
     ),
-    secret_format="the webhook's signing token (whsec_…, GitLab 19.0 and later) or Secret token",
+    credential="the webhook's signing token (whsec_…, GitLab 19.0 and later) or Secret token",
     check_secret=_secret,
+    correlation=_correlation,
 )

@@ -1,33 +1,28 @@
 """Linear."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from hookstream.app.errors import BadRequestError, SignatureError
 from hookstream.app.providers.json_body import parse_json
+from hookstream.app.providers.lookup import text_at, value_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
+    Answer,
     Delivery,
     Provider,
     any_secret,
     event_name,
     short_id,
     signed,
-    text_at,
-    value_at,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
-    check_age,
-    sign_hmac,
-    verify_hmac,
-)
+from hookstream.app.providers.signatures.body_hmac import sign_hmac, verify_hmac
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.app.providers.signatures.timestamps import check_age
 
 __all__ = ["PROVIDER"]
 
@@ -63,6 +58,23 @@ def _stamp(body: bytes, now: float) -> bytes:
     return orjson.dumps({**payload, "webhookTimestamp": int(now * 1000)})
 
 
+def _answer(request: WebhookRequest, accepted: Answer) -> Answer:
+    # any other status is a failure to Linear, and sent again three times
+    # (linear.app/developers/webhooks)
+    return replace(accepted, status=200)
+
+
+def _correlation(payload: Any) -> Iterator[str]:
+    for path in ("data.identifier", "data.issue.identifier"):
+        if key := word_at(payload, path):
+            yield f"linear:{key}"
+            yield f"ticket:{key}"
+    if not word_at(payload, "data.identifier") and (found := word_at(payload, "data.issueId")):
+        yield f"linear:{found}"
+    if found := word_at(payload, "data.id"):
+        yield f"linear:{found}"
+
+
 def _sign(hook: Delivery) -> dict[str, str]:
     return {
         "Content-Type": "application/json; charset=utf-8",
@@ -84,7 +96,9 @@ PROVIDER = Provider(
     dedup_strategy="delivery",
     dedup_window_seconds=24 * HOUR,
     keep_headers=("linear-event", "linear-delivery"),
-    secret_format="the webhook's Signing secret, from Linear's API settings",
+    credential="the webhook's Signing secret, from Linear's API settings",
     check_secret=any_secret,
+    answer=_answer,
     stamp=_stamp,
+    correlation=_correlation,
 )

@@ -1,8 +1,5 @@
 """Nothing verified."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from hookstream.app.providers.plain import named_delivery, named_headers, named_type
 from hookstream.app.providers.provider import (
     HOUR,
@@ -23,6 +20,6 @@ PROVIDER = Provider(
     dedup_strategy="payload",
     dedup_window_seconds=24 * HOUR,
     needs_secret=False,
-    secret_format="none: whoever knows the URL can send",
+    credential="none: whoever knows the URL can send",
     check_secret=any_secret,
 )

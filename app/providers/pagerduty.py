@@ -1,10 +1,9 @@
 """PagerDuty."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from collections.abc import Sequence
-
+from hookstream.app.providers.lookup import text_at, value_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -14,14 +13,10 @@ from hookstream.app.providers.provider import (
     event_name,
     id_at,
     signed,
-    text_at,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
-    sign_hmac,
-    verify_hmac_list,
-)
+from hookstream.app.providers.signatures.body_hmac import sign_hmac, verify_hmac_list
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
 
@@ -38,6 +33,14 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
 
 def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
     return id_at(request.json(), "event.id")
+
+
+def _correlation(payload: Any) -> Iterator[str]:
+    data = value_at(payload, "event.data")
+    if incident := word_at(data, "incident.id") or word_at(data, "id"):
+        yield f"pagerduty:{incident}"
+    if service := word_at(data, "service.id"):
+        yield f"pagerduty:{service}"
 
 
 def _sign(hook: Delivery) -> dict[str, str]:
@@ -58,6 +61,7 @@ PROVIDER = Provider(
     dedup_strategy="delivery",
     dedup_window_seconds=48 * HOUR,
     keep_headers=("x-webhook-id", "x-webhook-subscription"),
-    secret_format="the secret that PagerDuty shows once when the V3 subscription is made",
+    credential="the secret that PagerDuty shows once when the V3 subscription is made",
     check_secret=any_secret,
+    correlation=_correlation,
 )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
+from hookstream.app.providers.lookup import text_at
 from hookstream.app.providers.provider import (
     UNKNOWN,
     Delivery,
@@ -10,12 +11,9 @@ from hookstream.app.providers.provider import (
     event_name,
     id_at,
     short_id,
-    text_at,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
-)
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["json_or_none", "named_delivery", "named_headers", "named_type"]
 

@@ -1,18 +1,21 @@
 """What a provider is: how it signs, what it calls its events, when two webhooks are one event."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hookstream.app.errors import BadRequestError
-from hookstream.app.providers.json_body import ARRAYS, OBJECTS
-from hookstream.app.providers.signatures import FORM, SignatureOptions, WebhookRequest
+from hookstream.app.providers.json_body import ARRAYS
+from hookstream.app.providers.lookup import text_at, word_at
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.codecs.envelope import FORM
 
 __all__ = [
     "HOUR",
     "JSON",
     "UNKNOWN",
-    "Challenge",
+    "Answer",
     "Delivery",
     "Provider",
     "Sign",
@@ -23,8 +26,6 @@ __all__ = [
     "id_at",
     "short_id",
     "signed",
-    "text_at",
-    "value_at",
 ]
 
 HOUR = 3600
@@ -35,8 +36,8 @@ MAX_ID_CHARS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
-    """An answer that a provider wants when it tries out a URL, instead of an event."""
+class Answer:
+    """What a sender gets back: to a trial of the URL, or to a webhook that was accepted."""
 
     status: int
     body: bytes
@@ -70,7 +71,13 @@ class Provider:
     ``verify(request, secrets, options, now)`` raises SignatureError; ``now`` is in Unix seconds and
     each of the secrets may be the right one. ``event_type`` and ``delivery_id`` raise
     BadRequestError where a body has to be understood and cannot be; the type is never empty, the
-    delivery id is where none was sent. ``check_secret`` raises BadRequestError.
+    delivery id is where none was sent. ``check_secret`` raises BadRequestError. ``correlation``
+    yields what a payload as JSON, an object or a list, is about, the most telling first.
+
+    ``handshake(request)`` is the answer to a verified request by which the provider tries out the
+    URL; None where it is a webhook. Raises BadRequestError. ``answer(request, accepted)`` is what
+    the provider gets for a webhook that was accepted, where it takes ``accepted``, a 202 with the
+    event's id as JSON, amiss; the event is durable by then, so it raises nothing.
     """
 
     name: str
@@ -81,12 +88,15 @@ class Provider:
     sign: Sign
     dedup_strategy: str
     dedup_window_seconds: int
-    secret_format: str
+    #: What the tool's secret is at the provider, in words for people.
+    credential: str
     check_secret: Callable[[str], None]
     dedup_fields: tuple[str, ...] = ()
     keep_headers: tuple[str, ...] = ()
     needs_secret: bool = True
-    challenge: Callable[[WebhookRequest], Challenge | None] | None = None
+    handshake: Callable[[WebhookRequest], Answer | None] | None = None
+    answer: Callable[[WebhookRequest, Answer], Answer] | None = None
+    correlation: Callable[[Any], Iterator[str]] | None = None
     #: For senders that put the time of sending into the body: the body as sent at ``now``.
     stamp: Callable[[bytes, float], bytes] | None = None
 
@@ -147,28 +157,9 @@ def short_id(text: str) -> str:
     return text if len(text) <= MAX_ID_CHARS and text.isprintable() else ""
 
 
-def value_at(data: Any, path: str) -> Any:
-    """The value at a dotted path into JSON (``event.id``, ``items.0.id``); None where none is."""
-    for name in path.split("."):
-        if isinstance(data, OBJECTS):
-            data = data.get(name)
-        elif isinstance(data, ARRAYS) and name.isascii() and name.isdecimal() and len(name) < 10:
-            data = data[int(name)] if int(name) < len(data) else None
-        else:
-            return None
-    return data
-
-
-def text_at(data: Any, path: str) -> str:
-    """The text at a dotted path; "" where there is none."""
-    value = value_at(data, path)
-    return value if isinstance(value, str) else ""
-
-
 def id_at(data: Any, path: str) -> str:
     """The id at a dotted path, text or whole number; "" where there is none."""
-    value = value_at(data, path)
-    return short_id(str(value)) if type(value) in (str, int) else ""
+    return short_id(word_at(data, path))
 
 
 def body_type(body: bytes) -> str:

@@ -1,13 +1,11 @@
 """SendGrid."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.json_body import ARRAYS
+from hookstream.app.providers.lookup import word_at
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -18,13 +16,9 @@ from hookstream.app.providers.provider import (
     id_at,
     signed,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
-    ecdsa_public_key,
-    sign_ecdsa,
-    verify_ecdsa,
-)
+from hookstream.app.providers.signatures.ecdsa import ecdsa_public_key, sign_ecdsa, verify_ecdsa
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
 
@@ -61,6 +55,12 @@ def _is_one(payload: Any) -> bool:
     return isinstance(payload, ARRAYS) and len(payload) == 1
 
 
+def _correlation(payload: Any) -> Iterator[str]:
+    for item in payload if isinstance(payload, list) else ():
+        if message := word_at(item, "sg_message_id"):
+            yield f"sendgrid:{message.partition('.')[0]}"
+
+
 def _sign(hook: Delivery) -> dict[str, str]:
     time = str(int(hook.now))
     return {
@@ -87,6 +87,7 @@ PROVIDER = Provider(
     # every event in a payload has an id of its own, so equal payloads are one delivery
     dedup_strategy="payload",
     dedup_window_seconds=72 * HOUR,
-    secret_format="the Verification Key (a public key, base64 of DER) of Signed Event Webhook",
+    credential="the Verification Key (a public key, base64 of DER) of Signed Event Webhook",
     check_secret=_secret,
+    correlation=_correlation,
 )

@@ -1,10 +1,9 @@
 """Sentry."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from collections.abc import Sequence
-
+from hookstream.app.providers.lookup import text_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -14,14 +13,10 @@ from hookstream.app.providers.provider import (
     event_name,
     short_id,
     signed,
-    text_at,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
-    sign_hmac,
-    verify_hmac,
-)
+from hookstream.app.providers.signatures.body_hmac import sign_hmac, verify_hmac
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
 
@@ -35,6 +30,15 @@ def _verify(
 
 def _type(request: WebhookRequest, options: SignatureOptions) -> str:
     return event_name(request.header("sentry-hook-resource"), text_at(request.json(), "action"))
+
+
+def _correlation(payload: Any) -> Iterator[str]:
+    for path in (
+        "data.issue.id", "data.event.issue_id", "data.error.issue_id", "data.issue_id",
+        "data.metric_alert.id",
+    ):  # fmt: skip
+        if found := word_at(payload, path):
+            yield f"sentry:{found}"
 
 
 def _sign(hook: Delivery) -> dict[str, str]:
@@ -60,6 +64,7 @@ PROVIDER = Provider(
     dedup_strategy="payload",
     dedup_window_seconds=HOUR // 2,
     keep_headers=("sentry-hook-resource", "sentry-hook-timestamp", "request-id"),
-    secret_format="the integration's Client Secret, from Sentry's Custom Integrations",
+    credential="the integration's Client Secret, from Sentry's Custom Integrations",
     check_secret=any_secret,
+    correlation=_correlation,
 )

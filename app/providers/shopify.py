@@ -1,10 +1,9 @@
 """Shopify."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from collections.abc import Sequence
-
+from hookstream.app.providers.lookup import word_at
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -15,12 +14,9 @@ from hookstream.app.providers.provider import (
     short_id,
     signed,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
-    sign_hmac,
-    verify_hmac,
-)
+from hookstream.app.providers.signatures.body_hmac import sign_hmac, verify_hmac
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
 
@@ -45,6 +41,17 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
 
 def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
     return short_id(request.header(f"{_family(request)}Shopify-Webhook-Id"))
+
+
+def _correlation(payload: Any) -> Iterator[str]:
+    if (order := word_at(payload, "order_id")) or (
+        "line_items" in payload and (order := word_at(payload, "id"))
+    ):
+        yield f"shopify:order/{order}"
+    elif "variants" in payload and (product := word_at(payload, "id")):
+        yield f"shopify:product/{product}"
+    if customer := word_at(payload, "customer.id"):
+        yield f"shopify:customer/{customer}"
 
 
 def _sign(hook: Delivery) -> dict[str, str]:
@@ -82,6 +89,7 @@ PROVIDER = Provider(
         "shopify-webhook-id",
         "shopify-triggered-at",
     ),
-    secret_format="the app's client secret, or the secret shown under Notifications, Webhooks",
+    credential="the app's client secret, or the secret shown under Notifications, Webhooks",
     check_secret=any_secret,
+    correlation=_correlation,
 )

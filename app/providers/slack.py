@@ -1,16 +1,14 @@
 """Slack."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.json_body import parse_json
+from hookstream.app.providers.lookup import text_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
-    Challenge,
+    Answer,
     Delivery,
     Provider,
     any_secret,
@@ -18,21 +16,16 @@ from hookstream.app.providers.provider import (
     event_name,
     id_at,
     signed,
-    text_at,
 )
-from hookstream.app.providers.signatures import (
-    FORM,
-    SignatureOptions,
-    WebhookRequest,
-    sign_slack,
-    verify_slack,
-)
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.app.providers.signatures.slack import sign_slack, verify_slack
+from hookstream.codecs.envelope import FORM
 
 __all__ = ["PROVIDER"]
 
 #: Slack's channel types as they stand in the names of its message events.
 CHANNELS = {"channel": "channels", "group": "groups"}
-
 
 MAX_CHALLENGE_CHARS = 1024
 
@@ -70,7 +63,7 @@ def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
     return id_at(payload, "event_id") or id_at(payload, "trigger_id")
 
 
-def _challenge(request: WebhookRequest) -> Challenge | None:
+def _handshake(request: WebhookRequest) -> Answer | None:
     if request.content_type == FORM:
         return None
     payload = request.json()
@@ -81,7 +74,24 @@ def _challenge(request: WebhookRequest) -> Challenge | None:
         challenge.isascii() and challenge.isprintable()
     ):
         raise BadRequestError("the challenge is not a short printable text")
-    return Challenge(200, challenge.encode(), "text/plain")
+    return Answer(200, challenge.encode(), "text/plain")
+
+
+def _answer(request: WebhookRequest, accepted: Answer) -> Answer:
+    # a command's answer is shown to who typed it, and a modal's is an instruction: Slack wants 200
+    # and nothing else (docs.slack.dev/interactivity/handling-user-interaction)
+    return Answer(200, b"", "text/plain") if request.content_type == FORM else accepted
+
+
+def _correlation(payload: Any) -> Iterator[str]:
+    channel = word_at(payload, "event.channel") or word_at(payload, "event.item.channel")
+    channel = channel or word_at(payload, "channel.id") or word_at(payload, "channel_id")
+    for path in ("event.thread_ts", "event.message.thread_ts", "event.item.ts", "event.ts"):
+        if channel and (ts := word_at(payload, path)):
+            yield f"slack:{channel}/{ts}"
+            break
+    if channel:
+        yield f"slack:{channel}"
 
 
 def _sign(hook: Delivery) -> dict[str, str]:
@@ -104,7 +114,9 @@ PROVIDER = Provider(
     dedup_strategy="delivery",
     dedup_window_seconds=48 * HOUR,
     keep_headers=("x-slack-retry-num", "x-slack-retry-reason", "x-slack-request-timestamp"),
-    secret_format="the app's Signing Secret, from Basic Information",
+    credential="the app's Signing Secret, from Basic Information",
     check_secret=any_secret,
-    challenge=_challenge,
+    handshake=_handshake,
+    answer=_answer,
+    correlation=_correlation,
 )

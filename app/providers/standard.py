@@ -1,11 +1,9 @@
 """Standard Webhooks."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
-
 from collections.abc import Sequence
 
 from hookstream.app.errors import BadRequestError
+from hookstream.app.providers.lookup import text_at
 from hookstream.app.providers.provider import (
     HOUR,
     Delivery,
@@ -15,11 +13,10 @@ from hookstream.app.providers.provider import (
     event_name,
     short_id,
     signed,
-    text_at,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.app.providers.signatures.standard import (
     sign_standard,
     standard_key,
     verify_standard,
@@ -74,6 +71,6 @@ PROVIDER = Provider(
     dedup_strategy="delivery",
     dedup_window_seconds=72 * HOUR,
     keep_headers=("webhook-id", "webhook-timestamp", "svix-id", "svix-timestamp"),
-    secret_format="whsec_ and base64, as the sender shows it",
+    credential="whsec_ and base64, as the sender shows it",
     check_secret=_secret,
 )

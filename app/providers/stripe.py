@@ -1,10 +1,9 @@
 """Stripe."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from collections.abc import Sequence
-
+from hookstream.app.providers.lookup import text_at, value_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     Delivery,
@@ -13,14 +12,10 @@ from hookstream.app.providers.provider import (
     event_name,
     id_at,
     signed,
-    text_at,
 )
-from hookstream.app.providers.signatures import (
-    SignatureOptions,
-    WebhookRequest,
-    sign_stripe,
-    verify_stripe,
-)
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.app.providers.signatures.stripe import sign_stripe, verify_stripe
 
 __all__ = ["PROVIDER"]
 
@@ -31,6 +26,13 @@ def _verify(
     verify_stripe(
         request, secrets, "Stripe-Signature", now=now, tolerance_seconds=options.tolerance()
     )
+
+
+def _correlation(payload: Any) -> Iterator[str]:
+    thing = value_at(payload, "data.object")
+    for path in ("invoice", "payment_intent", "charge", "id", "subscription", "customer"):
+        if found := word_at(thing, path):
+            yield f"stripe:{found}"
 
 
 def _sign(hook: Delivery) -> dict[str, str]:
@@ -51,6 +53,7 @@ PROVIDER = Provider(
     # Stripe repeats for three days, and signs the event's id with the body
     dedup_strategy="delivery",
     dedup_window_seconds=96 * HOUR,
-    secret_format="the endpoint's Signing secret (whsec_…), whole, as Stripe shows it",
+    credential="the endpoint's Signing secret (whsec_…), whole, as Stripe shows it",
     check_secret=any_secret,
+    correlation=_correlation,
 )

@@ -1,13 +1,13 @@
 """Twilio."""
 
-# ruff: noqa: S106
-# (a secret_format is a sentence for people)
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from collections.abc import Sequence
-
+from hookstream.app.providers.lookup import word_at
 from hookstream.app.providers.provider import (
     HOUR,
     UNKNOWN,
+    Answer,
     Delivery,
     Provider,
     any_secret,
@@ -17,13 +17,10 @@ from hookstream.app.providers.provider import (
     short_id,
     signed,
 )
-from hookstream.app.providers.signatures import (
-    FORM,
-    SignatureOptions,
-    WebhookRequest,
-    sign_twilio,
-    verify_twilio,
-)
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.app.providers.signatures.twilio import sign_twilio, verify_twilio
+from hookstream.codecs.envelope import FORM
 
 __all__ = ["PROVIDER"]
 
@@ -38,6 +35,9 @@ STATES = (
     ("room", "RoomSid", "StatusCallbackEvent"),
     ("call", "CallStatus", "CallStatus"),
 )
+
+#: TwiML that asks Twilio for nothing.
+NO_TWIML = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
 
 
 def _verify(
@@ -54,6 +54,19 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
         if shown_by in fields:
             return event_name(event, fields.get(state, ""))
     return UNKNOWN
+
+
+def _answer(request: WebhookRequest, accepted: Answer) -> Answer:
+    # a call or a message that comes in wants TwiML and logs error 12300 for anything else
+    # (twilio.com/docs/api/errors/12300); this one does nothing, and status callbacks do not look.
+    # Event Streams (JSON) take any 2xx
+    return Answer(200, NO_TWIML, "text/xml") if request.content_type == FORM else accepted
+
+
+def _correlation(payload: Any) -> Iterator[str]:
+    for name in ("CallSid", "MessageSid", "SmsSid", "ConferenceSid"):
+        if sid := word_at(payload, name):
+            yield f"twilio:{sid}"
 
 
 def _sign(hook: Delivery) -> dict[str, str]:
@@ -77,6 +90,8 @@ PROVIDER = Provider(
     dedup_strategy="delivery",
     dedup_window_seconds=24 * HOUR,
     keep_headers=("i-twilio-idempotency-token",),
-    secret_format="the account's primary Auth Token, or the shared key's secret",
+    credential="the account's primary Auth Token, or the shared key's secret",
     check_secret=any_secret,
+    answer=_answer,
+    correlation=_correlation,
 )

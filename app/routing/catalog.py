@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hookstream.app.priority import PRIORITIES
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.routing.matching import Condition, TypePattern
 from hookstream.app.summaries.templates import TemplateBook

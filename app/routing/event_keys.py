@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from hookstream.app.errors import HookstreamError
+from hookstream.app.providers.lookup import value_at
 from hookstream.app.routing.catalog import Tool
 from hookstream.codecs.envelope import Event
 
@@ -21,7 +22,6 @@ __all__ = [
     "DedupFunctionError",
     "ask_again",
     "custom_message_id",
-    "field_value",
     "message_id",
     "ordering_key",
     "unique_message_id",
@@ -52,7 +52,7 @@ def message_id(
     if tool.strategy == "delivery" and delivery_id:
         material = b"delivery\0" + delivery_id.encode()
     elif tool.strategy == "fields":
-        values = [field_value(data, field) for field in tool.fields]
+        values = [value_at(data, field, _MISSING) for field in tool.fields]
         if any(value is not _MISSING for value in values):
             known = [None if value is _MISSING else [value] for value in values]
             material = b"fields\0" + orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
@@ -115,21 +115,7 @@ def ordering_key(tool: Tool, message: str, data: Any) -> Sequence[str]:
     if tool.order_by == "none":
         return (tool.tenant, tool.tool_id, message)
     if tool.order_by == "field":
-        value = field_value(data, tool.order_field)
+        value = value_at(data, tool.order_field, _MISSING)
         if value is not _MISSING:
             return (tool.tenant, tool.tool_id, orjson.dumps(value).decode())
     return (tool.tenant, tool.tool_id)
-
-
-def field_value(data: Any, path: str) -> Any:
-    """The value at a dotted path (``issue.id``, ``items.0.sku``), or a marker for missing."""
-    for name in path.split("."):
-        if isinstance(data, dict) and name in data:
-            data = data[name]
-        elif isinstance(data, list) and name.isdecimal() and name.isascii() and len(name) < 10:
-            if int(name) >= len(data):
-                return _MISSING
-            data = data[int(name)]
-        else:
-            return _MISSING
-    return data

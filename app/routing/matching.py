@@ -10,7 +10,7 @@ import cel
 
 from hookstream.app import metrics
 from hookstream.app.errors import BadRequestError
-from hookstream.app.providers.correlation import correlation_keys
+from hookstream.app.providers import correlation_keys
 from hookstream.app.routing.condition_parts import Tree, named_parts, pruned
 from hookstream.codecs.envelope import Event
 

@@ -11,7 +11,7 @@ from mode.utils.logging import get_logger
 from hookstream.app.errors import HookstreamError
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.priority import PRIORITIES, rank
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.catalog import (
     AgentKey,
     Context,

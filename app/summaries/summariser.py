@@ -9,7 +9,7 @@ import orjson
 from xxhash import xxh3_128_digest
 
 from hookstream.app import metrics
-from hookstream.app.providers.correlation import correlation_keys
+from hookstream.app.providers import correlation_keys
 from hookstream.app.summaries.facts import find_facts, summary_of
 from hookstream.app.summaries.model import ModelSummariser
 from hookstream.app.summaries.templates import Template, TemplateBook, builtin_templates

@@ -90,7 +90,9 @@ def _receive() -> dict[str, Any]:
             "content": {"application/json": {}, "application/x-www-form-urlencoded": {}}
         },
         "responses": {
-            "200": {"description": "The provider's URL challenge, answered"},
+            "200": {
+                "description": "As the provider wants it: durable, or its trial of the URL answered"
+            },
             "202": {
                 "description": "Durable",
                 "content": {"application/json": {"schema": _ref(Accepted)}},

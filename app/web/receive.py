@@ -1,4 +1,4 @@
-"""The receiver: ``POST /hooks/{tool_id}``. 202 means: durable."""
+"""The receiver: ``POST /hooks/{tool_id}``. 202, or a provider's own 200, means: durable."""
 
 import asyncio
 import time
@@ -20,8 +20,9 @@ from hookstream.app.errors import (
 from hookstream.app.ids import new_event_id, partition_of, random_bits
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.payloads.payloads import Payloads
-from hookstream.app.providers import PROVIDERS, Provider
-from hookstream.app.providers.signatures import WebhookRequest
+from hookstream.app.providers import PROVIDERS, Answer, Provider
+from hookstream.app.providers.provider import JSON
+from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import REJECT, Registry, Tool
 from hookstream.app.routing.event_keys import (
@@ -33,7 +34,6 @@ from hookstream.app.routing.event_keys import (
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import RegistryCache
 from hookstream.app.web.body import decode_body, read_body
-from hookstream.app.web.problem import json_response
 from hookstream.codecs.envelope import Event
 
 __all__ = ["Receiver", "make_event"]
@@ -100,12 +100,8 @@ class Receiver:
         if encoding := ",".join(hook.headers.get("content-encoding", ())):
             decoded = decode_body(body, encoding, settings.max_body_bytes)
             hook = replace(hook, decoded=decoded)
-        if provider.challenge and (challenge := provider.challenge(hook)):
-            return web.Response(
-                status=challenge.status,
-                body=challenge.body,
-                content_type=challenge.content_type,
-            )
+        if provider.handshake and (answer := provider.handshake(hook)):
+            return _response(answer)
         registry = self._registry.current
         event, partition = make_event(
             hook,
@@ -123,7 +119,10 @@ class Receiver:
         entry = await self._payloads.encode_aside(event)
         urgent = tool.tool_id in registry.urgent_tools
         await self._appender.append(keys.events(partition), entry, urgent=urgent)
-        return json_response({"event_id": event.event_id, "status": "accepted"}, status=202)
+        accepted = Answer(
+            202, orjson.dumps({"event_id": event.event_id, "status": "accepted"}), JSON
+        )
+        return _response(provider.answer(hook, accepted) if provider.answer else accepted)
 
     async def _tool(self, tool_id: str) -> Tool:
         tool = self._registry.current.tools.get(tool_id)
@@ -234,6 +233,10 @@ def _named(
     if message:
         return replace(event, message_id=message)
     return replace(event, message_id=never, dedup_window_ms=0, dedup_history_ms=0)
+
+
+def _response(answer: Answer) -> web.Response:
+    return web.Response(status=answer.status, body=answer.body, content_type=answer.content_type)
 
 
 def _headers(request: web.Request) -> dict[str, tuple[str, ...]]:

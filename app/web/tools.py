@@ -13,7 +13,7 @@ from hookstream.app.errors import (
 )
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.providers import Provider, check_secrets, provider
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import Settings

@@ -3,7 +3,7 @@
 import json
 
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
 from tests.support.fixtures import github_examples
 from tests.support.stack import Stack, eventually
 

@@ -25,7 +25,7 @@ from hookstream.app.errors import (
 )
 from hookstream.app.ids import event_time_ms, new_event_id, partition_of, partition_of_event
 from hookstream.app.logs import QuietLogger
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.event_keys import message_id, ordering_key

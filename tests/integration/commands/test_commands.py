@@ -14,9 +14,9 @@ import pytest
 
 from hookstream.app import embedded
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
+from tests.support.senders import OTHER, SIGNING, VERIFYING, body_of
 from tests.support.stack import Stack, eventually, free_port
-from tests.unit.providers.test_signatures import OTHER, SIGNING, VERIFYING, body_of
 
 SECRET = "a plain secret"
 
@@ -52,9 +52,14 @@ async def test_provider_is_received_and_a_wrong_secret_is_not(
         delivery_id="d-1",
         url=url,
     )
-    event_id = await stack.hook(name, body, headers)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, data=body, headers=headers) as response,
+    ):
+        assert response.status in (200, 202)
+        answer = await response.text()
     [update] = await stack.updates(name, 1)
-    assert update["event_id"] == event_id
+    assert kind.name == "twilio" or json.loads(answer)["event_id"] == update["event_id"]
     if kind.needs_secret:
         wrong = OTHER.get(provider, "another secret")
         await stack.put(f"/tools/{name}", {"provider": provider, "secrets": [wrong]})
@@ -108,7 +113,7 @@ async def test_send_signs_and_posts(stack: Stack, name: str, tmp_path: Path) -> 
     done = run(
         "send", "linear", str(payload), "--tool", name, "--secret", SECRET, *url, stack=stack
     )
-    assert (done.returncode, done.stdout[:4]) == (0, "202 "), done.stderr
+    assert (done.returncode, done.stdout[:4]) == (0, "200 "), done.stderr
     [update] = await stack.updates(name, 1)
     assert update["event_type"] == "Issue.create"
     refused = run(

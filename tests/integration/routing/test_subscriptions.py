@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
 from tests.support.stack import Stack, eventually
 
 PULL = {"number": 5, "title": "OPS-7: mend the disk"}

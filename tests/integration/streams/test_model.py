@@ -48,7 +48,7 @@ from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.state import FeedState
 from hookstream.app.ids import new_event_id, partition_of
 from hookstream.app.priority import DEFERRABLE, channel_name
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.redis.durability import Durability

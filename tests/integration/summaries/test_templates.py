@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
 from tests.support.stack import Stack, eventually
 
 

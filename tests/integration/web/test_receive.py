@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import zstandard
 
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
 from tests.support.stack import Stack, eventually
 
 SECRET = "the-tool's-own-secret"
@@ -224,6 +225,52 @@ async def test_headers_with_odd_bytes_are_kept_clean_and_secrets_are_not_kept(
     everything = json.dumps([event, await stack.get(f"/tools/{github}"), await stack.health()])
     assert SECRET not in everything
     assert "topsecret" not in everything
+
+
+@pytest.mark.parametrize(
+    ("provider", "body", "status", "content_type", "shown"),
+    [
+        ("linear", b'{"type": "Issue", "action": "create"}', 200, "application/json", None),
+        ("slack", b"command=%2Fdeploy&text=prod&trigger_id=1.2", 200, "text/plain", ""),
+        ("slack", b"payload=%7B%22type%22%3A%22view_submission%22%7D", 200, "text/plain", ""),
+        ("slack", b'{"type": "event_callback"}', 202, "application/json", None),
+        (
+            "twilio",
+            b"MessageSid=SM1&SmsStatus=received&Body=hi",
+            200,
+            "text/xml",
+            '<?xml version="1.0" encoding="UTF-8"?><Response/>',
+        ),
+        ("github", b"{}", 202, "application/json", None),
+    ],
+)
+async def test_provider_gets_the_answer_that_it_wants(
+    stack: Stack,
+    http: aiohttp.ClientSession,
+    name: str,
+    provider: str,
+    body: bytes,
+    status: int,
+    content_type: str,
+    shown: str | None,
+) -> None:
+    await stack.context(name, {"provider": provider, "secrets": [SECRET]})
+    kind, now = PROVIDERS[provider], time.time()
+    body = kind.stamp(body, now) if kind.stamp else body
+    url = f"{stack.url}/hooks/{name}"
+    headers = kind.sign(
+        body, SECRET, SignatureOptions(), now=now, event_type="", delivery_id="d", url=url
+    )
+    async with http.post(url, data=body, headers=headers) as response:
+        text = await response.text()
+        assert (response.status, response.content_type) == (status, content_type), text
+    [update] = await stack.updates(name, 1)
+    if shown is None:
+        assert json.loads(text) == {"event_id": update["event_id"], "status": "accepted"}
+    else:
+        assert text == shown
+    # who is refused is told so in the same way, whoever it is
+    assert (await post(http, name, body, {}))[0] == 401
 
 
 async def test_concurrent_posts_share_flushes(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hookstream.app.providers.signatures import SignatureOptions
+from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.catalog import MARK, PayloadRule, Registry, Tool
 from hookstream.app.testing import make_event
 from hookstream.codecs.errors import InvalidSchemaError

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.json_body import look_into, parse_json
-from hookstream.app.providers.provider import value_at
+from hookstream.app.providers.lookup import value_at
 
 VALUES = st.recursive(
     st.none()
@@ -76,10 +76,3 @@ def test_nesting_is_bounded_and_many_brackets_are_not() -> None:
     with pytest.raises(BadRequestError, match="nested too deep"):
         look_into(b"[" * 255 + b"]" * 255)
     assert value_at(look_into(b"[" + b",".join([b"[1]"] * 400) + b"]"), "399.0") == 1
-
-
-def test_value_is_found_by_its_path_in_what_is_looked_into() -> None:
-    found = look_into(b'{"a":{"b":[1,{"c":"x"},[]]},"n":null}')
-    assert value_at(found, "a.b.1.c") == "x"
-    assert value_at(found, "a.b.0") == 1
-    assert [value_at(found, path) for path in ("n", "n.x", "a.b.7", "a.b.x", "a.c")] == [None] * 5

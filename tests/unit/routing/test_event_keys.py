@@ -12,7 +12,8 @@ from hookstream.app.application import Hookstream
 from hookstream.app.errors import SettingsError
 from hookstream.app.ids import partition_of_event
 from hookstream.app.providers import PROVIDERS
-from hookstream.app.providers.signatures import SignatureOptions, WebhookRequest
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.event_keys import (
     DedupFunction,
