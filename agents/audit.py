@@ -16,13 +16,13 @@ from hookstream.app.streams.commit import Writes, commit
 @app.batches(channels.audit)
 async def audit(batch: Batch) -> None:
     """Records events and deliveries: two inserts a batch."""
-    parts, now_ms = app.parts, app.parts.clock.now_ms()
-    await bury_failed(parts.scripts, batch, app.settings, now_ms)
-    await write_audit(parts.postgres, [entry.value for entry in batch.entries])
+    services, now_ms = app.services, app.services.clock.now_ms()
+    await bury_failed(services.scripts, batch, app.settings, now_ms)
+    await write_audit(services.postgres, [entry.value for entry in batch.entries])
     if batch.entries:
         writes = Writes()
         write_failures(writes, batch, judge(batch, app.settings, now_ms), app.settings, now_ms)
         await commit(
-            parts.scripts, batch.partition, batch.channel, writes, batch.entries, trim=True
+            services.scripts, batch.partition, batch.channel, writes, batch.entries, trim=True
         )
     batch.done()

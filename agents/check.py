@@ -11,24 +11,24 @@ from dataclasses import replace
 from hookstream.app import channels
 from hookstream.app.errors import SchemaViolationError
 from hookstream.app.main import app
-from hookstream.app.routing.catalog import DEAD_LETTER, MARK, Registry
+from hookstream.app.routing.catalog import DEAD_LETTER, MARK, Catalog
 from hookstream.app.streams.batch import Batch
 
 
 @app.batches(channels.deduped, out=channels.checked)
 async def check(batch: Batch) -> None:
     """Finds payloads that break their tool's schema."""
-    registry = await app.parts.registry.catch_up(*batch.registry_version)
-    if registry.schemas:
-        check_batch(batch, registry)
+    catalog = await app.services.catalog.catch_up(*batch.registry_version)
+    if catalog.schemas:
+        check_batch(batch, catalog)
 
 
-def check_batch(batch: Batch, registry: Registry) -> None:
+def check_batch(batch: Batch, catalog: Catalog) -> None:
     """Fail or mark the events of a batch whose payload breaks its tool's schema."""
     for entry in list(batch.live()):
         event = entry.value
-        if found := registry.violations(event, DEAD_LETTER):
+        if found := catalog.violations(event, DEAD_LETTER):
             entry.fail("schema", SchemaViolationError("; ".join(found)), final=True)
-        elif found := registry.violations(event, MARK):
+        elif found := catalog.violations(event, MARK):
             entry.value = replace(event, schema_errors=tuple(found))
             entry.changed = True

@@ -1,8 +1,10 @@
 """Commit: makes a batch's outcome durable, all of it or none of it.
 
-In: routed batches. First the outputs go to ``updates[q]``, each with its origin; then one script
-writes changelog, audit and letters and acknowledges the batch; then RocksDB follows. A crash
-between any two of these repeats outputs, and deliver recognises them by their origin: whatever
+In: routed batches. First the outputs go to ``updates[q]``, each with its source position; then one
+script
+writes changelog, audit and failed events and acknowledges the batch; then RocksDB follows. A crash
+between any two of these repeats outputs, and deliver recognises them by their source position:
+whatever
 becomes of an event whose outputs may have been sent, it keeps that one (``FailureState.pins``).
 """
 
@@ -25,13 +27,13 @@ from hookstream.app.streams.commit import Writes
 from hookstream.app.streams.commit import commit as run_commit
 from hookstream.app.streams.event_log import write_audit_entry
 from hookstream.app.streams.outputs import outputs, partitions_of
-from hookstream.app.streams.scheduler import Turn, due
+from hookstream.app.streams.scheduler import TimeSlot, due
 
 if TYPE_CHECKING:
-    from hookstream.app.services import Parts
+    from hookstream.app.services import Services
 
 #: Updates that wait in this worker while no more are sent, and how long that may last.
-READ_AHEAD_MAX = 64
+PREFETCHED_MAX = 64
 CATCH_UP_SECONDS = 0.5
 
 
@@ -42,39 +44,39 @@ async def commit(batch: Batch) -> None:
     if priority != "critical":
         await let_deliver_catch_up(batch)
     due_at = due(time.monotonic(), len(batch), priority)
-    async with app.turns.turn(due_at) as turn, batch.partition[FailureState].lock:
-        await settle(batch, turn, app.parts, app.settings)
+    async with app.scheduler.slot(due_at) as slot, batch.partition[FailureState].lock:
+        await settle(batch, slot, app.services, app.settings)
     log_failures(batch)
     app.alerts.failed(batch)
     count_outcomes(batch)
     batch.done()
 
 
-async def settle(batch: Batch, turn: Turn, parts: "Parts", settings: Settings) -> None:
+async def settle(batch: Batch, slot: TimeSlot, services: "Services", settings: Settings) -> None:
     """Send the outputs, then write what became of every event. With the partition's lock held.
 
     Raises:
         FencedError, OutdatedError: this worker has lost the partition.
         redis.exceptions.RedisError: outputs may have been sent; the batch is still pending.
     """
-    partition, now_ms = batch.partition, parts.clock.now_ms()
-    decision = judge(batch, settings, now_ms, parts.registry.current)
+    partition, now_ms = batch.partition, services.clock.now_ms()
+    decision = judge(batch, settings, now_ms, services.catalog.current)
     sent = await outputs(
         batch,
-        turn,
-        encode=lambda event: parts.payloads.encode(event),
+        slot,
+        encode=lambda event: services.payloads.encode(event),
         pins=partition[FailureState].pins,
         partitions=settings.partitions,
     )
     partition.check()
     for entry in batch.live():
         entry.sent = True
-    await append_groups(parts.durability, parts.scripts, sent)
+    await append_groups(services.durability, services.scripts, sent)
     writes = Writes()
     write_dedup(writes, batch)
     write_failures(writes, batch, decision, settings, now_ms)
     write_audit_entry(writes, batch)
-    await run_commit(parts.scripts, partition, batch.channel, writes, batch.entries)
+    await run_commit(services.scripts, partition, batch.channel, writes, batch.entries)
 
 
 async def let_deliver_catch_up(batch: Batch) -> None:
@@ -85,7 +87,7 @@ async def let_deliver_catch_up(batch: Batch) -> None:
     """
     qs = partitions_of(batch, app.settings.partitions)
     until = time.monotonic() + CATCH_UP_SECONDS
-    while any(app.ownership.read_ahead(channels.updates.name, q) > READ_AHEAD_MAX for q in qs):
+    while any(app.assignment.prefetched(channels.updates.name, q) > PREFETCHED_MAX for q in qs):
         await asyncio.sleep(CATCH_UP_SECONDS / 100)
         if time.monotonic() > until:
             break

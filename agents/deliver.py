@@ -1,9 +1,9 @@
 """Deliver: turns routed events into numbered updates in the feeds of their contexts.
 
 In: batches of ``updates[q]``, and of what was deferred while more urgent updates went. Passes over
-what it has seen before (by origin), summarises the rest, and writes feeds, audit and
+what it has seen before (by source position), summarises the rest, and writes feeds, audit and
 acknowledgement in one script. Sequence numbers have no gaps. Drops nothing: what exceeds a
-context's rate is withheld and folded into a digest update.
+context's rate is throttled and coalesced into a digest update.
 """
 
 from hookstream.app import channels, metrics
@@ -32,11 +32,11 @@ async def work(batch: Batch, source: str | None = None) -> None:
     done = await app.delivery.deliver(batch, source)
     log_failures(batch)
     app.alerts.failed(batch)
-    now_ms = app.parts.clock.now_ms()
+    now_ms = app.services.clock.now_ms()
     for priority, count in done.plan.priorities.items():
         metrics.UPDATES.labels(priority=priority).inc(count)
-    metrics.UPDATES_WITHHELD.inc(done.plan.withheld_now)
-    metrics.UPDATES_FOLDED.inc(done.plan.folded)
+    metrics.UPDATES_THROTTLED.inc(done.plan.throttled_now)
+    metrics.UPDATES_COALESCED.inc(done.plan.coalesced)
     if source is None:
         metrics.UPDATES_DEFERRED.inc(done.deferred)
     for received_ms in done.received_ms:

@@ -9,7 +9,7 @@ import time
 from hookstream.app import channels
 from hookstream.app.main import app
 from hookstream.app.priority import rank
-from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.routing.matching import Matcher
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.outcome import Dropped
@@ -21,22 +21,22 @@ from hookstream.codecs.routed import Target
 @app.batches(channels.checked, out=channels.routed)
 async def route(batch: Batch) -> None:
     """Finds the contexts that each event concerns."""
-    registry = await app.parts.registry.catch_up(*batch.registry_version)
-    urgent = any(entry.value.tool_id in registry.urgent_tools for entry in batch.live())
+    catalog = await app.services.catalog.catch_up(*batch.registry_version)
+    urgent = any(entry.value.tool_id in catalog.urgent_tools for entry in batch.live())
     due_at = due(time.monotonic(), len(batch), "critical" if urgent else "normal")
-    async with app.turns.turn(due_at) as turn:
+    async with app.scheduler.slot(due_at) as slot:
         for entry in list(batch.live()):
             try:
-                entry.targets = targets(entry.value, registry)
+                entry.targets = targets(entry.value, catalog)
             except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
                 entry.fail("route", error)
                 continue
             if not entry.targets:
                 entry.outcome = Dropped()
-            await turn.pause()
+            await slot.pause()
 
 
-def targets(event: Event, registry: Registry) -> tuple[Target, ...]:
+def targets(event: Event, catalog: Catalog) -> tuple[Target, ...]:
     """The contexts of an event, each once, in the order of their ids.
 
     Where several subscriptions of a context match, the one of the highest priority counts.
@@ -44,11 +44,11 @@ def targets(event: Event, registry: Registry) -> tuple[Target, ...]:
     A replay that names a context goes to it alone, whatever it subscribes to, within the tenant.
     """
     if event.replay_context_id:
-        context = registry.contexts.get((event.tenant, event.replay_context_id))
+        context = catalog.contexts.get((event.tenant, event.replay_context_id))
         return (Target(context.context_id, context.priority, ""),) if context else ()
     matcher = Matcher(event)
     found: dict[str, Target] = {}
-    for subscription in registry.by_tool.get(event.tool_id, ()):
+    for subscription in catalog.by_tool.get(event.tool_id, ()):
         known = found.get(subscription.context_id)
         if known is not None and rank(known.priority) <= rank(subscription.priority):
             continue

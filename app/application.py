@@ -24,29 +24,29 @@ from hookstream.app.errors import HookstreamError, SettingsError, UnavailableErr
 from hookstream.app.failures.alerts import Alerts
 from hookstream.app.failures.blocking import tripped
 from hookstream.app.failures.released import ReleasedEntries
-from hookstream.app.failures.retry_scheduler import Keeper
+from hookstream.app.failures.retry_scheduler import RetryScheduler
 from hookstream.app.failures.state import opens_failures
 from hookstream.app.feeds.daily import DailySummaries
 from hookstream.app.feeds.delivery import Delivery
-from hookstream.app.feeds.digest_flusher import Folder
+from hookstream.app.feeds.digest_flusher import DigestFlusher
 from hookstream.app.feeds.marks import Marks
-from hookstream.app.feeds.rendering import Describer
+from hookstream.app.feeds.rendering import Renderer
 from hookstream.app.feeds.state import opens_feeds, rated_contexts
 from hookstream.app.feeds.upkeep import RateUpkeep
 from hookstream.app.ids import partition_of
 from hookstream.app.ingest.replayer import Replayer
 from hookstream.app.logs import QuietLogger, logging_config
 from hookstream.app.payloads.trainer import Trainer
-from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.routing.event_keys import DedupFunction
-from hookstream.app.services import Parts
+from hookstream.app.services import Services
 from hookstream.app.settings import Settings
-from hookstream.app.streams.assignment import Ownership
+from hookstream.app.streams.assignment import PartitionAssignment
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.channel import BatchChannel, RedisStreamChannel
 from hookstream.app.streams.outcome import Dropped
 from hookstream.app.streams.partition import Partition
-from hookstream.app.streams.scheduler import Turns
+from hookstream.app.streams.scheduler import Scheduler
 from hookstream.app.summaries.model import ModelSummariser
 from hookstream.app.summaries.tokens import load_tokenizer
 from hookstream.app.web.server import HookstreamWeb
@@ -60,16 +60,16 @@ __all__ = ["Hookstream"]
 #: What a per-event stage is: it returns the event, another in its place, or None to drop it.
 EventStage = Callable[[Event], Awaitable[Event | None]]
 BatchStage = Callable[[Batch], Awaitable[None] | None]
-#: Batches of different partitions that one stage may have in hand at a time.
+#: Batches of different partitions that one stage may have in flight at a time.
 CONCURRENCY = 64
 #: In the order of their start.
 WORKER_SERVICES = (
     "marks",
-    "ownership",
+    "assignment",
     "dedup_upkeep",
     "rate_upkeep",
-    "keeper",
-    "folder",
+    "retry_scheduler",
+    "digest_flusher",
     "replayer",
     "alerts",
     "trainer",
@@ -98,7 +98,7 @@ class HookstreamWorker(faust.Worker):
         try:
             raise super().execute_from_commandline()
         except SystemExit:
-            refusal = self._refusal or self.app.parts.refusal
+            refusal = self._refusal or self.app.services.refusal
             if refusal is None:
                 raise
             sys.stderr.write(f"hookstream: {refusal}\n")
@@ -113,14 +113,14 @@ class HookstreamWorker(faust.Worker):
 
 
 class HookstreamBoot(BootStrategy):
-    """Starts Redis, PostgreSQL and the registry first; takes partitions last."""
+    """Starts Redis, PostgreSQL and the catalog first; takes partitions last."""
 
     enable_kafka = False
 
     def server(self) -> Iterable[ServiceT]:
         """Services of a worker, in the order of their start; they stop the other way round."""
         return [
-            self.app.parts,
+            self.app.services,
             *self.sensors(),
             *self.web_server(),
             *([self.app.model] if self.app.model else []),
@@ -130,7 +130,7 @@ class HookstreamBoot(BootStrategy):
 
     def producer_only(self) -> Iterable[ServiceT]:
         """Services of a process that only serves HTTP."""
-        return [self.app.parts, *self.web_server()]
+        return [self.app.services, *self.web_server()]
 
 
 class WorkerServices(Service):
@@ -245,10 +245,10 @@ class Hookstream(faust.App):
         worker = None
         if not self.producer_only:
             worker = Worker(
-                self.ownership, lambda: tripped(self.owned().values()), self.alerts, self.model
+                self.assignment, lambda: tripped(self.owned().values()), self.alerts, self.model
             )
         endpoints = Endpoints(
-            self.parts,
+            self.services,
             process=self,
             worker=worker,
             functions=self.dedup_functions,
@@ -259,54 +259,58 @@ class Hookstream(faust.App):
             endpoints.add_api(web_app)
 
     @cached_property
-    def parts(self) -> Parts:
-        """Redis, PostgreSQL, the registry and what else stages and views share."""
-        return Parts(self.settings, receives=self.producer_only, loop=self.loop, beacon=self.beacon)
+    def services(self) -> Services:
+        """Redis, PostgreSQL, the catalog and what else stages and views share."""
+        return Services(
+            self.settings, receives=self.producer_only, loop=self.loop, beacon=self.beacon
+        )
 
     @cached_property
-    def ownership(self) -> Ownership:
+    def assignment(self) -> PartitionAssignment:
         """The leases of this worker, and what each room keeps of its partitions."""
-        parts, settings = self.parts, self.settings
-        rated = rated_contexts(self.registry, settings.partitions)
-        return Ownership(
-            parts.redis,
-            parts.scripts,
+        services, settings = self.services, self.settings
+        rated = rated_contexts(self.catalog, settings.partitions)
+        return PartitionAssignment(
+            services.redis,
+            services.scripts,
             settings,
-            parts.clock,
-            parts.payloads,
-            met=parts.met,
+            services.clock,
+            services.payloads,
+            met=services.met,
             channels=self.stream_channels.values(),
             openers=(
-                opens_dedup(parts.redis, settings.state_path / "tables"),
-                opens_failures(parts.redis, settings),
-                opens_feeds(parts.redis, parts.scripts, settle=self.marks.settle, rated=rated),
+                opens_dedup(services.redis, settings.state_path / "tables"),
+                opens_failures(services.redis, settings),
+                opens_feeds(
+                    services.redis, services.scripts, settle=self.marks.settle, rated=rated
+                ),
             ),
-            released=ReleasedEntries(parts.redis, parts.scripts),
-            let_go=self.marks.leave,
+            released=ReleasedEntries(services.redis, services.scripts),
+            revoke=self.marks.leave,
             loop=self.loop,
             beacon=self.beacon,
         )
 
     def owned(self) -> dict[int, Partition]:
         """This worker's partitions now."""
-        return self.ownership.owned
+        return self.assignment.owned
 
-    def registry(self) -> Registry:
+    def catalog(self) -> Catalog:
         """Tools, contexts and subscriptions as this process knows them now."""
-        return self.parts.registry.current
+        return self.services.catalog.current
 
     @cached_property
     def marks(self) -> Marks:
         """What is remembered of partitions outside Redis."""
-        parts = self.parts
+        services = self.services
         return Marks(
-            parts.redis,
-            parts.scripts,
-            parts.durability,
-            parts.postgres,
-            parts.registry,
+            services.redis,
+            services.scripts,
+            services.durability,
+            services.postgres,
+            services.catalog,
             self.settings,
-            now_ms=parts.clock.now_ms,
+            now_ms=services.clock.now_ms,
             owned=self.owned,
             loop=self.loop,
             beacon=self.beacon,
@@ -315,84 +319,84 @@ class Hookstream(faust.App):
     @cached_property
     def dedup_upkeep(self) -> DedupUpkeep:
         """Deletes what ends in dedup's tables."""
-        parts = self.parts
-        return DedupUpkeep(parts.redis, parts.lookback, **self._in_partitions())
+        services = self.services
+        return DedupUpkeep(services.redis, services.history_lookup, **self._in_partitions())
 
     @cached_property
     def rate_upkeep(self) -> RateUpkeep:
         """Trims what rates do not look back to any more."""
-        return RateUpkeep(self.parts.redis, **self._in_partitions())
+        return RateUpkeep(self.services.redis, **self._in_partitions())
 
     def _in_partitions(self) -> dict[str, Any]:
         """What services get that work in this worker's partitions."""
         return {
-            "registry": self.registry,
-            "now_ms": self.parts.clock.now_ms,
+            "catalog": self.catalog,
+            "now_ms": self.services.clock.now_ms,
             "owned": self.owned,
             "loop": self.loop,
             "beacon": self.beacon,
         }
 
     @cached_property
-    def keeper(self) -> Keeper:
+    def retry_scheduler(self) -> RetryScheduler:
         """Puts back what waited for its next attempt."""
-        parts = self.parts
-        return Keeper(
-            parts.redis,
-            parts.scripts,
+        services = self.services
+        return RetryScheduler(
+            services.redis,
+            services.scripts,
             self.settings,
-            resume=self.ownership.resume,
+            resume=self.assignment.resume,
             **self._in_partitions(),
         )
 
     @cached_property
-    def turns(self) -> Turns:
+    def scheduler(self) -> Scheduler:
         """Who works on the event loop next, where work is long."""
-        return Turns()
+        return Scheduler()
 
     @cached_property
     def delivery(self) -> Delivery:
         """Delivers into the feeds of this worker's partitions."""
-        parts = self.parts
+        services = self.services
         return Delivery(
-            parts.redis,
-            parts.scripts,
+            services.redis,
+            services.scripts,
             self.settings,
-            self.turns,
-            registry=self.registry,
-            now_ms=parts.clock.now_ms,
-            describer=Describer(self.registry, self.model),
+            self.scheduler,
+            catalog=self.catalog,
+            now_ms=services.clock.now_ms,
+            renderer=Renderer(self.catalog, self.model),
         )
 
     @cached_property
-    def folder(self) -> Folder:
+    def digest_flusher(self) -> DigestFlusher:
         """Folds what contexts' rates hold up."""
-        return Folder(self.delivery, **self._in_partitions())
+        return DigestFlusher(self.delivery, **self._in_partitions())
 
     @cached_property
     def dailies(self) -> DailySummaries:
         """Tells contexts of their day."""
-        parts = self.parts
+        services = self.services
         return DailySummaries(
-            parts.redis,
-            parts.feeds,
+            services.redis,
+            services.feeds,
             self.delivery,
             partitions=self.settings.partitions,
-            registry=self.registry,
-            now_ms=parts.clock.now_ms,
+            catalog=self.catalog,
+            now_ms=services.clock.now_ms,
             owned=self.owned,
         )
 
     @cached_property
     def replayer(self) -> Replayer:
         """Sends replays."""
-        parts = self.parts
+        services = self.services
         return Replayer(
-            parts.durability,
-            parts.scripts,
-            parts.replays,
-            parts.events,
-            registry=self.registry,
+            services.durability,
+            services.scripts,
+            services.replays,
+            services.events,
+            catalog=self.catalog,
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -400,12 +404,12 @@ class Hookstream(faust.App):
     @cached_property
     def alerts(self) -> Alerts:
         """Tells of tools whose events fail again and again."""
-        parts = self.parts
+        services = self.services
         return Alerts(
-            parts.redis,
-            parts.scripts,
+            services.redis,
+            services.scripts,
             self.settings,
-            registry=self.registry,
+            catalog=self.catalog,
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -420,16 +424,16 @@ class Hookstream(faust.App):
     @cached_property
     def trainer(self) -> Trainer:
         """Trains dictionaries."""
-        parts = self.parts
+        services = self.services
         return Trainer(
-            parts.redis,
-            parts.postgres,
-            parts.payloads,
-            parts.dictionaries,
+            services.redis,
+            services.postgres,
+            services.payloads,
+            services.dictionaries,
             self.settings,
-            worker_id=self.ownership.worker_id,
-            registry=self.registry,
-            samples=parts.events.samples,
+            worker_id=self.assignment.worker_id,
+            catalog=self.catalog,
+            samples=services.events.samples,
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -445,7 +449,7 @@ class Hookstream(faust.App):
 
     async def append_entry(self, stream: str, data: bytes) -> bytes:
         """Append to a stream; returns the entry's id. Raises what Redis says."""
-        entry_id: bytes = await self.parts.redis.xadd(stream, {"d": data})
+        entry_id: bytes = await self.services.redis.xadd(stream, {"d": data})
         return entry_id
 
     def stream_channel(
@@ -454,12 +458,12 @@ class Hookstream(faust.App):
         *,
         codec: str,
         batch_max: int | None = None,
-        rest_seconds: float = 0.0,
-        rest_share: float = math.inf,
+        linger_seconds: float = 0.0,
+        linger_share: float = math.inf,
     ) -> RedisStreamChannel:
         """A channel on the Redis Streams ``{hs:p}:name``, in batches of at most ``batch_max``.
 
-        After each batch its partition is left alone for ``rest_seconds``, or for ``rest_share``
+        After each batch its partition is left alone for ``linger_seconds``, or for ``linger_share``
         times as long as the batch took, whichever is less.
         """
         return RedisStreamChannel(
@@ -467,8 +471,8 @@ class Hookstream(faust.App):
             name,
             codec=codec,
             batch_max=batch_max,
-            rest_seconds=rest_seconds,
-            rest_share=rest_share,
+            linger_seconds=linger_seconds,
+            linger_share=linger_share,
         )
 
     def batch_channel(self, name: str) -> BatchChannel:
@@ -486,7 +490,7 @@ class Hookstream(faust.App):
         """Make a function of one batch an agent over ``source`` that passes batches on to ``out``.
 
         The agent has the function's name, or ``name``. Up to ``concurrency`` batches, of different
-        partitions, are in it at a time; how they share the loop is for :attr:`turns` to say.
+        partitions, are in it at a time; how they share the loop is for :attr:`scheduler` to say.
 
         Between it and ``out`` run the stages declared ``after`` its name. When it raises, the
         batch goes back: its entries are still pending, and come again.

@@ -7,16 +7,16 @@ __all__ = ["audit", "checked", "deduped", "deferred", "events", "routed", "updat
 
 #: Batches of what may wait are small: whatever is more urgent goes in between.
 DEFERRED_BATCH_MAX = 64
-#: The record may be a moment late; in batches of one its statements cost more than its rows.
-AUDIT_REST_SECONDS = 0.2
+#: The event log may be a moment late; in batches of one its statements cost more than its rows.
+AUDIT_LINGER_SECONDS = 0.2
 #: A partition that has just had a batch waits twice as long as that took, and this long at most: a
 #: batch of two or three costs nearly what one event costs by itself. What comes to a quiet
 #: partition goes at once.
-EVENTS_REST_SECONDS = 0.05
+EVENTS_LINGER_SECONDS = 0.05
 
 #: Accepted webhooks: ``events[p]`` in Redis.
 events = app.stream_channel(
-    "events", codec="hookstream_envelope", rest_seconds=EVENTS_REST_SECONDS, rest_share=2
+    "events", codec="hookstream_envelope", linger_seconds=EVENTS_LINGER_SECONDS, linger_share=2
 )
 #: Batches whose duplicates are marked.
 deduped = app.batch_channel("deduped")
@@ -34,4 +34,4 @@ deferred = {
     for priority in DEFERRABLE
 }
 #: What was decided, on its way to PostgreSQL: ``audit[p]`` in Redis.
-audit = app.stream_channel("audit", codec="hookstream_audit", rest_seconds=AUDIT_REST_SECONDS)
+audit = app.stream_channel("audit", codec="hookstream_audit", linger_seconds=AUDIT_LINGER_SECONDS)

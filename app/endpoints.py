@@ -6,7 +6,7 @@ from aiohttp import web
 from mode import Service
 
 from hookstream.app.routing.event_keys import DedupFunction
-from hookstream.app.services import Parts
+from hookstream.app.services import Services
 from hookstream.app.web.access import Access
 from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.console import console_routes
@@ -38,7 +38,7 @@ class Endpoints:
 
     def __init__(
         self,
-        services: Parts,
+        services: Services,
         *,
         process: Service,
         worker: Worker | None,
@@ -48,14 +48,14 @@ class Endpoints:
         """``process``: what all this ends with; ``functions``: dedup functions by name."""
         self._services = services
         self._settings = services.settings
-        self._registry = services.registry
+        self._catalog = services.catalog
         self._process = process
         self._worker = worker
         self._functions = functions
-        self._access = Access(services.registry, admin_key)
+        self._access = Access(services.catalog, admin_key)
         self._meter = StreamMeter(services.redis, services.clock, services.settings.partitions)
         self._single_replay = SingleReplay(
-            registry=services.registry,
+            catalog=services.catalog,
             events=services.events,
             replays=services.replays,
             appender=services.appender,
@@ -65,7 +65,7 @@ class Endpoints:
         """What every process serves: webhooks, health and metrics."""
         receiver = Receiver(
             settings=self._settings,
-            registry=self._registry,
+            catalog=self._catalog,
             payloads=self._services.payloads,
             appender=self._services.appender,
             functions=self._functions,
@@ -84,11 +84,11 @@ class Endpoints:
         web_app.add_routes(console_routes())
 
     def _add_health(self, web_app: web.Application) -> None:
-        services, registry, worker = self._services, self._registry, self._worker
+        services, catalog, worker = self._services, self._catalog, self._worker
         redis = RedisHealth(services.watch, services.met, lambda: services.met_with)
         ready = ReadyViews(
             redis=redis,
-            registry=registry,
+            catalog=catalog,
             appender=services.appender,
             worker=worker,
             stopping=lambda: self._process.should_stop,
@@ -96,14 +96,14 @@ class Endpoints:
         health = HealthViews(
             redis=redis,
             postgres=services.postgres,
-            registry=registry,
-            streams=StreamHealth(self._meter, services.feeds, registry),
+            catalog=catalog,
+            streams=StreamHealth(self._meter, services.feeds, catalog),
             followers=services.followers,
             appender=services.appender,
             worker=worker,
         )
         metrics = MetricsViews(
-            registry=registry, feeds=services.feeds, meter=self._meter, worker=worker
+            catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker
         )
         web_app.add_routes([*ready.routes(), *health.routes(), *metrics.routes()])
 
@@ -114,36 +114,36 @@ class Endpoints:
     def _context_routes(self) -> list[Route]:
         """Tools, contexts, and what goes from the ones to the others."""
         services, settings, postgres = self._services, self._settings, self._services.postgres
-        registry, feeds = self._registry, services.feeds
+        catalog, feeds = self._catalog, services.feeds
         return [
             *ToolViews(
                 settings=settings,
                 postgres=postgres,
-                registry=registry,
+                catalog=catalog,
                 schemas=services.schemas,
                 functions=self._functions,
             ).routes(),
             *ContextViews(
                 settings=settings,
                 postgres=postgres,
-                registry=registry,
+                catalog=catalog,
                 feeds=feeds,
                 clock=services.clock,
             ).routes(),
             *FeedViews(
                 settings=settings, postgres=postgres, feeds=feeds, resets=services.resets
             ).routes(),
-            *SubscriptionViews(settings=settings, postgres=postgres, registry=registry).routes(),
+            *SubscriptionViews(settings=settings, postgres=postgres, catalog=catalog).routes(),
         ]
 
     def _admin_routes(self) -> list[Route]:
         """Agents' keys, summary templates, and subscriptions that are only tried."""
         settings, postgres = self._settings, self._services.postgres
-        registry, events = self._registry, self._services.events
+        catalog, events = self._catalog, self._services.events
         return [
-            *KeyViews(settings=settings, postgres=postgres, registry=registry).routes(),
+            *KeyViews(settings=settings, postgres=postgres, catalog=catalog).routes(),
             *TemplateViews(
-                settings=settings, postgres=postgres, registry=registry, events=events
+                settings=settings, postgres=postgres, catalog=catalog, events=events
             ).routes(),
             *DryRunViews(settings=settings, postgres=postgres, events=events).routes(),
         ]
@@ -155,11 +155,11 @@ class Endpoints:
             *EventViews(services.events).routes(),
             *ReplayViews(
                 settings=settings,
-                registry=self._registry,
+                catalog=self._catalog,
                 replays=services.replays,
                 single_replay=self._single_replay,
             ).routes(),
-            *LetterViews(settings=settings, letters=services.letters).routes(),
+            *LetterViews(settings=settings, dead_letters=services.dead_letters).routes(),
             *LossViews(services.losses).routes(),
             *PartitionViews(self._meter).routes(),
         ]
@@ -174,7 +174,7 @@ class Endpoints:
 
     def _add_schemas(self, web_app: web.Application) -> None:
         schemas = SchemaViews(
-            settings=self._settings, schemas=self._services.schemas, registry=self._registry
+            settings=self._settings, schemas=self._services.schemas, catalog=self._catalog
         )
         add_schema_registry(web_app, schemas, self._access)
 
@@ -182,7 +182,7 @@ class Endpoints:
         updates = UpdateViews(
             access=self._access,
             settings=self._settings,
-            registry=self._registry,
+            catalog=self._catalog,
             feeds=self._services.feeds,
             resets=self._services.resets,
             followers=self._services.followers,
@@ -198,7 +198,7 @@ class Endpoints:
 
         feeds, events = self._services.feeds, self._services.events
         reader = AgentReader(
-            registry=self._registry, feeds=feeds, resets=self._services.resets, events=events
+            catalog=self._catalog, feeds=feeds, resets=self._services.resets, events=events
         )
         tools = AgentTools(
             reader=reader, feeds=feeds, events=events, single_replay=self._single_replay

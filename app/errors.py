@@ -173,7 +173,7 @@ class FencedError(HookstreamError):
 
 
 class OutdatedError(HookstreamError):
-    """A commit computed from a picture that Redis does not have (any more): read it again.
+    """A commit computed from a snapshot that Redis does not have (any more): read it again.
 
     A reply was lost, or Redis lost its newest writes in a failover.
     """

@@ -1,12 +1,17 @@
 """Every metric. Names: ``hookstream_<noun>_<unit>[_total]``; labels are bounded."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from collections.abc import Iterator
+from typing import Any, Final
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
 
 __all__ = [
     "APPEND_BATCH_REQUESTS",
     "BATCH_EVENTS",
     "BATCH_FAILURES",
     "BREAKERS_OPEN",
+    "CATALOG_VERSION",
     "CLAIM_CHECKS",
     "CONDITION_ERRORS",
     "CONFIRMATIONS",
@@ -14,8 +19,7 @@ __all__ = [
     "CONTEXT_ACKNOWLEDGED",
     "CONTEXT_SENT",
     "CONTEXT_SUCCESS",
-    "CONTEXT_WITHHELD",
-    "COPY_CHECKS",
+    "CONTEXT_THROTTLED",
     "DEDUP_PURGED",
     "DICTIONARY",
     "DUPLICATES",
@@ -23,22 +27,22 @@ __all__ = [
     "FEED_RESETS",
     "FEED_UNREADABLE",
     "FULL_STREAMS",
-    "HELD_ENTRIES",
     "HISTORY_BYTES",
+    "HISTORY_CANDIDATES",
     "HISTORY_CHECKED",
     "HISTORY_FALSE_POSITIVES",
     "HISTORY_FILL",
     "HISTORY_LOADED",
     "HISTORY_SAVED",
-    "HISTORY_SUSPECTED",
     "HISTORY_UNREADABLE",
     "LEASES_LOST",
     "PARTITIONS_OWNED",
     "PARTITIONS_UNOWNED",
     "PAYLOAD_BYTES",
+    "QUARANTINED_ENTRIES",
     "READ_ERRORS",
     "RECEIVED",
-    "REGISTRY_VERSION",
+    "REDELIVERY_CHECKS",
     "RETRIES",
     "SOCKETS_CLOSED",
     "SPOOL_APPENDED",
@@ -60,9 +64,9 @@ __all__ = [
     "TEMPLATE_ERRORS",
     "TRAININGS",
     "UPDATES",
+    "UPDATES_COALESCED",
     "UPDATES_DEFERRED",
-    "UPDATES_FOLDED",
-    "UPDATES_WITHHELD",
+    "UPDATES_THROTTLED",
     "UPDATE_LATENCY_SECONDS",
     "WEBSOCKETS",
     "WEBSOCKETS_TOO_SLOW",
@@ -132,19 +136,19 @@ CONTEXT_SUCCESS = Gauge(
     "Acknowledged share of each context's updates.",
     ["tenant", "context"],
 )
-CONTEXT_WITHHELD = Gauge(
-    "hookstream_context_withheld_updates",
-    "Updates of each context that wait to be folded.",
+CONTEXT_THROTTLED = Gauge(
+    "hookstream_context_throttled_updates",
+    "Updates of each context that wait to be coalesced.",
     ["tenant", "context"],
 )
 UPDATES_DEFERRED = Counter(
     "hookstream_updates_deferred_total", "Updates that waited while more urgent ones went first."
 )
-UPDATES_WITHHELD = Counter(
-    "hookstream_updates_withheld_total", "Updates that came faster than their context's rate."
+UPDATES_THROTTLED = Counter(
+    "hookstream_updates_throttled_total", "Updates that came faster than their context's rate."
 )
-UPDATES_FOLDED = Counter(
-    "hookstream_updates_folded_total", "Updates for which a digest update stands."
+UPDATES_COALESCED = Counter(
+    "hookstream_updates_coalesced_total", "Updates for which a digest update stands."
 )
 UPDATE_LATENCY_SECONDS = Histogram(
     "hookstream_update_latency_seconds",
@@ -199,8 +203,8 @@ SPOOL_REFUSED = Counter(
 SPOOL_SET_ASIDE = Counter(
     "hookstream_spool_set_aside_total", "Spool folders that could not be read."
 )
-HELD_ENTRIES = Gauge(
-    "hookstream_held_entries",
+QUARANTINED_ENTRIES = Gauge(
+    "hookstream_quarantined_entries",
     "Entries that wait for a worker which reads their version of the envelope.",
     ["version"],
 )
@@ -242,22 +246,22 @@ DUPLICATES = Counter(
 HISTORY_CHECKED = Counter(
     "hookstream_dedup_history_checked_total", "Events that dedup history was asked about."
 )
-HISTORY_SUSPECTED = Counter(
-    "hookstream_dedup_history_suspected_total", "Events that a Bloom filter has perhaps seen."
+HISTORY_CANDIDATES = Counter(
+    "hookstream_dedup_history_candidates_total", "Events that a Bloom filter has perhaps seen."
 )
 CONFIRMATIONS = Counter(
     "hookstream_dedup_confirmations_total",
-    "Suspicions by what the record said: duplicate, fresh, or unconfirmed when it said nothing.",
+    "Candidates by what the event log said: duplicate, fresh, or unconfirmed when it said nothing.",
     ["result"],
 )
-COPY_CHECKS = Counter(
-    "hookstream_dedup_copy_checks_total",
-    "Events out of a spool that were looked up in the record: copy, fresh, unconfirmed, or waits.",
+REDELIVERY_CHECKS = Counter(
+    "hookstream_dedup_redelivery_checks_total",
+    "Events out of a spool looked up in the event log: copy, fresh, unconfirmed, or waits.",
     ["result"],
 )
 CONFIRMATION_SECONDS = Histogram(
     "hookstream_dedup_confirmation_seconds",
-    "Time that the record took to answer for a batch.",
+    "Time that the event log took to answer for a batch.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
 HISTORY_LOADED = Counter(
@@ -268,7 +272,7 @@ HISTORY_SAVED = Counter(
 )
 HISTORY_UNREADABLE = Counter(
     "hookstream_dedup_history_unreadable_total",
-    "Days' filters that could not be read: every event is looked up in the record instead.",
+    "Days' filters that could not be read: every event is looked up in the event log instead.",
 )
 HISTORY_BYTES = Gauge("hookstream_dedup_history_bytes", "Memory of the filters of this worker.")
 HISTORY_FILL = Gauge(
@@ -281,8 +285,8 @@ HISTORY_FALSE_POSITIVES = Gauge(
     ["kind"],
 )
 DEDUP_PURGED = Counter("hookstream_dedup_purged_total", "Dedup marks deleted after their window.")
-REGISTRY_VERSION = Gauge(
-    "hookstream_registry_version", "Version of tools, contexts and subscriptions in use."
+CATALOG_VERSION = Gauge(
+    "hookstream_catalog_version", "Version of tools, contexts and subscriptions in use."
 )
 REDIS_DANGERS = Gauge(
     "hookstream_redis_dangers", "Settings of Redis by which it may lose events; /health names them."
@@ -292,8 +296,8 @@ REDIS_MEMORY_BYTES = Gauge(
     "Memory of the fullest Redis server, used and at most.",
     ["kind"],
 )
-REGISTRY_MISSED = Counter(
-    "hookstream_registry_missed_versions_total",
+CATALOG_MISSED = Counter(
+    "hookstream_catalog_missed_versions_total",
     "Versions of tools and subscriptions that events asked for and that could not be had.",
 )
 WEBSOCKETS_TOO_SLOW = Counter(
@@ -317,4 +321,53 @@ STREAM_PENDING = Gauge(
 )
 STREAM_OLDEST_PENDING_SECONDS = Gauge(
     "hookstream_stream_oldest_pending_seconds", "Age of the oldest uncommitted entry.", ["channel"]
+)
+
+#: Names of before, by those of now; dashboards and alerts go on with them for a release.
+RENAMED: Final = {
+    "hookstream_context_throttled_updates": "hookstream_context_withheld_updates",
+    "hookstream_updates_throttled": "hookstream_updates_withheld",
+    "hookstream_updates_coalesced": "hookstream_updates_folded",
+    "hookstream_quarantined_entries": "hookstream_held_entries",
+    "hookstream_dedup_history_candidates": "hookstream_dedup_history_suspected",
+    "hookstream_dedup_redelivery_checks": "hookstream_dedup_copy_checks",
+    "hookstream_catalog_version": "hookstream_registry_version",
+    "hookstream_catalog_missed_versions": "hookstream_registry_missed_versions",
+}
+
+
+class _OldNames:
+    """Shows renamed metrics under their old names, too; their help says what to ask for."""
+
+    def __init__(self, *metrics: Any) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> list[Metric]:
+        """Nothing: what is collected depends on the others."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Each under its old name."""
+        for source in self._metrics:
+            for family in source.collect():
+                old = RENAMED[family.name]
+                help_text = f"Deprecated, use {family.name}: {family.documentation}"
+                again = Metric(old, help_text, family.type)
+                for sample in family.samples:
+                    name = old + sample.name.removeprefix(family.name)
+                    again.add_sample(name, sample.labels, sample.value)
+                yield again
+
+
+REGISTRY.register(
+    _OldNames(
+        CONTEXT_THROTTLED,
+        UPDATES_THROTTLED,
+        UPDATES_COALESCED,
+        QUARANTINED_ENTRIES,
+        HISTORY_CANDIDATES,
+        REDELIVERY_CHECKS,
+        CATALOG_VERSION,
+        CATALOG_MISSED,
+    )
 )

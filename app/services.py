@@ -1,4 +1,4 @@
-"""What stages and views share: Redis, its scripts, PostgreSQL, the registry, the appender."""
+"""What stages and views share: Redis, its scripts, PostgreSQL, the catalog, the appender."""
 
 import asyncio
 from typing import Any
@@ -10,10 +10,10 @@ from redis.exceptions import AuthenticationError, RedisError
 from hookstream.app import embedded, tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.clock import RedisClock
-from hookstream.app.deduplication.first_events import RecordStore
-from hookstream.app.deduplication.lookup import LookBack
+from hookstream.app.deduplication.first_events import EventLog
+from hookstream.app.deduplication.lookup import HistoryLookup
 from hookstream.app.errors import SettingsError
-from hookstream.app.failures.dead_letters import LetterStore
+from hookstream.app.failures.dead_letters import DeadLetters
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.feeds.losses import LossStore
@@ -31,19 +31,19 @@ from hookstream.app.redis.watch import RedisWatch
 from hookstream.app.schema_registry.builtin import BuiltinSchemas
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import EMBEDDED, Settings
-from hookstream.app.stores.catalog import RegistryCache
-from hookstream.app.stores.catalog_copy import RegistryCopy
+from hookstream.app.stores.catalog import CatalogCache
+from hookstream.app.stores.catalog_copy import CatalogCopy
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.replays import ReplayStore
 from hookstream.app.web.access import TENANT
 from hookstream.codecs.payload import Packing
 
-__all__ = ["Parts", "check_partition_count"]
+__all__ = ["Services", "check_partition_count"]
 
 logger = get_logger(__name__)
 
 
-class Parts(Service):
+class Services(Service):
     """Connects when the process starts, and lets go when it stops."""
 
     mundane_level = "debug"
@@ -54,7 +54,7 @@ class Parts(Service):
     scripts: Scripts
     postgres: Postgres
     schemas: SchemaStore
-    registry: RegistryCache
+    catalog: CatalogCache
     dictionaries: Dictionaries
     payloads: Payloads
     appender: Appender
@@ -62,10 +62,10 @@ class Parts(Service):
     followers: Followers
     resets: Resets
     events: EventStore
-    letters: LetterStore
+    dead_letters: DeadLetters
     losses: LossStore
     replays: ReplayStore
-    lookback: LookBack
+    history_lookup: HistoryLookup
 
     def __init__(self, settings: Settings, *, receives: bool, **kwargs: object) -> None:
         """``receives``: webhooks are sent to this process."""
@@ -79,12 +79,12 @@ class Parts(Service):
         self.met_with = ""
         #: What ended this process after its start.
         self.refusal: SettingsError | None = None
-        self._copy = RegistryCopy(settings.state_path / "registry.json")
+        self._copy = CatalogCopy(settings.state_path / "registry.json")
         self.clock = RedisClock()
         self._servers: list[embedded.EmbeddedServer] = []
 
     async def on_start(self) -> None:
-        """Connect to Redis and PostgreSQL, and load the registry."""
+        """Connect to Redis and PostgreSQL, and load the catalog."""
         settings = self.settings
         self.redis = connect(self._redis_url(), timeout_seconds=settings.redis_timeout_seconds)
         self.scripts = Scripts(self.redis)
@@ -101,14 +101,14 @@ class Parts(Service):
         await self.add_runtime_dependency(self.postgres)
         await self.postgres.meet()
         self.schemas = SchemaStore(self.postgres)
-        self.registry = RegistryCache(
+        self.catalog = CatalogCache(
             self.postgres,
             self.schemas,
             self._copy,
             loop=self.loop,
             beacon=self.beacon,
         )
-        await self.add_runtime_dependency(self.registry)
+        await self.add_runtime_dependency(self.catalog)
         await self.add_runtime_dependency(
             BuiltinSchemas(self.schemas, TENANT, loop=self.loop, beacon=self.beacon)
         )
@@ -142,8 +142,12 @@ class Parts(Service):
         await self.add_runtime_dependency(self.appender)
         self.events = EventStore(self.redis, self.postgres, settings.partitions, self.payloads)
         self.replays = ReplayStore(self.postgres)
-        self.lookback = LookBack(self.redis, RecordStore(self.redis, self.postgres), settings)
-        self.letters = LetterStore(self.redis, self.scripts, settings.partitions, self.payloads)
+        self.history_lookup = HistoryLookup(
+            self.redis, EventLog(self.redis, self.postgres), settings
+        )
+        self.dead_letters = DeadLetters(
+            self.redis, self.scripts, settings.partitions, self.payloads
+        )
         self.feeds = Feeds(
             self.redis,
             self.scripts,

@@ -187,7 +187,7 @@ class Settings(BaseSettings):
     shutdown_timeout_seconds: float = Field(
         10.0,
         gt=0,
-        description="Time that a stopping process has to finish what it has in hand; the rest "
+        description="Time that a stopping process has to finish what it has in flight; the rest "
         "stays pending.",
     )
     shutdown_delay_seconds: float = Field(

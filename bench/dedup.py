@@ -30,8 +30,8 @@ import redis.asyncio
 
 from hookstream.agents.dedupe import judge
 from hookstream.app import embedded, metrics
-from hookstream.app.deduplication.first_events import RecordStore
-from hookstream.app.deduplication.lookup import LookBack
+from hookstream.app.deduplication.first_events import EventLog
+from hookstream.app.deduplication.lookup import HistoryLookup
 from hookstream.app.deduplication.state import DedupState, opens_dedup
 from hookstream.app.ids import new_event_id
 from hookstream.app.postgres.pool import Postgres
@@ -179,7 +179,7 @@ def traffic(plan: Plan, start_ms: int) -> Iterator[Sent]:
         yield Sent(at_ms, original, kind)
 
 
-class TimedRecords(RecordStore):
+class TimedRecords(EventLog):
     """The record, with a stopwatch."""
 
     def __init__(self, redis: Any, postgres: Postgres) -> None:
@@ -190,20 +190,20 @@ class TimedRecords(RecordStore):
         #: Events whose first one the filters know rightly, and that is too long ago.
         self.late: set[str] = set()
 
-    async def first(self, partition: int, suspicions: Sequence[Any]) -> Any:
+    async def first(self, partition: int, suspects: Sequence[Any]) -> Any:
         begun = time.perf_counter()
-        found = await super().first(partition, suspicions)
+        found = await super().first(partition, suspects)
         self.seconds += time.perf_counter() - begun
         self.asked += 1
-        for suspicion, record, sure in zip(suspicions, *found, strict=True):
-            self.wrong += record is None and sure and suspicion.event_id not in self.late
+        for suspect, record, sure in zip(suspects, *found, strict=True):
+            self.wrong += record is None and sure and suspect.event_id not in self.late
         return found
 
 
 class Worker:
     """What one process has in memory, and its folder."""
 
-    def __init__(self, plan: Plan, folder: Path, redis_: Any, records: RecordStore) -> None:
+    def __init__(self, plan: Plan, folder: Path, redis_: Any, records: EventLog) -> None:
         self.settings = Settings(
             state_dir=folder,
             dedup_history_days=plan.history_days,
@@ -212,14 +212,14 @@ class Worker:
             dedup_history_memory_bytes=plan.memory_bytes,
         )
         self.folder = folder
-        self._new = lambda: LookBack(redis_, records, self.settings)
-        self.lookback = self._new()
+        self._new = lambda: HistoryLookup(redis_, records, self.settings)
+        self.history_lookup = self._new()
 
     def restart(self) -> None:
         """Begin with nothing in memory."""
         fresh = self._new()
-        fresh.asked, fresh.wrong = self.lookback.asked, self.lookback.wrong
-        self.lookback = fresh
+        fresh.asked, fresh.wrong = self.history_lookup.asked, self.history_lookup.wrong
+        self.history_lookup = fresh
 
 
 class Bench:
@@ -309,7 +309,7 @@ class Bench:
         )
         entry = Entry(f"{sent.at_ms}-{self.count}", b"", event)
         if again:
-            entry.letter_id = event.event_id
+            entry.failed_event_id = event.event_id
         if sent.kind == "late":
             self.records.late.add(event.event_id)
         return entry
@@ -380,7 +380,7 @@ class Bench:
         batch = Batch("events", self.partitions[number], entries, lambda *_: None)
         asked, loaded = self.records.asked, metrics.HISTORY_LOADED._value.get()
         begun = time.thread_time()
-        await judge(batch, self.workers[self.owner[number]].lookback)
+        await judge(batch, self.workers[self.owner[number]].history_lookup)
         spent = time.thread_time() - begun
         if asked == self.records.asked and loaded == metrics.HISTORY_LOADED._value.get():
             # nothing was waited for, so nothing else can have run meanwhile
@@ -475,7 +475,7 @@ class Bench:
 
     async def _measure(self) -> None:
         result, count = self.result, max(1, self.result.events)
-        asked = sum(worker.lookback.asked for worker in self.workers)
+        asked = sum(worker.history_lookup.asked for worker in self.workers)
         result.suspected_wrongly = self.records.wrong
         result.checked = asked
         result.false_positives = result.suspected_wrongly / max(1, asked)
@@ -485,7 +485,7 @@ class Bench:
         result.look_up_ms = 1000 * self.records.seconds / max(1, self.records.asked)
         result.judge_cpu_us = 1e6 * self.judge_cpu / max(1, self.judged)
         result.commit_us = 1e6 * self.commit_seconds / count
-        filters = [worker.lookback.filters.used_bytes for worker in self.workers]
+        filters = [worker.history_lookup.filters.used_bytes for worker in self.workers]
         result.filter_memory_mb = sum(filters) / 1e6
         names = [name async for name in self.redis.scan_iter("{hs:*}:history*", count=1000)]
         names += [keys.changelog(n, "history") for n in range(self.plan.partitions)]

@@ -1,7 +1,7 @@
 """Dedup history: what message ids a partition has seen, beyond the tools' windows.
 
 A Bloom filter a day (B. H. Bloom, Space/time trade-offs in hash coding with allowable errors,
-1970) says "never" or "perhaps". What it says "perhaps" to is a suspicion, and no more than that.
+1970) says "never" or "perhaps". What it says "perhaps" to is a candidate, and no more than that.
 The filters themselves are :mod:`rbloom`'s; here are their bytes, a bound on their memory, and the
 pure question which events of a batch are suspected.
 """

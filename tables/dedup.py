@@ -43,7 +43,7 @@ _EXPIRY: Final = struct.Struct(">Q")
 
 DAY_MS: Final = 86_400_000
 #: What an event's judgement rests on: nothing to say, its window, the history, its own id (it was
-#: appended twice); or a suspicion that could not be settled, with which it passed.
+#: appended twice); or a candidate that could not be settled, with which it passed.
 Layer = Literal["", "window", "history", "copy", "unconfirmed"]
 
 
@@ -75,7 +75,7 @@ class Candidate:
     """A stream entry to be judged. ``window_ms`` 0 means: no other event is ever the same.
 
     ``again``: the pipeline itself put this event into its stream once more, after a failure.
-    ``history_ms``: how far back an earlier event counts that the record confirms; 0: not at all.
+    ``history_ms``: how far back an earlier event counts that the event log confirms; 0: not at all.
     ``own``: how it is told from a copy of itself; None where its message id's mark says enough.
     """
 

@@ -47,7 +47,7 @@ class Rate:
     def bounded(self, arrival_ms: float, now_ms: float) -> float:
         """A theoretical arrival time, no later than this rate itself could bring about.
 
-        A lower rate before this one, or digests that went because too much was withheld, have
+        A lower rate before this one, or digests that went because too much was throttled, have
         taken more: without a bound they would silence a context for days.
         """
         return min(arrival_ms, now_ms + self.interval_ms * (self.burst * 2 + 1))

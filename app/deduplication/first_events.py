@@ -25,7 +25,7 @@ from hookstream.app.status import Status
 from hookstream.proto.pipeline_pb2 import AuditBatch
 from hookstream.tables.dedup import Record, entry_ms
 
-__all__ = ["RecordStore", "Suspicion"]
+__all__ = ["EventLog", "Suspect"]
 
 logger = get_logger(__name__)
 
@@ -37,7 +37,7 @@ TAIL_ENTRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Suspicion:
+class Suspect:
     """An event that may have come before. Earlier ones count from behind ``since_ms``."""
 
     tenant: str
@@ -46,8 +46,8 @@ class Suspicion:
     since_ms: int
 
 
-class RecordStore:
-    """Looks up suspicions: one statement a batch, and one look at what is on its way to it."""
+class EventLog:
+    """Looks up candidates: one statement a batch, and one look at what is on its way to it."""
 
     def __init__(self, redis: Any, postgres: Postgres) -> None:
         self._redis = redis
@@ -55,16 +55,16 @@ class RecordStore:
         self._pause_until = 0.0
 
     async def first(
-        self, partition: int, suspicions: Sequence[Suspicion]
+        self, partition: int, suspects: Sequence[Suspect]
     ) -> tuple[list[Record | None], list[bool]]:
-        """For each suspicion the first event that counts, or None; and whether that is certain.
+        """For each candidate the first event that counts, or None; and whether that is certain.
 
         It is not where PostgreSQL did not answer within a second, or is too far behind. Errors of
         Redis are raised: without it nothing can be decided.
         """
         # first what is on its way, then where it goes to: nothing slips through between the two
-        behind, tail = await self._tail(partition, suspicions)
-        found = await self._recorded(suspicions)
+        behind, tail = await self._tail(partition, suspects)
+        found = await self._recorded(suspects)
         if found is None:
             return tail, [record is not None for record in tail]
         first = [record or late for record, late in zip(found, tail, strict=True)]
@@ -104,18 +104,18 @@ class RecordStore:
             if there or entry_order(entry_id) < begins
         }
 
-    async def _recorded(self, suspicions: Sequence[Suspicion]) -> list[Record | None] | None:
+    async def _recorded(self, suspects: Sequence[Suspect]) -> list[Record | None] | None:
         """What PostgreSQL knows; None when it does not answer."""
         rows = await self._ask(
             statement("first_events"),
-            [suspicion.tenant for suspicion in suspicions],
-            [suspicion.message_id for suspicion in suspicions],
-            [suspicion.event_id for suspicion in suspicions],
-            [suspicion.since_ms for suspicion in suspicions],
+            [suspect.tenant for suspect in suspects],
+            [suspect.message_id for suspect in suspects],
+            [suspect.event_id for suspect in suspects],
+            [suspect.since_ms for suspect in suspects],
         )
         if rows is None:
             return None
-        found: list[Record | None] = [None] * len(suspicions)
+        found: list[Record | None] = [None] * len(suspects)
         for row in rows:
             found[row["at"]] = Record(str(row["event_id"]), row["entry_id"], row["at_ms"])
         return found
@@ -124,7 +124,7 @@ class RecordStore:
         """Rows; None when PostgreSQL does not answer within a second, or did not a moment ago."""
         if time.monotonic() < self._pause_until:
             return None
-        rows = tasks.awaited("RecordStore", self._postgres.fetch(query, *args))
+        rows = tasks.awaited("EventLog", self._postgres.fetch(query, *args))
         # to cancel it would wait for a server that hangs: it ends by its own time limit
         done, _ = await asyncio.wait((rows,), timeout=TIMEOUT_SECONDS)
         try:
@@ -134,19 +134,19 @@ class RecordStore:
             return rows.result()
         except (UnavailableError, asyncpg.PostgresError) as error:
             self._pause_until = time.monotonic() + PAUSE_SECONDS
-            logger.warning("the record of events cannot be asked: %s", error)
+            logger.warning("the event log cannot be asked: %s", error)
             return None
 
     async def _tail(
-        self, partition: int, suspicions: Sequence[Suspicion]
+        self, partition: int, suspects: Sequence[Suspect]
     ) -> tuple[bool, list[Record | None]]:
         """What is in the audit stream and not in PostgreSQL; whether that is more than is read."""
-        found: list[Record | None] = [None] * len(suspicions)
+        found: list[Record | None] = [None] * len(suspects)
         entries = await self._unwritten_entries(partition)
         for data in entries[:TAIL_ENTRIES]:
-            for at, suspicion in enumerate(suspicions):
-                if found[at] is None and suspicion.message_id.encode() in data:
-                    found[at] = _first_in(data, suspicion)
+            for at, suspect in enumerate(suspects):
+                if found[at] is None and suspect.message_id.encode() in data:
+                    found[at] = _first_in(data, suspect)
         return len(entries) > TAIL_ENTRIES, found
 
     async def _unwritten_batches(self, partition: int) -> tuple[list[AuditBatch], bool]:
@@ -183,18 +183,18 @@ class RecordStore:
         return f"({read.decode()}"
 
 
-def _first_in(data: bytes, suspicion: Suspicion) -> Record | None:
+def _first_in(data: bytes, suspect: Suspect) -> Record | None:
     """The first event of a decided batch that counts; none where its bytes cannot be read."""
     batch = _batch_in(data)
     for event in batch.events if batch else ():
         at_ms = min(entry_ms(event.entry_id), event.received_at_ms)
         if (
-            event.message_id == suspicion.message_id
-            and event.tenant == suspicion.tenant
-            and event.event_id != suspicion.event_id
+            event.message_id == suspect.message_id
+            and event.tenant == suspect.tenant
+            and event.event_id != suspect.event_id
             and event.status != Status.DUPLICATE
             and not event.replay_id
-            and at_ms > suspicion.since_ms
+            and at_ms > suspect.since_ms
         ):
             return Record(event.event_id, event.entry_id, at_ms)
     return None

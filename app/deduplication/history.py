@@ -4,7 +4,8 @@ Every key that a commit remembers goes into ``changelog:history`` and every day'
 in that commit's own script. A day's filter is saved with the changelog id that it has reached once
 what lies behind it in the changelog is as large as the filter itself, and when its day is over. It
 is read back as the saved one and what the changelog has behind it; the count says whether that is
-all. Where it is not, the day counts as unreadable: everything is suspected, and the record decides.
+all. Where it is not, the day counts as unreadable: everything is suspected, and the event log
+decides.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -127,7 +128,7 @@ class PartitionHistory:
             if kept.readable and kept.count != self.counts[day]:
                 logger.error(
                     "history of partition %d: day %d has %d keys and %d of them can be read; until "
-                    "it is over every event is looked up in the record",
+                    "it is over every event is looked up in the event log",
                     *(self.number, day, self.counts[day], kept.count),
                 )
                 loaded[day] = kept = DayFilter.unreadable()

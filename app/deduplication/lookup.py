@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hookstream.app import metrics
-from hookstream.app.deduplication.first_events import RecordStore, Suspicion
+from hookstream.app.deduplication.first_events import EventLog, Suspect
 from hookstream.app.deduplication.history import PartitionHistory
 from hookstream.app.deduplication.state import DedupState
 from hookstream.app.errors import UnavailableError
@@ -28,13 +28,13 @@ from hookstream.tables.dedup import (
     mark_key,
 )
 
-__all__ = ["LookBack"]
+__all__ = ["HistoryLookup"]
 
 
-class LookBack:
-    """Asks the filters of a partition's days, and the record about what they suspect."""
+class HistoryLookup:
+    """Asks the filters of a partition's days, and the event log about what they suspect."""
 
-    def __init__(self, redis: Any, records: RecordStore, settings: Settings) -> None:
+    def __init__(self, redis: Any, records: EventLog, settings: Settings) -> None:
         self._redis = redis
         self._records = records
         self._days = settings.dedup_history_days
@@ -62,21 +62,22 @@ class LookBack:
         candidates: Sequence[Candidate],
         known: Mapping[bytes, Mark],
     ) -> dict[bytes, Mark]:
-        """Marks, as if they had been kept, of doubted events that the record has by another entry.
+        """Marks, as if they had been kept, of doubted events that the event log has by another
+        entry.
 
         Only those are asked for that no mark tells: none where nothing was lost. Marks are relied
         on for half of the time that they are kept, so that a clock may be wrong by the other half;
-        until then an event passes where the record cannot be asked.
+        until then an event passes where the event log cannot be asked.
 
         Raises:
-            UnavailableError: the record cannot be asked, and marks do not reach back far enough.
+            UnavailableError: the event log cannot be asked, and marks do not reach back far enough.
             RedisError: Redis does not answer.
         """
         asked = [
             at
             for at, entry in enumerate(entries)
             if entry.doubt_ms is not None
-            and not entry.letter_id
+            and not entry.failed_event_id
             and not entry.value.replay_id
             and not is_settled(candidates[at], known)
         ]
@@ -86,14 +87,14 @@ class LookBack:
         found, certain = await self._records.elsewhere(number, ids)
         late = [at for at in asked if self._age_ms(entries[at]) * 2 >= self.copy_ms]
         if late and not certain:
-            metrics.COPY_CHECKS.labels(result="waits").inc(len(late))
+            metrics.REDELIVERY_CHECKS.labels(result="waits").inc(len(late))
             raise UnavailableError(
                 f"{len(late)} events that lay in a spool may have been delivered before: they wait "
-                "until the record of events in PostgreSQL can be asked"
+                "until the event log in PostgreSQL can be asked"
             )
-        metrics.COPY_CHECKS.labels(result="copy").inc(len(found))
+        metrics.REDELIVERY_CHECKS.labels(result="copy").inc(len(found))
         result = "fresh" if certain else "unconfirmed"
-        metrics.COPY_CHECKS.labels(result=result).inc(len(asked) - len(found))
+        metrics.REDELIVERY_CHECKS.labels(result=result).inc(len(asked) - len(found))
         return {
             mark_key(own.name): Mark(first, candidates[at].event_id, 0)
             for at in asked
@@ -116,9 +117,9 @@ class LookBack:
     ) -> dict[bytes, Record | None]:
         """What is on record of those events of a batch that have perhaps come before, by key.
 
-        None where the record could not be asked. What history has never seen is not in it: that
+        None where the event log could not be asked. What history has never seen is not in it: that
         costs no I/O while the filters are in memory, and about 3 µs an event over 7 days. A
-        suspicion costs a round trip to Redis and one to PostgreSQL, whatever their number.
+        candidate costs a round trip to Redis and one to PostgreSQL, whatever their number.
 
         Raises:
             RedisError: a filter could not be read.
@@ -143,7 +144,7 @@ class LookBack:
         self.asked += len(asked) if whole else 0
         if not suspects:
             return {}
-        metrics.HISTORY_SUSPECTED.inc(len(suspects))
+        metrics.HISTORY_CANDIDATES.inc(len(suspects))
         wrong, found = await self._confirm(partition.number, events, candidates, keys, suspects)
         self.wrong += wrong if whole else 0
         return found
@@ -160,7 +161,7 @@ class LookBack:
         firsts, certain = await self._records.first(
             number,
             [
-                Suspicion(
+                Suspect(
                     events[at].tenant,
                     candidates[at].message_id,
                     candidates[at].event_id,

@@ -8,11 +8,11 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
 from hookstream.app.deduplication.history import TABLE as HISTORY
-from hookstream.app.deduplication.lookup import LookBack
+from hookstream.app.deduplication.lookup import HistoryLookup
 from hookstream.app.deduplication.state import DedupState
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.streams.partition import Partition
 from hookstream.tables.dedup import DAY_MS
 from hookstream.tables.errors import TableError
@@ -33,17 +33,17 @@ class DedupUpkeep(Service):
     def __init__(
         self,
         redis: Any,
-        lookback: LookBack,
+        history_lookup: HistoryLookup,
         *,
-        registry: Callable[[], Registry],
+        catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
         owned: Callable[[], Mapping[int, Partition]],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._redis = redis
-        self._lookback = lookback
-        self._registry = registry
+        self._lookback = history_lookup
+        self._catalog = catalog
         self._now_ms = now_ms
         self._owned = owned
         self._trimmed_ms = 0
@@ -73,7 +73,7 @@ class DedupUpkeep(Service):
     async def trim(self) -> None:
         """Cut changelogs off where the longest window begins. Raises what Redis says."""
         now_ms = self._now_ms()
-        windows = [tool.window_ms for tool in self._registry().tools.values()]
+        windows = [tool.window_ms for tool in self._catalog().tools.values()]
         if not windows:
             return
         oldest_ms = now_ms - max(self._lookback.copy_ms, *windows)

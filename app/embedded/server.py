@@ -295,7 +295,8 @@ class EmbeddedServer(ABC):
             return ""
 
     def _sockets(self) -> Path:
-        """The folder of the server's socket: ``home``, or else a private one with a plain name.
+        """the digest flusher of the server's socket: ``home``, or else a private one with a plain
+        name.
 
         That one's name is kept, so that a restart listens at the same place.
         """

@@ -24,7 +24,7 @@ from hookstream.app.providers.signatures.standard import sign_standard
 from hookstream.app.public_addresses import PublicResolver, check_url
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts
-from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch
 from hookstream.codecs.envelope import Event
@@ -54,14 +54,14 @@ class Alerts(Service):
         scripts: Scripts,
         settings: Settings,
         *,
-        registry: Callable[[], Registry],
+        catalog: Callable[[], Catalog],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._redis = redis
         self._scripts = scripts
         self._settings = settings
-        self._registry = registry
+        self._catalog = catalog
         #: (tool, tenant, stage) → failures that Redis does not know of yet.
         self._failures: Counter[tuple[str, str, str]] = Counter()
         self.breaker = Breaker(BREAKER_FAILURES, 10_000)
@@ -84,7 +84,7 @@ class Alerts(Service):
 
     async def failing(self) -> dict[str, int]:
         """Tools over their threshold in their window now, with their failures."""
-        tools = list(self._registry().tools)
+        tools = list(self._catalog().tools)
         pipe = self._redis.pipeline(transaction=False)
         for tool_id in tools:
             pipe.hmget(keys.failures(tool_id), "failures", "raised")
@@ -107,7 +107,7 @@ class Alerts(Service):
                 logger.debug("alerts wait for Redis: %s", error)
 
     async def _count(self) -> None:
-        settings, tools = self._settings, self._registry().tools
+        settings, tools = self._settings, self._catalog().tools
         while self._failures:
             (tool_id, tenant, stage), count = next(iter(self._failures.items()))
             own = tools[tool_id].alert if tool_id in tools else {}

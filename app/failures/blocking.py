@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from hookstream.app import metrics
 from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.failures import rules
-from hookstream.app.failures.failed_events import letter_id, log_failures, write_failures
+from hookstream.app.failures.failed_events import failed_event_id, log_failures, write_failures
 from hookstream.app.failures.rules import Candidate, Decision
 from hookstream.app.failures.state import FailureState
 from hookstream.app.redis.client import Scripts
-from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.routing.event_keys import ordering_key
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch, Entry
@@ -26,9 +26,9 @@ from hookstream.codecs.envelope import Event
 __all__ = ["blocked_key", "bury_failed", "judge", "mark_waiting", "tripped"]
 
 
-def blocked_key(event: Event, registry: Registry) -> str:
+def blocked_key(event: Event, catalog: Catalog) -> str:
     """The ordering key that an event blocks if it fails; "" where its tool lets others pass."""
-    tool = registry.tools.get(event.tool_id)
+    tool = catalog.tools.get(event.tool_id)
     if tool is None or tool.on_error != "hold":
         return ""
     data = event.data() if tool.order_by == "field" else None
@@ -36,33 +36,33 @@ def blocked_key(event: Event, registry: Registry) -> str:
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
 
 
-def mark_waiting(batch: Batch, registry: Registry) -> None:
+def mark_waiting(batch: Batch, catalog: Catalog) -> None:
     """Take events that have to wait out of the stages' way."""
     state = batch.partition[FailureState]
-    if not state.holds and not state.breakers:
+    if not state.blocked and not state.breakers:
         return
     for entry in list(batch.live()):
-        key = blocked_key(entry.value, registry) if state.holds else ""
+        key = blocked_key(entry.value, catalog) if state.blocked else ""
         candidate = _candidate(batch, entry, key)
-        if blocked := rules.waits_for(candidate, state.holds, state.breakers):
+        if blocked := rules.waits_for(candidate, state.blocked, state.breakers):
             entry.outcome = blocked
 
 
 def judge(
-    batch: Batch, settings: Settings, now_ms: int, registry: Registry | None = None
+    batch: Batch, settings: Settings, now_ms: int, catalog: Catalog | None = None
 ) -> Decision:
     """Decide what becomes of every entry, and set its outcome; Redis and state stay as they are.
 
-    Where there is no ``registry`` nothing is blocked and no breaker counts: failed entries are
+    Where there is no ``catalog`` nothing is blocked and no breaker counts: failed entries are
     tried again or dead, that is all.
     """
     state = batch.partition[FailureState]
-    keyed = registry is not None and (
-        bool(state.holds) or any(isinstance(e.outcome, (Failed, Blocked)) for e in batch.entries)
+    keyed = catalog is not None and (
+        bool(state.blocked) or any(isinstance(e.outcome, (Failed, Blocked)) for e in batch.entries)
     )
     decision = rules.decide(
-        [_candidate(batch, e, _key(e, registry) if keyed else "") for e in batch.entries],
-        state.holds,
+        [_candidate(batch, e, _key(e, catalog) if keyed else "") for e in batch.entries],
+        state.blocked,
         state.breakers,
         max_attempts=settings.retry_max_attempts,
         new_breaker=lambda: Breaker(
@@ -85,29 +85,29 @@ def tripped(partitions: Iterable[Partition]) -> dict[str, str]:
     }
 
 
-def _key(entry: Entry, registry: Registry | None) -> str:
-    if registry is None or not isinstance(entry.value, Event):
+def _key(entry: Entry, catalog: Catalog | None) -> str:
+    if catalog is None or not isinstance(entry.value, Event):
         return ""
     if isinstance(entry.outcome, Blocked) and entry.outcome.key:
         # its tool may be another one by now: it is listed where it was told to wait
         return entry.outcome.key
-    return blocked_key(entry.value, registry)
+    return blocked_key(entry.value, catalog)
 
 
 def _candidate(batch: Batch, entry: Entry, key: str) -> Candidate:
     return Candidate(
-        letter_id(batch.channel, batch.partition.number, entry),
+        failed_event_id(batch.channel, batch.partition.number, entry),
         entry.outcome,
-        again=bool(entry.letter_id),
+        again=bool(entry.failed_event_id),
         key=key,
         tool_id=entry.value.tool_id if isinstance(entry.value, Event) else "",
-        listed=entry.held,
+        listed=entry.listed,
         attempts=entry.attempts,
     )
 
 
 async def bury_failed(scripts: Scripts, batch: Batch, settings: Settings, now_ms: int) -> None:
-    """Make letters of a batch's failed entries at once, and take them out of the batch.
+    """Make failed events of a batch's failed entries at once, and take them out of the batch.
 
     For stages that have no commit of their own before their work is done; rare, so the second
     script is cheap.

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from hookstream.app.failures.failed_events import SEPARATOR, letter_partition
+from hookstream.app.failures.failed_events import SEPARATOR, partition_named_in
 from hookstream.app.ids import event_time_ms, partition_of_event
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
@@ -17,14 +17,14 @@ from hookstream.codecs.envelope import decode_event
 from hookstream.codecs.errors import CodecError
 from hookstream.codecs.routed import decode_routed
 
-__all__ = ["LetterFilter", "LetterStore"]
+__all__ = ["DeadLetterFilter", "DeadLetters"]
 
 PAGE = 500
 ATTEMPT = b"attempt:"
 
 
 @dataclass(frozen=True, slots=True)
-class LetterFilter:
+class DeadLetterFilter:
     """Which dead letters; None means any."""
 
     tool: str | None = None
@@ -33,7 +33,7 @@ class LetterFilter:
     until: datetime | None = None
 
     def matches(self, letter: dict[str, Any]) -> bool:
-        """Whether a letter of :meth:`LetterStore.find` is meant; times are its last failure's."""
+        """Whether a letter of :meth:`DeadLetters.find` is meant; times are its last failure's."""
         at = datetime.fromisoformat(letter["last_failed_at"])
         return (
             (self.tool is None or letter["tool_id"] == self.tool)
@@ -43,7 +43,7 @@ class LetterFilter:
         )
 
 
-class LetterStore:
+class DeadLetters:
     """Reads letters of all partitions; changes them by scripts, each all or none."""
 
     def __init__(self, redis: Any, scripts: Scripts, partitions: int, payloads: Payloads) -> None:
@@ -53,7 +53,11 @@ class LetterStore:
         self._payloads = payloads
 
     async def find(
-        self, tenant: str, wanted: LetterFilter, limit: int, before: tuple[int, str] | None = None
+        self,
+        tenant: str,
+        wanted: DeadLetterFilter,
+        limit: int,
+        before: tuple[int, str] | None = None,
     ) -> list[dict[str, Any]]:
         """Dead letters of a tenant, the newest failure first, without payloads.
 
@@ -96,7 +100,7 @@ class LetterStore:
         rows = rows[:PAGE]
         pipe = self._redis.pipeline(transaction=False)
         for _, name, number in rows:
-            pipe.hgetall(keys.letter(number, name))
+            pipe.hgetall(keys.failed_event(number, name))
         letters = await pipe.execute() if rows else []
         return [
             (at, name, letter)
@@ -106,7 +110,7 @@ class LetterStore:
 
     async def get(self, tenant: str, letter_id: str) -> dict[str, Any] | None:
         """One letter with its history and payload, dead or waiting; None where there is none."""
-        letter = await self._redis.hgetall(keys.letter(self._where(letter_id), letter_id))
+        letter = await self._redis.hgetall(keys.failed_event(self._where(letter_id), letter_id))
         if not letter or letter.get(b"tenant", tenant.encode()).decode() != tenant:
             return None
         return {
@@ -138,7 +142,7 @@ class LetterStore:
         changed = 0
         for letter_id in letter_ids:
             number = self._where(letter_id)
-            key = keys.letter(number, letter_id)
+            key = keys.failed_event(number, letter_id)
             owner = await self._redis.hget(key, "tenant")
             if owner is not None and owner.decode() != tenant:
                 continue
@@ -148,7 +152,7 @@ class LetterStore:
 
     def _where(self, letter_id: str) -> int:
         """The partition of a letter; 0 where the id is none of ours, which finds nothing there."""
-        number = letter_partition(letter_id)
+        number = partition_named_in(letter_id)
         if number is None:
             try:
                 event_time_ms(letter_id.partition(SEPARATOR)[0])

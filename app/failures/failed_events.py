@@ -1,10 +1,12 @@
-"""Letters: events that failed, wait for their next attempt, or are dead.
+"""failed events: events that failed, wait for their next attempt, or are dead.
 
-A letter is a hash with the entry's bytes, where and why it failed, and one field an attempt; it is
+A failed event is a hash with the entry's bytes, where and why it failed, and one field an attempt;
+it is
 one and the same from its first failure until it succeeds or is discarded. Which sorted set names it
-says what it waits for: ``retries`` its time, ``parked`` its tool's breaker, ``dead-letters`` a
-person; a list ``held`` its turn, a list ``held-version`` a worker that can read it. A letter in
-none of them is in its stream again.
+says what it waits for: ``retries`` its time, ``parked`` its tool's breaker, ``dead-failed_events``
+a
+person; a list ``held`` its turn, a list ``held-version`` a worker that can read it. A failed event
+in none of them is in its stream again.
 """
 
 from collections import Counter
@@ -35,9 +37,9 @@ from hookstream.codecs.routed import Routed
 
 __all__ = [
     "QUARANTINED",
-    "letter_id",
-    "letter_origin",
-    "letter_partition",
+    "failed_event_id",
+    "origin_named_in",
+    "partition_named_in",
     "pin",
     "requeue",
     "unpin",
@@ -46,22 +48,23 @@ __all__ = [
 
 logger = get_logger(__name__)
 
-#: Separates the parts of a letter's id; no id of ours contains it.
+#: Separates the parts of a failed event's id; no id of ours contains it.
 SEPARATOR = "~"
 #: How much of an error an attempt's record keeps; the newest one is kept whole.
 HISTORY_ERROR_CHARACTERS = 300
-#: The state of a letter whose envelope only a newer worker reads.
+#: The state of a failed event whose envelope only a newer worker reads.
 QUARANTINED = "held-version"
 
 
-def letter_id(channel: str, partition: int, entry: Entry) -> str:
-    """The id of an entry's letter: its event's id, with what tells apart where that is not enough.
+def failed_event_id(channel: str, partition: int, entry: Entry) -> str:
+    """The id of an entry's failed event: its event's id, with what tells apart where that is not
+    enough.
 
     A replay adds its own id; an update that could not be delivered, and an entry that cannot be
     read, say where they are.
     """
-    if entry.letter_id:
-        return entry.letter_id
+    if entry.failed_event_id:
+        return entry.failed_event_id
     if isinstance(entry.value, Event):
         parts = [entry.value.event_id, entry.value.replay_id]
         return SEPARATOR.join(part for part in parts if part)
@@ -71,15 +74,15 @@ def letter_id(channel: str, partition: int, entry: Entry) -> str:
     return SEPARATOR.join(("", entry.entry_id, channel, str(partition)))
 
 
-def letter_partition(letter: str) -> int | None:
-    """The partition that a letter's id names; None where its event's id says it."""
-    parts = letter.split(SEPARATOR)
+def partition_named_in(failed_event: str) -> int | None:
+    """The partition that a failed event's id names; None where its event's id says it."""
+    parts = failed_event.split(SEPARATOR)
     return int(parts[3]) if len(parts) == 4 and parts[3].isdecimal() else None
 
 
-def letter_origin(letter: str) -> str:
-    """The entry that a letter's id names, of one that could not be read; "" for others."""
-    parts = letter.split(SEPARATOR)
+def origin_named_in(failed_event: str) -> str:
+    """The entry that a failed event's id names, of one that could not be read; "" for others."""
+    parts = failed_event.split(SEPARATOR)
     return parts[1] if len(parts) == 4 and not parts[0] else ""
 
 
@@ -88,20 +91,21 @@ def write_failures(
 ) -> None:
     """Add what becomes of failed, blocked and resolved entries, by ``decision``.
 
-    An entry that came again and does not have to wait any more is resolved: it loses its letter.
+    An entry that came again and does not have to wait any more is resolved: it loses its failed
+    event.
     """
     number, state = batch.partition.number, batch.partition[FailureState]
     for move in decision.moves:
-        listed = keys.held(number, move.key)
+        listed = keys.blocked_events(number, move.key)
         if move.into:
             writes.add("RPUSH", listed, move.name)
         else:
             writes.add("LREM", listed, int(move.first_only), move.name)
     for key, blocker in decision.blocked.items():
-        writes.add("HSET", keys.holds(number), key, blocker)
+        writes.add("HSET", keys.blocked_keys(number), key, blocker)
     for tool_id, breaker in decision.breakers.items():
         writes.add("HSET", keys.breakers(number), tool_id, orjson.dumps(breaker.to_dict()))
-    writes.then(lambda: state.holds.update(decision.blocked))
+    writes.then(lambda: state.blocked.update(decision.blocked))
     writes.then(lambda: state.breakers.update(decision.breakers))
     for entry in batch.entries:
         _write_outcome(writes, batch, entry, settings, now_ms)
@@ -111,7 +115,7 @@ def _write_outcome(
     writes: Writes, batch: Batch, entry: Entry, settings: Settings, now_ms: int
 ) -> None:
     number = batch.partition.number
-    name = letter_id(batch.channel, number, entry)
+    name = failed_event_id(batch.channel, number, entry)
     match entry.outcome:
         case Failed() as failure:
             fields = _failed(writes, number, entry, failure, name, settings, now_ms)
@@ -124,12 +128,12 @@ def _write_outcome(
             _keep(writes, batch, entry, name, {"state": reason})
         case Quarantined(version=version):
             _keep(writes, batch, entry, name, {"state": QUARANTINED})
-            writes.add("HSET", keys.held_versions(number), version, "")
-            writes.add("RPUSH", keys.held_version(number, version), name)
+            writes.add("HSET", keys.quarantines(number), version, "")
+            writes.add("RPUSH", keys.quarantined(number, version), name)
         case Accepted() | Duplicate() | Dropped():
-            if entry.letter_id:
-                writes.add("DEL", keys.letter(number, entry.letter_id))
-                unpin(writes, batch.partition, entry.letter_id)
+            if entry.failed_event_id:
+                writes.add("DEL", keys.failed_event(number, entry.failed_event_id))
+                unpin(writes, batch.partition, entry.failed_event_id)
 
 
 def _failed(
@@ -141,7 +145,7 @@ def _failed(
     settings: Settings,
     now_ms: int,
 ) -> dict[str, object]:
-    """When it is tried again, or that it is a dead letter; returns what its letter says of that."""
+    """When it is tried again, or that it is dead; returns the fields that say so."""
     attempts = entry.attempts + 1
     record = {
         "at_ms": now_ms,
@@ -172,11 +176,11 @@ def _failed(
 
 
 def _keep(writes: Writes, batch: Batch, entry: Entry, name: str, fields: dict[str, object]) -> None:
-    """The letter's hash; what never changes is written the first time only."""
+    """The failed event's hash; what never changes is written the first time only."""
     if entry.sent and batch.channel == "events" and name not in batch.partition[FailureState].pins:
-        # also one that comes again: what was sent this time has this entry for its origin
+        # also one that comes again: what was sent this time has this entry for its source position
         pin(writes, batch.partition, name, entry.entry_id)
-    if not entry.letter_id:
+    if not entry.failed_event_id:
         event = entry.value.event if isinstance(entry.value, Routed) else entry.value
         fields |= {
             "raw": entry.raw,
@@ -195,13 +199,14 @@ def _keep(writes: Writes, batch: Batch, entry: Entry, name: str, fields: dict[st
             }
     writes.add(
         "HSET",
-        keys.letter(batch.partition.number, name),
+        keys.failed_event(batch.partition.number, name),
         *(part for pair in fields.items() for part in pair),
     )
 
 
 def pin(writes: Writes, partition: Partition, name: str, entry_id: str) -> None:
-    """Keep the origin under which a letter's outputs may have been sent: it has no other one.
+    """Keep the source position under which a failed event's outputs may have been sent: it has no
+    other one.
 
     Who takes such outputs goes on remembering whether they came, for as long as it is pinned.
     """
@@ -210,7 +215,7 @@ def pin(writes: Writes, partition: Partition, name: str, entry_id: str) -> None:
 
 
 def unpin(writes: Writes, partition: Partition, name: str) -> None:
-    """Forget the origin of a letter that is resolved."""
+    """Forget the source position of a failed event that is resolved."""
     pins = partition[FailureState].pins
     if name in pins:
         writes.add("HDEL", keys.pins(partition.number), name)
@@ -222,8 +227,8 @@ def log_failures(batch: Batch) -> None:
     quarantined = [e.outcome for e in batch.entries if isinstance(e.outcome, Quarantined)]
     for version, count in Counter(each.version for each in quarantined).items():
         logger.warning(
-            "%s[%d]: %d entries of envelope version %d are held: this worker cannot read them, "
-            "upgrade it",
+            "%s[%d]: %d entries of envelope version %d are quarantined: this worker cannot read "
+            "them, upgrade it",
             batch.channel,
             batch.partition.number,
             count,
@@ -245,18 +250,19 @@ def log_failures(batch: Batch) -> None:
 
 
 def requeue(
-    writes: Writes, partition: Partition, name: str, letter: Sequence[Any], from_set: str
+    writes: Writes, partition: Partition, name: str, failed_event: Sequence[Any], from_set: str
 ) -> bool:
-    """Put a letter into its stream again, out of the sorted set ``from_set`` ("" for none).
+    """Put a failed event into its stream again, out of the sorted set ``from_set`` ("" for none).
 
-    ``letter`` is its ``raw``, ``channel`` and ``attempts``. False when it was discarded meanwhile.
+    ``failed_event`` is its ``raw``, ``channel`` and ``attempts``. False when it was discarded
+    meanwhile.
     """
-    raw, channel, attempts = letter
+    raw, channel, attempts = failed_event
     if from_set:
         writes.add("ZREM", from_set, name)
     if raw is None or channel is None:
         return False
     stream = keys.stream(channel.decode(), partition.number)
     writes.append(stream, raw, r=name, a=int(attempts or 0))
-    writes.add("HSET", keys.letter(partition.number, name), "state", "queued")
+    writes.add("HSET", keys.failed_event(partition.number, name), "state", "queued")
     return True

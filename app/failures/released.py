@@ -1,9 +1,9 @@
-"""What was held back and whose turn has come: it goes before all that is in its stream.
+"""What was blocked and whose turn has come: it goes before all that is in its stream.
 
 It came earlier than what is there now. Appended to the stream again it would come behind what
 arrives meanwhile, which would then have to wait too, and so on: a key that is busy would be held
-for ever. So its letters become a batch of their own, straight from their list, and what has gone
-through leaves the list in that batch's commit.
+for ever. So its failed events become a batch of their own, straight from their list, and what has
+gone through leaves the list in that batch's commit.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.streams.batch import Entry
-from hookstream.app.streams.commit import LETTERS, Writes, commit
+from hookstream.app.streams.commit import FAILED_EVENTS, Writes, commit
 from hookstream.app.streams.partition import Partition
 
 __all__ = ["ReleasedEntries"]
@@ -24,8 +24,8 @@ FIELDS = ("raw", "entry_id", "attempts", "state")
 class ReleasedEntries:
     """Gives a reader the next entries of released ordering keys.
 
-    They are pinned first: they go under the origin that they had when they came, and a crash
-    between sending and committing must find it known.
+    They are pinned first: they go under the source position that they had when they came, and a
+    crash between sending and committing must find it known.
     """
 
     def __init__(self, redis: Any, scripts: Scripts) -> None:
@@ -46,22 +46,24 @@ class ReleasedEntries:
                 break
         writes = Writes()
         for entry in entries:
-            if entry.letter_id not in state.pins:
-                pin(writes, partition, entry.letter_id, entry.entry_id)
+            if entry.failed_event_id not in state.pins:
+                pin(writes, partition, entry.failed_event_id, entry.entry_id)
         if writes.commands:
             async with state.lock:
-                await commit(self._scripts, partition, LETTERS, writes)
+                await commit(self._scripts, partition, FAILED_EVENTS, writes)
         return entries
 
 
 async def _of_key(redis: Any, partition: Partition, key: str, limit: int) -> list[Entry]:
     number = partition.number
-    names = [name.decode() for name in await redis.lrange(keys.held(number, key), 0, limit - 1)]
+    names = [
+        name.decode() for name in await redis.lrange(keys.blocked_events(number, key), 0, limit - 1)
+    ]
     if not names:
         return []
     pipe = redis.pipeline(transaction=False)
     for name in names:
-        pipe.hmget(keys.letter(number, name), *FIELDS)
+        pipe.hmget(keys.failed_event(number, name), *FIELDS)
     found = []
     gone = []
     for name, (raw, entry_id, attempts, state) in zip(names, await pipe.execute(), strict=True):
@@ -73,16 +75,16 @@ async def _of_key(redis: Any, partition: Partition, key: str, limit: int) -> lis
                     entry_id.decode(),
                     raw,
                     None,
-                    letter_id=name,
+                    failed_event_id=name,
                     attempts=int(attempts or 0),
-                    held=key,
+                    listed=key,
                 )
             )
         # what is tried again, or is in its stream already, comes from there
     if gone:
-        # a name without a letter is nothing to anybody
+        # a name without a failed event is nothing to anybody
         pipe = redis.pipeline(transaction=False)
         for name in gone:
-            pipe.lrem(keys.held(number, key), 1, name)
+            pipe.lrem(keys.blocked_events(number, key), 1, name)
         await pipe.execute()
     return found

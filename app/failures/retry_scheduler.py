@@ -1,4 +1,4 @@
-"""The keeper: puts letters back into their streams when what they wait for has come.
+"""The retry scheduler: puts failed events back into their streams when what they wait for has come.
 
 That is their time (retries), their turn (a held ordering key), their tool's circuit breaker, or a
 worker that reads their envelope's version: this one.
@@ -21,24 +21,24 @@ from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_redis_down
 from hookstream.app.redis.errors import is_redis_away, redis_kind
-from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.settings import Settings
-from hookstream.app.streams.commit import LETTERS, Writes, commit
+from hookstream.app.streams.commit import FAILED_EVENTS, Writes, commit
 from hookstream.app.streams.partition import Partition
 from hookstream.codecs.envelope import KNOWN_VERSIONS
 
-__all__ = ["Keeper"]
+__all__ = ["RetryScheduler"]
 
 logger = get_logger(__name__)
 
 TURN_SECONDS = 0.2
-#: Most letters of one partition that go back in one commit.
+#: Most failed events of one partition that go back in one commit.
 PAGE = 256
 FIELDS = ("raw", "channel", "attempts")
 
 
-class Keeper(Service):
-    """Looks after the letters of this worker's partitions."""
+class RetryScheduler(Service):
+    """Looks after the failed events of this worker's partitions."""
 
     mundane_level = "debug"
 
@@ -48,7 +48,7 @@ class Keeper(Service):
         scripts: Scripts,
         settings: Settings,
         *,
-        registry: Callable[[], Registry],
+        catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
         owned: Callable[[], Mapping[int, Partition]],
         resume: Callable[[int], None],
@@ -59,7 +59,7 @@ class Keeper(Service):
         self._redis = redis
         self._scripts = scripts
         self._settings = settings
-        self._registry = registry
+        self._catalog = catalog
         self._now_ms = now_ms
         self._owned = owned
         self._resume = resume
@@ -74,7 +74,7 @@ class Keeper(Service):
                 await self._look()
             except Exception as error:  # noqa: BLE001 whatever it is, it is said and tried again
                 if not (isinstance(error, REDIS_ERRORS) and is_redis_down(error)):
-                    tasks.BOARD.failed("Keeper._keep", error, restarts=True)
+                    tasks.BOARD.failed("RetryScheduler._keep", error, restarts=True)
                 await self.sleep(1.0)
 
     async def _look(self) -> None:
@@ -90,7 +90,7 @@ class Keeper(Service):
             pipe.zrangebyscore(retries, 0, now_ms, start=0, num=PAGE)
             # due later than anything is ever put off: Redis's clock has stepped back since
             pipe.zrangebyscore(retries, f"({now_ms + longest_ms}", "+inf", start=0, num=PAGE)
-            pipe.hkeys(keys.held_versions(partition.number))
+            pipe.hkeys(keys.quarantines(partition.number))
         replies = iter(await pipe.execute(raise_on_error=False))
         for partition in owned:
             found = [next(replies), next(replies), next(replies)]
@@ -98,30 +98,32 @@ class Keeper(Service):
                 if is_redis_away(failed):
                     raise failed
                 if self._refused.get(partition.number) != redis_kind(failed):
-                    logger.error("partition %d: its letters wait: %s", partition.number, failed)
+                    logger.error(
+                        "partition %d: its failed events wait: %s", partition.number, failed
+                    )
                 self._refused[partition.number] = redis_kind(failed)
                 continue
             self._refused.pop(partition.number, None)
-            letters = found[0] + found[1]
+            failed_events = found[0] + found[1]
             known = [v for v in map(_version, found[2]) if v in KNOWN_VERSIONS]
             state = partition[FailureState]
-            if letters or known or state.holds or state.breakers:
-                await self._keep_one(partition, letters, known, now_ms)
+            if failed_events or known or state.blocked or state.breakers:
+                await self._keep_one(partition, failed_events, known, now_ms)
 
     async def _keep_one(
-        self, partition: Partition, letters: list[bytes], known: Sequence[int], now_ms: int
+        self, partition: Partition, failed_events: list[bytes], known: Sequence[int], now_ms: int
     ) -> None:
         """Look after one partition: its trouble is not the others'."""
         try:
-            await self.keep_partition(partition, letters, known, now_ms)
+            await self.keep_partition(partition, failed_events, known, now_ms)
         except (FencedError, OutdatedError):
             # it is given up by now, and claimed anew
             return
         except Exception as error:
             if is_redis_away(error):
                 raise
-            logger.warning("partition %d: its letters wait: %s", partition.number, error)
-            tasks.BOARD.failed("Keeper.keep_partition", error, restarts=True)
+            logger.warning("partition %d: its failed events wait: %s", partition.number, error)
+            tasks.BOARD.failed("RetryScheduler.keep_partition", error, restarts=True)
         if partition[FailureState].released():
             self._resume(partition.number)
 
@@ -140,56 +142,60 @@ class Keeper(Service):
             await self._let_go_held(writes, partition)
             await self._let_go_parked(writes, partition, now_ms)
             if writes.commands:
-                await commit(self._scripts, partition, LETTERS, writes)
+                await commit(self._scripts, partition, FAILED_EVENTS, writes)
 
     async def _retry(self, writes: Writes, partition: Partition, due: list[bytes]) -> None:
         names = [name.decode() for name in due]
-        for name, letter in zip(names, await self._letters(partition, names), strict=True):
-            if requeue(writes, partition, name, letter[:3], keys.retries(partition.number)):
+        for name, failed_event in zip(
+            names, await self._failed_events(partition, names), strict=True
+        ):
+            if requeue(writes, partition, name, failed_event[:3], keys.retries(partition.number)):
                 metrics.RETRIES.inc()
 
     async def _let_go_version(self, writes: Writes, partition: Partition, version: int) -> None:
         """Entries that an older worker could not read: they come again, in their order."""
         number = partition.number
-        queue = keys.held_version(number, version)
+        queue = keys.quarantined(number, version)
         names = [name.decode() for name in await self._redis.lrange(queue, 0, PAGE - 1)]
-        for name, letter in zip(names, await self._letters(partition, names), strict=True):
+        for name, failed_event in zip(
+            names, await self._failed_events(partition, names), strict=True
+        ):
             writes.add("LREM", queue, 1, name)
-            requeue(writes, partition, name, letter[:3], "")
+            requeue(writes, partition, name, failed_event[:3], "")
         if len(names) < PAGE:
-            writes.add("HDEL", keys.held_versions(number), version)
-        logger.info("%d held entries of envelope version %d come again", len(names), version)
+            writes.add("HDEL", keys.quarantines(number), version)
+        logger.info("%d quarantined entries of envelope version %d come again", len(names), version)
 
     async def _let_go_held(self, writes: Writes, partition: Partition) -> None:
         """Release ordering keys whose holder is resolved; forget those behind which nothing waits.
 
         What waits is taken from its list by the reader, before anything else: see ``released``.
         """
-        number, holds = partition.number, partition[FailureState].holds
-        asked = list(holds.items())
+        number, blocked = partition.number, partition[FailureState].blocked
+        asked = list(blocked.items())
         if not asked:
             return
         pipe = self._redis.pipeline(transaction=False)
         for ordering, holder in asked:
             if holder:
-                pipe.hmget(keys.letter(number, holder), "raw", "tool_id")
+                pipe.hmget(keys.failed_event(number, holder), "raw", "tool_id")
             else:
-                pipe.llen(keys.held(number, ordering))
+                pipe.llen(keys.blocked_events(number, ordering))
         for (ordering, holder), there in zip(asked, await pipe.execute(), strict=True):
             if self._holds_back(*there) if holder else there:
                 continue
             if holder:
-                writes.add("HSET", keys.holds(number), ordering, "")
-                writes.then(partial(holds.__setitem__, ordering, ""))
+                writes.add("HSET", keys.blocked_keys(number), ordering, "")
+                writes.then(partial(blocked.__setitem__, ordering, ""))
             else:
-                writes.add("HDEL", keys.holds(number), ordering)
-                writes.then(partial(holds.pop, ordering, None))
+                writes.add("HDEL", keys.blocked_keys(number), ordering)
+                writes.then(partial(blocked.pop, ordering, None))
 
     def _holds_back(self, raw: bytes | None, tool_id: bytes | None) -> bool:
-        """Whether a letter is still there, and its tool one that holds back what comes behind."""
+        """Whether a failed event is still there, and its tool one that blocks what comes behind."""
         if raw is None:
             return False
-        tool = self._registry().tools.get((tool_id or b"").decode())
+        tool = self._catalog().tools.get((tool_id or b"").decode())
         return tool is not None and tool.on_error == "hold"
 
     async def _let_go_parked(self, writes: Writes, partition: Partition, now_ms: int) -> None:
@@ -199,8 +205,10 @@ class Keeper(Service):
             parked = keys.parked(number, tool_id)
             if kept.state is BreakerState.CLOSED:
                 names = await self._parked(parked, PAGE)
-                for name, letter in zip(names, await self._letters(partition, names), strict=True):
-                    requeue(writes, partition, name, letter[:3], parked)
+                for name, failed_event in zip(
+                    names, await self._failed_events(partition, names), strict=True
+                ):
+                    requeue(writes, partition, name, failed_event[:3], parked)
                 if not names and not kept.failures:
                     writes.add("HDEL", keys.breakers(number), tool_id)
                     writes.then(partial(breakers.pop, tool_id, None))
@@ -213,30 +221,31 @@ class Keeper(Service):
             names = await self._parked(parked, 1)
             if not names or not breaker.allow(now_ms):
                 continue
-            [letter] = await self._letters(partition, names)
-            if not requeue(writes, partition, names[0], letter[:3], parked):
+            [failed_event] = await self._failed_events(partition, names)
+            if not requeue(writes, partition, names[0], failed_event[:3], parked):
                 continue
             breaker.probe = names[0]
             writes.add("HSET", keys.breakers(number), tool_id, orjson.dumps(breaker.to_dict()))
             writes.then(partial(breakers.__setitem__, tool_id, breaker))
 
     async def _is_queued(self, number: int, name: str) -> bool:
-        """Whether a letter is in its stream, or being worked on: else it says nothing as a probe.
+        """Whether a failed event is in its stream, or being worked on: else it says nothing as a
+        probe.
 
         It may be gone, wait for its turn or for a newer worker, or be dead.
         """
-        return bool(await self._redis.hget(keys.letter(number, name), "state") == b"queued")
+        return bool(await self._redis.hget(keys.failed_event(number, name), "state") == b"queued")
 
     async def _parked(self, key: str, count: int) -> list[str]:
         return [name.decode() for name in await self._redis.zrange(key, 0, count - 1)]
 
-    async def _letters(self, partition: Partition, names: Sequence[str]) -> list[list[Any]]:
+    async def _failed_events(self, partition: Partition, names: Sequence[str]) -> list[list[Any]]:
         """Raw bytes, channel, attempts and state of each; None for fields of one that is gone."""
         if not names:
             return []
         pipe = self._redis.pipeline(transaction=False)
         for name in names:
-            pipe.hmget(keys.letter(partition.number, name), *FIELDS, "state")
+            pipe.hmget(keys.failed_event(partition.number, name), *FIELDS, "state")
         return list(await pipe.execute())
 
 

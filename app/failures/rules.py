@@ -12,9 +12,9 @@ from typing import Literal
 from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.streams.outcome import Blocked, Duplicate, Failed, Outcome, Quarantined
 
-__all__ = ["HELD", "PARKED", "Candidate", "Decision", "Move", "decide", "passes", "waits_for"]
+__all__ = ["BLOCKED", "PARKED", "Candidate", "Decision", "Move", "decide", "passes", "waits_for"]
 
-HELD: Literal["held"] = "held"
+BLOCKED: Literal["held"] = "held"
 PARKED: Literal["parked"] = "parked"
 
 
@@ -74,7 +74,7 @@ def waits_for(
 ) -> Blocked | None:
     """What an entry has to wait for before any stage works on it; None: it may go."""
     if entry.key in blocked and not passes(entry, blocked[entry.key]):
-        return Blocked(HELD, entry.key)
+        return Blocked(BLOCKED, entry.key)
     breaker = breakers.get(entry.tool_id)
     if breaker is None or breaker.state is BreakerState.CLOSED:
         return None
@@ -116,7 +116,7 @@ def _in_turn(entry: Candidate, blocked: Mapping[str, str], decision: Decision) -
     if blocker is not None and not isinstance(outcome, Duplicate) and not passes(entry, blocker):
         # whatever became of it in this batch: its turn has not come, and an attempt ahead of its
         # turn does not count
-        outcome = Blocked(HELD, key)
+        outcome = Blocked(BLOCKED, key)
     blocks = isinstance(outcome, Failed) or _is_parked(outcome)
     if not blocks and not isinstance(outcome, Blocked):
         if entry.again:

@@ -19,20 +19,22 @@ __all__ = ["FailureState", "opens_failures"]
 class FailureState:
     """What makes events wait, as Redis has it.
 
-    ``holds``: ordering keys that are held back, with the letter that holds each ("" while what
-    waited is let go); ``pins``: letters whose outputs may have been sent already, with the entry
-    that they were sent for; ``breakers``: of tools that have failed.
+    ``blocked``: ordering keys that are blocked, with the failed event that blocks each ("" while
+    what
+    waited is let go); ``pins``: failed events whose outputs may have been sent already, with the
+    entry that they were sent for; ``breakers``: of tools that have failed.
     """
 
-    holds: dict[str, str] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
     pins: dict[str, str] = field(default_factory=dict)
     breakers: dict[str, Breaker] = field(default_factory=dict)
-    #: Held by whoever decides about letters and commits that: the commit stage, or the keeper.
+    #: Held by whoever decides about failed events and commits that: the commit stage, or the retry
+    #: scheduler.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def released(self) -> list[str]:
         """Ordering keys whose holder is resolved: what waited behind it comes next."""
-        return [key for key, holder in self.holds.items() if not holder]
+        return [key for key, holder in self.blocked.items() if not holder]
 
     def close(self) -> None:
         """Nothing is open."""
@@ -54,12 +56,12 @@ def opens_failures(redis: Any, settings: Settings) -> OpenState:
     async def open_state(partition: Partition, lease: Mapping[bytes, bytes]) -> None:
         number = partition.number
         pipe = redis.pipeline(transaction=False)
-        for key in (keys.holds, keys.pins, keys.breakers):
+        for key in (keys.blocked_keys, keys.pins, keys.breakers):
             pipe.hgetall(key(number))
-        holds, pins, breakers = await pipe.execute()
+        blocked, pins, breakers = await pipe.execute()
         partition.add(
             FailureState(
-                decoded(keys.holds(number), holds, bytes.decode, bytes.decode),
+                decoded(keys.blocked_keys(number), blocked, bytes.decode, bytes.decode),
                 decoded(keys.pins(number), pins, bytes.decode, bytes.decode),
                 decoded(keys.breakers(number), breakers, bytes.decode, breaker),
             )

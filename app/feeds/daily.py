@@ -16,7 +16,7 @@ from hookstream.app.feeds.update import DAILY, digest_update
 from hookstream.app.ids import partition_of
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.routing.catalog import Context, Registry
+from hookstream.app.routing.catalog import Catalog, Context
 from hookstream.app.streams.commit import Writes
 from hookstream.app.streams.partition import Partition
 from hookstream.proto.pipeline_pb2 import DailyAudit
@@ -59,7 +59,7 @@ class DailySummaries:
         delivery: Delivery,
         *,
         partitions: int,
-        registry: Callable[[], Registry],
+        catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
         owned: Callable[[], Mapping[int, Partition]],
     ) -> None:
@@ -67,7 +67,7 @@ class DailySummaries:
         self._feeds = feeds
         self._delivery = delivery
         self._partitions = partitions
-        self._registry = registry
+        self._catalog = catalog
         self._now_ms = now_ms
         self._owned = owned
 
@@ -78,7 +78,7 @@ class DailySummaries:
         """
         now = datetime.fromtimestamp(self._now_ms() / 1000, UTC) + EARLY
         made = 0
-        for context in list(self._registry().contexts.values()):
+        for context in list(self._catalog().contexts.values()):
             if context.daily is None:
                 continue
             number = partition_of(self._partitions, context.tenant, context.context_id)

@@ -8,7 +8,7 @@ import orjson
 from hookstream.app.feeds.priority_queues import Deferred, Keys, Sorter
 from hookstream.app.providers import correlation_keys
 from hookstream.app.redis import keys
-from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.commit import Writes
 from hookstream.codecs.envelope import Event
@@ -29,7 +29,7 @@ class DeferredPart:
 
 
 def sort_by_urgency(
-    entries: Sequence[Entry], sorter: Sorter, registry: Registry
+    entries: Sequence[Entry], sorter: Sorter, catalog: Catalog
 ) -> tuple[list[tuple[Entry, list[Target]]], list[DeferredPart]]:
     """What goes now, and what waits, each in the order of the stream.
 
@@ -40,7 +40,7 @@ def sort_by_urgency(
     for entry in entries:
         event: Event = entry.value.event
         try:
-            about = _about(event, entry.value.targets, registry)
+            about = _about(event, entry.value.targets, catalog)
         except CodecError as error:
             entry.fail("deliver", error)
             continue
@@ -63,7 +63,7 @@ def sort_by_urgency(
     return now, later
 
 
-def _about(event: Event, targets: Sequence[Target], registry: Registry) -> dict[str, Keys]:
+def _about(event: Event, targets: Sequence[Target], catalog: Catalog) -> dict[str, Keys]:
     """What an event is about, for the contexts that have updates of several priorities.
 
     In the others one stream keeps the order. Raises CodecError.
@@ -71,7 +71,7 @@ def _about(event: Event, targets: Sequence[Target], registry: Registry) -> dict[
     mixed = {
         target.context_id
         for target in targets
-        if len(registry.priorities.get((event.tenant, target.context_id), ())) > 1
+        if len(catalog.priorities.get((event.tenant, target.context_id), ())) > 1
     }
     return dict.fromkeys(mixed, correlation_keys(event)) if mixed else {}
 

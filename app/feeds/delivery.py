@@ -1,8 +1,9 @@
 """Delivery: from routed events to numbered updates in the feeds of one partition.
 
-A batch of ``updates[q]`` is looked through in order: what has been seen is passed over (origins),
+A batch of ``updates[q]`` is looked through in order: what has been seen is passed over (source
+positions),
 what may wait is deferred under pressure, the rest is rendered, numbered and committed. Batches of
-deferred updates go the same way, without origins: they never left their partition.
+deferred updates go the same way, without source positions: they never left their partition.
 """
 
 import time
@@ -20,26 +21,26 @@ from hookstream.app.feeds.state import FeedState
 from hookstream.app.priority import most_urgent, rank
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
-from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.outcome import Accepted
 from hookstream.app.streams.partition import Partition
-from hookstream.app.streams.scheduler import Turn, Turns, due
-from hookstream.app.streams.source_positions import OriginMark, admit, write_origins
+from hookstream.app.streams.scheduler import Scheduler, TimeSlot, due
+from hookstream.app.streams.source_positions import SourcePosition, admit, write_source_positions
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target
 
-__all__ = ["FOLDS", "Delivered", "Delivery"]
+__all__ = ["DIGESTS", "Delivered", "Delivery"]
 
-#: The channel of commits that fold what was withheld, or announce a day's summary.
-FOLDS = "folds"
+#: The channel of commits that coalesce what was throttled, or announce a day's summary.
+DIGESTS = "folds"
 #: More less urgent updates than this in one batch are pressure: they let the others go first.
 PRESSED_UPDATES = 8
 
 
-class Describes(Protocol):
+class Renders(Protocol):
     """Gives the JSON of updates; ``slow`` when preparing them takes longer than a moment."""
 
     slow: bool
@@ -47,7 +48,7 @@ class Describes(Protocol):
     async def prepare(self, events: Iterable[Event]) -> None:
         """Look at the events of a batch before they are described."""
 
-    def describe(self, event: Event, target: Target) -> bytes:
+    def render(self, event: Event, target: Target) -> bytes:
         """The update that an event is to the context of a target."""
         ...
 
@@ -69,19 +70,19 @@ class Delivery:
         redis: Any,
         scripts: Scripts,
         settings: Settings,
-        turns: Turns,
+        scheduler: Scheduler,
         *,
-        registry: Callable[[], Registry],
+        catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
-        describer: Describes,
+        renderer: Renders,
     ) -> None:
         self._scripts = scripts
         self._settings = settings
-        self._registry = registry
+        self._catalog = catalog
         self._now_ms = now_ms
-        self._describer = describer
-        self._turns = turns
-        self._planner = Planner(redis, scripts, settings.state_path / "tables", registry)
+        self._renderer = renderer
+        self._scheduler = scheduler
+        self._planner = Planner(redis, scripts, settings.state_path / "tables", catalog)
 
     async def deliver(self, batch: Batch, source: str | None = None) -> Delivered:
         """Commit a batch of ``updates[q]``, or of what was deferred with priority ``source``.
@@ -94,8 +95,8 @@ class Delivery:
         now, later = self._sorted(batch, entries, source)
         await self._prepare(now)
         priority = most_urgent(target.priority for _, targets in now for target in targets)
-        async with self._turns.turn(due(time.monotonic(), len(batch), priority)) as turn:
-            ready = await self._rendered(now, turn)
+        async with self._scheduler.slot(due(time.monotonic(), len(batch), priority)) as slot:
+            ready = await self._rendered(now, slot)
             later = [part for part in later if not part.entry.failure]
             async with state.lock:
                 now_ms = self._now_ms()
@@ -108,7 +109,7 @@ class Delivery:
                     waiting = state.deferred[part.priority]
                     write_deferred(writes, partition.number, waiting, part)
                 self._planner.write(writes, partition, plan)
-                write_origins(writes, partition.number, state.origins, marks)
+                write_source_positions(writes, partition.number, state.source_positions, marks)
                 if source is not None and batch.entries:
                     last = batch.entries[-1].entry_id
                     writes.then(lambda: state.deferred[source].delivered(last))
@@ -120,23 +121,23 @@ class Delivery:
         received_ms = [entry.value.event.received_at_ms for entry, _ in ready]
         return Delivered(plan, received_ms, len(later))
 
-    async def fold(self, partition: Partition, name: str) -> FeedPlan | None:
-        """Let what is withheld of ``tenant/context_id`` go, if its rate allows or it is too much.
+    async def coalesce(self, partition: Partition, name: str) -> FeedPlan | None:
+        """Let what is throttled of ``tenant/context_id`` go, if its rate allows or it is too much.
 
         Returns None when there was nothing to do.
         """
         async with partition[FeedState].lock:
             now_ms = self._now_ms()
-            if not partition[FeedState].withheld.get(name):
+            if not partition[FeedState].throttled.get(name):
                 return None
             tenant, _, context_id = name.partition("/")
             plan = await self._planner.plan(partition, now_ms, {name}, {name})
             if not plan.is_due(tenant, context_id):
                 return None
-            plan.fold(tenant, context_id)
+            plan.coalesce(tenant, context_id)
             writes = Writes()
             self._planner.write(writes, partition, plan)
-            await commit(self._scripts, partition, FOLDS, writes)
+            await commit(self._scripts, partition, DIGESTS, writes)
         return plan
 
     async def announce(
@@ -149,46 +150,46 @@ class Delivery:
             writes = Writes()
             self._planner.write(writes, partition, plan)
             writes.merge(more)
-            await commit(self._scripts, partition, FOLDS, writes)
+            await commit(self._scripts, partition, DIGESTS, writes)
         return plan
 
     def _admitted(
         self, batch: Batch, source: str | None
-    ) -> tuple[list[Entry], dict[int, OriginMark]]:
+    ) -> tuple[list[Entry], dict[int, SourcePosition]]:
         """Entries that have not been delivered yet, and what says so of the others."""
         if source is None:
-            return admit(batch.entries, batch.partition[FeedState].origins)
+            return admit(batch.entries, batch.partition[FeedState].source_positions)
         return [e for e in batch.entries if isinstance(e.outcome, Accepted)], {}
 
     def _sorted(
         self, batch: Batch, entries: Sequence[Entry], source: str | None
     ) -> tuple[list[tuple[Entry, list[Target]]], list[DeferredPart]]:
         """What goes now, and what waits: for more urgent updates, or behind what waits already."""
-        registry, deferred = self._registry(), batch.partition[FeedState].deferred
-        most_urgent = rank(registry.most_urgent)
+        catalog, deferred = self._catalog(), batch.partition[FeedState].deferred
+        most_urgent = rank(catalog.most_urgent)
         patient = batch.behind + sum(
             rank(target.priority) > most_urgent
             for entry in entries
             for target in entry.value.targets
         )
-        limit = 0 if self._describer.slow else PRESSED_UPDATES
+        limit = 0 if self._renderer.slow else PRESSED_UPDATES
         pressed = source is None and patient > limit
         if not pressed and all(waiting.empty for waiting in deferred.values()):
             return [(entry, list(entry.value.targets)) for entry in entries], []
         sorter = Sorter(deferred, source, most_urgent=most_urgent if pressed else None)
-        return sort_by_urgency(entries, sorter, registry)
+        return sort_by_urgency(entries, sorter, catalog)
 
     async def _prepare(self, now: Sequence[tuple[Entry, list[Target]]]) -> None:
         """Let a slow describer look at what is not critical."""
-        if self._describer.slow:
-            await self._describer.prepare(
+        if self._renderer.slow:
+            await self._renderer.prepare(
                 entry.value.event
                 for entry, targets in now
                 if all(target.priority != "critical" for target in targets)
             )
 
     async def _rendered(
-        self, now: Sequence[tuple[Entry, list[Target]]], turn: Turn
+        self, now: Sequence[tuple[Entry, list[Target]]], slot: TimeSlot
     ) -> list[tuple[Entry, list[Ready]]]:
         ready: list[tuple[Entry, list[Ready]]] = []
         for entry, targets in now:
@@ -196,7 +197,7 @@ class Delivery:
                 ready.append((entry, [self._ready(entry.value.event, t) for t in targets]))
             except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
                 entry.fail("deliver", error)
-            await turn.pause()
+            await slot.pause()
         return ready
 
     def _ready(self, event: Event, target: Target) -> Ready:
@@ -205,7 +206,7 @@ class Delivery:
             target.priority,
             event.event_id,
             event.replay_id,
-            self._describer.describe(event, target),
+            self._renderer.render(event, target),
         )
 
 

@@ -1,6 +1,7 @@
-"""Digests: many updates as the best picture of them that fits a token budget.
+"""Digests: many updates as well as a token budget allows.
 
-Critical updates stand word for word. The rest is folded by correlation key: one line a thing, with
+Critical updates stand word for word. The rest is coalesced by correlation key: one line a thing,
+with
 how much of what happened and the latest summary. What does not fit is counted at the end. Every
 update stands in exactly one line, by its sequence number, from which it can be fetched.
 """

@@ -13,7 +13,7 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics
 from hookstream.app.errors import ConflictError
 from hookstream.app.feeds.generations import Generations
-from hookstream.app.feeds.wakeups import Cues
+from hookstream.app.feeds.wakeups import Wakeups
 from hookstream.app.ids import partition_of
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
@@ -73,11 +73,11 @@ class FeedEnd:
 
 @dataclass(frozen=True, slots=True)
 class FeedProgress:
-    """Numbers of a feed: the last one, the last acknowledged; updates that wait to be folded."""
+    """Numbers of a feed: the last one, the last acknowledged; updates that wait to be coalesced."""
 
     last_seq: int
     acknowledged_seq: int
-    withheld: int
+    throttled: int
 
 
 class Feeds(Service):
@@ -99,8 +99,8 @@ class Feeds(Service):
         self._settings = settings
         self._durability = durability
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
-        self._cues = Cues(redis, loop=self.loop, beacon=self.beacon)
-        self.add_dependency(self._cues)
+        self._wakeups = Wakeups(redis, loop=self.loop, beacon=self.beacon)
+        self.add_dependency(self._wakeups)
 
     def partition(self, tenant: str, context_id: str) -> int:
         """The partition that holds a context's feed."""
@@ -156,7 +156,7 @@ class Feeds(Service):
             found = [update for update in found if update.readable()]
         return found
 
-    async def folded(
+    async def coalesced(
         self, tenant: str, context_id: str, seq: int, start: int = 0, count: int | None = None
     ) -> list[dict[str, Any]]:
         """Updates that the digest update ``seq`` stands for, behind the place ``start``.
@@ -164,7 +164,7 @@ class Feeds(Service):
         JSON values with ``place`` (from 1) instead of ``seq``; none where ``seq`` is no digest.
         """
         number = self.partition(tenant, context_id)
-        key = keys.folded_updates(number, tenant, context_id, seq)
+        key = keys.coalesced_updates(number, tenant, context_id, seq)
         last = -1 if count is None else start + count - 1
         bodies = await self._redis.lrange(key, start, last) if count != 0 else []
         return [{"place": at, **orjson.loads(body)} for at, body in enumerate(bodies, start + 1)]
@@ -186,7 +186,7 @@ class Feeds(Service):
                 continue
             inside: list[dict[str, Any]] = []
             if kind == "digest" and total + value["folded"]["count"] <= limit:
-                inside = await self.folded(tenant, context_id, update.seq)
+                inside = await self.coalesced(tenant, context_id, update.seq)
                 total += len(inside)
             found.append([{**one, "seq": update.seq} for one in inside] or [value])
         return [value for values in reversed(found) for value in values]
@@ -266,7 +266,7 @@ class Feeds(Service):
         pipe = self._redis.pipeline(transaction=False)
         for tenant, context_id in names:
             number, field = self.partition(tenant, context_id), keys.feed_field(tenant, context_id)
-            for key in (keys.seqs(number), keys.acks(number), keys.withheld(number)):
+            for key in (keys.seqs(number), keys.acks(number), keys.throttled(number)):
                 pipe.hget(key, field)
         found = iter(await pipe.execute() if names else ())
         return [FeedProgress(*(int(next(found) or 0) for _ in range(3))) for _ in names]
@@ -309,7 +309,7 @@ class Feeds(Service):
 
     def watch(self, tenant: str, context_id: str) -> AbstractContextManager[asyncio.Event]:
         """An event that is set whenever the feed may have moved, once a second at least."""
-        return self._cues.watch(keys.feed_channel(tenant, context_id))
+        return self._wakeups.watch(keys.feed_channel(tenant, context_id))
 
 
 def _generations(kept: bytes | None) -> Generations:

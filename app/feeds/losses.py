@@ -27,7 +27,7 @@ NO_EVENT = UUID(int=0)
 
 
 class LossStore:
-    """Compares the event log with feeds, streams and letters."""
+    """Compares the event log with feeds, streams and failed events."""
 
     def __init__(self, redis: Any, postgres: Postgres, feeds: Feeds, partitions: int) -> None:
         self._redis = redis
@@ -95,8 +95,8 @@ class LossStore:
         there, complete = await self._under_way()
         pipe = self._redis.pipeline(transaction=False)
         for row in rows:
-            pipe.exists(keys.letter(row["partition"], str(row["event_id"])))
-        letters = await pipe.execute()
+            pipe.exists(keys.failed_event(row["partition"], str(row["event_id"])))
+        failed_events = await pipe.execute()
         lost = [
             {
                 "event_id": str(row["event_id"]),
@@ -105,8 +105,8 @@ class LossStore:
                 "status": row["status"],
                 "received_at": _time(row["received_at"]),
             }
-            for row, letter in zip(rows, letters, strict=True)
-            if not letter and str(row["event_id"]) not in there
+            for row, failed_event in zip(rows, failed_events, strict=True)
+            if not failed_event and str(row["event_id"]) not in there
         ]
         # what was delivered since the log was asked is there no more, and not lost either
         lost = await self._still(tenant, lost)
@@ -130,8 +130,8 @@ class LossStore:
         for number in range(self._partitions):
             names = (keys.retries(number), keys.dead(number))
             for name in names:
-                for letter in await self._redis.zrange(name, 0, MAX_UNDER_WAY):
-                    found.add(letter.decode().partition(SEPARATOR)[0])
+                for failed_event in await self._redis.zrange(name, 0, MAX_UNDER_WAY):
+                    found.add(failed_event.decode().partition(SEPARATOR)[0])
             streams = [keys.updates(number)]
             streams += [keys.deferred(number, priority) for priority in DEFERRABLE]
             for stream in streams:
@@ -141,9 +141,9 @@ class LossStore:
             async for data in self._entries(keys.audit(number)):
                 complete = complete and data is not None
                 found.update(_audited_ids(data))
-            for name in await self._redis.hkeys(keys.withheld(number)):
+            for name in await self._redis.hkeys(keys.throttled(number)):
                 tenant, _, context_id = name.decode().partition("/")
-                key = keys.withheld_updates(number, tenant, context_id)
+                key = keys.throttled_updates(number, tenant, context_id)
                 for body in await self._redis.lrange(key, 0, -1):
                     found.add(str(orjson.loads(body).get("event_id")))
         return found, complete

@@ -37,7 +37,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster
 from hookstream.app.redis.durability import Durability
 from hookstream.app.settings import Settings
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.streams.partition import Partition
 
 __all__ = ["Marks"]
@@ -73,7 +73,7 @@ class Marks(Service):
         scripts: Scripts,
         durability: Durability,
         postgres: Postgres,
-        catalog: RegistryCache,
+        catalog: CatalogCache,
         settings: Settings,
         *,
         now_ms: Callable[[], int],
@@ -184,8 +184,8 @@ class Marks(Service):
         Raises:
             UnavailableError: it does not matter yet: no context is known that could get anything.
         """
-        registry = self._catalog
-        names = registry.current.contexts
+        catalog = self._catalog
+        names = catalog.current.contexts
         if any(partition_of(self._settings.partitions, *name) == number for name in names):
             if time.monotonic() - self._insisted_at > INSIST_SECONDS:
                 # a server that is only slow is worth the wait: numbers go on where they were
@@ -194,7 +194,7 @@ class Marks(Service):
                 await self.look(START_SECONDS)
             asked = time.monotonic() - self._asked_at < ASKED_SECONDS
             return None if asked else Verdict.UNSURE
-        if registry.loaded:
+        if catalog.loaded:
             return Verdict.FRESH
         self._pause_until = 0.0
         await self.look(START_SECONDS)
@@ -261,7 +261,7 @@ class Marks(Service):
         return recorded is not None and recorded.order == known.order and lately
 
     def leave(self, partition: Partition) -> None:
-        """Remember a partition that is let go."""
+        """Remember a partition that is revoked."""
         if self._durability.mode != "replicated":
             # else what a failover may still take back was shown to nobody
             self._take(partition)

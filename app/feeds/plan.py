@@ -1,7 +1,7 @@
 """Numbering: which updates enter a context's feed now, and what its rate holds up.
 
-What exceeds a context's rate is withheld, in order, until one digest update can stand for all of
-it. A ``critical`` update has an allowance of its own; what was withheld before it is folded and
+What exceeds a context's rate is throttled, in order, until one digest update can stand for all of
+it. A ``critical`` update has an allowance of its own; what was throttled before it is coalesced and
 goes ahead of it, so that nothing about the same thing changes its order.
 """
 
@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 import orjson
 
 from hookstream.app.errors import OutdatedError
-from hookstream.app.feeds.update import DAILY, DIGEST, UPDATE, digest_update, folded_values
+from hookstream.app.feeds.update import DAILY, DIGEST, UPDATE, coalesced_values, digest_update
 from hookstream.app.redis import keys
 from hookstream.app.streams.commit import Writes
 from hookstream.codecs.routed import Change, encode_changes
 from hookstream.proto.pipeline_pb2 import AuditBatch, DailyAudit, DeliveryAudit
 from hookstream.tables.rates import Rate, RateTable, encode_due, rate_key
 
-__all__ = ["MAX_WITHHELD", "FeedPlan", "Limits", "Ready"]
+__all__ = ["MAX_THROTTLED", "FeedPlan", "Limits", "Ready"]
 
 #: Past this a digest goes whatever the rate says: what waits is bounded.
-MAX_WITHHELD = 2000
+MAX_THROTTLED = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class _Feed:
     fresh: list[bytes] = field(default_factory=list)
     taken: bool = False
 
-    def withheld(self) -> int:
+    def throttled(self) -> int:
         return self.waiting + len(self.fresh)
 
     def conforms(self, now_ms: int, *, urgent: bool = False) -> bool:
@@ -76,9 +76,9 @@ class _Feed:
 class FeedPlan:
     """Writes to the feeds of one partition. Reads its state, and changes none of it.
 
-    ``seqs``, ``withheld``: last numbers and withheld counts by ``tenant/context_id``;
+    ``seqs``, ``throttled``: last numbers and throttled counts by ``tenant/context_id``;
     ``arrivals``: of contexts with a rate (Unix ms); ``limits`` by tenant and context id;
-    ``waiting``: the withheld updates of the contexts that may have to be folded.
+    ``waiting``: the throttled updates of the contexts that may have to be coalesced.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class FeedPlan:
         now_ms: int,
         *,
         seqs: Mapping[str, int],
-        withheld: Mapping[str, int],
+        throttled: Mapping[str, int],
         arrivals: Mapping[str, float],
         limits: Callable[[str, str], Limits],
         waiting: Mapping[str, Sequence[bytes]],
     ) -> None:
         self._number = number
         self._now_ms = now_ms
-        self._before = (seqs, withheld, arrivals)
+        self._before = (seqs, throttled, arrivals)
         self._limits = limits
         self._waiting = waiting
         self._feeds: dict[str, _Feed] = {}
@@ -102,30 +102,30 @@ class FeedPlan:
         self.deliveries: list[DeliveryAudit] = []
         self.dailies: list[DailyAudit] = []
         self.priorities: Counter[str] = Counter()
-        self.folded = 0
-        self.withheld_now = 0
+        self.coalesced = 0
+        self.throttled_now = 0
 
     def add(self, tenant: str, update: Ready) -> None:
-        """Put an update into its feed, or withhold it."""
+        """Put an update into its feed, or throttles it."""
         feed = self._feed(tenant, update.context_id)
         urgent = update.priority == "critical"
-        if not feed.conforms(self._now_ms, urgent=urgent) or (feed.withheld() and not urgent):
+        if not feed.conforms(self._now_ms, urgent=urgent) or (feed.throttled() and not urgent):
             feed.fresh.append(update.body)
-            self.withheld_now += 1
+            self.throttled_now += 1
             return
-        if feed.withheld():
-            self.fold(tenant, update.context_id)
+        if feed.throttled():
+            self.coalesce(tenant, update.context_id)
         feed.take(self._now_ms)
         self._put(feed, update.body, UPDATE, [(update.event_id, update.replay_id)])
         self.priorities[update.priority] += 1
 
     def is_due(self, tenant: str, context_id: str) -> bool:
-        """Whether what is withheld may go: the rate allows one more update, or too much waits."""
+        """Whether what is throttled may go: the rate allows one more update, or too much waits."""
         feed = self._feed(tenant, context_id)
-        return feed.conforms(self._now_ms) or feed.withheld() >= MAX_WITHHELD
+        return feed.conforms(self._now_ms) or feed.throttled() >= MAX_THROTTLED
 
-    def fold(self, tenant: str, context_id: str) -> None:
-        """Let everything that is withheld go: one as it is, several as one digest update.
+    def coalesce(self, tenant: str, context_id: str) -> None:
+        """Let everything that is throttled go: one as it is, several as one digest update.
 
         Raises:
             OutdatedError: Redis holds another number of them than this worker believes.
@@ -135,11 +135,11 @@ class FeedPlan:
         waiting = self._waiting[name] if feed.waiting else ()
         if len(waiting) != feed.waiting:
             # another owner has let them go meanwhile, or a reply was lost
-            raise OutdatedError(f"{len(waiting)} of {feed.waiting} updates of {name} are withheld")
+            raise OutdatedError(f"{len(waiting)} of {feed.waiting} updates of {name} are throttled")
         bodies = [*waiting, *feed.fresh]
-        values = folded_values(bodies)
+        values = coalesced_values(bodies)
         ids = [(value["event_id"], value.get("replay_id", "")) for value in values]
-        source = keys.withheld_updates(self._number, tenant, context_id)
+        source = keys.throttled_updates(self._number, tenant, context_id)
         feed.take(self._now_ms)
         if len(bodies) == 1:
             if feed.waiting:
@@ -147,14 +147,14 @@ class FeedPlan:
             self._put(feed, bodies[0], UPDATE, ids)
             self.priorities[values[0]["priority"]] += 1
         else:
-            kept = keys.folded_updates(self._number, tenant, context_id, feed.seq)
+            kept = keys.coalesced_updates(self._number, tenant, context_id, feed.seq)
             if feed.waiting:
                 self.writes.add("RENAME", source, kept)
             for at in range(0, len(feed.fresh), 1000):
                 self.writes.add("RPUSH", kept, *feed.fresh[at : at + 1000])
             body = digest_update(DIGEST, context_id, values, feed.limits.token_budget)
             self._put(feed, body, DIGEST, ids)
-            self.folded += len(bodies)
+            self.coalesced += len(bodies)
         feed.waiting = 0
         feed.fresh = []
 
@@ -194,14 +194,14 @@ class FeedPlan:
         changes: list[Change] = []
         for name, feed in self._feeds.items():
             if feed.fresh:
-                key = keys.withheld_updates(number, feed.tenant, feed.context_id)
+                key = keys.throttled_updates(number, feed.tenant, feed.context_id)
                 for at in range(0, len(feed.fresh), 1000):
                     writes.add("RPUSH", key, *feed.fresh[at : at + 1000])
-            if feed.withheld() != self._before[1].get(name, 0):
-                if feed.withheld():
-                    writes.add("HSET", keys.withheld(number), name, feed.withheld())
+            if feed.throttled() != self._before[1].get(name, 0):
+                if feed.throttled():
+                    writes.add("HSET", keys.throttled(number), name, feed.throttled())
                 else:
-                    writes.add("HDEL", keys.withheld(number), name)
+                    writes.add("HDEL", keys.throttled(number), name)
             if feed.seq != self._before[0].get(name, 0):
                 writes.add("HSET", keys.seqs(number), name, feed.seq)
             if feed.taken:
@@ -215,35 +215,35 @@ class FeedPlan:
                 encode_changes(RateTable.name, changes),
                 then=lambda entry_id: apply_rates(changes, entry_id),
             )
-        # cues to look at the feeds come last
+        # wake-ups to look at the feeds come last
         for name, feed in self._feeds.items():
             if feed.seq != self._before[0].get(name, 0):
                 writes.publish(keys.feed_channel(feed.tenant, feed.context_id), feed.seq)
 
     def apply(
-        self, seqs: dict[str, int], withheld: dict[str, int], arrivals: dict[str, float]
+        self, seqs: dict[str, int], throttled: dict[str, int], arrivals: dict[str, float]
     ) -> None:
         """Take over into the partition's state what has been committed."""
         for name, feed in self._feeds.items():
             seqs[name] = feed.seq
             if feed.taken:
                 arrivals[name] = feed.arrival_ms
-            if feed.withheld():
-                withheld[name] = feed.withheld()
+            if feed.throttled():
+                throttled[name] = feed.throttled()
             else:
-                withheld.pop(name, None)
+                throttled.pop(name, None)
 
     def _feed(self, tenant: str, context_id: str) -> _Feed:
         name = keys.feed_field(tenant, context_id)
         feed = self._feeds.get(name)
         if feed is None:
-            seqs, withheld, arrivals = self._before
+            seqs, throttled, arrivals = self._before
             feed = self._feeds[name] = _Feed(
                 tenant,
                 context_id,
                 self._limits(tenant, context_id),
                 seqs.get(name, 0),
                 arrivals.get(name, 0.0),
-                withheld.get(name, 0),
+                throttled.get(name, 0),
             )
         return feed

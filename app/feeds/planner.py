@@ -8,7 +8,7 @@ from hookstream.app.feeds.plan import FeedPlan, Limits
 from hookstream.app.feeds.state import FeedState, learn_feeds
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
-from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.streams.commit import Writes
 from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.recovery import open_restored
@@ -22,20 +22,20 @@ class Planner:
     """Plans with the limits that the catalog of now sets; rate tables are below ``folder``."""
 
     def __init__(
-        self, redis: Any, scripts: Scripts, folder: Path, registry: Callable[[], Registry]
+        self, redis: Any, scripts: Scripts, folder: Path, catalog: Callable[[], Catalog]
     ) -> None:
         self._redis = redis
         self._scripts = scripts
         self._folder = folder
-        self._registry = registry
+        self._catalog = catalog
 
     async def plan(
         self, partition: Partition, now_ms: int, names: set[str], urgent: set[str]
     ) -> FeedPlan:
         """An empty plan for the contexts ``names`` (``tenant/context_id``).
 
-        Those of them that are ``urgent`` may have to be folded: what is withheld of them is read.
-        To be called with the partition's feed lock held.
+        Those of them that are ``urgent`` may have to be coalesced: what is throttled of them is
+        read. To be called with the partition's feed lock held.
         """
         await learn_feeds(self._scripts, partition, names)
         state = partition[FeedState]
@@ -44,19 +44,19 @@ class Planner:
         await self._learn_arrivals(partition, list(limited))
         for name, rate in limited.items():
             state.arrivals[name] = rate.bounded(state.arrivals[name], now_ms)
-        folded = [name for name in sorted(urgent) if state.withheld.get(name)]
+        coalesced = [name for name in sorted(urgent) if state.throttled.get(name)]
         pipe = self._redis.pipeline(transaction=False)
-        for name in folded:
-            pipe.lrange(keys.withheld_updates(partition.number, *name.split("/", 1)), 0, -1)
-        waiting = await pipe.execute() if folded else []
+        for name in coalesced:
+            pipe.lrange(keys.throttled_updates(partition.number, *name.split("/", 1)), 0, -1)
+        waiting = await pipe.execute() if coalesced else []
         return FeedPlan(
             partition.number,
             now_ms,
             seqs=state.seqs,
-            withheld=state.withheld,
+            throttled=state.throttled,
             arrivals=state.arrivals,
             limits=self._limits,
-            waiting=dict(zip(folded, waiting, strict=True)),
+            waiting=dict(zip(coalesced, waiting, strict=True)),
         )
 
     def write(self, writes: Writes, partition: Partition, plan: FeedPlan) -> None:
@@ -69,7 +69,7 @@ class Planner:
 
         plan.finish(apply_rates)
         writes.merge(plan.writes)
-        writes.then(lambda: plan.apply(state.seqs, state.withheld, state.arrivals))
+        writes.then(lambda: plan.apply(state.seqs, state.throttled, state.arrivals))
 
     async def _learn_arrivals(self, partition: Partition, names: Sequence[str]) -> None:
         state = partition[FeedState]
@@ -86,5 +86,5 @@ class Planner:
         state.arrivals.update({name: known.get(name, 0.0) for name in missing})
 
     def _limits(self, tenant: str, context_id: str) -> Limits:
-        context = self._registry().contexts.get((tenant, context_id))
+        context = self._catalog().contexts.get((tenant, context_id))
         return Limits(context.rate, context.token_budget) if context else Limits()

@@ -14,9 +14,9 @@ from hookstream.app.priority import DEFERRABLE
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.redis.errors import is_missing
-from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.streams.partition import OpenState, Partition, decoded
-from hookstream.app.streams.source_positions import OriginMark
+from hookstream.app.streams.source_positions import SourcePosition
 from hookstream.tables.rates import RateTable
 
 __all__ = ["FeedState", "learn_feeds", "opens_feeds", "rated_contexts", "read_deferred"]
@@ -32,25 +32,26 @@ Settle = Callable[[Partition, Mapping[bytes, bytes]], Any]
 class FeedState:
     """The feeds of one partition, as Redis has them.
 
-    ``origins``: what has been seen of each ``events[p]`` in ``updates[number]``; ``seqs``: the last
-    sequence number of each ``tenant/context_id`` that was looked at here; ``withheld``: how many
-    updates of each wait to be folded; ``arrivals``: GCRA's theoretical arrival time (Unix ms) of
+    ``source_positions``: what has been seen of each ``events[p]`` in ``updates[number]``; ``seqs``:
+    the last
+    sequence number of each ``tenant/context_id`` that was looked at here; ``throttled``: how many
+    updates of each wait to be coalesced; ``arrivals``: GCRA's theoretical arrival time (Unix ms) of
     those that have a rate; ``deferred``: what waits in each stream of deferred updates.
     """
 
-    origins: dict[int, OriginMark] = field(default_factory=dict)
+    source_positions: dict[int, SourcePosition] = field(default_factory=dict)
     seqs: dict[str, int] = field(default_factory=dict)
     #: Where the feeds were begun anew, and the highest number that was found in any of them.
     generations: Generations = field(default_factory=Generations)
     top: int = 0
-    withheld: dict[str, int] = field(default_factory=dict)
+    throttled: dict[str, int] = field(default_factory=dict)
     arrivals: dict[str, float] = field(default_factory=dict)
     deferred: dict[str, Deferred] = field(
         default_factory=lambda: {priority: Deferred() for priority in DEFERRABLE}
     )
     #: Opened when the first context here turns out to have a rate.
     rates: RateTable | None = None
-    #: Held by whoever numbers updates: the deliver stage, or what folds withheld ones.
+    #: Held by whoever numbers updates: the deliver stage, or what coalesces throttled ones.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def close(self) -> None:
@@ -74,8 +75,8 @@ def opens_feeds(
     """Reads what a partition's feeds are like.
 
     ``settle`` compares it with what is remembered elsewhere, before anything is numbered.
-    ``rated``: contexts of a partition (``tenant/context_id``) that have a rate: what is withheld of
-    them is counted anew, whatever was written down about it.
+    ``rated``: contexts of a partition (``tenant/context_id``) that have a rate: what is throttled
+    of them is counted anew, whatever was written down about it.
     """
 
     async def open_state(partition: Partition, lease: Mapping[bytes, bytes]) -> None:
@@ -85,29 +86,32 @@ def opens_feeds(
         if settle is not None:
             await settle(partition, lease)
         pipe = redis.pipeline(transaction=False)
-        pipe.hgetall(keys.origins(number))
-        pipe.hgetall(keys.withheld(number))
-        origins, withheld = await pipe.execute()
-        state.origins = decoded(
-            keys.origins(number), origins, int, lambda mark: OriginMark.decode(mark.decode())
+        pipe.hgetall(keys.source_positions(number))
+        pipe.hgetall(keys.throttled(number))
+        source_positions, throttled = await pipe.execute()
+        state.source_positions = decoded(
+            keys.source_positions(number),
+            source_positions,
+            int,
+            lambda mark: SourcePosition.decode(mark.decode()),
         )
-        state.withheld = decoded(keys.withheld(number), withheld, bytes.decode, int)
+        state.throttled = decoded(keys.throttled(number), throttled, bytes.decode, int)
         state.deferred = await read_deferred(redis, scripts, number)
-        await learn_feeds(scripts, partition, {*state.withheld, *rated(number)})
+        await learn_feeds(scripts, partition, {*state.throttled, *rated(number)})
 
     return open_state
 
 
 def rated_contexts(
-    registry: Callable[[], Registry], partitions: int
+    catalog: Callable[[], Catalog], partitions: int
 ) -> Callable[[int], Sequence[str]]:
-    """Contexts (``tenant/context_id``) of a partition that have a rate, by the registry of now."""
-    known: Registry | None = None
+    """Contexts (``tenant/context_id``) of a partition that have a rate, by the catalog of now."""
+    known: Catalog | None = None
     found: dict[int, list[str]] = {}
 
     def of(number: int) -> Sequence[str]:
         nonlocal known
-        if (now := registry()) is not known:
+        if (now := catalog()) is not known:
             known = now
             found.clear()
             for (tenant, context_id), context in now.contexts.items():
@@ -120,7 +124,7 @@ def rated_contexts(
 
 
 async def learn_feeds(scripts: Scripts, partition: Partition, names: Iterable[str]) -> None:
-    """Have the partition know the last number and the withheld updates of ``tenant/context_id``.
+    """Have the partition know the last number and the throttled updates of ``tenant/context_id``.
 
     Once a name and owner, in one round trip: after that every commit keeps both up.
     """
@@ -129,13 +133,13 @@ async def learn_feeds(scripts: Scripts, partition: Partition, names: Iterable[st
     if not unknown:
         return
     found = await asyncio.gather(*(_read(scripts, partition.number, name) for name in unknown))
-    for name, (seq, withheld) in zip(unknown, found, strict=True):
+    for name, (seq, throttled) in zip(unknown, found, strict=True):
         # numbers of a new generation are above all that was ever given
         state.seqs[name] = max(seq, state.generations.start - 1)
-        if withheld:
-            state.withheld[name] = withheld
+        if throttled:
+            state.throttled[name] = throttled
         else:
-            state.withheld.pop(name, None)
+            state.throttled.pop(name, None)
 
 
 async def _read(scripts: Scripts, number: int, name: str) -> Sequence[int]:
@@ -144,7 +148,7 @@ async def _read(scripts: Scripts, number: int, name: str) -> Sequence[int]:
         "feed_state",
         [
             keys.feed(number, tenant, context_id),
-            keys.withheld_updates(number, tenant, context_id),
+            keys.throttled_updates(number, tenant, context_id),
             keys.seqs(number),
         ],
         [name],

@@ -16,7 +16,7 @@ from hookstream.app.summaries.summariser import Summary
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target
 
-__all__ = ["DAILY", "DIGEST", "UPDATE", "digest_update", "event_update", "folded_values"]
+__all__ = ["DAILY", "DIGEST", "UPDATE", "coalesced_values", "digest_update", "event_update"]
 
 #: Kinds of updates.
 UPDATE: Final = "update"
@@ -93,6 +93,6 @@ def digest_update(
     )
 
 
-def folded_values(bodies: Sequence[bytes]) -> list[dict[str, Any]]:
+def coalesced_values(bodies: Sequence[bytes]) -> list[dict[str, Any]]:
     """Updates that a digest stands for, with their places in it (from 1) as ``seq``."""
     return [{"seq": at, **orjson.loads(body)} for at, body in enumerate(bodies, 1)]

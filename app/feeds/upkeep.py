@@ -9,7 +9,7 @@ from mode.utils.logging import get_logger
 from hookstream.app import tasks
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.streams.partition import Partition
 from hookstream.tables.rates import RateTable
 
@@ -29,14 +29,14 @@ class RateUpkeep(Service):
         self,
         redis: Any,
         *,
-        registry: Callable[[], Registry],
+        catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
         owned: Callable[[], Mapping[int, Partition]],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._redis = redis
-        self._registry = registry
+        self._catalog = catalog
         self._now_ms = now_ms
         self._owned = owned
 
@@ -51,7 +51,7 @@ class RateUpkeep(Service):
 
     async def trim(self) -> None:
         """Trim now. Raises what Redis says."""
-        contexts = self._registry().contexts.values()
+        contexts = self._catalog().contexts.values()
         horizons = [context.rate.horizon_ms() for context in contexts if context.rate]
         spare_ms = int(TRIM_EVERY_SECONDS * 1000)
         useful_ms = self._now_ms() - int(max(horizons, default=0)) - spare_ms

@@ -1,7 +1,7 @@
-"""Cues: one pub/sub connection tells everybody in this process who follows a feed to look.
+"""Wake-ups: one pub/sub connection tells everybody in this process who follows a feed to look.
 
-A cue is a hint only. What is lost, with a connection or otherwise, is made good by telling all of
-them every :data:`POLL_SECONDS`, with Redis or without it.
+A wake-up is a hint only. What is lost, with a connection or otherwise, is made good by telling all
+of them every :data:`POLL_SECONDS`, with Redis or without it.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from hookstream.app import tasks
 from hookstream.app.backoff import backoff_seconds
 
-__all__ = ["POLL_SECONDS", "Cues"]
+__all__ = ["POLL_SECONDS", "Wakeups"]
 
 logger = get_logger(__name__)
 
-#: A lost cue is made good within this time.
+#: A lost wake-up is made good within this time.
 POLL_SECONDS = 1.0
 #: A connection on which nothing came for so long is asked whether it is one, and given up when
 #: nothing comes for as long again: a server that hangs, or is cut off, closes nothing.
@@ -29,7 +29,7 @@ QUIET_SECONDS = 10.0
 SAID_EVERY = 20
 
 
-class Cues(Service):
+class Wakeups(Service):
     """Says to whom watches a channel that something was published on it."""
 
     mundane_level = "debug"
@@ -69,8 +69,8 @@ class Cues(Service):
             pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
             subscribed = asyncio.Event()
             both = (
-                tasks.awaited("Cues.subscribe", self._subscribe(pubsub, subscribed)),
-                tasks.awaited("Cues.listen", self._listen(pubsub, subscribed)),
+                tasks.awaited("Wakeups.subscribe", self._subscribe(pubsub, subscribed)),
+                tasks.awaited("Wakeups.listen", self._listen(pubsub, subscribed)),
             )
             try:
                 ended, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -81,7 +81,7 @@ class Cues(Service):
                 await tasks.stop(*both)
                 with suppress(Exception):  # of a connection that is given up anyhow
                     await pubsub.aclose()
-            self._cue_all()
+            self._wakeup_all()
             await self.sleep(backoff_seconds(self.failures))
 
     async def _subscribe(self, pubsub: Any, subscribed: asyncio.Event) -> None:
@@ -108,7 +108,7 @@ class Cues(Service):
             if message is not None:
                 since, asked, self.failures = now(), False, 0
                 if message["type"] == "message":
-                    self._cue(message["channel"].decode())
+                    self._wakeup(message["channel"].decode())
             elif now() - since > self._quiet_seconds:
                 if asked:
                     raise RedisTimeoutError("nothing is heard from the server")
@@ -119,19 +119,21 @@ class Cues(Service):
         self.failures += 1
         if self.failures == 1 or self.failures % SAID_EVERY == 0:
             logger.warning(
-                "cues are lost (%s: %s); feeds are polled meanwhile", type(error).__name__, error
+                "wake-ups are lost (%s: %s); feeds are polled meanwhile",
+                type(error).__name__,
+                error,
             )
 
     @tasks.loop
     async def _poll(self) -> None:
         while not self.should_stop:
             await self.sleep(POLL_SECONDS)
-            self._cue_all()
+            self._wakeup_all()
 
-    def _cue(self, channel: str) -> None:
+    def _wakeup(self, channel: str) -> None:
         for moved in self._watchers.get(channel, ()):
             moved.set()
 
-    def _cue_all(self) -> None:
+    def _wakeup_all(self) -> None:
         for channel in self._watchers:
-            self._cue(channel)
+            self._wakeup(channel)

@@ -1,6 +1,6 @@
 """Grouped appends, and the spool that takes them while Redis does not.
 
-Requests that arrive while one flush is under way share the next. What Redis does not take, or not
+Requests that arrive while one flush is in flight share the next. What Redis does not take, or not
 now because too much waits there already, goes to the local spool and counts as accepted; a drain
 brings it to Redis in order. While a stream has something in the spool, whatever is new for it
 queues behind; only urgent events do not wait for others' backlog. What a process that is gone has
@@ -8,7 +8,7 @@ left in its spool is taken over beside that, and what is new for those streams q
 
 An append whose reply did not come may have been carried out, and then what comes out of the spool
 is a copy. Such entries say so, in the field ``u``: for how long that has been in doubt (ms). The
-worker looks for them in the record of events where its marks do not reach back so far.
+worker looks for them in the event log where its marks do not reach back so far.
 """
 
 import asyncio

@@ -19,7 +19,7 @@ from hookstream.app.errors import UnavailableError, UnconfirmedError
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts
 from hookstream.app.redis.durability import Durability, append_groups
-from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.replays import ReplayStore
 from hookstream.codecs.envelope import with_replay
@@ -50,7 +50,7 @@ class Replayer(Service):
         replays: ReplayStore,
         events: EventStore,
         *,
-        registry: Callable[[], Registry],
+        catalog: Callable[[], Catalog],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -58,7 +58,7 @@ class Replayer(Service):
         self._scripts = scripts
         self._replays = replays
         self._events = events
-        self._registry = registry
+        self._catalog = catalog
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     @tasks.loop
@@ -105,14 +105,14 @@ class Replayer(Service):
         self, replay: Mapping[str, Any], found: Sequence[tuple[Mapping[str, Any], bytes]]
     ) -> None:
         groups: dict[int, list[bytes]] = {}
-        registry = self._registry()
+        catalog = self._catalog()
         for row, data in found:
             again = with_replay(
                 data,
                 replay_id=str(replay["replay_id"]),
                 replay_context_id=replay["context_id"],
-                registry_version=registry.version,
-                registry_token=registry.token,
+                registry_version=catalog.version,
+                registry_token=catalog.token,
             )
             groups.setdefault(row["partition"], []).append(again)
         await append_groups(

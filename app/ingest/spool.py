@@ -89,7 +89,7 @@ class Spool:
         path = self.path = self.folder / str(slot)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = open(  # noqa: SIM115 it stays open for as long as the folder is ours
+            lock = open(  # noqa: SIM115 it stays open for as long as the digest flusher is ours
                 os.open(path / "process", os.O_RDWR | os.O_CREAT, 0o600), "r+"
             )
         except OSError as error:

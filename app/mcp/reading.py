@@ -5,7 +5,7 @@ from typing import Any
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.resets import Resets
 from hookstream.app.routing.catalog import Context
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.events import EventStore
 from hookstream.app.web.access import Caller
 from hookstream.app.web.events import visible_event
@@ -19,9 +19,9 @@ class AgentReader:
     """Reads for callers, each limited to the contexts of its key."""
 
     def __init__(
-        self, *, registry: RegistryCache, feeds: Feeds, resets: Resets, events: EventStore
+        self, *, catalog: CatalogCache, feeds: Feeds, resets: Resets, events: EventStore
     ) -> None:
-        self._registry = registry
+        self._catalog = catalog
         self._feeds = feeds
         self._resets = resets
         self._events = events
@@ -33,17 +33,17 @@ class AgentReader:
             ForbiddenError, NotFoundError: it is none of the caller's.
         """
         caller.check(context_id)
-        return await self._registry.context(caller.tenant, context_id)
+        return await self._catalog.context(caller.tenant, context_id)
 
     async def contexts(
         self, caller: Caller, after: str = "", limit: int = PAGE
     ) -> list[dict[str, Any]]:
         """The caller's contexts in the order of their ids, past ``after``."""
-        registry = await self._registry.reload()
+        catalog = await self._catalog.reload()
         mine = sorted(
             (
                 context
-                for (tenant, context_id), context in registry.contexts.items()
+                for (tenant, context_id), context in catalog.contexts.items()
                 if tenant == caller.tenant
                 and context_id > after
                 and (caller.contexts is None or context_id in caller.contexts)

@@ -202,7 +202,7 @@ class AgentTools:
         """A page of what a digest update stands for."""
         context = await self._reader.context(caller, arguments.context_id)
         who = (context.tenant, context.context_id)
-        updates = await self._feeds.folded(*who, arguments.seq, arguments.after, arguments.limit)
+        updates = await self._feeds.coalesced(*who, arguments.seq, arguments.after, arguments.limit)
         return {"context_id": context.context_id, "seq": arguments.seq, "updates": updates}
 
     async def acknowledge(self, caller: Caller, arguments: Acknowledge) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.routing.catalog import Registry, Tool
+from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.settings import Settings
 from hookstream.codecs.dictionaries import Dictionary
 from hookstream.codecs.errors import UnknownDictionaryError
@@ -76,7 +76,7 @@ class Trainer(Service):
         settings: Settings,
         *,
         worker_id: str,
-        registry: Callable[[], Registry],
+        catalog: Callable[[], Catalog],
         samples: Samples,
         **kwargs: Any,
     ) -> None:
@@ -87,7 +87,7 @@ class Trainer(Service):
         self._dictionaries = dictionaries
         self._settings = settings
         self._worker_id = worker_id
-        self._registry = registry
+        self._catalog = catalog
         self._samples = samples
         self._look_at: dict[str, int] = {}
 
@@ -113,7 +113,7 @@ class Trainer(Service):
         min_events = self._settings.dictionary_min_events
         found = []
         for tool_id, seen in self._payloads.seen.items():
-            tool = self._registry().tools.get(tool_id)
+            tool = self._catalog().tools.get(tool_id)
             trained = self._dictionaries.current(tool_id) is not None
             look_at = self._look_at.setdefault(tool_id, next_look(0, min_events, trained=trained))
             if tool is not None and seen >= look_at:

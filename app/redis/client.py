@@ -223,7 +223,7 @@ class Scripts:
 
         Raises:
             FencedError: the lease is another's; nothing was written.
-            OutdatedError: the caller's picture is not what Redis has; nothing was written.
+            OutdatedError: the caller's snapshot is not what Redis has; nothing was written.
         """
         if not self._shas:
             await self.load()

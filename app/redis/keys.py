@@ -15,36 +15,36 @@ __all__ = [
     "barrier",
     "barrier_of",
     "blob",
+    "blocked_events",
+    "blocked_keys",
     "breakers",
     "changelog",
+    "coalesced_updates",
     "daily",
     "dead",
     "deferred",
     "dictionary",
     "events",
+    "failed_event",
     "failures",
     "feed",
     "feed_channel",
     "feed_field",
-    "folded_updates",
-    "held",
-    "held_version",
-    "held_versions",
     "history",
     "history_day",
-    "holds",
     "lease",
-    "letter",
-    "origins",
     "parked",
     "pins",
+    "quarantined",
+    "quarantines",
     "retries",
     "seqs",
+    "source_positions",
     "stream",
+    "throttled",
+    "throttled_updates",
     "training",
     "updates",
-    "withheld",
-    "withheld_updates",
 ]
 
 #: The consumer group of every stream.
@@ -124,13 +124,13 @@ def history_day(partition: int, day: int) -> str:
     return f"{{hs:{partition}}}:history:{day}"
 
 
-def letter(partition: int, letter_id: str) -> str:
+def failed_event(partition: int, failed_event_id: str) -> str:
     """Hash: an event that failed or waits, with its bytes and its history."""
-    return f"{{hs:{partition}}}:letter:{letter_id}"
+    return f"{{hs:{partition}}}:letter:{failed_event_id}"
 
 
 def retries(partition: int) -> str:
-    """Sorted set: letters by the time (ms) at which they are tried again."""
+    """Sorted set: failed events by the time (ms) at which they are tried again."""
     return f"{{hs:{partition}}}:retries"
 
 
@@ -140,32 +140,32 @@ def dead(partition: int) -> str:
 
 
 def parked(partition: int, tool_id: str) -> str:
-    """Sorted set: letters of a tool whose circuit breaker is open, by the time they came (ms)."""
+    """Sorted set: failed events of a tool whose breaker is open, by the time they came (ms)."""
     return f"{{hs:{partition}}}:parked:{tool_id}"
 
 
-def holds(partition: int) -> str:
-    """Hash: ordering keys that are held back, with the letter that holds each."""
+def blocked_keys(partition: int) -> str:
+    """Hash: ordering keys that are blocked, with the failed event that blocks each."""
     return f"{{hs:{partition}}}:holds"
 
 
 def pins(partition: int) -> str:
-    """Hash: letters whose outputs may have been sent, with the entry that they were sent for."""
+    """Hash: failed events whose outputs may have been sent, with the entry they were sent for."""
     return f"{{hs:{partition}}}:pins"
 
 
-def held(partition: int, ordering: str) -> str:
-    """List: letters of one ordering key in their order, the one that holds the others first."""
+def blocked_events(partition: int, ordering: str) -> str:
+    """List: failed events of one ordering key in order, the one that blocks the others first."""
     return f"{{hs:{partition}}}:held:{ordering}"
 
 
-def held_versions(partition: int) -> str:
+def quarantines(partition: int) -> str:
     """Hash: the versions of envelopes of which entries wait for a newer worker."""
     return f"{{hs:{partition}}}:held-versions"
 
 
-def held_version(partition: int, version: int) -> str:
-    """List: letters that wait for a worker which reads this version of the envelope, in order."""
+def quarantined(partition: int, version: int) -> str:
+    """List: failed events that wait for a worker which reads this version, in order."""
     return f"{{hs:{partition}}}:held-version:{version}"
 
 
@@ -189,7 +189,7 @@ def lease(partition: int) -> str:
     return f"{{hs:{partition}}}:lease"
 
 
-def origins(partition: int) -> str:
+def source_positions(partition: int) -> str:
     """Hash: the highest entry of each ``events[p]`` that has reached this partition's feeds."""
     return f"{{hs:{partition}}}:origins"
 
@@ -214,13 +214,13 @@ def feed(partition: int, tenant: str, context_id: str) -> str:
     return f"{{hs:{partition}}}:feed:{tenant}/{context_id}"
 
 
-def withheld(partition: int) -> str:
-    """Hash: how many updates of each context wait to be folded, for their rate is used up."""
+def throttled(partition: int) -> str:
+    """Hash: how many updates of each context wait to be coalesced, for their rate is used up."""
     return f"{{hs:{partition}}}:withheld"
 
 
-def withheld_updates(partition: int, tenant: str, context_id: str) -> str:
-    """List: the updates of one context that wait to be folded, in their order."""
+def throttled_updates(partition: int, tenant: str, context_id: str) -> str:
+    """List: the updates of one context that wait to be coalesced, in their order."""
     return f"{{hs:{partition}}}:withheld:{tenant}/{context_id}"
 
 
@@ -229,13 +229,13 @@ def daily(partition: int) -> str:
     return f"{{hs:{partition}}}:daily"
 
 
-def folded_updates(partition: int, tenant: str, context_id: str, seq: int) -> str:
+def coalesced_updates(partition: int, tenant: str, context_id: str, seq: int) -> str:
     """List: the updates that a digest in a feed stands for, in their order."""
     return f"{{hs:{partition}}}:folded:{tenant}/{context_id}:{seq}"
 
 
 def feed_channel(tenant: str, context_id: str) -> str:
-    """Pub/sub channel that says: this feed has moved. A cue to read, never the news itself."""
+    """Pub/sub channel that says: this feed has moved. A wake-up to read, never the news itself."""
     return f"hs:feed:{tenant}/{context_id}"
 
 

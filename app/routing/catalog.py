@@ -17,9 +17,9 @@ __all__ = [
     "MARK",
     "REJECT",
     "AgentKey",
+    "Catalog",
     "Context",
     "PayloadRule",
-    "Registry",
     "Subscription",
     "Tool",
 ]
@@ -58,7 +58,7 @@ class Tool:
     alert: Mapping[str, float] = field(default_factory=dict)
     #: The dedup function of strategy ``custom``.
     function: str = ""
-    #: How far back an earlier event counts that the record confirms; 0 for not at all.
+    #: How far back an earlier event counts that the event log confirms; 0 for not at all.
     history_ms: int = 0
     payload_rule: PayloadRule | None = None
 
@@ -105,8 +105,8 @@ class AgentKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Registry:
-    """One consistent picture; replaced whole, never changed."""
+class Catalog:
+    """One consistent snapshot; replaced whole, never changed."""
 
     #: Goes up with each change, and back when PostgreSQL is restored from an older copy:
     #: ``token``, random and new with each change, tells two states of one number apart.

@@ -1,4 +1,4 @@
-"""The record of events and deliveries in PostgreSQL: writing it in batches."""
+"""The event log in PostgreSQL: writing it in batches."""
 
 from collections.abc import Sequence
 

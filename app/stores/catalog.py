@@ -1,4 +1,4 @@
-"""Keeps the registry of this process: from PostgreSQL, or for a start without it from the disk."""
+"""Keeps the catalog of this process: from PostgreSQL, or for a start without it from the disk."""
 
 import asyncio
 import time
@@ -14,12 +14,12 @@ from hookstream.app import metrics, tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.errors import NotFoundError, UnavailableError
 from hookstream.app.postgres.pool import Postgres
-from hookstream.app.routing.catalog import Context, Registry
+from hookstream.app.routing.catalog import Catalog, Context
 from hookstream.app.schema_registry.store import SchemaStore
-from hookstream.app.stores.catalog_copy import RegistryCopy
+from hookstream.app.stores.catalog_copy import CatalogCopy
 from hookstream.app.stores.catalog_rows import UNREADABLE, Rows, build, read_rows
 
-__all__ = ["RegistryCache"]
+__all__ = ["CatalogCache"]
 
 logger = get_logger(__name__)
 
@@ -44,10 +44,10 @@ class Note:
     at: float
 
 
-class RegistryCache(Service):
-    """Keeps a :class:`Registry` that follows PostgreSQL by LISTEN, within milliseconds.
+class CatalogCache(Service):
+    """Keeps a :class:`Catalog` that follows PostgreSQL by LISTEN, within milliseconds.
 
-    While PostgreSQL is away the last picture serves, which also outlives the process.
+    While PostgreSQL is away the last snapshot serves, which also outlives the process.
     """
 
     mundane_level = "debug"
@@ -56,21 +56,21 @@ class RegistryCache(Service):
     poll_seconds = 1.0
 
     def __init__(
-        self, postgres: Postgres, schemas: SchemaStore, copy: RegistryCopy, **kwargs: Any
+        self, postgres: Postgres, schemas: SchemaStore, copy: CatalogCopy, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.postgres = postgres
         self.schemas = schemas
         self.copy = copy
-        self.current = Registry()
-        #: When PostgreSQL last said that the picture is the newest (monotonic), or would have.
+        self.current = Catalog()
+        #: When PostgreSQL last said that the snapshot is the newest (monotonic), or would have.
         self._confirmed_at = time.monotonic()
         self._copied_at = 0.0
         #: The state that could not be read last: its traceback is told once.
         self._unread = (0, 0)
         #: The newest rows, where the disk did not take them.
         self._uncopied: Rows | None = None
-        #: The picture comes from the disk, and PostgreSQL has not been asked yet.
+        #: the snapshot comes from the disk, and PostgreSQL has not been asked yet.
         self.from_disk = False
         self._note: Note | None = None
         self._notified = Signal()
@@ -81,17 +81,17 @@ class RegistryCache(Service):
 
     @property
     def loaded(self) -> bool:
-        """Whether there is a picture at all yet."""
+        """Whether there is a snapshot at all yet."""
         return self.current.version > 0
 
     @property
     def age_seconds(self) -> float:
-        """How long ago PostgreSQL last confirmed the picture."""
+        """How long ago PostgreSQL last confirmed the snapshot."""
         return time.monotonic() - self._confirmed_at
 
     @property
     def note(self) -> str:
-        """What happened to the registry lately that a person should know; "" for nothing."""
+        """What happened to the catalog lately that a person should know; "" for nothing."""
         if self._note and time.monotonic() - self._note.at < NOTE_SECONDS:
             return self._note.text
         if unreadable := len(self.current.unreadable_tools):
@@ -99,7 +99,7 @@ class RegistryCache(Service):
         return ""
 
     async def on_start(self) -> None:
-        """Take the picture from the disk, and the newest one if PostgreSQL is there."""
+        """Take the snapshot from the disk, and the newest one if PostgreSQL is there."""
         if kept := await asyncio.to_thread(self.copy.read):
             rows, age = kept
             try:
@@ -108,7 +108,7 @@ class RegistryCache(Service):
                 self._confirmed_at = time.monotonic() - age
             except UNREADABLE as error:
                 logger.warning("%s is of another release: %r", self.copy.path, error)
-        first = tasks.spawn("RegistryCache._first", self._first(), service=self)
+        first = tasks.spawn("CatalogCache._first", self._first(), service=self)
         await asyncio.wait((first,), timeout=START_SECONDS)
         if self.from_disk:
             logger.warning(
@@ -122,8 +122,8 @@ class RegistryCache(Service):
         except UnavailableError as error:
             logger.warning("starting without PostgreSQL: %s", error)
 
-    async def reload(self) -> Registry:
-        """Load the newest picture.
+    async def reload(self) -> Catalog:
+        """Load the newest snapshot.
 
         Raises:
             UnavailableError: PostgreSQL is away, or holds what this release cannot read.
@@ -133,27 +133,27 @@ class RegistryCache(Service):
             version, token = (row["version"], row["token"]) if row else (0, 0)
             known = (self.current.version, self.current.token)
             if (version, token) != known or self.from_disk:
-                # read after the version: a change in between is in the picture already,
+                # read after the version: a change in between is in the snapshot already,
                 # and its notification loads it once more
                 self.schemas.forget()
-                rows, registry = await self._read(version, token)
+                rows, catalog = await self._read(version, token)
                 if version < known[0] or (version == known[0] and token != known[1]):
                     self._went_back(version)
-                self.current = registry
-                metrics.REGISTRY_VERSION.set(version)
+                self.current = catalog
+                metrics.CATALOG_VERSION.set(version)
                 await self._keep(rows)
             self.from_disk = False
             self._confirmed_at = time.monotonic()
             return self.current
 
-    async def _read(self, version: int, token: int) -> tuple[Rows, Registry]:
+    async def _read(self, version: int, token: int) -> tuple[Rows, Catalog]:
         try:
             rows = await read_rows(self.postgres, self.schemas, version, token)
             return rows, await build(rows, self.schemas, before=self.current)
         except UnavailableError:
             raise
         except UNREADABLE as error:
-            # the last picture serves on
+            # the last snapshot serves on
             if self._unread != (version, token):
                 self._unread = (version, token)
                 logger.exception("tools and subscriptions cannot be read")
@@ -174,7 +174,7 @@ class RegistryCache(Service):
         logger.warning(text)
         self._note = Note(text, time.monotonic())
 
-    async def refresh(self) -> Registry:
+    async def refresh(self) -> Catalog:
         """As :meth:`reload`, for a request that does not wait long.
 
         Raises:
@@ -200,14 +200,14 @@ class RegistryCache(Service):
             raise NotFoundError(f"there is no context {context_id}")
         return found
 
-    async def catch_up(self, version: int, token: int = 0) -> Registry:
-        """The picture: as new as ``version``, which an event's receiver knew, if there is such.
+    async def catch_up(self, version: int, token: int = 0) -> Catalog:
+        """the snapshot: as new as ``version``, which an event's receiver knew, if there is such.
 
         A database that was restored from an older copy does not get there; one that is away says
         nothing for a while. Either is waited for once, not for ever.
 
         Raises:
-            UnavailableError: there is no picture at all yet.
+            UnavailableError: there is no snapshot at all yet.
         """
         if not self.loaded:
             await self.refresh()
@@ -217,7 +217,7 @@ class RegistryCache(Service):
         task = self._settling.get(wanted)
         if task is None:
             task = self._settling[wanted] = tasks.awaited(
-                "RegistryCache._settle", self._settle(*wanted)
+                "CatalogCache._settle", self._settle(*wanted)
             )
         await asyncio.shield(task)
         return self.current
@@ -245,7 +245,7 @@ class RegistryCache(Service):
         self._missed[wanted] = None
         if len(self._missed) > MAX_MISSED:
             self._missed.popitem(last=False)
-        metrics.REGISTRY_MISSED.inc()
+        metrics.CATALOG_MISSED.inc()
         text = (
             f"events ask for version {version} of tools and subscriptions and are handled by "
             f"version {self.current.version}: {why}"
@@ -268,7 +268,7 @@ class RegistryCache(Service):
             except UnavailableError as error:
                 failures += 1
                 if failures == 1:
-                    logger.warning("cannot follow the registry: %s; trying on", error)
+                    logger.warning("cannot follow the catalog: %s; trying on", error)
             if failures:
                 await self.sleep(backoff_seconds(failures))
 
@@ -277,7 +277,7 @@ class RegistryCache(Service):
             if time.monotonic() - self._copied_at <= CONFIRM_SECONDS:
                 return
             if self._uncopied is not None:
-                await self._keep(self._uncopied)  # what is on the disk is an older picture
+                await self._keep(self._uncopied)  # what is on the disk is an older snapshot
             else:
                 self._copied_at = time.monotonic()
                 self.copy.confirm()

@@ -13,12 +13,12 @@ from mode.utils.logging import get_logger
 
 from hookstream.app.stores.catalog_rows import Rows, decode_rows, encode_rows
 
-__all__ = ["RegistryCopy"]
+__all__ = ["CatalogCopy"]
 
 logger = get_logger(__name__)
 
 
-class RegistryCopy:
+class CatalogCopy:
     """One file, replaced whole. Its time of change says when PostgreSQL last confirmed it."""
 
     def __init__(self, path: Path) -> None:

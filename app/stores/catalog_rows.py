@@ -1,4 +1,4 @@
-"""From the database's rows to a registry, and rows as bytes for a file."""
+"""From the database's rows to a catalog, and rows as bytes for a file."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +14,9 @@ from hookstream.app.priority import PRIORITIES, rank
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.catalog import (
     AgentKey,
+    Catalog,
     Context,
     PayloadRule,
-    Registry,
     Subscription,
     Tool,
 )
@@ -44,7 +44,7 @@ _BYTES: Final = {"keys": ("hash",), "schemas": ("identity", "compiled")}
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a registry is made of, as the database has it."""
+    """What a catalog is made of, as the database has it."""
 
     version: int
     token: int
@@ -111,14 +111,14 @@ def decode_rows(data: bytes) -> Rows:
 
 
 async def build(
-    rows: Rows, schemas: SchemaStore, *, offline: bool = False, before: Registry | None = None
-) -> Registry:
-    """The registry in ``rows``; what cannot be used of it is left out, and said in the log.
+    rows: Rows, schemas: SchemaStore, *, offline: bool = False, before: Catalog | None = None
+) -> Catalog:
+    """The catalog in ``rows``; what cannot be used of it is left out, and said in the log.
 
     Tools and contexts that cannot be read stay as they were ``before``. ``offline``: PostgreSQL
     cannot be asked for what is not among the rows.
     """
-    before = before or Registry()
+    before = before or Catalog()
     tools: dict[str, Tool] = {}
     unreadable: set[str] = set()
     for row in rows.tools:
@@ -165,7 +165,7 @@ async def build(
             by_tool.setdefault(tool_id, []).append(subscription)
         name = (context.tenant, context.context_id)
         priorities.setdefault(name, set()).add(subscription.priority)
-    return Registry(
+    return Catalog(
         rows.version,
         rows.token,
         tools,

@@ -1,7 +1,7 @@
 """Which partitions this worker owns: leases in Redis, and what is opened for each.
 
 Rendezvous hashing over the living workers says whose a partition is; the lease, fenced by epoch and
-nonce, says who has it. A worker that comes gets its share as the others finish what is in hand.
+nonce, says who has it. A worker that comes gets its share as the others finish what is in flight.
 Each partition is opened by itself: what keeps one closed is one partition's trouble, told in
 ``/health``. A worker that cannot write its tables takes none, and says why.
 """
@@ -34,7 +34,7 @@ from hookstream.app.streams.partition import OpenState, Partition, open_partitio
 from hookstream.app.streams.rendezvous import WorkerNote, assignees
 from hookstream.tables.errors import TableCorruptError, TableError
 
-__all__ = ["Ownership", "worker_id"]
+__all__ = ["PartitionAssignment", "worker_id"]
 
 logger = get_logger(__name__)
 
@@ -66,8 +66,8 @@ class Trouble:
     here: bool
 
 
-class Ownership(Service):
-    """Claims, renews and hands over leases; starts and stops the readers of owned partitions."""
+class PartitionAssignment(Service):
+    """Claims, renews and hands off leases; starts and stops the readers of owned partitions."""
 
     mundane_level = "debug"
 
@@ -83,12 +83,12 @@ class Ownership(Service):
         channels: Collection[RedisStreamChannel],
         openers: Sequence[OpenState],
         released: Released,
-        let_go: Callable[[Partition], None] = lambda partition: None,
+        revoke: Callable[[Partition], None] = lambda partition: None,
         **kwargs: Any,
     ) -> None:
         """``met``: set once Redis may be used; ``openers`` add each room's state of a partition.
 
-        ``released`` gives entries of ``events`` whose turn has come; ``let_go`` is told of each
+        ``released`` gives entries of ``events`` whose turn has come; ``revoke`` is told of each
         partition before it is closed here.
         """
         super().__init__(**kwargs)
@@ -101,7 +101,7 @@ class Ownership(Service):
         self._channels = channels
         self._openers = openers
         self._released = released
-        self._on_let_go = let_go
+        self._on_revoke = revoke
         self.owned: dict[int, Partition] = {}
         self.readers: list[StreamReader] = []
         self.worker_id = ""
@@ -142,7 +142,7 @@ class Ownership(Service):
             self.readers.append(reader)
             await self.add_runtime_dependency(reader)
         # beside the turns: opening a partition may take longer than a lease lasts
-        tasks.spawn_loop("Ownership._live", self._live, self)
+        tasks.spawn_loop("PartitionAssignment._live", self._live, self)
         if not self._met.is_set():
             return
         try:
@@ -154,10 +154,10 @@ class Ownership(Service):
             logger.warning("cannot take partitions yet: %s; trying on", error)
 
     async def on_stop(self) -> None:
-        """Finish the batches in hand, close the tables, give the leases back."""
+        """Finish the batches in flight, close the tables, give the leases back."""
         if self._identity is None:
             return
-        # a turn under way may have claimed what it has not opened yet: it finishes first
+        # a turn in flight may have claimed what it has not opened yet: it finishes first
         async with self._turning:
             try:
                 await self._heartbeat(leave=True)
@@ -174,10 +174,10 @@ class Ownership(Service):
             for number, kind in reader.troubles().items()
         }
 
-    def read_ahead(self, channel: str, number: int) -> int:
+    def prefetched(self, channel: str, number: int) -> int:
         """Entries of a partition that this worker has read and that wait for their batch."""
         return sum(
-            reader.read_ahead(number) for reader in self.readers if reader.channel.name == channel
+            reader.prefetched(number) for reader in self.readers if reader.channel.name == channel
         )
 
     def resume(self, number: int) -> None:
@@ -222,7 +222,7 @@ class Ownership(Service):
                 # leases are looked after whatever happens
                 logger.warning("cannot keep leases: %s; trying on", error)
                 if not isinstance(error, (*REDIS_ERRORS, TableError, FencedError)):
-                    tasks.BOARD.failed("Ownership._keep", error, restarts=True)
+                    tasks.BOARD.failed("PartitionAssignment._keep", error, restarts=True)
                 await self.sleep(CLAIM_SECONDS)
 
     async def _take_turn(self) -> None:
@@ -464,7 +464,7 @@ class Ownership(Service):
             del self.troubles[number]
 
     async def _hand_over(self, numbers: Sequence[int], timeout_seconds: float) -> None:
-        """Finish the batches in hand, then let go; what is not done in time stays pending."""
+        """Finish the batches in flight, then revoke; what is not done in time stays pending."""
         done = await asyncio.gather(
             *(reader.drain(numbers, timeout_seconds) for reader in self.readers)
         )
@@ -479,7 +479,7 @@ class Ownership(Service):
         metrics.PARTITIONS_OWNED.set(len(self.owned))
         for reader in self.readers:
             reader.detach(number)
-        self._on_let_go(partition)
+        self._on_revoke(partition)
         partition.close()
         if wipe:
             logger.warning("a table of partition %d is corrupt: rebuilding it", number)

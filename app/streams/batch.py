@@ -27,8 +27,8 @@ class Entry:
     """One stream entry on its way through the stages.
 
     ``value`` is what the channel's codec made of ``raw``: an Event, a Routed, an AuditBatch;
-    None where it could not be read (then ``outcome`` says why). ``letter_id`` is set on an entry
-    that comes again after it failed ``attempts`` times, or was blocked.
+    None where it could not be read (then ``outcome`` says why). ``failed_event_id`` is set on an
+    entry that comes again after it failed ``attempts`` times, or was blocked.
     """
 
     entry_id: str
@@ -38,11 +38,12 @@ class Entry:
     #: What dedup's judgement rests on, whatever else becomes of it.
     dedup: Layer = ""
     targets: tuple[Target, ...] = ()
-    letter_id: str = ""
+    failed_event_id: str = ""
     attempts: int = 0
     #: The ordering key in whose list of blocked entries it waited for its turn.
-    held: str = ""
-    #: An earlier attempt may have sent its outputs: it keeps its origin, whatever becomes of it.
+    listed: str = ""
+    #: An earlier attempt may have sent its outputs: it keeps its source position, whatever becomes
+    #: of it.
     sent: bool = False
     #: How long (ms) it is not known whether this event was appended before, by the receiver's
     #: clock; None: it was not.
@@ -75,8 +76,8 @@ class Batch:
     """All that one read of one partition returned, at most ``HOOKSTREAM_BATCH_MAX_EVENTS``.
 
     It ends in exactly one of :meth:`done` and :meth:`fail`; until then its partition sends no
-    other batch, so batches of a partition never overtake each other. ``floor`` is its first
-    entry's id: all before it has been committed.
+    other batch, so batches of a partition never overtake each other. ``low_water_mark`` is its
+    first entry's id: all before it has been committed.
     """
 
     channel: str
@@ -88,19 +89,19 @@ class Batch:
     #: Day and key of what dedup history has to keep.
     remembered: list[tuple[int, bytes]] = field(default_factory=list)
     ended: bool = False
-    floor: str = ""
-    #: Entries that the reader has read ahead behind this batch.
+    low_water_mark: str = ""
+    #: Entries that the reader has prefetched behind this batch.
     behind: int = 0
 
     def __post_init__(self) -> None:
-        self.floor = self.entries[0].entry_id if self.entries else ""
+        self.low_water_mark = self.entries[0].entry_id if self.entries else ""
 
     def __len__(self) -> int:
         return len(self.entries)
 
     @property
     def registry_version(self) -> tuple[int, int]:
-        """Version and token of the newest registry that a receiver of its live events knew."""
+        """Version and token of the newest catalog that a receiver of its live events knew."""
         events = (entry.value for entry in self.live())
         return max(((e.registry_version, e.registry_token) for e in events), default=(0, 0))
 

@@ -77,8 +77,8 @@ class RedisStreamChannel(BatchChannel):
         *,
         codec: str = "",
         batch_max: int | None = None,
-        rest_seconds: float = 0.0,
-        rest_share: float = math.inf,
+        linger_seconds: float = 0.0,
+        linger_share: float = math.inf,
         **kwargs: Any,
     ) -> None:
         super().__init__(app, name, **kwargs)
@@ -87,13 +87,13 @@ class RedisStreamChannel(BatchChannel):
         self.batch_max = batch_max
         #: Time after a batch in which no more of its partition is read, so that what comes then is
         #: one batch more and not several; at most this share of the time that the batch took.
-        self.rest_seconds = rest_seconds
-        self.rest_share = rest_share
+        self.linger_seconds = linger_seconds
+        self.linger_share = linger_share
         if not self.is_iterator and self._root is None:
             app.stream_channels[name] = self
 
     def _clone_args(self) -> Mapping[str, Any]:
-        names = ("codec", "batch_max", "rest_seconds", "rest_share")
+        names = ("codec", "batch_max", "linger_seconds", "linger_share")
         return {**super()._clone_args(), **{name: getattr(self, name) for name in names}}
 
     def decode_value(self, raw: bytes) -> Any:
@@ -103,7 +103,7 @@ class RedisStreamChannel(BatchChannel):
     async def publish_message(
         self, fut: FutureMessage[Any], wait: bool = True
     ) -> Awaitable[RecordMetadata]:
-        """Append to the stream; the record's offset is the entry id's milliseconds."""
+        """Append to the stream; the event log's offset is the entry id's milliseconds."""
         message = fut.message
         partition = message.partition
         if partition is None:

@@ -1,8 +1,9 @@
 """Committing: one script that writes, and acknowledges last; then what follows from it here.
 
-All commits of a partition form one sequence, whoever makes them: the stages, the keeper, the
+All commits of a partition form one sequence, whoever makes them: the stages, the retry scheduler,
+the
 folder. They change state that they share, so a commit whose outcome is unclear (its reply is lost,
-it was cancelled, what follows from it failed) leaves nobody here a true picture of the partition:
+it was cancelled, what follows from it failed) leaves nobody here a true snapshot of the partition:
 it is given up and claimed anew, which also refuses the unclear commit should it be carried out
 later.
 """
@@ -28,10 +29,10 @@ from hookstream.app.redis.client import Scripts
 from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.partition import Partition
 
-__all__ = ["LETTERS", "Writes", "commit"]
+__all__ = ["FAILED_EVENTS", "Writes", "commit"]
 
-#: The channel of commits that belong to no batch: letters that fall due, holds, breakers.
-LETTERS = "letters"
+#: The channel of commits that belong to no batch: failed events that fall due, holds, breakers.
+FAILED_EVENTS = "letters"
 
 #: Replies that a script is given before its first write.
 _REFUSED_WHOLE = (
@@ -81,7 +82,7 @@ class Writes:
         self.add("XADD", key, "*", "d", value, *rest)
 
     def publish(self, channel: str, message: object) -> None:
-        """A cue by pub/sub."""
+        """A wake-up by pub/sub."""
         self.add("PUBLISH", "", channel, message)
 
     def then(self, consequence: Callable[[], object]) -> None:
@@ -166,7 +167,7 @@ async def commit(
 def _refused_whole(error: BaseException) -> bool:
     """Whether a commit that ended with ``error`` has surely written nothing, and may be repeated.
 
-    FENCED and OUTDATED have written nothing either, but say that the picture here is wrong.
+    FENCED and OUTDATED have written nothing either, but say that the snapshot here is wrong.
     """
     if isinstance(error, _REFUSED_WHOLE):
         return True

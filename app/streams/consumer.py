@@ -2,7 +2,7 @@
 
 Reading is fenced: a script checks the lease in the same step, so that a worker which has lost its
 lease (stopped for a while, say) cannot take entries away from the one that has it. The blocking
-command is a cue only: it changes nothing.
+command is a wake-up only: it changes nothing.
 """
 
 import asyncio
@@ -36,10 +36,11 @@ __all__ = ["StreamReader"]
 
 logger = get_logger(__name__)
 
-#: Cues end at multiples of this time (of the loop's clock), so that one follows for all of them.
+#: Wake-ups end at multiples of this time (of the loop's clock), so that one follows for all of
+#: them.
 BLOCK_MS = 1000
-#: Cues of one lane that are waited for at once: each takes a connection.
-CUES_AT_ONCE = 8
+#: Wake-ups of one lane that are waited for at once: each takes a connection.
+WAKEUPS_AT_ONCE = 8
 #: Most entries of one read: one partition's backlog does not hold up what others have.
 PAGE = 256
 #: Partitions that are read in one round trip, before others are looked at again; with large ones
@@ -54,7 +55,7 @@ MAX_ATTEMPTS = 3
 RELEASED_IN_A_ROW = 3
 #: How long a partition is left alone that cannot be read while others can.
 SIT_OUT_SECONDS = 1.0
-#: How long a partition is not read that no cue says anything of.
+#: How long a partition is not read that no wake-up says anything of.
 LOOK_SECONDS = 10.0
 #: Most bytes of payload in one batch, unpacked, if it is more than one event.
 BATCH_MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
@@ -72,7 +73,7 @@ class Released(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """What the reader knows of one partition: read ahead, in flight, and how far it has read."""
+    """What the reader knows of one partition: prefetched, in flight, and how far it has read."""
 
     partition: Partition
     buffer: deque[Entry] = field(default_factory=deque)
@@ -83,10 +84,10 @@ class Slot:
     #: This consumer's own pending entries are read before new ones.
     recovering: bool = True
     #: Counts how often what is pending was read anew; reads of an earlier round are refused.
-    round: int = 0
+    read_generation: int = 0
     #: Where to go on reading when what is pending has been read.
     delivered_id: str = "0-0"
-    #: There may be more to read without waiting for a cue.
+    #: There may be more to read without waiting for a wake-up.
     hungry: bool = True
     #: The step in which it was last read, and when (the loop's clock).
     read_at: int = 0
@@ -94,7 +95,7 @@ class Slot:
     #: The last read gave as much as was asked for.
     large: bool = True
     #: What waits for the server to say that it has something new.
-    cue: "asyncio.Task[None] | None" = None
+    wakeup: "asyncio.Task[None] | None" = None
     #: It was left out of the last reads because its buffer was full.
     full: bool = False
     attempt: int = 0
@@ -102,7 +103,7 @@ class Slot:
     limit: int = 1
     waiting: asyncio.TimerHandle | None = None
     #: It is not read until ``waiting`` is over.
-    resting: bool = False
+    lingering: bool = False
     #: The next batch is being put together.
     dispatching: bool = False
     #: Batches of what waited for its turn that went one after the other.
@@ -118,13 +119,13 @@ class Lane:
         self.slots: dict[int, Slot] = {}
         self.wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
-        #: Cues that are waited for, the oldest first, and what one of them failed with.
-        self.cues: dict[asyncio.Task[None], None] = {}
+        #: Wake-ups that are waited for, the oldest first, and what one of them failed with.
+        self.wakeups: dict[asyncio.Task[None], None] = {}
         self.error: BaseException | None = None
 
     def cancel(self) -> None:
         """Stop to read."""
-        for task in (self.task, *self.cues):
+        for task in (self.task, *self.wakeups):
             if task is not None:
                 task.cancel()
 
@@ -148,7 +149,7 @@ class StreamReader(Service):
         released: Released | None = None,
         **kwargs: Any,
     ) -> None:
-        """``timeout_seconds``: after which redis-py gives up a command; cues are shorter."""
+        """``timeout_seconds``: after which redis-py gives up a command; wake-ups are shorter."""
         # ``released``: of a channel whose entries may have to wait for their turn elsewhere
         super().__init__(**kwargs)
         self.channel = channel
@@ -221,7 +222,7 @@ class StreamReader(Service):
         """Partitions that a server's trouble holds up, and its kind."""
         return {number: slot.trouble for number, slot in self.slots.items() if slot.trouble}
 
-    def read_ahead(self, number: int) -> int:
+    def prefetched(self, number: int) -> int:
         """Entries of a partition that have been read and wait for their batch."""
         slot = self.slots.get(number)
         return len(slot.buffer) if slot else 0
@@ -272,18 +273,18 @@ class StreamReader(Service):
                 for slot in lane.slots.values():
                     self._recover(slot)
                 await asyncio.sleep(backoff_seconds(failures))
-                # what other cues failed with meanwhile is the same trouble
+                # what other wake-ups failed with meanwhile is the same trouble
                 lane.error = None
 
     def _recover(self, slot: Slot) -> None:
         if not slot.recovering:
             slot.recovering = True
-            slot.round += 1
+            slot.read_generation += 1
             slot.delivered_id = slot.last_id
         slot.hungry = True
 
     async def _step(self, lane: Lane) -> None:
-        """Read what there is; where there is nothing, wait for a cue."""
+        """Read what there is; where there is nothing, wait for a wake-up."""
         lane.wake.clear()
         if lane.error is not None:
             error, lane.error = lane.error, None
@@ -291,8 +292,8 @@ class StreamReader(Service):
         slots = [slot for number, slot in lane.slots.items() if number not in self._draining]
         for slot in slots:
             slot.full = len(slot.buffer) >= self.buffer_max
-        self._start_cue(lane, slots)
-        hungry = [s for s in slots if s.hungry and not s.full and not s.resting]
+        self._start_wakeup(lane, slots)
+        hungry = [s for s in slots if s.hungry and not s.full and not s.lingering]
         if not hungry:
             await lane.wake.wait()
             return
@@ -333,32 +334,32 @@ class StreamReader(Service):
         if begins:
             logger.warning("%s[%d]: cannot be read: %s", self.channel.name, number, error)
         self._recover(slot)
-        slot.resting = True
+        slot.lingering = True
         if slot.waiting is None:
             slot.waiting = asyncio.get_running_loop().call_later(SIT_OUT_SECONDS, self._retry, slot)
 
-    def _start_cue(self, lane: Lane, slots: Sequence[Slot]) -> None:
+    def _start_wakeup(self, lane: Lane, slots: Sequence[Slot]) -> None:
         """Have the server say when one of those has something that nothing waits for yet.
 
         While others are read: what comes to a quiet partition is seen after one step, not when
         there is nothing else to do.
         """
-        quiet = [s for s in slots if s.cue is None and not s.hungry and not s.full]
+        quiet = [s for s in slots if s.wakeup is None and not s.hungry and not s.full]
         if not quiet:
             return
-        if len(lane.cues) >= CUES_AT_ONCE:
+        if len(lane.wakeups) >= WAKEUPS_AT_ONCE:
             # not waited for: a cancelled command may go on to its end all the same, and says
             # nothing wrong then
-            oldest = next(iter(lane.cues))
-            del lane.cues[oldest]
+            oldest = next(iter(lane.wakeups))
+            del lane.wakeups[oldest]
             oldest.cancel()
-            quiet += [slot for slot in slots if slot.cue is oldest]
-        task = tasks.spawn("StreamReader._wait_for_cue", self._wait_for_cue(lane, quiet))
-        lane.cues[task] = None
+            quiet += [slot for slot in slots if slot.wakeup is oldest]
+        task = tasks.spawn("StreamReader._wait_for_wakeup", self._wait_for_wakeup(lane, quiet))
+        lane.wakeups[task] = None
         for slot in quiet:
-            slot.cue = task
+            slot.wakeup = task
 
-    async def _wait_for_cue(self, lane: Lane, slots: Sequence[Slot]) -> None:
+    async def _wait_for_wakeup(self, lane: Lane, slots: Sequence[Slot]) -> None:
         by_key = {keys.stream(self.channel.name, slot.partition.number): slot for slot in slots}
         task = asyncio.current_task()
         block = self.block_ms - int(asyncio.get_running_loop().time() * 1000) % self.block_ms
@@ -373,15 +374,16 @@ class StreamReader(Service):
             lane.error = error
         finally:
             for slot in slots:
-                if slot.cue is task:
-                    slot.cue = None
-            lane.cues.pop(task, None)  # type: ignore[arg-type]
+                if slot.wakeup is task:
+                    slot.wakeup = None
+            lane.wakeups.pop(task, None)  # type: ignore[arg-type]
             lane.wake.set()
 
     def _look_at_quiet(self, slots: Sequence[Slot]) -> None:
-        """Read what no cue has come for: the stream may be another one by now, or have no group.
+        """Read what no wake-up has come for: the stream may be another one by now, or have no
+        group.
 
-        A cue waits for what comes behind the last entry that was read here, whatever became of
+        A wake-up waits for what comes behind the last entry that was read here, whatever became of
         the stream meanwhile.
         """
         now = asyncio.get_running_loop().time()
@@ -404,7 +406,7 @@ class StreamReader(Service):
                         self.consumer,
                         self.page,
                         slot.last_id if slot.recovering else ">",
-                        slot.round,
+                        slot.read_generation,
                     ],
                 )
         except FencedError as error:
@@ -450,7 +452,7 @@ class StreamReader(Service):
         fields = dict(zip(parts[::2], parts[1::2], strict=False))
         raw = fields.get(b"d", b"")
         try:
-            letter_id = fields.get(b"r", b"").decode()
+            failed_event_id = fields.get(b"r", b"").decode()
             attempts = int(fields.get(b"a", 0))
             if b"d" not in fields:
                 raise CodecError(f"it has no field d, only {sorted(fields)[:10]}")
@@ -459,7 +461,9 @@ class StreamReader(Service):
             entry = Entry(entry_id, raw or repr(parts)[:10_000].encode(), None)
             entry.fail("decode", error, final=True)
             return entry
-        entry = self._decode(Entry(entry_id, raw, None, letter_id=letter_id, attempts=attempts))
+        entry = self._decode(
+            Entry(entry_id, raw, None, failed_event_id=failed_event_id, attempts=attempts)
+        )
         # what was pending may have been worked on by whoever had it before
         entry.sent = slot.recovering
         entry.doubt_ms = doubt_ms(fields.get(b"u"))
@@ -488,7 +492,7 @@ class StreamReader(Service):
             return
         except Exception as error:
             logger.warning(
-                "%s[%d]: cannot read what was held back: %s; trying on",
+                "%s[%d]: cannot read what was blocked: %s; trying on",
                 self.channel.name,
                 number,
                 error,
@@ -520,7 +524,7 @@ class StreamReader(Service):
 
         Mostly: so that what comes meanwhile goes on too, while much is let go.
         """
-        if self._released is None or (slot.buffer and slot.buffer[0].held):
+        if self._released is None or (slot.buffer and slot.buffer[0].listed):
             return
         if slot.buffer and slot.released >= RELEASED_IN_A_ROW:
             slot.released = 0
@@ -538,12 +542,12 @@ class StreamReader(Service):
         if error is None:
             slot.attempt = 0
             slot.limit = min(self.batch_max, slot.limit * 2)
-            if self.channel.rest_seconds and len(slot.buffer) < slot.limit:
+            if self.channel.linger_seconds and len(slot.buffer) < slot.limit:
                 loop = asyncio.get_running_loop()
-                took = (loop.time() - slot.sent_at) * self.channel.rest_share
-                slot.resting = True
+                took = (loop.time() - slot.sent_at) * self.channel.linger_share
+                slot.lingering = True
                 slot.waiting = loop.call_later(
-                    min(self.channel.rest_seconds, took), self._retry, slot
+                    min(self.channel.linger_seconds, took), self._retry, slot
                 )
             else:
                 self._resume(slot)
@@ -559,7 +563,7 @@ class StreamReader(Service):
             return
         slot.buffer.clear()
         # until it is attached anew: new entries would go before those that were thrown away, and
-        # raise the floor of their origins above them
+        # raise the low-water mark of their source positions above them
         self._draining.add(number)
         slot.partition.lose(error)
 
@@ -586,9 +590,9 @@ class StreamReader(Service):
                     entry.entry_id,
                     entry.raw,
                     None,
-                    letter_id=entry.letter_id,
+                    failed_event_id=entry.failed_event_id,
                     attempts=entry.attempts,
-                    held=entry.held,
+                    listed=entry.listed,
                     sent=entry.sent,
                     doubt_ms=entry.doubt_ms,
                 )
@@ -610,8 +614,8 @@ class StreamReader(Service):
 
     def _retry(self, slot: Slot) -> None:
         slot.waiting = None
-        if slot.resting and slot.partition.number in self.slots:
-            slot.resting = False
+        if slot.lingering and slot.partition.number in self.slots:
+            slot.lingering = False
             self._lane(slot.partition.number).wake.set()
         self._resume(slot)
 
@@ -629,7 +633,7 @@ def _take(slot: Slot) -> list[Entry]:
     entries: list[Entry] = []
     size = 0
     while slot.buffer and len(entries) < slot.limit:
-        if entries and bool(entries[0].held) != bool(slot.buffer[0].held):
+        if entries and bool(entries[0].listed) != bool(slot.buffer[0].listed):
             break
         event = event_of(slot.buffer[0].value)
         size += event.payload_bytes if event else 0

@@ -14,9 +14,9 @@ __all__ = [
     "Assignment",
     "StreamLag",
     "measure_assignment",
-    "measure_held",
     "measure_lag",
     "measure_partitions",
+    "measure_quarantined",
 ]
 
 #: What a worker has not said again for so long does not hold any more.
@@ -44,11 +44,11 @@ async def measure_lag(redis: Any, clock: RedisClock, partitions: int) -> dict[st
     return {name: _sum([lags[name] for lags in by_partition]) for name in STREAMS}
 
 
-async def measure_held(redis: Any, partitions: int) -> dict[int, int]:
+async def measure_quarantined(redis: Any, partitions: int) -> dict[int, int]:
     """By version of the envelope: how many entries wait for a worker that reads it."""
     pipe = redis.pipeline(transaction=False)
     for number in range(partitions):
-        pipe.hkeys(keys.held_versions(number))
+        pipe.hkeys(keys.quarantines(number))
     places = [
         (number, int(version))
         for number, versions in enumerate(await pipe.execute())
@@ -58,7 +58,7 @@ async def measure_held(redis: Any, partitions: int) -> dict[int, int]:
         return {}
     pipe = redis.pipeline(transaction=False)
     for place in places:
-        pipe.llen(keys.held_version(*place))
+        pipe.llen(keys.quarantined(*place))
     held: dict[int, int] = {}
     for (_, version), entries in zip(places, await pipe.execute(), strict=True):
         held[version] = held.get(version, 0) + int(entries)

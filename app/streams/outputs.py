@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from hookstream.app.ids import partition_of
 from hookstream.app.redis import keys
 from hookstream.app.streams.batch import Batch
-from hookstream.app.streams.scheduler import Turn
+from hookstream.app.streams.scheduler import TimeSlot
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target, encode_routed, recently_routed
 
@@ -14,7 +14,7 @@ __all__ = ["outputs", "partitions_of"]
 
 async def outputs(
     batch: Batch,
-    turn: Turn,
+    slot: TimeSlot,
     *,
     encode: Callable[[Event], bytes],
     pins: Mapping[str, str],
@@ -36,15 +36,15 @@ async def outputs(
         else:
             envelope = entry.raw
             recently_routed.keep(envelope, event)
-        # what may have been sent before is sent under the same origin
-        origin = pins.get(entry.letter_id, entry.entry_id)
+        # what may have been sent before is sent under the same source position
+        origin = pins.get(entry.failed_event_id, entry.entry_id)
         for q, targets in _by_partition(partitions, event.tenant, entry.targets).items():
             groups.setdefault(q, []).append(
                 encode_routed(
-                    batch.partition.number, origin, batch.floor, envelope, targets, pinned
+                    batch.partition.number, origin, batch.low_water_mark, envelope, targets, pinned
                 )
             )
-        await turn.pause()
+        await slot.pause()
     return [(keys.updates(q), values) for q, values in groups.items()]
 
 

@@ -44,7 +44,7 @@ class Partition:
     opened_at: float = 0.0
     #: Called once, when it is lost.
     on_lost: "Callable[[Partition, BaseException], None]" = lambda *_: None
-    #: Held while a commit is under way.
+    #: Held while a commit is in flight.
     committing: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Set when this worker lets the partition go.
     closed: bool = False
@@ -65,7 +65,7 @@ class Partition:
         """Raise FencedError where this worker has no business in the partition any more."""
         if self.closed or self.lost is not None:
             why = f": {type(self.lost).__name__}: {self.lost}" if self.lost else ""
-            raise FencedError(f"partition {self.number} was let go here{why}")
+            raise FencedError(f"partition {self.number} was revoked here{why}")
 
     def lose(self, error: BaseException) -> None:
         """Trust nothing that is known of it here: let it go, and claim it anew.

@@ -39,7 +39,7 @@ async def make_readable(
         if problem is None:
             continue
         entry.fail("decode", problem, final=not isinstance(problem, UnknownDictionaryError))
-        # whoever still looks at it must not stumble: its letter keeps the bytes as they came
+        # whoever still looks at it must not stumble: its failed event keeps the bytes as they came
         empty = replace(event, payload=payload.emptied())  # type: ignore[arg-type]
         routed = isinstance(entry.value, Routed)
         entry.value = replace(entry.value, event=empty) if routed else empty

@@ -1,9 +1,9 @@
-"""Turns: who works on batches on the event loop's one core, the most urgent first.
+"""Scheduler: who works on batches on the event loop's one core, the most urgent first.
 
 Every batch that is worked on at once makes each step of all the others longer: with a dozen of them
-an urgent one takes half a second for what is done in milliseconds. So a stage asks for a turn, few
+an urgent one takes half a second for what is done in milliseconds. So a stage asks for a slot, few
 have one at a time, and it pauses between events: others run meanwhile, and work that is due earlier
-takes the turn over.
+takes the slot over.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager
 
 from hookstream.app.priority import rank
 
-__all__ = ["Turn", "Turns", "due"]
+__all__ = ["Scheduler", "TimeSlot", "due"]
 
 #: How long one piece of work runs before others are looked after.
 SLICE_SECONDS = 0.001
-#: Pieces of work that are under way at once: one runs while others wait for Redis.
+#: Pieces of work that are in flight at once: one runs while others wait for Redis.
 AT_ONCE = 3
 #: A batch counts as due later the more events it has: few ones do not wait behind many.
 EVENT_SECONDS = 0.0002
@@ -33,7 +33,7 @@ def due(now: float, events: int, priority: str = "critical") -> float:
     return now + events * EVENT_SECONDS + PRIORITY_SECONDS[rank(priority)]
 
 
-class Turns:
+class Scheduler:
     """Lends the loop to ``at_once`` long pieces of work at a time."""
 
     def __init__(self, slice_seconds: float = SLICE_SECONDS, at_once: int = AT_ONCE) -> None:
@@ -43,18 +43,18 @@ class Turns:
         self._order = itertools.count()
 
     @asynccontextmanager
-    async def turn(self, due: float) -> AsyncIterator["Turn"]:
-        """Wait for the turn of work that is due at ``due``, and have it until the block ends."""
+    async def slot(self, due: float) -> AsyncIterator["TimeSlot"]:
+        """Wait for a slot for work that is due at ``due``, and have it until the block ends."""
         await self.take(due)
-        turn = Turn(self, due)
+        slot = TimeSlot(self, due)
         try:
-            yield turn
+            yield slot
         finally:
-            if turn.held:
+            if slot.held:
                 self.release()
 
     async def take(self, due: float) -> None:
-        """Wait until it is this work's turn."""
+        """Wait until this work has a slot."""
         if self._free:
             self._free -= 1
             return
@@ -68,7 +68,7 @@ class Turns:
             raise
 
     def release(self) -> None:
-        """Give the turn to whoever is due first."""
+        """Give the slot to whoever is due first."""
         while self._waiting:
             _, _, next_one = heapq.heappop(self._waiting)
             if not next_one.done():
@@ -81,13 +81,13 @@ class Turns:
         return bool(self._waiting) and self._waiting[0][0] < due
 
 
-class Turn:
+class TimeSlot:
     """The loop, for a while. Call :meth:`pause` between two events."""
 
-    def __init__(self, turns: Turns, due: float) -> None:
-        self._turns = turns
+    def __init__(self, scheduler: Scheduler, due: float) -> None:
+        self._scheduler = scheduler
         self._due = due
-        self._until = time.perf_counter() + turns.slice_seconds
+        self._until = time.perf_counter() + scheduler.slice_seconds
         #: False where it was given up in a pause, and that was cancelled.
         self.held = True
 
@@ -95,11 +95,11 @@ class Turn:
         """Let others run once the slice is used up; work that is due earlier goes first."""
         if time.perf_counter() < self._until:
             return
-        if self._turns.is_due_before(self._due):
-            self._turns.release()
+        if self._scheduler.is_due_before(self._due):
+            self._scheduler.release()
             self.held = False
-            await self._turns.take(self._due)
+            await self._scheduler.take(self._due)
             self.held = True
         else:
             await asyncio.sleep(0)
-        self._until = time.perf_counter() + self._turns.slice_seconds
+        self._until = time.perf_counter() + self._scheduler.slice_seconds

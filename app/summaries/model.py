@@ -33,7 +33,7 @@ Key = TypeVar("Key", bound=Hashable)
 MAX_TEXT_CHARS = 600
 MAX_REPLY_BYTES = 64 * 1024
 MAX_REPLY_TOKENS = 200
-#: Bytes of what strangers wrote; with the frame round it less than 8 KiB.
+#: Bytes of untrusted text; with the frame round it less than 8 KiB.
 MAX_TYPE_BYTES, MAX_TEMPLATE_BYTES, MAX_FACTS_BYTES, MAX_PAYLOAD_BYTES = 200, 1000, 2000, 4700
 BREAKER_FAILURES, BREAKER_WAIT_MS = 5, 10_000
 

@@ -229,7 +229,7 @@ class TemplateBook:
             return self._found[key]
         rows = self._by_provider.get(provider, ())
         found = next((t for _, regex, t in rows if regex.match(event_type)), None)
-        if len(self._found) < MAX_FOUND:  # types may be strangers' text
+        if len(self._found) < MAX_FOUND:  # types may be untrusted text
             self._found[key] = found
         return found
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from hookstream.app.errors import AuthError, BadRequestError, ForbiddenError
 from hookstream.app.ids import event_time_ms
 from hookstream.app.settings import Settings
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.models import ID_PATTERN
 
@@ -62,9 +62,9 @@ def _header(request: web.Request) -> str:
 class Access:
     """Knows whose a key is: the admin key, or one that was made for an agent."""
 
-    def __init__(self, registry: RegistryCache, admin_key: Callable[[], str]) -> None:
+    def __init__(self, catalog: CatalogCache, admin_key: Callable[[], str]) -> None:
         """``admin_key`` is asked when a request comes: the key may have to be made first."""
-        self._registry = registry
+        self._catalog = catalog
         self._admin_key = admin_key
 
     def caller(self, credentials: str) -> Caller:
@@ -83,14 +83,14 @@ class Access:
             return Caller(TENANT)
         # a look-up by hash tells nothing about keys by the time it takes
         digest = hashlib.sha256(given).digest()
-        known = self._registry.current.keys.get(digest)
+        known = self._catalog.current.keys.get(digest)
         if known is None:
             raise AuthError("this API key is not known here")
         return Caller(known.tenant, known.contexts, digest)
 
     def still_known(self, caller: Caller) -> bool:
         """Whether the key that a long connection began with has not been revoked since."""
-        return caller.contexts is None or caller.digest in self._registry.current.keys
+        return caller.contexts is None or caller.digest in self._catalog.current.keys
 
     def require_key(
         self,

@@ -10,7 +10,7 @@ from aiohttp import web
 from hookstream.app.errors import NotFoundError
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.settings import Settings
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
@@ -22,10 +22,10 @@ __all__ = ["KeyViews"]
 class KeyViews:
     """Make, list and revoke keys. A key is shown once, when it is made."""
 
-    def __init__(self, *, settings: Settings, postgres: Postgres, registry: RegistryCache) -> None:
+    def __init__(self, *, settings: Settings, postgres: Postgres, catalog: CatalogCache) -> None:
         self._settings = settings
         self._postgres = postgres
-        self._registry = registry
+        self._catalog = catalog
 
     def routes(self) -> Sequence[Route]:
         """In the order of the OpenAPI document."""
@@ -65,7 +65,7 @@ class KeyViews:
             sorted(set(given.contexts)),
         )
         assert row is not None
-        await self._registry.reload()
+        await self._catalog.reload()
         return json_response({**key_out(row), "key": key}, status=201)
 
     async def list(self, request: web.Request) -> web.StreamResponse:
@@ -84,7 +84,7 @@ class KeyViews:
         )
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no key {key_id}")
-        await self._registry.reload()
+        await self._catalog.reload()
         return web.Response(status=204)
 
 

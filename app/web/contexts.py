@@ -11,7 +11,7 @@ from hookstream.app.errors import NotFoundError
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.settings import Settings
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
@@ -46,13 +46,13 @@ class ContextViews:
         *,
         settings: Settings,
         postgres: Postgres,
-        registry: RegistryCache,
+        catalog: CatalogCache,
         feeds: Feeds,
         clock: RedisClock,
     ) -> None:
         self._settings = settings
         self._postgres = postgres
-        self._registry = registry
+        self._catalog = catalog
         self._feeds = feeds
         self._clock = clock
 
@@ -112,7 +112,7 @@ class ContextViews:
             self._daily(context),
         )
         assert row is not None
-        await self._registry.reload()
+        await self._catalog.reload()
         return json_response(await self._out(row), status=201 if row["created"] else 200)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -132,7 +132,7 @@ class ContextViews:
         )
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no context {context_id}")
-        await self._registry.reload()
+        await self._catalog.reload()
         return web.Response(status=204)
 
     def _daily(self, context: models.ContextIn) -> dict[str, Any] | None:

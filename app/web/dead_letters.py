@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
-from hookstream.app.failures.dead_letters import LetterFilter, LetterStore
+from hookstream.app.failures.dead_letters import DeadLetterFilter, DeadLetters
 from hookstream.app.settings import Settings
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, read_model
@@ -24,9 +24,9 @@ MAX_BULK = 10_000
 class LetterViews:
     """List, show, retry and discard dead letters."""
 
-    def __init__(self, *, settings: Settings, letters: LetterStore) -> None:
+    def __init__(self, *, settings: Settings, dead_letters: DeadLetters) -> None:
         self._settings = settings
-        self._letters = letters
+        self._dead_letters = dead_letters
 
     def routes(self) -> Sequence[Route]:
         """In the order of the OpenAPI document."""
@@ -91,13 +91,13 @@ class LetterViews:
         query = request.query
         check_query(query, models.LETTER_QUERY)
         limit = parse_limit(query.get("limit", "50"))
-        wanted = LetterFilter(
+        wanted = DeadLetterFilter(
             query.get("tool"),
             query.get("stage"),
             parse_time("since", query.get("since")),
             parse_time("until", query.get("until")),
         )
-        found = await self._letters.find(
+        found = await self._dead_letters.find(
             request[TENANT_KEY], wanted, limit, _cursor(query.get("cursor"))
         )
         cursor = None
@@ -109,7 +109,7 @@ class LetterViews:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One letter with its history and payload."""
         letter_id = _id(request)
-        letter = await self._letters.get(request[TENANT_KEY], letter_id)
+        letter = await self._dead_letters.get(request[TENANT_KEY], letter_id)
         if letter is None:
             raise NotFoundError(f"there is no dead letter {letter_id}")
         return json_response(letter)
@@ -117,25 +117,25 @@ class LetterViews:
     async def retry(self, request: web.Request) -> web.StreamResponse:
         """Try one letter again, now."""
         letter_id = await self._dead(request)
-        await self._letters.retry(request[TENANT_KEY], [letter_id])
+        await self._dead_letters.retry(request[TENANT_KEY], [letter_id])
         return json_response({"matched": 1, "changed": 1, "more": False}, status=202)
 
     async def discard(self, request: web.Request) -> web.StreamResponse:
         """Throw one letter away."""
         letter_id = await self._dead(request)
-        await self._letters.discard(request[TENANT_KEY], [letter_id])
+        await self._dead_letters.discard(request[TENANT_KEY], [letter_id])
         return web.Response(status=204)
 
     async def retry_many(self, request: web.Request) -> web.StreamResponse:
         """Try again what a filter matches."""
         names = await self._matching(request)
-        changed = await self._letters.retry(request[TENANT_KEY], names)
+        changed = await self._dead_letters.retry(request[TENANT_KEY], names)
         return json_response(_counts(names, changed), status=202)
 
     async def discard_many(self, request: web.Request) -> web.StreamResponse:
         """Throw away what a filter matches."""
         names = await self._matching(request)
-        changed = await self._letters.discard(request[TENANT_KEY], names)
+        changed = await self._dead_letters.discard(request[TENANT_KEY], names)
         return json_response(_counts(names, changed))
 
     async def _matching(self, request: web.Request) -> Sequence[str]:
@@ -144,18 +144,18 @@ class LetterViews:
             raise BadRequestError(
                 'say which: at least one of tool, stage, since, until; {"until": "…now…"} is all'
             )
-        wanted = LetterFilter(
+        wanted = DeadLetterFilter(
             given.tool,
             given.stage,
             parse_time("since", given.since),
             parse_time("until", given.until),
         )
-        found = await self._letters.find(request[TENANT_KEY], wanted, MAX_BULK)
+        found = await self._dead_letters.find(request[TENANT_KEY], wanted, MAX_BULK)
         return [letter["letter_id"] for letter in found]
 
     async def _dead(self, request: web.Request) -> str:
         letter_id = _id(request)
-        letter = await self._letters.get(request[TENANT_KEY], letter_id)
+        letter = await self._dead_letters.get(request[TENANT_KEY], letter_id)
         if letter is None:
             raise NotFoundError(f"there is no dead letter {letter_id}")
         if letter["state"] != "dead":

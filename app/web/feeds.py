@@ -148,8 +148,8 @@ class FeedViews:
         start = parse_after(request.query.get("after")) or 0
         limit = parse_limit(request.query.get("limit", "50"))
         who = (row["tenant"], context_id)
-        updates = await self._feeds.folded(*who, seq, start, limit)
-        if not updates and not await self._feeds.folded(*who, seq, 0, 1):
+        updates = await self._feeds.coalesced(*who, seq, start, limit)
+        if not updates and not await self._feeds.coalesced(*who, seq, 0, 1):
             raise NotFoundError(f"update {seq} of context {context_id} is no digest")
         return json_response({"seq": seq, "updates": updates})
 

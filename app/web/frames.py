@@ -12,7 +12,7 @@ from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.generations import Generations
 from hookstream.app.feeds.resets import Resets, unbroken
 from hookstream.app.settings import Settings
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 
 __all__ = ["FeedFrames", "FramePage", "frame_text"]
 
@@ -33,7 +33,7 @@ class FeedFrames:
         who: tuple[str, str],
         *,
         settings: Settings,
-        registry: RegistryCache,
+        catalog: CatalogCache,
         feeds: Feeds,
         resets: Resets,
         fold: int | None,
@@ -46,7 +46,7 @@ class FeedFrames:
         know of generations, and gets no ``hello``.
         """
         self._who = who
-        self._registry = registry
+        self._catalog = catalog
         self._feeds = feeds
         self._resets = resets
         self._page_size = settings.feed_read_max_updates
@@ -86,7 +86,7 @@ class FeedFrames:
             return FramePage(
                 [(into.start - 1, frame_text(reset.out()) if reset else "")], more=True
             )
-        # a page that is not full was all there was: what came since has set the cue
+        # a page that is not full was all there was: what came since has set the wake-up
         more = bool(into and updates) or read >= self._page_size or read > len(updates)
         frames = [(one.seq, one.frame(generations.at(one.seq - 1))) for one in updates]
         return FramePage(frames, more)
@@ -132,7 +132,7 @@ class FeedFrames:
         # behind a place where numbers begin anew there may be fewer than they say
         if not waiting or waiting[-1].seq - max(after, waiting[0].seq - 1) <= fold:
             return None
-        context = self._registry.current.contexts.get(self._who)
+        context = self._catalog.current.contexts.get(self._who)
         budget = digest_budget(context.token_budget if context else None)
         values = await self._feeds.expand(*self._who, waiting)
         if not values:

@@ -11,13 +11,13 @@ from hookstream.app import tasks
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.postgres.pool import Postgres
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.health_parts import (
     RedisHealth,
     StreamHealth,
     can_spool,
+    catalog_out,
     postgres_out,
-    registry_out,
     sockets_out,
     spool_out,
     tasks_out,
@@ -36,13 +36,13 @@ class ReadyViews:
         self,
         *,
         redis: RedisHealth,
-        registry: RegistryCache,
+        catalog: CatalogCache,
         appender: Appender,
         worker: Worker | None,
         stopping: Callable[[], bool],
     ) -> None:
         self._redis = redis
-        self._registry = registry
+        self._catalog = catalog
         self._appender = appender
         self._worker = worker
         self._stopping = stopping
@@ -64,7 +64,7 @@ class ReadyViews:
             return problem(503, "unavailable", "Shutting down", "this process is stopping")
         if not await self._redis.is_well() and not can_spool(self._appender, self._worker):
             return problem(503, "unavailable", "Not ready", "Redis does not answer, or refuses")
-        if not self._registry.loaded:
+        if not self._catalog.loaded:
             return problem(
                 503, "unavailable", "Not ready", "tools and subscriptions are not loaded yet"
             )
@@ -79,7 +79,7 @@ class HealthViews:
         *,
         redis: RedisHealth,
         postgres: Postgres,
-        registry: RegistryCache,
+        catalog: CatalogCache,
         streams: StreamHealth,
         followers: Followers,
         appender: Appender,
@@ -87,7 +87,7 @@ class HealthViews:
     ) -> None:
         self._redis = redis
         self._postgres = postgres
-        self._registry = registry
+        self._catalog = catalog
         self._streams = streams
         self._followers = followers
         self._appender = appender
@@ -118,7 +118,7 @@ class HealthViews:
     def _here(self) -> dict[str, Any]:
         """The parts that nobody else is asked for."""
         parts = {
-            "registry": registry_out(self._registry),
+            "catalog": catalog_out(self._catalog),
             "schema": self._postgres.schema.health(),
             "tasks": tasks_out(tasks.BOARD.lately()),
             "sockets": sockets_out(self._followers.state()),

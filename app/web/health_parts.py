@@ -18,7 +18,7 @@ from hookstream.app.postgres.sql import statement
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.redis.errors import redis_kind
 from hookstream.app.redis.watch import RedisWatch
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.streams.lag import Assignment, StreamLag
 from hookstream.app.web.partitions import StreamMeter
 from hookstream.app.web.worker import Endpoint, Worker
@@ -28,8 +28,8 @@ __all__ = [
     "RedisHealth",
     "StreamHealth",
     "can_spool",
+    "catalog_out",
     "postgres_out",
-    "registry_out",
     "sockets_out",
     "spool_out",
     "tasks_out",
@@ -38,7 +38,7 @@ __all__ = [
 
 #: PostgreSQL is down when it does not answer a question in this time.
 POSTGRES_SECONDS = 2.0
-#: The registry is looked at each second; one that was not confirmed for this long may be outdated.
+#: The catalog is looked at each second; one that was not confirmed for this long may be outdated.
 OLD_SECONDS = 15.0
 #: How long a loss of data in Redis is told.
 LOSS_TOLD_MS = 24 * 3_600_000
@@ -81,10 +81,10 @@ class RedisHealth:
 class StreamHealth:
     """How far streams have come, who works on them, and what Redis has lost of feeds."""
 
-    def __init__(self, meter: StreamMeter, feeds: Feeds, registry: RegistryCache) -> None:
+    def __init__(self, meter: StreamMeter, feeds: Feeds, catalog: CatalogCache) -> None:
         self._meter = meter
         self._feeds = feeds
-        self._registry = registry
+        self._catalog = catalog
 
     @property
     def partitions(self) -> int:
@@ -96,7 +96,7 @@ class StreamHealth:
         parts: dict[str, Any] = {}
         try:
             parts["streams"] = {"status": "ok", **lag_out(await self._meter.lag())}
-            parts["versions"] = versions_out(await self._meter.held())
+            parts["versions"] = versions_out(await self._meter.quarantined())
             parts["workers"] = workers_out(await self._meter.assignment())
             parts["generations"] = await self._generations()
         except REDIS_ERRORS as error:
@@ -107,7 +107,7 @@ class StreamHealth:
         """Partitions whose feeds have begun anew within a day, since Redis had lost data."""
         count, now_ms = self._meter.partitions, self._meter.now_ms()
         begun = await self._feeds.generations(range(count))
-        contexts = Counter(partition_of(count, *name) for name in self._registry.current.contexts)
+        contexts = Counter(partition_of(count, *name) for name in self._catalog.current.contexts)
         return generations_out(begun, contexts, now_ms)
 
 
@@ -125,18 +125,18 @@ async def postgres_out(postgres: Postgres) -> dict[str, Any]:
     return {"status": "degraded" if refused else "ok", "detail": ", ".join(refused)}
 
 
-def registry_out(registry: RegistryCache) -> dict[str, Any]:
+def catalog_out(catalog: CatalogCache) -> dict[str, Any]:
     """How new the tools and subscriptions are that this process goes by."""
     part = {
         "status": "ok",
-        "version": registry.current.version,
-        "age_seconds": round(registry.age_seconds, 1),
-        "from_disk": registry.from_disk,
-        "detail": registry.note,
+        "version": catalog.current.version,
+        "age_seconds": round(catalog.age_seconds, 1),
+        "from_disk": catalog.from_disk,
+        "detail": catalog.note,
     }
-    if not registry.loaded:
+    if not catalog.loaded:
         part["status"] = "down"
-    elif registry.from_disk or registry.note or registry.age_seconds > OLD_SECONDS:
+    elif catalog.from_disk or catalog.note or catalog.age_seconds > OLD_SECONDS:
         part["status"] = "degraded"
     return part
 
@@ -294,11 +294,13 @@ def generations_out(
     return part
 
 
-def versions_out(held: dict[int, int]) -> dict[str, Any]:
+def versions_out(quarantined: dict[int, int]) -> dict[str, Any]:
     """Which envelopes are read here, and what waits for a newer worker."""
     part: dict[str, Any] = {"status": "ok", "reads": sorted(KNOWN_VERSIONS), "held": []}
-    waiting = {version: n for version, n in held.items() if version not in KNOWN_VERSIONS}
-    part["held"] = [{"version": version, "entries": n} for version, n in sorted(held.items())]
+    waiting = {version: n for version, n in quarantined.items() if version not in KNOWN_VERSIONS}
+    part["held"] = [
+        {"version": version, "entries": n} for version, n in sorted(quarantined.items())
+    ]
     if waiting:
         counts = ", ".join(f"{n} of version {version}" for version, n in sorted(waiting.items()))
         reads = ", ".join(map(str, sorted(KNOWN_VERSIONS)))

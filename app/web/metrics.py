@@ -6,7 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from hookstream.app import metrics
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.partitions import StreamMeter
 from hookstream.app.web.worker import Worker
 
@@ -20,9 +20,9 @@ class MetricsViews:
     """Measures what is not counted as it happens, and shows everything."""
 
     def __init__(
-        self, *, registry: RegistryCache, feeds: Feeds, meter: StreamMeter, worker: Worker | None
+        self, *, catalog: CatalogCache, feeds: Feeds, meter: StreamMeter, worker: Worker | None
     ) -> None:
-        self._registry = registry
+        self._catalog = catalog
         self._feeds = feeds
         self._meter = meter
         self._worker = worker
@@ -64,15 +64,15 @@ class MetricsViews:
         gauges = (
             metrics.CONTEXT_SENT,
             metrics.CONTEXT_ACKNOWLEDGED,
-            metrics.CONTEXT_WITHHELD,
+            metrics.CONTEXT_THROTTLED,
             metrics.CONTEXT_SUCCESS,
         )
         for gauge in gauges:
             gauge.clear()
-        names = sorted(self._registry.current.contexts)[:MAX_CONTEXTS]
+        names = sorted(self._catalog.current.contexts)[:MAX_CONTEXTS]
         for (tenant, context), at in zip(names, await self._feeds.progress(names), strict=True):
             ratio = at.acknowledged_seq / at.last_seq if at.last_seq else 1.0
-            values = (at.last_seq, at.acknowledged_seq, at.withheld, ratio)
+            values = (at.last_seq, at.acknowledged_seq, at.throttled, ratio)
             for gauge, value in zip(gauges, values, strict=True):
                 gauge.labels(tenant=tenant, context=context).set(value)
 
@@ -82,9 +82,9 @@ class MetricsViews:
         metrics.PARTITIONS_UNOWNED.set(len(assignment.unowned))
 
     async def _measure_streams(self) -> None:
-        metrics.HELD_ENTRIES.clear()
-        for version, entries in (await self._meter.held()).items():
-            metrics.HELD_ENTRIES.labels(version=version).set(entries)
+        metrics.QUARANTINED_ENTRIES.clear()
+        for version, entries in (await self._meter.quarantined()).items():
+            metrics.QUARANTINED_ENTRIES.labels(version=version).set(entries)
         for name, lag in (await self._meter.lag()).items():
             metrics.STREAM_LAG.labels(channel=name).set(
                 float("nan") if lag.lag is None else lag.lag

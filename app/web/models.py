@@ -119,7 +119,7 @@ class DedupIn(Strict):
     """When a second webhook is a duplicate. What is left out is the provider's default.
 
     ``name`` is the dedup function of strategy ``custom``. ``history``: how far back beyond the
-    window an earlier event counts, if the record confirms it.
+    window an earlier event counts, if the event log confirms it.
     """
 
     strategy: Literal["payload", "delivery", "fields", "none", "custom"] | None = None

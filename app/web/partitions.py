@@ -10,9 +10,9 @@ from hookstream.app.streams.lag import (
     Assignment,
     StreamLag,
     measure_assignment,
-    measure_held,
     measure_lag,
     measure_partitions,
+    measure_quarantined,
 )
 from hookstream.app.web import models
 from hookstream.app.web.problem import json_response
@@ -34,9 +34,9 @@ class StreamMeter:
         """Every channel's lag."""
         return await measure_lag(self._redis, self._clock, self.partitions)
 
-    async def held(self) -> dict[int, int]:
+    async def quarantined(self) -> dict[int, int]:
         """By version of the envelope: how many entries wait for a worker that reads it."""
-        return await measure_held(self._redis, self.partitions)
+        return await measure_quarantined(self._redis, self.partitions)
 
     async def assignment(self) -> Assignment:
         """Living workers, and what they cannot do."""

@@ -24,7 +24,7 @@ from hookstream.app.providers import PROVIDERS, Answer, Provider
 from hookstream.app.providers.provider import JSON
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.redis import keys
-from hookstream.app.routing.catalog import REJECT, Registry, Tool
+from hookstream.app.routing.catalog import REJECT, Catalog, Tool
 from hookstream.app.routing.event_keys import (
     DedupFunction,
     custom_message_id,
@@ -32,7 +32,7 @@ from hookstream.app.routing.event_keys import (
     ordering_key,
 )
 from hookstream.app.settings import Settings
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.codecs.envelope import Event
 
@@ -49,19 +49,19 @@ class Receiver:
         self,
         *,
         settings: Settings,
-        registry: RegistryCache,
+        catalog: CatalogCache,
         payloads: Payloads,
         appender: Appender,
         functions: Mapping[str, DedupFunction],
     ) -> None:
         self._settings = settings
-        self._registry = registry
+        self._catalog = catalog
         self._payloads = payloads
         self._appender = appender
         self._functions = functions
         self._reloaded_at = -RELOAD_SECONDS
         #: What those wait for that come before it is begun.
-        self._next_reload: asyncio.Task[Registry] | None = None
+        self._next_reload: asyncio.Task[Catalog] | None = None
 
     def routes(self) -> list[web.RouteDef]:
         """Open to anybody: signatures say who may send."""
@@ -102,22 +102,22 @@ class Receiver:
             hook = replace(hook, decoded=decoded)
         if provider.handshake and (answer := provider.handshake(hook)):
             return _response(answer)
-        registry = self._registry.current
+        catalog = self._catalog.current
         event, partition = make_event(
             hook,
             provider,
             tool,
             partitions=settings.partitions,
-            registry_version=registry.version,
-            registry_token=registry.token,
+            registry_version=catalog.version,
+            registry_token=catalog.token,
             now_ms=now_ms,
             random_bits=random_bits(),
             functions=self._functions,
         )
-        if broken := registry.violations(event, REJECT):
+        if broken := catalog.violations(event, REJECT):
             raise SchemaViolationError("; ".join(broken))
         entry = await self._payloads.encode_aside(event)
-        urgent = tool.tool_id in registry.urgent_tools
+        urgent = tool.tool_id in catalog.urgent_tools
         await self._appender.append(keys.events(partition), entry, urgent=urgent)
         accepted = Answer(
             202, orjson.dumps({"event_id": event.event_id, "status": "accepted"}), JSON
@@ -125,14 +125,14 @@ class Receiver:
         return _response(provider.answer(hook, accepted) if provider.answer else accepted)
 
     async def _tool(self, tool_id: str) -> Tool:
-        tool = self._registry.current.tools.get(tool_id)
+        tool = self._catalog.current.tools.get(tool_id)
         if tool is None:
             # perhaps it was made a moment ago through another process
             try:
                 tool = (await self._reloaded()).tools.get(tool_id)
             except UnavailableError as error:
                 raise UnavailableError("the tool is not known here yet") from error
-        if tool is None and tool_id in self._registry.current.unreadable_tools:
+        if tool is None and tool_id in self._catalog.current.unreadable_tools:
             raise UnavailableError("the tool cannot be read here: this release may be too old")
         if tool is None:
             raise NotFoundError(
@@ -140,17 +140,17 @@ class Receiver:
             )
         return tool
 
-    async def _reloaded(self) -> Registry:
-        """The picture as PostgreSQL has it after this call; many calls are one question."""
+    async def _reloaded(self) -> Catalog:
+        """the snapshot as PostgreSQL has it after this call; many calls are one question."""
         if self._next_reload is None:
             self._next_reload = tasks.awaited("Receiver._reload", self._reload())
         return await asyncio.shield(self._next_reload)
 
-    async def _reload(self) -> Registry:
+    async def _reload(self) -> Catalog:
         await asyncio.sleep(self._reloaded_at + RELOAD_SECONDS - time.monotonic())
         # a webhook that comes from now on may be of a tool that this does not see any more
         self._reloaded_at, self._next_reload = time.monotonic(), None
-        return await self._registry.refresh()
+        return await self._catalog.refresh()
 
     def _external_url(self, request: web.Request) -> str:
         public = self._settings.public_url

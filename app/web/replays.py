@@ -10,7 +10,7 @@ from hookstream.app.ids import partition_of_event
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.replays import ReplayFilter, ReplayStore
 from hookstream.app.web import models
@@ -31,12 +31,12 @@ class SingleReplay:
     def __init__(
         self,
         *,
-        registry: RegistryCache,
+        catalog: CatalogCache,
         events: EventStore,
         replays: ReplayStore,
         appender: Appender,
     ) -> None:
-        self._registry = registry
+        self._catalog = catalog
         self._events = events
         self._replays = replays
         self._appender = appender
@@ -58,8 +58,8 @@ class SingleReplay:
             envelope,
             replay_id=replay_id,
             replay_context_id=context_id,
-            registry_version=self._registry.current.version,
-            registry_token=self._registry.current.token,
+            registry_version=self._catalog.current.version,
+            registry_token=self._catalog.current.token,
         )
         await self._appender.append(keys.events(partition), again)
         return replay_id
@@ -72,12 +72,12 @@ class ReplayViews:
         self,
         *,
         settings: Settings,
-        registry: RegistryCache,
+        catalog: CatalogCache,
         replays: ReplayStore,
         single_replay: SingleReplay,
     ) -> None:
         self._settings = settings
-        self._registry = registry
+        self._catalog = catalog
         self._replays = replays
         self._single_replay = single_replay
 
@@ -126,8 +126,8 @@ class ReplayViews:
         wanted = await read_model(self._settings, request, models.ReplayIn)
         tenant = request[TENANT_KEY]
         context_id = wanted.context_id or ""
-        registry = await self._registry.reload()
-        if context_id and (tenant, context_id) not in registry.contexts:
+        catalog = await self._catalog.reload()
+        if context_id and (tenant, context_id) not in catalog.contexts:
             raise NotFoundError(f"there is no context {context_id}")
         given = {name for name in FILTERS if getattr(wanted, name) is not None}
         if wanted.event_id is not None:

@@ -15,7 +15,7 @@ from mode.utils.logging import get_logger
 from hookstream.app.errors import HookstreamError, SchemaRegistryError
 from hookstream.app.schema_registry.store import SchemaStore, Version
 from hookstream.app.settings import Settings
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.access import Access
 from hookstream.app.web.body import decode_body, read_body
 from hookstream.app.web.schema_forms import (
@@ -49,12 +49,10 @@ View = Callable[[web.Request], Awaitable[web.Response]]
 class SchemaViews:
     """Confluent's routes over :class:`SchemaStore`."""
 
-    def __init__(
-        self, *, settings: Settings, schemas: SchemaStore, registry: RegistryCache
-    ) -> None:
+    def __init__(self, *, settings: Settings, schemas: SchemaStore, catalog: CatalogCache) -> None:
         self._settings = settings
         self._store = schemas
-        self._registry = registry
+        self._catalog = catalog
 
     async def root(self, request: web.Request) -> web.Response:
         """An empty object: what clients ask to see whether anybody is there."""
@@ -96,7 +94,7 @@ class SchemaViews:
         numbers = await self._store.delete_subject(
             tenant(request), changeable(request), permanent=permanent
         )
-        await self._registry.reload()
+        await self._catalog.reload()
         return answer(numbers)
 
     async def versions(self, request: web.Request) -> web.Response:
@@ -132,7 +130,7 @@ class SchemaViews:
         gone = await self._store.delete_version(
             tenant(request), changeable(request), number(request), permanent=permanent
         )
-        await self._registry.reload()
+        await self._catalog.reload()
         return answer(gone)
 
     async def by_id(self, request: web.Request) -> web.Response:

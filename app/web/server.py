@@ -80,7 +80,7 @@ class HookstreamWeb(Web):
         )
 
     async def stop_server(self) -> None:
-        """Answer what is under way, and stop listening; by now ``/health/ready`` says 503."""
+        """Answer what is in flight, and stop listening; by now ``/health/ready`` says 503."""
         settings = self._settings
         late = asyncio.get_running_loop().time() - self._stopping_since()
         await asyncio.sleep(max(0.0, settings.shutdown_delay_seconds - late))
@@ -90,7 +90,7 @@ class HookstreamWeb(Web):
         await super().stop_server()
 
     async def _finish_bodies(self, timeout_seconds: float) -> None:
-        """Wait for bodies under way: once aiohttp's own shutdown begins, it drops what comes."""
+        """Wait for bodies in flight: once aiohttp's own shutdown begins, it drops what comes."""
         server = self._runner.server
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
@@ -115,7 +115,7 @@ class ConnectionReaper(Service):
     """Closes connections that take too long over a request's headers, or are too many.
 
     aiohttp bounds neither: a client that connects and sends nothing, or half a header, stays.
-    Connections with a request under way are not its business (bodies have their own limit).
+    Connections with a request in flight are not its business (bodies have their own limit).
     """
 
     mundane_level = "debug"

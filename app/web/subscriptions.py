@@ -17,7 +17,7 @@ from hookstream.app.routing.matching import (
     compile_types,
 )
 from hookstream.app.settings import Settings
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.web import models
@@ -51,10 +51,10 @@ DELETE FROM subscriptions WHERE tenant = $1 AND context_id = $2 AND name = $3
 class SubscriptionViews:
     """Make, change, show and delete subscriptions."""
 
-    def __init__(self, *, settings: Settings, postgres: Postgres, registry: RegistryCache) -> None:
+    def __init__(self, *, settings: Settings, postgres: Postgres, catalog: CatalogCache) -> None:
         self._settings = settings
         self._postgres = postgres
-        self._registry = registry
+        self._catalog = catalog
 
     def routes(self) -> Sequence[Route]:
         """In the order of the OpenAPI document."""
@@ -130,7 +130,7 @@ class SubscriptionViews:
         except asyncpg.ForeignKeyViolationError as error:
             raise NotFoundError(f"there is no context {context_id}: make it first") from error
         assert row is not None
-        await self._registry.reload()
+        await self._catalog.reload()
         return json_response(subscription_out(row), status=201 if row["created"] else 200)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -157,7 +157,7 @@ class SubscriptionViews:
         )
         if tag == "DELETE 0":
             raise NotFoundError(f"context {context_id} has no subscription {name}")
-        await self._registry.reload()
+        await self._catalog.reload()
         return web.Response(status=204)
 
 

@@ -11,7 +11,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.providers import provider
 from hookstream.app.settings import Settings
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.summaries.templates import TemplateBook, builtin_templates, compile_template
@@ -36,12 +36,12 @@ class TemplateViews:
         *,
         settings: Settings,
         postgres: Postgres,
-        registry: RegistryCache,
+        catalog: CatalogCache,
         events: EventStore,
     ) -> None:
         self._settings = settings
         self._postgres = postgres
-        self._registry = registry
+        self._catalog = catalog
         self._events = events
 
     def routes(self) -> Sequence[Route]:
@@ -112,7 +112,7 @@ class TemplateViews:
             statement("put_template"), tenant, name, kind, given.types, given.template
         )
         assert row is not None
-        await self._registry.reload()
+        await self._catalog.reload()
         return json_response(template_out(row), status=201 if row["created"] else 200)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -131,14 +131,14 @@ class TemplateViews:
         return json_response({**versions[0], "versions": versions})
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
-        """Delete a template: what comes along, or the plain extract, stands in again."""
+        """Delete a template: what is built in, or the plain extract, stands in again."""
         name = path_id(request, "name")
         tag = await self._postgres.execute(
             "DELETE FROM templates WHERE tenant = $1 AND name = $2", request[TENANT_KEY], name
         )
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no template {name}")
-        await self._registry.reload()
+        await self._catalog.reload()
         return web.Response(status=204)
 
     async def preview(self, request: web.Request) -> web.StreamResponse:

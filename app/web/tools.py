@@ -17,7 +17,7 @@ from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import Settings
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.problem import json_response
@@ -50,13 +50,13 @@ class ToolViews:
         *,
         settings: Settings,
         postgres: Postgres,
-        registry: RegistryCache,
+        catalog: CatalogCache,
         schemas: SchemaStore,
         functions: Mapping[str, DedupFunction],
     ) -> None:
         self._settings = settings
         self._postgres = postgres
-        self._registry = registry
+        self._catalog = catalog
         self._schemas = schemas
         self._functions = functions
 
@@ -105,7 +105,7 @@ class ToolViews:
         )
         if row is None:
             raise ConflictError(f"the tool id {tool_id} is taken: choose another")
-        await self._registry.reload()
+        await self._catalog.reload()
         return json_response(tool_out(row), status=201 if row["created"] else 200)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -126,7 +126,7 @@ class ToolViews:
         )
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no tool {tool_id}")
-        await self._registry.reload()
+        await self._catalog.reload()
         return web.Response(status=204)
 
 

@@ -12,7 +12,7 @@ from hookstream.app.feeds.followers import Followers
 from hookstream.app.feeds.resets import Resets
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.settings import Settings
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.access import Access, path_id
 from hookstream.app.web.frames import FeedFrames
 from hookstream.app.web.websocket import STOPPING, Client, UpdateSocket
@@ -35,14 +35,14 @@ class UpdateViews:
         *,
         access: Access,
         settings: Settings,
-        registry: RegistryCache,
+        catalog: CatalogCache,
         feeds: Feeds,
         resets: Resets,
         followers: Followers,
     ) -> None:
         self._access = access
         self._settings = settings
-        self._registry = registry
+        self._catalog = catalog
         self._feeds = feeds
         self._resets = resets
         self._followers = followers
@@ -70,7 +70,7 @@ class UpdateViews:
         caller = self._access.caller(_credentials(request))
         context_id = path_id(request, "context_id")
         caller.check(context_id)
-        await self._registry.context(caller.tenant, context_id)
+        await self._catalog.context(caller.tenant, context_id)
         after = parse_after(request.query.get("after"))
         fold = parse_after(request.query.get("fold"), "fold")
         generation = parse_after(request.query.get("generation"), "generation")
@@ -98,7 +98,7 @@ class UpdateViews:
         frames = FeedFrames(
             client.who,
             settings=self._settings,
-            registry=self._registry,
+            catalog=self._catalog,
             feeds=self._feeds,
             resets=self._resets,
             fold=fold,
@@ -108,7 +108,7 @@ class UpdateViews:
             client,
             frames,
             access=self._access,
-            registry=self._registry,
+            catalog=self._catalog,
             feeds=self._feeds,
             followers=self._followers,
             send_seconds=self._settings.websocket_send_timeout_seconds,

@@ -15,7 +15,7 @@ from hookstream.app.errors import BadRequestError, ConflictError, UnavailableErr
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.followers import Follower, Followers
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.stores.catalog import RegistryCache
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.access import Access, Caller
 from hookstream.app.web.frames import FeedFrames, FramePage, frame_text
 
@@ -81,7 +81,7 @@ class UpdateSocket:
         frames: FeedFrames,
         *,
         access: Access,
-        registry: RegistryCache,
+        catalog: CatalogCache,
         feeds: Feeds,
         followers: Followers,
         send_seconds: float,
@@ -91,7 +91,7 @@ class UpdateSocket:
         self._socket = client.socket
         self._frames = frames
         self._access = access
-        self._registry = registry
+        self._catalog = catalog
         self._feeds = feeds
         self._followers = followers
         self._send_seconds = send_seconds
@@ -166,8 +166,8 @@ class UpdateSocket:
                 page = await self._frames.next(follower.seq)
             if page.frames and not self._access.still_known(self._client.caller):
                 return REVOKED
-            if self._client.who not in self._registry.current.contexts:
-                # what was withheld or deferred may still come into its feed
+            if self._client.who not in self._catalog.current.contexts:
+                # what was throttled or deferred may still come into its feed
                 return DELETED
             for seq, frame in page.frames:
                 if frame and (end := await self._put(frame, follower)):

@@ -62,7 +62,7 @@ async def rated_terms(stage: Stage, times: int) -> None:
 
 
 async def lost_folds(stage: Stage, times: int) -> None:
-    """the reply of a commit that folds what was withheld is lost, again and again"""
+    """the reply of a commit that folds what was throttled is lost, again and again"""
     await _lose(stage, times, b"RENAME")
 
 

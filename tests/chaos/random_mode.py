@@ -228,7 +228,7 @@ async def _recorded(system: System) -> dict[str, tuple[str, str]]:
 
 
 def _left(system: System) -> list[str]:
-    """What should be empty once all is done: pending entries, what is withheld, held, retried."""
+    """What should be empty once all is done: pending entries, what is throttled, held, retried."""
     client = system.redis.ask()
     found = []
     for key in sorted(client.scan_iter(count=500)):

@@ -13,16 +13,16 @@ SITE = """
 from pathlib import Path
 import hookstream.agents
 hookstream.agents.__path__.append({stages!r})
-from hookstream.app.failures.retry_scheduler import Keeper
+from hookstream.app.failures.retry_scheduler import RetryScheduler
 
-look = Keeper._look
+look = RetryScheduler._look
 
 async def failing(self):
     if Path({file!r}).exists():
         raise RuntimeError("not one of the errors that were thought of")
     await look(self)
 
-Keeper._look = failing
+RetryScheduler._look = failing
 """
 
 #: A timer of a stream developer's, who knows Faust; it raises every other time.
@@ -76,14 +76,14 @@ async def test_what_raises_is_named_and_begun_again_and_ends_no_process(failing:
                 if failure["failures"] >= 2
             }
             return found == {
-                "Keeper._keep": ("RuntimeError", "started again"),
+                "RetryScheduler._keep": ("RuntimeError", "started again"),
                 "hookstream.agents.flaky.flaky": ("ValueError", "started again"),
             }
 
         await eventually(named, "both are named, and have failed again")
         async with session.get("/metrics") as response:
             text = await response.text()
-    assert 'hookstream_task_failures_total{task="Keeper._keep"}' in text
+    assert 'hookstream_task_failures_total{task="RetryScheduler._keep"}' in text
     assert len((failing.stages / "calls").read_text()) >= 2
     assert {process.pid for process in failing.processes()} == before
     log = failing.log.read_text()

@@ -161,15 +161,15 @@ async def test_postgresql_is_away_at_the_start(running: Stack, name: str, tmp_pa
     # one that has never known a tool cannot tell a webhook from anything else
     with other(running, folder, "receive", HOOKSTREAM_POSTGRES_URL=away) as receiver:
         health = await receiver.listens()
-        assert health["parts"]["registry"]["status"] == "down"
+        assert health["parts"]["catalog"]["status"] == "down"
         status, _, retry_after = await receiver.post(name)
         assert (status, bool(retry_after)) == (503, True)
     shutil.copy(running.state_dir / "state" / "registry.json", folder)
     with other(running, folder, "receive", HOOKSTREAM_POSTGRES_URL=away) as receiver:
         health = await receiver.listens()
-        registry = health["parts"]["registry"]
-        assert (registry["status"], registry["from_disk"]) == ("degraded", True)
-        assert registry["age_seconds"] >= 0
+        catalog = health["parts"]["catalog"]
+        assert (catalog["status"], catalog["from_disk"]) == ("degraded", True)
+        assert catalog["age_seconds"] >= 0
         status, body, _ = await receiver.post(name)
         assert status == 202
         [update] = await running.updates(name, 1)

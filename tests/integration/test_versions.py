@@ -76,7 +76,7 @@ async def test_entries_of_a_newer_version_wait_and_come_once_a_newer_worker_runs
         assert "upgrade the workers" in part["detail"]
         assert (await old.health())["status"] == "degraded"
         async with old.session() as session, session.get("/metrics") as response:
-            assert 'hookstream_held_entries{version="3"} 23.0' in await response.text()
+            assert 'hookstream_quarantined_entries{version="3"} 23.0' in await response.text()
         # what is readable goes on meanwhile, and nothing is dead
         good = await old.hook("new", b'{"n": 100}')
         assert (await old.updates("new", 1))[0]["event_id"] == good

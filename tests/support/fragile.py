@@ -64,7 +64,7 @@ class Fragile(Stack):
 
         await eventually(reached, f"{event_id} is {status}")
 
-    async def letter(self, event_id: str) -> dict[str, Any]:
+    async def failed_event(self, event_id: str) -> dict[str, Any]:
         return await self.get(f"/dead-letters/{event_id}")
 
     async def state(self, event_id: str) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hookstream.agents.dedupe import judge
-from hookstream.app.deduplication.first_events import RecordStore
-from hookstream.app.deduplication.lookup import LookBack
+from hookstream.app.deduplication.first_events import EventLog
+from hookstream.app.deduplication.lookup import HistoryLookup
 from hookstream.app.deduplication.state import DedupState, opens_dedup
 from hookstream.app.failures.state import opens_failures
 from hookstream.app.feeds.state import opens_feeds
@@ -84,25 +84,25 @@ def event(n: int, message: str, at_ms: int, **more: Any) -> Event:
 
 
 class Flow:
-    """Batches through judging and commit, with the record written at once or later."""
+    """Batches through judging and commit, with the event log written at once or later."""
 
     def __init__(self, owner: Owner, postgres: Postgres) -> None:
         self.owner = owner
         self.postgres = postgres
         settings = Settings(dedup_history_events=1000)
-        self.lookback = LookBack(owner.redis, RecordStore(owner.redis, postgres), settings)
+        self.history_lookup = HistoryLookup(owner.redis, EventLog(owner.redis, postgres), settings)
 
-    async def judged(self, *events: Event, letter: str = "") -> Batch:
+    async def judged(self, *events: Event, failed_event: str = "") -> Batch:
         entries = [
-            Entry(f"{e.received_at_ms}-{n}", encode_event(e), e, letter_id=letter)
+            Entry(f"{e.received_at_ms}-{n}", encode_event(e), e, failed_event_id=failed_event)
             for n, e in enumerate(events)
         ]
         batch = Batch("events", self.owner.partition, entries, lambda *_: None)
-        await judge(batch, self.lookback)
+        await judge(batch, self.history_lookup)
         return batch
 
     async def commit(self, batch: Batch, *, recorded: bool = True) -> list[Entry]:
-        """As the commit stage does; the audit stage writes the record unless told not to."""
+        """As the commit stage does; the audit stage writes the event log unless told not to."""
         partition, writes = batch.partition, Writes()
         if batch.changes:
             writes.append(
@@ -119,7 +119,9 @@ class Flow:
             await write_audit(self.postgres, [audit(batch)])
         return batch.entries
 
-    async def passes(self, *events: Event, letter: str = "", recorded: bool = True) -> list[str]:
+    async def passes(
+        self, *events: Event, failed_event: str = "", recorded: bool = True
+    ) -> list[str]:
         """What became of each event: its layer, with the first one's number where it has one."""
-        batch = await self.judged(*events, letter=letter)
+        batch = await self.judged(*events, failed_event=failed_event)
         return [entry.dedup for entry in await self.commit(batch, recorded=recorded)]

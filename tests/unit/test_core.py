@@ -99,7 +99,7 @@ def test_all_keys_of_a_partition_share_a_hash_slot() -> None:
         keys.changelog(7),
         keys.dead(7),
         keys.lease(7),
-        keys.origins(7),
+        keys.source_positions(7),
         keys.seqs(7),
         keys.acks(7),
         keys.feed(7, "t", "c}"),

@@ -18,7 +18,7 @@ from hookstream.app.redis.client import connect
 from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.outcome import ACCEPTED
 from hookstream.app.streams.rendezvous import rendezvous
-from hookstream.app.streams.source_positions import MAX_LATE, OriginMark, admit
+from hookstream.app.streams.source_positions import MAX_LATE, SourcePosition, admit
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import encode_event
 from hookstream.codecs.errors import UnknownDictionaryError
@@ -121,7 +121,7 @@ def test_an_origin_is_taken_once_however_often_its_batch_comes(
     batches: list[int], repeats: list[int], restart: set[int]
 ) -> None:
     """A batch comes again, in part or whole, until the next one begins with a higher floor."""
-    mark = OriginMark()
+    mark = SourcePosition()
     taken: Counter[str] = Counter()
     number = 0
     step = 0
@@ -132,13 +132,13 @@ def test_an_origin_is_taken_once_however_often_its_batch_comes(
             # a crash may have cut the first tries short; the last one is whole
             for entry_id in ids if count == again else ids[: 1 + count]:
                 if step in restart:
-                    mark = OriginMark.decode(mark.encode())
+                    mark = SourcePosition.decode(mark.encode())
                 step += 1
                 if mark.accept(entry_id, ids[0]):
                     taken[entry_id] += 1
     assert set(taken.values()) == {1}
     assert len(taken) == number
-    assert all(entry_order(seen) >= entry_order(mark.floor) for seen in mark.seen)
+    assert all(entry_order(seen) >= entry_order(mark.low_water_mark) for seen in mark.seen)
 
 
 workers = st.sets(st.text("abcdef", min_size=1, max_size=4), min_size=1, max_size=6)
@@ -245,19 +245,19 @@ def test_copy_of_an_update_that_could_not_be_read_is_not_a_second_one() -> None:
     copy.fail("decode", UnknownDictionaryError(5))
     assert admit([copy], marks)[0] == []
     assert copy.failure is None
-    first.outcome, first.letter_id = ACCEPTED, "letter"
+    first.outcome, first.failed_event_id = ACCEPTED, "letter"
     assert admit([first], marks)[0] == [first]
 
 
 def test_a_pinned_origin_is_remembered_when_it_is_pinned_no_more() -> None:
     """An append that is carried out late still says that it is."""
-    mark = OriginMark()
+    mark = SourcePosition()
     assert mark.accept("50-0", "40-0")
     assert mark.accept("5-0", "60-0", ["5-0"])
     assert mark.accept("70-0", "65-0", [])
     assert mark.accept("80-0", "75-0", [])
     assert not mark.accept("5-0", "60-0", ["5-0"])
-    assert not OriginMark.decode(mark.encode()).accept("5-0", "60-0", ["5-0"])
+    assert not SourcePosition.decode(mark.encode()).accept("5-0", "60-0", ["5-0"])
     for n in range(MAX_LATE + 50):
         assert mark.accept(f"6-{n}", "75-0", [f"6-{n}"])
     assert mark.accept("90-0", "85-0", [])

@@ -1,11 +1,11 @@
--- Commit one batch of one partition, or one step of its keeper: all of it or none of it.
+-- Commit one batch of one partition, or one step of its retry scheduler: all of it or none of it.
 -- KEYS: lease, source stream, then every other key that is written to.
 -- ARGV: epoch, nonce, channel, number of commits so far, group,
 --       number of writes, then (command, key index, number of arguments, arguments…) each,
 --       trim the source below the last acknowledged entry (1 or 0),
 --       then the acknowledged entry ids.
 -- Returns the ids that XADD gave, in order.
--- A stale owner gets FENCED. An owner whose picture of the partition is not what Redis has (a reply
+-- A stale owner gets FENCED. An owner whose snapshot of the partition is not what Redis has (a reply
 -- was lost, or Redis lost its tail in a failover) gets OUTDATED and must read everything again.
 -- There is one sequence of commits a partition, for they all change what the others rely on.
 -- How far a stream has been worked off is kept beside the sequence: a group that is lost begins there.
@@ -76,7 +76,7 @@ local function append(to_feeds)
       local reply = redis.pcall('XADD', key, unpack(args))
       if type(reply) == 'table' then
         for j, id in pairs(added) do redis.call('XDEL', writes[j][2], id) end
-        -- of a feed the owner has a wrong picture; another stream has come to its end
+        -- of a feed the owner has a wrong snapshot; another stream has come to its end
         local kind = to_feeds and 'OUTDATED ' or 'WRONGKIND '
         return redis.error_reply(kind .. key .. ' takes no such entry: ' .. (reply['err'] or ''))
       end
@@ -91,7 +91,7 @@ for i = 1, count do ids[#ids + 1] = added[i] end
 for i = 1, count do
   local command, key, args = writes[i][1], writes[i][2], writes[i][3]
   if command == 'PUBLISH' then
-    -- a cue only: who is not told looks again soon
+    -- a wake-up only: who is not told looks again soon
     redis.pcall('PUBLISH', unpack(args))
   elseif command ~= 'XADD' then
     redis.call(command, key, unpack(args))

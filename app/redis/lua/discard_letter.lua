@@ -1,5 +1,5 @@
--- Throw a dead letter away. What its failure held back goes on.
--- KEYS: dead letters, pins, letter. ARGV: letter id. Returns 1, or 0 when it is not dead.
+-- Throw a dead letter away. What its failure blocked goes on.
+-- KEYS: dead letters, pins, failed event. ARGV: failed event id. Returns 1, or 0 when it is not dead.
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
   return 0
 end

@@ -1,6 +1,6 @@
--- How far a context's feed has come, and how many of its updates are withheld, by what is there.
--- KEYS: feed, list of withheld updates, seqs. ARGV: the context's field in seqs.
--- Returns {last sequence number, withheld updates}.
+-- How far a context's feed has come, and how many of its updates are throttled, by what is there.
+-- KEYS: feed, list of throttled updates, seqs. ARGV: the context's field in seqs.
+-- Returns {last sequence number, throttled updates}.
 -- The number that was written down and the feed itself say the same; where one of them was lost,
 -- the other one counts: no number is given twice.
 local seq = tonumber(redis.call('HGET', KEYS[3], ARGV[1]) or '0') or 0

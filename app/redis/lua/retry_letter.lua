@@ -1,5 +1,5 @@
 -- Let a dead letter be tried again now; its history stays.
--- KEYS: dead letters, retries, letter. ARGV: letter id. Returns 1, or 0 when it is not dead.
+-- KEYS: dead letters, retries, failed event. ARGV: failed event id. Returns 1, or 0 when it is not dead.
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
   return 0
 end

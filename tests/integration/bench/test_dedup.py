@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.dedup import Plan, run, traffic
-from hookstream.app.deduplication.first_events import RecordStore
+from hookstream.app.deduplication.first_events import EventLog
 from hookstream.app.deduplication.history import PartitionHistory
 from hookstream.app.postgres.pool import Postgres
 from hookstream.tables.dedup import Record
@@ -64,11 +64,11 @@ async def test_the_ledger_notices_suspicions_that_are_taken_for_duplicates(
 ) -> None:
     """What proves that the first test can fail: a Bloom filter's word is taken for the truth."""
 
-    async def believe(self: RecordStore, partition: int, suspicions: list[object]) -> object:
+    async def believe(self: EventLog, partition: int, suspects: list[object]) -> object:
         some = Record("01a20bdb-fb6f-7016-a39a-1ba28763ccb5", "1-1", 2**47)
-        return [some] * len(suspicions), [True] * len(suspicions)
+        return [some] * len(suspects), [True] * len(suspects)
 
-    monkeypatch.setattr(RecordStore, "first", believe)
+    monkeypatch.setattr(EventLog, "first", believe)
     plan = dataclasses.replace(SMALL, filter_events=500, false_positives=0.05)
     result = await run(plan, redis_url, postgres_url, tmp_path)
     assert result.dropped

@@ -74,7 +74,7 @@ async def comes(
     if stream:
         await flow.owner.redis.xadd(keys.events(NUMBER), {"d": entry.raw}, id=entry.entry_id)
     batch = Batch("events", flow.owner.partition, [entry], lambda *_: None)
-    await judge(batch, flow.lookback)
+    await judge(batch, flow.history_lookup)
     await flow.commit(batch, recorded=recorded)
     return entry
 
@@ -173,7 +173,7 @@ async def test_while_the_record_is_away_only_what_marks_cannot_tell_waits(
         entry = Entry(f"{at_ms}-5", encode_event(old), old, doubt_ms=doubt_ms)
         batch = Batch("events", owner.partition, [entry], lambda *_: None)
         with pytest.raises(UnavailableError, match="spool"):
-            await judge(batch, away.lookback)
+            await judge(batch, away.history_lookup)
         assert not batch.changes
     # nobody doubts it: it does not wait for anybody
     assert await passes(old, NOW + half + 1)
@@ -187,7 +187,7 @@ async def test_a_copy_that_cannot_be_unpacked_becomes_no_letter(flow: Flow) -> N
     copy = Entry(f"{NOW + 5}-0", encode_event(one), one)
     copy.fail("decode", ValueError("no dictionary yet"))
     batch = Batch("events", flow.owner.partition, [copy], lambda *_: None)
-    await judge(batch, flow.lookback)
+    await judge(batch, flow.history_lookup)
     assert is_copy(copy)
     assert copy.failure is None
 
@@ -197,13 +197,13 @@ async def test_a_copy_of_what_waits_for_its_next_try_does_not_overtake_it(flow: 
     first = Entry(f"{NOW}-0", encode_event(one), one)
     first.fail("decode", ValueError("no dictionary yet"))
     batch = Batch("events", flow.owner.partition, [first], lambda *_: None)
-    await judge(batch, flow.lookback)
+    await judge(batch, flow.history_lookup)
     await flow.commit(batch)
     assert first.failure
     assert is_copy(await comes(flow, one, NOW + 5, doubt_ms=5))
-    again = Entry(f"{NOW + 900}-0", first.raw, one, letter_id=one.event_id, attempts=1)
+    again = Entry(f"{NOW + 900}-0", first.raw, one, failed_event_id=one.event_id, attempts=1)
     batch = Batch("events", flow.owner.partition, [again], lambda *_: None)
-    await judge(batch, flow.lookback)
+    await judge(batch, flow.history_lookup)
     assert again.status is Status.ACCEPTED
 
 
@@ -289,7 +289,7 @@ async def test_lost_replies_of_appends_deliver_nothing_twice(
 
 
 async def lose_marks(stack: Stack, client: Any) -> None:
-    """Every mark is gone, as when the copy window is over: the record alone knows."""
+    """Every mark is gone, as when the copy window is over: the event log alone knows."""
 
     async def recorded() -> bool:
         return all([(await stack.get("/events", tool=name))["events"] for name in TOOLS])

@@ -86,9 +86,9 @@ async def test_an_event_whose_function_fails_is_kept_and_tried_again_alone(
     fine = await moody.post(name, 2)
     assert [u["event_id"] for u in await moody.updates(name, 1)] == [fine]
     await moody.becomes(failing, "dead")
-    letter = await moody.letter(failing)
-    assert letter["stage"] == "dedupe"
-    assert letter["error"] == "ValueError: poison 1"
+    failed_event = await moody.failed_event(failing)
+    assert failed_event["stage"] == "dedupe"
+    assert failed_event["error"] == "ValueError: poison 1"
     moody.heal(name)
     assert await moody.call("POST", f"/dead-letters/{failing}/retry") in (200, 202)
     await moody.becomes(failing, "delivered")
@@ -104,7 +104,7 @@ async def test_a_function_that_returns_no_text_fails_its_event(moody: Fragile, n
     )
     odd = await moody.hook(name, json.dumps({"n": 3, "odd": True}).encode())
     await moody.becomes(odd, "dead")
-    assert "returned int: str or None is wanted" in (await moody.letter(odd))["error"]
+    assert "returned int: str or None is wanted" in (await moody.failed_event(odd))["error"]
 
 
 async def test_function_claim_check_schema_and_retry_on_one_event(

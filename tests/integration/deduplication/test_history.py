@@ -1,4 +1,4 @@
-"""Dedup history on real servers: exact after any restart, confirmed by the record, no guesses."""
+"""Dedup history on real servers: exact after any restart, confirmed by the log, no guesses."""
 
 import random
 from collections.abc import AsyncIterator
@@ -135,7 +135,7 @@ async def harm_changelog(redis: Any) -> None:
 async def test_history_that_is_not_whole_suspects_everything(
     owner: Owner, harm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never silently empty: what cannot be read is asked of the record, event by event."""
+    """Never silently empty: what cannot be read is asked of the event log, event by event."""
     wanted = await full_day(owner, monkeypatch)
     await harm(owner.redis)
     await owner.claim()
@@ -212,7 +212,7 @@ async def test_a_late_copy_is_a_duplicate_of_the_first(flow: Flow) -> None:
 
 
 async def test_a_suspicion_without_a_record_is_no_duplicate(flow: Flow) -> None:
-    """As with a false positive: here the record is taken away."""
+    """As with a false positive: here the event log is taken away."""
     await flow.passes(event(1, "m", NOW))
     await flow.postgres.execute("TRUNCATE events")
     assert await flow.passes(event(2, "m", LATER)) == [""]
@@ -249,9 +249,9 @@ async def test_event_that_failed_and_comes_again_is_not_its_own_duplicate(flow: 
     copy = await flow.judged(event(2, "m", LATER))
     assert copy.entries[0].duplicate_of == failed.event_id
     await flow.commit(copy)
-    late = [Entry(f"{LATER + 2 * HOUR_MS}-0", b"", failed, letter_id=failed.event_id)]
+    late = [Entry(f"{LATER + 2 * HOUR_MS}-0", b"", failed, failed_event_id=failed.event_id)]
     again = Batch("events", flow.owner.partition, late, lambda *_: None)
-    await judge(again, flow.lookback)
+    await judge(again, flow.history_lookup)
     assert late[0].status is Status.ACCEPTED
 
 

@@ -50,24 +50,28 @@ async def test_one_poison_event_in_256_delays_no_other(fragile: Fragile, tool: s
 async def test_dead_letter_keeps_its_history_through_retries(fragile: Fragile, tool: str) -> None:
     bad = await fragile.post(tool, 7, tool)
     await fragile.becomes(bad, "dead")
-    letter = await fragile.letter(bad)
-    assert (letter["state"], letter["attempts"], letter["stage"]) == ("dead", 3, "fragile")
-    assert letter["error"] == "ValueError: poison 7"
-    assert letter["payload"] == {"n": 7, "poison": tool}
-    assert [attempt["attempt"] for attempt in letter["history"]] == [1, 2, 3]
-    assert letter["first_failed_at"] < letter["last_failed_at"]
+    failed_event = await fragile.failed_event(bad)
+    assert (failed_event["state"], failed_event["attempts"], failed_event["stage"]) == (
+        "dead",
+        3,
+        "fragile",
+    )
+    assert failed_event["error"] == "ValueError: poison 7"
+    assert failed_event["payload"] == {"n": 7, "poison": tool}
+    assert [attempt["attempt"] for attempt in failed_event["history"]] == [1, 2, 3]
+    assert failed_event["first_failed_at"] < failed_event["last_failed_at"]
     listed = (await fragile.get("/dead-letters", tool=tool))["letters"]
     assert [row["letter_id"] for row in listed] == [bad]
     # tried again by hand, it fails again: the same letter, one attempt more
     assert await fragile.call("POST", f"/dead-letters/{bad}/retry") == 202
 
     async def fourth() -> bool:
-        return bool((await fragile.letter(bad))["attempts"] == 4)
+        return bool((await fragile.failed_event(bad))["attempts"] == 4)
 
     await eventually(fourth, "the fourth attempt has failed")
-    letter = await fragile.letter(bad)
-    assert letter["state"] == "dead"
-    assert [attempt["attempt"] for attempt in letter["history"]] == [1, 2, 3, 4]
+    failed_event = await fragile.failed_event(bad)
+    assert failed_event["state"] == "dead"
+    assert [attempt["attempt"] for attempt in failed_event["history"]] == [1, 2, 3, 4]
     fragile.heal(tool)
     assert await fragile.call("POST", "/dead-letters/retry", tool=tool) == 202
     assert await ids(fragile, tool, 1) == [bad]
@@ -112,7 +116,7 @@ async def test_two_failures_of_one_batch_keep_their_order(fragile: Fragile, name
     finally:
         worker.resume()
     await fragile.becomes(accepted[1], "dead")
-    second = await fragile.letter(accepted[3])
+    second = await fragile.failed_event(accepted[3])
     assert (second["state"], second["attempts"]) == ("held", 0)
     fragile.heal(name)
     assert await fragile.call("POST", f"/dead-letters/{accepted[1]}/retry") == 202
@@ -130,7 +134,7 @@ async def test_breaker_parks_what_keeps_failing_and_probes(fragile: Fragile, too
     # parked too, with no attempt of its own
     late = await fragile.post(tool, 99)
     await fragile.becomes(late, "retrying")
-    assert (await fragile.letter(late))["attempts"] == 0
+    assert (await fragile.failed_event(late))["attempts"] == 0
     fragile.heal(tool)
 
     async def delivered() -> bool:

@@ -34,17 +34,17 @@ class Worker:
     """As much of a worker as takes marks: a state folder, and the partitions that it owns."""
 
     def __init__(
-        self, redis: Any, postgres: Postgres, folder: Path, *, mode: str = "local", **registry: Any
+        self, redis: Any, postgres: Postgres, folder: Path, *, mode: str = "local", **catalog: Any
     ) -> None:
-        contexts = registry.get("contexts", {NAME: None})
+        contexts = catalog.get("contexts", {NAME: None})
         self.parts = SimpleNamespace(
             redis=redis,
             scripts=Scripts(redis),
             postgres=postgres,
             clock=RedisClock(),
             durability=Durability(redis, mode),
-            registry=SimpleNamespace(
-                current=SimpleNamespace(contexts=contexts), loaded=registry.get("loaded", True)
+            catalog=SimpleNamespace(
+                current=SimpleNamespace(contexts=contexts), loaded=catalog.get("loaded", True)
             ),
         )
         folder.mkdir(exist_ok=True)
@@ -55,7 +55,7 @@ class Worker:
             self.parts.scripts,
             self.parts.durability,
             postgres,
-            self.parts.registry,
+            self.parts.catalog,
             settings,
             now_ms=self.parts.clock.now_ms,
             owned=lambda: self.owned,

@@ -14,11 +14,11 @@ from hookstream.app.ids import new_event_id
 from hookstream.app.priority import DEFERRABLE, channel_name
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
-from hookstream.app.routing.catalog import Context, Registry
+from hookstream.app.routing.catalog import Catalog, Context
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.partition import Partition
-from hookstream.app.streams.scheduler import Turns
+from hookstream.app.streams.scheduler import Scheduler
 from hookstream.codecs.envelope import Event, encode_event
 from hookstream.codecs.routed import Target, decode_routed, encode_routed
 from tests.integration.streams.test_model import Plain
@@ -26,7 +26,7 @@ from tests.support.stack import Stack, eventually
 
 NUMBER = 3
 NAME = ("t", "c")
-REGISTRY = Registry(
+REGISTRY = Catalog(
     1,
     contexts={NAME: Context("t", "c", "", "low")},
     priorities={NAME: frozenset(("critical", "low"))},
@@ -59,10 +59,10 @@ class Owner:
             client,
             scripts,
             settings,
-            Turns(),
-            registry=lambda: REGISTRY,
+            Scheduler(),
+            catalog=lambda: REGISTRY,
             now_ms=lambda: 1_700_000_001_000,
-            describer=Plain(),
+            renderer=Plain(),
         )
 
     async def deliver(self, *events: tuple[int, int, str]) -> None:

@@ -48,9 +48,9 @@ async def opened(stack: Stack, name: str) -> list[str]:
     return found
 
 
-async def withheld(stack: Stack, name: str, count: int) -> None:
+async def throttled(stack: Stack, name: str, count: int) -> None:
     """Wait until so many updates are held up, as the metrics say."""
-    gauge = f'hookstream_context_withheld_updates{{context="{name}",tenant="default"}} {count}.0'
+    gauge = f'hookstream_context_throttled_updates{{context="{name}",tenant="default"}} {count}.0'
 
     async def held_up() -> bool:
         async with stack.session() as session, session.get("/metrics") as response:
@@ -89,7 +89,7 @@ async def test_flood_becomes_few_updates_and_every_event_can_be_fetched(
         event = await stack.get(f"/events/{sent[40]}")
         return event["status"] == "delivered" and event["deliveries"]
 
-    # withheld or not, an event says where it is
+    # throttled or not, an event says where it is
     [delivery] = await eventually(recorded, "the delivery is recorded")
     assert delivery["as"] == "digest"
     assert (await stack.get(f"/events/{sent[0]}"))["deliveries"][0]["as"] == "update"
@@ -110,7 +110,7 @@ async def test_critical_passes_a_spent_rate_and_what_was_before_it_comes_first(
     urgent = {"tool": name, "where": "payload.n >= 100", "priority": "critical"}
     await stack.put(f"/contexts/{name}/subscriptions/urgent", urgent)
     sent = await send(stack, name, range(12))
-    await withheld(stack, name, 10)
+    await throttled(stack, name, 10)
     sent += await send(stack, name, range(100, 101))
     await all_there(stack, name, sent)
     kinds = [(update["kind"], update["priority"]) for update in await feed(stack, name)]
@@ -120,7 +120,7 @@ async def test_critical_passes_a_spent_rate_and_what_was_before_it_comes_first(
 async def test_rate_that_is_taken_away_lets_everything_go(stack: Stack, name: str) -> None:
     await limited(stack, name, {"updates_per_second": 0.001, "burst": 1})
     sent = await send(stack, name, range(5))
-    await withheld(stack, name, 4)
+    await throttled(stack, name, 4)
     await stack.put(f"/contexts/{name}", {})
     await all_there(stack, name, sent)
 
@@ -128,7 +128,7 @@ async def test_rate_that_is_taken_away_lets_everything_go(stack: Stack, name: st
 async def test_rate_that_is_raised_counts_at_once(stack: Stack, name: str) -> None:
     await limited(stack, name, {"updates_per_second": 0.0001, "burst": 1})
     sent = await send(stack, name, range(5))
-    await withheld(stack, name, 4)
+    await throttled(stack, name, 4)
     await stack.put(f"/contexts/{name}", {"rate": {"updates_per_second": 5, "burst": 1}})
     await all_there(stack, name, sent)
 
@@ -149,7 +149,7 @@ async def test_deleted_context_is_left_alone_and_comes_back_with_its_numbers(
     """What its rate held up is let go at once, nothing is left over, open sockets are closed."""
     await limited(stack, name, {"updates_per_second": 0.001, "burst": 1})
     await send(stack, name, range(5))
-    await withheld(stack, name, 4)
+    await throttled(stack, name, 4)
     async with (
         stack.session() as session,
         session.ws_connect(f"/contexts/{name}/updates?after=1") as client,
@@ -164,10 +164,10 @@ async def test_deleted_context_is_left_alone_and_comes_back_with_its_numbers(
     await stack.put(f"/contexts/{name}", {})
     await stack.put(f"/contexts/{name}/subscriptions/all", {"tool": name, "types": ["*"]})
 
-    async def folded() -> bool:
+    async def coalesced() -> bool:
         return [update["kind"] for update in await feed(stack, name)] == ["update", "digest"]
 
-    await eventually(folded, "what was withheld has been let go")
+    await eventually(coalesced, "what was withheld has been let go")
     again = await stack.hook(name, b'{"n": "again"}')
     [update] = await stack.updates(name, 1, after=2)
     assert (update["seq"], update["event_id"]) == (3, again)

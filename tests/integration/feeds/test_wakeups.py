@@ -1,4 +1,4 @@
-"""Cues of feeds on a real server: clients that come all at once are told at once, each of them."""
+"""Wake-ups of feeds on a real server: clients that come all at once are told at once."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hookstream.app.feeds.feed import READS_AT_ONCE, Feeds
-from hookstream.app.feeds.wakeups import POLL_SECONDS, Cues
+from hookstream.app.feeds.wakeups import POLL_SECONDS, Wakeups
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, connect
 from hookstream.app.redis.durability import Durability
@@ -54,16 +54,16 @@ async def test_clients_that_come_at_once_share_one_connection_and_are_all_told(
 
 
 @asynccontextmanager
-async def cues_of(url: str, **options: Any) -> AsyncIterator[tuple[Any, Cues]]:
-    """Cues on their own, and a client."""
+async def wakeups_of(url: str, **options: Any) -> AsyncIterator[tuple[Any, Wakeups]]:
+    """Wake-ups on their own, and a client."""
     client = connect(url, timeout_seconds=1)
-    async with Cues(client, **options) as cues:
-        yield client, cues
+    async with Wakeups(client, **options) as wakeups:
+        yield client, wakeups
     await client.aclose()
 
 
 async def told_at_once(client: Any, moved: asyncio.Event) -> bool:
-    """Whether a cue comes before the poll of once a second would tell as well."""
+    """Whether a wake-up comes before the poll of once a second would tell as well."""
     with contextlib.suppress(*REDIS_ERRORS):
         async with asyncio.timeout(POLL_SECONDS * 2):
             # once it has been told to poll there is most of a second until it is time again
@@ -79,42 +79,42 @@ async def told_at_once(client: Any, moved: asyncio.Event) -> bool:
 
 
 @pytest.mark.parametrize("how", ["killed", "silent"])
-async def test_cues_come_again_after_their_server_was_away(tmp_path: Path, how: str) -> None:
+async def test_wakeups_come_again_after_their_server_was_away(tmp_path: Path, how: str) -> None:
     node = Node(tmp_path / "redis").start()
     try:
-        async with cues_of(node.url, quiet_seconds=0.3) as (client, cues):
-            with cues.watch("c") as moved:
-                await eventually(lambda: told_at_once(client, moved), "cues come")
+        async with wakeups_of(node.url, quiet_seconds=0.3) as (client, wakeups):
+            with wakeups.watch("c") as moved:
+                await eventually(lambda: told_at_once(client, moved), "wake-ups come")
                 if how == "killed":
                     node.kill()
                 else:
                     node.signal(signal.SIGSTOP)
 
                 async def lost() -> bool:
-                    return cues.failures > 0
+                    return wakeups.failures > 0
 
                 await eventually(lost, "the connection is given up")
                 if how == "killed":
                     node.start()
                 else:
                     node.signal(signal.SIGCONT)
-                await eventually(lambda: told_at_once(client, moved), "cues come again")
+                await eventually(lambda: told_at_once(client, moved), "wake-ups come again")
     finally:
         node.kill()
 
 
-async def test_cues_go_to_another_node_of_a_cluster(tmp_path: Path) -> None:
+async def test_wakeups_go_to_another_node_of_a_cluster(tmp_path: Path) -> None:
     cluster = await asyncio.to_thread(ClusterSet, tmp_path)
     try:
-        async with cues_of(cluster.url, quiet_seconds=1.0) as (client, cues):
-            with cues.watch("c") as moved:
-                await eventually(lambda: told_at_once(client, moved), "cues come")
+        async with wakeups_of(cluster.url, quiet_seconds=1.0) as (client, wakeups):
+            with wakeups.watch("c") as moved:
+                await eventually(lambda: told_at_once(client, moved), "wake-ups come")
                 [listened] = [
                     node for node in cluster.nodes if node.ask().pubsub_numsub("c")[0][1] == 1
                 ]
                 listened.kill()
                 # it stays away: what follows is another node's
-                await eventually(lambda: told_at_once(client, moved), "cues come again", 60)
+                await eventually(lambda: told_at_once(client, moved), "wake-ups come again", 60)
     finally:
         await asyncio.to_thread(cluster.stop)
 
@@ -137,10 +137,10 @@ async def test_any_error_of_the_library_is_survived(tmp_path: Path) -> None:
 
     client = connect(node.url, timeout_seconds=1)
     try:
-        async with Cues(Failing(client)) as cues:
-            with cues.watch("c") as moved:
-                await eventually(lambda: told_at_once(client, moved), "cues come")
-            assert not cues.crashed
+        async with Wakeups(Failing(client)) as wakeups:
+            with wakeups.watch("c") as moved:
+                await eventually(lambda: told_at_once(client, moved), "wake-ups come")
+            assert not wakeups.crashed
     finally:
         await client.aclose()
         node.kill()

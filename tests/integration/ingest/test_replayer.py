@@ -17,7 +17,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 async def recorded(stack: Stack, tool: str, count: int, **more: str) -> list[dict[str, Any]]:
-    """The tool's events once the record has all of them as delivered, oldest first.
+    """The tool's events once the event log has all of them as delivered, oldest first.
 
     Each context's deliveries are recorded on their own: ``context="…"`` waits for those of one.
     """

@@ -88,11 +88,11 @@ async def kill_worker(stack: Stack) -> None:
     await eventually(found, "a worker runs")
 
 
-async def find_letter(stack: Stack, letter_id: str) -> dict[str, Any]:
+async def find_letter(stack: Stack, failed_event_id: str) -> dict[str, Any]:
     """A letter; one of nothing where there is none yet."""
     async with (
         stack.session() as session,
-        session.get(f"/api/v1/dead-letters/{letter_id}") as answer,
+        session.get(f"/api/v1/dead-letters/{failed_event_id}") as answer,
     ):
         return dict(await answer.json()) if answer.status == 200 else {"state": "", "error": ""}
 
@@ -214,8 +214,11 @@ async def test_entry_waits_for_a_dictionary_that_nobody_has(
         worker.kill()
 
         async def retrying() -> bool:
-            letter = await find_letter(stack, event_id)
-            return letter["state"] == "retrying" and f"dictionary {number}" in letter["error"]
+            failed_event = await find_letter(stack, event_id)
+            return (
+                failed_event["state"] == "retrying"
+                and f"dictionary {number}" in failed_event["error"]
+            )
 
         await eventually(retrying, "the event waits, and says for what")
         later = await stack.hook(name, b'{"later": 1}')
@@ -281,10 +284,10 @@ async def test_missing_blob_is_a_dead_letter_that_says_so(
     await eventually(dead, "the event is a dead letter")
     [update] = await stack.updates(name, 1)
     assert update["event_id"] == good
-    letter = await stack.get(f"/dead-letters/{event_id}")
-    assert (letter["stage"], letter["attempts"]) == ("decode", 1)
-    assert blob in letter["error"]
-    assert "payload" not in letter
+    failed_event = await stack.get(f"/dead-letters/{event_id}")
+    assert (failed_event["stage"], failed_event["attempts"]) == ("decode", 1)
+    assert blob in failed_event["error"]
+    assert "payload" not in failed_event
     assert payload is not None
     await client.set(blob, payload)
     await post(stack, f"/dead-letters/{event_id}/retry")
@@ -317,7 +320,7 @@ async def test_damaged_payload_harms_no_other(
 
     await eventually(dead, "the damaged one is a dead letter")
     assert (await find_letter(stack, other))["tool_id"] == name
-    # what its key holds back goes on once a person has thrown it away
+    # what its key blocks goes on once a person has thrown it away
     async with stack.session() as session:
         await session.delete(f"/api/v1/dead-letters/{other}")
     later = [await stack.hook(name, b'{"n": %d}' % n) for n in range(2, 20)]

@@ -47,7 +47,7 @@ def update(seq: int, body: str) -> Writes:
     writes = Writes()
     writes.add("XADD", FEED, f"{seq}-0", "d", body)
     writes.add("HSET", keys.seqs(0), "t/c", seq)
-    writes.publish("cue", seq)
+    writes.publish("wake-up", seq)
     return writes
 
 
@@ -206,7 +206,7 @@ async def test_key_of_another_type_makes_the_commit_write_nothing(
 async def test_commit_that_this_user_may_not_make_writes_nothing(
     redis_url: str, redis_client: "redis.asyncio.Redis", denied: str
 ) -> None:
-    """Half of it would be done again under other numbers. A cue that may not be sent is no harm."""
+    """Half of it would be done again under other numbers. A wake-up may be lost."""
     rights = ["~{hs:*", "~hs:*", "&*", "+@all", f"-{denied}", "-publish"]
     await redis_client.execute_command("ACL", "SETUSER", "half", "on", ">pw", *rights)
     split = redis_url.partition("://")
@@ -259,7 +259,7 @@ async def test_feed_is_numbered_without_a_double(
     stale = partition()
     stale.sequence = mine.sequence
     with pytest.raises(OutdatedError):
-        # numbered from an old picture of the feed
+        # numbered from an old snapshot of the feed
         await commit(scripts, stale, "updates", update(1, "b"), entries[1:])
     assert await unacknowledged(redis_client, keys.updates(0)) == 2
     await commit(scripts, mine, "updates", update(2, "b"), entries[1:], trim=True)
@@ -272,7 +272,7 @@ async def test_feed_is_numbered_without_a_double(
 async def test_rolled_back_redis_refuses_what_was_computed_before(
     scripts: Scripts, redis_client: "redis.asyncio.Redis"
 ) -> None:
-    """A failover that lost the newest commit: the owner's picture is ahead, and is not believed."""
+    """A failover that lost the newest commit: the owner's snapshot is ahead, not believed."""
     await claimed(scripts)
     entries = await pending(redis_client, keys.events(0), 2)
     mine = partition()
@@ -485,6 +485,6 @@ async def test_a_feed_whose_newest_entry_was_deleted_is_looked_at_anew(
         await commit(scripts, partition(), "updates", writes, entries)
     assert await redis_client.xlen(keys.audit(0)) == 0
     state = await scripts.call(
-        "feed_state", [FEED, keys.withheld_updates(0, "t", "c"), keys.seqs(0)], ["t/c"]
+        "feed_state", [FEED, keys.throttled_updates(0, "t", "c"), keys.seqs(0)], ["t/c"]
     )
     assert state[0] == 900

@@ -103,9 +103,13 @@ async def test_dead_letter_says_why_and_is_delivered_once_the_schema_allows_it(
     bad = await stack.hook(name, b'{"n": "x"}')
     event = await becomes(stack, bad, "dead")
     assert event["stage"] == "schema"
-    letter = await stack.get(f"/dead-letters/{bad}")
-    assert (letter["state"], letter["attempts"], letter["stage"]) == ("dead", 1, "schema")
-    assert letter["error"] == "SchemaViolationError: /n breaks #/properties/n/type"
+    failed_event = await stack.get(f"/dead-letters/{bad}")
+    assert (failed_event["state"], failed_event["attempts"], failed_event["stage"]) == (
+        "dead",
+        1,
+        "schema",
+    )
+    assert failed_event["error"] == "SchemaViolationError: /n breaks #/properties/n/type"
     good = await stack.hook(name, b'{"n": 2}')
     assert (await stack.updates(name, 1))[0]["event_id"] == good
     await register(stack, name, {**SCHEMA, "properties": {"n": {"type": ["integer", "string"]}}})

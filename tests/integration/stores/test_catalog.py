@@ -13,11 +13,11 @@ import pytest
 
 from hookstream.app.errors import UnavailableError
 from hookstream.app.postgres.pool import Postgres
-from hookstream.app.routing.catalog import Registry
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.schema_registry.store import SchemaStore
-from hookstream.app.stores import catalog
-from hookstream.app.stores.catalog import WAIT_SECONDS, RegistryCache
-from hookstream.app.stores.catalog_copy import RegistryCopy
+from hookstream.app.stores import catalog as catalog_module
+from hookstream.app.stores.catalog import WAIT_SECONDS, CatalogCache
+from hookstream.app.stores.catalog_copy import CatalogCopy
 from hookstream.app.stores.catalog_rows import build, decode_rows, encode_rows, read_rows
 from tests.support.faults import full_disk
 from tests.support.stack import eventually, free_port
@@ -33,9 +33,9 @@ RESTORE = "UPDATE registry_version SET version = version - $1, token = registry_
 
 
 @asynccontextmanager
-async def cache(url: str, folder: Path) -> AsyncIterator[RegistryCache]:
+async def cache(url: str, folder: Path) -> AsyncIterator[CatalogCache]:
     postgres = Postgres(url)
-    found = RegistryCache(postgres, SchemaStore(postgres), RegistryCopy(folder / "registry.json"))
+    found = CatalogCache(postgres, SchemaStore(postgres), CatalogCopy(folder / "registry.json"))
     await postgres.start()
     await found.start()
     try:
@@ -45,9 +45,9 @@ async def cache(url: str, folder: Path) -> AsyncIterator[RegistryCache]:
         await postgres.stop()
 
 
-async def add_tool(registry: RegistryCache, name: str) -> Registry:
-    await registry.postgres.execute(TOOL, name, DEDUP, ORDERING)
-    return await registry.reload()
+async def add_tool(catalog: CatalogCache, name: str) -> Catalog:
+    await catalog.postgres.execute(TOOL, name, DEDUP, ORDERING)
+    return await catalog.reload()
 
 
 def nowhere() -> str:
@@ -58,50 +58,50 @@ def nowhere() -> str:
 async def test_a_process_starts_with_what_was_known_while_postgresql_is_away(
     postgres_url: str, tmp_path: Path, name: str
 ) -> None:
-    async with cache(postgres_url, tmp_path) as registry:
-        known = await add_tool(registry, name)
+    async with cache(postgres_url, tmp_path) as catalog:
+        known = await add_tool(catalog, name)
     copy = tmp_path / "registry.json"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    async with cache(nowhere(), tmp_path) as registry:
-        assert registry.loaded
-        assert registry.from_disk
-        assert registry.current == known
-        assert registry.current.tools[name].secrets == ("s3cret",)
-        assert 0 <= registry.age_seconds < 60
+    async with cache(nowhere(), tmp_path) as catalog:
+        assert catalog.loaded
+        assert catalog.from_disk
+        assert catalog.current == known
+        assert catalog.current.tools[name].secrets == ("s3cret",)
+        assert 0 <= catalog.age_seconds < 60
         with pytest.raises(UnavailableError):
-            await registry.reload()
+            await catalog.reload()
     # what comes from the disk is looked up anew, be its number the same
-    async with cache(postgres_url, tmp_path) as registry:
-        assert not registry.from_disk
-        assert registry.current == known
+    async with cache(postgres_url, tmp_path) as catalog:
+        assert not catalog.from_disk
+        assert catalog.current == known
 
 
 async def test_a_damaged_copy_is_no_hindrance(postgres_url: str, tmp_path: Path) -> None:
     copy = tmp_path / "registry.json"
     for damage in (b"", b"{", b"[]", b'{"format":1}', b'{"format":99}'):
         copy.write_bytes(damage)
-        async with cache(nowhere(), tmp_path) as registry:
-            assert not registry.loaded
+        async with cache(nowhere(), tmp_path) as catalog:
+            assert not catalog.loaded
     copy.write_bytes(orjson.dumps({"format": 1, "version": 7, "token": 1, "tools": [{}]}))
-    async with cache(postgres_url, tmp_path) as registry:
-        assert registry.loaded
-        assert not registry.from_disk
+    async with cache(postgres_url, tmp_path) as catalog:
+        assert catalog.loaded
+        assert not catalog.from_disk
 
 
 async def test_a_disk_that_takes_nothing_is_no_hindrance(postgres_url: str, tmp_path: Path) -> None:
-    async with cache(postgres_url, tmp_path / "missing") as registry:
-        assert registry.loaded
+    async with cache(postgres_url, tmp_path / "missing") as catalog:
+        assert catalog.loaded
 
 
 async def test_a_copy_that_could_not_be_written_is_not_confirmed_but_written_later(
     postgres_url: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog, "CONFIRM_SECONDS", 0.1)
+    monkeypatch.setattr(catalog_module, "CONFIRM_SECONDS", 0.1)
     copy = tmp_path / "registry.json"
-    async with cache(postgres_url, tmp_path) as registry:
-        registry.poll_seconds = 0.05
+    async with cache(postgres_url, tmp_path) as catalog:
+        catalog.poll_seconds = 0.05
         with full_disk(0):
-            await add_tool(registry, name)
+            await add_tool(catalog, name)
             os.utime(copy, (1, 1))
             await asyncio.sleep(0.5)
             assert name not in copy.read_text()
@@ -123,8 +123,8 @@ async def test_a_copy_that_could_not_be_written_is_not_confirmed_but_written_lat
 async def test_rows_are_the_same_after_the_disk(
     postgres_url: str, tmp_path: Path, name: str
 ) -> None:
-    async with cache(postgres_url, tmp_path) as registry:
-        postgres, schemas = registry.postgres, registry.schemas
+    async with cache(postgres_url, tmp_path) as catalog:
+        postgres, schemas = catalog.postgres, catalog.schemas
         await postgres.execute(TOOL, name, DEDUP, ORDERING)
         await postgres.execute(
             "INSERT INTO api_keys (key_id, tenant, name, hash, contexts) "
@@ -141,79 +141,79 @@ async def test_rows_are_the_same_after_the_disk(
 async def test_a_version_that_never_comes_is_waited_for_once(
     postgres_url: str, tmp_path: Path, name: str
 ) -> None:
-    async with cache(postgres_url, tmp_path) as registry:
+    async with cache(postgres_url, tmp_path) as catalog:
         for at in range(3):
-            known = await add_tool(registry, f"{name}-{at}")
-        await registry.postgres.execute(RESTORE, 3)
-        await registry.reload()
+            known = await add_tool(catalog, f"{name}-{at}")
+        await catalog.postgres.execute(RESTORE, 3)
+        await catalog.reload()
         begun = time.monotonic()
         # what events of before ask for; PostgreSQL is there, so one question settles it
-        found = await registry.catch_up(known.version, known.token)
+        found = await catalog.catch_up(known.version, known.token)
         assert found.version == known.version - 3
-        assert "restored" in registry.note
+        assert "restored" in catalog.note
         # the next batch asks nobody
-        registry.postgres.dsn, registry.postgres._pool = nowhere(), None
-        await asyncio.gather(*(registry.catch_up(known.version, known.token) for _ in range(64)))
+        catalog.postgres.dsn, catalog.postgres._pool = nowhere(), None
+        await asyncio.gather(*(catalog.catch_up(known.version, known.token) for _ in range(64)))
         assert time.monotonic() - begun < WAIT_SECONDS
 
 
 async def test_the_same_number_after_a_restore_is_another_state(
     postgres_url: str, tmp_path: Path, name: str
 ) -> None:
-    async with cache(postgres_url, tmp_path) as registry:
-        known = await add_tool(registry, name)
+    async with cache(postgres_url, tmp_path) as catalog:
+        known = await add_tool(catalog, name)
         # as many changes as were lost: the number is the same again
-        await registry.postgres.execute(RESTORE, 1)
-        await registry.postgres.execute(
+        await catalog.postgres.execute(RESTORE, 1)
+        await catalog.postgres.execute(
             "UPDATE tools SET provider = 'none' WHERE tool_id = $1", name
         )
 
         async def learnt() -> bool:
-            return registry.current.tools[name].provider == "none"
+            return catalog.current.tools[name].provider == "none"
 
-        await eventually(learnt, "the registry of the restored database")
-        assert registry.current.version == known.version
-        assert registry.current.token != known.token
+        await eventually(learnt, "the catalog of the restored database")
+        assert catalog.current.version == known.version
+        assert catalog.current.token != known.token
 
 
 async def test_a_change_that_only_the_receiver_knew_is_waited_for(
     postgres_url: str, tmp_path: Path, name: str
 ) -> None:
-    async with cache(postgres_url, tmp_path) as registry:
-        registry.poll_seconds = 3600
-        postgres = registry.postgres
+    async with cache(postgres_url, tmp_path) as catalog:
+        catalog.poll_seconds = 3600
+        postgres = catalog.postgres
         await postgres.execute(TOOL, name, DEDUP, ORDERING)
         row = await postgres.fetchrow("SELECT version, token FROM registry_version")
         assert row is not None
-        found = await registry.catch_up(row["version"], row["token"])
+        found = await catalog.catch_up(row["version"], row["token"])
         assert name in found.tools
 
 
 async def test_while_postgresql_is_away_the_wait_is_bounded(
     postgres_url: str, tmp_path: Path, name: str
 ) -> None:
-    async with cache(postgres_url, tmp_path) as registry:
-        known = await add_tool(registry, name)
-    async with cache(nowhere(), tmp_path) as registry:
+    async with cache(postgres_url, tmp_path) as catalog:
+        known = await add_tool(catalog, name)
+    async with cache(nowhere(), tmp_path) as catalog:
         begun = time.monotonic()
-        asked = (registry.catch_up(known.version + 1, 5) for _ in range(3))
+        asked = (catalog.catch_up(known.version + 1, 5) for _ in range(3))
         assert await asyncio.gather(*asked) == [known] * 3
         assert time.monotonic() - begun < WAIT_SECONDS + 2
-        assert str(known.version + 1) in registry.note
+        assert str(known.version + 1) in catalog.note
 
 
 async def test_a_row_that_cannot_be_read_changes_nothing_for_others_and_keeps_its_last_state(
     postgres_url: str, tmp_path: Path, name: str
 ) -> None:
-    async with cache(postgres_url, tmp_path) as registry:
-        execute = registry.postgres.execute
-        known = await add_tool(registry, name)
+    async with cache(postgres_url, tmp_path) as catalog:
+        execute = catalog.postgres.execute
+        known = await add_tool(catalog, name)
         await execute(
             "INSERT INTO contexts (tenant, context_id, name, priority) "
             "VALUES ('default', $1, $1, 'normal')",
             name,
         )
-        known = await registry.reload()
+        known = await catalog.reload()
         # as a newer release may write them
         await execute(
             "UPDATE tools SET options = $2 WHERE tool_id = $1", name, {"from_the_future": 1}
@@ -222,15 +222,15 @@ async def test_a_row_that_cannot_be_read_changes_nothing_for_others_and_keeps_it
             "UPDATE contexts SET rate = $2 WHERE context_id = $1", name, {"from_the_future": 1}
         )
         try:
-            found = await add_tool(registry, f"{name}-2")
+            found = await add_tool(catalog, f"{name}-2")
             assert set(found.tools) == {*known.tools, f"{name}-2"}
             assert found.tools[name] == known.tools[name]
             assert found.contexts == known.contexts
             assert found.unreadable_tools == {name}
-            assert "cannot read 1 of the tools" in registry.note
-            row = await registry.postgres.fetchrow("SELECT version, token FROM registry_version")
+            assert "cannot read 1 of the tools" in catalog.note
+            row = await catalog.postgres.fetchrow("SELECT version, token FROM registry_version")
             assert row is not None
-            assert await registry.catch_up(row["version"], row["token"]) is found
+            assert await catalog.catch_up(row["version"], row["token"]) is found
             # one that was never known in another state is there, and cannot be used
             async with cache(postgres_url, tmp_path / "other") as other:
                 assert name not in other.current.tools
@@ -244,19 +244,19 @@ async def test_a_row_that_cannot_be_read_changes_nothing_for_others_and_keeps_it
 async def test_rows_of_which_none_can_be_read_are_waited_for_with_the_last_picture(
     postgres_url: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with cache(postgres_url, tmp_path) as registry:
-        known = await add_tool(registry, name)
-        monkeypatch.setattr(catalog, "WAIT_SECONDS", 0.5)
+    async with cache(postgres_url, tmp_path) as catalog:
+        known = await add_tool(catalog, name)
+        monkeypatch.setattr(catalog_module, "WAIT_SECONDS", 0.5)
 
-        async def unreadable(*_: object, **__: object) -> Registry:
+        async def unreadable(*_: object, **__: object) -> Catalog:
             raise KeyError("column_of_the_future")
 
         with monkeypatch.context() as patched:
             patched.setattr(catalog, "build", unreadable)
-            await registry.postgres.execute(TOOL, f"{name}-2", DEDUP, ORDERING)
+            await catalog.postgres.execute(TOOL, f"{name}-2", DEDUP, ORDERING)
             # a batch asks for what its receiver knew
-            assert await registry.catch_up(known.version + 1) is known
-            assert "cannot be read by this release" in registry.note
+            assert await catalog.catch_up(known.version + 1) is known
+            assert "cannot be read by this release" in catalog.note
             with pytest.raises(UnavailableError):
-                await registry.refresh()
-        assert f"{name}-2" in (await registry.reload()).tools
+                await catalog.refresh()
+        assert f"{name}-2" in (await catalog.reload()).tools

@@ -1,4 +1,4 @@
-"""Workers that come and go share the partitions; what stops finishes what it has in hand."""
+"""Workers that come and go share the partitions; what stops finishes what it has in flight."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ import pytest
 from tests.support.fragile import Fragile
 from tests.support.stack import Stack, eventually, free_port
 
-#: Longer than any hand-over takes, so that one that waited for it shows.
+#: Longer than any hand-off takes, so that one that waited for it shows.
 LEASE_SECONDS = 30
 CONTEXTS = ("a", "b", "c", "d", "e", "f")
 
@@ -83,7 +83,7 @@ async def test_a_worker_comes_and_goes_under_load(shared: Stack, tmp_path: Path)
         second.terminate()
         begun = time.monotonic()
         after = await become(shared, 1)
-        # handed over, not waited for until the leases lapse
+        # handed off, not waited for until the leases lapse
         assert time.monotonic() - begun < LEASE_SECONDS / 2
         assert second.wait(30) == 0
         assert after == before

@@ -65,8 +65,8 @@ async def test_a_wrong_type_in_one_partition_stops_that_one_alone(
         await running.updates(tool, 1)
     number = partition_of(PARTITIONS, "default", bad)
     worker = running.find("worker")
-    await client.rename(keys.origins(number), "kept")
-    await client.set(keys.origins(number), "no hash")
+    await client.rename(keys.source_positions(number), "kept")
+    await client.set(keys.source_positions(number), "no hash")
     worker.send_signal(signal.SIGTERM)
     await asyncio.to_thread(worker.wait, 30)
 
@@ -79,8 +79,8 @@ async def test_a_wrong_type_in_one_partition_stops_that_one_alone(
     await running.hook(bad, b'{"n": 2}')
     later = await running.hook(good, b'{"n": 2}')
     assert (await running.updates(good, 1, after=1))[0]["event_id"] == later
-    await client.delete(keys.origins(number))
-    await client.rename("kept", keys.origins(number))
+    await client.delete(keys.source_positions(number))
+    await client.rename("kept", keys.source_positions(number))
     assert (await running.updates(bad, 1, after=1))[0]["seq"] == 2
 
     async def well() -> bool:
@@ -97,7 +97,7 @@ async def test_what_nobody_of_ours_wrote_is_put_aside(
     await running.hook(name, b'{"n": 1}')
     await running.updates(name, 1)
     worker = running.find("worker").pid
-    before = {letter async for letter in client.scan_iter("*:letter:*")}
+    before = {failed_event async for failed_event in client.scan_iter("*:letter:*")}
     bad: list[dict[Any, Any]] = [
         {"zz": "notanumber"},
         {"d": b"\xff\xff\xff"},
@@ -114,7 +114,7 @@ async def test_what_nobody_of_ours_wrote_is_put_aside(
             await client.xadd(keys.stream(channel, number), fields)
 
     async def put_aside() -> bool:
-        found = {letter async for letter in client.scan_iter("*:letter:*")}
+        found = {failed_event async for failed_event in client.scan_iter("*:letter:*")}
         return len(found - before) == PARTITIONS * len(bad)
 
     await eventually(put_aside, "each of them is a dead letter")

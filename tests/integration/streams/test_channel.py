@@ -16,7 +16,7 @@ from hookstream.app.application import Hookstream
 from hookstream.app.errors import FencedError, OutdatedError, SettingsError, UnavailableError
 from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
-from hookstream.app.streams import assignment as ownership
+from hookstream.app.streams import assignment as assignment
 from hookstream.app.streams import consumer as reader
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.commit import Writes, commit
@@ -78,7 +78,7 @@ async def test_batches_come_in_order_and_failed_ones_come_again(app: Hookstream)
         if failures < 3:
             failures += 1
             raise UnavailableError("not now")
-        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        await commit(app.services.scripts, batch.partition, batch.channel, Writes(), batch.entries)
         seen.extend(numbers(batch))
         batch.done()
 
@@ -97,14 +97,14 @@ async def test_channel_in_no_hurry_rests_after_a_batch_and_misses_nothing(
     tmp_path: Path, redis_url: str, postgres_url: str
 ) -> None:
     app = worker(tmp_path / "w1", redis_url, postgres_url, batch_max_events=COUNT)
-    app.stream_channels["numbers"].rest_seconds = 0.3
+    app.stream_channels["numbers"].linger_seconds = 0.3
     seen: list[int] = []
     times: list[float] = []
 
     @app.batches(app.stream_channels["numbers"])
     async def collect(batch: Batch) -> None:
         times.append(asyncio.get_running_loop().time())
-        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        await commit(app.services.scripts, batch.partition, batch.channel, Writes(), batch.entries)
         seen.extend(numbers(batch))
         batch.done()
 
@@ -126,14 +126,14 @@ async def test_channel_in_no_hurry_rests_after_a_batch_and_misses_nothing(
     assert len(times) < COUNT / 2
 
 
-async def test_cue_that_is_given_up_and_goes_on_holds_nothing_up(
+async def test_wakeup_that_is_given_up_and_goes_on_holds_nothing_up(
     tmp_path: Path, redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # so long that a cue which is missed cannot be taken for one that came
+    # so long that a wake-up which is missed cannot be taken for one that came
     monkeypatch.setattr(reader, "BLOCK_MS", 20_000)
     patience = {"redis_timeout_seconds": 30.0, "lease_ttl_seconds": 90.0}
     app = worker(tmp_path / "w1", redis_url, postgres_url, **patience)
-    app.stream_channels["numbers"].rest_seconds = 0.005
+    app.stream_channels["numbers"].linger_seconds = 0.005
     xread = redis.asyncio.Redis.xread
 
     async def stubborn(*args: Any, **kwargs: Any) -> Any:
@@ -150,7 +150,7 @@ async def test_cue_that_is_given_up_and_goes_on_holds_nothing_up(
 
     @app.batches(app.stream_channels["numbers"])
     async def collect(batch: Batch) -> None:
-        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        await commit(app.services.scripts, batch.partition, batch.channel, Writes(), batch.entries)
         batch.done()
         seen.update(numbers(batch))
         came.set()
@@ -180,7 +180,9 @@ async def test_lost_partition_is_not_read_on_before_it_is_claimed_anew(
     # its outputs would say that all before them had gone, and what was thrown away had not
     lost: list[int] = []
     monkeypatch.setattr(
-        ownership.Ownership, "on_lost", lambda _, lost_one, error: lost.append(lost_one.number)
+        assignment.PartitionAssignment,
+        "on_lost",
+        lambda _, lost_one, error: lost.append(lost_one.number),
     )
     seen: list[tuple[int, int]] = []
 
@@ -190,7 +192,7 @@ async def test_lost_partition_is_not_read_on_before_it_is_claimed_anew(
         seen.extend((number, n) for n in numbers(batch))
         if number == 0:
             raise OutdatedError("a reply was lost")
-        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        await commit(app.services.scripts, batch.partition, batch.channel, Writes(), batch.entries)
         batch.done()
 
     await app.start()
@@ -216,13 +218,13 @@ async def test_lost_partition_is_not_read_on_before_it_is_claimed_anew(
 async def test_a_stream_that_was_replaced_is_read(
     app: Hookstream, redis_client: "redis.asyncio.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No cue comes of it: its ids are lower than what has been read, and it has no group."""
+    """No wake-up comes of it: its ids are lower than what has been read, and it has no group."""
     monkeypatch.setattr(reader, "LOOK_SECONDS", 0.3)
     seen: list[int] = []
 
     @app.batches(app.stream_channels["numbers"])
     async def collect(batch: Batch) -> None:
-        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        await commit(app.services.scripts, batch.partition, batch.channel, Writes(), batch.entries)
         seen.extend(numbers(batch))
         batch.done()
 
@@ -250,7 +252,7 @@ async def test_plain_agents_take_and_sinks_work(app: Hookstream) -> None:
 
     @app.batches(channel)
     async def collect(batch: Batch) -> None:
-        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        await commit(app.services.scripts, batch.partition, batch.channel, Writes(), batch.entries)
         batch.done()
 
     @app.agent(channel, sink=[sunk.append])
@@ -287,7 +289,7 @@ async def test_poison_entry_ends_alone(
             if not entry.failure
         ):
             raise ValueError("poison")
-        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        await commit(app.services.scripts, batch.partition, batch.channel, Writes(), batch.entries)
         seen.extend(
             n for entry, n in zip(batch.entries, numbers(batch), strict=True) if not entry.failure
         )
@@ -328,7 +330,7 @@ async def test_second_worker_takes_over_what_a_dead_one_left(
 
     @app.batches(app.stream_channels["numbers"])
     async def collect(batch: Batch) -> None:
-        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        await commit(app.services.scripts, batch.partition, batch.channel, Writes(), batch.entries)
         seen.extend(numbers(batch))
         batch.done()
 
@@ -339,15 +341,15 @@ async def test_second_worker_takes_over_what_a_dead_one_left(
 
     await eventually(all_seen, "what was pending")
     assert seen == list(range(COUNT))
-    assert app.ownership.owned[1].epoch == 8
+    assert app.assignment.owned[1].epoch == 8
     # while the first lives, another worker gets nothing, and none may share its folder
     other = worker(tmp_path / "w2", redis_url, postgres_url)
     await other.start()
-    assert other.ownership.owned == {}
+    assert other.assignment.owned == {}
     await other.stop()
     same = worker(tmp_path / "w1", redis_url, postgres_url)
     with pytest.raises(SettingsError, match="another worker runs"):
-        ownership.worker_id(same.settings.ensure_state_dir())
+        assignment.worker_id(same.settings.ensure_state_dir())
 
 
 async def test_read_that_redis_carries_out_late_takes_nothing_away(
@@ -362,19 +364,19 @@ async def test_read_that_redis_carries_out_late_takes_nothing_away(
 
     @app.batches(channel)
     async def collect(batch: Batch) -> None:
-        await commit(app.parts.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        await commit(app.services.scripts, batch.partition, batch.channel, Writes(), batch.entries)
         seen.extend(numbers(batch))
         batch.done()
 
     await app.start()
-    call = app.parts.scripts.call
+    call = app.services.scripts.call
 
     async def watched(name: str, at: Any, values: Any) -> Any:
         if name == "read" and ">" in values:
             reads.append((at, values))
         return await call(name, at, values)
 
-    app.parts.scripts.call = watched  # type: ignore[method-assign]
+    app.services.scripts.call = watched  # type: ignore[method-assign]
     client = redis.asyncio.Redis.from_url(node.url, protocol=2)
 
     async def has_seen(count: int) -> bool:
@@ -400,7 +402,7 @@ async def test_read_that_redis_carries_out_late_takes_nothing_away(
         await channel.send(key="k", value=make_event({"n": 1}))
         await eventually(partial(has_seen, 2), "the reader reads again")
         stream = next(at[1] for at, _ in given)
-        sha = await app.parts.scripts.sha("read")
+        sha = await app.services.scripts.sha("read")
         async with client.pipeline(transaction=True) as pipe:
             pipe.xadd(stream, {"d": encode_event(make_event({"n": 2}))})
             for at, values in given:
@@ -418,14 +420,14 @@ async def test_read_that_redis_carries_out_late_takes_nothing_away(
 def open_slowly(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
     """From now on partitions are opened once the second is set; the first says that one is."""
     opening, go_on = asyncio.Event(), asyncio.Event()
-    opened = ownership.open_partition
+    opened = assignment.open_partition
 
     async def slowly(*arguments: Any) -> Partition:
         opening.set()
         await go_on.wait()
         return await opened(*arguments)
 
-    monkeypatch.setattr(ownership, "open_partition", slowly)
+    monkeypatch.setattr(assignment, "open_partition", slowly)
     return opening, go_on
 
 
@@ -435,13 +437,13 @@ async def test_partition_claimed_while_the_worker_stops_is_given_back(
     await app.start()
     opening, go_on = open_slowly(monkeypatch)
     for number in (0, 1):
-        app.ownership.owned[number].claimed_sequence = -1
-        app.ownership.owned[number].lose(TableError("as if it could not be read"))
+        app.assignment.owned[number].claimed_sequence = -1
+        app.assignment.owned[number].lose(TableError("as if it could not be read"))
     await opening.wait()
     stopping = asyncio.create_task(app.stop())
 
     async def told() -> bool:
-        return bool(app.ownership.should_stop)
+        return bool(app.assignment.should_stop)
 
     await eventually(told, "the stop has reached who holds the leases")
     go_on.set()
@@ -459,7 +461,7 @@ async def test_leases_are_renewed_while_partitions_are_opened(
     """Opening one may take longer than a lease lasts: what has it and the others stay ours."""
     await app.start()
     opening, go_on = open_slowly(monkeypatch)
-    app.ownership.owned[0].lose(FencedError("as if its picture were wrong"))
+    app.assignment.owned[0].lose(FencedError("as if its picture were wrong"))
     await opening.wait()
     before = [int(await redis_client.hget(keys.lease(n), "expires_ms")) for n in (0, 1)]
 
@@ -468,11 +470,11 @@ async def test_leases_are_renewed_while_partitions_are_opened(
         return all(after > then for after, then in zip(now, before, strict=True))
 
     await eventually(renewed, "both leases are renewed")
-    assert 0 not in app.ownership.owned
+    assert 0 not in app.assignment.owned
     go_on.set()
 
     async def has_both() -> bool:
-        return sorted(app.ownership.owned) == [0, 1]
+        return sorted(app.assignment.owned) == [0, 1]
 
     await eventually(has_both, "it is opened")
 
@@ -482,23 +484,23 @@ async def test_a_table_that_fails_when_it_is_used_is_left_to_others(
 ) -> None:
     """It opens well each time: that alone is no reason to try for ever."""
     await app.start()
-    app.ownership.workers = ["w1", "w2"]
+    app.assignment.workers = ["w1", "w2"]
     wiped: list[int] = []
     monkeypatch.setattr(Partition, "wipe", lambda partition: wiped.append(partition.number))
 
     async def fails() -> bool:
-        if (partition := app.ownership.owned.get(0)) is not None:
+        if (partition := app.assignment.owned.get(0)) is not None:
             # a commit of another stage came through meanwhile
             partition.sequence += 1
             partition.lose(TableError("IO error: bad sector"))
-        return 0 in app.ownership.note().cannot
+        return 0 in app.assignment.note().cannot
 
     await eventually(fails, "it says that it cannot")
-    assert "bad sector" in app.ownership.note().cannot[0]
-    trouble = app.ownership.troubles[0]
-    assert trouble.attempts >= ownership.OTHERS_AFTER
+    assert "bad sector" in app.assignment.note().cannot[0]
+    trouble = app.assignment.troubles[0]
+    assert trouble.attempts >= assignment.OTHERS_AFTER
     trouble.until = 0.0
-    app.ownership.workers = ["w1"]
+    app.assignment.workers = ["w1"]
 
     async def again() -> bool:
         await fails()

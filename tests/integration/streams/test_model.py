@@ -4,9 +4,9 @@ The scripts, the tables, the stages' own functions and the server are real; what
 is the order in which workers take the steps, where they stand still in between, which of them die,
 are cancelled or lose a lease meanwhile, which replies are lost, which commands are carried out long
 after they were given up, and which tables vanish. Some events are critical and go first, the others
-are deferred; a stage fails for a while on some, which holds back what comes behind them; the
-context has a rate that folds what exceeds it, and is told of its day. A plain model says what its
-feed must hold in the end: every event once, numbers without gaps, each thing's events in order.
+are deferred; a stage fails for a while on some, which blocks what comes behind them; the
+context has a rate that coalesces what exceeds it, and is told of its day. A plain model says what
+its feed must hold in the end: every event once, numbers without gaps, each thing's events in order.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ from hookstream.agents.commit import settle
 from hookstream.agents.dedupe import candidate
 from hookstream.app.deduplication.state import DedupState
 from hookstream.app.errors import FencedError, OutdatedError
-from hookstream.app.failures import failed_events as letters_module
+from hookstream.app.failures import failed_events as failed_events_module
 from hookstream.app.failures import rules as rules_module
 from hookstream.app.failures.blocking import mark_waiting
 from hookstream.app.failures.released import ReleasedEntries
-from hookstream.app.failures.retry_scheduler import Keeper
+from hookstream.app.failures.retry_scheduler import RetryScheduler
 from hookstream.app.failures.state import FailureState
 from hookstream.app.feeds import delivery as delivery_module
 from hookstream.app.feeds.daily import DailySummaries
@@ -52,14 +52,14 @@ from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.redis.durability import Durability
-from hookstream.app.routing.catalog import Context, Registry, Tool
+from hookstream.app.routing.catalog import Catalog, Context, Tool
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.outcome import ACCEPTED, Duplicate
 from hookstream.app.streams.partition import Partition, open_partition
-from hookstream.app.streams.scheduler import Turns
-from hookstream.app.streams.source_positions import OriginMark
+from hookstream.app.streams.scheduler import Scheduler
+from hookstream.app.streams.source_positions import SourcePosition
 from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.codecs.routed import Target, decode_routed
 from hookstream.tables.dedup import decide, mark_key, mark_keys
@@ -82,10 +82,10 @@ DELIVERING = ("updates", *DEFERRED)
 #: Failures in a row after which the tool's events are parked.
 BREAKER_FAILURES = 1000
 DAILY = DailyRule(time(12), ZoneInfo("UTC"), datetime(2020, 1, 1, tzinfo=UTC))
-REGISTRY = Registry(
+REGISTRY = Catalog(
     1,
     tools={
-        # what comes behind a failed event about the same thing is held back
+        # what comes behind a failed event about the same thing is blocked
         "tool": Tool(
             "tool",
             TENANT,
@@ -116,7 +116,7 @@ class Plain:
     async def prepare(self, events: Iterable[Event]) -> None:
         raise AssertionError("not asked for")
 
-    def describe(self, event: Event, target: Target) -> bytes:
+    def render(self, event: Event, target: Target) -> bytes:
         return orjson.dumps(
             {
                 "kind": "update",
@@ -144,9 +144,9 @@ def again(batch: Batch) -> Batch:
             entry.entry_id,
             entry.raw,
             decode(entry.raw),
-            letter_id=entry.letter_id,
+            failed_event_id=entry.failed_event_id,
             attempts=entry.attempts,
-            held=entry.held,
+            listed=entry.listed,
             sent=entry.sent,
         )
         for entry in batch.entries
@@ -333,10 +333,10 @@ class Pipeline(RuleBasedStateMachine):
         fault=st.sampled_from(FAULTS),
     )
     def looks_after(self, worker: str, what: str, fault: str) -> None:
-        """What a worker does beside its batches: fold, keep letters, tell of the day."""
+        """What a worker does beside its batches: coalesce, keep letters, tell of the day."""
         who = self.workers[worker]
         if what == "what is withheld":
-            self.run(self._fold(who, fault))
+            self.run(self._coalesce(who, fault))
         elif what == "the day":
             self.run(self._tell_the_day(who, fault))
         else:
@@ -484,7 +484,7 @@ class Pipeline(RuleBasedStateMachine):
                 faulty.gate.set()
             await asyncio.gather(task, return_exceptions=True)
             self._came_to(worker, number, task)
-            # what was in hand comes again, if it is still this worker's
+            # what was in flight comes again, if it is still this worker's
             for channel in ("events", *DELIVERING):
                 if batch := worker.batches.get((channel, number)):
                     if batch.ended:
@@ -531,23 +531,23 @@ class Pipeline(RuleBasedStateMachine):
             self.redis,
             scripts,
             worker.settings,
-            Turns(),
-            registry=lambda: REGISTRY,
+            Scheduler(),
+            catalog=lambda: REGISTRY,
             now_ms=lambda: self.now_ms,
-            describer=Plain(),
+            renderer=Plain(),
         )
 
-    async def _fold(self, worker: Worker, fault: str = "") -> None:
+    async def _coalesce(self, worker: Worker, fault: str = "") -> None:
         partition = worker.partitions.get(FEED)
         if partition is None or FEED in worker.still:
             return
         rate = REGISTRY.contexts[TENANT, CONTEXT].rate
         assert rate is not None
-        for name in list(partition[FeedState].withheld):
+        for name in list(partition[FeedState].throttled):
             if self.now_ms < rate.due_ms(partition[FeedState].arrivals.get(name, 0.0)):
                 continue
             faulty = Faulty(self, fault)
-            work = self._delivery(worker, faulty).fold(partition, name)
+            work = self._delivery(worker, faulty).coalesce(partition, name)
             error = await self._work(worker, FEED, faulty, work)
             if isinstance(error, OutdatedError):
                 partition.lose(error)  # as the folder does
@@ -563,7 +563,7 @@ class Pipeline(RuleBasedStateMachine):
             feeds,
             self._delivery(worker, faulty),
             partitions=32,
-            registry=lambda: REGISTRY,
+            catalog=lambda: REGISTRY,
             now_ms=lambda: self.now_ms,
             owned=lambda: {FEED: partition},
         )
@@ -577,7 +577,7 @@ class Pipeline(RuleBasedStateMachine):
             scripts=faulty,
             durability=FaultyAppends(self.durability, appends),
             clock=SimpleNamespace(now_ms=lambda: self.now_ms),
-            registry=SimpleNamespace(current=REGISTRY),
+            catalog=SimpleNamespace(current=REGISTRY),
         )
 
     async def _keep(self, worker: Worker, number: int, fault: str = "") -> None:
@@ -586,17 +586,17 @@ class Pipeline(RuleBasedStateMachine):
             return
         faulty = Faulty(self, fault)
         scripts: Any = faulty
-        keeper = Keeper(
+        retry_scheduler = RetryScheduler(
             self.redis,
             scripts,
             worker.settings,
-            registry=lambda: REGISTRY,
+            catalog=lambda: REGISTRY,
             now_ms=lambda: self.now_ms,
             owned=lambda: {number: partition},
             resume=lambda _: None,
         )
         due = await self.redis.zrangebyscore(keys.retries(number), 0, self.now_ms)
-        work = keeper.keep_partition(partition, due, [], self.now_ms)
+        work = retry_scheduler.keep_partition(partition, due, [], self.now_ms)
         await self._work(worker, number, faulty, work)
 
     async def _read(
@@ -622,7 +622,7 @@ class Pipeline(RuleBasedStateMachine):
                 for entry_id, parts in found:
                     fields = dict(zip(parts[::2], parts[1::2], strict=True))
                     entry = Entry(entry_id.decode(), fields[b"d"], decode(fields[b"d"]))
-                    entry.letter_id = fields.get(b"r", b"").decode()
+                    entry.failed_event_id = fields.get(b"r", b"").decode()
                     entry.attempts = int(fields.get(b"a", 0))
                     entry.sent = start != ">"
                     entries.append(entry)
@@ -637,7 +637,9 @@ class Pipeline(RuleBasedStateMachine):
         self, worker: Worker, batch: Batch, faulty: Faulty, appends: str
     ) -> None:
         candidates = [
-            candidate(entry.entry_id, entry.value, again=bool(entry.letter_id), copy_ms=COPY_MS)
+            candidate(
+                entry.entry_id, entry.value, again=bool(entry.failed_event_id), copy_ms=COPY_MS
+            )
             for entry in batch.entries
         ]
         known = batch.partition[DedupState].table.get(mark_keys(candidates))
@@ -650,8 +652,8 @@ class Pipeline(RuleBasedStateMachine):
         for entry in list(batch.live()):
             if self.about[entry.value.event_id] in self.broken:
                 entry.fail("stage", ValueError("broken"))
-        async with Turns().turn(0.0) as turn, batch.partition[FailureState].lock:
-            await settle(batch, turn, self._parts(faulty, appends), worker.settings)
+        async with Scheduler().slot(0.0) as slot, batch.partition[FailureState].lock:
+            await settle(batch, slot, self._parts(faulty, appends), worker.settings)
         batch.done()
 
     async def _finish(self) -> None:
@@ -681,16 +683,20 @@ class Pipeline(RuleBasedStateMachine):
             while await self._step(last, number, channel):
                 busy = True
         self.now_ms += 10_000
-        await self._fold(last)
+        await self._coalesce(last)
         for number in NUMBERS:
             await self._keep(last, number)
         for number in NUMBERS:
             partition = last.partitions.get(number)
-            if partition is None or partition[FailureState].holds or partition[FeedState].withheld:
+            if (
+                partition is None
+                or partition[FailureState].blocked
+                or partition[FeedState].throttled
+            ):
                 busy = True
             if await self.redis.zcard(keys.retries(number)):
                 busy = True
-            async for _ in self.redis.scan_iter(keys.letter(number, "*")):
+            async for _ in self.redis.scan_iter(keys.failed_event(number, "*")):
                 busy = True
         return busy
 
@@ -735,7 +741,7 @@ class Pipeline(RuleBasedStateMachine):
             if update["kind"] == "daily":
                 days.append(update["received_at"])
                 continue
-            key = keys.folded_updates(FEED, TENANT, CONTEXT, seq)
+            key = keys.coalesced_updates(FEED, TENANT, CONTEXT, seq)
             inside = [orjson.loads(one) for one in await self.redis.lrange(key, 0, -1)]
             assert update["folded"]["count"] == len(inside) > 1
             found += [one["event_id"] for one in inside]
@@ -785,7 +791,7 @@ def sabotaged(url: str, machine: type[Pipeline] = Pipeline) -> str:
 
 def test_the_model_notices_when_origins_are_not_asked_for(redis_url: str, monkeypatch: Any) -> None:
     """What proves that the test above can fail: without origins, repeats come twice."""
-    monkeypatch.setattr(OriginMark, "accept", lambda *_: True)
+    monkeypatch.setattr(SourcePosition, "accept", lambda *_: True)
     assert sabotaged(redis_url)
 
 
@@ -814,13 +820,13 @@ def test_event_that_fails_after_it_was_sent_keeps_its_origin(by_hand: Pipeline) 
 
 
 def test_under_a_new_origin_it_would_come_twice(by_hand: Pipeline, monkeypatch: Any) -> None:
-    monkeypatch.setattr(letters_module, "pin", lambda *_: None)
+    monkeypatch.setattr(failed_events_module, "pin", lambda *_: None)
     with pytest.raises(AssertionError, match="every event once"):
         fails_after_it_was_sent(by_hand)
 
 
 def is_let_go_while_more_comes(model: Pipeline) -> None:
-    """More of a key that was held back comes than goes, until all of a sudden nothing does."""
+    """More of a key that was blocked comes than goes, until all of a sudden nothing does."""
     model.stage_breaks_or_heals(about=1)
     model.events_come_in(source=0, message=1, times=6, about=1, priority="normal")
     model.works_on_events(which=0, fault="", appends="", steps=8)
@@ -832,7 +838,7 @@ def is_let_go_while_more_comes(model: Pipeline) -> None:
         model.works_on_events(which=0, fault="", appends="", steps=2)
     model.works_on_events(which=0, fault="", appends="", steps=30)
     model.looks_after(worker="w0", what="letters", fault="")
-    assert not model.workers["w0"].partitions[0][FailureState].holds
+    assert not model.workers["w0"].partitions[0][FailureState].blocked
     model.teardown()
 
 
@@ -847,7 +853,7 @@ def test_what_comes_before_its_turn_would_overtake(by_hand: Pipeline, monkeypatc
 
 
 def digest_is_given_up_and_made_all_the_same(model: Pipeline) -> None:
-    """What is withheld grows after a digest was given up, and before that is carried out."""
+    """What is throttled grows after a digest was given up, and before that is carried out."""
     everything = {"fault": "", "steps": 8}
     model.events_come_in(source=0, message=1, times=8, about=1, priority="low")
     model.works_on_events(which=0, appends="", **everything)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hookstream.app.providers.signatures.options import SignatureOptions
-from hookstream.app.routing.catalog import MARK, PayloadRule, Registry, Tool
+from hookstream.app.routing.catalog import MARK, Catalog, PayloadRule, Tool
 from hookstream.app.testing import make_event
 from hookstream.codecs.errors import InvalidSchemaError
 from hookstream.codecs.schemas import JsonSchema, Mode, incompatibilities
@@ -353,9 +353,9 @@ def test_what_is_no_json_fits_no_schema() -> None:
         "test", "default", "none", **settings_of, fields=(), window_ms=0, order_by="tool",
         order_field="", payload_rule=rule,
     )  # fmt: skip
-    registry = Registry(
+    catalog = Catalog(
         tools={"test": tool}, schemas={("default", "s"): JsonSchema({"type": "null"}, {})}
     )
-    found = [registry.violations(make_event(body), MARK) for body in (b"null", b"\xff", b"", b"1")]
+    found = [catalog.violations(make_event(body), MARK) for body in (b"null", b"\xff", b"", b"1")]
     assert [len(lines) for lines in found] == [0, 1, 1, 1]
     assert "neither JSON" in found[1][0]

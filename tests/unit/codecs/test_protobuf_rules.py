@@ -149,12 +149,12 @@ def written(cls: Any, depth: int = 2) -> Iterator[Any]:
     fill(message, depth)
     yield message
     # all of them, in either order; of a oneof the last one stays
-    for turn in range(2):
+    for slot in range(2):
         message = cls()
-        for field in fields[:: -1 if turn else 1]:
+        for field in fields[:: -1 if slot else 1]:
             edges = values(field, depth)
             if edges:
-                put(message, field, edges[turn % len(edges)])
+                put(message, field, edges[slot % len(edges)])
         if message.IsInitialized():
             yield message
 

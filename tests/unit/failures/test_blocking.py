@@ -19,7 +19,7 @@ from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import Event
 
 
-def registry(on_error: str, order_by: str = "tool", field: str = "") -> Any:
+def catalog(on_error: str, order_by: str = "tool", field: str = "") -> Any:
     tool = SimpleNamespace(
         tool_id="tool", tenant="default", on_error=on_error, order_by=order_by, order_field=field
     )
@@ -48,49 +48,49 @@ def written(writes: Writes, command: str) -> list[tuple[str, tuple[object, ...]]
     return [(key, args) for name, key, args in writes.commands if name == command]
 
 
-KEY = blocked_key(make_event({}, tool_id="tool"), registry("hold"))
-LIST = keys.held(0, KEY)
+KEY = blocked_key(make_event({}, tool_id="tool"), catalog("hold"))
+LIST = keys.blocked_events(0, KEY)
 
 
 def test_an_event_that_waits_is_listed_though_its_tool_holds_back_no_more() -> None:
     """Its tool may be changed while its batch is on its way."""
     waiting = entry(2)
-    mine = batch(waiting, holds={KEY: "first"})
-    mark_waiting(mine, registry("hold"))
+    mine = batch(waiting, blocked={KEY: "first"})
+    mark_waiting(mine, catalog("hold"))
     assert waiting.outcome == Blocked("held", KEY)
-    writes = commits(mine, registry("skip"))
+    writes = commits(mine, catalog("skip"))
     assert written(writes, "RPUSH") == [(LIST, (waiting.value.event_id,))]
 
 
 def test_a_letter_from_before_its_tool_held_back_is_listed_behind_its_holder() -> None:
-    old = entry(1, letter_id="old", attempts=1)
-    mine = batch(old, holds={KEY: "holder"})
-    mark_waiting(mine, registry("hold"))
-    writes = commits(mine, registry("hold"))
+    old = entry(1, failed_event_id="old", attempts=1)
+    mine = batch(old, blocked={KEY: "holder"})
+    mark_waiting(mine, catalog("hold"))
+    writes = commits(mine, catalog("hold"))
     assert old.outcome == Blocked("held", KEY)
     assert written(writes, "RPUSH") == [(LIST, ("old",))]
 
 
 def test_a_letter_of_another_key_changes_lists() -> None:
-    moved = entry(1, letter_id="moved", held="elsewhere")
-    mine = batch(moved, holds={KEY: "holder"})
-    mark_waiting(mine, registry("hold"))
-    writes = commits(mine, registry("hold"))
-    assert (keys.held(0, "elsewhere"), (0, "moved")) in written(writes, "LREM")
+    moved = entry(1, failed_event_id="moved", listed="elsewhere")
+    mine = batch(moved, blocked={KEY: "holder"})
+    mark_waiting(mine, catalog("hold"))
+    writes = commits(mine, catalog("hold"))
+    assert (keys.blocked_events(0, "elsewhere"), (0, "moved")) in written(writes, "LREM")
     assert written(writes, "RPUSH") == [(LIST, ("moved",))]
 
 
 def test_what_waits_in_its_list_already_stays_where_it_is() -> None:
-    listed = entry(1, letter_id="listed", held=KEY)
-    mine = batch(listed, holds={KEY: "holder"})
-    mark_waiting(mine, registry("hold"))
-    writes = commits(mine, registry("hold"))
+    listed = entry(1, failed_event_id="listed", listed=KEY)
+    mine = batch(listed, blocked={KEY: "holder"})
+    mark_waiting(mine, catalog("hold"))
+    writes = commits(mine, catalog("hold"))
     assert listed.outcome == Blocked("held", KEY)
     assert not written(writes, "RPUSH")
 
 
 def test_a_letter_that_was_sent_and_fails_again_keeps_that_entry_for_its_origin() -> None:
-    again = entry(7, letter_id="letter", attempts=1, sent=True)
+    again = entry(7, failed_event_id="letter", attempts=1, sent=True)
     again.fail("stage", ValueError("broken once more"))
     mine = batch(again)
     writes = commits(mine)

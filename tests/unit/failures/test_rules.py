@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.failures import rules
-from hookstream.app.failures.rules import HELD, PARKED, Candidate, Decision, decide, waits_for
+from hookstream.app.failures.rules import BLOCKED, PARKED, Candidate, Decision, decide, waits_for
 from hookstream.app.status import Status
 from hookstream.app.streams.outcome import (
     ACCEPTED,
@@ -104,7 +104,7 @@ def test_behind_a_failure_of_its_key_nothing_that_is_new_goes_on(
     closed = {key for key, blocker in blocked.items() if blocker}
     for entry, outcome in zip(entries, decision.outcomes, strict=True):
         if entry.key in closed and not entry.again and not isinstance(outcome, Duplicate):
-            assert outcome == Blocked(HELD, entry.key)
+            assert outcome == Blocked(BLOCKED, entry.key)
         if entry.key and isinstance(outcome, Failed):
             closed.add(entry.key)
     for key, blocker in decision.blocked.items():
@@ -147,14 +147,14 @@ def test_a_payload_that_breaks_its_schema_says_nothing_about_the_next_one() -> N
 
 
 class Partition:
-    """One partition of events by the rules alone: its stream, letters, lists and breakers."""
+    """One partition of events by the rules alone: its stream, failed events, lists and breakers."""
 
     def __init__(self) -> None:
         self.stream: list[Candidate] = []
         self.blocked: dict[str, str] = {}
         self.breakers: dict[str, Breaker] = {}
         self.lists: dict[str, list[str]] = {}
-        #: Letters: the candidate as it comes again, and what it waits for ("" for its time).
+        #: failed events: the candidate as it comes again, and what it waits for ("" for its time).
         self.kept: dict[str, tuple[Candidate, str]] = {}
         self.through: list[str] = []
         self.now_ms = 0
@@ -194,7 +194,7 @@ class Partition:
         for key, blocker in self.blocked.items():
             names = self.lists.get(key, [])
             if not blocker and names:
-                held = [self.kept[name][0] for name in names if self.kept[name][1] == HELD]
+                held = [self.kept[name][0] for name in names if self.kept[name][1] == BLOCKED]
                 if held:
                     return [replace(entry, listed=key) for entry in held]
         return []

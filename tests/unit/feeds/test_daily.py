@@ -34,7 +34,7 @@ class App:
 
     def __init__(self, found: list[FeedUpdate], last_seq: int | None = None) -> None:
         contexts = {("t", name): Context("t", name, "", "normal", daily=RULE) for name in "abc"}
-        self._registry: Any = SimpleNamespace(contexts=contexts)
+        self._catalog: Any = SimpleNamespace(contexts=contexts)
         self.owned = {n: Partition(n, 1, "n") for n in range(4)}
         for partition in self.owned.values():
             partition.on_lost = self.on_lost
@@ -51,7 +51,7 @@ class App:
             me,
             me,
             partitions=4,
-            registry=lambda: self._registry,
+            catalog=lambda: self._catalog,
             now_ms=lambda: NOW_MS,
             owned=lambda: self.owned,
         )
@@ -75,7 +75,7 @@ class App:
         if name in self.trouble:
             raise self.trouble[name]
         plan = FeedPlan(
-            partition.number, NOW_MS, seqs={}, withheld={}, arrivals={},
+            partition.number, NOW_MS, seqs={}, throttled={}, arrivals={},
             limits=lambda *_: Limits(), waiting={},
         )  # fmt: skip
         make(plan)
@@ -94,7 +94,7 @@ async def test_one_contexts_trouble_leaves_the_others_their_summary() -> None:
 
 
 async def test_digest_too_large_to_open_is_no_event_in_the_record() -> None:
-    """The record holds ids of events: an empty one would make a dead letter of all beside it."""
+    """The event log holds ids of events: an empty one would make a dead letter of all beside it."""
     body = digest_update(DIGEST, "a", [{**update(n), "seq": n} for n in range(1, 4)], None)
     app = App([FeedUpdate(1, orjson.dumps(update(0))), FeedUpdate(2, body)])
     await app.dailies().tell()

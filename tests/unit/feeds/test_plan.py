@@ -21,19 +21,19 @@ class Feeds:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.seqs: dict[str, int] = {}
-        self.withheld: dict[str, int] = {}
+        self.throttled: dict[str, int] = {}
         self.arrivals: dict[str, float] = {}
         self.feed: list[dict[str, Any]] = []
         self.lists: dict[str, list[bytes]] = {}
 
     def plan(self, now_ms: int) -> FeedPlan:
         waiting = self.lists.get("{hs:0}:withheld:t/c", [])
-        assert len(waiting) == self.withheld.get("t/c", 0)
+        assert len(waiting) == self.throttled.get("t/c", 0)
         return FeedPlan(
             0,
             now_ms,
             seqs=self.seqs,
-            withheld=self.withheld,
+            throttled=self.throttled,
             arrivals=self.arrivals,
             limits=lambda *_: self.limits,
             waiting={"t/c": waiting},
@@ -53,7 +53,7 @@ class Feeds:
             elif command == "XADD" and ":feed:" in key:
                 assert arguments[0] == f"{len(self.feed) + 1}-0"
                 self.feed.append(orjson.loads(arguments[2]))  # type: ignore[arg-type]
-        plan.apply(self.seqs, self.withheld, self.arrivals)
+        plan.apply(self.seqs, self.throttled, self.arrivals)
         assert dict(changes) == ({b"t/c": encode_due(self.arrivals["t/c"])} if changes else {})
 
     def opened(self) -> list[str]:
@@ -78,16 +78,16 @@ def ready(n: int, priority: str = "normal") -> Ready:
     return Ready("c", priority, f"e{n}", "", orjson.dumps(body))
 
 
-def test_what_exceeds_the_rate_is_folded_into_one_digest() -> None:
+def test_what_exceeds_the_rate_is_coalesced_into_one_digest() -> None:
     feeds = Feeds(Limits(Rate(1.0, burst=2), token_budget=80))
     plan = feeds.plan(0)
     for n in range(10):
         plan.add("t", ready(n))
-    assert (plan.withheld_now, plan.folded) == (8, 0)
+    assert (plan.throttled_now, plan.coalesced) == (8, 0)
     feeds.commit(plan)
     assert [update["event_id"] for update in feeds.feed] == ["e0", "e1"]
     plan = feeds.plan(1000)
-    plan.fold("t", "c")
+    plan.coalesce("t", "c")
     feeds.commit(plan)
     digest = feeds.feed[-1]
     assert (digest["kind"], digest["event_id"], digest["data"]) == ("digest", None, {})
@@ -105,7 +105,7 @@ def test_single_one_that_was_held_up_comes_as_it_is() -> None:
     plan.add("t", ready(1))
     feeds.commit(plan)
     plan = feeds.plan(1000)
-    plan.fold("t", "c")
+    plan.coalesce("t", "c")
     feeds.commit(plan)
     assert [update["kind"] for update in feeds.feed] == ["update", "update"]
     assert not feeds.lists
@@ -122,14 +122,14 @@ def test_critical_has_an_allowance_of_its_own_and_what_was_before_it_goes_ahead(
     kinds = [(update["kind"], update["priority"]) for update in feeds.feed]
     assert kinds == [("update", "low")] * 3 + [("digest", "low"), ("update", "critical")]
     assert feeds.opened() == [f"e{n}" for n in range(7)]
-    assert feeds.withheld == {"t/c": 1}
+    assert feeds.throttled == {"t/c": 1}
     # it is an allowance, no pass: in the end critical ones are folded as well
     plan = feeds.plan(0)
     for n in range(8, 20):
         plan.add("t", ready(n, "critical"))
     feeds.commit(plan)
     assert len(feeds.feed) <= 7
-    assert feeds.withheld["t/c"] > 5
+    assert feeds.throttled["t/c"] > 5
 
 
 @pytest.mark.parametrize("budget", [1, 2, 9, 63])
@@ -140,25 +140,25 @@ def test_budget_below_what_a_digest_needs_is_kept_all_the_same(budget: int) -> N
         plan.add("t", ready(n))
     feeds.commit(plan)
     plan = feeds.plan(1000)
-    plan.fold("t", "c")
+    plan.coalesce("t", "c")
     feeds.commit(plan)
     assert feeds.feed[-1]["tokens"] == count_tokens(feeds.feed[-1]["summary"]) <= budget
 
 
-def test_what_another_owner_has_let_go_is_not_folded_once_more() -> None:
+def test_what_another_owner_has_let_go_is_not_coalesced_once_more() -> None:
     """A worker that was stopped for a while believes in a list that is gone or another."""
     for there in ([], [ready(1).body]):
         plan = FeedPlan(
             0,
             0,
             seqs={"t/c": 3},
-            withheld={"t/c": 2},
+            throttled={"t/c": 2},
             arrivals={},
             limits=lambda *_: Limits(),
             waiting={"t/c": there},
         )
         with pytest.raises(OutdatedError):
-            plan.fold("t", "c")
+            plan.coalesce("t", "c")
 
 
 def test_bucket_owes_no_more_than_its_own_rate_can_take() -> None:
@@ -195,7 +195,7 @@ def test_every_update_is_in_one_place_in_order_and_within_the_rate(
 ) -> None:
     feeds = Feeds(Limits(rate))
     now_ms, n, times = 0, 0, list[int]()
-    for priorities, wait_ms, folds in batches:
+    for priorities, wait_ms, coalesces in batches:
         before = len(feeds.feed)
         plan = feeds.plan(now_ms)
         for priority in priorities:
@@ -203,17 +203,17 @@ def test_every_update_is_in_one_place_in_order_and_within_the_rate(
             n += 1
         feeds.commit(plan)
         due = rate is None or now_ms >= rate.due_ms(feeds.arrivals.get("t/c", 0.0))
-        if folds and due and feeds.withheld:
+        if coalesces and due and feeds.throttled:
             plan = feeds.plan(now_ms)
-            plan.fold("t", "c")
+            plan.coalesce("t", "c")
             feeds.commit(plan)
         times += [now_ms] * (len(feeds.feed) - before)
         now_ms += wait_ms
     came = feeds.opened()
     assert came == [f"e{i}" for i in range(len(came))]
-    assert len(came) + feeds.withheld.get("t/c", 0) == n
+    assert len(came) + feeds.throttled.get("t/c", 0) == n
     if rate is None:
-        assert not feeds.withheld
+        assert not feeds.throttled
         return
     # never more than the urgent allowance (and the one digest that a critical one brings along)
     for at, begin in enumerate(times):

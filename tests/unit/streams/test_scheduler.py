@@ -4,17 +4,17 @@ import asyncio
 
 import pytest
 
-from hookstream.app.streams.scheduler import Turns, due
+from hookstream.app.streams.scheduler import Scheduler, due
 
 
 async def test_what_is_due_first_goes_first_and_takes_over() -> None:
-    turns, seen = Turns(slice_seconds=0.0, at_once=1), list[str]()
+    scheduler, seen = Scheduler(slice_seconds=0.0, at_once=1), list[str]()
 
     async def work(name: str, due_at: float, steps: int) -> None:
-        async with turns.turn(due_at) as turn:
+        async with scheduler.slot(due_at) as slot:
             for _ in range(steps):
                 seen.append(name)
-                await turn.pause()
+                await slot.pause()
 
     slow = asyncio.create_task(work("low", 9.0, 8))
     await asyncio.sleep(0)
@@ -25,7 +25,7 @@ async def test_what_is_due_first_goes_first_and_takes_over() -> None:
 
 
 async def test_others_run_while_one_has_the_turn() -> None:
-    turns, ticks = Turns(slice_seconds=0.0, at_once=1), 0
+    scheduler, ticks = Scheduler(slice_seconds=0.0, at_once=1), 0
 
     async def tick() -> None:
         nonlocal ticks
@@ -34,61 +34,61 @@ async def test_others_run_while_one_has_the_turn() -> None:
             await asyncio.sleep(0)
 
     ticker = asyncio.create_task(tick())
-    async with turns.turn(0.0) as turn:
+    async with scheduler.slot(0.0) as slot:
         for _ in range(10):
-            await turn.pause()
+            await slot.pause()
     ticker.cancel()
     assert ticks >= 10
 
 
 async def test_turn_is_given_back_when_work_fails_or_its_task_is_cancelled() -> None:
-    turns = Turns(at_once=1)
+    scheduler = Scheduler(at_once=1)
     with pytest.raises(ValueError, match="broken"):
-        async with turns.turn(0.0):
+        async with scheduler.slot(0.0):
             raise ValueError("broken")
-    async with turns.turn(0.0):
-        waiting = asyncio.create_task(turns.take(1.0))
+    async with scheduler.slot(0.0):
+        waiting = asyncio.create_task(scheduler.take(1.0))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
     # granted and cancelled in the same round: the turn goes on to the next
-    await turns.take(0.0)
-    first, second = (asyncio.create_task(turns.take(float(n))) for n in (1, 2))
+    await scheduler.take(0.0)
+    first, second = (asyncio.create_task(scheduler.take(float(n))) for n in (1, 2))
     await asyncio.sleep(0)
-    turns.release()
+    scheduler.release()
     first.cancel()
     await asyncio.wait_for(second, 1)
-    turns.release()
-    async with asyncio.timeout(1), turns.turn(0.0):
+    scheduler.release()
+    async with asyncio.timeout(1), scheduler.slot(0.0):
         pass
 
 
 async def test_turn_that_was_given_up_in_a_pause_is_not_given_back_once_more() -> None:
-    turns = Turns(slice_seconds=0.0, at_once=1)
+    scheduler = Scheduler(slice_seconds=0.0, at_once=1)
 
     async def work() -> None:
-        async with turns.turn(9.0) as turn:
+        async with scheduler.slot(9.0) as slot:
             while True:
-                await turn.pause()
+                await slot.pause()
 
     slow = asyncio.create_task(work())
     await asyncio.sleep(0)
-    await turns.take(1.0)
+    await scheduler.take(1.0)
     slow.cancel()
     await asyncio.gather(slow, return_exceptions=True)
-    second = asyncio.create_task(turns.take(2.0))
+    second = asyncio.create_task(scheduler.take(2.0))
     await asyncio.sleep(0)
     assert not second.done()
-    turns.release()
+    scheduler.release()
     await second
 
 
 async def test_only_few_work_at_once() -> None:
-    turns, now, most = Turns(at_once=3), 0, 0
+    scheduler, now, most = Scheduler(at_once=3), 0, 0
 
     async def work() -> None:
         nonlocal now, most
-        async with turns.turn(0.0):
+        async with scheduler.slot(0.0):
             now += 1
             most = max(most, now)
             await asyncio.sleep(0)

@@ -345,7 +345,7 @@ def remembered_streams(draw: st.DrawFn) -> list[Candidate]:
 def replayed(entries: list[Candidate], cuts: list[int], *, away: bool = False) -> list[Verdict]:
     """Verdicts in batches that end at ``cuts``, with an exact record that is written in between.
 
-    ``away``: the record does not answer.
+    ``away``: the event log does not answer.
     """
     kept: dict[bytes, Mark] = {}
     recorded: dict[bytes, list[Record]] = {}

@@ -6,25 +6,25 @@ from typing import Any, cast
 import pytest
 
 from hookstream.app.errors import NotFoundError, UnavailableError
-from hookstream.app.routing.catalog import Registry, Tool
+from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.web.receive import RELOAD_SECONDS, Receiver
 
 MADE = cast(Tool, "a tool")
 
 
 class Database:
-    """As the registry of a process: it answers late, with what was so when it was asked."""
+    """As the catalog of a process: it answers late, with what was so when it was asked."""
 
     def __init__(self) -> None:
-        self.current = Registry()
+        self.current = Catalog()
         self.tools: dict[str, Tool] = {}
         self.away = False
         self.asked = 0
         self.unreadable: frozenset[str] = frozenset()
 
-    async def refresh(self) -> Registry:
+    async def refresh(self) -> Catalog:
         self.asked += 1
-        found = Registry(1, 1, dict(self.tools), unreadable_tools=self.unreadable)
+        found = Catalog(1, 1, dict(self.tools), unreadable_tools=self.unreadable)
         await asyncio.sleep(0.05)
         if self.away:
             raise UnavailableError("PostgreSQL is away")
@@ -36,7 +36,7 @@ def receiver(database: Database) -> Receiver:
     nothing: Any = None
     return Receiver(
         settings=nothing,
-        registry=cast(Any, database),
+        catalog=cast(Any, database),
         payloads=nothing,
         appender=nothing,
         functions={},
