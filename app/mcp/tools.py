@@ -28,7 +28,7 @@ MAX_SEQ = 2**53
 class Arguments(BaseModel):
     """Arguments of a tool: what is not listed is refused."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 ContextId = Field(pattern=ID_PATTERN, description="The context's id; list_contexts names them.")

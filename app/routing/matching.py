@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cel
-
 from hookstream.app import metrics
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers import correlation_keys
+from hookstream.app.routing.cel_engine import cel
 from hookstream.app.routing.condition_parts import Tree, named_parts, pruned
 from hookstream.codecs.envelope import Event
 

@@ -109,7 +109,13 @@ Duration = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["24h"])]
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
 
 
-class Strict(BaseModel):
+class Model(BaseModel):
+    """Validators are built with the first request that needs them, not with each process."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class Strict(Model):
     """Unknown fields are an error: a misspelt one would silently do nothing."""
 
     model_config = ConfigDict(extra="forbid")
@@ -183,7 +189,7 @@ class ToolIn(Strict):
     payload_schema: PayloadSchemaIn | None = Field(None, alias="schema")
 
 
-class DedupOut(BaseModel):
+class DedupOut(Model):
     """The dedup rule in force."""
 
     strategy: str
@@ -193,7 +199,7 @@ class DedupOut(BaseModel):
     history: str | None
 
 
-class ToolOut(BaseModel):
+class ToolOut(Model):
     """A tool as it is kept; secrets never come out, only how many there are."""
 
     tool_id: str
@@ -252,7 +258,7 @@ class ContextOut(ContextIn):
 Kind = Literal["update", "digest", "daily"]
 
 
-class FoldedOut(BaseModel):
+class FoldedOut(Model):
     """What an update stands for that is not one event's: how many, when, the first of their ids."""
 
     count: int
@@ -262,7 +268,7 @@ class FoldedOut(BaseModel):
     more: int
 
 
-class UpdateOut(BaseModel):
+class UpdateOut(Model):
     """An update as it is in a context's feed.
 
     ``kind`` is ``update`` for one event's own, ``digest`` for one that stands for several which
@@ -287,7 +293,7 @@ class UpdateOut(BaseModel):
     tokens: int
 
 
-class MissingOut(BaseModel):
+class MissingOut(Model):
     """An update that was delivered and that Redis has lost, as the event log has it."""
 
     seq: int
@@ -297,7 +303,7 @@ class MissingOut(BaseModel):
     received_at: int | None
 
 
-class ResetOut(BaseModel):
+class ResetOut(Model):
     """That Redis has lost data of a feed, which goes on ``after`` a number of ``generation``.
 
     ``missing`` are the first updates that are known to be missing behind where the client was,
@@ -313,7 +319,7 @@ class ResetOut(BaseModel):
     missing_count: int | None
 
 
-class LostDeliveryOut(BaseModel):
+class LostDeliveryOut(Model):
     """An update that the event log has and the feed has no more."""
 
     seq: int
@@ -324,14 +330,14 @@ class LostDeliveryOut(BaseModel):
     delivered_at: str
 
 
-class LostDeliveryList(BaseModel):
+class LostDeliveryList(Model):
     """A page of them, in the order of their numbers; ``cursor`` is where to go on."""
 
     deliveries: list[LostDeliveryOut]
     cursor: str | None
 
 
-class LostEventOut(BaseModel):
+class LostEventOut(Model):
     """An event that should be on its way by the event log, and is nowhere in Redis."""
 
     event_id: str
@@ -341,7 +347,7 @@ class LostEventOut(BaseModel):
     received_at: str
 
 
-class LostEventList(BaseModel):
+class LostEventList(Model):
     """A page of them, the oldest first; ``cursor`` is where to go on.
 
     Not ``complete``: more waits than was looked through, and some of them may be in that.
@@ -352,7 +358,7 @@ class LostEventList(BaseModel):
     complete: bool
 
 
-class UpdateList(BaseModel):
+class UpdateList(Model):
     """A page of updates, none of two generations; the next one begins past ``next_after``.
 
     ``generation`` is the newest one of the feed. ``reset``, where there is one, comes before them.
@@ -364,7 +370,7 @@ class UpdateList(BaseModel):
     reset: ResetOut | None = None
 
 
-class FoldedUpdateOut(BaseModel):
+class FoldedUpdateOut(Model):
     """An update that a digest stands for, with its place in it (from 1)."""
 
     model_config = ConfigDict(extra="allow")
@@ -381,14 +387,14 @@ class FoldedUpdateOut(BaseModel):
     tokens: int
 
 
-class FoldedList(BaseModel):
+class FoldedList(Model):
     """A page of what a digest stands for; the next one begins ``after`` the last place."""
 
     seq: int
     updates: list[FoldedUpdateOut]
 
 
-class DailyOut(BaseModel):
+class DailyOut(Model):
     """The summary of one context's day, which its feed has as the update ``seq``."""
 
     day: str
@@ -402,13 +408,13 @@ class DailyOut(BaseModel):
     untrusted: list[str]
 
 
-class DailyList(BaseModel):
+class DailyList(Model):
     """A context's daily summaries, the newest first."""
 
     dailies: list[DailyOut]
 
 
-class GroupOut(BaseModel):
+class GroupOut(Model):
     """Updates about one thing; each can be fetched by its event id."""
 
     key: str
@@ -429,13 +435,13 @@ class AckIn(Strict):
     generation: Annotated[int, Field(ge=0, le=2**53)] = 0
 
 
-class AckOut(BaseModel):
+class AckOut(Model):
     """What counts as acknowledged now: it never goes back, nor beyond what was sent."""
 
     acknowledged_seq: int
 
 
-class DigestOut(BaseModel):
+class DigestOut(Model):
     """What is new in a context. ``text`` has at most ``budget`` tokens, ``tokens`` exactly.
 
     ``updates`` of the feed stand for ``events``. ``groups`` are what ``text`` shows, ``omitted``
@@ -464,7 +470,7 @@ class KeyIn(Strict):
     contexts: list[Id] = Field(min_length=1, max_length=1000)
 
 
-class KeyOut(BaseModel):
+class KeyOut(Model):
     """A key as it is listed; the key itself is shown once, when it is made."""
 
     key_id: str
@@ -479,7 +485,7 @@ class KeyMade(KeyOut):
     key: str
 
 
-class KeyList(BaseModel):
+class KeyList(Model):
     """The keys of a tenant."""
 
     keys: list[KeyOut]
@@ -509,14 +515,14 @@ class TemplateOut(TemplateVersion):
     versions: list[TemplateVersion]
 
 
-class TemplateList(BaseModel):
+class TemplateList(Model):
     """A tenant's own templates, and those that come along."""
 
     templates: list[TemplateVersion]
     builtin: list[TemplateIn]
 
 
-class PreviewLine(BaseModel):
+class PreviewLine(Model):
     """What a template would say of a past event."""
 
     event_id: str
@@ -526,7 +532,7 @@ class PreviewLine(BaseModel):
     template: str
 
 
-class TemplatePreview(BaseModel):
+class TemplatePreview(Model):
     """A template tried on the newest events."""
 
     examined: int
@@ -553,7 +559,7 @@ class DryRunIn(SubscriptionIn):
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
 
 
-class DryRunMatch(BaseModel):
+class DryRunMatch(Model):
     """A past event that a subscription would have matched."""
 
     event_id: str
@@ -564,7 +570,7 @@ class DryRunMatch(BaseModel):
     keys: list[str]
 
 
-class DryRunOut(BaseModel):
+class DryRunOut(Model):
     """What a subscription would have matched; ``unreadable`` events' payloads are gone."""
 
     examined: int
@@ -584,7 +590,7 @@ class SubscriptionOut(SubscriptionIn):
     updated_at: str
 
 
-class DeliveryOut(BaseModel):
+class DeliveryOut(Model):
     """One update that an event became."""
 
     context_id: str
@@ -595,7 +601,7 @@ class DeliveryOut(BaseModel):
     replay_id: str | None
 
 
-class EventOut(BaseModel):
+class EventOut(Model):
     """An event: what became of it, where its payload is, and in ``GET`` of one, the payload."""
 
     event_id: str
@@ -620,7 +626,7 @@ class EventOut(BaseModel):
     deliveries: list[DeliveryOut] | None = None
 
 
-class EventList(BaseModel):
+class EventList(Model):
     """A page of events, newest first; ``cursor`` leads to the next."""
 
     events: list[EventOut]
@@ -645,7 +651,7 @@ class ReplayIn(Strict):
     rate: Annotated[float, Field(ge=0.1, le=10_000, allow_inf_nan=False)] | None = None
 
 
-class ReplayOut(BaseModel):
+class ReplayOut(Model):
     """A replay and how far it has come.
 
     ``matched`` events were found when it began. ``sent`` of them are in their streams again,
@@ -669,13 +675,13 @@ class ReplayOut(BaseModel):
     finished_at: str | None
 
 
-class ReplayList(BaseModel):
+class ReplayList(Model):
     """The newest replays."""
 
     replays: list[ReplayOut]
 
 
-class Problem(BaseModel):
+class Problem(Model):
     """An error (RFC 9457)."""
 
     type: str
@@ -684,26 +690,26 @@ class Problem(BaseModel):
     detail: str
 
 
-class Accepted(BaseModel):
+class Accepted(Model):
     """A webhook that is durable."""
 
     event_id: str
     status: Literal["accepted"]
 
 
-class ToolList(BaseModel):
+class ToolList(Model):
     """All tools of the key's tenant."""
 
     tools: list[ToolOut]
 
 
-class ContextList(BaseModel):
+class ContextList(Model):
     """All contexts of the key's tenant."""
 
     contexts: list[ContextOut]
 
 
-class SubscriptionList(BaseModel):
+class SubscriptionList(Model):
     """All subscriptions of a context."""
 
     subscriptions: list[SubscriptionOut]
@@ -718,7 +724,7 @@ class LetterFilterIn(Strict):
     until: Annotated[str, Field(max_length=64)] | None = None
 
 
-class LetterChanged(BaseModel):
+class LetterChanged(Model):
     """How many dead letters a call was about; ``more`` when it has to be made again."""
 
     matched: int
@@ -726,7 +732,7 @@ class LetterChanged(BaseModel):
     more: bool
 
 
-class AttemptOut(BaseModel):
+class AttemptOut(Model):
     """One attempt that failed."""
 
     attempt: int
@@ -735,7 +741,7 @@ class AttemptOut(BaseModel):
     error: str
 
 
-class LetterOut(BaseModel):
+class LetterOut(Model):
     """An event that failed; in ``GET`` of one with its history and payload."""
 
     letter_id: str
@@ -757,14 +763,14 @@ class LetterOut(BaseModel):
     payload_encoding: Literal["json", "text", "base64"] | None = None
 
 
-class LetterList(BaseModel):
+class LetterList(Model):
     """A page of dead letters; ``cursor`` leads to the next."""
 
     letters: list[LetterOut]
     cursor: str | None
 
 
-class PartitionOut(BaseModel):
+class PartitionOut(Model):
     """Who owns a partition, and how far behind each of its streams is."""
 
     partition: int
@@ -774,7 +780,7 @@ class PartitionOut(BaseModel):
     streams: dict[str, dict[str, float | None]]
 
 
-class PartitionList(BaseModel):
+class PartitionList(Model):
     """All partitions, and the workers that are alive."""
 
     workers: list[str]
