@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 # whole files to a process each: they share servers; the long ones first
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: up test check unit integration chaos format docs proto lock bench clean help
+.PHONY: up test check unit integration chaos coverage format docs proto lock bench clean help
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -50,6 +50,12 @@ chaos: $(STAMP) ## short runs of each kind of fault under load
 
 bench: $(STAMP) ## every benchmark, and its results file
 	$(BIN)/hookstream bench --write
+
+coverage: $(STAMP) ## which lines unit and integration tests have run, also in their processes
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(PARALLEL) tests/unit tests/integration
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 format: $(STAMP) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -13,11 +13,9 @@ import orjson
 from hookstream.app.ids import new_event_id
 from hookstream.app.routing.event_keys import DedupFunction, custom_message_id
 from hookstream.codecs.envelope import Event
-from hookstream.tables.dedup import Candidate, decide
+from hookstream.tables.dedup import DAY_MS, Candidate, decide
 
 __all__ = ["find_duplicates", "make_event", "run_stage"]
-
-DAY_MS = 86_400_000
 
 
 def make_event(payload: Any = None, *, number: int = 0, **fields: Any) -> Event:

@@ -19,14 +19,12 @@ from rocksdict import (
     WriteBufferManager,
 )
 
+from hookstream.codecs.routed import Change
 from hookstream.tables.errors import TableCorruptError, TableError, is_damage
 
 __all__ = ["Change", "Table"]
 
 logger = get_logger(__name__)
-
-#: One write to a table: key, value.
-Change = tuple[bytes, bytes]
 
 _POSITION: Final = b"changelog_position"
 

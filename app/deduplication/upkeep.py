@@ -42,7 +42,7 @@ class DedupUpkeep(Service):
     ) -> None:
         super().__init__(**kwargs)
         self._redis = redis
-        self._lookback = history_lookup
+        self._history_lookup = history_lookup
         self._catalog = catalog
         self._now_ms = now_ms
         self._owned = owned
@@ -52,7 +52,7 @@ class DedupUpkeep(Service):
     async def _tend(self) -> None:
         while not self.should_stop:
             await self.sleep(TURN_SECONDS)
-            self._lookback.observe()
+            self._history_lookup.observe()
             self.purge()
             if self._now_ms() - self._trimmed_ms > TRIM_EVERY_MS:
                 try:
@@ -76,14 +76,14 @@ class DedupUpkeep(Service):
         windows = [tool.window_ms for tool in self._catalog().tools.values()]
         if not windows:
             return
-        oldest_ms = now_ms - max(self._lookback.copy_ms, *windows)
+        oldest_ms = now_ms - max(self._history_lookup.copy_ms, *windows)
         async with self._redis.pipeline(transaction=False) as pipe:
             for number in self._owned():
                 pipe.xtrim(keys.changelog(number), minid=oldest_ms, approximate=True)
                 # of a partition that remembers nothing any more; others trim as they save
                 pipe.xtrim(
                     keys.changelog(number, HISTORY),
-                    minid=max(0, now_ms - self._lookback.longest_ms - 2 * DAY_MS),
+                    minid=max(0, now_ms - self._history_lookup.longest_ms - 2 * DAY_MS),
                     approximate=True,
                 )
             await pipe.execute()

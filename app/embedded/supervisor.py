@@ -15,7 +15,7 @@ from typing import Protocol
 from hookstream.app.embedded.process import GuardedProcess
 from hookstream.app.errors import EmbeddedServerError, SettingsError
 
-__all__ = ["Child", "Service", "Supervisor", "answers", "backoff_seconds"]
+__all__ = ["Child", "Service", "Supervisor", "answers", "restart_wait_seconds"]
 
 FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 5.0
@@ -49,7 +49,7 @@ class Service(Protocol):
         """Start it again if it has died, without waiting; True when it was started."""
 
 
-def backoff_seconds(failures: int) -> float:
+def restart_wait_seconds(failures: int) -> float:
     """Seconds to wait before start number ``failures + 1``: doubling, from 0.2 s up to 5 s."""
     return min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 16))
 
@@ -74,7 +74,7 @@ class _Record:
     def fail(self, now: float) -> float:
         """Count a failure; return the seconds until the next start."""
         self.failures = 1 if now - self.started_at > WELL_AFTER_SECONDS else self.failures + 1
-        wait = backoff_seconds(self.failures)
+        wait = restart_wait_seconds(self.failures)
         self.due_at = now + wait
         return wait
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from hookstream.app.embedded import EmbeddedServer, start_valkey
-from hookstream.app.embedded.supervisor import Child, Supervisor, backoff_seconds
+from hookstream.app.embedded.supervisor import Child, Supervisor, restart_wait_seconds
 from hookstream.app.errors import EmbeddedServerError
 
 SLEEP = ["/bin/sleep", "60"]
@@ -126,7 +126,7 @@ def test_child_that_keeps_failing_is_started_ever_more_slowly(supervise: Start) 
 
 
 def test_backoff_doubles_up_to_its_limit() -> None:
-    assert [backoff_seconds(n) for n in (1, 2, 3, 5, 6, 99, 10**6)] == [
+    assert [restart_wait_seconds(n) for n in (1, 2, 3, 5, 6, 99, 10**6)] == [
         0.2, 0.4, 0.8, 3.2, 5.0, 5.0, 5.0,
     ]  # fmt: skip
 
