@@ -14,13 +14,14 @@ import faust
 from aiohttp import web
 from faust.app.base import BootStrategy
 from mode import Service, ServiceT
+from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
 from hookstream.app.deduplication.state import opens_dedup
 from hookstream.app.deduplication.upkeep import DedupUpkeep
 from hookstream.app.discovery import agent_modules, discover
 from hookstream.app.endpoints import Endpoints
-from hookstream.app.errors import HookstreamError, SettingsError, UnavailableError
+from hookstream.app.errors import HookstreamError, SettingsError
 from hookstream.app.failures.alerts import Alerts
 from hookstream.app.failures.blocking import tripped
 from hookstream.app.failures.released import ReleasedEntries
@@ -41,24 +42,23 @@ from hookstream.app.routing.catalog import Catalog
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.settings import Settings
+from hookstream.app.stages import EventStage, EventStageRunner, StageNames, check_event_stage
 from hookstream.app.streams.assignment import PartitionAssignment
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.channel import BatchChannel, RedisStreamChannel
-from hookstream.app.streams.outcome import Dropped
 from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.scheduler import Scheduler
 from hookstream.app.summaries.model import ModelSummariser
 from hookstream.app.summaries.tokens import load_tokenizer
 from hookstream.app.web.server import HookstreamWeb
 from hookstream.app.web.worker import Worker
-from hookstream.codecs.envelope import Event
 from hookstream.tables.dedup import DedupTable
 from hookstream.tables.rates import RateTable
 
 __all__ = ["Hookstream"]
 
-#: What a per-event stage is: it returns the event, another in its place, or None to drop it.
-EventStage = Callable[[Event], Awaitable[Event | None]]
+logger = get_logger(__name__)
+
 BatchStage = Callable[[Batch], Awaitable[None] | None]
 #: Batches of different partitions that one stage may have in flight at a time.
 CONCURRENCY = 64
@@ -173,7 +173,10 @@ class Hookstream(faust.App):
         self.settings = settings
         self.stream_channels: dict[str, RedisStreamChannel] = {}
         self._stages: dict[str, list[BatchChannel]] = {}
+        self._names = StageNames()
         self._outputs: dict[str, BatchChannel] = {}
+        #: Modules with stages that a receiver could not import, and why.
+        self.missing_modules: dict[str, str] = {}
         #: Dedup functions by name.
         self.dedup_functions: dict[str, DedupFunction] = {}
         super().__init__(
@@ -197,10 +200,23 @@ class Hookstream(faust.App):
     def discover(self, *extra: str, **_: Any) -> None:
         """Import the stages, in order: ours, ``HOOKSTREAM_AGENTS``, entry points by their name.
 
+        A receiver needs their dedup functions only: what cannot be imported is told, and webhooks
+        are taken all the same.
+
         Raises:
-            SettingsError: one cannot be imported; Faust would leave it out.
+            SettingsError: one cannot be imported (Faust would leave it out), has a name that is
+                taken, or is behind a stage that is not there.
         """
-        discover([*agent_modules(self.settings.agents), *extra])
+        modules = [*agent_modules(self.settings.agents), *extra]
+        if self.producer_only:
+            discover(modules, failed=self._not_imported)
+            return
+        discover(modules)
+        self._names.check_places(self._outputs)
+
+    def _not_imported(self, module: str, error: SettingsError) -> None:
+        self.missing_modules[module] = str(error)
+        logger.error("%s; webhooks are taken without it, dedup functions in it are missing", error)
 
     async def on_started(self) -> None:
         """Leave what was loaded by now out of garbage collection.
@@ -215,10 +231,17 @@ class Hookstream(faust.App):
     async def on_started_init_extra_tasks(self) -> None:
         """Begin ``@app.task``, ``@app.timer`` and the like; what raises is begun again.
 
-        Faust would end the process.
+        Faust would end the process. They are a worker's: a receiver takes webhooks, whatever its
+        stages do.
         """
+        if self.producer_only:
+            return
         for task in self._app_tasks:
             tasks.spawn_loop(f"{task.__module__}.{task.__name__}", task, self)
+
+    def is_leader(self) -> bool:
+        """Whether this is the one worker that ``on_leader`` means: the owner of partition 0."""
+        return not self.producer_only and 0 in self.owned()
 
     async def on_stop(self) -> None:
         """Note when the end began: from now on ``/health/ready`` says 503."""
@@ -253,6 +276,7 @@ class Hookstream(faust.App):
             worker=worker,
             functions=self.dedup_functions,
             admin_key=lambda: self.admin_key,
+            missing_modules=self.missing_modules,
         )
         endpoints.add_receiver(web_app)
         if not self.receiver_only:
@@ -475,6 +499,17 @@ class Hookstream(faust.App):
             linger_share=linger_share,
         )
 
+    def agent(self, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
+        """Faust's, over any channel of ours. Raises SettingsError: another one has its ``name``."""
+        made = super().agent(*args, name=name, **kwargs)
+
+        def decorate(function: Callable[..., Any]) -> Any:
+            if name:
+                self._names.take(name, function)
+            return made(function)
+
+        return decorate
+
     def batch_channel(self, name: str) -> BatchChannel:
         """A named in-memory channel of batches."""
         return BatchChannel(self, name)
@@ -498,6 +533,7 @@ class Hookstream(faust.App):
 
         def decorate(function: BatchStage) -> BatchStage:
             agent = name or function.__name__
+            self._names.take(agent, function)
             if out is not None:
                 self._outputs[agent] = out
             self._batch_agent(agent, function, source, after=agent, concurrency=concurrency)
@@ -514,15 +550,14 @@ class Hookstream(faust.App):
         """
 
         def decorate(function: EventStage) -> EventStage:
+            check_event_stage(function)
             name = function.__name__
+            self._names.take(name, function, after=after)
             source = self.batch_channel(f"{after}.{name}")
             self._stages.setdefault(after, []).append(source)
 
-            async def each(batch: Batch) -> None:
-                await run_event_stage(name, function, batch)
-
-            each.__doc__ = function.__doc__
-            self._batch_agent(name, each, source, after=after)
+            run = EventStageRunner(name, function)
+            self._batch_agent(name, run, source, after=after, doc=function.__doc__)
             return function
 
         return decorate
@@ -561,6 +596,7 @@ class Hookstream(faust.App):
         *,
         after: str,
         concurrency: int = CONCURRENCY,
+        doc: str | None = None,
     ) -> None:
         seconds = metrics.STAGE_SECONDS.labels(stage=name)
 
@@ -582,8 +618,8 @@ class Hookstream(faust.App):
             if (target := self._next(after, source)) is not None:
                 await target.put_batch(batch)
 
-        run.__doc__ = function.__doc__
-        agent = self.agent(
+        run.__doc__ = doc or function.__doc__
+        agent = super().agent(
             source,
             name=name,
             concurrency=concurrency,
@@ -596,25 +632,3 @@ class Hookstream(faust.App):
         stages = self._stages.get(after, [])
         at = stages.index(source) + 1 if source in stages else 0
         return stages[at] if at < len(stages) else self._outputs.get(after)
-
-
-async def run_event_stage(name: str, function: EventStage, batch: Batch) -> None:
-    """Call a per-event stage for every live event of a batch; one that raises fails alone.
-
-    Raises:
-        UnavailableError: the stage says that a server it needs is away: nothing was decided.
-    """
-    for entry in batch.live():
-        try:
-            changed = await function(entry.value)
-        except UnavailableError:
-            # a server's trouble is not the event's: the batch comes again
-            raise
-        except Exception as error:  # noqa: BLE001 a stage is user code
-            entry.fail(name, error)
-            continue
-        if changed is None:
-            entry.outcome = Dropped(name)
-        elif changed is not entry.value:
-            entry.value = changed
-            entry.changed = True

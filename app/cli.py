@@ -22,6 +22,8 @@ def main() -> None:
         # first, so that our `send` and `worker` take the place of its own
         importlib.import_module("faust.cli.faust")
         app = importlib.import_module("hookstream.app.main").app
+        # known before stages are imported: a receiver does without those that cannot be
+        app.producer_only = "receive" in sys.argv[1:]
         for name in COMMANDS:
             importlib.import_module(f"hookstream.app.commands.{name}")
         sys.argv[0] = "hookstream"

@@ -4,7 +4,7 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 
 from hookstream.app.errors import SettingsError
@@ -27,10 +27,14 @@ def agent_modules(wanted: str) -> list[str]:
     return list(dict.fromkeys(name for name in modules if name))
 
 
-def discover(modules: Iterable[str]) -> None:
+def discover(
+    modules: Iterable[str], *, failed: Callable[[str, SettingsError], None] | None = None
+) -> None:
     """Import modules, and every module of those that are packages, by their names' order.
 
     A module in the current folder is found as well, also by the installed command.
+
+    ``failed`` hears of what cannot be imported, and the others are; without it that is an error.
 
     Raises:
         SettingsError: one cannot be imported; the message says which, and who asked for it.
@@ -39,9 +43,19 @@ def discover(modules: Iterable[str]) -> None:
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
     for name in modules:
-        package = _import(name, why="" if name == OURS else _asked_for(name))
+        package = _tried(name, failed, why="" if name == OURS else _asked_for(name))
         for found in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{name}."):
-            _import(found.name)
+            _tried(found.name, failed)
+
+
+def _tried(name: str, failed: Callable[[str, SettingsError], None] | None, why: str = "") -> object:
+    try:
+        return _import(name, why)
+    except SettingsError as error:
+        if failed is None:
+            raise
+        failed(name, error)
+        return None
 
 
 def _import(name: str, why: str = "") -> object:

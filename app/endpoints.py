@@ -44,8 +44,13 @@ class Endpoints:
         worker: Worker | None,
         functions: Mapping[str, DedupFunction],
         admin_key: Callable[[], str],
+        missing_modules: Mapping[str, str],
     ) -> None:
-        """``process``: what all this ends with; ``functions``: dedup functions by name."""
+        """``process``: what all this ends with; ``functions``: dedup functions by name.
+
+        ``missing_modules``: those with stages that could not be imported, and why.
+        """
+        self._missing_modules = missing_modules
         self._services = services
         self._settings = services.settings
         self._catalog = services.catalog
@@ -101,6 +106,7 @@ class Endpoints:
             followers=services.followers,
             appender=services.appender,
             worker=worker,
+            missing_modules=self._missing_modules,
         )
         metrics = MetricsViews(
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker

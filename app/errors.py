@@ -17,6 +17,7 @@ __all__ = [
     "SettingsError",
     "SignatureError",
     "SlowBodyError",
+    "StageResultError",
     "UnavailableError",
     "UnconfirmedError",
 ]
@@ -114,6 +115,10 @@ class SchemaViolationError(HookstreamError):
     status = 422
     slug = "schema-violation"
     title = "Payload breaks its schema"
+
+
+class StageResultError(HookstreamError):
+    """A stage that returned neither an event nor None."""
 
 
 class SchemaRegistryError(HookstreamError):

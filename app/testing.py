@@ -5,17 +5,22 @@
 """
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
 
+from hookstream.app.errors import StageResultError
 from hookstream.app.ids import new_event_id
 from hookstream.app.routing.event_keys import DedupFunction, custom_message_id
-from hookstream.codecs.envelope import Event
+from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.partition import Partition
+from hookstream.codecs.envelope import Event, encode_event
 from hookstream.tables.dedup import DAY_MS, Candidate, decide
 
-__all__ = ["find_duplicates", "make_event", "run_stage"]
+__all__ = ["find_duplicates", "make_event", "run_batch", "run_stage", "stage_results"]
 
 
 def make_event(payload: Any = None, *, number: int = 0, **fields: Any) -> Event:
@@ -43,13 +48,51 @@ def run_stage(
 ) -> list[Event | None]:
     """What a per-event stage makes of each event, in order; None where it drops one.
 
-    Raises what the stage raises: in the pipeline that event would become a dead letter.
+    From a plain test, as often as it likes, and also while a loop runs (in a notebook, say): it has
+    a loop of its own. In an ``async def`` test :func:`stage_results` keeps to that test's loop, as
+    clients that belong to it want.
+
+    Raises what the stage raises: in the pipeline that event would become a dead letter; and
+    StageResultError where it returns something else than an event or None.
     """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(stage_results(stage, events))).result()
 
-    async def run() -> list[Event | None]:
-        return [await stage(event) for event in events]
 
-    return asyncio.run(run())
+async def stage_results(
+    stage: Callable[[Event], Awaitable[Event | None]], events: Iterable[Event]
+) -> list[Event | None]:
+    """:func:`run_stage` for tests that are ``async def``."""
+    found = []
+    for event in events:
+        result = await stage(event)
+        if result is not None and not isinstance(result, Event):
+            raise StageResultError(
+                f"{stage.__name__} returned {type(result).__name__}: Event or None is wanted"
+            )
+        found.append(result)
+    return found
+
+
+async def run_batch(
+    stage: Callable[[Batch], Awaitable[None] | None], events: Iterable[Event]
+) -> list[Entry]:
+    """What a stage over batches (``@app.batches``) makes of one batch of events.
+
+    Each entry says what became of its event: ``entry.outcome`` (accepted, dropped, failed, …),
+    ``entry.value``. The partition has no server behind it: a stage that commits needs one.
+
+    Raises what the stage raises: in the pipeline the batch would come again.
+    """
+    entries = [
+        Entry(f"{event.received_at_ms}-{number}", encode_event(event), event)
+        for number, event in enumerate(events)
+    ]
+    batch = Batch("test", Partition(0, 1, "test"), entries, lambda *_: None)
+    result = stage(batch)
+    if inspect.isawaitable(result):
+        await result
+    return entries
 
 
 def find_duplicates(

@@ -115,6 +115,7 @@ class DeadLetters:
             return None
         return {
             **letter_out(letter_id, letter),
+            "traceback": letter.get(b"traceback", b"").decode("utf-8", "replace") or None,
             "history": history(letter),
             **await self._content(letter),
         }

@@ -162,6 +162,8 @@ def _failed(
     }
     if entry.attempts == 0:
         fields["first_failed_ms"] = now_ms
+    if failure.trace or entry.attempts:
+        fields["traceback"] = failure.trace
     if failure.final:
         writes.add("ZADD", keys.dead(number), now_ms, name)
     else:

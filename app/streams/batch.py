@@ -21,6 +21,9 @@ from hookstream.tables.dedup import Layer
 
 __all__ = ["Batch", "Entry", "event_of"]
 
+#: Of a traceback: some twenty frames.
+MAX_TRACE_CHARACTERS = 4000
+
 
 @dataclass(slots=True)
 class Entry:
@@ -66,9 +69,16 @@ class Entry:
         """The event id of the first occurrence; "" where it is no duplicate."""
         return self.outcome.of if isinstance(self.outcome, Duplicate) else ""
 
-    def fail(self, stage: str, error: BaseException, *, final: bool = False) -> None:
-        """Take this event out of the batch's way: it is tried again, in the end a dead letter."""
-        self.outcome = Failed(stage, f"{type(error).__name__}: {error}"[:2000], final)
+    def fail(
+        self, stage: str, error: BaseException, *, final: bool = False, trace: str = ""
+    ) -> None:
+        """Take this event out of the batch's way: it is tried again, in the end a dead letter.
+
+        ``trace``: the frames of its traceback, for a person to look at; the last ones are kept.
+        """
+        kind, text = type(error).__name__, str(error)
+        said = f"{kind}: {text}" if text else f"{kind} (it says no more)"
+        self.outcome = Failed(stage, said[:2000], final, trace[-MAX_TRACE_CHARACTERS:])
 
 
 @dataclass(slots=True, eq=False)

@@ -43,11 +43,15 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why and where it could not be processed. ``final``: it is not tried again."""
+    """Why and where it could not be processed. ``final``: it is not tried again.
+
+    ``trace``: the frames of its traceback, of code that is not ours.
+    """
 
     stage: str
     error: str
     final: bool = False
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

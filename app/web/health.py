@@ -1,7 +1,7 @@
 """``/health*``: what an operator and an orchestrator ask."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -20,6 +20,7 @@ from hookstream.app.web.health_parts import (
     postgres_out,
     sockets_out,
     spool_out,
+    stages_out,
     tasks_out,
     worker_out,
 )
@@ -84,7 +85,10 @@ class HealthViews:
         followers: Followers,
         appender: Appender,
         worker: Worker | None,
+        missing_modules: Mapping[str, str],
     ) -> None:
+        """``missing_modules``: those with stages that could not be imported here, and why."""
+        self._missing_modules = missing_modules
         self._redis = redis
         self._postgres = postgres
         self._catalog = catalog
@@ -123,6 +127,8 @@ class HealthViews:
             "tasks": tasks_out(tasks.BOARD.lately()),
             "sockets": sockets_out(self._followers.state()),
         }
+        if self._missing_modules:
+            parts["stages"] = stages_out(self._missing_modules)
         appender = self._appender
         spools = appender.spool is not None or appender.spool_trouble or appender.leftovers
         if self._worker is None or spools:

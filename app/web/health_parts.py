@@ -32,6 +32,7 @@ __all__ = [
     "postgres_out",
     "sockets_out",
     "spool_out",
+    "stages_out",
     "tasks_out",
     "worker_out",
 ]
@@ -233,6 +234,16 @@ def workers_out(found: Assignment) -> dict[str, Any]:
     elif troubles:
         part["do"] = "a worker cannot open what is named: see its disk, or that partition's keys"
     return part
+
+
+def stages_out(missing: Mapping[str, str]) -> dict[str, Any]:
+    """Modules with stages that a receiver could not import."""
+    return {
+        "status": "degraded",
+        "missing": dict(missing),
+        "do": "mend the module and restart; until then webhooks are taken, and what asks for a "
+        "dedup function of it is judged by the worker",
+    }
 
 
 def tasks_out(failures: Sequence[tasks.TaskFailure]) -> dict[str, Any]:

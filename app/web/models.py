@@ -756,6 +756,7 @@ class LetterOut(Model):
     attempts: int
     first_failed_at: str
     last_failed_at: str
+    traceback: str | None = None
     history: list[AttemptOut] | None = None
     headers: dict[str, str] | None = None
     content_type: str | None = None

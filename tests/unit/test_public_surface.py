@@ -26,7 +26,8 @@ def test_names_of_the_application_are_no_modules() -> None:
     assert Event is RealEvent
     assert not hasattr(app, "nothing_of_ours")
     assert not hasattr(hookstream, "nothing_of_ours")
-    assert set(hookstream.testing.__all__) == {"find_duplicates", "make_event", "run_stage"}
+    helpers = {"find_duplicates", "make_event", "run_batch", "run_stage", "stage_results"}
+    assert set(hookstream.testing.__all__) == helpers
 
 
 def test_asking_for_the_version_does_not_make_the_application() -> None:

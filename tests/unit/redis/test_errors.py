@@ -9,11 +9,11 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import ClusterPipeline
 
-from hookstream.app.application import run_event_stage
 from hookstream.app.errors import UnavailableError
 from hookstream.app.postgres.pool import is_postgres_down
 from hookstream.app.redis.client import connect, is_redis_down
 from hookstream.app.redis.errors import RedisLibraryError, is_missing, redis_kind
+from hookstream.app.stages import EventStageRunner
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.partition import Partition
 from hookstream.app.testing import make_event
@@ -166,5 +166,5 @@ async def test_a_stage_that_says_that_a_server_is_away_fails_no_event() -> None:
     batch = Batch("events", Partition(0, 1, "n"), [], lambda *_: None)
     batch.entries.append(Entry("1-1", b"", make_event({"n": 1})))
     with pytest.raises(UnavailableError):
-        await run_event_stage("asks", asks, batch)
+        await EventStageRunner("asks", asks)(batch)
     assert batch.entries[0].failure is None

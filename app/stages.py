@@ -1,0 +1,176 @@
+"""Stages of stream developers: what is found wrong when they are declared, and how one runs.
+
+A wrong stage is refused at the start, with the place where it stands. What can only be seen while
+it runs says the stage, its file and line.
+"""
+
+import difflib
+import inspect
+import traceback
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from mode.utils.logging import get_logger
+
+from hookstream.app.errors import SettingsError, StageResultError, UnavailableError
+from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.outcome import Dropped
+from hookstream.codecs.envelope import Event
+
+__all__ = ["EventStage", "EventStageRunner", "StageNames", "check_event_stage", "place_of"]
+
+logger = get_logger(__name__)
+
+#: What a per-event stage is: it returns the event, another in its place, or None to drop it.
+EventStage = Callable[[Event], Awaitable[Event | None]]
+#: So many events without one that passes are told: a ``return`` may be missing.
+SUSPICIOUS_EVENTS = 100
+#: Different errors of a stage whose traceback is in the log, once each.
+MAX_KINDS = 50
+
+
+class StageNames:
+    """The names of stages and agents, and where each stands. No name is used twice."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, str] = {}
+        #: Name of a stage → the name of the one behind which it wants to be.
+        self._after: dict[str, str] = {}
+
+    def take(self, name: str, function: Callable[..., Any], *, after: str = "") -> None:
+        """Note a stage or agent.
+
+        Raises:
+            SettingsError: another one has the name: each webhook would meet only one of them.
+        """
+        place = place_of(function)
+        known = self._places.get(name)
+        if known is not None and known != place:
+            raise SettingsError(
+                f"two stages or agents are called {name!r}: {known} and {place}. Rename one of them"
+            )
+        self._places[name] = place
+        if after:
+            self._after[name] = after
+
+    def check_places(self, names: Collection[str]) -> None:
+        """Refuse stages behind something that is not there; ``names``: what they may be behind.
+
+        To be called when all modules are imported.
+
+        Raises:
+            SettingsError: a stage names something else.
+        """
+        for name, after in self._after.items():
+            if after not in names:
+                near = difflib.get_close_matches(after, names, 1)
+                hint = f": did you mean {near[0]!r}?" if near else ""
+                raise SettingsError(
+                    f"the stage {name!r} ({self._places[name]}) says after={after!r}, and there is "
+                    f"no such stage{hint} There are {', '.join(sorted(names))}"
+                )
+
+
+def check_event_stage(function: Callable[..., Any]) -> None:
+    """Refuse what cannot work, and warn of what hardly does.
+
+    Raises:
+        SettingsError: it is no ``async def``, or does not take one event.
+    """
+    name, place = _name(function), place_of(function)
+    if not inspect.iscoroutinefunction(inspect.unwrap(function)):
+        raise SettingsError(f"the stage {name!r} ({place}) has to be `async def {name}(event)`")
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        raise SettingsError(
+            f"the stage {name!r} ({place}) has to take one event and nothing else: {error}"
+        ) from error
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    """File and line of a function, for people: ``my_project/agents/enrich.py:12``."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return str(getattr(function, "__module__", "?"))
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+@dataclass(slots=True)
+class EventStageRunner:
+    """Runs a per-event stage over batches, and says what is wrong with it once."""
+
+    name: str
+    function: EventStage
+    #: Events without one that passed, until one does.
+    _dropped: int | None = 0
+    _said: set[tuple[str, str]] = field(default_factory=set)
+
+    async def __call__(self, batch: Batch) -> None:
+        """Call it for every live event of a batch; one that raises fails alone.
+
+        Raises:
+            UnavailableError: the stage says that a server it needs is away: nothing was decided.
+        """
+        for entry in batch.live():
+            try:
+                changed = await self.function(entry.value)
+                if changed is not None and not isinstance(changed, Event):
+                    raise StageResultError(
+                        f"the stage {self.name!r} ({place_of(self.function)}) returned "
+                        f"{type(changed).__name__}: Event or None is wanted"
+                    )
+            except UnavailableError:
+                # a server's trouble is not the event's: the batch comes again
+                raise
+            except Exception as error:  # noqa: BLE001 a stage is user code
+                trace = _trace(error)
+                self._log(error, trace)
+                entry.fail(self.name, error, trace=trace)
+                continue
+            self._watch(dropped=changed is None)
+            if changed is None:
+                entry.outcome = Dropped(self.name)
+            elif changed is not entry.value:
+                entry.value = changed
+                entry.changed = True
+
+    def _log(self, error: Exception, trace: str) -> None:
+        kind = (type(error).__name__, trace.rsplit("File ", 1)[-1])
+        if kind in self._said or len(self._said) >= MAX_KINDS:
+            return
+        self._said.add(kind)
+        logger.error(
+            "the stage %r (%s) failed; its traceback is here once for each kind of error",
+            self.name,
+            place_of(self.function),
+            exc_info=error,
+        )
+
+    def _watch(self, *, dropped: bool) -> None:
+        if self._dropped is None:
+            return
+        if not dropped:
+            self._dropped = None
+            return
+        self._dropped += 1
+        if self._dropped == SUSPICIOUS_EVENTS:
+            self._dropped = None
+            logger.warning(
+                "the stage %r (%s) has dropped every event of its first %d: is a `return event` "
+                "missing?",
+                self.name,
+                place_of(self.function),
+                SUSPICIOUS_EVENTS,
+            )
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _trace(error: Exception) -> str:
+    """Where it was raised, frame by frame below ours: code only, no values."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    return "".join(traceback.format_list(frames))

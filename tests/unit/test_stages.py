@@ -1,0 +1,247 @@
+"""What is wrong with a stage is said when it is declared, or with its place when it runs."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hookstream.app.application import Hookstream
+from hookstream.app.discovery import discover
+from hookstream.app.errors import SettingsError, StageResultError, UnavailableError
+from hookstream.app.settings import Settings
+from hookstream.app.stages import SUSPICIOUS_EVENTS, EventStageRunner
+from hookstream.app.streams.batch import MAX_TRACE_CHARACTERS, Batch, Entry
+from hookstream.app.streams.outcome import ACCEPTED, Dropped, Failed
+from hookstream.app.streams.partition import Partition
+from hookstream.codecs.envelope import Event
+from hookstream.testing import make_event, run_batch, run_stage, stage_results
+
+HERE = Path(__file__).name
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Hookstream:
+    made = Hookstream(Settings(state_dir=tmp_path))
+    source, out = made.batch_channel("in"), made.batch_channel("out")
+
+    @made.batches(source, out=out)
+    async def route(batch: Batch) -> None: ...
+
+    return made
+
+
+async def passes(event: Event) -> Event | None:
+    return event
+
+
+def named(name: str, function: Any) -> Any:
+    function.__name__ = name
+    return function
+
+
+def batch(count: int = 1) -> Batch:
+    entries = [Entry(f"{n}-0", b"", make_event({"n": n}, number=n)) for n in range(count)]
+    return Batch("events", Partition(0, 1, "n"), entries, lambda *_: None)
+
+
+def test_two_stages_of_one_name_are_refused_with_both_places(app: Hookstream) -> None:
+    async def enrich(event: Event) -> Event | None:
+        return event
+
+    first = enrich
+
+    async def other(event: Event) -> Event | None:
+        return None
+
+    app.stage(after="route")(first)
+    with pytest.raises(SettingsError, match=f"called 'enrich': .*{HERE}:.* and .*{HERE}:"):
+        app.stage(after="route")(named("enrich", other))
+
+
+def test_the_name_of_one_of_ours_is_refused(app: Hookstream) -> None:
+    async def route(event: Event) -> Event | None:
+        return event
+
+    with pytest.raises(SettingsError, match="called 'route'"):
+        app.stage(after="route")(route)
+    with pytest.raises(SettingsError, match="called 'route'"):
+
+        @app.agent(app.batch_channel("x"), name="route")
+        async def looks_on(batches: AsyncIterator[Batch]) -> None: ...
+
+    with pytest.raises(SettingsError, match="called 'route'"):
+
+        @app.batches(app.batch_channel("y"), name="route")
+        async def another(batch: Batch) -> None: ...
+
+
+def test_a_stage_that_is_imported_again_is_the_same(app: Hookstream) -> None:
+    app.stage(after="route")(passes)
+    app.stage(after="route")(passes)
+
+
+def test_a_place_that_is_not_there_is_refused_once_all_is_imported(
+    app: Hookstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hookstream.app.application.discover", lambda *_, **__: None)
+    app.stage(after="rout")(passes)
+    with pytest.raises(SettingsError, match=r"'passes' \(.*\) says after='rout'.*mean 'route'"):
+        app.discover()
+
+
+def test_a_plain_function_is_refused_at_once(app: Hookstream) -> None:
+    def plain(event: Event) -> Event | None:
+        return event
+
+    with pytest.raises(SettingsError, match=r"has to be `async def plain\(event\)`"):
+        app.stage(after="route")(plain)  # type: ignore[arg-type]
+
+
+def test_a_stage_that_takes_something_else_is_refused(app: Hookstream) -> None:
+    async def two(event: Event, more: str) -> Event | None:
+        return event
+
+    with pytest.raises(SettingsError, match="has to take one event and nothing else"):
+        app.stage(after="route")(two)  # type: ignore[arg-type]
+
+
+async def test_a_wrong_result_names_the_stage_and_its_place() -> None:
+    async def asdict(event: Event) -> Any:
+        return {"n": 1}
+
+    mine = batch()
+    await EventStageRunner("asdict", asdict)(mine)
+    failure = mine.entries[0].failure
+    assert failure is not None
+    assert failure.stage == "asdict"
+    assert f"{HERE}:" in failure.error
+    assert "returned dict: Event or None is wanted" in failure.error
+
+
+async def test_a_traceback_is_logged_once_a_kind_and_kept_without_values(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken(event: Event) -> Event | None:
+        secret = event.data()
+        if secret["n"] % 2:
+            raise KeyError("nope")
+        raise TimeoutError
+
+    mine = batch(10)
+    await EventStageRunner("broken", broken)(mine)
+    said = [record for record in caplog.records if record.exc_info]
+    assert len(said) == 2, "one line a kind"
+    errors = {entry.failure.error for entry in mine.entries if entry.failure}
+    assert errors == {"KeyError: 'nope'", "TimeoutError (it says no more)"}
+    for entry in mine.entries:
+        assert isinstance(entry.outcome, Failed)
+        assert "in broken" in entry.outcome.trace
+        assert HERE in entry.outcome.trace
+        assert "app/stages.py" not in entry.outcome.trace
+
+
+async def test_a_kept_traceback_is_bounded() -> None:
+    def deep(left: int) -> None:
+        if left:
+            deep(left - 1)
+        raise ValueError("deep")
+
+    async def recursive(event: Event) -> Event | None:
+        deep(300)
+        return event
+
+    mine = batch()
+    await EventStageRunner("recursive", recursive)(mine)
+    failure = mine.entries[0].failure
+    assert failure is not None
+    assert 0 < len(failure.trace) <= MAX_TRACE_CHARACTERS
+
+
+async def test_a_stage_that_drops_all_of_its_first_events_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def forgets(event: Event) -> Event | None:
+        return None
+
+    runner = EventStageRunner("forgets", forgets)
+    for _ in range(5):
+        mine = batch(SUSPICIOUS_EVENTS // 2)
+        await runner(mine)
+        assert {entry.outcome for entry in mine.entries} == {Dropped("forgets")}
+    assert caplog.text.count("is a `return event` missing?") == 1
+
+
+async def test_a_stage_that_lets_one_pass_is_not_suspected(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def some(event: Event) -> Event | None:
+        return event if event.data()["n"] == 3 else None
+
+    await EventStageRunner("some", some)(batch(SUSPICIOUS_EVENTS * 2))
+    assert "missing?" not in caplog.text
+
+
+async def test_a_server_that_is_away_is_not_the_events_fault() -> None:
+    async def waits(event: Event) -> Event | None:
+        raise UnavailableError("later")
+
+    with pytest.raises(UnavailableError):
+        await EventStageRunner("waits", waits)(batch())
+
+
+def test_a_receiver_does_without_modules_that_cannot_be_imported(
+    app: Hookstream,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    package = tmp_path / "wrong_stages"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "bad.py").write_text("import nothing_of_that_name")
+    (package / "good.py").write_text("IMPORTED = True")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SettingsError, match=r"wrong_stages\.bad cannot be imported"):
+        discover(["wrong_stages"])
+    missing: dict[str, str] = {}
+    discover(["wrong_stages", "not.there"], failed=lambda name, e: missing.update({name: str(e)}))
+    assert set(missing) == {"wrong_stages.bad", "not.there"}
+    monkeypatch.setattr(app, "producer_only", True)
+    monkeypatch.setattr("hookstream.app.application.agent_modules", lambda wanted: ["wrong_stages"])
+    with caplog.at_level(logging.ERROR):
+        app.discover()
+    assert set(app.missing_modules) == {"wrong_stages.bad"}
+    assert "webhooks are taken without it" in caplog.text
+
+
+def test_run_stage_may_be_called_again_and_while_a_loop_runs() -> None:
+    events = [make_event({"n": 1})]
+    assert run_stage(passes, events) == events
+    assert run_stage(passes, events) == events
+
+    async def inside() -> list[Event | None]:
+        return run_stage(passes, events)
+
+    assert asyncio.run(inside()) == events
+
+
+async def test_async_tests_and_batches() -> None:
+    events = [make_event({"n": n}, number=n) for n in range(3)]
+    assert await stage_results(passes, events) == events
+
+    async def wrong(event: Event) -> Any:
+        return "text"
+
+    with pytest.raises(StageResultError, match="wrong returned str"):
+        await stage_results(wrong, events)
+
+    async def drops_odd(batch: Batch) -> None:
+        for entry in list(batch.live()):
+            if entry.value.data()["n"] % 2:
+                entry.outcome = Dropped("drops_odd")
+
+    entries = await run_batch(drops_odd, events)
+    assert [entry.outcome for entry in entries] == [ACCEPTED, Dropped("drops_odd"), ACCEPTED]
