@@ -275,22 +275,30 @@ class Feeds(Service):
         """Keep ``seq`` as acknowledged, never going back; returns the number now kept.
 
         Raises:
-            ConflictError: it names a ``generation`` (0: none) that this number is not of, here.
+            ConflictError: no update has that number yet, or it names a ``generation`` (0: none)
+                that this number is not of, here; what is kept stays as it is.
         """
         number = self.partition(tenant, context_id)
         if generation:
             await self._check_generation(tenant, context_id, seq, generation)
-        return int(
+        kept = int(
             await self._scripts.call(
                 "acknowledge",
                 [
                     keys.acks(number),
                     keys.seqs(number),
                     keys.ack_times(number, tenant, context_id),
+                    keys.feed(number, tenant, context_id),
                 ],
                 [keys.feed_field(tenant, context_id), seq, ACK_TIMES_KEPT],
             )
         )
+        if kept < 0:
+            last = (await self.look(tenant, context_id)).last
+            raise ConflictError(
+                f"there is no update {seq} here: the feed ends at {last}. Acknowledge what was read"
+            )
+        return kept
 
     async def _check_generation(
         self, tenant: str, context_id: str, seq: int, generation: int

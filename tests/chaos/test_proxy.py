@@ -74,7 +74,7 @@ async def test_a_script_is_known_by_its_file(proxy: Proxy, client: Any) -> None:
     with pytest.raises(RedisError):
         await scripts.call("claim", [], [])  # its own error, which is not touched
     with pytest.raises(LOST):
-        await scripts.call("acknowledge", ["a", "b", "c"], ["f", 1, 1])
+        await scripts.call("acknowledge", ["a", "b", "c", "d"], ["f", 1, 1])
     assert rule.hits == 1
 
 

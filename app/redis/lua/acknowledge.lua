@@ -1,10 +1,18 @@
 -- Keep the highest sequence number that a context's client has acknowledged, and when.
--- KEYS: acks, seqs, times of acknowledgements (by number). ARGV: field, seq, how many times to keep.
--- Returns the number kept.
--- More than was ever sent is not believed: it would hide updates that are still to come.
+-- KEYS: acks, seqs, times of acknowledgements (by number), feed. ARGV: field, seq, how many times to
+-- keep.
+-- Returns the number kept, or -1: more than was ever sent would hide updates that are still to come.
 local sent = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0')
 local kept = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
-local seq = math.min(tonumber(ARGV[2]), sent)
+local seq = tonumber(ARGV[2])
+if seq > sent and redis.call('TYPE', KEYS[4])['ok'] == 'stream' then
+  -- what was written down may have been lost: the feed itself says the same
+  local info = redis.call('XINFO', 'STREAM', KEYS[4])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then sent = tonumber(string.match(info[i + 1], '^(%d+)')) end
+  end
+end
+if seq > sent then return -1 end
 if seq > kept then
   local t = redis.call('TIME')
   redis.call('HSET', KEYS[1], ARGV[1], string.format('%d', seq))

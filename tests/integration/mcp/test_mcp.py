@@ -240,6 +240,7 @@ async def test_wrong_arguments_say_what_to_do(stack: Stack, filled: str) -> None
             ("search_events", {"since": "yesterday"}, "since: a time such as"),
             ("search_events", {"sql": "x"}, "sql: Extra inputs"),
             ("acknowledge", {"context_id": filled, "seq": -1}, "seq: "),
+            ("acknowledge", {"context_id": filled, "seq": 99_999_999}, "the feed ends at "),
         ):
             assert said in await failure(agent, tool, **arguments)
         with pytest.raises(MCPError):

@@ -291,14 +291,19 @@ async def test_acknowledgement_never_goes_back_nor_ahead(
     async def acknowledge(seq: int) -> int:
         times = keys.ack_times(0, "t", "c")
         kept = await scripts.call(
-            "acknowledge", [keys.acks(0), keys.seqs(0), times], ["t/c", seq, 2]
+            "acknowledge", [keys.acks(0), keys.seqs(0), times, FEED], ["t/c", seq, 2]
         )
         return int(kept)
 
-    assert [await acknowledge(seq) for seq in (1, 3, 2, 99, 4)] == [1, 3, 3, 5, 5]
+    assert [await acknowledge(seq) for seq in (1, 3, 2, 99, 5, 4)] == [1, 3, 3, -1, 5, 5]
+    # where what was written down is lost, the feed says how far it is
+    await redis_client.xadd(FEED, {"d": b"x"}, id="7-0")
+    assert [await acknowledge(seq) for seq in (8, 7)] == [-1, 7]
+    await redis_client.hdel(keys.acks(0), "t/c")
+    assert await acknowledge(5) == 5
     # the times of the last two that moved on are kept
     kept = await redis_client.zrange(keys.ack_times(0, "t", "c"), 0, -1, withscores=True)
-    assert [score for _, score in kept] == [3, 5]
+    assert [score for _, score in kept] == [5, 7]
 
 
 async def test_script_that_the_server_forgot_is_sent_again(

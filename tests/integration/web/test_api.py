@@ -223,13 +223,21 @@ async def test_feed_resumes_after_what_was_acknowledged(stack: Stack, name: str)
                     return (await stack.get(f"/contexts/{name}"))["acknowledged_seq"] == seq
 
                 await eventually(kept, f"{seq} is acknowledged")
-            for nonsense in ("x", "{}", '{"type": "ack", "seq": "1"}', '{"type":"ack","seq":-1}'):
-                await socket.send_str(nonsense)
-            errors = 0
-            while errors < 4:
-                errors += (await socket.receive_json())["type"] == "error"
-    async with stack.session() as session, session.ws_connect(path) as socket:
-        assert (await socket.receive_json())["seq"] == 4
+            nonsense = ("x", "{}", '{"type": "ack", "seq": "1"}', '{"type":"ack","seq":-1}')
+            for text in (*nonsense, '{"type":"ack","seq":6}'):
+                await socket.send_str(text)
+            errors = []
+            while len(errors) < 5:
+                frame = await socket.receive_json()
+                errors += [frame["detail"]] if frame["type"] == "error" else []
+            assert "there is no update 6 here: the feed ends at 5" in errors[-1]
+    async with stack.session() as session:
+        async with session.post(f"/api/v1{path[:-8]}/ack", json={"seq": 99_999_999}) as answer:
+            assert answer.status == 409
+            assert "the feed ends at 5" in (await answer.json())["detail"]
+        async with session.ws_connect(path) as socket:
+            # nothing of that counts as read
+            assert (await socket.receive_json())["seq"] == 4
     async with stack.session() as session:
         for query in ("?after=x", "?after=-1", "?after=1.5"):
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
