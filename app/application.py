@@ -281,6 +281,9 @@ class Hookstream(faust.App):
         endpoints.add_receiver(web_app)
         if not self.receiver_only:
             endpoints.add_api(web_app)
+            # the worker of `hookstream up` serves it too, on a port that is not the one to name
+            if self.conf.web_port == self.settings.web_port:
+                self.settings.note_address()
 
     @cached_property
     def services(self) -> Services:

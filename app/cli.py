@@ -1,7 +1,9 @@
 """The ``hookstream`` command: Faust's command line with ours added."""
 
 import importlib
+import os
 import sys
+from typing import Any
 
 from hookstream.app.errors import HookstreamError
 
@@ -11,26 +13,109 @@ COMMANDS = (
     "worker", "receive", "send", "up", "dead", "partitions", "replay", "schema", "plan", "bench",
     "doctor",
 )  # fmt: skip
+#: Faust's commands that would do nothing sensible here, and what does.
+REFUSED = {
+    "clean-versions": "tables have no versions: they are below STATE_DIR/tables",
+    "completion": "shell completion is not supported",
+    "livecheck": "LiveCheck is not supported: `hookstream send` and /health say whether it works",
+    "model": "events are no Faust models: docs/stages.md has their fields",
+    "models": "events are no Faust models: docs/stages.md has their fields",
+    "reset": "a table is rebuilt from its changelog: stop the worker, delete STATE_DIR/tables",
+}
+#: Faust's options that would do nothing here, and what does.
+REFUSED_OPTIONS = {
+    "-A": "there is one application: modules with stages of your own are HOOKSTREAM_AGENTS",
+    "--app": "there is one application: modules with stages of your own are HOOKSTREAM_AGENTS",
+    "-D": "everything is kept in HOOKSTREAM_STATE_DIR",
+    "--datadir": "everything is kept in HOOKSTREAM_STATE_DIR",
+    "-f": "the log goes to standard error: redirect it",
+    "--logfile": "the log goes to standard error: redirect it",
+    "-L": "uvloop is used where it is there",
+    "--loop": "uvloop is used where it is there",
+}
+#: In the help of Faust's group, and about its own debugger.
+HIDDEN_OPTIONS = {"console_port", "blocking_timeout", "debug", "app", "datadir", "logfile", "loop"}
+USAGE = 2
 
 
 def main() -> None:
     """Run a command; a wrong setting is a message and status 78, not a traceback."""
+    arguments = sys.argv[1:]
     try:
-        if sys.argv[1:] == ["up"]:
+        if arguments == ["up"]:
             raise SystemExit(_up())
+        if arguments == ["--version"]:
+            raise SystemExit(_version())
+        _refuse(arguments)
+        _take_log_level(arguments)
         _use_uvloop()
         # first, so that our `send` and `worker` take the place of its own
         importlib.import_module("faust.cli.faust")
         app = importlib.import_module("hookstream.app.main").app
         # known before stages are imported: a receiver does without those that cannot be
-        app.producer_only = "receive" in sys.argv[1:]
+        app.producer_only = "receive" in arguments
         for name in COMMANDS:
             importlib.import_module(f"hookstream.app.commands.{name}")
         sys.argv[0] = "hookstream"
-        app.main()
+        _run(app)
     except HookstreamError as error:
         print(f"hookstream: {error}", file=sys.stderr)
         raise SystemExit(error.exit_status) from error
+
+
+def _run(app: Any) -> None:
+    """Faust's group of commands, without what is not for here."""
+    group = importlib.import_module("faust.cli.base").cli
+    for name in REFUSED:
+        group.commands.pop(name, None)
+    for option in group.params:
+        if option.name in HIDDEN_OPTIONS:
+            option.hidden = True
+        if option.name == "loglevel":
+            option.help = "Level of the log, in place of HOOKSTREAM_LOG_LEVEL."
+            option.show_default = False
+    group.help = "Webhooks into AI agents' contexts. Settings are environment variables: README.md."
+    # what App.main does, which knows no name for the program
+    app.finalize()
+    app.worker_init()
+    app.discover()
+    app.worker_init_post_autodiscover()
+    group(prog_name="hookstream", app=app)
+
+
+def _refuse(arguments: list[str]) -> None:
+    """Say what to do instead of a command or option of Faust's that is not for here."""
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name in REFUSED_OPTIONS:
+            print(f"hookstream {name}: not supported: {REFUSED_OPTIONS[name]}", file=sys.stderr)
+            raise SystemExit(USAGE)
+        if not argument.startswith("-"):
+            # options of Faust's stand before the command; what follows is the command's own
+            if argument in REFUSED:
+                print(f"hookstream {argument}: {REFUSED[argument]}", file=sys.stderr)
+                raise SystemExit(USAGE)
+            return
+
+
+def _take_log_level(arguments: list[str]) -> None:
+    """``-l LEVEL`` is the setting for this run."""
+    for at, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in ("-l", "--loglevel"):
+            given = value if equals else "".join(arguments[at + 1 : at + 2])
+            if given in ("debug", "info", "warn", "error", "crit"):
+                known = {"warn": "warning", "crit": "error"}
+                os.environ["HOOKSTREAM_LOG_LEVEL"] = known.get(given, given)
+        if not argument.startswith("-") and arguments[at - 1] not in ("-l", "--loglevel"):
+            return
+
+
+def _version() -> int:
+    version = importlib.import_module("hookstream").__version__
+    faust = importlib.import_module("importlib.metadata").version("faust-streaming")
+    _say(f"hookstream {version} (Faust {faust}, Python {sys.version.split()[0]})")
+    return 0
 
 
 def _up() -> int:
@@ -41,7 +126,7 @@ def _up() -> int:
         status: int = everything.run_everything(settings, _say)
     except OSError as error:
         print(f"hookstream: {error}", file=sys.stderr)
-        return 2
+        return USAGE
     return status
 
 

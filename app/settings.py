@@ -1,6 +1,7 @@
 """Settings: one class, every field an environment variable ``HOOKSTREAM_*``."""
 
 import difflib
+import errno
 import os
 import re
 import secrets
@@ -16,10 +17,21 @@ from hookstream.app.errors import SettingsError
 from hookstream.app.providers.signatures.standard import standard_key
 from hookstream.app.public_addresses import check_url
 
-__all__ = ["EMBEDDED", "Settings", "load_settings", "settings_table"]
+__all__ = [
+    "EMBEDDED",
+    "Settings",
+    "cannot_listen",
+    "http_address",
+    "load_settings",
+    "settings_table",
+]
 
 PREFIX = "HOOKSTREAM_"
 EMBEDDED = "embedded://"
+#: An admin key that is shorter is refused.
+MIN_KEY_CHARACTERS = 12
+#: In the state folder: where the API of what runs there is.
+ADDRESS_FILE = "address"
 
 
 class Settings(BaseSettings):
@@ -277,6 +289,21 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _admin_key_is_strong(self) -> Self:
+        key = self.admin_key
+        if key and (len(key) < MIN_KEY_CHARACTERS or len(set(key)) < 4):
+            raise ValueError(
+                f"HOOKSTREAM_ADMIN_KEY can be guessed: {MIN_KEY_CHARACTERS} characters at least, "
+                "such as `openssl rand -hex 24` prints; or leave it empty, and one is made"
+            )
+        if not re.fullmatch(r"[!-~]*", key):
+            raise ValueError(
+                "HOOKSTREAM_ADMIN_KEY has a space, a line break or a character that is not ASCII, "
+                "which no header can carry"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _alerts_can_be_sent(self) -> Self:
         if self.alert_url:
             try:
@@ -320,9 +347,58 @@ class Settings(BaseSettings):
         return self.shutdown_delay_seconds + 2 * self.shutdown_timeout_seconds
 
     def ensure_state_dir(self) -> Path:
-        """Create the state folder, readable by its owner only."""
-        self.state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self.state_path
+        """Create the state folder, readable by its owner only.
+
+        Raises:
+            SettingsError: it cannot be made, or this user may not write there.
+        """
+        path = self.state_path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise SettingsError(
+                f"HOOKSTREAM_STATE_DIR: {path} cannot be used ({error.strerror}): name a folder "
+                "that this user may make and write"
+            ) from error
+        return path
+
+    @property
+    def address(self) -> str:
+        """Where this process listens for HTTP, as somebody on this machine calls it."""
+        return http_address(self.web_host, self.web_port)
+
+    def known_api_key(self) -> str:
+        """The admin key for a command that talks to a running system: none is made.
+
+        Raises:
+            SettingsError: there is none here.
+        """
+        path = self.state_path / "admin.key"
+        if self.admin_key or path.exists():
+            return self.api_key()
+        raise SettingsError(
+            f"there is no admin key in {self.state_path}: run this where Hookstream runs, or set "
+            "HOOKSTREAM_STATE_DIR to its folder, or HOOKSTREAM_ADMIN_KEY"
+        )
+
+    def known_address(self) -> str:
+        """Where a running system's API is: by the settings, else as its state folder says."""
+        if {"web_host", "web_port"} & self.model_fields_set:
+            return self.address
+        try:
+            return (self.state_path / ADDRESS_FILE).read_text().strip() or self.address
+        except OSError:
+            return self.address
+
+    def note_address(self) -> None:
+        """Say in the state folder where the API is, for commands in the same one."""
+        path = self.ensure_state_dir() / ADDRESS_FILE
+        try:
+            path.write_text(f"{self.address}\n")
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
 
     def api_key(self) -> str:
         """The admin key: the setting's, else the one kept in the state folder (made if absent)."""
@@ -338,6 +414,21 @@ class Settings(BaseSettings):
         if not key:
             raise SettingsError(f"{path} is empty: delete it, and a new key is made at next start")
         return key
+
+
+def http_address(host: str, port: int) -> str:
+    """``http://host:port`` for this machine; who listens everywhere is called by loopback."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def cannot_listen(host: str, port: int, error: OSError, setting: str) -> SettingsError:
+    """What is said where something else has the port, or there is no such address here."""
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+    return SettingsError(
+        f"cannot listen on {host}:{port} ({reason}): is Hookstream up already? "
+        f"Set {setting} to another port, or HOOKSTREAM_WEB_HOST to an address of this machine"
+    )
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -18,9 +18,9 @@ class ApiClient:
     """Calls ``/api/v1`` with the admin key of the settings; an ``async with`` block long."""
 
     def __init__(self, settings: Settings, url: str = "") -> None:
-        self.url = (url or f"http://{settings.web_host}:{settings.web_port}").rstrip("/")
+        self.url = (url or settings.known_address()).rstrip("/")
         self._session = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {settings.api_key()}"},
+            headers={"Authorization": f"Bearer {settings.known_api_key()}"},
             timeout=aiohttp.ClientTimeout(TIMEOUT_SECONDS),
         )
 

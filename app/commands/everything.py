@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 
 from hookstream.app import embedded
 from hookstream.app.embedded.supervisor import Child, Supervisor, answers
-from hookstream.app.errors import SettingsError
-from hookstream.app.settings import EMBEDDED, Settings
+from hookstream.app.settings import EMBEDDED, Settings, cannot_listen, http_address
 
 __all__ = ["run_everything"]
 
@@ -19,7 +18,7 @@ WELCOME = """\
   console    {url}/
   admin key  {key_file}
   state      {state_dir}
-  worker     http://{host}:{worker_port}/health
+  worker     {worker}/health
 
   This line works as pasted: a tool, and a webhook for it.
 
@@ -52,7 +51,7 @@ def run_everything(settings: Settings, say: Callable[[str], None]) -> int:
         say("starting PostgreSQL (embedded)")
         services.append(embedded.start_postgres(state_dir))
         urls["HOOKSTREAM_POSTGRES_URL"] = services[-1].url
-    url = f"http://{settings.web_host}:{settings.web_port}"
+    url = settings.address
     try:
         return Supervisor(
             children(settings, urls),
@@ -73,15 +72,16 @@ def refuse_busy_ports(settings: Settings) -> None:
     """
     for name in ("web_port", "worker_web_port"):
         port = getattr(settings, name)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+        try:
+            # of whichever family the address is
+            family = socket.getaddrinfo(settings.web_host, port, type=socket.SOCK_STREAM)[0][0]
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((settings.web_host, port))
-            except OSError as error:
-                raise SettingsError(
-                    f"cannot listen on {settings.web_host}:{port} ({error.strerror}): is "
-                    f"Hookstream up already? Set HOOKSTREAM_{name.upper()} to another port"
-                ) from error
+        except OSError as error:
+            raise cannot_listen(settings.web_host, port, error, f"HOOKSTREAM_{name.upper()}") from (
+                error
+            )
 
 
 def children(settings: Settings, urls: Mapping[str, str]) -> list[Child]:
@@ -91,7 +91,7 @@ def children(settings: Settings, urls: Mapping[str, str]) -> list[Child]:
     """
     command = [sys.executable, "-m", "hookstream.app.cli", "--quiet"]
     environment = {**os.environ, **urls}
-    host = settings.web_host
+    worker = http_address(settings.web_host, settings.worker_web_port)
     return [
         Child(
             "receiver",
@@ -104,7 +104,7 @@ def children(settings: Settings, urls: Mapping[str, str]) -> list[Child]:
             ],
             environment,
             stop_seconds=settings.stop_seconds,
-            is_ready=lambda: answers(f"http://{host}:{settings.web_port}/health/ready"),
+            is_ready=lambda: answers(f"{settings.address}/health/ready"),
         ),
         Child(
             "worker",
@@ -116,7 +116,7 @@ def children(settings: Settings, urls: Mapping[str, str]) -> list[Child]:
             ],
             environment,
             stop_seconds=settings.stop_seconds,
-            is_ready=lambda: answers(f"http://{host}:{settings.worker_web_port}/health/ready"),
+            is_ready=lambda: answers(f"{worker}/health/ready"),
         ),
     ]
 
@@ -127,8 +127,7 @@ def welcome(settings: Settings, url: str) -> str:
     own = bool(settings.admin_key)
     return WELCOME.format(
         url=url,
-        host=settings.web_host,
-        worker_port=settings.worker_web_port,
+        worker=http_address(settings.web_host, settings.worker_web_port),
         key_file="HOOKSTREAM_ADMIN_KEY" if own else key_file,
         key_command='echo "$HOOKSTREAM_ADMIN_KEY"' if own else f"cat {key_file}",
         state_dir=settings.state_path,

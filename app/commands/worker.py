@@ -1,12 +1,12 @@
 """``hookstream worker``: Faust's worker command, with a banner that speaks of our servers."""
 
 import os
-import re
 from typing import Any
 
 from faust.cli.worker import worker as faust_worker
 
 from hookstream import __version__
+from hookstream.app.settings import http_address
 
 __all__ = ["shown", "worker"]
 
@@ -28,10 +28,15 @@ class worker(faust_worker):  # noqa: N801 Faust names a command by its class
             ("loop", type(worker.loop).__module__),
         ]
         if self.app.conf.web_enabled:
-            rows.insert(0, ("web", f"http://{self.app.conf.web_bind}:{self.app.conf.web_port}"))
+            conf = self.app.conf
+            rows.insert(0, ("web", http_address(conf.web_bind, conf.web_port)))
         return rows
 
 
 def shown(url: str) -> str:
     """A server's URL without its password."""
-    return re.sub(r"(?<=://)([^/@]*):[^/@]*@", r"\1:***@", url)
+    scheme, mark, rest = url.partition("://")
+    # a password may have an @ itself: all up to the last one is the login
+    login, at, place = rest.rpartition("@")
+    user, colon, _ = login.partition(":")
+    return f"{scheme}{mark}{user}{':***' if colon else ''}{at}{place}"

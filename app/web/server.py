@@ -12,7 +12,7 @@ from faust.web.drivers.aiohttp import Web
 from mode import Service
 
 from hookstream.app import tasks
-from hookstream.app.settings import Settings
+from hookstream.app.settings import Settings, cannot_listen
 from hookstream.app.web.problem import problems
 
 __all__ = ["ConnectionReaper", "HookstreamWeb", "make_runner"]
@@ -102,8 +102,13 @@ class HookstreamWeb(Web):
 
     async def start_server(self) -> None:
         """Start listening, and closing connections that send nothing."""
-        await super().start_server()
-        settings = self._settings
+        conf, settings = self.app.conf, self._settings
+        try:
+            await super().start_server()
+        except OSError as error:
+            raise cannot_listen(
+                conf.web_bind, conf.web_port, error, "HOOKSTREAM_WEB_PORT (or --web-port)"
+            ) from error
         await self.add_runtime_dependency(
             ConnectionReaper(
                 self._runner, settings.header_timeout_seconds, settings.max_connections
