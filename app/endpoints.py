@@ -90,7 +90,12 @@ class Endpoints:
 
     def _add_health(self, web_app: web.Application) -> None:
         services, catalog, worker = self._services, self._catalog, self._worker
-        redis = RedisHealth(services.watch, services.met, lambda: services.met_with)
+        redis = RedisHealth(
+            services.watch,
+            services.met,
+            lambda: services.met_with,
+            services.scripts.refused_lately,
+        )
         ready = ReadyViews(
             redis=redis,
             catalog=catalog,
@@ -107,6 +112,7 @@ class Endpoints:
             appender=services.appender,
             worker=worker,
             missing_modules=self._missing_modules,
+            wakeups_trouble=lambda: services.feeds.wakeups_trouble,
         )
         metrics = MetricsViews(
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker

@@ -315,6 +315,11 @@ class Feeds(Service):
                 f"{last} of generation {generations.current}; a reset says where it goes on"
             )
 
+    @property
+    def wakeups_trouble(self) -> str:
+        """Why pub/sub tells nothing of new updates; "" while it does."""
+        return self._wakeups.trouble
+
     def watch(self, tenant: str, context_id: str) -> AbstractContextManager[asyncio.Event]:
         """An event that is set whenever the feed may have moved, once a second at least."""
         return self._wakeups.watch(keys.feed_channel(tenant, context_id))

@@ -15,6 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hookstream.app import tasks
 from hookstream.app.backoff import backoff_seconds
+from hookstream.app.redis.errors import redis_kind
 
 __all__ = ["POLL_SECONDS", "Wakeups"]
 
@@ -40,8 +41,14 @@ class Wakeups(Service):
         self._quiet_seconds = quiet_seconds
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._changed = asyncio.Event()
-        #: Connections lost since something was last heard on one.
+        #: Connections lost since something was last heard on one, and the kind of the last error.
         self.failures = 0
+        self._kind = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is heard at the moment; "" while all is well, or nobody listens."""
+        return self._kind if self.failures else ""
 
     @contextmanager
     def watch(self, channel: str) -> Iterator[asyncio.Event]:
@@ -100,6 +107,8 @@ class Wakeups(Service):
 
     async def _listen(self, pubsub: Any, subscribed: asyncio.Event) -> None:
         await subscribed.wait()
+        # what it answers says that all is well again
+        await pubsub.ping()
         now = asyncio.get_running_loop().time
         #: Since when nothing is heard, and whether the server has been asked since.
         since, asked = now(), False
@@ -117,6 +126,7 @@ class Wakeups(Service):
 
     def _lost(self, error: BaseException) -> None:
         self.failures += 1
+        self._kind = redis_kind(error)
         if self.failures == 1 or self.failures % SAID_EVERY == 0:
             logger.warning(
                 "wake-ups are lost (%s: %s); feeds are polled meanwhile",

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -22,6 +23,7 @@ from hookstream.app.redis.errors import (
     GuardedRedis,
     as_ours,
     is_redis_down,
+    redis_kind,
 )
 
 __all__ = [
@@ -173,6 +175,10 @@ def is_cluster(redis: Any) -> bool:
     return isinstance(redis, GuardedCluster)
 
 
+#: A refusal is told for so long after it, where the script is not called again.
+REFUSED_SECONDS = 5.0
+
+
 class Scripts:
     """The ``.lua`` files beside this module, called by name; loaded again after a failover."""
 
@@ -181,6 +187,8 @@ class Scripts:
         self._sources: dict[str, str] = {}
         self._shas: dict[str, str] = {}
         self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
+        #: Script → kind of what the server said when it was last called, and when (monotonic).
+        self._refusals: dict[str, tuple[str, float]] = {}
 
     async def load(self) -> None:
         """Read the files and hand them to the server.
@@ -229,11 +237,21 @@ class Scripts:
             await self.load()
         try:
             try:
-                return await self._run("EVALSHA", self._shas[name], len(keys), *keys, *args)
+                reply = await self._run("EVALSHA", self._shas[name], len(keys), *keys, *args)
             except NoScriptError:
-                return await self._run("EVAL", self._sources[name], len(keys), *keys, *args)
+                reply = await self._run("EVAL", self._sources[name], len(keys), *keys, *args)
         except ResponseError as error:
+            if is_redis_down(error):
+                self._refusals[name] = (redis_kind(error), time.monotonic())
             raise as_ours(error) from error
+        if self._refusals:
+            self._refusals.pop(name, None)
+        return reply
+
+    def refused_lately(self) -> dict[str, str]:
+        """Scripts that the server refused when they were last called, and the kind of its reply."""
+        since = time.monotonic() - REFUSED_SECONDS
+        return {name: kind for name, (kind, at) in self._refusals.items() if at > since}
 
     async def _run(self, *command: Any) -> Any:
         """Run a command together with all that are wanted at the same moment.

@@ -86,8 +86,10 @@ class HealthViews:
         appender: Appender,
         worker: Worker | None,
         missing_modules: Mapping[str, str],
+        wakeups_trouble: Callable[[], str],
     ) -> None:
         """``missing_modules``: those with stages that could not be imported here, and why."""
+        self._wakeups_trouble = wakeups_trouble
         self._missing_modules = missing_modules
         self._redis = redis
         self._postgres = postgres
@@ -125,7 +127,7 @@ class HealthViews:
             "catalog": catalog_out(self._catalog),
             "schema": self._postgres.schema.health(),
             "tasks": tasks_out(tasks.BOARD.lately()),
-            "sockets": sockets_out(self._followers.state()),
+            "sockets": sockets_out(self._followers.state(), self._wakeups_trouble()),
         }
         if self._missing_modules:
             parts["stages"] = stages_out(self._missing_modules)

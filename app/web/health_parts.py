@@ -48,8 +48,18 @@ LOSS_TOLD_MS = 24 * 3_600_000
 class RedisHealth:
     """Whether Redis takes anything now, and whether it is safe with what it has."""
 
-    def __init__(self, watch: RedisWatch, met: asyncio.Event, met_with: Callable[[], str]) -> None:
-        """``met``: it is the one that the settings are for; ``met_with``: what it said instead."""
+    def __init__(
+        self,
+        watch: RedisWatch,
+        met: asyncio.Event,
+        met_with: Callable[[], str],
+        refused: Callable[[], Mapping[str, str]],
+    ) -> None:
+        """``met``: it is the one that the settings are for; ``met_with``: what it said instead.
+
+        ``refused``: scripts that it refuses at the moment, and the kind of what it says.
+        """
+        self._refused = refused
         self._watch = watch
         self._met = met
         self._met_with = met_with
@@ -66,11 +76,12 @@ class RedisHealth:
         status, kind = await self._watch.probe()
         if status == "ok" and not self._met.is_set():
             status, kind = "refusing", self._met_with()
-        findings = self._watch.findings
+        findings, refused = self._watch.findings, dict(self._refused())
         told = [*findings.dangers, *findings.warnings]
         return {
-            "status": "degraded" if status == "ok" and told else status,
-            "detail": kind,
+            "status": "degraded" if status == "ok" and (told or refused) else status,
+            "detail": kind or ", ".join(sorted(set(refused.values()))),
+            "refused": refused,
             "settings": [*told, *findings.notes],
             "policy": findings.policy,
             "persistence": findings.persistence,
@@ -267,9 +278,18 @@ def tasks_out(failures: Sequence[tasks.TaskFailure]) -> dict[str, Any]:
     return part
 
 
-def sockets_out(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Clients that follow feeds here; those that get nothing, and what to do."""
-    part: dict[str, Any] = {"status": "ok", **state}
+def sockets_out(state: Mapping[str, Any], wakeups: str) -> dict[str, Any]:
+    """Clients that follow feeds here; those that get nothing, and what to do.
+
+    ``wakeups``: what keeps pub/sub from telling of new updates, "" for nothing.
+    """
+    part: dict[str, Any] = {"status": "ok", **state, "wakeups": wakeups or "ok"}
+    if wakeups:
+        part["status"] = "degraded"
+        part["detail"] = (
+            "feeds are polled each second meanwhile: see the log, and whether Redis' rights (ACL) "
+            "let this user subscribe to channels"
+        )
     if state["behind"] or state["failing"] or state["closed_lately"]:
         part["status"] = "degraded"
         part["detail"] = (

@@ -206,6 +206,54 @@ async def test_an_acknowledgement_that_redis_refuses_is_said_and_closes_nothing(
         await eventually(kept, "it is kept once Redis takes it")
 
 
+async def worker_parts(stack: Stack) -> dict[str, Any]:
+    address = f"http://127.0.0.1:{stack.worker_port}/health"
+    async with stack.session() as session, session.get(address) as answer:
+        return dict((await answer.json())["parts"])
+
+
+@pytest.mark.parametrize(
+    ("rights", "part", "told"),
+    [
+        (("-evalsha", "-eval"), "redis", "NOPERM"),
+        (("resetchannels",), "sockets", "NOPERM"),
+    ],
+)
+async def test_what_redis_refuses_is_in_health_while_it_lasts(
+    stack: Stack, node: Node, name: str, rights: tuple[str, ...], part: str, told: str
+) -> None:
+    await stack.context(name, {"provider": "none"})
+    ask = node.ask()
+    async with (
+        stack.session() as session,
+        session.ws_connect(f"/contexts/{name}/updates?after=0") as socket,
+    ):
+        ask.execute_command("ACL", "SETUSER", "hs", *rights)
+        # who is subscribed already keeps that until its connection ends
+        ask.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        where = worker_parts if part == "redis" else all_parts
+
+        async def says() -> bool:
+            found = (await where(stack))[part]
+            return found["status"] == "degraded" and told in json.dumps(found)
+
+        try:
+            await eventually(says, "health names it", 15)
+        finally:
+            ask.execute_command("ACL", "SETUSER", "hs", "+@all", "allchannels")
+
+        async def well() -> bool:
+            return bool((await where(stack))[part]["status"] == "ok")
+
+        await eventually(well, "and says no more")
+        await stack.hook(name, b"{}")
+        assert (await socket.receive_json(timeout=30))["seq"] == 1
+
+
+async def all_parts(stack: Stack) -> dict[str, Any]:
+    return dict((await stack.health())["parts"])
+
+
 class Sabotaged(Stack):
     """A system in which the reading of feeds misbehaves as :attr:`file` says."""
 
