@@ -89,8 +89,11 @@ class Access:
         return Caller(known.tenant, known.contexts, digest)
 
     def still_known(self, caller: Caller) -> bool:
-        """Whether the key that a long connection began with has not been revoked since."""
-        return caller.contexts is None or caller.digest in self._catalog.current.keys
+        """Whether the key that a long connection began with may still read what it could then."""
+        if caller.contexts is None:
+            return True
+        known = self._catalog.current.keys.get(caller.digest)
+        return known is not None and known.contexts == caller.contexts
 
     def require_key(
         self,

@@ -10,6 +10,7 @@ from hookstream.app.clock import RedisClock
 from hookstream.app.errors import NotFoundError
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web import models
@@ -84,7 +85,7 @@ class ContextViews:
                 "DELETE",
                 CONTEXT,
                 self.delete,
-                "Delete a context and its subscriptions",
+                "Delete a context, its subscriptions, and agents' keys to it",
                 status=204,
                 errors=(404,),
             ),
@@ -123,7 +124,11 @@ class ContextViews:
         )
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
-        """Delete a context with its subscriptions. Its feed stays readable to nobody."""
+        """Delete a context with its subscriptions, and what agents' keys may read of it.
+
+        Its feed stays readable to nobody. A key that names nothing else ends: made again, the
+        context is not for whoever had the old one.
+        """
         context_id = path_id(request, "context_id")
         tag = await self._postgres.execute(
             "DELETE FROM contexts WHERE tenant = $1 AND context_id = $2",
@@ -132,6 +137,7 @@ class ContextViews:
         )
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no context {context_id}")
+        await self._postgres.execute(statement("cut_keys"), request[TENANT_KEY], context_id)
         await self._catalog.reload()
         return web.Response(status=204)
 

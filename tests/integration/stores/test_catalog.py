@@ -252,7 +252,7 @@ async def test_rows_of_which_none_can_be_read_are_waited_for_with_the_last_pictu
             raise KeyError("column_of_the_future")
 
         with monkeypatch.context() as patched:
-            patched.setattr(catalog, "build", unreadable)
+            patched.setattr(catalog_module, "build", unreadable)
             await catalog.postgres.execute(TOOL, f"{name}-2", DEDUP, ORDERING)
             # a batch asks for what its receiver knew
             assert await catalog.catch_up(known.version + 1) is known

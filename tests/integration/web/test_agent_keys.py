@@ -123,3 +123,29 @@ async def test_key_is_shown_once_and_kept_as_a_hash(stack: Stack, name: str) -> 
     for wrong in (made["key"][:-1], "", "hsa_", made["key"] + "x"):
         assert (await call(stack, wrong, "GET", f"/contexts/{name}"))[0] == 401
     assert (await call(stack, stack.key, "POST", "/keys", contexts=[]))[0] == 400
+
+
+async def test_a_context_that_is_made_again_is_not_for_the_old_key(
+    stack: Stack, two: tuple[str, str, str, str]
+) -> None:
+    mine, other, *_ = two
+    only, both = await make(stack, mine), await make(stack, mine, other)
+    headers = {"Authorization": f"Bearer {only['key']}"}
+    async with (
+        aiohttp.ClientSession(stack.url, headers=headers) as session,
+        session.ws_connect(f"/contexts/{mine}/updates?after=1") as socket,
+    ):
+        assert (await call(stack, stack.key, "DELETE", f"/contexts/{mine}"))[0] == 204
+        # at once, as somebody who wants a clean context would
+        await stack.put(f"/contexts/{mine}", {})
+        await stack.put(f"/contexts/{mine}/subscriptions/all", {"tool": mine})
+        await stack.hook(mine, b'{"for": "the new one"}')
+        message = await socket.receive(timeout=30)
+        assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED), message
+    assert (await call(stack, only["key"], "GET", f"/contexts/{mine}"))[0] == 401
+    assert (await call(stack, both["key"], "GET", f"/contexts/{mine}"))[0] == 403
+    assert (await call(stack, both["key"], "GET", f"/contexts/{other}"))[0] == 200
+    keys = (await stack.get("/keys"))["keys"]
+    assert only["key_id"] not in {key["key_id"] for key in keys}
+    [left] = [key for key in keys if key["key_id"] == both["key_id"]]
+    assert left["contexts"] == [other]
