@@ -24,6 +24,7 @@ _OF_THE_APPLICATION = frozenset(
         "batches",
         "command",
         "crontab",
+        "lifespan",
         "stream_channel",
         "task",
         "timer",
@@ -31,13 +32,21 @@ _OF_THE_APPLICATION = frozenset(
 )
 
 
-def stage(*, after: str) -> Callable[[Stage], Stage]:
+def stage(
+    *, after: str, concurrency: int = 1, timeout: float | None = None
+) -> Callable[[Stage], Stage]:
     """Make ``async def f(event) -> event | None`` a stage behind the one named ``after``.
 
-    Return the event, a changed one, or None to drop it. When it raises, that event alone is tried
-    again later.
+    Return the event, a changed one, or None to drop it. When it raises, or takes longer than
+    ``timeout`` seconds, that event alone is tried again later. Up to ``concurrency`` events of a
+    batch are in it at a time; what comes out keeps its order.
+
+    Raises:
+        SettingsError: the name is taken, or it cannot be called so.
     """
-    decorate: Callable[[Stage], Stage] = _application().stage(after=after)
+    decorate: Callable[[Stage], Stage] = _application().stage(
+        after=after, concurrency=concurrency, timeout=timeout
+    )
     return decorate
 
 

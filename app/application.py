@@ -6,7 +6,7 @@ import inspect
 import math
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -42,7 +42,14 @@ from hookstream.app.routing.catalog import Catalog
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.settings import Settings
-from hookstream.app.stages import EventStage, EventStageRunner, StageNames, check_event_stage
+from hookstream.app.stages import (
+    EventStage,
+    EventStageRunner,
+    Lifespans,
+    StageNames,
+    check_event_stage,
+    place_of,
+)
 from hookstream.app.streams.assignment import PartitionAssignment
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.channel import BatchChannel, RedisStreamChannel
@@ -64,6 +71,7 @@ BatchStage = Callable[[Batch], Awaitable[None] | None]
 CONCURRENCY = 64
 #: In the order of their start.
 WORKER_SERVICES = (
+    "lifespans",
     "marks",
     "assignment",
     "dedup_upkeep",
@@ -174,6 +182,7 @@ class Hookstream(faust.App):
         self.stream_channels: dict[str, RedisStreamChannel] = {}
         self._stages: dict[str, list[BatchChannel]] = {}
         self._names = StageNames()
+        self._lifespans: list[Callable[[], AsyncGenerator[None, None]]] = []
         self._outputs: dict[str, BatchChannel] = {}
         #: Modules with stages that a receiver could not import, and why.
         self.missing_modules: dict[str, str] = {}
@@ -470,6 +479,11 @@ class Hookstream(faust.App):
         """The bearer key of the API."""
         return self.settings.api_key()
 
+    @cached_property
+    def lifespans(self) -> Lifespans:
+        """What stages need while a worker runs."""
+        return Lifespans(self._lifespans, loop=self.loop, beacon=self.beacon)
+
     def partition_for(self, key: str) -> int:
         """The partition of a key in a stream channel."""
         return partition_of(self.settings.partitions, key)
@@ -544,13 +558,40 @@ class Hookstream(faust.App):
 
         return decorate
 
-    def stage(self, *, after: str) -> Callable[[EventStage], EventStage]:
+    def lifespan(
+        self, function: Callable[[], AsyncGenerator[None, None]]
+    ) -> Callable[[], AsyncGenerator[None, None]]:
+        """Have an ``async def`` with one ``yield`` run around all that a worker does.
+
+        What is before the ``yield`` happens before the first event (open a client), what is behind
+        it after the last one. Receivers and commands leave it alone.
+
+        Raises:
+            SettingsError: it is no such function.
+        """
+        if not inspect.isasyncgenfunction(function):
+            raise SettingsError(
+                f"the lifespan {place_of(function)} has to be an `async def` with one `yield`"
+            )
+        self._lifespans.append(function)
+        return function
+
+    def stage(
+        self, *, after: str, concurrency: int = 1, timeout: float | None = None
+    ) -> Callable[[EventStage], EventStage]:
         """Make ``async def f(event) -> event | None`` a stage behind the one named ``after``.
+
+        Up to ``concurrency`` events of a batch are in it at a time; what comes out keeps its order,
+        so the events of one ordering key do, too. An event that takes longer than ``timeout``
+        seconds fails.
 
         It is called for each event that is still on its way. Return the event, a changed one, or
         None to drop it. When it raises, that event alone is tried again later. Stages behind the
         same one run in the order of their modules' names.
         """
+
+        if concurrency < 1 or (timeout is not None and timeout <= 0):
+            raise SettingsError("stage(): concurrency is at least 1, timeout more than 0 seconds")
 
         def decorate(function: EventStage) -> EventStage:
             check_event_stage(function)
@@ -559,7 +600,7 @@ class Hookstream(faust.App):
             source = self.batch_channel(f"{after}.{name}")
             self._stages.setdefault(after, []).append(source)
 
-            run = EventStageRunner(name, function)
+            run = EventStageRunner(name, function, concurrency, timeout)
             self._batch_agent(name, run, source, after=after, doc=function.__doc__)
             return function
 

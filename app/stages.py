@@ -4,21 +4,31 @@ A wrong stage is refused at the start, with the place where it stands. What can 
 it runs says the stage, its file and line.
 """
 
+import asyncio
 import difflib
 import inspect
 import traceback
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app.errors import SettingsError, StageResultError, UnavailableError
-from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.outcome import Dropped
 from hookstream.codecs.envelope import Event
 
-__all__ = ["EventStage", "EventStageRunner", "StageNames", "check_event_stage", "place_of"]
+__all__ = [
+    "EventStage",
+    "EventStageRunner",
+    "Lifespans",
+    "StageNames",
+    "check_event_stage",
+    "place_of",
+]
 
 logger = get_logger(__name__)
 
@@ -103,6 +113,10 @@ class EventStageRunner:
 
     name: str
     function: EventStage
+    #: Most events of one batch that it works on at a time; what comes out keeps its order.
+    concurrency: int = 1
+    #: How long it may take for one event (seconds); None: as long as it likes.
+    timeout: float | None = None
     #: Events without one that passed, until one does.
     _dropped: int | None = 0
     _said: set[tuple[str, str]] = field(default_factory=set)
@@ -113,28 +127,46 @@ class EventStageRunner:
         Raises:
             UnavailableError: the stage says that a server it needs is away: nothing was decided.
         """
-        for entry in batch.live():
-            try:
+        if self.concurrency == 1:
+            for entry in batch.live():
+                await self._one(entry)
+            return
+        waiting = iter(list(batch.live()))
+
+        async def work() -> None:
+            for entry in waiting:
+                await self._one(entry)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self.concurrency, len(batch))):
+                    group.create_task(work())
+        except* UnavailableError as errors:
+            raise errors.exceptions[0] from None
+
+    async def _one(self, entry: Entry) -> None:
+        try:
+            async with asyncio.timeout(self.timeout):
                 changed = await self.function(entry.value)
-                if changed is not None and not isinstance(changed, Event):
-                    raise StageResultError(
-                        f"the stage {self.name!r} ({place_of(self.function)}) returned "
-                        f"{type(changed).__name__}: Event or None is wanted"
-                    )
-            except UnavailableError:
-                # a server's trouble is not the event's: the batch comes again
-                raise
-            except Exception as error:  # noqa: BLE001 a stage is user code
-                trace = _trace(error)
-                self._log(error, trace)
-                entry.fail(self.name, error, trace=trace)
-                continue
-            self._watch(dropped=changed is None)
-            if changed is None:
-                entry.outcome = Dropped(self.name)
-            elif changed is not entry.value:
-                entry.value = changed
-                entry.changed = True
+            if changed is not None and not isinstance(changed, Event):
+                raise StageResultError(
+                    f"the stage {self.name!r} ({place_of(self.function)}) returned "
+                    f"{type(changed).__name__}: Event or None is wanted"
+                )
+        except UnavailableError:
+            # a server's trouble is not the event's: the batch comes again
+            raise
+        except Exception as error:  # noqa: BLE001 a stage is user code
+            trace = _trace(error)
+            self._log(error, trace)
+            entry.fail(self.name, error, trace=trace)
+            return
+        self._watch(dropped=changed is None)
+        if changed is None:
+            entry.outcome = Dropped(self.name)
+        elif changed is not entry.value:
+            entry.value = changed
+            entry.changed = True
 
     def _log(self, error: Exception, trace: str) -> None:
         kind = (type(error).__name__, trace.rsplit("File ", 1)[-1])
@@ -164,6 +196,44 @@ class EventStageRunner:
                 place_of(self.function),
                 SUSPICIOUS_EVENTS,
             )
+
+
+class Lifespans(Service):
+    """What stages need for as long as a worker runs: clients, pools, caches.
+
+    Each is an ``async def`` with one ``yield``: what is before it happens before the first event,
+    what is behind it after the last one, the newest first.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(
+        self, functions: Sequence[Callable[[], AsyncGenerator[None, None]]], **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self._functions = functions
+        self._open = AsyncExitStack()
+
+    async def on_start(self) -> None:
+        """Run each up to its ``yield``.
+
+        Raises:
+            SettingsError: one raises: its stages could not work.
+        """
+        for function in self._functions:
+            try:
+                await self._open.enter_async_context(asynccontextmanager(function)())
+            except Exception as error:
+                raise SettingsError(
+                    f"the lifespan {_name(function)!r} ({place_of(function)}) failed: {error!r}"
+                ) from error
+
+    async def on_stop(self) -> None:
+        """Run what is behind each ``yield``."""
+        try:
+            await self._open.aclose()
+        except Exception:  # user code, and the worker stops all the same
+            logger.exception("a lifespan failed while the worker stopped")
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hookstream.app.application import Hookstream
 from hookstream.app.discovery import discover
 from hookstream.app.errors import SettingsError, StageResultError, UnavailableError
 from hookstream.app.settings import Settings
-from hookstream.app.stages import SUSPICIOUS_EVENTS, EventStageRunner
+from hookstream.app.stages import SUSPICIOUS_EVENTS, EventStageRunner, Lifespans
 from hookstream.app.streams.batch import MAX_TRACE_CHARACTERS, Batch, Entry
 from hookstream.app.streams.outcome import ACCEPTED, Dropped, Failed
 from hookstream.app.streams.partition import Partition
@@ -190,6 +191,86 @@ async def test_a_server_that_is_away_is_not_the_events_fault() -> None:
 
     with pytest.raises(UnavailableError):
         await EventStageRunner("waits", waits)(batch())
+
+
+async def test_events_of_a_batch_overlap_and_keep_their_order() -> None:
+    inside = most = 0
+
+    async def looks_up(event: Event) -> Event | None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        for _ in range(20 - event.data()["n"]):
+            await asyncio.sleep(0)
+        inside -= 1
+        if event.data()["n"] == 7:
+            raise ValueError("seven")
+        return replace(event, headers={"n": str(event.data()["n"])})
+
+    mine = batch(20)
+    await EventStageRunner("looks_up", looks_up, concurrency=4)(mine)
+    assert most == 4
+    live = [entry.value.headers["n"] for entry in mine.live()]
+    assert live == [str(n) for n in range(20) if n != 7]
+    assert mine.entries[7].failure is not None
+
+
+async def test_what_takes_too_long_fails_alone() -> None:
+    async def hangs(event: Event) -> Event | None:
+        if event.data()["n"] == 1:
+            await asyncio.Event().wait()
+        return event
+
+    mine = batch(3)
+    await EventStageRunner("hangs", hangs, timeout=0.05)(mine)
+    assert [entry.failure is None for entry in mine.entries] == [True, False, True]
+    failure = mine.entries[1].failure
+    assert failure is not None
+    assert failure.error == "TimeoutError (it says no more)"
+
+
+async def test_a_server_that_is_away_gives_the_whole_batch_back_though_events_overlap() -> None:
+    async def waits(event: Event) -> Event | None:
+        if event.data()["n"] == 2:
+            raise UnavailableError("later")
+        await asyncio.sleep(0.01)
+        return event
+
+    with pytest.raises(UnavailableError, match="later"):
+        await EventStageRunner("waits", waits, concurrency=3)(batch(9))
+
+
+def test_impossible_options_of_a_stage_are_refused(app: Hookstream) -> None:
+    for options in ({"concurrency": 0}, {"timeout": 0.0}):
+        with pytest.raises(SettingsError, match="concurrency is at least 1"):
+            app.stage(after="route", **options)  # type: ignore[arg-type]
+
+
+async def test_lifespans_surround_the_work_of_a_worker(app: Hookstream) -> None:
+    said: list[str] = []
+
+    def lifespan(name: str) -> Any:
+        async def around() -> AsyncIterator[None]:
+            said.append(f"{name} opens")
+            yield
+            said.append(f"{name} closes")
+
+        return around
+
+    service = Lifespans([lifespan("one"), lifespan("two")])
+    await service.start()
+    assert said == ["one opens", "two opens"]
+    await service.stop()
+    assert said[2:] == ["two closes", "one closes"]
+
+    async def broken() -> AsyncIterator[None]:
+        raise OSError("no such host")
+        yield
+
+    with pytest.raises(SettingsError, match=r"'broken' \(.*no such host"):
+        await Lifespans([broken]).start()  # type: ignore[list-item]
+    with pytest.raises(SettingsError, match="has to be an `async def` with one `yield`"):
+        app.lifespan(passes)  # type: ignore[arg-type]
 
 
 def test_a_receiver_does_without_modules_that_cannot_be_imported(
