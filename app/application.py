@@ -197,6 +197,8 @@ class Hookstream(faust.App):
             datadir=str(settings.state_path / "faust"),
             web_host=settings.web_host,
             web_bind=settings.web_host,
+            # Faust would make one that has no brackets around an IPv6 address
+            canonical_url=settings.address,
             web_port=settings.web_port,
             worker_redirect_stdouts=False,
             Worker=HookstreamWorker,

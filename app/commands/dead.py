@@ -51,11 +51,10 @@ class dead(Command):  # noqa: N801 Faust names a command by its class
                     raise BadRequestError("show which? `hookstream dead list` has the ids")
                 for letter_id in ids:
                     letter = await api.call("GET", f"/dead-letters/{quoted(letter_id)}")
-                    # as JSON it would be one line
-                    trace = None if as_json else letter.pop("traceback", None)
+                    if letter.get("traceback") and not as_json:
+                        # a line a frame, for people: as one text it would be one long line
+                        letter["traceback"] = letter["traceback"].splitlines()
                     self._print(json.dumps(letter, indent=2))
-                    if trace:
-                        self._print(f"\nTraceback of the last attempt:\n{trace}{letter['error']}")
                 return 0
             if ids:
                 return await self._each(api, action, ids)

@@ -106,7 +106,7 @@ def write_failures(
     for tool_id, breaker in decision.breakers.items():
         writes.add("HSET", keys.breakers(number), tool_id, orjson.dumps(breaker.to_dict()))
     writes.then(lambda: state.blocked.update(decision.blocked))
-    writes.then(lambda: state.breakers.update(decision.breakers))
+    writes.then(lambda: state.follow(decision.breakers))
     for entry in batch.entries:
         _write_outcome(writes, batch, entry, settings, now_ms)
 
@@ -116,6 +116,8 @@ def _write_outcome(
 ) -> None:
     number = batch.partition.number
     name = failed_event_id(batch.channel, number, entry)
+    if entry.parked and entry.outcome != Blocked(PARKED):
+        writes.add("ZREM", keys.parked(number, entry.parked), name)
     match entry.outcome:
         case Failed() as failure:
             fields = _failed(writes, number, entry, failure, name, settings, now_ms)

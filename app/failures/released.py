@@ -1,4 +1,4 @@
-"""What was blocked and whose turn has come: it goes before all that is in its stream.
+"""What was blocked or parked and whose turn has come: it goes before all that is in its stream.
 
 It came earlier than what is there now. Appended to the stream again it would come behind what
 arrives meanwhile, which would then have to wait too, and so on: a key that is busy would be held
@@ -6,6 +6,7 @@ for ever. So its failed events become a batch of their own, straight from their 
 gone through leaves the list in that batch's commit.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from hookstream.app.failures.failed_events import pin
@@ -33,14 +34,28 @@ class ReleasedEntries:
         self._scripts = scripts
 
     def any(self, partition: Partition) -> bool:
-        """Whether an ordering key is released."""
-        return bool(partition[FailureState].released())
+        """Whether an ordering key is released, or something parked may go."""
+        state = partition[FailureState]
+        return bool(state.released() or state.draining)
+
+    def first(self, partition: Partition) -> bool:
+        """Whether all of it comes before anything else: what was parked, of which there is no more
+        than there is, for what comes meanwhile is not parked any more.
+        """
+        return bool(partition[FailureState].draining)
 
     async def take(self, partition: Partition, limit: int) -> list[Entry]:
         """The next entries, ``limit`` at most. Raises what a commit raises."""
         state = partition[FailureState]
         entries: list[Entry] = []
-        for key in state.released():
+        for tool_id in sorted(state.draining):
+            found = await _of_tool(self._redis, partition, tool_id, limit - len(entries))
+            if not found:
+                state.draining.discard(tool_id)
+            entries += found
+            if len(entries) >= limit:
+                break
+        for key in state.released() if len(entries) < limit else ():
             entries += await _of_key(self._redis, partition, key, limit - len(entries))
             if len(entries) >= limit:
                 break
@@ -55,21 +70,55 @@ class ReleasedEntries:
 
 
 async def _of_key(redis: Any, partition: Partition, key: str, limit: int) -> list[Entry]:
+    """What waits for its turn behind an event of the same ordering key."""
     number = partition.number
-    names = [
-        name.decode() for name in await redis.lrange(keys.blocked_events(number, key), 0, limit - 1)
-    ]
-    if not names:
-        return []
+    listed = keys.blocked_events(number, key)
+    names = [name.decode() for name in await redis.lrange(listed, 0, limit - 1)]
+    found, others = await _waiting(redis, number, names, b"held")
+    for entry in found:
+        entry.listed = key
+    if gone := [name for name, state in others.items() if state is None]:
+        # a name without a failed event is nothing to anybody
+        pipe = redis.pipeline(transaction=False)
+        for name in gone:
+            pipe.lrem(listed, 1, name)
+        await pipe.execute()
+    # what is tried again, or is in its stream already, comes from there
+    return found
+
+
+async def _of_tool(redis: Any, partition: Partition, tool_id: str, limit: int) -> list[Entry]:
+    """What was parked while the tool's circuit breaker was open, in the order in which it came."""
+    number = partition.number
+    parked = keys.parked(number, tool_id)
+    while names := [name.decode() for name in await redis.zrange(parked, 0, limit - 1)]:
+        found, others = await _waiting(redis, number, names, b"parked")
+        for entry in found:
+            entry.parked = tool_id
+        if others:
+            # gone, or waiting for something else by now
+            await redis.zrem(parked, *others)
+        if found:
+            return found
+    return []
+
+
+async def _waiting(
+    redis: Any, number: int, names: Sequence[str], wanted: bytes
+) -> tuple[list[Entry], dict[str, bytes | None]]:
+    """Failed events in state ``wanted``, as entries; the others with their state, None: gone."""
     pipe = redis.pipeline(transaction=False)
     for name in names:
         pipe.hmget(keys.failed_event(number, name), *FIELDS)
-    found = []
-    gone = []
-    for name, (raw, entry_id, attempts, state) in zip(names, await pipe.execute(), strict=True):
+    found: list[Entry] = []
+    others: dict[str, bytes | None] = {}
+    replies = await pipe.execute() if names else []
+    for name, (raw, entry_id, attempts, state) in zip(names, replies, strict=True):
         if raw is None or entry_id is None:
-            gone.append(name)
-        elif state == b"held":
+            others[name] = None
+        elif state != wanted:
+            others[name] = state or b""
+        else:
             found.append(
                 Entry(
                     entry_id.decode(),
@@ -77,14 +126,6 @@ async def _of_key(redis: Any, partition: Partition, key: str, limit: int) -> lis
                     None,
                     failed_event_id=name,
                     attempts=int(attempts or 0),
-                    listed=key,
                 )
             )
-        # what is tried again, or is in its stream already, comes from there
-    if gone:
-        # a name without a failed event is nothing to anybody
-        pipe = redis.pipeline(transaction=False)
-        for name in gone:
-            pipe.lrem(keys.blocked_events(number, key), 1, name)
-        await pipe.execute()
-    return found
+    return found, others

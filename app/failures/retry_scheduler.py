@@ -124,7 +124,8 @@ class RetryScheduler(Service):
                 raise
             logger.warning("partition %d: its failed events wait: %s", partition.number, error)
             tasks.BOARD.failed("RetryScheduler.keep_partition", error, restarts=True)
-        if partition[FailureState].released():
+        state = partition[FailureState]
+        if state.released() or state.draining:
             self._resume(partition.number)
 
     async def keep_partition(
@@ -199,17 +200,15 @@ class RetryScheduler(Service):
         return tool is not None and tool.on_error == "hold"
 
     async def _let_go_parked(self, writes: Writes, partition: Partition, now_ms: int) -> None:
-        """One probe of a tool whose breaker asks for it; all that was parked once it is closed."""
+        """One probe of a tool whose breaker asks for it; once it is closed, all that was parked."""
         number, breakers = partition.number, partition[FailureState].breakers
         for tool_id, kept in breakers.items():
             parked = keys.parked(number, tool_id)
             if kept.state is BreakerState.CLOSED:
-                names = await self._parked(parked, PAGE)
-                for name, failed_event in zip(
-                    names, await self._failed_events(partition, names), strict=True
-                ):
-                    requeue(writes, partition, name, failed_event[:3], parked)
-                if not names and not kept.failures:
+                # the reader takes them from there, before anything else: see ``released``
+                if await self._parked(parked, 1):
+                    partition[FailureState].draining.add(tool_id)
+                elif not kept.failures:
                     writes.add("HDEL", keys.breakers(number), tool_id)
                     writes.then(partial(breakers.pop, tool_id, None))
                 continue

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from hookstream.app.circuit_breaker import Breaker
+from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
 from hookstream.app.streams.partition import OpenState, Partition, decoded
@@ -28,6 +28,8 @@ class FailureState:
     blocked: dict[str, str] = field(default_factory=dict)
     pins: dict[str, str] = field(default_factory=dict)
     breakers: dict[str, Breaker] = field(default_factory=dict)
+    #: Tools whose breaker is closed, and that may have parked events: those come first.
+    draining: set[str] = field(default_factory=set)
     #: Held by whoever decides about failed events and commits that: the commit stage, or the retry
     #: scheduler.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -35,6 +37,16 @@ class FailureState:
     def released(self) -> list[str]:
         """Ordering keys whose holder is resolved: what waited behind it comes next."""
         return [key for key, holder in self.blocked.items() if not holder]
+
+    def follow(self, breakers: Mapping[str, Breaker]) -> None:
+        """Take over breakers that a commit has changed; what was parked for one comes now."""
+        for tool_id, breaker in breakers.items():
+            before = self.breakers.get(tool_id)
+            self.breakers[tool_id] = breaker
+            if breaker.state is not BreakerState.CLOSED:
+                self.draining.discard(tool_id)
+            elif before is not None and before.state is not BreakerState.CLOSED:
+                self.draining.add(tool_id)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -59,11 +71,14 @@ def opens_failures(redis: Any, settings: Settings) -> OpenState:
         for key in (keys.blocked_keys, keys.pins, keys.breakers):
             pipe.hgetall(key(number))
         blocked, pins, breakers = await pipe.execute()
+        kept = decoded(keys.breakers(number), breakers, bytes.decode, breaker)
+        closed = {name for name, each in kept.items() if each.state is BreakerState.CLOSED}
         partition.add(
             FailureState(
                 decoded(keys.blocked_keys(number), blocked, bytes.decode, bytes.decode),
                 decoded(keys.pins(number), pins, bytes.decode, bytes.decode),
-                decoded(keys.breakers(number), breakers, bytes.decode, breaker),
+                kept,
+                closed,
             )
         )
 

@@ -45,6 +45,8 @@ class Entry:
     attempts: int = 0
     #: The ordering key in whose list of blocked entries it waited for its turn.
     listed: str = ""
+    #: The tool in whose set of parked events it waited for the end of its circuit breaker.
+    parked: str = ""
     #: An earlier attempt may have sent its outputs: it keeps its source position, whatever becomes
     #: of it.
     sent: bool = False
@@ -53,6 +55,11 @@ class Entry:
     doubt_ms: int | None = None
     #: Whether a stage put another value in place of the one in ``raw``.
     changed: bool = False
+
+    @property
+    def released(self) -> bool:
+        """Whether it waited, and comes before what is in its stream."""
+        return bool(self.listed or self.parked)
 
     @property
     def status(self) -> Status:

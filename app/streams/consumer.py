@@ -67,6 +67,9 @@ class Released(Protocol):
     def any(self, partition: Partition) -> bool:
         """Whether there may be some."""
 
+    def first(self, partition: Partition) -> bool:
+        """Whether all of them come before anything else."""
+
     async def take(self, partition: Partition, limit: int) -> list[Entry]:
         """The next ones, ``limit`` at most."""
 
@@ -524,9 +527,10 @@ class StreamReader(Service):
 
         Mostly: so that what comes meanwhile goes on too, while much is let go.
         """
-        if self._released is None or (slot.buffer and slot.buffer[0].listed):
+        if self._released is None or (slot.buffer and slot.buffer[0].released):
             return
-        if slot.buffer and slot.released >= RELEASED_IN_A_ROW:
+        limited = slot.released >= RELEASED_IN_A_ROW and not self._released.first(slot.partition)
+        if slot.buffer and limited:
             slot.released = 0
             return
         released = await self._released.take(slot.partition, slot.limit)
@@ -593,6 +597,7 @@ class StreamReader(Service):
                     failed_event_id=entry.failed_event_id,
                     attempts=entry.attempts,
                     listed=entry.listed,
+                    parked=entry.parked,
                     sent=entry.sent,
                     doubt_ms=entry.doubt_ms,
                 )
@@ -633,7 +638,7 @@ def _take(slot: Slot) -> list[Entry]:
     entries: list[Entry] = []
     size = 0
     while slot.buffer and len(entries) < slot.limit:
-        if entries and bool(entries[0].listed) != bool(slot.buffer[0].listed):
+        if entries and entries[0].released != slot.buffer[0].released:
             break
         event = event_of(slot.buffer[0].value)
         size += event.payload_bytes if event else 0

@@ -3,17 +3,23 @@
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 import redis.asyncio
 
 from hookstream.app.circuit_breaker import Breaker, BreakerState
+from hookstream.app.failures.blocking import judge
+from hookstream.app.failures.failed_events import write_failures
+from hookstream.app.failures.released import ReleasedEntries
 from hookstream.app.failures.retry_scheduler import RetryScheduler
-from hookstream.app.failures.state import FailureState
+from hookstream.app.failures.state import FailureState, opens_failures
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.settings import Settings
-from hookstream.app.streams.commit import Writes
+from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.partition import Partition
+from hookstream.app.testing import make_event
 
 NOW_MS = 1_800_000_000_000
 PARKED = keys.parked(0, "tool")
@@ -79,3 +85,63 @@ async def test_a_parked_letter_that_is_gone_is_no_probe(
     assert writes.commands == [("ZREM", PARKED, ("gone",))]
     writes.follow([])
     assert partition[FailureState].breakers["tool"].probe == "lost"
+
+
+async def park(redis_client: "redis.asyncio.Redis", name: str, n: int, state: str) -> None:
+    fields = {"raw": b"%d" % n, "entry_id": f"{n}-0", "state": state, "channel": "events"}
+    await redis_client.hset(keys.failed_event(0, name), mapping=fields)
+    await redis_client.zadd(PARKED, {name: n})
+
+
+async def test_what_was_parked_is_taken_in_its_order_until_none_is_left(
+    redis_client: "redis.asyncio.Redis",
+) -> None:
+    """Before what came meanwhile, also for a new owner: it was left by one that was stopped."""
+    scripts = Scripts(redis_client)
+    await scripts.call("claim", [keys.lease(0)], ["w1", "n", 60_000])
+    for n, (name, state) in enumerate(
+        [("second", "parked"), ("probe", "queued"), ("third", "parked"), ("fourth", "parked")], 2
+    ):
+        await park(redis_client, name, n, state)
+    await redis_client.zadd(PARKED, {"gone": 1})
+    closed = orjson.dumps(Breaker().to_dict())
+    await redis_client.hset(keys.breakers(0), "tool", closed)
+    partition = Partition(0, 1, "n")
+    await opens_failures(redis_client, Settings())(partition, {})
+    state = partition[FailureState]
+    released = ReleasedEntries(redis_client, scripts)
+    assert released.any(partition)
+    assert released.first(partition)
+    taken = await released.take(partition, 4)
+    assert [(entry.failed_event_id, entry.parked) for entry in taken] == [
+        ("second", "tool"),
+        ("third", "tool"),
+    ]
+    assert state.pins == {"second": "2-0", "third": "4-0"}
+    # what is in its stream, or gone, is nothing to the set any more
+    assert await redis_client.zrange(PARKED, 0, -1) == [b"second", b"third", b"fourth"]
+    for entry in taken:
+        entry.value = make_event({}, tool_id="tool")
+    batch = Batch("events", partition, taken, lambda *_: None)
+    writes, settings = Writes(), Settings()
+    taken[1].fail("stage", ValueError("again"))
+    write_failures(writes, batch, judge(batch, settings, NOW_MS), settings, NOW_MS)
+    await commit(scripts, partition, "events", writes)
+    # delivered, or to be tried again at its time: neither is parked
+    assert await redis_client.zrange(PARKED, 0, -1) == [b"fourth"]
+    assert not await redis_client.exists(keys.failed_event(0, "second"))
+    [last] = await released.take(partition, 3)
+    assert last.failed_event_id == "fourth"
+    await redis_client.zrem(PARKED, "fourth")
+    assert await released.take(partition, 3) == []
+    assert not released.any(partition)
+
+
+def test_a_breaker_that_closes_lets_what_was_parked_come() -> None:
+    state = FailureState(breakers={"tool": Breaker(state=BreakerState.HALF_OPEN)})
+    state.follow({"other": Breaker(failures=1)})
+    assert not state.draining, "it was never open"
+    state.follow({"tool": Breaker()})
+    assert state.draining == {"tool"}
+    state.follow({"tool": Breaker(state=BreakerState.OPEN)})
+    assert not state.draining
