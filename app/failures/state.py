@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from mode.utils.logging import get_logger
 
 from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.redis import keys
@@ -13,6 +14,8 @@ from hookstream.app.settings import Settings
 from hookstream.app.streams.partition import OpenState, Partition, decoded
 
 __all__ = ["FailureState", "opens_failures"]
+
+logger = get_logger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -43,10 +46,20 @@ class FailureState:
         for tool_id, breaker in breakers.items():
             before = self.breakers.get(tool_id)
             self.breakers[tool_id] = breaker
+            was_open = before is not None and before.state is not BreakerState.CLOSED
             if breaker.state is not BreakerState.CLOSED:
                 self.draining.discard(tool_id)
-            elif before is not None and before.state is not BreakerState.CLOSED:
+                if not was_open:
+                    logger.warning(
+                        "the circuit breaker of tool %s has opened after %d failures in a row: its "
+                        "events are parked, and one is tried after %.0f s",
+                        tool_id,
+                        breaker.failures,
+                        breaker.wait_ms / 1000,
+                    )
+            elif was_open:
                 self.draining.add(tool_id)
+                logger.warning("the circuit breaker of tool %s has closed", tool_id)
 
     def close(self) -> None:
         """Nothing is open."""
