@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
-# whole files to a process each: they share servers; the long ones first
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+# whole files to a process each: they share servers; the long ones first. One more than two cores: most
+# of a test's time is waiting for what it has started
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: up test check unit integration chaos coverage format docs proto lock bench clean help
 
@@ -40,7 +41,7 @@ check: $(STAMP) ## lint, types, layers, generated code: no tests
 	$(BIN)/python docs/settings_table.py --check
 
 unit: $(STAMP) ## tests without servers, in seconds
-	$(PYTEST) -n 2 tests/unit
+	$(PYTEST) -n 2 --dist worksteal tests/unit
 
 integration: $(STAMP) ## tests on real servers
 	$(PYTEST) $(PARALLEL) tests/integration examples

@@ -24,6 +24,8 @@ __all__ = ["STOPPING", "Client", "UpdateSocket", "parse_client_message"]
 MAX_SEQ = 2**53
 #: A client that does not answer our closing within this time is cut off.
 CLOSE_SECONDS = 10.0
+#: Within which a lost connection is known as one.
+GONE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,12 @@ class UpdateSocket:
         except ConnectionError:
             return  # the client has gone
         except asyncio.CancelledError:
-            # aiohttp cancels a write that waits when its connection is lost
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # aiohttp cancels a write that waits when its connection is lost, a moment before it
+            # says so
+            await asyncio.sleep(GONE_SECONDS)
             if not self._client.has_gone():
                 raise
             return

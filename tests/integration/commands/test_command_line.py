@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hookstream import __version__
+from hookstream.app import embedded
 from tests.support import ROOT
 from tests.support.stack import Stack, free_port
 
@@ -65,12 +66,17 @@ def test_help_and_version_speak_of_hookstream(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["up"], ["worker"], ["receive"]])
-def test_a_busy_port_names_the_setting(tmp_path: Path, command: list[str]) -> None:
+def test_a_busy_port_names_the_setting(stack: Stack, tmp_path: Path, command: list[str]) -> None:
+    servers = {
+        "HOOKSTREAM_REDIS_URL": str(embedded.find_valkey(stack.state_dir / "state")),
+        "HOOKSTREAM_POSTGRES_URL": str(embedded.find_postgres(stack.state_dir / "state")),
+        "HOOKSTREAM_PARTITIONS": "8",
+    }
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = run(tmp_path, *command, HOOKSTREAM_WEB_PORT=port)
+        done = run(tmp_path, *command, HOOKSTREAM_WEB_PORT=port, **servers)
     assert done.returncode == 78, done.stderr
     assert f"cannot listen on 127.0.0.1:{port} (Address already in use)" in done.stderr
     assert "HOOKSTREAM_WEB_PORT" in done.stderr

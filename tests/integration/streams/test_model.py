@@ -789,17 +789,33 @@ def sabotaged(url: str, machine: type[Pipeline] = Pipeline) -> str:
     return ""
 
 
-def test_the_model_notices_when_origins_are_not_asked_for(redis_url: str, monkeypatch: Any) -> None:
-    """What proves that the test above can fail: without origins, repeats come twice."""
-    monkeypatch.setattr(SourcePosition, "accept", lambda *_: True)
-    assert sabotaged(redis_url)
-
-
 @pytest.fixture
 def by_hand(redis_url: str) -> Pipeline:
     """The model, for a story that is told step by step."""
     Pipeline.url = redis_url
     return Pipeline()
+
+
+def is_sent_twice(model: Pipeline) -> None:
+    """Its outputs go and their reply is lost: they go again."""
+    model.events_come_in(source=0, message=1, times=1, about=1, priority="normal")
+    model.works_on_events(which=0, fault="", appends="lost", steps=2)
+    model.works_on_events(which=0, fault="", appends="", steps=8)
+    model.works_on_updates(which=0, fault="", steps=8)
+    model.teardown()
+
+
+def test_what_is_sent_twice_is_taken_once(by_hand: Pipeline) -> None:
+    is_sent_twice(by_hand)
+
+
+def test_the_model_notices_when_source_positions_are_not_asked_for(
+    by_hand: Pipeline, monkeypatch: Any
+) -> None:
+    """What proves that it can fail: without them, repeats come twice."""
+    monkeypatch.setattr(SourcePosition, "accept", lambda *_: True)
+    with pytest.raises(AssertionError, match="every event once"):
+        is_sent_twice(by_hand)
 
 
 def fails_after_it_was_sent(model: Pipeline) -> None:
