@@ -767,28 +767,6 @@ def test_nothing_lost_nothing_twice_whatever_dies_when(redis_url: str) -> None:
     )
 
 
-def sabotaged(url: str, machine: type[Pipeline] = Pipeline) -> str:
-    """What the model says of a system that was broken on purpose; "" where it notices nothing."""
-    machine.url = url
-    try:
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
-            machine,
-            settings=settings(
-                max_examples=150,
-                stateful_step_count=40,
-                deadline=None,
-                database=None,
-                phases=[phase for phase in settings().phases if phase.name == "generate"],
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
-    except AssertionError as error:
-        return str(error)
-    except BaseExceptionGroup as errors:
-        return str(errors.exceptions)
-    return ""
-
-
 @pytest.fixture
 def by_hand(redis_url: str) -> Pipeline:
     """The model, for a story that is told step by step."""
