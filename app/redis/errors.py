@@ -106,7 +106,8 @@ def redis_kind(error: BaseException) -> str:
     if plain and any(text in str(error) for text in _EXHAUSTED):
         return "EXHAUSTED"
     if plain and word.isascii() and word.isupper():
-        return word
+        # what our scripts say of it is the same trouble
+        return "WRONGTYPE" if word == "WRONGKIND" else word
     return _KINDS.get(type(error), type(error).__name__)
 
 

@@ -25,7 +25,7 @@ MAX_SEQ = 2**53
 #: A client that does not answer our closing within this time is cut off.
 CLOSE_SECONDS = 10.0
 #: Within which a lost connection is known as one.
-GONE_SECONDS = 0.05
+GONE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +148,11 @@ class UpdateSocket:
                 raise
             # aiohttp cancels a write that waits when its connection is lost, a moment before it
             # says so
-            await asyncio.sleep(GONE_SECONDS)
-            if not self._client.has_gone():
-                raise
-            return
+            for _ in range(20):
+                if self._client.has_gone():
+                    return
+                await asyncio.sleep(GONE_SECONDS / 20)
+            raise
         if end is not None:
             await self.close(end)
 
