@@ -1,11 +1,10 @@
 """Commit: makes a batch's outcome durable, all of it or none of it.
 
 In: routed batches. First the outputs go to ``updates[q]``, each with its source position; then one
-script
-writes changelog, audit and failed events and acknowledges the batch; then RocksDB follows. A crash
-between any two of these repeats outputs, and deliver recognises them by their source position:
-whatever
-becomes of an event whose outputs may have been sent, it keeps that one (``FailureState.pins``).
+script writes changelog, audit and failed events and acknowledges the batch; then RocksDB follows. A
+crash between any two of these repeats outputs, and deliver recognises them by their source
+position: whatever becomes of an event whose outputs may have been sent, it keeps that one
+(``FailureState.pins``).
 """
 
 import asyncio

@@ -89,35 +89,23 @@ def children(settings: Settings, urls: Mapping[str, str]) -> list[Child]:
 
     ``urls``: settings that say where the embedded servers are.
     """
-    command = [sys.executable, "-m", "hookstream.app.cli", "--quiet"]
     environment = {**os.environ, **urls}
-    worker = http_address(settings.web_host, settings.worker_web_port)
+
+    def child(name: str, address: str, *arguments: object) -> Child:
+        command = [sys.executable, "-m", "hookstream.app.cli", "--quiet"]
+        return Child(
+            name,
+            [*command, *map(str, arguments)],
+            environment,
+            stop_seconds=settings.stop_seconds,
+            is_ready=lambda: answers(f"{address}/health/ready"),
+        )
+
+    port, processes = settings.worker_web_port, settings.receiver_processes
+    worker = http_address(settings.web_host, port)
     return [
-        Child(
-            "receiver",
-            [
-                *command,
-                "receive",
-                "--with-api",
-                "--processes",
-                str(settings.receiver_processes),
-            ],
-            environment,
-            stop_seconds=settings.stop_seconds,
-            is_ready=lambda: answers(f"{settings.address}/health/ready"),
-        ),
-        Child(
-            "worker",
-            [
-                *command,
-                "worker",
-                "--web-port",
-                str(settings.worker_web_port),
-            ],
-            environment,
-            stop_seconds=settings.stop_seconds,
-            is_ready=lambda: answers(f"{worker}/health/ready"),
-        ),
+        child("receiver", settings.address, "receive", "--with-api", "--processes", processes),
+        child("worker", worker, "worker", "--web-port", port),
     ]
 
 

@@ -57,9 +57,11 @@ def judge(
     tried again or dead, that is all.
     """
     state = batch.partition[FailureState]
-    keyed = catalog is not None and (
-        bool(state.blocked) or any(isinstance(e.outcome, (Failed, Blocked)) for e in batch.entries)
-    )
+    troubled = any(isinstance(e.outcome, (Failed, Blocked)) for e in batch.entries)
+    if not (troubled or state.blocked or state.breakers):
+        # most batches: there is nothing to decide, and it costs nothing
+        return Decision([entry.outcome for entry in batch.entries])
+    keyed = catalog is not None and (troubled or bool(state.blocked))
     decision = rules.decide(
         [_candidate(batch, e, _key(e, catalog) if keyed else "") for e in batch.entries],
         state.blocked,

@@ -108,7 +108,9 @@ def write_failures(
     writes.then(lambda: state.blocked.update(decision.blocked))
     writes.then(lambda: state.follow(decision.breakers))
     for entry in batch.entries:
-        _write_outcome(writes, batch, entry, settings, now_ms)
+        # of one that came for the first time and went through nothing is kept
+        if entry.failed_event_id or not isinstance(entry.outcome, (Accepted, Duplicate, Dropped)):
+            _write_outcome(writes, batch, entry, settings, now_ms)
 
 
 def _write_outcome(
@@ -133,9 +135,8 @@ def _write_outcome(
             writes.add("HSET", keys.quarantines(number), version, "")
             writes.add("RPUSH", keys.quarantined(number, version), name)
         case Accepted() | Duplicate() | Dropped():
-            if entry.failed_event_id:
-                writes.add("DEL", keys.failed_event(number, entry.failed_event_id))
-                unpin(writes, batch.partition, entry.failed_event_id)
+            writes.add("DEL", keys.failed_event(number, name))
+            unpin(writes, batch.partition, name)
 
 
 def _failed(

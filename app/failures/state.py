@@ -23,9 +23,8 @@ class FailureState:
     """What makes events wait, as Redis has it.
 
     ``blocked``: ordering keys that are blocked, with the failed event that blocks each ("" while
-    what
-    waited is let go); ``pins``: failed events whose outputs may have been sent already, with the
-    entry that they were sent for; ``breakers``: of tools that have failed.
+    what waited is let go); ``pins``: failed events whose outputs may have been sent already, with
+    the entry that they were sent for; ``breakers``: of tools that have failed.
     """
 
     blocked: dict[str, str] = field(default_factory=dict)

@@ -149,12 +149,12 @@ class Feeds(Service):
         found = [
             FeedUpdate(_number(entry_id), fields.get(b"d", b"")) for entry_id, fields in entries
         ]
-        if not all(update.readable() for update in found):
-            bad = [update.seq for update in found if not update.readable()]
+        readable = [update for update in found if update.readable()]
+        if len(readable) < len(found):
+            bad = [update.seq for update in found if update not in readable]
             metrics.FEED_UNREADABLE.inc(len(bad))
             logger.error("%s: entries %s are no updates, and are passed over", key, bad[:10])
-            found = [update for update in found if update.readable()]
-        return found
+        return readable
 
     async def coalesced(
         self, tenant: str, context_id: str, seq: int, start: int = 0, count: int | None = None

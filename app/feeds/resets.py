@@ -11,7 +11,7 @@ from mode.utils.logging import get_logger
 from hookstream.app import tasks
 from hookstream.app.errors import UnavailableError
 from hookstream.app.feeds.feed import Feeds, FeedUpdate
-from hookstream.app.feeds.generations import Begun, Generations, Place
+from hookstream.app.feeds.generations import Generations, Place
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 
@@ -126,23 +126,12 @@ class Resets:
         previous = generation or generations.at(after)
         return to, Reset(who[1], generations.current, previous, to, missing, count)
 
-    async def cross(
-        self, who: Who, after: int, into: Begun, generations: Generations, generation: int = 0
-    ) -> Reset | None:
-        """What is told before the numbers of the generation ``into``, to a client at ``after``.
-
-        None where it has had nothing before, and nothing is known to be missing.
-        """
-        count, missing = await self._missing(who, after, into.start)
-        if not after and not generation and count == 0:
-            return None
-        previous = generations.at(after) or generation
-        return Reset(who[1], into.generation, previous, into.start - 1, missing, count)
-
     async def skip(
         self, who: Who, after: int, to: int, generations: Generations, generation: int = 0
     ) -> Reset | None:
         """What is told a client at ``after`` where the updates up to ``to`` are gone from a feed.
+
+        They were deleted, or a generation begins behind them.
 
         None where it has had nothing before, and nothing is known to be missing.
         """
@@ -174,7 +163,7 @@ class Resets:
             if updates or into is None or await self._feeds.holds(*who, after, into.start):
                 break
             if reset is None:
-                reset = await self.cross(who, after, into, generations, generation)
+                reset = await self.skip(who, after, into.start - 1, generations, generation)
             after = into.start - 1
         return Page(
             [update.values(generations.at(update.seq - 1)) for update in updates],

@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mode import Service
 from mode.utils.logging import get_logger
@@ -98,6 +98,9 @@ class Leftover:
     streams: Collection[str] = ()
     made: dict[Spooled, Any] = field(default_factory=dict)
     trouble: str = ""
+
+
+Item = TypeVar("Item", Pending, Spooled)
 
 
 class Appender(Service):
@@ -254,21 +257,10 @@ class Appender(Service):
         """
         metrics.APPEND_BATCH_REQUESTS.observe(len(batch))
         late: list[Pending] = []
-        behind: list[Pending] = []
-        calls: dict[str, list[Pending]] = {}
-        whole: set[str] = set()
+        direct: list[Pending] = []
         for item in batch:
-            mine = calls.get(item.key)
-            large = len(item.data) > self._claim_check_bytes
-            if self._has_to_wait(item):
-                late.append(item)
-            elif item.key in whole or (mine and large):
-                whole.add(item.key)
-                behind.append(item)
-            else:
-                calls.setdefault(item.key, []).append(item)
-                if large:
-                    whole.add(item.key)
+            (late if self._has_to_wait(item) else direct).append(item)
+        calls, behind = self._first_of_each(direct)
         replies = await self._send({key: [i.data for i in items] for key, items in calls.items()})
         for (key, items), reply in zip(calls.items(), replies, strict=True):
             self._heard(key, reply)
@@ -458,7 +450,8 @@ class Appender(Service):
         """
         calls: list[tuple[str, Sequence[Any]]] = []
         places: list[tuple[list[Spooled], int]] = []
-        for key, entries in self._first_of_each(page, made).items():
+        first, _ = self._first_of_each(page, made)
+        for key, entries in first.items():
             if entries[0] in made:
                 for entry in entries:
                     # a write of its own, for the confirmation covers writes only
@@ -490,23 +483,26 @@ class Appender(Service):
         }
 
     def _first_of_each(
-        self, page: Sequence[Spooled], made: Mapping[Spooled, Any]
-    ) -> dict[str, list[Spooled]]:
-        """By stream, what of a page can go in one command: a large entry alone, others together."""
-        found: dict[str, list[Spooled]] = {}
+        self, items: Sequence[Item], made: Collection[Item] = ()
+    ) -> tuple[dict[str, list[Item]], list[Item]]:
+        """By stream, what can go in one command, and what is behind that.
+
+        A large item goes alone, others together, those of ``made`` and the others apart.
+        """
+        first: dict[str, list[Item]] = {}
+        behind: list[Item] = []
         whole: set[str] = set()
-        for entry in page:
-            mine = found.setdefault(entry.key, [])
-            large = len(entry.data) > self._claim_check_bytes
-            if entry.key in whole:
+        for item in items:
+            mine = first.setdefault(item.key, [])
+            large = len(item.data) > self._claim_check_bytes
+            if item.key in whole or (mine and (large or (mine[0] in made) != (item in made))):
+                whole.add(item.key)
+                behind.append(item)
                 continue
-            if mine and (large or (mine[0] in made) != (entry in made)):
-                whole.add(entry.key)
-                continue
-            mine.append(entry)
+            mine.append(item)
             if large:
-                whole.add(entry.key)
-        return found
+                whole.add(item.key)
+        return first, behind
 
     def _left_behind(self) -> set[str]:
         """Streams with entries in a folder that this process drains: what is new queues behind."""

@@ -1,11 +1,10 @@
 """Committing: one script that writes, and acknowledges last; then what follows from it here.
 
 All commits of a partition form one sequence, whoever makes them: the stages, the retry scheduler,
-the
-folder. They change state that they share, so a commit whose outcome is unclear (its reply is lost,
-it was cancelled, what follows from it failed) leaves nobody here a true snapshot of the partition:
-it is given up and claimed anew, which also refuses the unclear commit should it be carried out
-later.
+the digest flusher. They change state that they share, so a commit whose outcome is unclear (its
+reply is lost, it was cancelled, what follows from it failed) leaves nobody here a true snapshot of
+the partition: it is given up and claimed anew, which also refuses the unclear commit should it be
+carried out later.
 """
 
 from collections.abc import Callable, Sequence

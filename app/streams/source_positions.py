@@ -1,10 +1,9 @@
-"""Source positions: which entries of ``events[p]`` have already been taken into ``updates[q]``'s
-feeds.
+"""Source positions: which entries of ``events[p]`` ``updates[q]``'s feeds have already taken.
 
 Outputs are appended before their batch commits, so a crash repeats them. Each carries its entry id
-and the low-water mark*: the first id of the batch it was made in. All below a low-water mark has
-been committed by
-the owner of p and never legitimately comes again; what is at or above it is remembered one by one.
+and the *low-water mark*: the first id of the batch it was made in. All below it has been committed
+by the owner of p and never legitimately comes again; what is at or above it is remembered one by
+one.
 The exceptions are *pinned*: an event that failed after its outputs may have been sent comes again
 later, under the source position that it had. For as long as the owner of p says so it may come, and
 that it came is remembered.

@@ -81,11 +81,9 @@ class FeedFrames:
             return await self._skip(after, updates[0].seq - 1, generations)
         read, updates = len(updates), unbroken(updates)
         if not updates and into and not await self._feeds.holds(*self._who, after, into.start):
-            generation, self._generation = self._generation, into.generation
-            reset = await self._resets.cross(self._who, after, into, generations, generation)
-            return FramePage(
-                [(into.start - 1, frame_text(reset.out()) if reset else "")], more=True
-            )
+            page = await self._skip(after, into.start - 1, generations)
+            self._generation = into.generation
+            return page
         # a page that is not full was all there was: what came since has set the wake-up
         more = bool(into and updates) or read >= self._page_size or read > len(updates)
         frames = [(one.seq, one.frame(generations.at(one.seq - 1))) for one in updates]

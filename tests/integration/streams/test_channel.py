@@ -64,6 +64,19 @@ async def fill(app: Hookstream) -> None:
         await app.stream_channels["numbers"].send(key="k", value=make_event({"n": number}))
 
 
+def collecting(app: Hookstream) -> list[int]:
+    """The numbers that a stage of ``app`` has committed, as they come."""
+    seen: list[int] = []
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        await commit(app.services.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        seen.extend(numbers(batch))
+        batch.done()
+
+    return seen
+
+
 def numbers(batch: Batch) -> list[int]:
     return [entry.value.data()["n"] for entry in batch.entries]
 
@@ -220,14 +233,7 @@ async def test_a_stream_that_was_replaced_is_read(
 ) -> None:
     """No wake-up comes of it: its ids are lower than what has been read, and it has no group."""
     monkeypatch.setattr(reader, "LOOK_SECONDS", 0.3)
-    seen: list[int] = []
-
-    @app.batches(app.stream_channels["numbers"])
-    async def collect(batch: Batch) -> None:
-        await commit(app.services.scripts, batch.partition, batch.channel, Writes(), batch.entries)
-        seen.extend(numbers(batch))
-        batch.done()
-
+    seen = collecting(app)
     await app.start()
     channel, stream = app.stream_channels["numbers"], keys.stream("numbers", 0)
     await channel.send(partition=0, value=make_event({"n": 1}))
@@ -326,14 +332,7 @@ async def test_second_worker_takes_over_what_a_dead_one_left(
             keys.stream("numbers", 1), {"d": encode_event(make_event({"n": n}))}
         )
     await redis_client.xreadgroup(keys.GROUP, "dead", {keys.stream("numbers", 1): ">"})
-    seen: list[int] = []
-
-    @app.batches(app.stream_channels["numbers"])
-    async def collect(batch: Batch) -> None:
-        await commit(app.services.scripts, batch.partition, batch.channel, Writes(), batch.entries)
-        seen.extend(numbers(batch))
-        batch.done()
-
+    seen = collecting(app)
     await app.start()
 
     async def all_seen() -> bool:
