@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
+# hundreds of processes are started by tests: they should not compile all modules each
+unexport PYTHONDONTWRITEBYTECODE
 # whole files to a process each: they share servers; the long ones first. One more than two cores: most
 # of a test's time is waiting for what it has started
 PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder

@@ -1,10 +1,14 @@
 """What a process serves over HTTP: the views, made from its services, and the routes to them."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib import import_module
 
 from aiohttp import web
 from mode import Service
 
+from hookstream.app.mcp.views import McpHandler, McpViews
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.web.access import Access
@@ -177,10 +181,10 @@ class Endpoints:
         ]
 
     def _add_document(self, web_app: web.Application, routes: Sequence[Route]) -> None:
-        described = document(routes)
+        described = cache(lambda: document(routes))
 
         async def openapi(request: web.Request) -> web.StreamResponse:
-            return web.json_response(described)
+            return web.json_response(described())
 
         web_app.router.add_get("/api/v1/openapi.json", self._access.require_key(openapi))
 
@@ -203,7 +207,13 @@ class Endpoints:
         web_app.on_shutdown.append(updates.close_all)
 
     def _add_mcp(self, web_app: web.Application) -> None:
-        # its SDK takes more than a second to import, which commands and receivers need not wait for
+        mcp = McpViews(self._access, self._start_mcp)
+        web_app.add_routes(mcp.routes())
+        web_app.on_shutdown.append(mcp.stop)
+
+    async def _start_mcp(self) -> McpHandler:
+        # not in the loop's thread: others are served meanwhile
+        await asyncio.to_thread(import_module, "hookstream.app.mcp.server")
         from hookstream.app.mcp.reading import AgentReader
         from hookstream.app.mcp.server import McpServer
         from hookstream.app.mcp.tools import AgentTools
@@ -224,6 +234,5 @@ class Endpoints:
             feeds=feeds,
             followers=self._services.followers,
         )
-        web_app.add_routes(mcp.routes())
-        web_app.on_startup.append(mcp.start)
-        web_app.on_shutdown.append(mcp.stop)
+        mcp.start()
+        return mcp

@@ -5,14 +5,11 @@ can reach (cloud metadata, databases, neighbours). Checked is what is connected 
 said a moment before.
 """
 
-import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-__all__ = ["PublicResolver", "check_url", "is_public"]
+__all__ = ["check_public", "check_url", "is_public"]
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 
@@ -51,24 +48,10 @@ def check_url(text: str, *, allow_private: bool) -> URL:
     return url
 
 
-class PublicResolver(AbstractResolver):
-    """Resolves names, and refuses those that lead to an address that is not public."""
-
-    def __init__(self) -> None:
-        self._resolver = ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """The addresses of ``host``. Raises OSError when one of them is not public."""
-        found = await self._resolver.resolve(host, port, family)
-        for result in found:
-            if not is_public(result["host"]):
-                raise OSError(f"{host}: {_refusal(result['host'])}")
-        return found
-
-    async def close(self) -> None:
-        """Nothing to let go."""
+def check_public(address: str) -> None:
+    """Raises ValueError where an IP address is not public; the message says what to set."""
+    if not is_public(address):
+        raise ValueError(_refusal(address))
 
 
 def _refusal(address: str) -> str:

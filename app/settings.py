@@ -14,7 +14,6 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hookstream.app.errors import SettingsError
-from hookstream.app.providers.signatures.standard import standard_key
 from hookstream.app.public_addresses import check_url
 
 __all__ = [
@@ -310,6 +309,9 @@ class Settings(BaseSettings):
                 check_url(self.alert_url, allow_private=self.alert_allow_private)
             except ValueError as error:
                 raise ValueError(f"HOOKSTREAM_ALERT_URL: {error}") from error
+            # the providers' packages are a third of a second: not for everybody who has no alerts
+            from hookstream.app.providers.signatures.standard import standard_key
+
             if standard_key(self.alert_secret) is None:
                 raise ValueError(
                     "HOOKSTREAM_ALERT_SECRET: whsec_ and the base64 of 24 to 64 random bytes"

@@ -36,6 +36,7 @@ __all__ = [
     "spawn",
     "spawn_loop",
     "stop",
+    "was_cancelled",
 ]
 
 logger = get_logger(__name__)
@@ -127,7 +128,7 @@ async def keep_running(name: str, run: Callable[[], Awaitable[None]], service: S
             await run()
             return
         except asyncio.CancelledError as error:
-            if _was_cancelled():
+            if was_cancelled():
                 raise
             # something it waited for was cancelled, not the task
             BOARD.failed(name, error, restarts=True)
@@ -218,6 +219,7 @@ def _ended(
         failed(error)
 
 
-def _was_cancelled() -> bool:
+def was_cancelled() -> bool:
+    """Whether a ``CancelledError`` is meant for this task, and not for what it waited for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

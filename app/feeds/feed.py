@@ -64,11 +64,13 @@ class FeedEnd:
     """How far a feed has come. ``settled``: its partition has an owner who has seen what is there.
 
     Until then what is missing (Redis has just come back with less, say) means nothing.
+    ``renewed_ms``: when that owner has last said so (Unix ms, Redis's).
     """
 
     generations: Generations
     last: int
     settled: bool
+    renewed_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +202,12 @@ class Feeds(Service):
     async def look(self, tenant: str, context_id: str) -> FeedEnd:
         """How far a feed has come, by what is there."""
         number = self.partition(tenant, context_id)
-        begun, last, settled = await self._scripts.call(
+        begun, last, settled, renewed_ms = await self._scripts.call(
             "feed_end",
             [keys.lease(number), keys.feed(number, tenant, context_id), keys.seqs(number)],
             [keys.feed_field(tenant, context_id), HEARD_MS],
         )
-        return FeedEnd(_generations(begun), int(last), bool(settled))
+        return FeedEnd(_generations(begun), int(last), bool(settled), int(renewed_ms))
 
     async def generations(self, numbers: Iterable[int]) -> dict[int, Generations]:
         """Those of the feeds of each partition; one pipeline."""

@@ -23,6 +23,8 @@ logger = get_logger(__name__)
 MAX_NAMED = 100
 #: How long a client waits for the event log to say what is missing.
 WAIT_SECONDS = 2.0
+#: Until a feed is looked at again whose owner has to say first that what is there is all.
+LOOK_SECONDS = 0.2
 
 Who = tuple[str, str]
 
@@ -90,16 +92,26 @@ class Resets:
         """Where a client goes on that has come to ``after`` of ``generation`` (0: it was not told).
 
         None where that cannot be said yet: its number is not here, and nobody who remembers more
-        has looked at the feed.
+        has looked at the feed. Whoever is told that numbers are lost waits until its owner has
+        looked once more.
 
         Raises:
             redis.exceptions.RedisError: the feed could not be read.
         """
-        end = await self._feeds.look(*who)
+        first = end = await self._feeds.look(*who)
+        while after > end.last and (
+            end.generations.place(after, generation, end.last).reset or not end.generations.begun
+        ):
+            if not end.settled:
+                return None
+            if end.renewed_ms != first.renewed_ms:
+                break
+            # its lease may be of a copy that is older than its last look: the next one tells
+            await asyncio.sleep(LOOK_SECONDS)
+            end = await self._feeds.look(*who)
         generations, last = end.generations, end.last
-        place = generations.place(after, generation, last)
-        if not end.settled and (place.reset or not generations.begun) and after > last:
-            return None
+        # what has come while this waited is new to it
+        place = generations.place(after, generation, min(first.last, last))
         if not place.reset:
             return Standing(generations, last, after)
         return Standing(

@@ -6,6 +6,7 @@ session with ``resources/subscribe``, where one process alone has the port.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import re
 from importlib.metadata import version
@@ -49,6 +50,8 @@ from hookstream.app.web.body import read_body
 __all__ = ["McpServer"]
 
 MAX_BODY_BYTES = 256 * 1024
+#: For how long a request waits for the server to begin.
+BEGIN_SECONDS = 5.0
 _EVENT = re.compile(r"hookstream://events/([^/]+)")
 INSTRUCTIONS = (
     "Updates about what happens outside, made from webhooks. list_contexts says what you may read, "
@@ -105,13 +108,10 @@ class McpServer:
         self._stateless = not sessions
         self._manager: StreamableHTTPSessionManager | None = None
         self._stop = asyncio.Event()
+        self._runs = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
-    def routes(self) -> list[web.RouteDef]:
-        """The key is looked at in :meth:`handle`."""
-        return [web.route("*", "/mcp", self.handle)]
-
-    async def start(self, web_app: web.Application) -> None:
+    def start(self) -> None:
         """Begin to serve."""
         self._running = tasks.spawn_loop("McpServer.run", self._run, self._process)
 
@@ -123,11 +123,13 @@ class McpServer:
         try:
             async with manager.run():
                 self._manager = manager
+                self._runs.set()
                 await self._stop.wait()
         finally:
             self._manager = None
+            self._runs.clear()
 
-    async def stop(self, web_app: web.Application) -> None:
+    async def stop(self) -> None:
         """End streams and sessions; clients come back to another process."""
         self._listen.close()
         self._stop.set()
@@ -143,6 +145,9 @@ class McpServer:
         # a session belongs to the key that began it
         owner = hashlib.sha256(caller.digest).hexdigest()
         user = AuthenticatedUser(AccessToken(token="", client_id=owner, scopes=[]))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BEGIN_SECONDS):
+                await self._runs.wait()
         manager = self._manager
         if manager is None:
             raise UnavailableError("the MCP server begins or ends: try again")

@@ -11,9 +11,9 @@ import hashlib
 import itertools
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -149,7 +149,8 @@ class Template:
     pattern: str
     source: str
     version: str
-    program: Any
+    #: Gives what it is compiled to; those that come along are compiled when they are needed.
+    program: Callable[[], Any]
 
     def render(self, event: Mapping[str, Any], payload: Any, facts: Mapping[str, Any]) -> str:
         """One line, at most 1000 characters; "" when it has nothing to say.
@@ -158,8 +159,9 @@ class Template:
         """
         values = {"event": event, "payload": {} if payload is None else payload, "facts": facts}
         # as Template.render does, without a look at globals: there are none
-        context = new_context(_ENVIRONMENT, None, self.program.blocks, values, shared=True)
-        text = "".join(self.program.root_render_func(context))
+        program = self.program()
+        context = new_context(_ENVIRONMENT, None, program.blocks, values, shared=True)
+        text = "".join(program.root_render_func(context))
         # what follows a colon may be missing in this payload
         return plain_text(text, MAX_SUMMARY_CHARS).rstrip(" :;,")
 
@@ -170,6 +172,15 @@ def compile_template(pattern: str, source: str) -> Template:
     Raises:
         BadRequestError: it is too long, is not valid, or does what a template may not.
     """
+    program = _compile(source)
+    return Template(pattern, source, _version(source), lambda: program)
+
+
+def _version(source: str) -> str:
+    return hashlib.blake2b(source.encode(), digest_size=6).hexdigest()
+
+
+def _compile(source: str) -> Any:
     if len(source) > MAX_SOURCE_CHARS:
         raise BadRequestError(f"template is longer than {MAX_SOURCE_CHARS} characters")
     try:
@@ -185,8 +196,7 @@ def compile_template(pattern: str, source: str) -> Template:
         raise BadRequestError(f"template is not valid{where}: {error}") from error
     except (TypeError, ValueError, ArithmeticError) as error:
         raise BadRequestError(f"template fails on an empty payload: {error}") from error
-    version = hashlib.blake2b(source.encode(), digest_size=6).hexdigest()
-    return Template(pattern, source, version, program)
+    return program
 
 
 def _check(node: nodes.Node, depth: int) -> None:
@@ -256,6 +266,7 @@ def builtin_templates() -> TemplateBook:
         if path.name.endswith(".toml"):
             rows = tomllib.loads(path.read_text())
             found[path.name[: -len(".toml")]] = [
-                compile_template(pattern, source) for pattern, source in rows.items()
+                Template(pattern, source, _version(source), cache(partial(_compile, source)))
+                for pattern, source in rows.items()
             ]
     return TemplateBook(found)

@@ -54,9 +54,10 @@ class UpdateViews:
 
     async def close_all(self, web_app: web.Application) -> None:
         """Tell the clients that this process goes away (1001): they come back to another."""
-        await asyncio.gather(
-            *(socket.close(STOPPING) for socket in self._open), return_exceptions=True
-        )
+        for served in self._open:
+            served.close(STOPPING)
+        # each has its own time limit
+        await asyncio.gather(*(served.done.wait() for served in self._open))
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Upgrade, and send every update past ``after``.
@@ -119,6 +120,7 @@ class UpdateViews:
             await served.serve(after)
         finally:
             self._open.discard(served)
+            served.done.set()
             metrics.WEBSOCKETS.dec()
 
 

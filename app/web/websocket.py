@@ -5,7 +5,9 @@ the client to resume, and :mod:`hookstream.app.feeds.followers` closes what no e
 """
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
@@ -24,8 +26,6 @@ __all__ = ["STOPPING", "Client", "UpdateSocket", "parse_client_message"]
 MAX_SEQ = 2**53
 #: A client that does not answer our closing within this time is cut off.
 CLOSE_SECONDS = 10.0
-#: Within which a lost connection is known as one.
-GONE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,6 @@ class Client:
         """Tenant and context."""
         return self.caller.tenant, self.context_id
 
-    def has_gone(self) -> bool:
-        """Whether the connection is closed, by whoever."""
-        transport = self.request.transport
-        return transport is None or transport.is_closing()
-
     def cut_off(self) -> None:
         """End the connection without waiting for anything."""
         if self.request.transport is not None:
@@ -97,33 +92,37 @@ class UpdateSocket:
         self._feeds = feeds
         self._followers = followers
         self._send_seconds = send_seconds
-        self._ended = False
+        #: Set when all is over.
+        self.done = asyncio.Event()
+        #: Why it is closed, once somebody has asked for that.
+        self._end: asyncio.Future[End | None] = asyncio.get_running_loop().create_future()
 
     async def serve(self, after: int) -> None:
         """Send what is past ``after``, and take what comes, until either side closes."""
         follow, who = self._followers.follow, self._client.who
-        with follow("websocket", *who, after, lambda: self._close_soon(STALLED)) as follower:
-            sender = tasks.spawn(
-                "UpdateSocket.send",
-                self._send_until_end(follower),
-                failed=lambda _: self._close_soon(FAILED),
-            )
+        with follow("websocket", *who, after, lambda: self.close(STALLED)) as follower:
+            work = [
+                self._spawn("UpdateSocket.send", self._send(follower)),
+                self._spawn("UpdateSocket.receive", self._receive()),
+            ]
             try:
-                if end := await self._receive():
-                    await self.close(end)
-            except ConnectionError:
-                pass  # the client has gone
-            except Exception as error:  # noqa: BLE001 whatever it is, the client resumes
-                tasks.BOARD.failed("UpdateSocket.receive", error, restarts=False)
-                await self.close(FAILED)
+                end = await self._end
             finally:
-                await tasks.stop(sender)
+                await tasks.stop(*work)
+        # alone with the connection: a closing handshake has no room for another reader or writer
+        if end is not None and not self._socket.closed:
+            await self._say(end)
 
-    async def close(self, end: End) -> None:
-        """Say why, once; a client that does not take even that is cut off."""
-        if self._ended or self._socket.closed:
-            return
-        self._ended = True
+    def _spawn(self, name: str, work: Coroutine[Any, Any, End | None]) -> asyncio.Task[None]:
+        return tasks.spawn(name, self._until_end(name, work))
+
+    def close(self, end: End | None) -> None:
+        """Have it closed, for the first reason that is given; None: its client has gone."""
+        if not self._end.done():
+            self._end.set_result(end)
+
+    async def _say(self, end: End) -> None:
+        """Tell the client why, and hear its answer; one that does not take even that is cut off."""
         self._followers.closed("websocket", end.reason, trouble=end.trouble)
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
@@ -131,30 +130,24 @@ class UpdateSocket:
         except (TimeoutError, ConnectionError):
             self._client.cut_off()
 
-    def _close_soon(self, end: End) -> None:
-        tasks.spawn("UpdateSocket.close", self.close(end))
-
-    async def _send_until_end(self, follower: Follower) -> None:
+    async def _until_end(self, name: str, work: Coroutine[Any, Any, End | None]) -> None:
+        """Do one half of the work; however that ends, the socket does."""
+        end: End | None = FAILED
         try:
-            end = await self._send(follower)
+            end = await work
         except UnavailableError as error:
-            tasks.BOARD.failed("UpdateSocket.send", error, restarts=False)
+            tasks.BOARD.failed(name, error, restarts=False)
             end = UNREADABLE
         except ConnectionError:
-            return  # the client has gone
+            end = None
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if tasks.was_cancelled() or not self._socket.closed:
                 raise
-            # aiohttp cancels a write that waits when its connection is lost, a moment before it
-            # says so
-            for _ in range(20):
-                if self._client.has_gone():
-                    return
-                await asyncio.sleep(GONE_SECONDS / 20)
-            raise
-        if end is not None:
-            await self.close(end)
+            # aiohttp closes a lost connection, and its writers wait for one future: whoever is
+            # cancelled there cancels the others
+            end = None
+        finally:
+            self.close(end)
 
     async def _send(self, follower: Follower) -> End | None:
         """Send until there is a reason to end. A slow client is read for no faster than it takes.

@@ -3,7 +3,8 @@
 import pytest
 
 from hookstream.app.errors import SettingsError
-from hookstream.app.public_addresses import PublicResolver, check_url, is_public
+from hookstream.app.failures.public_resolver import PublicResolver
+from hookstream.app.public_addresses import check_url, is_public
 from hookstream.app.settings import load_settings
 
 

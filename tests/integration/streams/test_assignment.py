@@ -96,8 +96,9 @@ async def test_stopped_worker_leaves_nothing_undone(shared: Stack) -> None:
     async with sending(shared) as accepted:
         for _ in range(2):
             await asyncio.sleep(1)
-            shared.find("worker").terminate()
-            await asyncio.sleep(0.5)
+            worker = shared.find("worker")
+            worker.terminate()
+            assert await asyncio.to_thread(worker.wait, 30) == 0
             await become(shared, 1)
     await check(shared, accepted)
     log = shared.log.read_text()

@@ -180,7 +180,7 @@ def test_same_event_is_summarised_once() -> None:
             return ["said"]
 
     template = compile_template("*", "x")
-    book = TemplateBook({"none": [type(template)("*", "x", "v1", Counted())]})
+    book = TemplateBook({"none": [type(template)("*", "x", "v1", Counted)]})
     summaries = Summariser(book)
     event = make_event({"a": 1})
     assert [summaries.summarise(event).text for _ in range(3)] == ["said"] * 3
