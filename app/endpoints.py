@@ -111,7 +111,7 @@ class Endpoints:
             redis=redis,
             postgres=services.postgres,
             catalog=catalog,
-            streams=StreamHealth(self._meter, services.feeds, catalog),
+            streams=StreamHealth(self._meter, services.feeds, catalog, self._settings),
             followers=services.followers,
             appender=services.appender,
             worker=worker,

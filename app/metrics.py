@@ -322,6 +322,12 @@ STREAM_PENDING = Gauge(
 STREAM_OLDEST_PENDING_SECONDS = Gauge(
     "hookstream_stream_oldest_pending_seconds", "Age of the oldest uncommitted entry.", ["channel"]
 )
+STREAM_OLDEST_SECONDS = Gauge(
+    "hookstream_stream_oldest_seconds",
+    "Age of the oldest entry that waits, whether it was read or not.",
+    ["channel"],
+)
+DEAD_LETTERS = Gauge("hookstream_dead_letters", "Dead letters that nobody has dealt with yet.")
 
 #: Names of before, by those of now; dashboards and alerts go on with them for a release.
 RENAMED: Final = {

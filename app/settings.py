@@ -274,6 +274,18 @@ class Settings(BaseSettings):
     feed_read_max_updates: int = Field(
         256, ge=1, description="Most updates a WebSocket reads from its feed at a time."
     )
+    health_oldest_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Age of the oldest entry of a stream that waits, from which on `/health` says "
+        "`degraded`.",
+    )
+    health_dead_letters: int = Field(
+        10,
+        ge=0,
+        description="Dead letters within ten minutes from which on `/health` says `degraded`; 0: "
+        "however many.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged."
     )

@@ -13,7 +13,7 @@ __all__ = ["partitions"]
 
 
 class partitions(Command):  # noqa: N801 Faust names a command by its class
-    """Show every partition: owner, epoch, lag, pending entries, age of the oldest one."""
+    """Show every partition: owner, epoch, lag, pending entries, age of the oldest that waits."""
 
     options = [
         option("--json", "as_json", is_flag=True, help="Print JSON."),
@@ -42,7 +42,7 @@ class partitions(Command):  # noqa: N801 Faust names a command by its class
                     f"{row['lease_seconds']:.1f}",
                     "?" if None in lags else f"{sum(lags):.0f}",
                     f"{sum(stream['pending'] for stream in streams):.0f}",
-                    f"{max(stream['oldest_pending_seconds'] for stream in streams):.1f}",
+                    f"{max(stream['oldest_seconds'] for stream in streams):.1f}",
                 )
             )
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

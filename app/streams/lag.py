@@ -12,8 +12,10 @@ from hookstream.app.streams.rendezvous import WorkerNote
 
 __all__ = [
     "Assignment",
+    "DeadLetters",
     "StreamLag",
     "measure_assignment",
+    "measure_dead_letters",
     "measure_lag",
     "measure_partitions",
     "measure_quarantined",
@@ -21,6 +23,8 @@ __all__ = [
 
 #: What a worker has not said again for so long does not hold any more.
 NOTE_MS = 60_000
+#: Dead letters are said to be more and more by how many came within this time.
+LATELY_MS = 600_000
 STREAMS = ("events", "updates", *(channel_name(name) for name in DEFERRABLE), "audit")
 
 
@@ -30,12 +34,14 @@ class StreamLag:
 
     ``lag`` is None where Redis cannot tell: after deletions from a stream's middle, and where
     nobody has read a stream yet.
-    ``oldest_pending_seconds``: how long ago the oldest uncommitted entry was appended.
+    ``oldest_pending_seconds``: how long ago the oldest entry was appended that was read and is not
+    committed; ``oldest_seconds``: the oldest of all that is not, read or not.
     """
 
     lag: int | None
     pending: int
     oldest_pending_seconds: float
+    oldest_seconds: float
 
 
 async def measure_lag(redis: Any, clock: RedisClock, partitions: int) -> dict[str, StreamLag]:
@@ -65,6 +71,25 @@ async def measure_quarantined(redis: Any, partitions: int) -> dict[int, int]:
     return held
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """How many there are, and how many of them died within :data:`LATELY_MS`."""
+
+    total: int
+    lately: int
+
+
+async def measure_dead_letters(redis: Any, clock: RedisClock, partitions: int) -> DeadLetters:
+    """Those of all partitions: one pipeline."""
+    since = clock.now_ms() - LATELY_MS
+    pipe = redis.pipeline(transaction=False)
+    for number in range(partitions):
+        pipe.zcard(keys.dead(number))
+        pipe.zcount(keys.dead(number), since, "+inf")
+    counts = await pipe.execute()
+    return DeadLetters(sum(counts[::2]), sum(counts[1::2]))
+
+
 async def measure_partitions(redis: Any, clock: RedisClock, partitions: int) -> dict[str, Any]:
     """Workers that are alive; owner, epoch, lease and lag of every partition."""
     lags = await _measure(redis, clock, range(partitions))
@@ -88,6 +113,7 @@ async def measure_partitions(redis: Any, clock: RedisClock, partitions: int) -> 
                         "lag": lag.lag,
                         "pending": lag.pending,
                         "oldest_pending_seconds": lag.oldest_pending_seconds,
+                        "oldest_seconds": lag.oldest_seconds,
                     }
                     for name, lag in lags[number].items()
                 },
@@ -132,33 +158,64 @@ async def measure_assignment(redis: Any, clock: RedisClock, partitions: int) -> 
 async def _measure(
     redis: Any, clock: RedisClock, partitions: Sequence[int]
 ) -> list[dict[str, StreamLag]]:
+    """One pipeline, and one more where anything has not been read yet."""
+    names = [(name, number) for number in partitions for name in STREAMS]
     pipe = redis.pipeline(transaction=False)
-    for number in partitions:
-        for name in STREAMS:
-            pipe.xinfo_groups(keys.stream(name, number))
-            pipe.xpending(keys.stream(name, number), keys.GROUP)
-    replies = iter(await pipe.execute(raise_on_error=False))
+    for name, number in names:
+        pipe.xinfo_groups(keys.stream(name, number))
+        pipe.xpending(keys.stream(name, number), keys.GROUP)
+    replies = await pipe.execute(raise_on_error=False)
+    states = [_state(*pair) for pair in zip(replies[::2], replies[1::2], strict=True)]
+    pipe = redis.pipeline(transaction=False)
+    unread = [at for at, state in enumerate(states) if state.lag != 0]
+    for at in unread:
+        after = states[at].read_to
+        start = f"({after}" if after else "-"
+        pipe.xrange(keys.stream(*names[at]), start, count=1)
+    first = dict(zip(unread, await pipe.execute() if unread else [], strict=True))
     now_ms = clock.now_ms()
-    return [
-        {name: _lag(next(replies), next(replies), now_ms) for name in STREAMS} for _ in partitions
-    ]
+    lags = iter(
+        _lag(state, first[at][0][0] if first.get(at) else b"", now_ms)
+        for at, state in enumerate(states)
+    )
+    return [{name: next(lags) for name in STREAMS} for _ in partitions]
 
 
-def _lag(groups: Any, summary: Any, now_ms: int) -> StreamLag:
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Of a stream: its lag, how far it was read ("": nobody has), what is not committed."""
+
+    lag: int | None
+    read_to: str
+    pending: int
+    oldest_pending: bytes
+
+
+def _state(groups: Any, summary: Any) -> _State:
     for reply in (groups, summary):
         # a stream that nobody has written to or read from yet is not there
         if isinstance(reply, Exception) and not is_missing(reply):
             raise reply
     lag: int | None = 0
+    read_to = ""
     if isinstance(groups, list):
         # a stream that has no group is read by nobody yet
         ours = [group for group in groups if group["name"] == keys.GROUP.encode()]
         lag = ours[0].get("lag") if ours else None
-    pending = summary["pending"] if isinstance(summary, dict) else 0
-    if not pending:
-        return StreamLag(lag, 0, 0.0)
-    oldest_ms = int(summary["min"].partition(b"-")[0])
-    return StreamLag(lag, pending, max(0.0, (now_ms - oldest_ms) / 1000))
+        read_to = ours[0]["last-delivered-id"].decode() if ours else ""
+    if not isinstance(summary, dict) or not summary["pending"]:
+        return _State(lag, read_to, 0, b"")
+    return _State(lag, read_to, summary["pending"], summary["min"])
+
+
+def _lag(state: _State, first_unread: bytes, now_ms: int) -> StreamLag:
+    pending = _age(state.oldest_pending, now_ms)
+    return StreamLag(state.lag, state.pending, pending, max(pending, _age(first_unread, now_ms)))
+
+
+def _age(entry_id: bytes, now_ms: int) -> float:
+    """How long ago an entry was appended, in seconds; 0 for none."""
+    return max(0.0, (now_ms - int(entry_id.partition(b"-")[0])) / 1000) if entry_id else 0.0
 
 
 def _sum(lags: Sequence[StreamLag]) -> StreamLag:
@@ -167,4 +224,5 @@ def _sum(lags: Sequence[StreamLag]) -> StreamLag:
         None if None in known else sum(lag or 0 for lag in known),
         sum(lag.pending for lag in lags),
         max(lag.oldest_pending_seconds for lag in lags),
+        max(lag.oldest_seconds for lag in lags),
     )

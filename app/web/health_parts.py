@@ -18,8 +18,9 @@ from hookstream.app.postgres.sql import statement
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.redis.errors import redis_kind
 from hookstream.app.redis.watch import RedisWatch
+from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.streams.lag import Assignment, StreamLag
+from hookstream.app.streams.lag import Assignment, DeadLetters, StreamLag
 from hookstream.app.web.partitions import StreamMeter
 from hookstream.app.web.worker import Endpoint, Worker
 from hookstream.codecs.envelope import KNOWN_VERSIONS
@@ -93,8 +94,11 @@ class RedisHealth:
 class StreamHealth:
     """How far streams have come, who works on them, and what Redis has lost of feeds."""
 
-    def __init__(self, meter: StreamMeter, feeds: Feeds, catalog: CatalogCache) -> None:
+    def __init__(
+        self, meter: StreamMeter, feeds: Feeds, catalog: CatalogCache, settings: Settings
+    ) -> None:
         self._meter = meter
+        self._settings = settings
         self._feeds = feeds
         self._catalog = catalog
 
@@ -107,7 +111,10 @@ class StreamHealth:
         """The parts that Redis has to be asked for."""
         parts: dict[str, Any] = {}
         try:
-            parts["streams"] = {"status": "ok", **lag_out(await self._meter.lag())}
+            longest = self._settings.health_oldest_seconds
+            parts["streams"] = lag_out(await self._meter.lag(), longest)
+            most = self._settings.health_dead_letters
+            parts["dead_letters"] = dead_letters_out(await self._meter.dead_letters(), most)
             parts["versions"] = versions_out(await self._meter.quarantined())
             parts["workers"] = workers_out(await self._meter.assignment())
             parts["generations"] = await self._generations()
@@ -217,16 +224,40 @@ def endpoint_out(endpoint: Endpoint) -> dict[str, Any]:
     return {"status": status, "endpoint": state.value}
 
 
-def lag_out(lags: Mapping[str, StreamLag]) -> dict[str, Any]:
-    """How far behind each channel is."""
-    return {
-        name: {
+def lag_out(lags: Mapping[str, StreamLag], longest_seconds: float) -> dict[str, Any]:
+    """How far behind each channel is; nothing should wait for as long as ``longest_seconds``."""
+    late = [name for name, lag in lags.items() if lag.oldest_seconds >= longest_seconds]
+    part: dict[str, Any] = {"status": "degraded" if late else "ok"}
+    if late:
+        part["late"] = late
+        part["do"] = (
+            "what is named stands still or is worked off too slowly: see `workers` and "
+            "`partitions`, the workers' logs, and `hookstream partitions`; where all goes well, "
+            "start more workers"
+        )
+    for name, lag in lags.items():
+        part[name] = {
             "lag": lag.lag,
             "pending": lag.pending,
             "oldest_pending_seconds": lag.oldest_pending_seconds,
+            "oldest_seconds": lag.oldest_seconds,
         }
-        for name, lag in lags.items()
+    return part
+
+
+def dead_letters_out(letters: DeadLetters, most: int) -> dict[str, Any]:
+    """How many there are; ``most``: new ones within ten minutes (0: any number)."""
+    rising = 0 < most <= letters.lately
+    part: dict[str, Any] = {
+        "status": "degraded" if rising else "ok",
+        "total": letters.total,
+        "lately": letters.lately,
     }
+    if rising:
+        part["do"] = (
+            "`hookstream dead list` says which events, and why; mend that, then `dead retry` them"
+        )
+    return part
 
 
 def workers_out(found: Assignment) -> dict[str, Any]:

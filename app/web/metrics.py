@@ -45,6 +45,7 @@ class MetricsViews:
             metrics.STREAM_LAG.clear()
             metrics.STREAM_PENDING.clear()
             metrics.STREAM_OLDEST_PENDING_SECONDS.clear()
+            metrics.STREAM_OLDEST_SECONDS.clear()
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     def _show_breakers(self) -> None:
@@ -93,3 +94,5 @@ class MetricsViews:
             metrics.STREAM_OLDEST_PENDING_SECONDS.labels(channel=name).set(
                 lag.oldest_pending_seconds
             )
+            metrics.STREAM_OLDEST_SECONDS.labels(channel=name).set(lag.oldest_seconds)
+        metrics.DEAD_LETTERS.set((await self._meter.dead_letters()).total)

@@ -8,8 +8,10 @@ from aiohttp import web
 from hookstream.app.clock import RedisClock
 from hookstream.app.streams.lag import (
     Assignment,
+    DeadLetters,
     StreamLag,
     measure_assignment,
+    measure_dead_letters,
     measure_lag,
     measure_partitions,
     measure_quarantined,
@@ -37,6 +39,10 @@ class StreamMeter:
     async def quarantined(self) -> dict[int, int]:
         """By version of the envelope: how many entries wait for a worker that reads it."""
         return await measure_quarantined(self._redis, self.partitions)
+
+    async def dead_letters(self) -> DeadLetters:
+        """How many there are, and how many are new."""
+        return await measure_dead_letters(self._redis, self._clock, self.partitions)
 
     async def assignment(self) -> Assignment:
         """Living workers, and what they cannot do."""
