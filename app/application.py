@@ -28,6 +28,7 @@ from hookstream.app.failures.released import ReleasedEntries
 from hookstream.app.failures.retry_scheduler import RetryScheduler
 from hookstream.app.failures.state import opens_failures
 from hookstream.app.feeds.daily import DailySummaries
+from hookstream.app.feeds.deletion import ContextDeletion
 from hookstream.app.feeds.delivery import Delivery
 from hookstream.app.feeds.digest_flusher import DigestFlusher
 from hookstream.app.feeds.marks import Marks
@@ -76,6 +77,7 @@ WORKER_SERVICES = (
     "assignment",
     "dedup_upkeep",
     "rate_upkeep",
+    "context_deletion",
     "retry_scheduler",
     "digest_flusher",
     "replayer",
@@ -365,6 +367,22 @@ class Hookstream(faust.App):
         """Trims what rates do not look back to any more."""
         return RateUpkeep(self.services.redis, **self._in_partitions())
 
+    @cached_property
+    def context_deletion(self) -> ContextDeletion:
+        """Deletes the feeds of contexts that were deleted."""
+        services = self.services
+        return ContextDeletion(
+            services.redis,
+            services.scripts,
+            services.postgres,
+            self.settings.partitions,
+            catalog=self.catalog,
+            reload=services.catalog.refresh,
+            owned=self.owned,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
     def _in_partitions(self) -> dict[str, Any]:
         """What services get that work in this worker's partitions."""
         return {
@@ -404,6 +422,7 @@ class Hookstream(faust.App):
             catalog=self.catalog,
             now_ms=services.clock.now_ms,
             renderer=Renderer(self.catalog, self.model),
+            reload=services.catalog.refresh,
         )
 
     @cached_property

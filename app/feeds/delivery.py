@@ -7,10 +7,11 @@ deferred updates go the same way, without source positions: they never left thei
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from hookstream.app.errors import UnavailableError
 from hookstream.app.failures.blocking import judge
 from hookstream.app.failures.failed_events import write_failures
 from hookstream.app.feeds.deferral import DeferredPart, sort_by_urgency, write_deferred
@@ -75,7 +76,10 @@ class Delivery:
         catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
         renderer: Renders,
+        reload: Callable[[], Awaitable[Catalog]] | None = None,
     ) -> None:
+        """``reload`` gives the catalog of now, for contexts that are not in that of before."""
+        self._reload = reload
         self._scripts = scripts
         self._settings = settings
         self._catalog = catalog
@@ -93,6 +97,7 @@ class Delivery:
         partition, state = batch.partition, batch.partition[FeedState]
         entries, marks = self._admitted(batch, source)
         now, later = self._sorted(batch, entries, source)
+        now = await self._without_deleted(now)
         await self._prepare(now)
         priority = most_urgent(target.priority for _, targets in now for target in targets)
         async with self._scheduler.slot(due(time.monotonic(), len(batch), priority)) as slot:
@@ -178,6 +183,26 @@ class Delivery:
             return [(entry, list(entry.value.targets)) for entry in entries], []
         sorter = Sorter(deferred, source, most_urgent=most_urgent if pressed else None)
         return sort_by_urgency(entries, sorter, catalog)
+
+    async def _without_deleted(
+        self, now: list[tuple[Entry, list[Target]]]
+    ) -> list[tuple[Entry, list[Target]]]:
+        """Without the targets whose context was deleted after its events had been routed."""
+
+        def there(catalog: Catalog, entry: Entry, target: Target) -> bool:
+            return (entry.value.event.tenant, target.context_id) in catalog.contexts
+
+        catalog = self._catalog()
+        if self._reload is None or all(
+            there(catalog, entry, target) for entry, targets in now for target in targets
+        ):
+            return now
+        try:
+            # what routed them may have known a newer one
+            catalog = await self._reload()
+        except UnavailableError:
+            return now
+        return [(entry, [t for t in targets if there(catalog, entry, t)]) for entry, targets in now]
 
     async def _prepare(self, now: Sequence[tuple[Entry, list[Target]]]) -> None:
         """Let a slow describer look at what is not critical."""

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from hookstream.app.errors import NotFoundError
 from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web import models
@@ -56,8 +57,7 @@ class KeyViews:
         given = await read_model(self._settings, request, models.KeyIn)
         key = f"hsa_{secrets.token_urlsafe(32)}"
         row = await self._postgres.fetchrow(
-            "INSERT INTO api_keys (key_id, tenant, name, hash, contexts) "
-            "VALUES ($1, $2, $3, $4, $5) RETURNING *",
+            statement("put_key"),
             f"key-{secrets.token_hex(6)}",
             request[TENANT_KEY],
             given.name,
@@ -71,7 +71,7 @@ class KeyViews:
     async def list(self, request: web.Request) -> web.StreamResponse:
         """The keys of the tenant, without the keys themselves."""
         rows = await self._postgres.fetch(
-            "SELECT * FROM api_keys WHERE tenant = $1 ORDER BY created_at, key_id",
+            statement("api_keys"),
             request[TENANT_KEY],
         )
         return json_response({"keys": [key_out(row) for row in rows]})
@@ -79,9 +79,7 @@ class KeyViews:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Revoke a key: every process refuses it within a second."""
         key_id = path_id(request, "key_id")
-        tag = await self._postgres.execute(
-            "DELETE FROM api_keys WHERE tenant = $1 AND key_id = $2", request[TENANT_KEY], key_id
-        )
+        tag = await self._postgres.execute(statement("delete_key"), request[TENANT_KEY], key_id)
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no key {key_id}")
         await self._catalog.reload()

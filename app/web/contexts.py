@@ -1,5 +1,7 @@
 """``/api/v1/contexts``: agents' contexts."""
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from hookstream.app.clock import RedisClock
-from hookstream.app.errors import NotFoundError
+from hookstream.app.errors import ConflictError, NotFoundError
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
@@ -24,19 +26,8 @@ CONTEXT = "/api/v1/contexts/{context_id}"
 
 DAILY_FIELDS = ("at", "timezone", "token_budget")
 
-_UPSERT_CONTEXT = """
-INSERT INTO contexts (tenant, context_id, name, priority, rate, token_budget, daily)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT (tenant, context_id) DO UPDATE SET
-    name = $3, priority = $4, rate = $5, token_budget = $6, updated_at = now(),
-    -- a rule that stays the same is as old as it was: what is due already is still told
-    daily = CASE
-        WHEN contexts.daily - '{since,token_budget}'::text[] = $7 - '{since,token_budget}'::text[]
-            THEN $7 || jsonb_build_object('since', contexts.daily -> 'since')
-        ELSE $7
-    END
-RETURNING *, created_at = updated_at AS created
-"""
+#: For how long making a context waits for the deletion of what one of its name had.
+DELETION_SECONDS = 5.0
 
 
 class ContextViews:
@@ -70,7 +61,7 @@ class ContextViews:
                 "Make or change a context",
                 takes=models.ContextIn,
                 gives=models.ContextOut,
-                errors=(400,),
+                errors=(400, 409),
             ),
             Route(
                 "GET",
@@ -93,17 +84,14 @@ class ContextViews:
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """All contexts of the tenant."""
-        rows = await self._postgres.fetch(
-            "SELECT * FROM contexts WHERE tenant = $1 ORDER BY context_id", request[TENANT_KEY]
-        )
+        rows = await self._postgres.fetch(statement("contexts"), request[TENANT_KEY])
         return json_response({"contexts": [await self._out(row) for row in rows]})
 
     async def put(self, request: web.Request) -> web.StreamResponse:
         """Make or change a context."""
         context_id = path_id(request, "context_id")
         context = await read_model(self._settings, request, models.ContextIn)
-        row = await self._postgres.fetchrow(
-            _UPSERT_CONTEXT,
+        row = await self._put(
             request[TENANT_KEY],
             context_id,
             context.name,
@@ -112,9 +100,25 @@ class ContextViews:
             context.token_budget,
             self._daily(context),
         )
-        assert row is not None
+        if row["created"]:
+            # what was on its way into the log when it was deleted
+            who = (request[TENANT_KEY], context_id)
+            await self._postgres.execute(statement("forget_deliveries"), *who)
         await self._catalog.reload()
         return json_response(await self._out(row), status=201 if row["created"] else 200)
+
+    async def _put(self, *values: Any) -> Mapping[str, Any]:
+        deadline = time.monotonic() + DELETION_SECONDS
+        while True:
+            row = await self._postgres.fetchrow(statement("put_context"), *values)
+            if row is not None:
+                return dict(row)
+            if time.monotonic() > deadline:
+                raise ConflictError(
+                    "a context of this name was deleted, and its feed is not deleted yet, which "
+                    "the worker that has its partition does: try again once /health shows one"
+                )
+            await asyncio.sleep(0.1)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One context."""
@@ -126,16 +130,14 @@ class ContextViews:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Delete a context with its subscriptions, and what agents' keys may read of it.
 
-        Its feed stays readable to nobody. A key that names nothing else ends: made again, the
-        context is not for whoever had the old one.
+        Its feed, and what waits for it, are deleted by the worker that has its partition, within
+        seconds. A key that names nothing else ends: made again, the context is another one.
         """
         context_id = path_id(request, "context_id")
         tag = await self._postgres.execute(
-            "DELETE FROM contexts WHERE tenant = $1 AND context_id = $2",
-            request[TENANT_KEY],
-            context_id,
+            statement("delete_context"), request[TENANT_KEY], context_id
         )
-        if tag == "DELETE 0":
+        if tag == "INSERT 0 0":
             raise NotFoundError(f"there is no context {context_id}")
         await self._postgres.execute(statement("cut_keys"), request[TENANT_KEY], context_id)
         await self._catalog.reload()
@@ -166,9 +168,7 @@ class ContextViews:
 
 async def context_row(postgres: Postgres, tenant: str, context_id: str) -> Mapping[str, Any]:
     """A context as PostgreSQL has it. Raises NotFoundError."""
-    row = await postgres.fetchrow(
-        "SELECT * FROM contexts WHERE tenant = $1 AND context_id = $2", tenant, context_id
-    )
+    row = await postgres.fetchrow(statement("context"), tenant, context_id)
     if row is None:
         raise NotFoundError(f"there is no context {context_id}")
     return dict(row)

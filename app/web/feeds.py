@@ -17,6 +17,7 @@ from hookstream.app.feeds.digests import (
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.resets import Resets
 from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
 from hookstream.app.settings import Settings
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
@@ -159,8 +160,7 @@ class FeedViews:
         context_id = path_id(request, "context_id")
         row = await context_row(self._postgres, request[TENANT_KEY], context_id)
         rows = await self._postgres.fetch(
-            "SELECT * FROM daily_summaries WHERE tenant = $1 AND context_id = $2 "
-            "ORDER BY day DESC LIMIT $3",
+            statement("daily_summaries"),
             row["tenant"],
             context_id,
             parse_limit(request.query.get("limit", "50")),

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from hookstream.app.errors import NotFoundError
 from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
 from hookstream.app.routing.matching import (
     Condition,
     Matcher,
@@ -30,22 +31,6 @@ from hookstream.app.web.routes import Route
 __all__ = ["DryRunViews", "SubscriptionViews"]
 
 SUBSCRIPTION = CONTEXT + "/subscriptions/{name}"
-
-_UPSERT_SUBSCRIPTION = """
-INSERT INTO subscriptions (tenant, context_id, name, tool_id, types, condition, priority, follow)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-ON CONFLICT (tenant, context_id, name) DO UPDATE SET
-    tool_id = $4, types = $5, condition = $6, priority = $7, follow = $8, updated_at = now()
-RETURNING *, created_at = updated_at AS created
-"""
-
-_GET_SUBSCRIPTION = """
-SELECT * FROM subscriptions WHERE tenant = $1 AND context_id = $2 AND name = $3
-"""
-
-_DELETE_SUBSCRIPTION = """
-DELETE FROM subscriptions WHERE tenant = $1 AND context_id = $2 AND name = $3
-"""
 
 
 class SubscriptionViews:
@@ -103,7 +88,7 @@ class SubscriptionViews:
         context_id = path_id(request, "context_id")
         await context_row(self._postgres, request[TENANT_KEY], context_id)
         rows = await self._postgres.fetch(
-            "SELECT * FROM subscriptions WHERE tenant = $1 AND context_id = $2 ORDER BY name",
+            statement("subscriptions"),
             request[TENANT_KEY],
             context_id,
         )
@@ -117,7 +102,7 @@ class SubscriptionViews:
         await check_subscription(self._postgres, tenant, subscription)
         try:
             row = await self._postgres.fetchrow(
-                _UPSERT_SUBSCRIPTION,
+                statement("put_subscription"),
                 tenant,
                 context_id,
                 name,
@@ -137,7 +122,7 @@ class SubscriptionViews:
         """One subscription."""
         context_id, name = path_id(request, "context_id"), path_id(request, "name")
         row = await self._postgres.fetchrow(
-            _GET_SUBSCRIPTION,
+            statement("subscription"),
             request[TENANT_KEY],
             context_id,
             name,
@@ -150,7 +135,7 @@ class SubscriptionViews:
         """Delete a subscription."""
         context_id, name = path_id(request, "context_id"), path_id(request, "name")
         tag = await self._postgres.execute(
-            _DELETE_SUBSCRIPTION,
+            statement("delete_subscription"),
             request[TENANT_KEY],
             context_id,
             name,
@@ -228,10 +213,7 @@ async def check_subscription(
     types = compile_types(subscription.types)
     condition = compile_condition(subscription.where) if subscription.where else None
     if subscription.tool != "*" and (
-        await postgres.fetchrow(
-            "SELECT FROM tools WHERE tool_id = $1 AND tenant = $2", subscription.tool, tenant
-        )
-        is None
+        await postgres.fetchrow(statement("tool"), subscription.tool, tenant) is None
     ):
         raise NotFoundError(f"there is no tool {subscription.tool}: make it first")
     return types, condition

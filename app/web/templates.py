@@ -92,9 +92,7 @@ class TemplateViews:
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """The tenant's own templates, and those that come along."""
-        rows = await self._postgres.fetch(
-            "SELECT * FROM templates WHERE tenant = $1 ORDER BY name", request[TENANT_KEY]
-        )
+        rows = await self._postgres.fetch(statement("templates"), request[TENANT_KEY])
         builtin = [
             {"provider": name, "types": template.pattern, "template": template.source}
             for name, template in builtin_templates().all()
@@ -119,9 +117,7 @@ class TemplateViews:
         """One template with every version that it has had, the newest first."""
         name = path_id(request, "name")
         rows = await self._postgres.fetch(
-            "SELECT v.*, t.version AS current FROM template_versions AS v "
-            "JOIN templates AS t USING (tenant, name) "
-            "WHERE v.tenant = $1 AND v.name = $2 ORDER BY v.version DESC",
+            statement("template_versions"),
             request[TENANT_KEY],
             name,
         )
@@ -133,9 +129,7 @@ class TemplateViews:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Delete a template: what is built in, or the plain extract, stands in again."""
         name = path_id(request, "name")
-        tag = await self._postgres.execute(
-            "DELETE FROM templates WHERE tenant = $1 AND name = $2", request[TENANT_KEY], name
-        )
+        tag = await self._postgres.execute(statement("delete_template"), request[TENANT_KEY], name)
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no template {name}")
         await self._catalog.reload()

@@ -12,6 +12,7 @@ from hookstream.app.errors import (
     SchemaRegistryError,
 )
 from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
 from hookstream.app.providers import Provider, check_secrets, provider
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.event_keys import DedupFunction
@@ -27,19 +28,6 @@ from hookstream.codecs.errors import InvalidSchemaError
 __all__ = ["ToolViews"]
 
 TOOL = "/api/v1/tools/{tool_id}"
-
-_UPSERT = """
-INSERT INTO tools (
-    tool_id, tenant, provider, secrets, options, dedup, ordering, ttl, alert, payload_schema
-)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-ON CONFLICT (tool_id) DO UPDATE SET
-    provider = $3, secrets = $4, options = $5, dedup = $6, ordering = $7, ttl = $8,
-    alert = $9, payload_schema = $10,
-    updated_at = now()
-WHERE tools.tenant = $2
-RETURNING *, created_at = updated_at AS created
-"""
 
 
 class ToolViews:
@@ -79,9 +67,7 @@ class ToolViews:
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """All tools of the tenant."""
-        rows = await self._postgres.fetch(
-            "SELECT * FROM tools WHERE tenant = $1 ORDER BY tool_id", request[TENANT_KEY]
-        )
+        rows = await self._postgres.fetch(statement("tools"), request[TENANT_KEY])
         return json_response({"tools": [tool_out(row) for row in rows]})
 
     async def put(self, request: web.Request) -> web.StreamResponse:
@@ -91,7 +77,7 @@ class ToolViews:
         kind = provider(tool.provider)
         check_secrets(kind, tool.secrets)
         row = await self._postgres.fetchrow(
-            _UPSERT,
+            statement("put_tool"),
             tool_id,
             request[TENANT_KEY],
             kind.name,
@@ -111,9 +97,7 @@ class ToolViews:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One tool."""
         tool_id = path_id(request, "tool_id")
-        row = await self._postgres.fetchrow(
-            "SELECT * FROM tools WHERE tool_id = $1 AND tenant = $2", tool_id, request[TENANT_KEY]
-        )
+        row = await self._postgres.fetchrow(statement("tool"), tool_id, request[TENANT_KEY])
         if row is None:
             raise NotFoundError(f"there is no tool {tool_id}")
         return json_response(tool_out(row))
@@ -121,9 +105,7 @@ class ToolViews:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Delete a tool; its events stay."""
         tool_id = path_id(request, "tool_id")
-        tag = await self._postgres.execute(
-            "DELETE FROM tools WHERE tool_id = $1 AND tenant = $2", tool_id, request[TENANT_KEY]
-        )
+        tag = await self._postgres.execute(statement("delete_tool"), tool_id, request[TENANT_KEY])
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no tool {tool_id}")
         await self._catalog.reload()

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from hookstream.app.summaries.tokens import count_tokens
@@ -141,36 +140,6 @@ async def test_rate_that_cannot_be_reckoned_with_is_refused(stack: Stack, name: 
             session.put(f"/api/v1/contexts/{name}", json=body) as response,
         ):
             assert response.status == 400
-
-
-async def test_deleted_context_is_left_alone_and_comes_back_with_its_numbers(
-    stack: Stack, name: str
-) -> None:
-    """What its rate held up is let go at once, nothing is left over, open sockets are closed."""
-    await limited(stack, name, {"updates_per_second": 0.001, "burst": 1})
-    await send(stack, name, range(5))
-    await throttled(stack, name, 4)
-    async with (
-        stack.session() as session,
-        session.ws_connect(f"/contexts/{name}/updates?after=1") as client,
-        session.delete(f"/api/v1/contexts/{name}") as response,
-    ):
-        assert response.status == 204
-        message = await client.receive(timeout=10)
-        while message.type is aiohttp.WSMsgType.TEXT:
-            # what is let go may still be sent
-            message = await client.receive(timeout=10)
-        assert (message.type, client.close_code) == (aiohttp.WSMsgType.CLOSE, 1008)
-    await stack.put(f"/contexts/{name}", {})
-    await stack.put(f"/contexts/{name}/subscriptions/all", {"tool": name, "types": ["*"]})
-
-    async def coalesced() -> bool:
-        return [update["kind"] for update in await feed(stack, name)] == ["update", "digest"]
-
-    await eventually(coalesced, "what was withheld has been let go")
-    again = await stack.hook(name, b'{"n": "again"}')
-    [update] = await stack.updates(name, 1, after=2)
-    assert (update["seq"], update["event_id"]) == (3, again)
 
 
 async def test_budget_too_small_for_a_digest_is_kept_everywhere(stack: Stack, name: str) -> None:

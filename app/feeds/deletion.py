@@ -1,0 +1,156 @@
+"""Deletes what is left of contexts that were deleted, in this worker's partitions.
+
+What remains is how far their numbers had come: one of the same name that is made again goes on
+behind them, so that no client ever takes a new update for one that it has had.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import asyncpg
+import orjson
+from mode import Service
+from mode.utils.logging import get_logger
+
+from hookstream.app import tasks
+from hookstream.app.errors import FencedError, OutdatedError, UnavailableError
+from hookstream.app.feeds.state import FeedState, learn_feeds
+from hookstream.app.ids import partition_of
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts
+from hookstream.app.routing.catalog import Catalog
+from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.partition import Partition
+
+__all__ = ["ContextDeletion"]
+
+logger = get_logger(__name__)
+
+#: The channel of these commits.
+DELETIONS = "deletions"
+TURN_SECONDS = 0.5
+#: PostgreSQL is asked when the catalog has changed, and this often: partitions come and go.
+LOOK_SECONDS = 10.0
+#: Entries of a feed that are looked through in one round trip.
+PAGE = 1000
+
+
+class ContextDeletion(Service):
+    """Deletes feeds as the owner of their partition, and then what the event log has of them."""
+
+    mundane_level = "debug"
+
+    def __init__(
+        self,
+        redis: Any,
+        scripts: Scripts,
+        postgres: Postgres,
+        partitions: int,
+        *,
+        catalog: Callable[[], Catalog],
+        reload: Callable[[], Awaitable[Catalog]],
+        owned: Callable[[], Mapping[int, Partition]],
+        **kwargs: Any,
+    ) -> None:
+        """``reload`` gives the catalog of now."""
+        super().__init__(**kwargs)
+        self._redis = redis
+        self._scripts = scripts
+        self._postgres = postgres
+        self._partitions = partitions
+        self._catalog = catalog
+        self._reload = reload
+        self._owned = owned
+
+    @tasks.loop
+    async def _tend(self) -> None:
+        seen, looked = -1, 0.0
+        while not self.should_stop:
+            await self.sleep(TURN_SECONDS)
+            version, now = self._catalog().version, time.monotonic()
+            if version == seen and now - looked < LOOK_SECONDS:
+                continue
+            try:
+                await self.delete()
+                seen, looked = version, now
+            except (UnavailableError, asyncpg.PostgresError, *REDIS_ERRORS) as error:
+                logger.debug("deleted contexts are looked after later: %s", error)
+
+    async def delete(self) -> None:
+        """Delete what there is to delete now.
+
+        Raises:
+            UnavailableError: PostgreSQL is away; what Redis says besides.
+        """
+        rows = await self._postgres.fetch(statement("deleted_contexts"))
+        if not rows:
+            return
+        # nothing is delivered to them here from now on
+        await self._reload()
+        for row in rows:
+            who = (row["tenant"], row["context_id"])
+            partition = self._owned().get(partition_of(self._partitions, *who))
+            if partition is None:
+                continue
+            try:
+                await self._delete_feed(partition, *who)
+            except (FencedError, OutdatedError) as error:
+                partition.lose(error)
+                continue
+            await self._postgres.execute(statement("forget_deliveries"), *who)
+            await self._postgres.execute(statement("forget_deletion"), *who)
+            logger.info("the feed of the deleted context %s/%s is deleted", *who)
+
+    async def _delete_feed(self, partition: Partition, tenant: str, context_id: str) -> None:
+        number, name = partition.number, keys.feed_field(tenant, context_id)
+        state = partition[FeedState]
+        async with state.lock:
+            await learn_feeds(self._scripts, partition, {name})
+            # nobody can read them any more, whatever becomes of the commit
+            await self._delete_digests(number, tenant, context_id)
+            # one more, so that a client of the old one finds a number missing and is told
+            last = state.seqs[name] + 1
+            writes = Writes()
+            for key in (
+                keys.feed(number, tenant, context_id),
+                keys.throttled_updates(number, tenant, context_id),
+                keys.ack_times(number, tenant, context_id),
+            ):
+                writes.add("UNLINK", key)
+            writes.add("HDEL", keys.throttled(number), name)
+            writes.add("HDEL", keys.daily(number), name)
+            writes.add("HSET", keys.seqs(number), name, last)
+            # the next one has nothing to read before that
+            writes.add("HSET", keys.acks(number), name, last)
+            writes.then(lambda: _forget(state, name, last))
+            await commit(self._scripts, partition, DELETIONS, writes)
+
+    async def _delete_digests(self, number: int, tenant: str, context_id: str) -> None:
+        """Delete the lists of what digests in the feed stand for."""
+        feed, after = keys.feed(number, tenant, context_id), "-"
+        while page := await self._redis.xrange(feed, after, count=PAGE):
+            lists = [
+                keys.coalesced_updates(number, tenant, context_id, int(entry_id.partition(b"-")[0]))
+                for entry_id, fields in page
+                if _is_digest(fields.get(b"d", b""))
+            ]
+            if lists:
+                await self._redis.unlink(*lists)
+            after = f"({page[-1][0].decode()}"
+
+
+def _is_digest(body: bytes) -> bool:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(value, dict) and value.get("kind") == "digest"
+
+
+def _forget(state: FeedState, name: str, last: int) -> None:
+    state.seqs[name] = last
+    state.throttled.pop(name, None)
+    state.arrivals.pop(name, None)

@@ -1,0 +1,2 @@
+-- $1 tenant
+SELECT * FROM contexts WHERE tenant = $1 ORDER BY context_id

@@ -1,0 +1,2 @@
+-- $1 tenant, $2 context, $3 name
+DELETE FROM subscriptions WHERE tenant = $1 AND context_id = $2 AND name = $3

@@ -1,0 +1,2 @@
+-- $1 tenant
+SELECT * FROM templates WHERE tenant = $1 ORDER BY name
