@@ -138,6 +138,8 @@ class Endpoints:
                 catalog=catalog,
                 schemas=services.schemas,
                 functions=self._functions,
+                dead_letters=services.dead_letters,
+                dictionaries=services.dictionaries,
             ).routes(),
             *ContextViews(
                 settings=settings,

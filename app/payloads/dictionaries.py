@@ -106,6 +106,14 @@ class Dictionaries(Service):
             if isinstance(reply, Exception):
                 raise reply
 
+    async def forget(self, tool_id: str) -> None:
+        """Have no dictionary be the current one of a tool; what was packed stays readable.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not take it.
+        """
+        await self._redis.hdel(keys.DICTIONARIES, tool_id)
+
     async def named(self, tool_id: str) -> int:
         """The id of the dictionary that Redis names as a tool's current one; 0 for none."""
         return int(await self._redis.hget(keys.DICTIONARIES, tool_id) or 0)

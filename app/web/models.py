@@ -16,6 +16,7 @@ __all__ = [
     "LIMIT_QUERY",
     "LOST_DELIVERIES_QUERY",
     "LOST_EVENTS_QUERY",
+    "PURGE_QUERY",
     "UPDATES_QUERY",
     "Accepted",
     "AckIn",
@@ -832,4 +833,9 @@ UPDATES_QUERY: dict[str, dict[str, object]] = {
 }
 LIMIT_QUERY: dict[str, dict[str, object]] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50},
+}
+
+#: Whether what waits or died of a tool goes with it.
+PURGE_QUERY: dict[str, dict[str, object]] = {
+    "purge": {"type": "string", "enum": ["true", "false"]},
 }

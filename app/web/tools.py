@@ -10,17 +10,22 @@ from hookstream.app.errors import (
     ConflictError,
     NotFoundError,
     SchemaRegistryError,
+    UnavailableError,
 )
+from hookstream.app.failures.dead_letters import DeadLetterFilter, DeadLetters
+from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.providers import Provider, check_secrets, provider
 from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.events import check_query
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.routes import Route
 from hookstream.codecs.errors import InvalidSchemaError
@@ -28,6 +33,8 @@ from hookstream.codecs.errors import InvalidSchemaError
 __all__ = ["ToolViews"]
 
 TOOL = "/api/v1/tools/{tool_id}"
+#: Dead letters that are looked for and discarded in one go.
+PURGED_AT_ONCE = 500
 
 
 class ToolViews:
@@ -41,7 +48,11 @@ class ToolViews:
         catalog: CatalogCache,
         schemas: SchemaStore,
         functions: Mapping[str, DedupFunction],
+        dead_letters: DeadLetters,
+        dictionaries: Dictionaries,
     ) -> None:
+        self._dead_letters = dead_letters
+        self._dictionaries = dictionaries
         self._settings = settings
         self._postgres = postgres
         self._catalog = catalog
@@ -62,7 +73,15 @@ class ToolViews:
                 errors=(400, 409),
             ),
             Route("GET", TOOL, self.get, "Show a tool", gives=models.ToolOut, errors=(404,)),
-            Route("DELETE", TOOL, self.delete, "Delete a tool", status=204, errors=(404,)),
+            Route(
+                "DELETE",
+                TOOL,
+                self.delete,
+                "Delete a tool, and with purge its dead letters and its compression dictionary",
+                status=204,
+                errors=(400, 404),
+                query=models.PURGE_QUERY,
+            ),
         ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
@@ -103,13 +122,38 @@ class ToolViews:
         return json_response(tool_out(row))
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
-        """Delete a tool; its events stay."""
+        """Delete a tool; its events stay.
+
+        With ``purge`` its dead letters are discarded, and a tool of its name that is made later
+        begins without its dictionary. What was packed with that stays readable.
+        """
         tool_id = path_id(request, "tool_id")
+        check_query(request.query, models.PURGE_QUERY)
+        if (purge := request.query.get("purge", "false")) not in ("true", "false"):
+            raise BadRequestError("purge: true or false")
+        if purge == "true":
+            await self._purge(request[TENANT_KEY], tool_id)
         tag = await self._postgres.execute(statement("delete_tool"), tool_id, request[TENANT_KEY])
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no tool {tool_id}")
         await self._catalog.reload()
         return web.Response(status=204)
+
+    async def _purge(self, tenant: str, tool_id: str) -> None:
+        known = await self._postgres.fetchrow(statement("tool"), tool_id, tenant)
+        if known is None:
+            raise NotFoundError(f"there is no tool {tool_id}")
+        try:
+            while found := await self._dead_letters.find(
+                tenant, DeadLetterFilter(tool=tool_id), PURGED_AT_ONCE
+            ):
+                if not await self._dead_letters.discard(tenant, [one["letter_id"] for one in found]):
+                    break
+            await self._dictionaries.forget(tool_id)
+        except REDIS_ERRORS as error:
+            raise UnavailableError(
+                "Redis cannot do it at the moment, and the tool is still there: try again"
+            ) from error
 
 
 def options(tool: models.ToolIn) -> dict[str, Any]:

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
+from hookstream.app import embedded
+from hookstream.app.redis import keys
 from tests.support.fragile import Fragile
 from tests.support.stack import Stack, eventually
 
@@ -86,6 +89,26 @@ async def test_discarded_letter_is_gone(fragile: Fragile, tool: str) -> None:
     assert await fragile.call("GET", f"/dead-letters/{bad}") == 404
     assert await fragile.call("POST", f"/dead-letters/{bad}/retry") == 404
     assert await fragile.status(bad) == "dead"
+
+
+async def test_a_purged_tool_takes_its_dead_letters_and_its_dictionary_along(
+    fragile: Fragile, tool: str
+) -> None:
+    other = f"{tool}-other"
+    await fragile.context(other, {"provider": "none"})
+    for name in (tool, tool, other):
+        await fragile.becomes(await fragile.post(name, 1, tool), "dead")
+    url = embedded.find_valkey(fragile.state_dir / "state")
+    with redis.Redis.from_url(url, protocol=2) as client:
+        client.hset(keys.DICTIONARIES, mapping={tool: 7, other: 7})
+        assert await fragile.call("DELETE", f"/tools/{tool}?purge=perhaps") == 400
+        assert await fragile.call("DELETE", f"/tools/{tool}-none?purge=true") == 404
+        assert await fragile.call("DELETE", f"/tools/{tool}?purge=true") == 204
+        assert client.hkeys(keys.DICTIONARIES) == [other.encode()]
+        client.hdel(keys.DICTIONARIES, other)
+    left = (await fragile.get("/dead-letters"))["letters"]
+    assert tool not in {one["tool_id"] for one in left}
+    assert other in {one["tool_id"] for one in left}
 
 
 async def test_hold_keeps_order_behind_a_failure(fragile: Fragile, name: str) -> None:
