@@ -20,8 +20,13 @@ ZSTD_MAX_WINDOW = 8 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 
 
-async def read_body(request: web.Request, max_bytes: int, timeout_seconds: float) -> bytes:
-    """The body as it came over the wire.
+async def read_body(
+    request: web.Request,
+    max_bytes: int,
+    timeout_seconds: float,
+    came: list[bytes] | None = None,
+) -> bytes:
+    """The body as it came over the wire; ``came`` is given its parts, also where that fails.
 
     Raises:
         PayloadTooLargeError: more than ``max_bytes``; reading stops there.
@@ -30,13 +35,14 @@ async def read_body(request: web.Request, max_bytes: int, timeout_seconds: float
     """
     if request.content_length is not None and request.content_length > max_bytes:
         raise PayloadTooLargeError(_too_large(max_bytes))
-    parts: list[bytes] = []
+    parts = [] if came is None else came
     size = 0
     if request.content.is_eof() and request.content.exception() is None:
         # it came whole with its head, as most do: nothing to wait for, so no timer
         if request.content.total_bytes > max_bytes:
             raise PayloadTooLargeError(_too_large(max_bytes))
-        return request.content.read_nowait()
+        parts.append(request.content.read_nowait())
+        return parts[0]
     try:
         async with asyncio.timeout(timeout_seconds):
             while chunk := await request.content.readany():

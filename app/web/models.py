@@ -16,6 +16,7 @@ __all__ = [
     "LIMIT_QUERY",
     "LOST_DELIVERIES_QUERY",
     "LOST_EVENTS_QUERY",
+    "REFUSAL_QUERY",
     "UPDATES_QUERY",
     "Accepted",
     "AckIn",
@@ -43,6 +44,8 @@ __all__ = [
     "PartitionList",
     "Priority",
     "Problem",
+    "RefusalList",
+    "RefusalOut",
     "ReplayIn",
     "ReplayList",
     "ReplayOut",
@@ -771,6 +774,37 @@ class LetterList(Model):
     cursor: str | None
 
 
+class RefusalOut(Model):
+    """A webhook that was refused. ``headers`` are shown in full where they can hold no secret.
+
+    Others, and the values in the query of ``path``, are masked. ``body_bytes`` came, or were
+    announced; ``kept_bytes`` of them are kept. ``replayable``: all of it is.
+    """
+
+    refusal_id: str
+    tool_id: str
+    refused_at: str
+    status: int
+    reason: str
+    detail: str
+    address: str
+    method: str
+    path: str
+    headers: dict[str, str]
+    body_bytes: int
+    kept_bytes: int
+    replayable: bool
+    body: str | None = None
+    body_encoding: Literal["text", "base64"] | None = None
+
+
+class RefusalList(Model):
+    """A page of refused webhooks, the newest first; ``cursor`` leads to the next."""
+
+    refusals: list[RefusalOut]
+    cursor: str | None
+
+
 class PartitionOut(Model):
     """Who owns a partition, and how far behind each of its streams is."""
 
@@ -822,6 +856,7 @@ _PAGE: dict[str, dict[str, object]] = {
     "cursor": {"type": "string", "description": "From the page before."},
 }
 LOST_EVENTS_QUERY = _PAGE
+REFUSAL_QUERY = _PAGE
 LOST_DELIVERIES_QUERY: dict[str, dict[str, object]] = {
     "context": {"type": "string", "description": "Whose feed."},
     **_PAGE,
