@@ -40,7 +40,8 @@ BODY_BYTES = 64 << 10
 HEADERS_BYTES = 16 << 10
 URL_CHARS = 2048
 DETAIL_CHARS = 500
-#: How often it is written, how many of one tool at a time, and bodies of all that wait for it.
+#: How often it is written, how many of one tool at a time, and bytes of all that wait for it;
+#: beyond that headers and bodies are left out.
 WRITE_SECONDS = 1.0
 WRITE_REFUSALS = 4
 WAITING_BYTES = 8 << 20
@@ -115,11 +116,10 @@ class Refusals(Service):
 
     def keep(self, tool: Tool | None, refusal: Refusal) -> None:
         """Keep what :meth:`count` had room for; it is in Redis a second later, or never."""
-        share = self._share_bytes()
-        room = max(0, min(BODY_BYTES, share // 4, WAITING_BYTES - self._waiting_bytes))
-        entry = _encode(_cut(refusal, room, min(HEADERS_BYTES, share // 4)))
+        room = max(0, min(self._share_bytes() // 4, WAITING_BYTES - self._waiting_bytes))
+        entry = _encode(_cut(refusal, min(BODY_BYTES, room), min(HEADERS_BYTES, room)))
         self._waiting.setdefault(_key(tool), []).extend(entry)
-        self._waiting_bytes += len(entry[-1])
+        self._waiting_bytes += sum(map(len, entry))
 
     async def page(self, tool: Tool | None, limit: int, before: str = "") -> list[Refusal]:
         """Refusals of a tool, or of tools that there are not (None), the newest first.

@@ -36,7 +36,7 @@ from hookstream.app.routing.event_keys import (
 )
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.web.body import decode_body, read_body
+from hookstream.app.web.body import check_size, decode_body, read_body
 from hookstream.codecs.envelope import Event
 
 __all__ = ["Receiver", "make_event"]
@@ -150,6 +150,7 @@ class Receiver:
         )
         provider = PROVIDERS[tool.provider]
         try:
+            check_size(len(hook.body), self._settings.max_body_bytes)
             hook = self._verified(hook, tool, AnyAge(**asdict(tool.options)), now_ms)
             if provider.handshake and provider.handshake(hook):
                 raise ConflictError("it only tries out the address: there is no event in it")
