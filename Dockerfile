@@ -17,11 +17,12 @@ COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOOKSTREAM_STATE_DIR=/var/lib/hookstream/state \
-    HOOKSTREAM_WEB_HOST=0.0.0.0
+    HOOKSTREAM_WEB_HOST=0.0.0.0 \
+    HOOKSTREAM_ADMIN_HOST=0.0.0.0
 USER hookstream
 VOLUME /var/lib/hookstream
 EXPOSE 6066
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD \
-    ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:6066/health/ready', timeout=2)"]
+    ["python", "-c", "import os, urllib.request; port = int(os.environ.get('HOOKSTREAM_ADMIN_PORT', 0)) or 6066; urllib.request.urlopen(f'http://127.0.0.1:{port}/health/ready', timeout=2)"]
 STOPSIGNAL SIGTERM
 CMD ["hookstream", "worker", "-l", "info"]

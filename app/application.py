@@ -200,7 +200,7 @@ class Hookstream(faust.App):
             web_host=settings.web_host,
             web_bind=settings.web_host,
             # Faust would make one that has no brackets around an IPv6 address
-            canonical_url=settings.address,
+            canonical_url=settings.api_address,
             web_port=settings.web_port,
             worker_redirect_stdouts=False,
             Worker=HookstreamWorker,

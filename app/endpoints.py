@@ -25,6 +25,7 @@ from hookstream.app.web.metrics import MetricsViews
 from hookstream.app.web.openapi import document
 from hookstream.app.web.partitions import PartitionViews, StreamMeter
 from hookstream.app.web.receive import Receiver
+from hookstream.app.web.refusals import RefusalViews
 from hookstream.app.web.replays import ReplayViews, SingleReplay
 from hookstream.app.web.routes import Route, add_routes
 from hookstream.app.web.schema_registry import SchemaViews, add_schema_registry
@@ -70,16 +71,18 @@ class Endpoints:
             appender=services.appender,
         )
 
+        self._receiver = Receiver(
+            settings=services.settings,
+            catalog=services.catalog,
+            payloads=services.payloads,
+            appender=services.appender,
+            refusals=services.refusals,
+            functions=functions,
+        )
+
     def add_receiver(self, web_app: web.Application) -> None:
         """What every process serves: webhooks, health and metrics."""
-        receiver = Receiver(
-            settings=self._settings,
-            catalog=self._catalog,
-            payloads=self._services.payloads,
-            appender=self._services.appender,
-            functions=self._functions,
-        )
-        web_app.add_routes(receiver.routes())
+        web_app.add_routes(self._receiver.routes())
         self._add_health(web_app)
 
     def add_api(self, web_app: web.Application) -> None:
@@ -152,6 +155,9 @@ class Endpoints:
                 settings=settings, postgres=postgres, feeds=feeds, resets=services.resets
             ).routes(),
             *SubscriptionViews(settings=settings, postgres=postgres, catalog=catalog).routes(),
+            *RefusalViews(
+                refusals=services.refusals, receiver=self._receiver, catalog=catalog
+            ).routes(),
         ]
 
     def _admin_routes(self) -> list[Route]:

@@ -43,6 +43,8 @@ __all__ = [
     "READ_ERRORS",
     "RECEIVED",
     "REDELIVERY_CHECKS",
+    "REFUSALS",
+    "REFUSALS_NOT_KEPT",
     "RETRIES",
     "SOCKETS_CLOSED",
     "SPOOL_APPENDED",
@@ -75,8 +77,17 @@ __all__ = [
 
 RECEIVED = Counter(
     "hookstream_requests_total",
-    "Webhook requests by provider and HTTP status.",
+    "Webhook requests by provider and HTTP status; 499: the sender has gone, nobody was answered.",
     ["provider", "status"],
+)
+REFUSALS = Counter(
+    "hookstream_refusals_total",
+    "Webhooks that were refused, by tool and reason; tools that there are not are one.",
+    ["tool", "reason"],
+)
+REFUSALS_NOT_KEPT = Counter(
+    "hookstream_refusals_not_kept_total",
+    "Refused webhooks that the API does not show: too many at a time, or Redis was away.",
 )
 APPEND_BATCH_REQUESTS = Histogram(
     "hookstream_append_batch_requests",

@@ -20,6 +20,7 @@ from hookstream.app.feeds.losses import LossStore
 from hookstream.app.feeds.resets import Resets
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.backpressure import Backlog
+from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
@@ -58,6 +59,7 @@ class Services(Service):
     dictionaries: Dictionaries
     payloads: Payloads
     appender: Appender
+    refusals: Refusals
     feeds: Feeds
     followers: Followers
     resets: Resets
@@ -140,6 +142,10 @@ class Services(Service):
             beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.appender)
+        self.refusals = Refusals(
+            self.redis, self.scripts, self.catalog, loop=self.loop, beacon=self.beacon
+        )
+        await self.add_runtime_dependency(self.refusals)
         self.events = EventStore(self.redis, self.postgres, settings.partitions, self.payloads)
         self.replays = ReplayStore(self.postgres)
         self.history_lookup = HistoryLookup(

@@ -53,6 +53,17 @@ class Settings(BaseSettings):
         le=65535,
         description="Port of the worker's own health and metrics under `hookstream up`.",
     )
+    admin_host: str = Field(
+        "127.0.0.1", description="Address that the operators' port listens on, where there is one."
+    )
+    admin_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of a second HTTP server for operators: API, console, pages, metrics, "
+        "health. The other one then has webhooks, WebSocket, MCP and `/health/live` only. Of "
+        "several receiver processes each takes the next number. 0: none, all is on one port.",
+    )
     public_url: str = Field(
         "",
         description="Address that providers call, for schemes that sign the URL (Twilio). "
@@ -300,6 +311,15 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.admin_port in (self.web_port, self.worker_web_port):
+            raise ValueError(
+                "HOOKSTREAM_ADMIN_PORT must be another port than HOOKSTREAM_WEB_PORT and "
+                "HOOKSTREAM_WORKER_WEB_PORT"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _admin_key_is_strong(self) -> Self:
         key = self.admin_key
         if key and (len(key) < MIN_KEY_CHARACTERS or len(set(key)) < 4):
@@ -383,6 +403,13 @@ class Settings(BaseSettings):
         """Where this process listens for HTTP, as somebody on this machine calls it."""
         return http_address(self.web_host, self.web_port)
 
+    @property
+    def api_address(self) -> str:
+        """Where it serves operators: the API, health, metrics and pages."""
+        if not self.admin_port:
+            return self.address
+        return http_address(self.admin_host, self.admin_port)
+
     def known_api_key(self) -> str:
         """The admin key for a command that talks to a running system: none is made.
 
@@ -399,18 +426,27 @@ class Settings(BaseSettings):
 
     def known_address(self) -> str:
         """Where a running system's API is: by the settings, else as its state folder says."""
-        if {"web_host", "web_port"} & self.model_fields_set:
-            return self.address
+        return self._known()[0]
+
+    def known_hooks_address(self) -> str:
+        """Where a running system takes webhooks, found in the same way."""
+        return self._known()[-1]
+
+    def _known(self) -> list[str]:
+        if {"web_host", "web_port", "admin_host", "admin_port"} & self.model_fields_set:
+            return [self.api_address, self.address]
         try:
-            return (self.state_path / ADDRESS_FILE).read_text().strip() or self.address
+            noted = (self.state_path / ADDRESS_FILE).read_text().split()
         except OSError:
-            return self.address
+            noted = []
+        return noted or [self.api_address, self.address]
 
     def note_address(self) -> None:
-        """Say in the state folder where the API is, for commands in the same one."""
+        """Say in the state folder where the API is, and below it where webhooks go if elsewhere."""
         path = self.ensure_state_dir() / ADDRESS_FILE
         try:
-            path.write_text(f"{self.address}\n")
+            addresses = dict.fromkeys((self.api_address, self.address))
+            path.write_text("".join(f"{address}\n" for address in addresses))
         except OSError as error:
             raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -436,12 +472,17 @@ def http_address(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def cannot_listen(host: str, port: int, error: OSError, setting: str) -> SettingsError:
-    """What is said where something else has the port, or there is no such address here."""
-    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+def cannot_listen(host: str, port: int, error: Exception, setting: str) -> SettingsError:
+    """What is said where something else has the port, or there is no such address here.
+
+    ``setting`` is that of the port.
+    """
+    host_setting = "HOOKSTREAM_ADMIN_HOST" if "ADMIN" in setting else "HOOKSTREAM_WEB_HOST"
+    number = getattr(error, "errno", None)
+    reason = os.strerror(number) if number and number > 0 else str(error)
     return SettingsError(
         f"cannot listen on {host}:{port} ({reason}): is Hookstream up already? "
-        f"Set {setting} to another port, or HOOKSTREAM_WEB_HOST to an address of this machine"
+        f"Set {setting} to another port, or {host_setting} to an address of this machine"
     )
 
 

@@ -23,7 +23,7 @@ WELCOME = """\
   This line works as pasted: a tool, and a webhook for it.
 
     curl -sS -X PUT {url}/api/v1/tools/hello -H "Authorization: Bearer $({key_command})" \
--d '{{"provider": "none"}}' && curl -sS {url}/hooks/hello -d '{{"text": "hello"}}'
+-d '{{"provider": "none"}}' && curl -sS {hooks}/hooks/hello -d '{{"text": "hello"}}'
 """
 
 
@@ -51,13 +51,12 @@ def run_everything(settings: Settings, say: Callable[[str], None]) -> int:
         say("starting PostgreSQL (embedded)")
         services.append(embedded.start_postgres(state_dir))
         urls["HOOKSTREAM_POSTGRES_URL"] = services[-1].url
-    url = settings.address
     try:
         return Supervisor(
             children(settings, urls),
             announce=say,
             services=services,
-            on_ready=lambda: say(welcome(settings, url)),
+            on_ready=lambda: say(welcome(settings)),
         ).run()
     finally:
         for service in reversed(services):
@@ -70,18 +69,36 @@ def refuse_busy_ports(settings: Settings) -> None:
     Raises:
         SettingsError: something listens there already.
     """
-    for name in ("web_port", "worker_web_port"):
-        port = getattr(settings, name)
+    for host, port, setting in listened_on(settings):
         try:
             # of whichever family the address is
-            family = socket.getaddrinfo(settings.web_host, port, type=socket.SOCK_STREAM)[0][0]
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             with socket.socket(family) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((settings.web_host, port))
-        except OSError as error:
-            raise cannot_listen(settings.web_host, port, error, f"HOOKSTREAM_{name.upper()}") from (
-                error
-            )
+                probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise cannot_listen(host, port, error, setting) from error
+
+
+def listened_on(settings: Settings) -> list[tuple[str, int, str]]:
+    """Host, port, and the setting that says so, of everything that listens for HTTP."""
+    first = settings.admin_port
+    admin = range(first, first + settings.receiver_processes) if first else ()
+    return [
+        (settings.web_host, settings.web_port, "HOOKSTREAM_WEB_PORT"),
+        (worker_host(settings), settings.worker_web_port, "HOOKSTREAM_WORKER_WEB_PORT"),
+        *((settings.admin_host, port, "HOOKSTREAM_ADMIN_PORT") for port in admin),
+    ]
+
+
+def worker_host(settings: Settings) -> str:
+    """The worker's port is for operators anyhow: where they have an address it is there."""
+    return settings.admin_host if settings.admin_port else settings.web_host
+
+
+def worker_address(settings: Settings) -> str:
+    """Where the worker answers, as somebody on this machine calls it."""
+    return http_address(worker_host(settings), settings.worker_web_port)
 
 
 def children(settings: Settings, urls: Mapping[str, str]) -> list[Child]:
@@ -90,32 +107,34 @@ def children(settings: Settings, urls: Mapping[str, str]) -> list[Child]:
     ``urls``: settings that say where the embedded servers are.
     """
     environment = {**os.environ, **urls}
+    on_one_port = {"HOOKSTREAM_ADMIN_PORT": "0", "HOOKSTREAM_WEB_HOST": worker_host(settings)}
 
-    def child(name: str, address: str, *arguments: object) -> Child:
+    def child(name: str, address: str, *arguments: object, **own: str) -> Child:
         command = [sys.executable, "-m", "hookstream.app.cli", "--quiet"]
         return Child(
             name,
             [*command, *map(str, arguments)],
-            environment,
+            {**environment, **own},
             stop_seconds=settings.stop_seconds,
             is_ready=lambda: answers(f"{address}/health/ready"),
         )
 
     port, processes = settings.worker_web_port, settings.receiver_processes
-    worker = http_address(settings.web_host, port)
+    receive = ("receive", "--with-api", "--processes", processes)
     return [
-        child("receiver", settings.address, "receive", "--with-api", "--processes", processes),
-        child("worker", worker, "worker", "--web-port", port),
+        child("receiver", settings.api_address, *receive),
+        child("worker", worker_address(settings), "worker", "--web-port", port, **on_one_port),
     ]
 
 
-def welcome(settings: Settings, url: str) -> str:
+def welcome(settings: Settings) -> str:
     """What a newcomer needs to know, with lines that work as pasted."""
     key_file = settings.state_path / "admin.key"
     own = bool(settings.admin_key)
     return WELCOME.format(
-        url=url,
-        worker=http_address(settings.web_host, settings.worker_web_port),
+        url=settings.api_address,
+        hooks=settings.address,
+        worker=worker_address(settings),
         key_file="HOOKSTREAM_ADMIN_KEY" if own else key_file,
         key_command='echo "$HOOKSTREAM_ADMIN_KEY"' if own else f"cat {key_file}",
         state_dir=settings.state_path,

@@ -31,13 +31,29 @@ class receive(worker):  # noqa: N801 Faust names a command by its class
         self.app.receiver_only = not with_api
         if processes == 1:
             return super().__call__(*args, **kwargs)
+        settings = self.app.settings
+        if not settings.admin_port:
+            sys.stderr.write(
+                f"hookstream: {processes} processes share one port: /metrics and /health are those "
+                "of whichever happens to answer. Set HOOKSTREAM_ADMIN_PORT: then each has a port\n"
+            )
+        elif settings.admin_port + processes > 65536:
+            raise self.UsageError(
+                f"HOOKSTREAM_ADMIN_PORT: {processes} processes need as many ports from it on"
+            )
         again = [*sys.argv[1:], "--processes", "1"]
         children = [
             Child(
                 name=f"receiver-{number}",
                 argv=[sys.executable, "-m", "hookstream.app.cli", *again],
-                env={**os.environ, "HOOKSTREAM_RECEIVER_PROCESSES": str(processes)},
-                stop_seconds=self.app.settings.stop_seconds,
+                env={
+                    **os.environ,
+                    "HOOKSTREAM_RECEIVER_PROCESSES": str(processes),
+                    "HOOKSTREAM_ADMIN_PORT": str(
+                        settings.admin_port and settings.admin_port + number
+                    ),
+                },
+                stop_seconds=settings.stop_seconds,
             )
             for number in range(processes)
         ]

@@ -69,7 +69,7 @@ class send(Command):  # noqa: N801 Faust names a command by its class
         if kind.stamp:
             body = kind.stamp(body, now)
         conf = self.app.settings
-        address = f"{url or conf.known_address()}/hooks/{tool}"
+        address = f"{url or conf.known_hooks_address()}/hooks/{tool}"
         headers = kind.sign(
             body,
             secret,

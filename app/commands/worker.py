@@ -30,6 +30,8 @@ class worker(faust_worker):  # noqa: N801 Faust names a command by its class
         if self.app.conf.web_enabled:
             conf = self.app.conf
             rows.insert(0, ("web", http_address(conf.web_bind, conf.web_port)))
+            if settings.admin_port:
+                rows.insert(1, ("admin", settings.api_address))
         return rows
 
 

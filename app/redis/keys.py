@@ -7,6 +7,7 @@ __all__ = [
     "GROUP",
     "META",
     "PROBE",
+    "UNKNOWN_REFUSALS",
     "WORKERS",
     "WORKER_NOTES",
     "ack_times",
@@ -37,6 +38,7 @@ __all__ = [
     "pins",
     "quarantined",
     "quarantines",
+    "refusals",
     "retries",
     "seqs",
     "source_positions",
@@ -62,6 +64,14 @@ DICTIONARIES = "hs:dictionaries"
 WORKERS = "hs:workers"
 #: Hash: when (ms) a worker said last what it cannot do, and what; in the slot of ``WORKERS``.
 WORKER_NOTES = "{hs:workers}:notes"
+
+#: Stream: the last webhooks that were refused because there is no such tool.
+UNKNOWN_REFUSALS = "hs:refusals"
+
+
+def refusals(tenant: str, tool_id: str) -> str:
+    """Stream of a tool's last webhooks that were refused; ends a day after the last one."""
+    return f"hs:refusals:{tenant}/{tool_id}"
 
 
 def failures(tool_id: str) -> str:

@@ -13,36 +13,39 @@ from hookstream.app.errors import (
     SlowBodyError,
 )
 
-__all__ = ["decode_body", "read_body"]
+__all__ = ["check_size", "decode_body", "read_body"]
 
 #: Window size (log2) that a zstd frame may ask memory for: 8 MiB, as RFC 9659 has it for the web.
 ZSTD_MAX_WINDOW = 8 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 
 
-async def read_body(request: web.Request, max_bytes: int, timeout_seconds: float) -> bytes:
-    """The body as it came over the wire.
+async def read_body(
+    request: web.Request,
+    max_bytes: int,
+    timeout_seconds: float,
+    came: list[bytes] | None = None,
+) -> bytes:
+    """The body as it came over the wire; ``came`` is given its parts, also where that fails.
 
     Raises:
         PayloadTooLargeError: more than ``max_bytes``; reading stops there.
         SlowBodyError: not complete after ``timeout_seconds``.
         BadRequestError: the client broke off, or framed the body wrongly.
     """
-    if request.content_length is not None and request.content_length > max_bytes:
-        raise PayloadTooLargeError(_too_large(max_bytes))
-    parts: list[bytes] = []
+    check_size(request.content_length or 0, max_bytes)
+    parts = [] if came is None else came
     size = 0
     if request.content.is_eof() and request.content.exception() is None:
         # it came whole with its head, as most do: nothing to wait for, so no timer
-        if request.content.total_bytes > max_bytes:
-            raise PayloadTooLargeError(_too_large(max_bytes))
-        return request.content.read_nowait()
+        check_size(request.content.total_bytes, max_bytes)
+        parts.append(request.content.read_nowait())
+        return parts[0]
     try:
         async with asyncio.timeout(timeout_seconds):
             while chunk := await request.content.readany():
                 size += len(chunk)
-                if size > max_bytes:
-                    raise PayloadTooLargeError(_too_large(max_bytes))
+                check_size(size, max_bytes)
                 parts.append(chunk)
     except TimeoutError as error:
         raise SlowBodyError(
@@ -114,6 +117,12 @@ def _unzstd(body: bytes, max_bytes: int) -> bytes:
     if body and not size and zstandard.frame_content_size(body) != 0:
         raise BadRequestError("the compressed body is cut off")
     return b"".join(out)
+
+
+def check_size(size: int, max_bytes: int) -> None:
+    """Refuse a body of more than ``max_bytes`` as sent. Raises PayloadTooLargeError."""
+    if size > max_bytes:
+        raise PayloadTooLargeError(_too_large(max_bytes))
 
 
 def _too_large(max_bytes: int, *, decoded: bool = False) -> str:

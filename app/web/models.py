@@ -17,6 +17,7 @@ __all__ = [
     "LOST_DELIVERIES_QUERY",
     "LOST_EVENTS_QUERY",
     "PURGE_QUERY",
+    "REFUSAL_QUERY",
     "UPDATES_QUERY",
     "Accepted",
     "AckIn",
@@ -44,6 +45,8 @@ __all__ = [
     "PartitionList",
     "Priority",
     "Problem",
+    "RefusalList",
+    "RefusalOut",
     "ReplayIn",
     "ReplayList",
     "ReplayOut",
@@ -772,6 +775,37 @@ class LetterList(Model):
     cursor: str | None
 
 
+class RefusalOut(Model):
+    """A webhook that was refused. ``headers`` are shown in full where they can hold no secret.
+
+    Others, and the values in the query of ``path``, are masked. ``body_bytes`` came, or were
+    announced; ``kept_bytes`` of them are kept. ``replayable``: all of it is.
+    """
+
+    refusal_id: str
+    tool_id: str
+    refused_at: str
+    status: int
+    reason: str
+    detail: str
+    address: str
+    method: str
+    path: str
+    headers: dict[str, str]
+    body_bytes: int
+    kept_bytes: int
+    replayable: bool
+    body: str | None = None
+    body_encoding: Literal["text", "base64"] | None = None
+
+
+class RefusalList(Model):
+    """A page of refused webhooks, the newest first; ``cursor`` leads to the next."""
+
+    refusals: list[RefusalOut]
+    cursor: str | None
+
+
 class PartitionOut(Model):
     """Who owns a partition, and how far behind each of its streams is."""
 
@@ -823,6 +857,7 @@ _PAGE: dict[str, dict[str, object]] = {
     "cursor": {"type": "string", "description": "From the page before."},
 }
 LOST_EVENTS_QUERY = _PAGE
+REFUSAL_QUERY = _PAGE
 LOST_DELIVERIES_QUERY: dict[str, dict[str, object]] = {
     "context": {"type": "string", "description": "Whose feed."},
     **_PAGE,

@@ -9,7 +9,7 @@ from mode.utils.logging import get_logger
 from hookstream.app.errors import HookstreamError
 from hookstream.app.redis.errors import REDIS_ERRORS, as_unavailable, is_redis_down
 
-__all__ = ["json_response", "problem", "problem_response", "problems"]
+__all__ = ["Handler", "json_response", "problem", "problem_response", "problems"]
 
 logger = get_logger(__name__)
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
@@ -12,6 +12,7 @@ from aiohttp import web
 
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import (
+    ConflictError,
     HookstreamError,
     NotFoundError,
     SchemaViolationError,
@@ -19,9 +20,11 @@ from hookstream.app.errors import (
 )
 from hookstream.app.ids import new_event_id, partition_of, random_bits
 from hookstream.app.ingest.appender import Appender
+from hookstream.app.ingest.refusals import Refusal, Refusals
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.providers import PROVIDERS, Answer, Provider
 from hookstream.app.providers.provider import JSON
+from hookstream.app.providers.signatures.options import AnyAge, SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import REJECT, Catalog, Tool
@@ -33,13 +36,15 @@ from hookstream.app.routing.event_keys import (
 )
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.web.body import decode_body, read_body
+from hookstream.app.web.body import check_size, decode_body, read_body
 from hookstream.codecs.envelope import Event
 
 __all__ = ["Receiver", "make_event"]
 
 #: How often, at most, unknown tool ids make a process look into the database.
 RELOAD_SECONDS = 0.25
+#: Counted for a sender that has gone: nobody hears an answer.
+GONE = 499
 
 
 class Receiver:
@@ -52,12 +57,14 @@ class Receiver:
         catalog: CatalogCache,
         payloads: Payloads,
         appender: Appender,
+        refusals: Refusals,
         functions: Mapping[str, DedupFunction],
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._payloads = payloads
         self._appender = appender
+        self._refusals = refusals
         self._functions = functions
         self._reloaded_at = -RELOAD_SECONDS
         #: What those wait for that come before it is begun.
@@ -69,45 +76,109 @@ class Receiver:
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Receive one webhook; answers once Redis has it."""
-        provider = "unknown"
+        tool: Tool | None = None
+        came: list[bytes] = []
         status = 500
         try:
             tool = await self._tool(request.match_info["tool_id"])
-            provider = tool.provider
-            response = await self._receive(request, tool)
+            response = await self._receive(request, tool, came)
             status = response.status
             return response
         except HookstreamError as error:
             status = error.status
+            if self._refusals.count(tool, error.slug):
+                self._refusals.keep(tool, _refusal(request, error, came))
+            raise
+        except (asyncio.CancelledError, ConnectionError):
+            status = GONE
             raise
         finally:
-            _received(provider, status).inc()
+            _received(tool.provider if tool else "unknown", status).inc()
 
-    async def _receive(self, request: web.Request, tool: Tool) -> web.StreamResponse:
+    async def _receive(
+        self, request: web.Request, tool: Tool, came: list[bytes]
+    ) -> web.StreamResponse:
         settings = self._settings
-        body = await read_body(request, settings.max_body_bytes, settings.body_timeout_seconds)
+        body = await read_body(
+            request, settings.max_body_bytes, settings.body_timeout_seconds, came
+        )
         now_ms = time.time_ns() // 1_000_000
-        provider = PROVIDERS[tool.provider]
         hook = WebhookRequest(
             method=request.method,
-            url=self._external_url(request),
+            url=self._external_url(_origin(request), request.raw_path),
             headers=_headers(request),
             body=body,
             decoded=body,
         )
-        # the signature is over the bytes as sent: verified before anything looks inside
-        provider.verify(hook, tool.secrets, tool.options, now_ms / 1000)
-        if encoding := ",".join(hook.headers.get("content-encoding", ())):
-            decoded = decode_body(body, encoding, settings.max_body_bytes)
-            hook = replace(hook, decoded=decoded)
+        provider = PROVIDERS[tool.provider]
+        hook = self._verified(hook, tool, tool.options, now_ms)
         if provider.handshake and (answer := provider.handshake(hook)):
             return _response(answer)
+        event_id = await self._accept(hook, tool, now_ms)
+        accepted = Answer(202, orjson.dumps({"event_id": event_id, "status": "accepted"}), JSON)
+        return _response(provider.answer(hook, accepted) if provider.answer else accepted)
+
+    async def replay(self, refusal: Refusal, tenant: str) -> str:
+        """Verify a refused webhook anew, by the tool as it is now, and accept it as one of now.
+
+        The age of its signature's time is not checked. That check is for what strangers send: who
+        has overheard a webhook shall not be able to send it again later. Here an operator asks, and
+        for what this door has kept itself; by now it is too old for any tolerance.
+
+        Returns the event's id.
+
+        Raises:
+            ConflictError: it is refused again, not all of it was kept, or it is no event.
+            NotFoundError: there is (still) no such tool of the tenant.
+            UnavailableError: it cannot be decided, or kept, now.
+        """
+        tool = await self._tool(refusal.tool_id)
+        if tool.tenant != tenant:
+            raise NotFoundError(f"there is no tool {refusal.tool_id!r}")
+        if not refusal.whole:
+            raise ConflictError(
+                f"not all of it was kept ({len(refusal.body)} of {refusal.body_bytes} bytes of its "
+                "body), so it cannot be verified: have the sender send it again"
+            )
+        now_ms = time.time_ns() // 1_000_000
+        hook = WebhookRequest(
+            method=refusal.method,
+            url=self._external_url(refusal.origin, refusal.path),
+            headers=refusal.headers,
+            body=refusal.body,
+            decoded=refusal.body,
+        )
+        provider = PROVIDERS[tool.provider]
+        try:
+            check_size(len(hook.body), self._settings.max_body_bytes)
+            hook = self._verified(hook, tool, AnyAge(**asdict(tool.options)), now_ms)
+            if provider.handshake and provider.handshake(hook):
+                raise ConflictError("it only tries out the address: there is no event in it")
+            return await self._accept(hook, tool, now_ms)
+        except (ConflictError, UnavailableError):
+            raise
+        except HookstreamError as error:
+            raise ConflictError(f"it is refused again ({error.slug}): {error}") from error
+
+    def _verified(
+        self, hook: WebhookRequest, tool: Tool, options: SignatureOptions, now_ms: int
+    ) -> WebhookRequest:
+        """The request with its body decoded, once its signature has been found right."""
+        # the signature is over the bytes as sent: verified before anything looks inside
+        PROVIDERS[tool.provider].verify(hook, tool.secrets, options, now_ms / 1000)
+        if encoding := ",".join(hook.headers.get("content-encoding", ())):
+            decoded = decode_body(hook.body, encoding, self._settings.max_body_bytes)
+            return replace(hook, decoded=decoded)
+        return hook
+
+    async def _accept(self, hook: WebhookRequest, tool: Tool, now_ms: int) -> str:
+        """Make a verified request an event, and return its id once that is durable."""
         catalog = self._catalog.current
         event, partition = make_event(
             hook,
-            provider,
+            PROVIDERS[tool.provider],
             tool,
-            partitions=settings.partitions,
+            partitions=self._settings.partitions,
             registry_version=catalog.version,
             registry_token=catalog.token,
             now_ms=now_ms,
@@ -119,10 +190,7 @@ class Receiver:
         entry = await self._payloads.encode_aside(event)
         urgent = tool.tool_id in catalog.urgent_tools
         await self._appender.append(keys.events(partition), entry, urgent=urgent)
-        accepted = Answer(
-            202, orjson.dumps({"event_id": event.event_id, "status": "accepted"}), JSON
-        )
-        return _response(provider.answer(hook, accepted) if provider.answer else accepted)
+        return event.event_id
 
     async def _tool(self, tool_id: str) -> Tool:
         tool = self._catalog.current.tools.get(tool_id)
@@ -152,11 +220,8 @@ class Receiver:
         self._reloaded_at, self._next_reload = time.monotonic(), None
         return await self._catalog.refresh()
 
-    def _external_url(self, request: web.Request) -> str:
-        public = self._settings.public_url
-        if public:
-            return public.rstrip("/") + request.raw_path
-        return f"{request.scheme}://{request.host}{request.raw_path}"
+    def _external_url(self, origin: str, path: str) -> str:
+        return (self._settings.public_url.rstrip("/") or origin) + path
 
 
 @cache
@@ -233,6 +298,34 @@ def _named(
     if message:
         return replace(event, message_id=message)
     return replace(event, message_id=never, dedup_window_ms=0, dedup_history_ms=0)
+
+
+def _refusal(request: web.Request, error: HookstreamError, came: list[bytes]) -> Refusal:
+    """What a refused request was, as far as it has come."""
+    content = request.content
+    if not came and content.is_eof() and content.exception() is None:
+        # refused before its body was read, of which all is here: nothing to wait for
+        came.append(content.read_nowait())
+    body = b"".join(came)
+    return Refusal(
+        at_ms=time.time_ns() // 1_000_000,
+        tool_id=request.match_info["tool_id"],
+        status=error.status,
+        reason=error.slug,
+        detail=str(error),
+        address=request.remote or "",
+        method=request.method,
+        origin=_origin(request),
+        path=request.raw_path,
+        headers=_headers(request),
+        body=body,
+        body_bytes=max(content.total_bytes, request.content_length or 0),
+        whole=content.is_eof() and len(body) == content.total_bytes,
+    )
+
+
+def _origin(request: web.Request) -> str:
+    return f"{request.scheme}://{request.host}"
 
 
 def _response(answer: Answer) -> web.Response:

@@ -6,18 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from aiohttp.web_protocol import RequestHandler
 from faust.types import AppT
 from faust.web.drivers.aiohttp import Web
 from mode import Service
 
 from hookstream.app import tasks
+from hookstream.app.errors import NotFoundError
 from hookstream.app.settings import Settings, cannot_listen
-from hookstream.app.web.problem import problems
+from hookstream.app.web.problem import Handler, problems
 
 __all__ = ["ConnectionReaper", "HookstreamWeb", "make_runner"]
 
 KEEPALIVE_SECONDS = 75.0
+HOOKS = "/hooks/{tool_id}"
+#: What strangers and agents need, where operators have a port of their own: nothing else is there.
+PUBLIC = {HOOKS, "/contexts/{context_id}/updates", "/mcp", "/health/live"}
 
 
 def make_runner(web_app: web.Application) -> web.AppRunner:
@@ -31,6 +36,35 @@ def make_runner(web_app: web.Application) -> web.AppRunner:
         shutdown_timeout=5.0,
         handler_cancellation=True,
     )
+
+
+def split_by_port(admin_port: int) -> Middleware:
+    """A middleware that serves on each port only what belongs there.
+
+    It goes by the route that was found, not by how its path is written: what is added later is
+    for operators unless it is named here.
+    """
+
+    @web.middleware
+    async def split(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        # nothing is found for another method, either: who sends a webhook by GET is told so
+        hooks = request.path.startswith("/hooks/")
+        place = resource.canonical if resource else HOOKS if hooks else ""
+        here = request.get_extra_info("sockname")
+        if here is None or here[1] != admin_port:
+            if place not in PUBLIC:
+                raise NotFoundError(
+                    "this port has /hooks/TOOL, /contexts/CONTEXT/updates (WebSocket), /mcp and "
+                    "/health/live only: the rest is on the operators' port (HOOKSTREAM_ADMIN_PORT)"
+                )
+        elif place == HOOKS:
+            raise NotFoundError(
+                "this is the operators' port: webhooks are taken on that of HOOKSTREAM_WEB_PORT"
+            )
+        return await handler(request)
+
+    return split
 
 
 class HookstreamWeb(Web):
@@ -61,6 +95,8 @@ class HookstreamWeb(Web):
         self._add_endpoints = add_endpoints
         self._stopping_since = stopping_since
         self.web_app.middlewares.append(problems)
+        if settings.admin_port:
+            self.web_app.middlewares.append(split_by_port(settings.admin_port))
         self._runner = make_runner(self.web_app)
 
     async def on_start(self) -> None:
@@ -109,11 +145,20 @@ class HookstreamWeb(Web):
             raise cannot_listen(
                 conf.web_bind, conf.web_port, error, "HOOKSTREAM_WEB_PORT (or --web-port)"
             ) from error
+        if settings.admin_port:
+            await self._start_admin(settings.admin_host, settings.admin_port)
         await self.add_runtime_dependency(
             ConnectionReaper(
                 self._runner, settings.header_timeout_seconds, settings.max_connections
             )
         )
+
+    async def _start_admin(self, host: str, port: int) -> None:
+        """Listen for operators, too; no process shares this port, each answers for itself."""
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            raise cannot_listen(host, port, error, "HOOKSTREAM_ADMIN_PORT") from error
 
 
 class ConnectionReaper(Service):

@@ -125,6 +125,11 @@ def test_docker_compose_file_is_valid() -> None:
     assert answer.returncode == 0, answer.stderr.decode()
     services = orjson.loads(answer.stdout)["services"]
     assert set(services) == {"redis", "postgres", "s3", "receiver", "worker-1", "worker-2"}
+    for name in ("receiver", "worker-1", "worker-2"):
+        port = services[name]["environment"]["HOOKSTREAM_ADMIN_PORT"]
+        published = [item["target"] for item in services[name].get("ports") or []]
+        assert published == ([6066] if name == "receiver" else []), "operators' ports stay inside"
+        assert int(port) not in published
     settings = {name for service in services.values() for name in service.get("environment") or {}}
     known = settings_table()
     assert all(name in known for name in settings if name.startswith("HOOKSTREAM_"))

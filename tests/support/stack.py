@@ -83,6 +83,15 @@ class Stack:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def api_port(self) -> int:
+        """Where the API is: on the same port unless operators have one of their own."""
+        return int(self.settings.get("HOOKSTREAM_ADMIN_PORT", self.port))
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.api_port}"
+
+    @property
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
 
@@ -141,7 +150,7 @@ class Stack:
     def wait_ready(self) -> None:
         """Wait for both HTTP servers to say that they are ready."""
         deadline = time.monotonic() + START_SECONDS
-        for port in (self.port, self.worker_port):
+        for port in (self.api_port, self.worker_port):
             while not _is_ready(port):
                 assert self.process is not None
                 if self.process.poll() is not None or time.monotonic() > deadline:
@@ -151,7 +160,7 @@ class Stack:
     def wait_receiver(self) -> None:
         """Wait for the receiver alone to say that it is ready."""
         deadline = time.monotonic() + START_SECONDS
-        while not _is_ready(self.port):
+        while not _is_ready(self.api_port):
             if time.monotonic() > deadline:
                 raise AssertionError(f"no receiver:\n{self.log.read_text()[-6000:]}")
             time.sleep(0.05)
@@ -190,7 +199,7 @@ class Stack:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[aiohttp.ClientSession]:
         """An HTTP session with the admin key."""
-        async with aiohttp.ClientSession(self.url, headers=self.headers) as session:
+        async with aiohttp.ClientSession(self.api_url, headers=self.headers) as session:
             yield session
 
     async def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Settings that are refused, and what is shown of them."""
 
+from pathlib import Path
+
 import pytest
 
 from hookstream.app.commands.worker import shown
@@ -56,3 +58,22 @@ def test_a_weak_admin_key_is_refused(key: str, says: str, monkeypatch: pytest.Mo
 
 def test_a_good_admin_key_is_taken() -> None:
     assert Settings(admin_key="rel-admin-key").admin_key == "rel-admin-key"
+
+
+@pytest.mark.parametrize("name", ["HOOKSTREAM_WEB_PORT", "HOOKSTREAM_WORKER_WEB_PORT"])
+def test_the_operators_port_is_no_other_s(name: str) -> None:
+    with pytest.raises(SettingsError, match="HOOKSTREAM_ADMIN_PORT must be another port"):
+        load_settings({"HOOKSTREAM_ADMIN_PORT": "7000", name: "7000"})
+
+
+def test_a_state_folder_says_where_the_api_is_and_where_webhooks_go(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    here = Settings(state_dir=folder)
+    assert here.known_address() == here.known_hooks_address() == "http://127.0.0.1:6066"
+    Settings(state_dir=folder, web_port=7001).note_address()
+    assert here.known_address() == here.known_hooks_address() == "http://127.0.0.1:7001"
+    split = Settings(state_dir=folder, web_port=7001, admin_host="::1", admin_port=7002)
+    split.note_address()
+    for settings in (here, split):
+        assert settings.known_address() == "http://[::1]:7002"
+        assert settings.known_hooks_address() == "http://127.0.0.1:7001"

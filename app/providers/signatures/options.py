@@ -1,5 +1,6 @@
 """What can be set of a tool's scheme."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.signatures.digests import DIGEST_BYTES, Algorithm, Encoding
 from hookstream.app.providers.signatures.timestamps import DIGITS
 
-__all__ = ["DEFAULT_TOLERANCE_SECONDS", "SignatureOptions"]
+__all__ = ["DEFAULT_TOLERANCE_SECONDS", "AnyAge", "SignatureOptions"]
 
 #: How far a signed time may be from this server's clock, either way, unless a provider differs.
 DEFAULT_TOLERANCE_SECONDS = 300
@@ -77,6 +78,16 @@ class SignatureOptions:
                 f"options.tolerance_seconds: a whole number from 1 to {MAX_TOLERANCE_SECONDS}"
             )
 
-    def tolerance(self, default: int = DEFAULT_TOLERANCE_SECONDS) -> int:
+    def tolerance(self, default: int = DEFAULT_TOLERANCE_SECONDS) -> float:
         """Seconds that a signed time may be off."""
         return default if self.tolerance_seconds is None else self.tolerance_seconds
+
+
+class AnyAge(SignatureOptions):
+    """The same for a request that is not new: its signed time may be off by any number."""
+
+    __slots__ = ()
+
+    def tolerance(self, default: int = DEFAULT_TOLERANCE_SECONDS) -> float:
+        """Without end."""
+        return math.inf

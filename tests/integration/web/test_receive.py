@@ -328,6 +328,36 @@ async def test_client_that_breaks_off_harms_nobody(strict: Stack) -> None:
     await strict.hook("broken", b"{}")
 
 
+async def test_client_that_goes_away_is_counted_as_gone_and_not_as_an_error_of_ours(
+    strict: Stack,
+) -> None:
+    # a provider that nothing else here posts to
+    await strict.put("/tools/gone", {"provider": "bearer", "secrets": [SECRET]})
+    for _ in range(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", strict.port)
+        writer.write(
+            b"POST /hooks/gone HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
+            b"Content-Length: 99\r\n\r\n"
+        )
+        # the server has begun, and waits for the body
+        assert (await reader.readline()).startswith(b"HTTP/1.1 100")
+        writer.transport.abort()
+
+    async def counted() -> dict[str, float] | None:
+        async with (
+            aiohttp.ClientSession(strict.url) as session,
+            session.get("/metrics") as response,
+        ):
+            text = await response.text()
+        mark = 'hookstream_requests_total{provider="bearer",status="'
+        lines = [line for line in text.splitlines() if line.startswith(mark)]
+        found = {line[len(mark) :][:3]: float(line.rpartition(" ")[2]) for line in lines}
+        return found if sum(found.values()) == 20 else None
+
+    assert await eventually(counted, "all of them are counted") == {"499": 20}
+    assert (await strict.get("/tools/gone/refusals"))["refusals"] == []
+
+
 async def test_posts_to_a_frozen_redis_are_spooled_and_delivered_in_order(tmp_path: Path) -> None:
     with Stack(tmp_path) as own:
         await own.context("cold", {"provider": "none"})

@@ -39,6 +39,7 @@ def receiver(database: Database) -> Receiver:
         catalog=cast(Any, database),
         payloads=nothing,
         appender=nothing,
+        refusals=nothing,
         functions={},
     )
 

@@ -1,0 +1,232 @@
+"""The door's black box: the last webhooks that were refused, and why, for a day, in Redis.
+
+Each tool has a share of its own, and what is sent to tools that there are not has one together: who
+may post anything cannot push out, or keep out, what is known of another tool's. Shares follow from
+the number of tools alone, so nobody outside can make one smaller.
+
+Nothing here waits for Redis in a request's way. Of a flood the first few a second are kept and the
+others are counted; while Redis is away nothing is kept.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from mode import Service
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics, tasks
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts
+from hookstream.app.routing.catalog import Tool
+from hookstream.app.stores.catalog import CatalogCache
+
+__all__ = ["Refusal", "Refusals"]
+
+logger = get_logger(__name__)
+
+KEPT_MS = 24 * 3600 * 1000
+#: Bytes of all tools together; where there are many, each has at least :data:`LEAST_BYTES`.
+TOTAL_BYTES = 64 << 20
+#: Most of one tool's.
+TOOL_BYTES = 1 << 20
+LEAST_BYTES = 16 << 10
+TOOL_REFUSALS = 100
+#: Most of one refusal; no more than a quarter of the tool's share each.
+BODY_BYTES = 64 << 10
+HEADERS_BYTES = 16 << 10
+URL_CHARS = 2048
+DETAIL_CHARS = 500
+#: How often it is written, how many of one tool at a time, and bytes of all that wait for it;
+#: beyond that headers and bodies are left out.
+WRITE_SECONDS = 1.0
+WRITE_REFUSALS = 4
+WAITING_BYTES = 8 << 20
+#: At most one line of log in this time.
+SAID_SECONDS = 10.0
+#: The label of tools that there are not; no tool can have it for its id.
+UNKNOWN = "(unknown)"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A webhook that was refused, as much of it as is kept.
+
+    ``origin`` is scheme and host as the request named them, ``path`` has the query. ``whole``: all
+    of path, headers and body is here, so that it can be verified again. ``body_bytes`` have come,
+    or were announced.
+    """
+
+    at_ms: int
+    tool_id: str
+    status: int
+    reason: str
+    detail: str
+    address: str
+    method: str
+    origin: str
+    path: str
+    headers: Mapping[str, tuple[str, ...]]
+    body: bytes
+    body_bytes: int
+    whole: bool
+    refusal_id: str = ""
+
+
+#: What is kept as JSON in one field; headers and body have fields of their own.
+FACTS = [
+    item.name for item in fields(Refusal) if item.name not in ("headers", "body", "refusal_id")
+]
+
+
+class Refusals(Service):
+    """Counts refused webhooks, and keeps the last ones of each tool."""
+
+    mundane_level = "debug"
+
+    def __init__(
+        self, redis: Any, scripts: Scripts, catalog: CatalogCache, **kwargs: object
+    ) -> None:
+        super().__init__(**kwargs)
+        self._redis = redis
+        self._scripts = scripts
+        self._catalog = catalog
+        #: Stream → facts, headers and body of what is to be written, one after the other.
+        self._waiting: dict[str, list[bytes]] = {}
+        self._waiting_bytes = 0
+        #: (tool, reason) → how many, since a line of the log said so.
+        self._unsaid: Counter[tuple[str, str]] = Counter()
+        self._said_at = -SAID_SECONDS
+
+    def count(self, tool: Tool | None, reason: str) -> bool:
+        """Count a refusal; ``tool`` is None where there is no such one.
+
+        True where there is room for it now: then :meth:`keep` it.
+        """
+        label = tool.tool_id if tool else UNKNOWN
+        metrics.REFUSALS.labels(tool=label, reason=reason).inc()
+        self._unsaid[label, reason] += 1
+        if len(self._waiting.get(_key(tool), ())) < 3 * WRITE_REFUSALS:
+            return True
+        metrics.REFUSALS_NOT_KEPT.inc()
+        return False
+
+    def keep(self, tool: Tool | None, refusal: Refusal) -> None:
+        """Keep what :meth:`count` had room for; it is in Redis a second later, or never."""
+        room = max(0, min(self._share_bytes() // 4, WAITING_BYTES - self._waiting_bytes))
+        entry = _encode(_cut(refusal, min(BODY_BYTES, room), min(HEADERS_BYTES, room)))
+        self._waiting.setdefault(_key(tool), []).extend(entry)
+        self._waiting_bytes += sum(map(len, entry))
+
+    async def page(self, tool: Tool | None, limit: int, before: str = "") -> list[Refusal]:
+        """Refusals of a tool, or of tools that there are not (None), the newest first.
+
+        ``before`` is the id of the last one of the page before. Raises RedisError.
+        """
+        since = time.time_ns() // 1_000_000 - KEPT_MS
+        end = f"({before}" if before else "+"
+        rows = await self._redis.xrevrange(_key(tool), end, since, count=limit)
+        return [_decode(*row) for row in rows]
+
+    async def get(self, tool: Tool | None, refusal_id: str) -> Refusal | None:
+        """One of them; None where it is not kept (any more). Raises RedisError."""
+        rows = await self._redis.xrange(_key(tool), refusal_id, refusal_id)
+        found = [_decode(*row) for row in rows]
+        return found[0] if found else None
+
+    async def remove(self, tool: Tool | None, refusal_id: str) -> None:
+        """Forget one, for it was accepted after all. Raises RedisError."""
+        await self._redis.xdel(_key(tool), refusal_id)
+
+    def _share_bytes(self) -> int:
+        tools = len(self._catalog.current.tools) + 1
+        return max(LEAST_BYTES, min(TOOL_BYTES, TOTAL_BYTES // tools))
+
+    @tasks.loop
+    async def _write_forever(self) -> None:
+        while not self.should_stop:
+            await self.sleep(WRITE_SECONDS)
+            self._say(time.monotonic())
+            if self._waiting:
+                await self.write()
+
+    async def write(self) -> None:
+        """Bring to Redis what waits; what it does not take is dropped."""
+        waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
+        bounds = (self._share_bytes(), TOOL_REFUSALS, KEPT_MS)
+        left = sum(map(len, waiting.values())) // 3
+        for key, parts in waiting.items():
+            try:
+                await self._scripts.call("keep_refusals", [key], [*bounds, *parts])
+            except REDIS_ERRORS as error:
+                logger.debug("refusals are not kept: %s", error)
+                break
+            left -= len(parts) // 3
+        metrics.REFUSALS_NOT_KEPT.inc(left)
+
+    def _say(self, now: float) -> None:
+        if not self._unsaid or now < self._said_at + SAID_SECONDS:
+            return
+        logger.warning(
+            "%d webhooks were refused (%s): GET /api/v1/tools/{tool_id}/refusals, or "
+            "/api/v1/unknown-tools/refusals, has the last ones",
+            self._unsaid.total(),
+            ", ".join(
+                f"{tool}: {reason} {count}" for (tool, reason), count in self._unsaid.most_common(5)
+            ),
+        )
+        self._unsaid.clear()
+        self._said_at = now
+
+
+def _key(tool: Tool | None) -> str:
+    return keys.refusals(tool.tenant, tool.tool_id) if tool else keys.UNKNOWN_REFUSALS
+
+
+def _cut(refusal: Refusal, most_body: int, most_headers: int) -> Refusal:
+    """What is kept of it: a bounded number of bytes."""
+    headers = {}
+    for name, values in refusal.headers.items():
+        most_headers -= sum(len(name) + len(value) for value in values)
+        if most_headers >= 0:
+            headers[name] = values
+    return replace(
+        refusal,
+        tool_id=refusal.tool_id[:128],
+        detail=refusal.detail[:DETAIL_CHARS],
+        origin=refusal.origin[:URL_CHARS],
+        path=refusal.path[:URL_CHARS],
+        headers=headers,
+        body=refusal.body[:most_body],
+        whole=refusal.whole
+        and len(headers) == len(refusal.headers)
+        and len(refusal.body) <= most_body
+        and max(len(refusal.origin), len(refusal.path)) <= URL_CHARS,
+    )
+
+
+def _encode(refusal: Refusal) -> list[bytes]:
+    facts = {name: getattr(refusal, name) for name in FACTS}
+    return [_dumps(facts), _dumps(dict(refusal.headers)), refusal.body]
+
+
+def _decode(entry_id: bytes, entry: Mapping[bytes, bytes]) -> Refusal:
+    known = _loads(entry[b"r"])
+    return Refusal(
+        **{name: known[name] for name in FACTS},
+        headers={name: tuple(values) for name, values in _loads(entry[b"h"]).items()},
+        body=entry[b"b"],
+        refusal_id=entry_id.decode(),
+    )
+
+
+def _dumps(value: object) -> bytes:
+    # not orjson: bytes that are no UTF-8 are lone surrogates in a header, and come back as such
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _loads(data: bytes) -> Any:
+    return json.loads(data.decode("utf-8", "surrogatepass"))
