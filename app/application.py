@@ -18,7 +18,7 @@ from mode import Service, ServiceT
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
-from hookstream.app.consumers import ChannelCommits, each_event
+from hookstream.app.consumers import ChannelCommits, each_event, looks_on
 from hookstream.app.deduplication.state import opens_dedup
 from hookstream.app.deduplication.upkeep import DedupUpkeep
 from hookstream.app.discovery import agent_modules, discover
@@ -579,7 +579,7 @@ class Hookstream(faust.App):
                 self._take_from(channel, function)
                 made = each_event(label, function, lambda: self.channel_commits)
             elif isinstance(channel, BatchChannel):
-                source = channel.looked_at_by(label)
+                source, made = channel.looked_at_by(label), looks_on(label, function)
             return declare(source, name=name, **kwargs)(made)
 
         return decorate

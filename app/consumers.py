@@ -1,7 +1,8 @@
-"""Stream channels of one's own: how what was read is committed, and the form for single events.
+"""Agents of stream developers: over stream channels of their own, and looking on at the pipeline.
 
-A batch ends in one script, as the pipeline's do: what it sends on, its failed events and its
-acknowledgement, fenced by the lease. What was read and not committed comes again.
+A batch of a channel of one's own ends in one script, as the pipeline's do: what it sends on, its
+failed events and its acknowledgement, fenced by the lease. What was read and not committed comes
+again.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from hookstream.app.streams.batch import Batch, Entry, OutputChannel
 from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.outcome import Accepted
 
-__all__ = ["ChannelCommits", "EventStream", "each_event"]
+__all__ = ["ChannelCommits", "EventStream", "each_event", "looks_on"]
 
 logger = get_logger(__name__)
 
@@ -154,34 +155,62 @@ def each_event(
 
     When it raises, that event alone has failed; it is begun again, and goes on with the next one.
     """
-    log = FailureLog("agent", name, function)
 
     @functools.wraps(function)
     async def run(batches: AsyncIterator[Batch]) -> AsyncIterator[Any]:
         stream = EventStream(name, batches, commits())
         try:
-            while True:
-                try:
-                    if inspect.isasyncgenfunction(function):
-                        async for result in function(stream):
-                            yield result
-                    else:
-                        await function(stream)
-                except Exception as error:  # noqa: BLE001 an agent is user code
-                    trace = trace_of(error)
-                    log.note(error, trace)
-                    if stream.failed(error, trace):
-                        continue
-                    tasks.BOARD.failed(name, error, restarts=True)
-                else:
-                    logger.error(
-                        "the agent %r (%s) has returned; it is begun again, and should iterate for "
-                        "as long as there is something",
-                        name,
-                        place_of(function),
-                    )
-                await asyncio.sleep(AGAIN_SECONDS)
+            async for result in _again_and_again(name, function, stream, stream.failed):
+                yield result
         finally:
             stream.abandon()
 
     return run
+
+
+def looks_on(
+    name: str, function: Callable[[Any], Any]
+) -> Callable[[AsyncIterator[Batch]], AsyncIterator[Any]]:
+    """An agent that looks on at batches; when it raises it is begun again.
+
+    Faust would end the process where one does that often.
+    """
+
+    @functools.wraps(function)
+    async def run(batches: AsyncIterator[Batch]) -> AsyncIterator[Any]:
+        async for result in _again_and_again(name, function, batches, lambda *_: False):
+            yield result
+
+    return run
+
+
+async def _again_and_again(
+    name: str,
+    function: Callable[[Any], Any],
+    stream: Any,
+    failed: Callable[[Exception, str], bool],
+) -> AsyncIterator[Any]:
+    """Run an agent for good, and give what it yields; after a moment where not ``failed`` says that
+    what it raised was one event's trouble."""
+    log = FailureLog("agent", name, function)
+    while True:
+        try:
+            if inspect.isasyncgenfunction(function):
+                async for result in function(stream):
+                    yield result
+            else:
+                await function(stream)
+        except Exception as error:  # noqa: BLE001 an agent is user code
+            trace = trace_of(error)
+            if failed(error, trace):
+                log.note(error, trace)
+                continue
+            tasks.BOARD.failed(name, error, restarts=True)
+        else:
+            logger.error(
+                "the agent %r (%s) has returned; it is begun again, and should iterate for as long "
+                "as there is something",
+                name,
+                place_of(function),
+            )
+        await asyncio.sleep(AGAIN_SECONDS)

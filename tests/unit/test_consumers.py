@@ -211,3 +211,32 @@ async def test_who_looks_on_is_not_waited_for(
         looker.queue.get_nowait().value.entries.clear()
     await channel.put_batch(Ends().batch(7))
     assert looker.queue.get_nowait().value.values() == [7]
+
+
+async def test_a_failing_agent_that_looks_on_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Faust ends the process when an agent fails more than a hundred times a second."""
+    monkeypatch.setattr(consumers, "AGAIN_SECONDS", 0)
+    seen = []
+
+    async def look(batches: AsyncIterator[int]) -> AsyncIterator[int]:
+        async for batch in batches:
+            seen.append(batch)
+            yield batch
+            raise KeyError("nope")
+
+    class Batches:
+        def __init__(self) -> None:
+            self.numbers = iter(range(300))
+
+        def __aiter__(self) -> "Batches":
+            return self
+
+        async def __anext__(self) -> int:
+            return next(self.numbers)
+
+    running = consumers.looks_on("look", look)(Batches())
+    assert [await anext(running) for _ in range(300)] == seen == list(range(300))
+    assert "the task look failed (1 in a row): KeyError" in caplog.text
+    assert caplog.text.count('raise KeyError("nope")') == 1
