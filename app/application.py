@@ -720,7 +720,7 @@ class Hookstream(faust.App):
                 start = time.perf_counter()
                 try:
                     # of a channel of one's own, what has only failed entries is not its function's
-                    if not self._is_own(batch) or any(batch.live()):
+                    if not batch.own or any(batch.live()):
                         result = function(batch)
                         if inspect.isawaitable(result):
                             await result
@@ -734,7 +734,7 @@ class Hookstream(faust.App):
         async def forward(batch: Batch) -> None:
             if (target := self._next(after, source)) is not None:
                 await target.put_batch(batch)
-            elif self._is_own(batch):
+            elif batch.own:
                 batch.done()
 
         run.__doc__ = doc or function.__doc__
@@ -745,10 +745,6 @@ class Hookstream(faust.App):
             sink=[forward],
         )(run)
         agent.log = QuietLogger(agent.log.logger, agent.log.formatter)
-
-    def _is_own(self, batch: Batch) -> bool:
-        channel = self.stream_channels.get(batch.channel)
-        return channel is not None and channel.own
 
     def _next(self, after: str, source: BatchChannel) -> BatchChannel | None:
         """Where a batch goes from ``source``: the next stage behind ``after``, else its output."""

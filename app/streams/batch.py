@@ -120,6 +120,8 @@ class Batch:
     low_water_mark: str = ""
     #: Entries that the reader has prefetched behind this batch.
     behind: int = 0
+    #: Whether it is of a stream developer's own channel: then it is committed once it is done.
+    own: bool = False
     #: Streams and entries that are appended when, and only when, this is committed.
     sends: list[tuple[str, bytes]] = field(default_factory=list)
 
@@ -147,10 +149,14 @@ class Batch:
         """A value as an entry for this partition of ``channel``.
 
         Raises:
-            ValueError: it is a channel of the pipeline; and what its codec raises.
+            ValueError: it or this batch is of a channel of the pipeline; and what its codec raises.
         """
-        if not channel.own:
-            raise ValueError(f"the channel {channel.name!r} belongs to the pipeline")
+        for name, own in ((self.channel, self.own), (channel.name, channel.own)):
+            if not own:
+                raise ValueError(
+                    f"the channel {name!r} belongs to the pipeline: what is sent with a commit "
+                    "goes from one channel of app.stream_channel to another"
+                )
         return keys.stream(channel.name, self.partition.number), channel.encode_value(value)
 
     def send(self, channel: OutputChannel, value: Any) -> None:

@@ -514,7 +514,12 @@ class StreamReader(Service):
             return
         entries = _take(slot)
         batch = Batch(
-            self.channel.name, slot.partition, entries, self._ended, behind=len(slot.buffer)
+            self.channel.name,
+            slot.partition,
+            entries,
+            self._ended,
+            behind=len(slot.buffer),
+            own=self._commit is not None,
         )
         slot.in_flight = batch
         slot.sent_at = asyncio.get_running_loop().time()

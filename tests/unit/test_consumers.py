@@ -36,7 +36,11 @@ class Ends:
     def batch(self, *values: Any) -> Batch:
         entries = [Entry(f"{n}-0", b"", value) for n, value in enumerate(values, 1)]
         return Batch(
-            "mine", Partition(3, 1, "x"), entries, lambda _, error: self.ended.append(error)
+            "mine",
+            Partition(3, 1, "x"),
+            entries,
+            lambda _, error: self.ended.append(error),
+            own=True,
         )
 
     async def commit(self, batch: Batch, count: int) -> None:
@@ -143,8 +147,11 @@ async def test_nothing_is_sent_outside_an_event(app: Hookstream) -> None:
     with pytest.raises(RuntimeError, match="that the agent is working on"):
         stream.send(app.stream_channel("out", codec="json"), 1)
     batch = Ends().batch(1)
-    with pytest.raises(ValueError, match="belongs to the pipeline"):
+    with pytest.raises(ValueError, match="'events' belongs to the pipeline"):
         batch.send(app.pipeline_channel("events", codec="json"), 1)
+    batch.own = False
+    with pytest.raises(ValueError, match="'mine' belongs to the pipeline"):
+        batch.send(app.stream_channels["out"], 1)
 
 
 def names_behind_hash_tags() -> set[str]:
