@@ -134,13 +134,17 @@ class EventStream:
                     if self._entry is not None:
                         batch.sends += self._sends
                     self._entry = None
-                if time.monotonic() - committed_at > COMMIT_SECONDS:
+                leaving = batch.partition.leaving
+                if leaving or time.monotonic() - committed_at > COMMIT_SECONDS:
                     try:
                         await self._commits(batch, number + 1 - committed)
                     except Exception as error:  # noqa: BLE001 the reader decides by its kind
                         self._end(error)
                         break
                     committed_at, committed = time.monotonic(), number + 1
+                if leaving and batch.entries:
+                    self._end(asyncio.CancelledError("its partition is handed over"))
+                    break
             else:
                 batch.done()
             self._batch = None

@@ -470,6 +470,8 @@ class PartitionAssignment(Service):
 
     async def _hand_over(self, numbers: Sequence[int], timeout_seconds: float) -> None:
         """Finish the batches in flight, then revoke; what is not done in time stays pending."""
+        for number in numbers:
+            self.owned[number].leaving = True
         done = await asyncio.gather(
             *(reader.drain(numbers, timeout_seconds) for reader in self.readers)
         )

@@ -584,7 +584,8 @@ class StreamReader(Service):
                 self._resume(slot)
         elif slot.partition.lost or isinstance(error, (FencedError, OutdatedError, TableError)):
             self._lost(slot, error)
-        else:
+        elif not (slot.partition.leaving and isinstance(error, asyncio.CancelledError)):
+            # what is given back to be handed over is pending: its next owner reads it
             self._again(slot, batch, error)
         self._idle.set()
 

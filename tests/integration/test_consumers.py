@@ -284,6 +284,32 @@ async def test_a_stale_owner_acknowledges_nothing(
     assert [fields for _, fields in await redis_client.xrange("{hs:0}:out")] == [{b"d": b"2"}]
 
 
+async def test_a_worker_that_stops_commits_what_a_slow_agent_has_done(
+    app: Hookstream, redis_client: "redis.asyncio.Redis"
+) -> None:
+    mine = app.stream_channel("mine", codec="json")
+    seen: list[int] = []
+
+    @app.agent(mine)
+    async def take(stream: EventStream) -> None:
+        async for n in stream:
+            await asyncio.sleep(0.1)
+            seen.append(n)
+
+    async with running(app):
+        await fill(mine, 300)
+
+        async def some() -> bool:
+            return len(seen) > 3
+
+        await eventually(some, "it is at work")
+        begun = asyncio.get_running_loop().time()
+    # the one that it was working on, and not the rest of its batch
+    assert asyncio.get_running_loop().time() - begun < app.settings.shutdown_timeout_seconds / 2
+    [group] = await redis_client.xinfo_groups("{hs:0}:mine")
+    assert group["pending"] + group["lag"] == 300 - len(seen)
+
+
 async def test_what_is_done_is_trimmed_unless_another_group_needs_it(
     app: Hookstream, redis_client: "redis.asyncio.Redis"
 ) -> None:

@@ -128,6 +128,22 @@ async def test_slow_values_are_committed_as_they_are_done(monkeypatch: pytest.Mo
     assert ends.ended == [None]
 
 
+async def test_a_partition_that_is_handed_over_keeps_what_is_not_done() -> None:
+    ends, seen = Ends(), []
+    batch = ends.batch(1, 2, 3)
+
+    async def take(stream: EventStream) -> None:
+        async for value in stream:
+            seen.append(value)
+            batch.partition.leaving = value == 2
+
+    await ends.run(take, batch)
+    assert seen == [1, 2]
+    assert ends.committed == [2]
+    assert [type(error) for error in ends.ended] == [asyncio.CancelledError]
+    assert batch.values() == [3]
+
+
 async def test_an_agent_that_returns_is_begun_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
