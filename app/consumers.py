@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+from faust.agents import current_agent
 from mode.utils.logging import get_logger
 
 from hookstream.app import tasks
@@ -81,8 +82,6 @@ class EventStream:
         self._batch: Batch | None = None
         self._entry: Entry | None = None
         self._sends: list[tuple[str, bytes]] = []
-        #: There are no more: the worker stops.
-        self.over = False
         self._values = self._read(batches)
 
     def __aiter__(self) -> "EventStream":
@@ -150,7 +149,6 @@ class EventStream:
             else:
                 batch.done()
             self._batch = None
-        self.over = True
 
 
 def each_event(
@@ -167,9 +165,7 @@ def each_event(
     async def run(batches: AsyncIterator[Batch]) -> AsyncIterator[Any]:
         stream = EventStream(name, batches, commits())
         try:
-            async for result in _again_and_again(
-                name, function, stream, over=lambda: stream.over, failed=stream.failed
-            ):
+            async for result in _again_and_again(name, function, stream, stream.failed):
                 yield result
         finally:
             stream.abandon()
@@ -177,17 +173,17 @@ def each_event(
     return run
 
 
-def looks_on(name: str, function: Callable[[Any], Any]) -> Callable[[Any], AsyncIterator[Any]]:
+def looks_on(
+    name: str, function: Callable[[Any], Any]
+) -> Callable[[AsyncIterator[Batch]], AsyncIterator[Any]]:
     """An agent that looks on at a Faust stream of batches; when it raises it is begun again.
 
     Faust would end the process where one does that often.
     """
 
     @functools.wraps(function)
-    async def run(batches: Any) -> AsyncIterator[Any]:
-        async for result in _again_and_again(
-            name, function, batches, over=lambda: batches.should_stop, failed=lambda *_: False
-        ):
+    async def run(batches: AsyncIterator[Batch]) -> AsyncIterator[Any]:
+        async for result in _again_and_again(name, function, batches, lambda *_: False):
             yield result
 
     return run
@@ -197,11 +193,9 @@ async def _again_and_again(
     name: str,
     function: Callable[[Any], Any],
     stream: Any,
-    *,
-    over: Callable[[], bool],
     failed: Callable[[Exception, str], bool],
 ) -> AsyncIterator[Any]:
-    """Run an agent until all is ``over``, and give what it yields.
+    """Run an agent until Faust stops it, and give what it yields.
 
     It is begun again at once where ``failed`` says that what it raised was one event's trouble,
     else after a moment.
@@ -221,8 +215,9 @@ async def _again_and_again(
                 continue
             tasks.BOARD.failed(name, error, restarts=True)
         else:
-            # Faust's streams end where they are cancelled, and say nothing
-            if over() or tasks.was_cancelled():
+            agent = current_agent()
+            if agent is not None and agent.should_stop:
+                # its stream has ended
                 return
             logger.error(
                 "the agent %r (%s) has returned; it is begun again, and should iterate for as long "

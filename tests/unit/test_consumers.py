@@ -250,8 +250,6 @@ async def test_a_failing_agent_that_looks_on_goes_on(
             raise KeyError("nope")
 
     class Batches:
-        should_stop = False
-
         def __init__(self) -> None:
             self.numbers = iter(range(300))
 
