@@ -81,6 +81,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         PYTHONPATH=f"{folder}:{Path.cwd()}",
         HOOKSTREAM_AGENTS="trying_channels,examples.sales",
         BOOKS=str(folder / "books"),
+        HOOKSTREAM_RETRY_MAX_ATTEMPTS="1",
     ) as running:
         yield running
 
@@ -212,6 +213,22 @@ async def test_the_example_books_sales(own: Stack, name: str) -> None:
     assert {file.name: file.read_text() for file in books.iterdir()} == {
         str(number): str(number + 1) for number in range(20)
     }
+
+
+async def test_a_value_that_fails_is_a_dead_letter_that_shows_it(own: Stack, name: str) -> None:
+    await own.context(name, {"provider": "none"})
+    sale = {"number": 99, "customer": "c1"}
+    await own.hook(name, json.dumps({"sales": [sale]}).encode())
+
+    async def dead() -> list[dict[str, Any]]:
+        letters: list[dict[str, Any]] = (await own.get("/dead-letters", stage="price"))["letters"]
+        return letters
+
+    [letter] = await eventually(dead, "it is a dead letter")
+    assert (letter["channel"], letter["error"]) == ("sales", "KeyError: 'prices'")
+    shown = await own.get(f"/dead-letters/{letter['letter_id']}")
+    assert shown["payload"] == sale
+    assert "examples/sales.py" in shown["traceback"]
 
 
 @asynccontextmanager
