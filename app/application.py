@@ -4,6 +4,7 @@ import asyncio
 import gc
 import inspect
 import math
+import re
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -17,6 +18,7 @@ from mode import Service, ServiceT
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
+from hookstream.app.consumers import ChannelCommits, each_event, looks_on
 from hookstream.app.deduplication.state import opens_dedup
 from hookstream.app.deduplication.upkeep import DedupUpkeep
 from hookstream.app.discovery import agent_modules, discover
@@ -39,6 +41,7 @@ from hookstream.app.ids import partition_of
 from hookstream.app.ingest.replayer import Replayer
 from hookstream.app.logs import QuietLogger, logging_config
 from hookstream.app.payloads.trainer import Trainer
+from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
@@ -70,6 +73,10 @@ logger = get_logger(__name__)
 BatchStage = Callable[[Batch], Awaitable[None] | None]
 #: Batches of different partitions that one stage may have in flight at a time.
 CONCURRENCY = 64
+#: What a stream channel may be called, beside what :data:`keys.RESERVED` keeps, and what stands
+#: beside channels in `/health`.
+CHANNEL_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+TAKEN_IN_HEALTH = frozenset(("do", "late", "status"))
 #: In the order of their start.
 WORKER_SERVICES = (
     "lifespans",
@@ -290,6 +297,7 @@ class Hookstream(faust.App):
             functions=self.dedup_functions,
             admin_key=lambda: self.admin_key,
             missing_modules=self.missing_modules,
+            own_channels=lambda: [c.name for c in self.stream_channels.values() if c.own],
         )
         endpoints.add_receiver(web_app)
         if not self.receiver_only:
@@ -317,7 +325,7 @@ class Hookstream(faust.App):
             services.clock,
             services.payloads,
             met=services.met,
-            channels=self.stream_channels.values(),
+            channels=self._channels_to_read(),
             openers=(
                 opens_dedup(services.redis, settings.state_path / "tables"),
                 opens_failures(services.redis, settings),
@@ -326,10 +334,30 @@ class Hookstream(faust.App):
                 ),
             ),
             released=ReleasedEntries(services.redis, services.scripts),
+            commit=self.channel_commits,
             revoke=self.marks.leave,
             loop=self.loop,
             beacon=self.beacon,
         )
+
+    def _channels_to_read(self) -> list[RedisStreamChannel]:
+        """All but those of stages of one's own that nobody takes anything from."""
+        read = []
+        for channel in self.stream_channels.values():
+            if channel.own and not channel.consumer:
+                logger.warning(
+                    "nothing takes from the stream channel %r: what is sent there stays",
+                    channel.name,
+                )
+            else:
+                read.append(channel)
+        return read
+
+    @cached_property
+    def channel_commits(self) -> ChannelCommits:
+        """Commits batches of stream channels of one's own."""
+        services = self.services
+        return ChannelCommits(services.scripts, self.settings, services.clock.now_ms)
 
     def owned(self) -> dict[int, Partition]:
         """This worker's partitions now."""
@@ -523,30 +551,66 @@ class Hookstream(faust.App):
         linger_seconds: float = 0.0,
         linger_share: float = math.inf,
     ) -> RedisStreamChannel:
-        """A channel on the Redis Streams ``{hs:p}:name``, in batches of at most ``batch_max``.
+        """A channel of one's own on the Redis Streams ``{hs:p}:name``.
 
-        After each batch its partition is left alone for ``linger_seconds``, or for ``linger_share``
-        times as long as the batch took, whichever is less.
+        One agent, or one function over batches of at most ``batch_max``, takes from it; what it has
+        done is committed, and trimmed once nobody needs it. After each batch its partition is left
+        alone for ``linger_seconds``, or for ``linger_share`` times as long as the batch took,
+        whichever is less.
+
+        Raises:
+            SettingsError: it cannot be called so, or another one is.
         """
-        return RedisStreamChannel(
-            self,
+        if not CHANNEL_NAME.fullmatch(name) or name in keys.RESERVED | TAKEN_IN_HEALTH:
+            raise SettingsError(
+                f"a stream channel cannot be called {name!r}: use up to 64 of a-z, 0-9, _, . and "
+                "-, a letter first, and none of the pipeline's own names, like events or updates"
+            )
+        if name in self.stream_channels:
+            raise SettingsError(f"two stream channels are called {name!r}. Rename one of them")
+        return self.pipeline_channel(
             name,
             codec=codec,
+            own=True,
             batch_max=batch_max,
             linger_seconds=linger_seconds,
             linger_share=linger_share,
         )
 
-    def agent(self, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
-        """Faust's, over any channel of ours. Raises SettingsError: another one has its ``name``."""
-        made = super().agent(*args, name=name, **kwargs)
+    def pipeline_channel(self, name: str, **options: Any) -> RedisStreamChannel:
+        """A stream channel whose batches its last stage commits; with Faust's agents looking on."""
+        return RedisStreamChannel(self, name, **options)
+
+    def agent(self, channel: Any = None, *, name: str | None = None, **kwargs: Any) -> Any:
+        """Faust's. Over a stream channel of one's own it takes values, and what it has done is
+        committed; over a channel of the pipeline it looks on at batches.
+
+        Raises:
+            SettingsError: another one has its ``name``, or takes from its channel already.
+        """
+        declare = super().agent
 
         def decorate(function: Callable[..., Any]) -> Any:
+            label, source, made = name or function.__name__, channel, function
             if name:
                 self._names.take(name, function)
-            return made(function)
+            if isinstance(channel, RedisStreamChannel) and channel.own:
+                self._take_from(channel, function)
+                made = each_event(label, function, lambda: self.channel_commits)
+            elif isinstance(channel, BatchChannel):
+                source, made = channel.looked_at_by(label), looks_on(label, function)
+            return declare(source, name=name, **kwargs)(made)
 
         return decorate
+
+    def _take_from(self, channel: BatchChannel, function: Callable[..., Any]) -> None:
+        place = place_of(function)
+        if channel.consumer and channel.consumer != place:
+            raise SettingsError(
+                f"two take from the channel {channel.name!r}: {channel.consumer} and {place}. Give "
+                "one of them a channel of its own"
+            )
+        channel.consumer = place
 
     def batch_channel(self, name: str) -> BatchChannel:
         """A named in-memory channel of batches."""
@@ -566,12 +630,17 @@ class Hookstream(faust.App):
         partitions, are in it at a time; how they share the loop is for :attr:`scheduler` to say.
 
         Between it and ``out`` run the stages declared ``after`` its name. When it raises, the
-        batch goes back: its entries are still pending, and come again.
+        batch goes back: its entries are still pending, and come again. Of a stream channel of
+        one's own it is committed when the last function returns, if that has not ended it.
+
+        Raises:
+            SettingsError: the name is taken, or another function takes from ``source``.
         """
 
         def decorate(function: BatchStage) -> BatchStage:
             agent = name or function.__name__
             self._names.take(agent, function)
+            self._take_from(source, function)
             if out is not None:
                 self._outputs[agent] = out
             self._batch_agent(agent, function, source, after=agent, concurrency=concurrency)
@@ -669,9 +738,11 @@ class Hookstream(faust.App):
             async for batch in batches:
                 start = time.perf_counter()
                 try:
-                    result = function(batch)
-                    if inspect.isawaitable(result):
-                        await result
+                    # of a channel of one's own, what has only failed entries is not its function's
+                    if not batch.own or any(batch.live()):
+                        result = function(batch)
+                        if inspect.isawaitable(result):
+                            await result
                 except Exception as error:  # noqa: BLE001 the reader decides by its kind
                     batch.fail(error)
                     continue
@@ -682,6 +753,8 @@ class Hookstream(faust.App):
         async def forward(batch: Batch) -> None:
             if (target := self._next(after, source)) is not None:
                 await target.put_batch(batch)
+            elif batch.own:
+                batch.done()
 
         run.__doc__ = doc or function.__doc__
         agent = super().agent(

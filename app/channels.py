@@ -15,7 +15,7 @@ AUDIT_LINGER_SECONDS = 0.2
 EVENTS_LINGER_SECONDS = 0.05
 
 #: Accepted webhooks: ``events[p]`` in Redis.
-events = app.stream_channel(
+events = app.pipeline_channel(
     "events", codec="hookstream_envelope", linger_seconds=EVENTS_LINGER_SECONDS, linger_share=2
 )
 #: Batches whose duplicates are marked.
@@ -25,13 +25,13 @@ checked = app.batch_channel("checked")
 #: Batches whose events know their contexts.
 routed = app.batch_channel("routed")
 #: Routed events on their way to feeds: ``updates[q]`` in Redis.
-updates = app.stream_channel("updates", codec="hookstream_routed")
+updates = app.pipeline_channel("updates", codec="hookstream_routed")
 #: Updates that wait while more urgent ones go, by priority: ``deferred:low[q]`` and so on.
 deferred = {
-    priority: app.stream_channel(
+    priority: app.pipeline_channel(
         channel_name(priority), codec="hookstream_routed", batch_max=DEFERRED_BATCH_MAX
     )
     for priority in DEFERRABLE
 }
 #: What was decided, on its way to PostgreSQL: ``audit[p]`` in Redis.
-audit = app.stream_channel("audit", codec="hookstream_audit", linger_seconds=AUDIT_LINGER_SECONDS)
+audit = app.pipeline_channel("audit", codec="hookstream_audit", linger_seconds=AUDIT_LINGER_SECONDS)

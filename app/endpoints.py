@@ -1,7 +1,7 @@
 """What a process serves over HTTP: the views, made from its services, and the routes to them."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 
@@ -50,10 +50,12 @@ class Endpoints:
         functions: Mapping[str, DedupFunction],
         admin_key: Callable[[], str],
         missing_modules: Mapping[str, str],
+        own_channels: Callable[[], Iterable[str]],
     ) -> None:
         """``process``: what all this ends with; ``functions``: dedup functions by name.
 
-        ``missing_modules``: those with stages that could not be imported, and why.
+        ``missing_modules``: those with stages that could not be imported, and why;
+        ``own_channels``: names of the stream channels that stages of one's own have made.
         """
         self._missing_modules = missing_modules
         self._services = services
@@ -63,7 +65,9 @@ class Endpoints:
         self._worker = worker
         self._functions = functions
         self._access = Access(services.catalog, admin_key)
-        self._meter = StreamMeter(services.redis, services.clock, services.settings.partitions)
+        self._meter = StreamMeter(
+            services.redis, services.clock, services.settings.partitions, own_channels
+        )
         self._single_replay = SingleReplay(
             catalog=services.catalog,
             events=services.events,

@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 
 __all__ = [
+    "AGENT_DROPPED",
     "APPEND_BATCH_REQUESTS",
     "BATCH_EVENTS",
     "BATCH_FAILURES",
@@ -171,6 +172,11 @@ BATCH_EVENTS = Histogram(
     "Entries in a batch.",
     ["channel"],
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+)
+AGENT_DROPPED = Counter(
+    "hookstream_agent_dropped_total",
+    "Events that an agent which looks on was too slow for: they went past it.",
+    ["agent"],
 )
 BATCH_FAILURES = Counter(
     "hookstream_batch_failures_total", "Batches that failed and were tried again.", ["channel"]

@@ -24,10 +24,12 @@ from hookstream.codecs.envelope import Event
 __all__ = [
     "EventStage",
     "EventStageRunner",
+    "FailureLog",
     "Lifespans",
     "StageNames",
     "check_event_stage",
     "place_of",
+    "trace_of",
 ]
 
 logger = get_logger(__name__)
@@ -107,6 +109,27 @@ def place_of(function: Callable[..., Any]) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}"
 
 
+class FailureLog:
+    """Puts the tracebacks of a stream developer's function into the log, once for each kind."""
+
+    def __init__(self, what: str, name: str, function: Callable[..., Any]) -> None:
+        """``what`` it is, for people: a stage, an agent."""
+        self._who = f"the {what} {name!r} ({place_of(function)})"
+        self._said: set[tuple[str, str]] = set()
+
+    def note(self, error: Exception, trace: str) -> None:
+        """Log ``error`` if none like it came before; ``trace``: where it was raised."""
+        kind = (type(error).__name__, trace.rsplit("File ", 1)[-1])
+        if kind in self._said or len(self._said) >= MAX_KINDS:
+            return
+        self._said.add(kind)
+        logger.error(
+            "%s failed; its traceback is here once for each kind of error",
+            self._who,
+            exc_info=error,
+        )
+
+
 @dataclass(slots=True)
 class EventStageRunner:
     """Runs a per-event stage over batches, and says what is wrong with it once."""
@@ -119,7 +142,10 @@ class EventStageRunner:
     timeout: float | None = None
     #: Events without one that passed, until one does.
     _dropped: int | None = 0
-    _said: set[tuple[str, str]] = field(default_factory=set)
+    _log: FailureLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._log = FailureLog("stage", self.name, self.function)
 
     async def __call__(self, batch: Batch) -> None:
         """Call it for every live event of a batch; one that raises fails alone.
@@ -157,8 +183,8 @@ class EventStageRunner:
             # a server's trouble is not the event's: the batch comes again
             raise
         except Exception as error:  # noqa: BLE001 a stage is user code
-            trace = _trace(error)
-            self._log(error, trace)
+            trace = trace_of(error)
+            self._log.note(error, trace)
             entry.fail(self.name, error, trace=trace)
             return
         self._watch(dropped=changed is None)
@@ -167,18 +193,6 @@ class EventStageRunner:
         elif changed is not entry.value:
             entry.value = changed
             entry.changed = True
-
-    def _log(self, error: Exception, trace: str) -> None:
-        kind = (type(error).__name__, trace.rsplit("File ", 1)[-1])
-        if kind in self._said or len(self._said) >= MAX_KINDS:
-            return
-        self._said.add(kind)
-        logger.error(
-            "the stage %r (%s) failed; its traceback is here once for each kind of error",
-            self.name,
-            place_of(self.function),
-            exc_info=error,
-        )
 
     def _watch(self, *, dropped: bool) -> None:
         if self._dropped is None:
@@ -240,7 +254,7 @@ def _name(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
-def _trace(error: Exception) -> str:
+def trace_of(error: Exception) -> str:
     """Where it was raised, frame by frame below ours: code only, no values."""
     frames = traceback.extract_tb(error.__traceback__)[1:]
     return "".join(traceback.format_list(frames))

@@ -75,9 +75,11 @@ async def stage_results(
 
 
 async def run_batch(
-    stage: Callable[[Batch], Awaitable[None] | None], events: Iterable[Event]
+    stage: Callable[[Batch], Awaitable[None] | None], events: Iterable[Any]
 ) -> list[Entry]:
     """What a stage over batches (``@app.batches``) makes of one batch of events.
+
+    Over a stream channel of one's own: of one batch of its values, whatever they are.
 
     Each entry says what became of its event: ``entry.outcome`` (accepted, dropped, failed, …),
     ``entry.value``. The partition has no server behind it: a stage that commits needs one.
@@ -86,9 +88,11 @@ async def run_batch(
     """
     entries = [
         Entry(f"{event.received_at_ms}-{number}", encode_event(event), event)
+        if isinstance(event, Event)
+        else Entry(f"1-{number}", b"", event)
         for number, event in enumerate(events)
     ]
-    batch = Batch("test", Partition(0, 1, "test"), entries, lambda *_: None)
+    batch = Batch("test", Partition(0, 1, "test"), entries, lambda *_: None, own=True)
     result = stage(batch)
     if inspect.isawaitable(result):
         await result

@@ -102,7 +102,10 @@ def _candidate(batch: Batch, entry: Entry, key: str) -> Candidate:
         entry.outcome,
         again=bool(entry.failed_event_id),
         key=key,
-        tool_id=entry.value.tool_id if isinstance(entry.value, Event) else "",
+        # elsewhere than in the pipeline, what fails says nothing of its tool
+        tool_id=entry.value.tool_id
+        if isinstance(entry.value, Event) and batch.channel == "events"
+        else "",
         listed=entry.listed,
         attempts=entry.attempts,
     )

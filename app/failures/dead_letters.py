@@ -12,7 +12,8 @@ from hookstream.app.ids import event_time_ms, partition_of_event
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
-from hookstream.app.stores.events import content_out
+from hookstream.app.stores.events import content_out, payload_out
+from hookstream.app.streams.lag import STREAMS
 from hookstream.codecs.envelope import decode_event
 from hookstream.codecs.errors import CodecError
 from hookstream.codecs.routed import decode_routed
@@ -121,10 +122,16 @@ class DeadLetters:
         }
 
     async def _content(self, letter: dict[bytes, bytes]) -> dict[str, Any]:
-        """Payload and headers, where the entry and its payload can be read."""
-        raw = letter.get(b"raw", b"")
+        """Payload and headers, where the entry and its payload can be read.
+
+        Of a stream channel of one's own: the entry as it stands there.
+        """
+        raw, channel = letter.get(b"raw", b""), letter.get(b"channel", b"").decode()
+        own = channel not in STREAMS
+        if own and b"event_id" not in letter:
+            return payload_out(raw)
         try:
-            routed = letter.get(b"channel") != b"events"
+            routed = not own and channel != "events"
             event = decode_routed(raw).event if routed else decode_event(raw)
             [readable] = await self._payloads.open([event])
         except CodecError:

@@ -21,7 +21,7 @@ from hookstream.app.failures.rules import PARKED, Decision
 from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
-from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.batch import Batch, Entry, event_of
 from hookstream.app.streams.commit import Writes
 from hookstream.app.streams.outcome import (
     Accepted,
@@ -33,7 +33,6 @@ from hookstream.app.streams.outcome import (
 )
 from hookstream.app.streams.partition import Partition
 from hookstream.codecs.envelope import Event
-from hookstream.codecs.routed import Routed
 
 __all__ = [
     "QUARANTINED",
@@ -65,11 +64,10 @@ def failed_event_id(channel: str, partition: int, entry: Entry) -> str:
     """
     if entry.failed_event_id:
         return entry.failed_event_id
-    if isinstance(entry.value, Event):
+    if isinstance(entry.value, Event) and channel == "events":
         parts = [entry.value.event_id, entry.value.replay_id]
         return SEPARATOR.join(part for part in parts if part)
-    if isinstance(entry.value, Routed):
-        event = entry.value.event
+    if event := event_of(entry.value):
         return SEPARATOR.join((event.event_id, event.replay_id, channel, str(partition)))
     return SEPARATOR.join(("", entry.entry_id, channel, str(partition)))
 
@@ -186,14 +184,14 @@ def _keep(writes: Writes, batch: Batch, entry: Entry, name: str, fields: dict[st
         # also one that comes again: what was sent this time has this entry for its source position
         pin(writes, batch.partition, name, entry.entry_id)
     if not entry.failed_event_id:
-        event = entry.value.event if isinstance(entry.value, Routed) else entry.value
+        event = event_of(entry.value)
         fields |= {
             "raw": entry.raw,
             "channel": batch.channel,
             "entry_id": entry.entry_id,
             "attempts": fields.get("attempts", 0),
         }
-        if isinstance(event, Event):
+        if event is not None:
             fields |= {
                 "event_id": event.event_id,
                 "tenant": event.tenant,

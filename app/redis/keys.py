@@ -8,6 +8,7 @@ __all__ = [
     "META",
     "PROBE",
     "UNKNOWN_REFUSALS",
+    "RESERVED",
     "WORKERS",
     "WORKER_NOTES",
     "ack_times",
@@ -49,6 +50,14 @@ __all__ = [
     "updates",
 ]
 
+#: What stands behind a partition's hash tag: no channel of one's own may be called so.
+RESERVED = frozenset(
+    (  # noqa: SIM905 a line each would be longer than the rest of this module's head
+        "ack-times acks audit barrier blob breakers changelog daily dead-letters deferred events "
+        "feed folded held held-version held-versions history holds lease letter letters origins "
+        "parked pins retries seqs updates withheld"
+    ).split()
+)
 #: The consumer group of every stream.
 GROUP = "hookstream"
 #: Hash of facts about the whole installation: the partition count, the schema version.

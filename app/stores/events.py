@@ -271,23 +271,27 @@ def accepted_out(event: Event, readable: Event | None) -> dict[str, Any]:
 
 
 def content_out(event: Event) -> dict[str, Any]:
-    """Payload and headers. The payload is JSON where it is JSON, else text, else base64."""
+    """Payload and headers."""
+    return {
+        "headers": dict(event.headers),
+        "content_type": event.content_type,
+        **payload_out(event.payload),
+    }
+
+
+def payload_out(data: bytes) -> dict[str, Any]:
+    """JSON where it is JSON, else text, else base64."""
     payload: Any
     try:
-        payload, encoding = orjson.loads(event.payload), "json"
+        payload, encoding = orjson.loads(data), "json"
         # orjson reads deeper nesting than it can write
         orjson.dumps(payload)
     except (orjson.JSONDecodeError, TypeError):
         try:
-            payload, encoding = event.payload.decode(), "text"
+            payload, encoding = data.decode(), "text"
         except UnicodeDecodeError:
-            payload, encoding = base64.b64encode(event.payload).decode(), "base64"
-    return {
-        "headers": dict(event.headers),
-        "content_type": event.content_type,
-        "payload": payload,
-        "payload_encoding": encoding,
-    }
+            payload, encoding = base64.b64encode(data).decode(), "base64"
+    return {"payload": payload, "payload_encoding": encoding}
 
 
 def _decoded(data: bytes) -> Event | None:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +28,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster
 from hookstream.app.redis.errors import OF_ONE_KEY, is_redis_away, redis_kind
 from hookstream.app.settings import Settings
+from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.channel import RedisStreamChannel
 from hookstream.app.streams.consumer import Released, StreamReader
 from hookstream.app.streams.partition import OpenState, Partition, open_partition
@@ -83,13 +84,15 @@ class PartitionAssignment(Service):
         channels: Collection[RedisStreamChannel],
         openers: Sequence[OpenState],
         released: Released,
+        commit: Callable[[Batch], Awaitable[None]],
         revoke: Callable[[Partition], None] = lambda partition: None,
         **kwargs: Any,
     ) -> None:
         """``met``: set once Redis may be used; ``openers`` add each room's state of a partition.
 
-        ``released`` gives entries of ``events`` whose turn has come; ``revoke`` is told of each
-        partition before it is closed here.
+        ``released`` gives entries of ``events`` whose turn has come; ``commit`` commits batches of
+        stream developers' own channels; ``revoke`` is told of each partition before it is closed
+        here.
         """
         super().__init__(**kwargs)
         self._redis = redis
@@ -101,6 +104,7 @@ class PartitionAssignment(Service):
         self._channels = channels
         self._openers = openers
         self._released = released
+        self._commit = commit
         self._on_revoke = revoke
         self.owned: dict[int, Partition] = {}
         self.readers: list[StreamReader] = []
@@ -136,6 +140,7 @@ class PartitionAssignment(Service):
                 buffer_max=settings.buffer_max_events,
                 timeout_seconds=settings.redis_timeout_seconds,
                 released=self._released if channel.name == "events" else None,
+                commit=self._commit if channel.own else None,
                 loop=self.loop,
                 beacon=self.beacon,
             )
@@ -465,6 +470,8 @@ class PartitionAssignment(Service):
 
     async def _hand_over(self, numbers: Sequence[int], timeout_seconds: float) -> None:
         """Finish the batches in flight, then revoke; what is not done in time stays pending."""
+        for number in numbers:
+            self.owned[number].leaving = True
         done = await asyncio.gather(
             *(reader.drain(numbers, timeout_seconds) for reader in self.readers)
         )

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from hookstream.app.redis import keys
 from hookstream.app.status import Status
 from hookstream.app.streams.outcome import (
     ACCEPTED,
@@ -19,10 +20,20 @@ from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Change, Routed, Target
 from hookstream.tables.dedup import Layer
 
-__all__ = ["Batch", "Entry", "event_of"]
+__all__ = ["Batch", "Entry", "OutputChannel", "event_of"]
 
 #: Of a traceback: some twenty frames.
 MAX_TRACE_CHARACTERS = 4000
+
+
+class OutputChannel(Protocol):
+    """A stream channel of a stream developer's, which batches of another one may send to."""
+
+    name: str
+    own: bool
+
+    def encode_value(self, value: Any) -> bytes:
+        """A value as it stands in an entry."""
 
 
 @dataclass(slots=True)
@@ -109,6 +120,10 @@ class Batch:
     low_water_mark: str = ""
     #: Entries that the reader has prefetched behind this batch.
     behind: int = 0
+    #: Whether it is of a stream developer's own channel: then it is committed once it is done.
+    own: bool = False
+    #: Streams and entries that are appended when, and only when, this is committed.
+    sends: list[tuple[str, bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.low_water_mark = self.entries[0].entry_id if self.entries else ""
@@ -126,8 +141,34 @@ class Batch:
         """The entries that are still to be processed: not duplicates, not dropped, not failed."""
         return (entry for entry in self.entries if isinstance(entry.outcome, Accepted))
 
+    def values(self) -> list[Any]:
+        """The values of the entries that are still to be processed."""
+        return [entry.value for entry in self.live()]
+
+    def output(self, channel: OutputChannel, value: Any) -> tuple[str, bytes]:
+        """A value as an entry for this partition of ``channel``.
+
+        Raises:
+            ValueError: it or this batch is of a channel of the pipeline; and what its codec raises.
+        """
+        for name, own in ((self.channel, self.own), (channel.name, channel.own)):
+            if not own:
+                raise ValueError(
+                    f"the channel {name!r} belongs to the pipeline: what is sent with a commit "
+                    "goes from one channel of app.stream_channel to another"
+                )
+        return keys.stream(channel.name, self.partition.number), channel.encode_value(value)
+
+    def send(self, channel: OutputChannel, value: Any) -> None:
+        """Append ``value`` to this partition of a channel of one's own, with the commit: exactly
+        once, whatever crashes.
+
+        For batches of channels of one's own. Raises what :meth:`output` raises.
+        """
+        self.sends.append(self.output(channel, value))
+
     def done(self) -> None:
-        """The batch is committed."""
+        """The batch is committed; of a channel of one's own: it is to be committed now."""
         self._end(None)
 
     def fail(self, error: BaseException) -> None:

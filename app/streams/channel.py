@@ -1,17 +1,30 @@
 """Channels: Redis Streams as ``faust.Channel``, and named in-memory ones between the stages."""
 
 import math
+import time
+from asyncio import QueueFull
+from collections import deque
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 import faust
 from faust.serializers import codecs as faust_codecs
 from faust.types import TP, FutureMessage, RecordMetadata
+from mode.utils.logging import get_logger
+from mode.utils.queues import ThrowableQueue
 
+from hookstream.app import metrics
 from hookstream.app.redis import keys
 from hookstream.app.streams.batch import Batch
 
 __all__ = ["BatchChannel", "RedisStreamChannel"]
+
+logger = get_logger(__name__)
+
+#: So many events wait for an agent that looks on; what comes then goes past it.
+LOOKER_EVENTS = 4096
+#: How often it is said again that an agent misses events.
+SAY_DROPPED_SECONDS = 60.0
 
 
 class StreamsApp(Protocol):
@@ -27,19 +40,90 @@ class StreamsApp(Protocol):
         """Append to a stream of Redis; returns the entry's id."""
 
 
+class LookerQueue(ThrowableQueue):
+    """Batches with :data:`LOOKER_EVENTS` events between them, and the one that went beyond."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._sizes: deque[int] = deque()
+        self._held = 0
+
+    def full(self) -> bool:
+        """Whether no other batch is taken now."""
+        return self._held >= LOOKER_EVENTS
+
+    def _put(self, event: Any) -> None:
+        super()._put(event)
+        # noted: entries may leave a batch while it waits here
+        self._sizes.append(max(1, len(event.value)))
+        self._held += self._sizes[-1]
+
+    def _get(self) -> Any:
+        self._held -= self._sizes.popleft()
+        return super()._get()
+
+
 class BatchChannel(faust.Channel):
     """A named in-memory channel whose values are batches; what links one stage to the next."""
 
-    def __init__(self, app: StreamsApp, name: str = "", **kwargs: Any) -> None:
+    _queue: ThrowableQueue | None
+
+    def __init__(self, app: StreamsApp, name: str = "", *, looker: str = "", **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
         self.name = name
+        #: The agent that looks on here: what it has no room for it does not get.
+        self.looker = looker
+        #: Where the function stands that ends this channel's batches; "" where there is none.
+        self.consumer = ""
+        self._dropped = 0
+        self._said_at = -math.inf
+
+    @property
+    def queue(self) -> ThrowableQueue:
+        """What waits for the agent that iterates."""
+        if self.looker and self._queue is None:
+            self._queue = LookerQueue(flow_control=self.app.flow_control)
+        return super().queue
+
+    def looked_at_by(self, agent: str) -> "BatchChannel":
+        """The same for an agent that looks on: nothing waits for it, and it may miss events."""
+        seen: BatchChannel = self._clone(looker=agent)
+        return seen
+
+    async def put(self, value: Any) -> None:
+        """Put a Faust event with a batch before every agent; who looks on is not waited for."""
+        root = self._root if self._root is not None else self
+        for subscriber in list(root._subscribers):
+            if subscriber.looker:
+                subscriber.offer(value)
+            else:
+                await subscriber.queue.put(value)
+
+    def offer(self, value: Any) -> None:
+        """Put it before the agent that looks on, if there is room for it."""
+        try:
+            self.queue.put_nowait(value)
+            return
+        except QueueFull:
+            missed = len(value.value)
+        metrics.AGENT_DROPPED.labels(agent=self.looker).inc(missed)
+        self._dropped += missed
+        if time.monotonic() - self._said_at >= SAY_DROPPED_SECONDS:
+            self._said_at = time.monotonic()
+            logger.warning(
+                "the agent %s is too slow for %s: %d events have gone past it so far. What may "
+                "miss nothing belongs into a stream channel of its own (docs/stages.md)",
+                self.looker,
+                self.name,
+                self._dropped,
+            )
 
     def get_topic_name(self) -> str:
         """The name, as ``hookstream agents`` shows it."""
         return self.name
 
     def _clone_args(self) -> Mapping[str, Any]:
-        return {**super()._clone_args(), "name": self.name}
+        return {**super()._clone_args(), "name": self.name, "looker": self.looker}
 
     def __str__(self) -> str:
         return self.name
@@ -64,10 +148,12 @@ class BatchChannel(faust.Channel):
 
 
 class RedisStreamChannel(BatchChannel):
-    """A stream in each of P partitions. Agents iterate over :class:`Batch`; ``send`` appends.
+    """A stream in each of P partitions, read as :class:`Batch`; ``send`` appends.
 
     ``send(key=..., value=...)`` encodes by the channel's codec and picks the partition by the
     key's hash, or takes ``partition``. The consumer group is made when a partition is first read.
+    Of an ``own`` one, which is a stream developer's, a batch that is done is committed by its
+    reader; of the pipeline's the last stage does that.
     """
 
     def __init__(
@@ -76,6 +162,7 @@ class RedisStreamChannel(BatchChannel):
         name: str = "",
         *,
         codec: str = "",
+        own: bool = False,
         batch_max: int | None = None,
         linger_seconds: float = 0.0,
         linger_share: float = math.inf,
@@ -83,6 +170,7 @@ class RedisStreamChannel(BatchChannel):
     ) -> None:
         super().__init__(app, name, **kwargs)
         self.codec = codec
+        self.own = own
         #: Most entries of one batch, where that is less than ``HOOKSTREAM_BATCH_MAX_EVENTS``.
         self.batch_max = batch_max
         #: Time after a batch in which no more of its partition is read, so that what comes then is
@@ -93,12 +181,17 @@ class RedisStreamChannel(BatchChannel):
             app.stream_channels[name] = self
 
     def _clone_args(self) -> Mapping[str, Any]:
-        names = ("codec", "batch_max", "linger_seconds", "linger_share")
+        names = ("codec", "own", "batch_max", "linger_seconds", "linger_share")
         return {**super()._clone_args(), **{name: getattr(self, name) for name in names}}
 
     def decode_value(self, raw: bytes) -> Any:
         """The value in an entry's bytes; raises what the codec raises."""
         return faust_codecs.loads(self.codec, raw)
+
+    def encode_value(self, value: Any) -> bytes:
+        """A value as it stands in an entry; raises what the codec raises."""
+        encoded: bytes = faust_codecs.dumps(self.codec, value)
+        return encoded
 
     async def publish_message(
         self, fut: FutureMessage[Any], wait: bool = True
@@ -109,7 +202,7 @@ class RedisStreamChannel(BatchChannel):
         if partition is None:
             partition = self.app.partition_for(str(message.key or ""))
         entry_id = await self.app.append_entry(
-            keys.stream(self.name, partition), faust_codecs.dumps(self.codec, message.value)
+            keys.stream(self.name, partition), self.encode_value(message.value)
         )
         tp = TP(self.name, partition)
         result: Awaitable[RecordMetadata] = await self._finalize_message(

@@ -8,7 +8,7 @@ command is a wake-up only: it changes nothing.
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -150,9 +150,13 @@ class StreamReader(Service):
         buffer_max: int,
         timeout_seconds: float,
         released: Released | None = None,
+        commit: Callable[[Batch], Awaitable[None]] | None = None,
         **kwargs: Any,
     ) -> None:
-        """``timeout_seconds``: after which redis-py gives up a command; wake-ups are shorter."""
+        """``timeout_seconds``: after which redis-py gives up a command; wake-ups are shorter.
+
+        ``commit``: of a channel whose batches are committed here once they are done.
+        """
         # ``released``: of a channel whose entries may have to wait for their turn elsewhere
         super().__init__(**kwargs)
         self.channel = channel
@@ -165,6 +169,7 @@ class StreamReader(Service):
         self.page = min(self.buffer_max, PAGE)
         self.block_ms = max(1, min(BLOCK_MS, int(timeout_seconds * 800)))
         self._released = released
+        self._commit = commit
         self.slots: dict[int, Slot] = {}
         self._lanes: dict[int, Lane] = {}
         self._idle = asyncio.Event()
@@ -509,7 +514,12 @@ class StreamReader(Service):
             return
         entries = _take(slot)
         batch = Batch(
-            self.channel.name, slot.partition, entries, self._ended, behind=len(slot.buffer)
+            self.channel.name,
+            slot.partition,
+            entries,
+            self._ended,
+            behind=len(slot.buffer),
+            own=self._commit is not None,
         )
         slot.in_flight = batch
         slot.sent_at = asyncio.get_running_loop().time()
@@ -541,6 +551,23 @@ class StreamReader(Service):
         slot = self.slots.get(batch.partition.number)
         if slot is None or slot.in_flight is not batch:
             return
+        if error is None and self._commit is not None:
+            tasks.spawn("StreamReader._settle", self._settle(slot, batch), service=self)
+        else:
+            self._over(slot, batch, error)
+
+    async def _settle(self, slot: Slot, batch: Batch) -> None:
+        """Commit a batch that is done; until then its partition sends no other one."""
+        assert self._commit is not None
+        error: Exception | None = None
+        try:
+            await self._commit(batch)
+        except Exception as caught:  # noqa: BLE001 a batch without an end stops its partition
+            error = caught
+        if self.slots.get(batch.partition.number) is slot and slot.in_flight is batch:
+            self._over(slot, batch, error)
+
+    def _over(self, slot: Slot, batch: Batch, error: BaseException | None) -> None:
         slot.in_flight = None
         slot.trouble = ""
         if error is None:
@@ -557,7 +584,8 @@ class StreamReader(Service):
                 self._resume(slot)
         elif slot.partition.lost or isinstance(error, (FencedError, OutdatedError, TableError)):
             self._lost(slot, error)
-        else:
+        elif not (slot.partition.leaving and isinstance(error, asyncio.CancelledError)):
+            # what is given back to be handed over is pending: its next owner reads it
             self._again(slot, batch, error)
         self._idle.set()
 

@@ -11,6 +11,7 @@ from hookstream.app.redis.errors import is_missing
 from hookstream.app.streams.rendezvous import WorkerNote
 
 __all__ = [
+    "STREAMS",
     "Assignment",
     "DeadLetters",
     "StreamLag",
@@ -25,6 +26,7 @@ __all__ = [
 NOTE_MS = 60_000
 #: Dead letters are said to be more and more by how many came within this time.
 LATELY_MS = 600_000
+#: The pipeline's own streams.
 STREAMS = ("events", "updates", *(channel_name(name) for name in DEFERRABLE), "audit")
 
 
@@ -44,10 +46,12 @@ class StreamLag:
     oldest_seconds: float
 
 
-async def measure_lag(redis: Any, clock: RedisClock, partitions: int) -> dict[str, StreamLag]:
+async def measure_lag(
+    redis: Any, clock: RedisClock, partitions: int, streams: Sequence[str] = STREAMS
+) -> dict[str, StreamLag]:
     """Every channel's lag over all partitions: one pipeline."""
-    by_partition = await _measure(redis, clock, range(partitions))
-    return {name: _sum([lags[name] for lags in by_partition]) for name in STREAMS}
+    by_partition = await _measure(redis, clock, range(partitions), streams)
+    return {name: _sum([lags[name] for lags in by_partition]) for name in streams}
 
 
 async def measure_quarantined(redis: Any, partitions: int) -> dict[int, int]:
@@ -90,9 +94,11 @@ async def measure_dead_letters(redis: Any, clock: RedisClock, partitions: int) -
     return DeadLetters(sum(counts[::2]), sum(counts[1::2]))
 
 
-async def measure_partitions(redis: Any, clock: RedisClock, partitions: int) -> dict[str, Any]:
+async def measure_partitions(
+    redis: Any, clock: RedisClock, partitions: int, streams: Sequence[str] = STREAMS
+) -> dict[str, Any]:
     """Workers that are alive; owner, epoch, lease and lag of every partition."""
-    lags = await _measure(redis, clock, range(partitions))
+    lags = await _measure(redis, clock, range(partitions), streams)
     pipe = redis.pipeline(transaction=False)
     for number in range(partitions):
         pipe.hmget(keys.lease(number), "owner", "epoch", "expires_ms")
@@ -156,10 +162,10 @@ async def measure_assignment(redis: Any, clock: RedisClock, partitions: int) -> 
 
 
 async def _measure(
-    redis: Any, clock: RedisClock, partitions: Sequence[int]
+    redis: Any, clock: RedisClock, partitions: Sequence[int], streams: Sequence[str]
 ) -> list[dict[str, StreamLag]]:
     """One pipeline, and one more where anything has not been read yet."""
-    names = [(name, number) for number in partitions for name in STREAMS]
+    names = [(name, number) for number in partitions for name in streams]
     pipe = redis.pipeline(transaction=False)
     for name, number in names:
         pipe.xinfo_groups(keys.stream(name, number))
@@ -178,7 +184,7 @@ async def _measure(
         _lag(state, first[at][0][0] if first.get(at) else b"", now_ms)
         for at, state in enumerate(states)
     )
-    return [{name: next(lags) for name in STREAMS} for _ in partitions]
+    return [{name: next(lags) for name in streams} for _ in partitions]
 
 
 @dataclass(frozen=True, slots=True)

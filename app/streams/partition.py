@@ -46,6 +46,8 @@ class Partition:
     on_lost: "Callable[[Partition, BaseException], None]" = lambda *_: None
     #: Held while a commit is in flight.
     committing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: Set when it is to be handed over: who works on a batch step by step gives back the rest.
+    leaving: bool = False
     #: Set when this worker lets the partition go.
     closed: bool = False
     #: Why what is known of it here cannot be trusted any more.

@@ -1,12 +1,13 @@
 """``/api/v1/partitions``: who owns which partition, and how far behind it is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aiohttp import web
 
 from hookstream.app.clock import RedisClock
 from hookstream.app.streams.lag import (
+    STREAMS,
     Assignment,
     DeadLetters,
     StreamLag,
@@ -26,7 +27,15 @@ __all__ = ["PartitionViews", "StreamMeter"]
 class StreamMeter:
     """Measures the streams of all partitions, and who works on them."""
 
-    def __init__(self, redis: Any, clock: RedisClock, partitions: int) -> None:
+    def __init__(
+        self,
+        redis: Any,
+        clock: RedisClock,
+        partitions: int,
+        own_channels: Callable[[], Iterable[str]],
+    ) -> None:
+        """``own_channels``: names of the stream channels that stages of one's own have made."""
+        self._own_channels = own_channels
         self._redis = redis
         self._clock = clock
         #: How many partitions there are.
@@ -34,7 +43,7 @@ class StreamMeter:
 
     async def lag(self) -> dict[str, StreamLag]:
         """Every channel's lag."""
-        return await measure_lag(self._redis, self._clock, self.partitions)
+        return await measure_lag(self._redis, self._clock, self.partitions, self._streams())
 
     async def quarantined(self) -> dict[int, int]:
         """By version of the envelope: how many entries wait for a worker that reads it."""
@@ -50,7 +59,10 @@ class StreamMeter:
 
     async def by_partition(self) -> dict[str, Any]:
         """Owner, lease and lag of every partition."""
-        return await measure_partitions(self._redis, self._clock, self.partitions)
+        return await measure_partitions(self._redis, self._clock, self.partitions, self._streams())
+
+    def _streams(self) -> Sequence[str]:
+        return (*STREAMS, *self._own_channels())
 
     def now_ms(self) -> int:
         """Redis's time, by which all this is measured."""

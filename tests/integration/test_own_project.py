@@ -1,11 +1,16 @@
 """A project of one's own: installed from wheels, its stages are found by every process."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,7 +20,7 @@ from tests.support.stack import Stack, eventually
 
 #: Of the checkout only what a wheel is made of.
 SOURCES = ("app", "agents", "codecs", "hookstream", "proto", "tables")
-MARK = {"where": "event.headers['x-my-project'] == 'seen'"}
+PAYMENTS = {"where": "event.headers['x-team'] == 'payments'"}
 
 
 def run(*command: str, **options: object) -> None:
@@ -46,6 +51,48 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made / "bin" / "python"
 
 
+class People(ThreadingHTTPServer):
+    """The service that the project asks for people's teams; it answers once it is ``open``."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Asked)
+        self.asked: Counter[str] = Counter()
+        self.open = threading.Event()
+        self.open.set()
+
+
+class Asked(BaseHTTPRequestHandler):
+    server: People
+
+    def do_GET(self) -> None:
+        login = self.path.rpartition("/")[2]
+        self.server.asked[login] += 1
+        self.server.open.wait(60)
+        body = json.dumps({"team": "search" if login == "bob" else "payments"}).encode()
+        with suppress(OSError):  # who asked may be gone by now
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def people() -> Iterator[People]:
+    with People() as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        yield serving
+        serving.open.set()
+        serving.shutdown()
+        thread.join()
+
+
 class Own(Stack):
     """The whole system from that environment, in a folder without a checkout."""
 
@@ -61,14 +108,64 @@ class Own(Stack):
 
 
 @pytest.fixture(scope="module")
-def own(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
-    with Own(python, tmp_path_factory.mktemp("up")) as running:
+def own(python: Path, people: People, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
+    url = f"http://127.0.0.1:{people.server_port}"
+    with Own(python, tmp_path_factory.mktemp("up"), PEOPLE_URL=url) as running:
         yield running
 
 
-async def test_its_stage_and_its_dedup_function_work(own: Own, name: str) -> None:
+def by(login: str, n: int) -> bytes:
+    return json.dumps({"n": n, "sender": {"login": login}}).encode()
+
+
+async def test_bots_are_dropped_and_people_looked_up_once(
+    own: Own, people: People, name: str
+) -> None:
+    await own.context(name, {"provider": "none"}, **PAYMENTS)
+    bot = await own.hook(name, by("dependabot[bot]", 1))
+    await own.hook(name, by("bob", 2))
+    first = await own.hook(name, by("ada", 3))
+    [update] = await own.updates(name, 1)
+    second = await own.hook(name, by("ada", 4))
+    updates = await own.updates(name, 2)
+    assert update == updates[0]
+    assert [update["event_id"] for update in updates] == [first, second]
+    assert people.asked["ada"] == people.asked["bob"] == 1
+    assert not any("bot" in login for login in people.asked)
+
+    async def recorded() -> bool:
+        return bool((await own.get(f"/events/{bot}"))["status"] == "unrouted")
+
+    await eventually(recorded, "it is on record as dropped")
+
+
+async def test_a_worker_killed_while_it_looks_up_loses_and_doubles_nothing(
+    own: Own, people: People, name: str
+) -> None:
+    await own.context(name, {"provider": "none"}, **PAYMENTS)
+    people.open.clear()
+    sent = [await own.hook(name, by(f"carol-{n % 5}", n)) for n in range(30)]
+    await own.hook(name, by("renovate[bot]", 30))
+
+    async def asked() -> bool:
+        return people.asked["carol-0"] > 0
+
+    await eventually(asked, "an event is in the stage")
+    killed = own.find("worker")
+    killed.kill()
+    people.open.set()
+    updates = await own.updates(name, 30)
+    assert sorted(update["event_id"] for update in updates) == sorted(sent)
+    assert [update["seq"] for update in updates] == list(range(1, 31))
+    sent.append(await own.hook(name, by("carol-0", 31)))
+    [last] = await own.updates(name, 1, after=30)
+    assert (last["seq"], last["event_id"]) == (31, sent[-1])
+    assert own.find("worker").pid != killed.pid
+
+
+async def test_its_dedup_function_works(own: Own, name: str) -> None:
     tool = {"provider": "none", "dedup": {"strategy": "custom", "name": "by_build"}}
-    await own.context(name, tool, **MARK)
+    await own.context(name, tool)
     first = await own.hook(name, b'{"build": 1, "state": "begun"}')
     again = await own.hook(name, b'{"build": 1, "state": "done"}')
     other = await own.hook(name, b'{"build": 2}')
@@ -122,4 +219,4 @@ def test_modules_of_the_current_folder_are_found(python: Path, tmp_path: Path) -
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert {"@first", "@second", "@shout"} <= set(done.stdout.split())
+    assert {"@first", "@second", "@drop_bots", "@enrich"} <= set(done.stdout.split())

@@ -2,7 +2,7 @@
 -- KEYS: lease, source stream, then every other key that is written to.
 -- ARGV: epoch, nonce, channel, number of commits so far, group,
 --       number of writes, then (command, key index, number of arguments, arguments…) each,
---       trim the source below the last acknowledged entry (1 or 0),
+--       trim the source below the last acknowledged entry (1 or 0): not what another group needs,
 --       then the acknowledged entry ids.
 -- Returns the ids that XADD gave, in order.
 -- A stale owner gets FENCED. An owner whose snapshot of the partition is not what Redis has (a reply
@@ -66,6 +66,29 @@ for i = 1, count do
   writes[i] = {command, key, args}
   at = at + 3 + #args
 end
+local trim = ARGV[at] == '1' and ARGV[at + 1]
+no = trim and (refused('XINFO', 'GROUPS', KEYS[2]) or refused('XPENDING', KEYS[2], ARGV[5])
+  or refused('XTRIM', KEYS[2], 'MINID', '~', '0-0'))
+if no then return no end
+local function number_of(id) return tonumber(string.match(id, '^%d+')), tonumber(string.match(id, '%d+$')) end
+local function less(one, other)
+  local ms, seq = number_of(one)
+  local other_ms, other_seq = number_of(other)
+  return ms < other_ms or (ms == other_ms and seq < other_seq)
+end
+-- the first entry that another group of the source has not acknowledged, if it is below `floor`
+local function needed(floor)
+  for _, told in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
+    local group = {}
+    for i = 1, #told, 2 do group[told[i]] = told[i + 1] end
+    if group['name'] ~= ARGV[5] then
+      local first = group['last-delivered-id']
+      if group['pending'] > 0 then first = redis.call('XPENDING', KEYS[2], group['name'])[2] end
+      if less(first, floor) then floor = first end
+    end
+  end
+  return floor
+end
 -- what a look beforehand cannot say is whether a stream takes another id: so appends come first,
 -- those to feeds last, and are taken back where one of them is refused
 local added = {}
@@ -97,24 +120,18 @@ for i = 1, count do
     redis.call(command, key, unpack(args))
   end
 end
-local trim = ARGV[at]
 local last = nil
 for from = at + 1, #ARGV, 1000 do
   local to = math.min(from + 999, #ARGV)
   redis.call('XACK', KEYS[2], ARGV[5], unpack(ARGV, from, to))
   last = ARGV[to]
 end
-if trim == '1' and last then
-  redis.call('XTRIM', KEYS[2], 'MINID', '~', last)
+if trim and last and source == 'stream' then
+  redis.call('XTRIM', KEYS[2], 'MINID', '~', needed(last))
 end
 -- what was released from a list of blocked entries is older than what was worked off before it
-local function number_of(id) return tonumber(string.match(id, '^%d+')), tonumber(string.match(id, '%d+$')) end
-if last then
-  local ms, seq = number_of(last)
-  local known_ms, known_seq = number_of(held[4] or '0-0')
-  if ms > known_ms or (ms == known_ms and seq > known_seq) then
-    redis.call('HSET', KEYS[1], done, last)
-  end
+if last and less(held[4] or '0-0', last) then
+  redis.call('HSET', KEYS[1], done, last)
 end
 redis.call('HINCRBY', KEYS[1], 'sequence', 1)
 return ids

@@ -493,3 +493,32 @@ async def test_a_feed_whose_newest_entry_was_deleted_is_looked_at_anew(
         "feed_state", [FEED, keys.throttled_updates(0, "t", "c"), keys.seqs(0)], ["t/c"]
     )
     assert state[0] == 900
+
+
+async def test_trimming_leaves_what_another_group_needs(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await claimed(scripts)
+    stream, mine = keys.stream("mine", 0), partition()
+    entries = await pending(redis_client, stream, 600)
+    await redis_client.xgroup_create(stream, "theirs", id="0")
+    [[_, read]] = await redis_client.xreadgroup("theirs", "they", {stream: ">"}, count=400)
+    for entry_id, _ in read[:200]:
+        await redis_client.xack(stream, "theirs", entry_id)
+
+    async def first() -> str:
+        return str((await redis_client.xrange(stream, count=1))[0][0].decode())
+
+    # up to what they have read and not acknowledged, by whole nodes of the stream
+    await commit(scripts, mine, "mine", Writes(), entries[:500], trim=True)
+    assert entries[0].entry_id != await first()
+    assert len(await redis_client.xrange(stream, min=entries[200].entry_id)) == 400
+    # up to what they have not read
+    for entry_id, _ in read[200:]:
+        await redis_client.xack(stream, "theirs", entry_id)
+    await commit(scripts, mine, "mine", Writes(), entries[500:599], trim=True)
+    assert entries[200].entry_id != await first()
+    assert len(await redis_client.xrange(stream, min=entries[400].entry_id)) == 200
+    await redis_client.xgroup_destroy(stream, "theirs")
+    await commit(scripts, mine, "mine", Writes(), entries[599:], trim=True)
+    assert await redis_client.xlen(stream) < 200

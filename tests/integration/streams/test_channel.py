@@ -44,7 +44,7 @@ def worker(folder: Path, redis_url: str, postgres_url: str, **changes: Any) -> H
     }
     app = Hookstream(Settings.model_validate(values))
     app.conf.web_enabled = False
-    app.stream_channel("numbers", codec="hookstream_envelope")
+    app.pipeline_channel("numbers", codec="hookstream_envelope")
     return app
 
 
