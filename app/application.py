@@ -38,6 +38,15 @@ from hookstream.app.ids import partition_of
 from hookstream.app.ingest.replayer import Replayer
 from hookstream.app.logs import QuietLogger, logging_config
 from hookstream.app.payloads.trainer import Trainer
+from hookstream.app.refusals import (
+    OF_THE_APP,
+    SIGNALS,
+    Refusals,
+    RefusedSignal,
+    StagesAgent,
+    StagesStream,
+    refuse,
+)
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
@@ -160,11 +169,12 @@ class WorkerServices(Service):
             await self.add_runtime_dependency(getattr(self._app, name))
 
 
-class Hookstream(faust.App):
+class Hookstream(Refusals, faust.App):
     """Faust with Redis Streams for channels.
 
     ``@app.agent``, ``@app.timer``, ``@app.command`` and the rest are Faust's. Added are
-    :meth:`stream_channel`, :meth:`batches`, :meth:`stage` and :meth:`dedup`.
+    :meth:`stream_channel`, :meth:`batches`, :meth:`stage` and :meth:`dedup`. What has no meaning
+    without Kafka says so: :mod:`hookstream.app.refusals`.
     """
 
     mundane_level = "debug"
@@ -202,11 +212,15 @@ class Hookstream(faust.App):
             web_port=settings.web_port,
             worker_redirect_stdouts=False,
             Worker=HookstreamWorker,
+            Agent=StagesAgent,
+            Stream=StagesStream,
             logging_config=logging_config(settings.log_level),
         )
         # ours are opened by who owns their partition; Faust's registry knows them by name
         for table in (DedupTable, RateTable):
             self.tables.data[table.name] = table
+        for signal in SIGNALS:
+            setattr(self, signal, RefusedSignal(signal))
 
     def discover(self, *extra: str, **_: Any) -> None:
         """Import the stages, in order: ours, ``HOOKSTREAM_AGENTS``, entry points by their name.
@@ -519,7 +533,15 @@ class Hookstream(faust.App):
         )
 
     def agent(self, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
-        """Faust's, over any channel of ours. Raises SettingsError: another one has its ``name``."""
+        """Faust's, over any channel of ours.
+
+        Raises:
+            SettingsError: another one has its ``name``.
+            UnsupportedError: it names a topic, or no channel at all.
+        """
+        source = args[0] if args else kwargs.get("channel")
+        if source is None or isinstance(source, str):
+            refuse("an agent over a topic", f"give it a channel: {OF_THE_APP['topic']}")
         made = super().agent(*args, name=name, **kwargs)
 
         def decorate(function: Callable[..., Any]) -> Any:

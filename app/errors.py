@@ -20,6 +20,7 @@ __all__ = [
     "StageResultError",
     "UnavailableError",
     "UnconfirmedError",
+    "UnsupportedError",
 ]
 
 
@@ -161,6 +162,10 @@ class SettingsError(HookstreamError):
     exit_status = 78
     slug = "settings"
     title = "Settings are wrong"
+
+
+class UnsupportedError(SettingsError):
+    """Something of Faust's that is not here; the detail says what to use instead."""
 
 
 class EmbeddedServerError(HookstreamError):
