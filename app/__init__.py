@@ -24,6 +24,7 @@ _OF_THE_APPLICATION = frozenset(
         "LiveCheck",
         "SetGlobalTable",
         "SetTable",
+        "Table",
         "agent",
         "batch_channel",
         "batches",

@@ -21,7 +21,7 @@ from hookstream.app.deduplication.state import opens_dedup
 from hookstream.app.deduplication.upkeep import DedupUpkeep
 from hookstream.app.discovery import agent_modules, discover
 from hookstream.app.endpoints import Endpoints
-from hookstream.app.errors import HookstreamError, SettingsError
+from hookstream.app.errors import HookstreamError, SettingsError, TableUseError
 from hookstream.app.failures.alerts import Alerts
 from hookstream.app.failures.blocking import tripped
 from hookstream.app.failures.released import ReleasedEntries
@@ -51,6 +51,8 @@ from hookstream.app.routing.catalog import Catalog
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.settings import Settings
+from hookstream.app.stage_tables.state import opens_tables
+from hookstream.app.stage_tables.table import StageTables, Table, World
 from hookstream.app.stages import (
     EventStage,
     EventStageRunner,
@@ -173,7 +175,8 @@ class Hookstream(Refusals, faust.App):
     """Faust with Redis Streams for channels.
 
     ``@app.agent``, ``@app.timer``, ``@app.command`` and the rest are Faust's. Added are
-    :meth:`stream_channel`, :meth:`batches`, :meth:`stage` and :meth:`dedup`. What has no meaning
+    :meth:`stream_channel`, :meth:`batches`, :meth:`stage` and :meth:`dedup`; :meth:`Table` is ours,
+    too. What has no meaning
     without Kafka says so: :mod:`hookstream.app.refusals`.
     """
 
@@ -192,6 +195,7 @@ class Hookstream(Refusals, faust.App):
         self.stream_channels: dict[str, RedisStreamChannel] = {}
         self._stages: dict[str, list[BatchChannel]] = {}
         self._names = StageNames()
+        self._stage_tables = StageTables(World(self._seen, lambda: self.services.clock.now_ms()))
         self._lifespans: list[Callable[[], AsyncGenerator[None, None]]] = []
         self._outputs: dict[str, BatchChannel] = {}
         #: Modules with stages that a receiver could not import, and why.
@@ -332,6 +336,11 @@ class Hookstream(Refusals, faust.App):
             channels=self.stream_channels.values(),
             openers=(
                 opens_dedup(services.redis, settings.state_path / "tables"),
+                opens_tables(
+                    services.redis,
+                    settings.state_path / "tables",
+                    lambda: bool(self._stage_tables.declared),
+                ),
                 opens_failures(services.redis, settings),
                 opens_feeds(
                     services.redis, services.scripts, settle=self.marks.settle, rated=rated
@@ -346,6 +355,14 @@ class Hookstream(Refusals, faust.App):
     def owned(self) -> dict[int, Partition]:
         """This worker's partitions now."""
         return self.assignment.owned
+
+    def _seen(self) -> dict[int, Partition]:
+        """Whose tables may be read here."""
+        if self.producer_only:
+            raise TableUseError(
+                "this process receives webhooks: tables are where partitions are, in workers"
+            )
+        return self.owned()
 
     def catalog(self) -> Catalog:
         """Tools, contexts and subscriptions as this process knows them now."""
@@ -629,6 +646,33 @@ class Hookstream(Refusals, faust.App):
             return function
 
         return decorate
+
+    def Table(  # noqa: N802 Faust's name
+        self, name: str, *, default: Callable[[], Any] | None = None, help: str = "", **more: Any
+    ) -> Table:
+        """The table ``name`` for stages: JSON by key, partitioned as the events are.
+
+        What a stage writes is committed with its batch, all or nothing. ``default()`` is the value
+        of a key that has none; without it, to read one raises KeyError. See
+        :meth:`~hookstream.app.stage_tables.table.Table.tumbling` for windows.
+
+        Raises:
+            SettingsError: the name is taken, or is none.
+            UnsupportedError: an argument of Faust's that means nothing here.
+        """
+        if more:
+            refuse(
+                f"{', '.join(sorted(more))} of app.Table",
+                "it takes name, default and help; windows are .tumbling(SECONDS, expires=SECONDS)",
+            )
+        caller = sys._getframe(1)
+        place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        if name in (DedupTable.name, RateTable.name):
+            raise SettingsError(f"the table {name!r} is Hookstream's own ({place}): rename yours")
+        table = self._stage_tables.declare(name, default, help, place)
+        # for `hookstream tables`
+        self.tables.data[name] = table
+        return table
 
     def dedup(self, name: str) -> Callable[[DedupFunction], DedupFunction]:
         """Make ``def f(event) -> str | None`` the dedup function ``name``, which tools may ask for.

@@ -18,6 +18,7 @@ __all__ = [
     "SignatureError",
     "SlowBodyError",
     "StageResultError",
+    "TableUseError",
     "UnavailableError",
     "UnconfirmedError",
     "UnsupportedError",
@@ -120,6 +121,10 @@ class SchemaViolationError(HookstreamError):
 
 class StageResultError(HookstreamError):
     """A stage that returned neither an event nor None."""
+
+
+class TableUseError(HookstreamError):
+    """A stage's table that is not used as it can be; the detail says what to do instead."""
 
 
 class SchemaRegistryError(HookstreamError):

@@ -41,6 +41,7 @@ __all__ = [
     "seqs",
     "source_positions",
     "stream",
+    "table_log",
     "throttled",
     "throttled_updates",
     "training",
@@ -112,6 +113,11 @@ def audit(partition: int) -> str:
 def changelog(partition: int, table: str = "dedup") -> str:
     """Stream of a table's writes, from which RocksDB is rebuilt."""
     return stream("changelog" if table == "dedup" else f"changelog:{table}", partition)
+
+
+def table_log(partition: int) -> str:
+    """Hash: how large the changelog of stages' tables is, and how far its compaction has come."""
+    return f"{{hs:{partition}}}:table-log"
 
 
 def history(partition: int) -> str:

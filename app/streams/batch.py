@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from hookstream.app.errors import TableUseError
 from hookstream.app.status import Status
 from hookstream.app.streams.outcome import (
     ACCEPTED,
@@ -15,6 +17,7 @@ from hookstream.app.streams.outcome import (
     status_of,
 )
 from hookstream.app.streams.partition import Partition
+from hookstream.app.streams.table_writes import SCOPE, Scope, TableWrites
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Change, Routed, Target
 from hookstream.tables.dedup import Layer
@@ -109,6 +112,8 @@ class Batch:
     low_water_mark: str = ""
     #: Entries that the reader has prefetched behind this batch.
     behind: int = 0
+    #: What its stages have written to tables of their own.
+    tables: TableWrites[Entry] = field(default_factory=TableWrites)
 
     def __post_init__(self) -> None:
         self.low_water_mark = self.entries[0].entry_id if self.entries else ""
@@ -126,8 +131,35 @@ class Batch:
         """The entries that are still to be processed: not duplicates, not dropped, not failed."""
         return (entry for entry in self.entries if isinstance(entry.outcome, Accepted))
 
+    @contextmanager
+    def on(self, entry: Entry, *, alone: bool = True) -> Iterator[None]:
+        """Within this, what is written to tables is of one entry, at the time of its event.
+
+        It counts if the entry gets through. ``alone``: no other entry of the batch is worked on
+        meanwhile. What was written is forgotten where this ends with an exception.
+        """
+        scope = Scope(self, entry, alone)
+        token = SCOPE.set(scope)
+        try:
+            yield
+        except BaseException:
+            self.tables.undo(entry)
+            raise
+        finally:
+            scope.over = True
+            SCOPE.reset(token)
+
     def done(self) -> None:
-        """The batch is committed."""
+        """The batch is committed.
+
+        Raises:
+            TableUseError: it is not: its stages have written to tables, and no commit took that.
+        """
+        if self.tables and not self.tables.taken:
+            raise TableUseError(
+                f"what stages of the channel {self.channel!r} write to tables is not committed: "
+                "write to tables in @app.stage, or in @app.batches before the stage 'commit'"
+            )
         self._end(None)
 
     def fail(self, error: BaseException) -> None:
