@@ -34,6 +34,7 @@ _OF_THE_APPLICATION = frozenset(
         "on_partitions_assigned",
         "on_partitions_revoked",
         "on_rebalance_complete",
+        "page",
         "stream_channel",
         "table_route",
         "task",

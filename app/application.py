@@ -6,13 +6,14 @@ import inspect
 import math
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, NoReturn
 
 import faust
 from aiohttp import web
 from faust.app.base import BootStrategy
+from faust.web import View
 from mode import Service, ServiceT
 from mode.utils.logging import get_logger
 
@@ -68,6 +69,7 @@ from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.scheduler import Scheduler
 from hookstream.app.summaries.model import ModelSummariser
 from hookstream.app.summaries.tokens import load_tokenizer
+from hookstream.app.web.pages import Page, Pages
 from hookstream.app.web.server import HookstreamWeb
 from hookstream.app.web.worker import Worker
 from hookstream.tables.dedup import DedupTable
@@ -195,6 +197,7 @@ class Hookstream(Refusals, faust.App):
         self.stream_channels: dict[str, RedisStreamChannel] = {}
         self._stages: dict[str, list[BatchChannel]] = {}
         self._names = StageNames()
+        self._pages = Pages()
         self._stage_tables = StageTables(World(self._seen, lambda: self.services.clock.now_ms()))
         self._lifespans: list[Callable[[], AsyncGenerator[None, None]]] = []
         self._outputs: dict[str, BatchChannel] = {}
@@ -313,6 +316,7 @@ class Hookstream(Refusals, faust.App):
             # the worker of `hookstream up` serves it too, on a port that is not the one to name
             if self.conf.web_port == self.settings.web_port:
                 self.settings.note_address()
+        endpoints.add_pages(self._pages, self.web)
 
     @cached_property
     def services(self) -> Services:
@@ -673,6 +677,35 @@ class Hookstream(Refusals, faust.App):
         # for `hookstream tables`
         self.tables.data[name] = table
         return table
+
+    def page(
+        self,
+        path: str,
+        *,
+        base: type[View] = View,
+        cors_options: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        public: bool = False,
+    ) -> Callable[[Any], type[View]]:
+        """Make ``async def f(page, request)``, or a view of Faust's, a page of workers.
+
+        Only the admin key reaches it, unless it is ``public``. A receiver answers with the port of
+        the workers.
+
+        Raises:
+            SettingsError: the path is taken, or does not begin with a name.
+        """
+
+        def decorate(function: Any) -> type[View]:
+            is_view = inspect.isclass(function) and issubclass(function, View)
+            view: type[View] = function if is_view else base.from_handler(function)
+            view.view_name = name or view.__name__
+            view.view_path = path
+            place = str(function) if is_view else place_of(function)
+            self._pages.declare(Page(path, view, public, cors_options, place))
+            return view
+
+        return decorate
 
     def dedup(self, name: str) -> Callable[[DedupFunction], DedupFunction]:
         """Make ``def f(event) -> str | None`` the dedup function ``name``, which tools may ask for.

@@ -9,6 +9,7 @@ __all__ = [
     "FencedError",
     "ForbiddenError",
     "HookstreamError",
+    "MisdirectedError",
     "NotFoundError",
     "OutdatedError",
     "PayloadTooLargeError",
@@ -109,6 +110,14 @@ class ContentEncodingError(HookstreamError):
     status = 415
     slug = "content-encoding"
     title = "Content encoding not handled"
+
+
+class MisdirectedError(HookstreamError):
+    """What is asked for is served by another process; the detail says which."""
+
+    status = 421
+    slug = "misdirected"
+    title = "Another process serves this"
 
 
 class SchemaViolationError(HookstreamError):

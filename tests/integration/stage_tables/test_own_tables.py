@@ -1,9 +1,10 @@
-"""A stage that counts in a table, in a running system: killed, moved, emptied, and read by a page."""
+"""A stage that counts in a table, in a running system: killed, moved, emptied, read by a page."""
 
 import asyncio
 import json
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from hookstream.app.redis import keys
+from tests.support import ROOT
 from tests.support.stack import Stack, eventually
 
 STAGES = """
-from collections.abc import AsyncIterator
-
-from aiohttp import web
-
 from hookstream import Event, app
 
 totals = app.Table("totals", default=int)
@@ -26,7 +23,7 @@ minutes = app.Table("minutes", default=int).tumbling(60.0, expires=3600.0)
 
 
 @app.stage(after="dedupe")
-async def count(event: Event) -> Event | None:
+async def count_all(event: Event) -> Event | None:
     totals[event.tool_id] += 1
     minutes[event.tool_id] += 1
     return event
@@ -34,7 +31,6 @@ async def count(event: Event) -> Event | None:
 
 @app.stage(after="check")
 async def fails_at_first(event: Event) -> Event | None:
-    tried = totals.get(("tried", event.event_id), 0)
     if b"late" in event.payload and event.event_id not in TRIED:
         TRIED.add(event.event_id)
         raise ValueError("not at the first time")
@@ -44,8 +40,8 @@ async def fails_at_first(event: Event) -> Event | None:
 TRIED: set[str] = set()
 
 
-@app.page("/counts/{tool}")
-async def counts(page, request, tool):
+@app.page("/totals/{tool}")
+async def found(page, request, tool):
     found = {"totals": totals.each(tool), "minutes": minutes.each(tool)}
     return page.json({name: sum(values) for name, values in found.items()})
 
@@ -65,7 +61,7 @@ class Counting(Stack):
             return answer.status, await answer.text()
 
     async def counts(self, tool: str) -> dict[str, int]:
-        status, text = await self.read(self.worker_url(f"/counts/{tool}"), **self.headers)
+        status, text = await self.read(self.worker_url(f"/totals/{tool}"), **self.headers)
         assert status == 200, text
         return dict(json.loads(text))
 
@@ -89,8 +85,8 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counting]:
     (folder / "counting_stages.py").write_text(STAGES)
     with Counting(
         folder,
-        PYTHONPATH=f"{folder}:{Path.cwd()}",
-        HOOKSTREAM_AGENTS="counting_stages",
+        PYTHONPATH=f"{folder}:{ROOT}:{ROOT / 'examples' / 'project'}",
+        HOOKSTREAM_AGENTS="counting_stages,my_project.counting",
         HOOKSTREAM_LEASE_TTL_SECONDS="2",
         HOOKSTREAM_RETRY_BASE_SECONDS="0.1",
     ) as running:
@@ -162,3 +158,62 @@ async def test_a_partition_goes_to_another_worker_with_its_table_and_back(
     await counting.opened()
     await counting.hooks(name, range(60, 70))
     await counting.counted(name, 70)
+
+
+async def test_pages_are_served_where_tables_are_and_to_the_admin_key(
+    counting: Counting, name: str
+) -> None:
+    await counting.context(name, {"provider": "none"})
+    await counting.hooks(name, range(3))
+    await counting.counted(name, 3)
+    url = counting.worker_url(f"/totals/{name}")
+    status, text = await counting.read(url)
+    assert status == 401
+    assert "admin key" in text
+    assert (await counting.counts(name))["minutes"] in range(4), "of this minute"
+    assert await counting.read(counting.worker_url("/open")) == (200, "for everybody")
+    for path in ("/open", f"/totals/{name}"):
+        status, text = await counting.read(counting.url + path, **counting.headers)
+        assert status == 421
+        assert f"port {counting.worker_port}" in text
+
+
+async def test_the_example_projects_count_has_a_page_and_a_metric(
+    counting: Counting, name: str
+) -> None:
+    await counting.context(name, {"provider": "none"})
+    await counting.hooks(name, range(5))
+    await counting.counted(name, 5)
+    status, text = await counting.read(counting.worker_url("/counts"), **counting.headers)
+    assert status == 200
+    counts = json.loads(text)
+    assert sum(minute.get(name, 0) for minute in counts.values()) == 5
+    status, text = await counting.read(counting.worker_url("/metrics"))
+    assert "my_project_events_last_minute" in text
+
+
+async def test_a_page_that_would_hide_ours_ends_the_start(tmp_path: Path, redis_url: str) -> None:
+    (tmp_path / "hiding_page.py").write_text(
+        "from hookstream import app\n\n\n"
+        "@app.page('/api/mine')\nasync def mine(page, request): ...\n"
+    )
+    stack = Stack(
+        tmp_path,
+        PYTHONPATH=f"{tmp_path}:{Path.cwd()}",
+        HOOKSTREAM_AGENTS="hiding_page",
+        HOOKSTREAM_REDIS_URL=redis_url,
+        HOOKSTREAM_POSTGRES_URL="postgresql://nobody@127.0.0.1:9/none",
+        HOOKSTREAM_REDIS_ALLOW_UNSAFE="1",
+    )
+    done = await asyncio.to_thread(
+        subprocess.run,
+        stack.command("worker"),
+        env=stack.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 78, done.stderr
+    assert "'/api/mine'" in done.stderr
+    assert "begins as one of Hookstream's own" in done.stderr
+    assert "Traceback" not in done.stderr
