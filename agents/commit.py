@@ -1,8 +1,8 @@
 """Commit: makes a batch's outcome durable, all of it or none of it.
 
 In: routed batches. First the outputs go to ``updates[q]``, each with its source position; then one
-script writes changelog, audit and failed events and acknowledges the batch; then RocksDB follows. A
-crash between any two of these repeats outputs, and deliver recognises them by their source
+script writes changelogs, audit and failed events and acknowledges the batch; then RocksDB follows.
+A crash between any two of these repeats outputs, and deliver recognises them by their source
 position: whatever becomes of an event whose outputs may have been sent, it keeps that one
 (``FailureState.pins``).
 """
@@ -21,6 +21,8 @@ from hookstream.app.main import app
 from hookstream.app.priority import most_urgent
 from hookstream.app.redis.durability import append_groups
 from hookstream.app.settings import Settings
+from hookstream.app.stage_tables.state import settle as settle_tables
+from hookstream.app.stage_tables.state import write_tables
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.commit import Writes
 from hookstream.app.streams.commit import commit as run_commit
@@ -56,10 +58,12 @@ async def settle(batch: Batch, slot: TimeSlot, services: "Services", settings: S
 
     Raises:
         FencedError, OutdatedError: this worker has lost the partition.
+        SplitBatchError: an event has built on what one that comes again wrote to a table.
         redis.exceptions.RedisError: outputs may have been sent; the batch is still pending.
     """
     partition, now_ms = batch.partition, services.clock.now_ms()
     decision = judge(batch, settings, now_ms, services.catalog.current)
+    in_tables = settle_tables(batch)
     sent = await outputs(
         batch,
         slot,
@@ -73,6 +77,7 @@ async def settle(batch: Batch, slot: TimeSlot, services: "Services", settings: S
     await append_groups(services.durability, services.scripts, sent)
     writes = Writes()
     write_dedup(writes, batch)
+    await write_tables(services.redis, writes, batch, in_tables)
     write_failures(writes, batch, decision, settings, now_ms)
     write_audit_entry(writes, batch)
     await run_commit(services.scripts, partition, batch.channel, writes, batch.entries)

@@ -16,18 +16,31 @@ __all__ = ["dedup", "stage"]
 Stage = TypeVar("Stage", bound="Callable[[Event], Awaitable[Event | None]]")
 Dedup = TypeVar("Dedup", bound="Callable[[Event], str | None]")
 
-#: Faust's decorators, and ours over batches: what the application has under these names.
+#: Faust's decorators, and ours over batches: what the application has under these names. Those of
+#: Faust's that it has not say what to use instead.
 _OF_THE_APPLICATION = frozenset(
     (
+        "GlobalTable",
+        "LiveCheck",
+        "SetGlobalTable",
+        "SetTable",
+        "Table",
         "agent",
         "batch_channel",
         "batches",
         "command",
         "crontab",
         "lifespan",
+        "on_partitions_assigned",
+        "on_partitions_revoked",
+        "on_rebalance_complete",
+        "page",
         "stream_channel",
+        "table_route",
         "task",
         "timer",
+        "topic",
+        "topic_route",
     )
 )
 

@@ -7,13 +7,14 @@ import math
 import re
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, NoReturn
 
 import faust
 from aiohttp import web
 from faust.app.base import BootStrategy
+from faust.web import View
 from mode import Service, ServiceT
 from mode.utils.logging import get_logger
 
@@ -23,7 +24,7 @@ from hookstream.app.deduplication.state import opens_dedup
 from hookstream.app.deduplication.upkeep import DedupUpkeep
 from hookstream.app.discovery import agent_modules, discover
 from hookstream.app.endpoints import Endpoints
-from hookstream.app.errors import HookstreamError, SettingsError
+from hookstream.app.errors import HookstreamError, SettingsError, TableUseError
 from hookstream.app.failures.alerts import Alerts
 from hookstream.app.failures.blocking import tripped
 from hookstream.app.failures.released import ReleasedEntries
@@ -46,6 +47,8 @@ from hookstream.app.routing.catalog import Catalog
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.settings import Settings
+from hookstream.app.stage_tables.state import opens_tables
+from hookstream.app.stage_tables.table import StageTables, Table, World
 from hookstream.app.stages import (
     EventStage,
     EventStageRunner,
@@ -61,6 +64,16 @@ from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.scheduler import Scheduler
 from hookstream.app.summaries.model import ModelSummariser
 from hookstream.app.summaries.tokens import load_tokenizer
+from hookstream.app.unsupported import (
+    OF_THE_APP,
+    SIGNALS,
+    RefusedSignal,
+    StagesAgent,
+    StagesStream,
+    Unsupported,
+    refuse,
+)
+from hookstream.app.web.pages import Page, Pages
 from hookstream.app.web.server import HookstreamWeb
 from hookstream.app.web.worker import Worker
 from hookstream.tables.dedup import DedupTable
@@ -169,11 +182,13 @@ class WorkerServices(Service):
             await self.add_runtime_dependency(getattr(self._app, name))
 
 
-class Hookstream(faust.App):
+class Hookstream(Unsupported, faust.App):
     """Faust with Redis Streams for channels.
 
     ``@app.agent``, ``@app.timer``, ``@app.command`` and the rest are Faust's. Added are
-    :meth:`stream_channel`, :meth:`batches`, :meth:`stage` and :meth:`dedup`.
+    :meth:`stream_channel`, :meth:`batches`, :meth:`stage` and :meth:`dedup`; :meth:`Table` is ours,
+    too. What has no meaning
+    without Kafka says so: :mod:`hookstream.app.unsupported`.
     """
 
     mundane_level = "debug"
@@ -191,6 +206,8 @@ class Hookstream(faust.App):
         self.stream_channels: dict[str, RedisStreamChannel] = {}
         self._stages: dict[str, list[BatchChannel]] = {}
         self._names = StageNames()
+        self._pages = Pages()
+        self._stage_tables = StageTables(World(self._seen, lambda: self.services.clock.now_ms()))
         self._lifespans: list[Callable[[], AsyncGenerator[None, None]]] = []
         self._outputs: dict[str, BatchChannel] = {}
         #: Modules with stages that a receiver could not import, and why.
@@ -211,11 +228,15 @@ class Hookstream(faust.App):
             web_port=settings.web_port,
             worker_redirect_stdouts=False,
             Worker=HookstreamWorker,
+            Agent=StagesAgent,
+            Stream=StagesStream,
             logging_config=logging_config(settings.log_level),
         )
         # ours are opened by who owns their partition; Faust's registry knows them by name
         for table in (DedupTable, RateTable):
             self.tables.data[table.name] = table
+        for signal in SIGNALS:
+            setattr(self, signal, RefusedSignal(signal))
 
     def discover(self, *extra: str, **_: Any) -> None:
         """Import the stages, in order: ours, ``HOOKSTREAM_AGENTS``, entry points by their name.
@@ -305,6 +326,7 @@ class Hookstream(faust.App):
             # the worker of `hookstream up` serves it too, on a port that is not the one to name
             if self.conf.web_port == self.settings.web_port:
                 self.settings.note_address()
+        endpoints.add_pages(self._pages, self.web)
 
     @cached_property
     def services(self) -> Services:
@@ -328,6 +350,11 @@ class Hookstream(faust.App):
             channels=self._channels_to_read(),
             openers=(
                 opens_dedup(services.redis, settings.state_path / "tables"),
+                opens_tables(
+                    services.redis,
+                    settings.state_path / "tables",
+                    lambda: bool(self._stage_tables.declared),
+                ),
                 opens_failures(services.redis, settings),
                 opens_feeds(
                     services.redis, services.scripts, settle=self.marks.settle, rated=rated
@@ -362,6 +389,14 @@ class Hookstream(faust.App):
     def owned(self) -> dict[int, Partition]:
         """This worker's partitions now."""
         return self.assignment.owned
+
+    def _seen(self) -> dict[int, Partition]:
+        """Whose tables may be read here."""
+        if self.producer_only:
+            raise TableUseError(
+                "this process receives webhooks: tables are where partitions are, in workers"
+            )
+        return self.owned()
 
     def catalog(self) -> Catalog:
         """Tools, contexts and subscriptions as this process knows them now."""
@@ -587,7 +622,10 @@ class Hookstream(faust.App):
 
         Raises:
             SettingsError: another one has its ``name``, or takes from its channel already.
+            UnsupportedError: it names a topic, or no channel at all.
         """
+        if channel is None or isinstance(channel, str):
+            refuse("an agent over a topic", f"give it a channel: {OF_THE_APP['topic']}")
         declare = super().agent
 
         def decorate(function: Callable[..., Any]) -> Any:
@@ -693,6 +731,62 @@ class Hookstream(faust.App):
             run = EventStageRunner(name, function, concurrency, timeout)
             self._batch_agent(name, run, source, after=after, doc=function.__doc__)
             return function
+
+        return decorate
+
+    def Table(  # noqa: N802 Faust's name
+        self, name: str, *, default: Callable[[], Any] | None = None, help: str = "", **more: Any
+    ) -> Table:
+        """The table ``name`` for stages: JSON by key, partitioned as the events are.
+
+        What a stage writes is committed with its batch, all or nothing. ``default()`` is the value
+        of a key that has none; without it, to read one raises KeyError. See
+        :meth:`~hookstream.app.stage_tables.table.Table.tumbling` for windows.
+
+        Raises:
+            SettingsError: the name is taken, or is none.
+            UnsupportedError: an argument of Faust's that means nothing here.
+        """
+        if more:
+            refuse(
+                f"{', '.join(sorted(more))} of app.Table",
+                "it takes name, default and help; windows are .tumbling(SECONDS, expires=SECONDS)",
+            )
+        caller = sys._getframe(1)
+        place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        if name in (DedupTable.name, RateTable.name):
+            raise SettingsError(f"the table {name!r} is Hookstream's own ({place}): rename yours")
+        table = self._stage_tables.declare(name, default, help, place)
+        # for `hookstream tables`
+        self.tables.data[name] = table
+        return table
+
+    def page(
+        self,
+        path: str,
+        *,
+        base: type[View] = View,
+        cors_options: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        public: bool = False,
+    ) -> Callable[[Any], type[View]]:
+        """Make ``async def f(page, request)``, or a view of Faust's, a page of workers.
+
+        Only the admin key reaches it, unless it is ``public``. A receiver answers with the port of
+        the workers.
+
+        Raises:
+            SettingsError: the path is taken, or does not begin with a name.
+        """
+
+        def decorate(function: Any) -> type[View]:
+            is_view = inspect.isclass(function) and issubclass(function, View)
+            view: type[View] = function if is_view else base.from_handler(function)
+            view.view_name = name or view.__name__
+            view.view_path = path
+            place = str(function) if is_view else place_of(function)
+            self._pages.declare(Page(path, view, public, cors_options, place))
+            return view
 
         return decorate
 

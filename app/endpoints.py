@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 from aiohttp import web
 from mode import Service
@@ -23,6 +24,7 @@ from hookstream.app.web.health_parts import RedisHealth, StreamHealth
 from hookstream.app.web.losses import LossViews
 from hookstream.app.web.metrics import MetricsViews
 from hookstream.app.web.openapi import document
+from hookstream.app.web.pages import Pages
 from hookstream.app.web.partitions import PartitionViews, StreamMeter
 from hookstream.app.web.receive import Receiver
 from hookstream.app.web.refusals import RefusalViews
@@ -98,6 +100,13 @@ class Endpoints:
         self._add_updates(web_app)
         self._add_mcp(web_app)
         web_app.add_routes(console_routes())
+
+    def add_pages(self, pages: Pages, server: Any) -> None:
+        """What stages have declared: in workers; others say where it is. To be called last."""
+        if self._worker is None:
+            pages.send_elsewhere(server.web_app, self._settings.worker_web_port)
+        else:
+            pages.serve(server, self._access)
 
     def _add_health(self, web_app: web.Application) -> None:
         services, catalog, worker = self._services, self._catalog, self._worker

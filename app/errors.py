@@ -9,6 +9,7 @@ __all__ = [
     "FencedError",
     "ForbiddenError",
     "HookstreamError",
+    "MisdirectedError",
     "NotFoundError",
     "OutdatedError",
     "PayloadTooLargeError",
@@ -18,8 +19,10 @@ __all__ = [
     "SignatureError",
     "SlowBodyError",
     "StageResultError",
+    "TableUseError",
     "UnavailableError",
     "UnconfirmedError",
+    "UnsupportedError",
 ]
 
 
@@ -109,6 +112,14 @@ class ContentEncodingError(HookstreamError):
     title = "Content encoding not handled"
 
 
+class MisdirectedError(HookstreamError):
+    """What is asked for is served by another process; the detail says which."""
+
+    status = 421
+    slug = "misdirected"
+    title = "Another process serves this"
+
+
 class SchemaViolationError(HookstreamError):
     """A payload that breaks its tool's schema; the detail says where, not what stands there."""
 
@@ -119,6 +130,10 @@ class SchemaViolationError(HookstreamError):
 
 class StageResultError(HookstreamError):
     """A stage that returned neither an event nor None."""
+
+
+class TableUseError(HookstreamError):
+    """A stage's table that is not used as it can be; the detail says what to do instead."""
 
 
 class SchemaRegistryError(HookstreamError):
@@ -161,6 +176,10 @@ class SettingsError(HookstreamError):
     exit_status = 78
     slug = "settings"
     title = "Settings are wrong"
+
+
+class UnsupportedError(SettingsError):
+    """Something of Faust's that is not here; the detail says what to use instead."""
 
 
 class EmbeddedServerError(HookstreamError):

@@ -11,15 +11,18 @@ import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import dropwhile
+from pathlib import Path
 from typing import Any
 
 from mode import Service
 from mode.utils.logging import get_logger
 
-from hookstream.app.errors import SettingsError, StageResultError, UnavailableError
+from hookstream.app.errors import FencedError, SettingsError, StageResultError, UnavailableError
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.outcome import Dropped
 from hookstream.codecs.envelope import Event
+from hookstream.tables.errors import TableError
 
 __all__ = [
     "EventStage",
@@ -40,6 +43,10 @@ EventStage = Callable[[Event], Awaitable[Event | None]]
 SUSPICIOUS_EVENTS = 100
 #: Different errors of a stage whose traceback is in the log, once each.
 MAX_KINDS = 50
+#: Frames of a traceback that say nothing about a stage.
+OURS = str(Path(__file__).parent)
+#: Not an event's trouble: its batch comes again, or its partition is opened anew.
+OF_THE_BATCH = (UnavailableError, FencedError, TableError)
 
 
 class StageNames:
@@ -152,35 +159,30 @@ class EventStageRunner:
 
         Raises:
             UnavailableError: the stage says that a server it needs is away: nothing was decided.
+            FencedError, TableError: the partition, or its table, is not here any more.
         """
         if self.concurrency == 1:
             for entry in batch.live():
-                await self._one(entry)
+                await self._one(batch, entry)
             return
         waiting = iter(list(batch.live()))
 
         async def work() -> None:
             for entry in waiting:
-                await self._one(entry)
+                await self._one(batch, entry)
 
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self.concurrency, len(batch))):
                     group.create_task(work())
-        except* UnavailableError as errors:
+        except* OF_THE_BATCH as errors:
             raise errors.exceptions[0] from None
 
-    async def _one(self, entry: Entry) -> None:
+    async def _one(self, batch: Batch, entry: Entry) -> None:
         try:
-            async with asyncio.timeout(self.timeout):
-                changed = await self.function(entry.value)
-            if changed is not None and not isinstance(changed, Event):
-                raise StageResultError(
-                    f"the stage {self.name!r} ({place_of(self.function)}) returned "
-                    f"{type(changed).__name__}: Event or None is wanted"
-                )
-        except UnavailableError:
-            # a server's trouble is not the event's: the batch comes again
+            with batch.on(entry, alone=self.concurrency == 1):
+                changed = await self._called(entry.value)
+        except OF_THE_BATCH:
             raise
         except Exception as error:  # noqa: BLE001 a stage is user code
             trace = trace_of(error)
@@ -193,6 +195,16 @@ class EventStageRunner:
         elif changed is not entry.value:
             entry.value = changed
             entry.changed = True
+
+    async def _called(self, event: Event) -> Event | None:
+        async with asyncio.timeout(self.timeout):
+            changed = await self.function(event)
+        if changed is not None and not isinstance(changed, Event):
+            raise StageResultError(
+                f"the stage {self.name!r} ({place_of(self.function)}) returned "
+                f"{type(changed).__name__}: Event or None is wanted"
+            )
+        return changed
 
     def _watch(self, *, dropped: bool) -> None:
         if self._dropped is None:
@@ -256,5 +268,6 @@ def _name(function: Callable[..., Any]) -> str:
 
 def trace_of(error: Exception) -> str:
     """Where it was raised, frame by frame below ours: code only, no values."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]
-    return "".join(traceback.format_list(frames))
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = dropwhile(lambda frame: frame.filename.startswith(OURS), frames)
+    return "".join(traceback.format_list(theirs))

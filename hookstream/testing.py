@@ -6,6 +6,7 @@ from hookstream.app.testing import (
     run_batch,
     run_stage,
     stage_results,
+    tables,
 )
 
-__all__ = ["find_duplicates", "make_event", "run_batch", "run_stage", "stage_results"]
+__all__ = ["find_duplicates", "make_event", "run_batch", "run_stage", "stage_results", "tables"]

@@ -74,6 +74,8 @@ class Table:
     name: ClassVar[str]
     help: ClassVar[str]
     families: ClassVar[tuple[str, ...]]
+    #: What its changelog is trimmed of has ended: a table that missed it is right all the same.
+    trimmed_is_over: ClassVar[bool] = True
 
     def __init__(self, path: Path) -> None:
         """Open or create the table in the folder ``path``.

@@ -7,8 +7,8 @@ __all__ = [
     "GROUP",
     "META",
     "PROBE",
-    "UNKNOWN_REFUSALS",
     "RESERVED",
+    "UNKNOWN_REFUSALS",
     "WORKERS",
     "WORKER_NOTES",
     "ack_times",
@@ -44,6 +44,7 @@ __all__ = [
     "seqs",
     "source_positions",
     "stream",
+    "table_log",
     "throttled",
     "throttled_updates",
     "training",
@@ -131,6 +132,11 @@ def audit(partition: int) -> str:
 def changelog(partition: int, table: str = "dedup") -> str:
     """Stream of a table's writes, from which RocksDB is rebuilt."""
     return stream("changelog" if table == "dedup" else f"changelog:{table}", partition)
+
+
+def table_log(partition: int) -> str:
+    """Hash: how large the changelog of stages' tables is, and how far its compaction has come."""
+    return f"{{hs:{partition}}}:table-log"
 
 
 def history(partition: int) -> str:

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from hookstream.app.errors import TableUseError
 from hookstream.app.redis import keys
 from hookstream.app.status import Status
 from hookstream.app.streams.outcome import (
@@ -16,6 +18,7 @@ from hookstream.app.streams.outcome import (
     status_of,
 )
 from hookstream.app.streams.partition import Partition
+from hookstream.app.streams.table_writes import SCOPE, Scope, TableWrites
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Change, Routed, Target
 from hookstream.tables.dedup import Layer
@@ -124,6 +127,8 @@ class Batch:
     own: bool = False
     #: Streams and entries that are appended when, and only when, this is committed.
     sends: list[tuple[str, bytes]] = field(default_factory=list)
+    #: What its stages have written to tables of their own.
+    tables: TableWrites[Entry] = field(default_factory=TableWrites)
 
     def __post_init__(self) -> None:
         self.low_water_mark = self.entries[0].entry_id if self.entries else ""
@@ -167,8 +172,35 @@ class Batch:
         """
         self.sends.append(self.output(channel, value))
 
+    @contextmanager
+    def on(self, entry: Entry, *, alone: bool = True) -> Iterator[None]:
+        """Within this, what is written to tables is of one entry, at the time of its event.
+
+        It counts if the entry gets through. ``alone``: no other entry of the batch is worked on
+        meanwhile. What was written is forgotten where this ends with an exception.
+        """
+        scope = Scope(self, entry, alone)
+        token = SCOPE.set(scope)
+        try:
+            yield
+        except BaseException:
+            self.tables.undo(entry)
+            raise
+        finally:
+            scope.over = True
+            SCOPE.reset(token)
+
     def done(self) -> None:
-        """The batch is committed; of a channel of one's own: it is to be committed now."""
+        """The batch is committed; of a channel of one's own: it is to be committed now.
+
+        Raises:
+            TableUseError: it is not: its stages have written to tables, and no commit took that.
+        """
+        if self.tables and not self.tables.taken:
+            raise TableUseError(
+                f"what stages of the channel {self.channel!r} write to tables is not committed: "
+                "write to tables in @app.stage, or in @app.batches before the stage 'commit'"
+            )
         self._end(None)
 
     def fail(self, error: BaseException) -> None:

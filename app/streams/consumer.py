@@ -29,6 +29,7 @@ from hookstream.app.streams.channel import RedisStreamChannel
 from hookstream.app.streams.outcome import Quarantined
 from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.readable import make_readable
+from hookstream.app.streams.table_writes import SplitBatchError
 from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.tables.errors import TableError
 
@@ -584,6 +585,8 @@ class StreamReader(Service):
                 self._resume(slot)
         elif slot.partition.lost or isinstance(error, (FencedError, OutdatedError, TableError)):
             self._lost(slot, error)
+        elif isinstance(error, SplitBatchError):
+            self._split(slot, batch, error.at)
         elif not (slot.partition.leaving and isinstance(error, asyncio.CancelledError)):
             # what is given back to be handed over is pending: its next owner reads it
             self._again(slot, batch, error)
@@ -616,7 +619,29 @@ class StreamReader(Service):
                 error,
                 exc_info=None if outside else error,
             )
-        entries = [
+        entries = self._anew(batch)
+        if not outside:
+            if len(entries) == 1 and slot.attempt >= MAX_ATTEMPTS:
+                final = slot.attempt > MAX_ATTEMPTS
+                if final:
+                    # not even by those that look at what has failed
+                    entries[0].value = None
+                entries[0].fail("batch", error, final=final)
+            slot.limit = max(1, slot.limit // 4)
+        slot.buffer.extendleft(reversed(entries))
+        slot.waiting = asyncio.get_running_loop().call_later(
+            backoff_seconds(slot.attempt), self._retry, slot
+        )
+
+    def _split(self, slot: Slot, batch: Batch, at: int) -> None:
+        """Put a batch back whose first part, up to the entry ``at``, goes without the others."""
+        slot.limit = max(1, at)
+        slot.buffer.extendleft(reversed(self._anew(batch)))
+        self._resume(slot)
+
+    def _anew(self, batch: Batch) -> list[Entry]:
+        """The entries of a batch as they were read."""
+        return [
             self._decode(
                 Entry(
                     entry.entry_id,
@@ -632,18 +657,6 @@ class StreamReader(Service):
             )
             for entry in batch.entries
         ]
-        if not outside:
-            if len(entries) == 1 and slot.attempt >= MAX_ATTEMPTS:
-                final = slot.attempt > MAX_ATTEMPTS
-                if final:
-                    # not even by those that look at what has failed
-                    entries[0].value = None
-                entries[0].fail("batch", error, final=final)
-            slot.limit = max(1, slot.limit // 4)
-        slot.buffer.extendleft(reversed(entries))
-        slot.waiting = asyncio.get_running_loop().call_later(
-            backoff_seconds(slot.attempt), self._retry, slot
-        )
 
     def _retry(self, slot: Slot) -> None:
         slot.waiting = None

@@ -27,7 +27,8 @@ async def open_restored(redis: Any, folder: Path, number: int, kind: type[T]) ->
 
     A table is trusted if the changelog still holds the entry that it has reached; or if all of it
     was lost or trimmed away, and Redis has not lost anything else. One that is corrupt, or ahead
-    (Redis lost its tail in a failover), is wiped and rebuilt from what there is.
+    (Redis lost its tail in a failover), or has missed what compaction took away, is wiped and
+    rebuilt from what there is.
 
     Raises:
         TableError: another process has the folder open, or it cannot be written.
@@ -37,7 +38,7 @@ async def open_restored(redis: Any, folder: Path, number: int, kind: type[T]) ->
     table = None
     try:
         table = kind(path)
-        if await _is_of(redis, number, changelog, table.position()):
+        if await _is_of(redis, number, changelog, table):
             await _replay(redis, changelog, table)
             return table
         logger.warning("%s is not of this changelog: rebuilding it", path)
@@ -87,13 +88,17 @@ def _changes(changelog: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> 
         return []
 
 
-async def _is_of(redis: Any, number: int, changelog: str, position: str) -> bool:
-    """Whether a table that says it is at ``position`` has nothing that Redis has not."""
+async def _is_of(redis: Any, number: int, changelog: str, table: Table) -> bool:
+    """Whether a table has nothing that Redis has not, by the position that it says it is at."""
+    position = table.position()
     if position == "0-0" or await redis.xrange(changelog, position, position):
         return True
     first = await redis.xrange(changelog, "-", "+", count=1)
     if first and entry_order(first[0][0].decode()) < entry_order(position):
         # it holds other entries of that time
+        return False
+    if first and not table.trimmed_is_over:
+        # compaction has passed it: what the changelog has is all there is
         return False
     # what the table has reached was trimmed away, or the changelog was lost. The same commit wrote
     # to the audit stream: where that is as far, the table is not ahead, and knows more than nothing

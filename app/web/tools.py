@@ -147,7 +147,9 @@ class ToolViews:
             while found := await self._dead_letters.find(
                 tenant, DeadLetterFilter(tool=tool_id), PURGED_AT_ONCE
             ):
-                if not await self._dead_letters.discard(tenant, [one["letter_id"] for one in found]):
+                if not await self._dead_letters.discard(
+                    tenant, [one["letter_id"] for one in found]
+                ):
                     break
             await self._dictionaries.forget(tool_id)
         except REDIS_ERRORS as error:

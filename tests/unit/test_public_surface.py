@@ -11,7 +11,7 @@ import hookstream.testing
 from hookstream import Event, app, dedup, stage
 from hookstream.codecs.envelope import Event as RealEvent
 
-NAMES = ("stage", "dedup", "batches", "agent", "timer", "crontab", "task", "command")
+NAMES = ("stage", "dedup", "batches", "agent", "timer", "crontab", "task", "command", "Table")
 
 
 def test_names_of_the_application_are_no_modules() -> None:
@@ -27,7 +27,7 @@ def test_names_of_the_application_are_no_modules() -> None:
     assert not hasattr(app, "nothing_of_ours")
     assert not hasattr(hookstream, "nothing_of_ours")
     helpers = {"find_duplicates", "make_event", "run_batch", "run_stage", "stage_results"}
-    assert set(hookstream.testing.__all__) == helpers
+    assert set(hookstream.testing.__all__) == helpers | {"tables"}
 
 
 def test_asking_for_the_version_does_not_make_the_application() -> None:

@@ -1,0 +1,1 @@
+"""Tables of stages: ``app.Table`` and its windows, committed with the batch that writes them."""
