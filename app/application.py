@@ -325,7 +325,11 @@ class Hookstream(Unsupported, faust.App):
             endpoints.add_api(web_app)
             # the worker of `hookstream up` serves it too, on a port that is not the one to name
             if self.conf.web_port == self.settings.web_port:
-                self.settings.note_address()
+                try:
+                    self.settings.note_address()
+                except SettingsError as error:
+                    # a full disk, say: nobody but commands on this machine misses it
+                    logger.warning("commands here will not find this process: %s", error)
         endpoints.add_pages(self._pages, self.web)
 
     @cached_property

@@ -211,6 +211,19 @@ async def test_another_number_of_partitions_ends_a_receiver_also_when_it_shows_l
             started.process.kill()
 
 
+async def test_a_process_starts_though_it_cannot_write_where_it_is(
+    running: Stack, name: str, tmp_path: Path
+) -> None:
+    """As on a full disk. Commands on its machine will not find it, and that is all."""
+    await running.context(name, {"provider": "none"})
+    folder = tmp_path / "receiver"
+    (folder / "address").mkdir(parents=True)
+    with other(running, folder, "receive --with-api") as receiver:
+        await receiver.listens()
+        assert (await receiver.post(name))[0] == 202
+        assert "will not find this process" in receiver.log.read_text()
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [("maxmemory-policy", "allkeys-lru", "noeviction"), ("appendonly", "no", "appendonly yes")],
