@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -61,6 +62,9 @@ def main() -> None:
             importlib.import_module(f"hookstream.app.commands.{name}")
         gc.freeze()
         gc.enable()
+        # what a stage prints is there at once, also in a file
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)
         sys.argv[0] = "hookstream"
         _run(app)
     except HookstreamError as error:

@@ -36,6 +36,7 @@ __all__ = [
     "HISTORY_SAVED",
     "HISTORY_UNREADABLE",
     "LEASES_LOST",
+    "MALFORMED_REQUESTS",
     "PARTITIONS_OWNED",
     "PARTITIONS_UNOWNED",
     "PAYLOAD_BYTES",
@@ -77,6 +78,11 @@ RECEIVED = Counter(
     "hookstream_requests_total",
     "Webhook requests by provider and HTTP status.",
     ["provider", "status"],
+)
+MALFORMED_REQUESTS = Counter(
+    "hookstream_malformed_requests_total",
+    "What came and was no HTTP request, by what is wrong with it (aiohttp's name for it).",
+    ["kind"],
 )
 APPEND_BATCH_REQUESTS = Histogram(
     "hookstream_append_batch_requests",

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hookstream.app.errors import SettingsError
+from hookstream.app.logs import LogFormat
 from hookstream.app.public_addresses import check_url
 
 __all__ = [
@@ -288,6 +289,17 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged."
+    )
+    log_format: LogFormat = Field(
+        "auto",
+        description="`text` for people, `json` a line for programs; `auto`: text where standard "
+        "error is a terminal.",
+    )
+    log_repeats_per_minute: int = Field(
+        60,
+        ge=0,
+        description="How often the same line is logged within a minute, from `info` on; how often "
+        "it came beyond that is said at its end. 0: without a limit.",
     )
 
     @model_validator(mode="after")

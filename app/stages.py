@@ -15,6 +15,7 @@ from typing import Any
 
 from mode import Service
 from mode.utils.logging import get_logger
+from structlog.contextvars import bound_contextvars
 
 from hookstream.app.errors import SettingsError, StageResultError, UnavailableError
 from hookstream.app.streams.batch import Batch, Entry
@@ -145,6 +146,10 @@ class EventStageRunner:
             raise errors.exceptions[0] from None
 
     async def _one(self, entry: Entry) -> None:
+        with bound_contextvars(event_id=entry.value.event_id):
+            await self._call(entry)
+
+    async def _call(self, entry: Entry) -> None:
         try:
             async with asyncio.timeout(self.timeout):
                 changed = await self.function(entry.value)

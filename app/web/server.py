@@ -14,6 +14,7 @@ from mode import Service
 from hookstream.app import tasks
 from hookstream.app.settings import Settings, cannot_listen
 from hookstream.app.web.problem import problems
+from hookstream.app.web.request_log import log_requests, server_log
 
 __all__ = ["ConnectionReaper", "HookstreamWeb", "make_runner"]
 
@@ -25,6 +26,7 @@ def make_runner(web_app: web.Application) -> web.AppRunner:
     return web.AppRunner(
         web_app,
         access_log=None,
+        logger=server_log,
         auto_decompress=False,
         keepalive_timeout=KEEPALIVE_SECONDS,
         lingering_time=1.0,
@@ -60,6 +62,7 @@ class HookstreamWeb(Web):
         self._settings = settings
         self._add_endpoints = add_endpoints
         self._stopping_since = stopping_since
+        log_requests(self.web_app)
         self.web_app.middlewares.append(problems)
         self._runner = make_runner(self.web_app)
 
