@@ -14,7 +14,6 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hookstream.app.errors import SettingsError
-from hookstream.app.logs import LogFormat
 from hookstream.app.public_addresses import check_url
 
 __all__ = [
@@ -290,7 +289,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged."
     )
-    log_format: LogFormat = Field(
+    log_format: Literal["auto", "text", "json"] = Field(
         "auto",
         description="`text` for people, `json` a line for programs; `auto`: text where standard "
         "error is a terminal.",
