@@ -28,6 +28,9 @@ LogFormat = Literal["auto", "text", "json"]
 WINDOW_SECONDS = 60.0
 #: Different lines that are counted within a minute; more of them pass uncounted.
 MAX_LINES = 1000
+#: Of a line, so far as it is compared with others.
+MAX_COUNTED_CHARACTERS = 2000
+MAX_MESSAGE_CHARACTERS = 10_000
 #: Of an error's text.
 MAX_ERROR_CHARACTERS = 1000
 #: Of a chain of errors, or of a group of them.
@@ -69,17 +72,25 @@ class LimitedHandler(logging.StreamHandler[Any]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, or only count it."""
-        if self._per_minute and record.levelno >= logging.INFO:
-            if record.created >= self._until:
-                self._say_repeated()
-                self._until = record.created + WINDOW_SECONDS
-            line = (record.name, record.levelno, record.getMessage())
-            seen = self._seen.get(line, 0)
-            if seen or len(self._seen) < MAX_LINES:
-                self._seen[line] = seen + 1
-            if seen >= self._per_minute:
-                return
-        super().emit(record)
+        try:
+            wanted = self._is_wanted(record)
+        except Exception:  # noqa: BLE001 a line that cannot be put together ends nobody's work
+            self.handleError(record)
+            return
+        if wanted:
+            super().emit(record)
+
+    def _is_wanted(self, record: logging.LogRecord) -> bool:
+        if not self._per_minute or record.levelno < logging.INFO:
+            return True
+        if record.created >= self._until:
+            self._say_repeated()
+            self._until = record.created + WINDOW_SECONDS
+        line = (record.name, record.levelno, record.getMessage()[:MAX_COUNTED_CHARACTERS])
+        seen = self._seen.get(line, 0)
+        if seen or len(self._seen) < MAX_LINES:
+            self._seen[line] = seen + 1
+        return seen < self._per_minute
 
     def close(self) -> None:
         """Say what is left to be said."""
@@ -161,7 +172,7 @@ def _with_fields(_: Any, __: str, event: EventDict) -> EventDict:
         "time": time.replace("+00:00", "Z"),
         "level": record.levelname.lower(),
         "logger": record.name,
-        "message": event.pop("event"),
+        "message": event.pop("event")[:MAX_MESSAGE_CHARACTERS],
         "process": record.process,
     }
     return {**fields, **event, **fields}

@@ -167,6 +167,17 @@ def test_the_same_line_is_said_so_often_a_minute_and_then_counted() -> None:
     assert written[-1] == "last words (repeated 2 times within a minute)"
 
 
+def test_a_line_that_cannot_be_put_together_ends_nobodys_work(
+    configured: Callable[..., io.StringIO],
+) -> None:
+    error = configured("json", repeats_per_minute=5)
+    logger.info("%d events", "many")
+    logger.info("x" * 1_000_000)
+    assert "tests/unit/test_logs.py" in error.getvalue(), "it says where"
+    [message] = [json.loads(line)["message"] for line in error.getvalue().splitlines()[-1:]]
+    assert message == "x" * 10_000
+
+
 def test_different_lines_without_end_are_not_remembered_without_end() -> None:
     handler = LimitedHandler(1)
     handler.setStream(io.StringIO())
