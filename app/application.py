@@ -230,7 +230,11 @@ class Hookstream(Unsupported, faust.App):
             Worker=HookstreamWorker,
             Agent=StagesAgent,
             Stream=StagesStream,
-            logging_config=logging_config(settings.log_level),
+            logging_config=logging_config(
+                settings.log_level,
+                settings.log_format,
+                repeats_per_minute=settings.log_repeats_per_minute,
+            ),
         )
         # ours are opened by who owns their partition; Faust's registry knows them by name
         for table in (DedupTable, RateTable):

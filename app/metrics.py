@@ -37,6 +37,7 @@ __all__ = [
     "HISTORY_SAVED",
     "HISTORY_UNREADABLE",
     "LEASES_LOST",
+    "MALFORMED_REQUESTS",
     "PARTITIONS_OWNED",
     "PARTITIONS_UNOWNED",
     "PAYLOAD_BYTES",
@@ -89,6 +90,11 @@ REFUSALS = Counter(
 REFUSALS_NOT_KEPT = Counter(
     "hookstream_refusals_not_kept_total",
     "Refused webhooks that the API does not show: too many at a time, or Redis was away.",
+)
+MALFORMED_REQUESTS = Counter(
+    "hookstream_malformed_requests_total",
+    "What came and was no HTTP request, by what is wrong with it (aiohttp's name for it).",
+    ["kind"],
 )
 APPEND_BATCH_REQUESTS = Histogram(
     "hookstream_append_batch_requests",

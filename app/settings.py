@@ -300,6 +300,17 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged."
     )
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto",
+        description="`text` for people, `json` a line for programs; `auto`: text where standard "
+        "error is a terminal.",
+    )
+    log_repeats_per_minute: int = Field(
+        60,
+        ge=0,
+        description="How often the same line is logged within a minute, from `info` on; how often "
+        "it came beyond that is said at its end. 0: without a limit.",
+    )
 
     @model_validator(mode="after")
     def _timeouts_fit_the_lease(self) -> Self:

@@ -17,6 +17,7 @@ from typing import Any
 
 from mode import Service
 from mode.utils.logging import get_logger
+from structlog.contextvars import bound_contextvars
 
 from hookstream.app.errors import FencedError, SettingsError, StageResultError, UnavailableError
 from hookstream.app.streams.batch import Batch, Entry
@@ -179,6 +180,10 @@ class EventStageRunner:
             raise errors.exceptions[0] from None
 
     async def _one(self, batch: Batch, entry: Entry) -> None:
+        with bound_contextvars(event_id=entry.value.event_id):
+            await self._work(batch, entry)
+
+    async def _work(self, batch: Batch, entry: Entry) -> None:
         try:
             with batch.on(entry, alone=self.concurrency == 1):
                 changed = await self._called(entry.value)

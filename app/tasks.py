@@ -24,6 +24,7 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
 from hookstream.app.backoff import backoff_seconds
+from hookstream.app.logs import without_ids
 
 __all__ = [
     "BOARD",
@@ -161,13 +162,13 @@ def spawn(
         # what Service.add_future does, without its crash of the whole process
         service._futures.add(task)
         task.add_done_callback(service._futures.discard)
-    task.add_done_callback(functools.partial(_ended, name, failed))
+    task.add_done_callback(functools.partial(_ended, name, failed), context=without_ids())
     return task
 
 
 def awaited(name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Start work that the caller waits for, and whose error is the caller's to hear."""
-    task = asyncio.get_running_loop().create_task(work, name=name)
+    task = asyncio.get_running_loop().create_task(work, name=name, context=without_ids())
     _running.add(task)
     task.add_done_callback(_running.discard)
     return task

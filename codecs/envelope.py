@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -16,6 +16,7 @@ from hookstream.proto.envelope_pb2 import Envelope, PayloadEncoding
 
 __all__ = [
     "KNOWN_VERSIONS",
+    "MAX_ENRICHMENT_BYTES",
     "SCHEMA_VERSION",
     "EnvelopeCodec",
     "Event",
@@ -33,6 +34,8 @@ PLAIN_VERSION: Final = 1
 KNOWN_VERSIONS: Final = frozenset({PLAIN_VERSION, SCHEMA_VERSION})
 FORM: Final = "application/x-www-form-urlencoded"
 MAX_FORM_FIELDS: Final = 1000
+#: Of what stages add to an event, as JSON.
+MAX_ENRICHMENT_BYTES: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,8 @@ class Event:
     schema_errors: tuple[str, ...] = ()
     #: Tells two states of one ``registry_version`` apart; 0 where it is not known.
     registry_token: int = 0
+    #: What stages have added, as a JSON object; see :meth:`enrich`.
+    enriched: bytes = b""
     #: The envelope that it came in: fields of a newer minor version are kept when it is encoded.
     _envelope: bytes = field(default=b"", repr=False, compare=False)
     #: The payload as it came, and what it parses to: both hold for that payload alone.
@@ -98,6 +103,33 @@ class Event:
         if not self._parsed or self._parsed[0] is not payload or self._parsed[1] != kind:
             self._parsed[:] = payload, kind, _parse(payload, kind)
         return self._parsed[2]
+
+    @property
+    def enrichment(self) -> dict[str, Any]:
+        """What stages have added; a copy: :meth:`enrich` adds to it."""
+        found: dict[str, Any] = orjson.loads(self.enriched) if self.enriched else {}
+        return found
+
+    def enrich(self, **values: Any) -> "Event":
+        """The event with ``values`` added to its :attr:`enrichment`; a name that is there is new.
+
+        Values are what JSON has, and times. The payload stays what it was.
+
+        Raises:
+            ValueError: a value is nothing for JSON, or all of it takes more than 16 KiB.
+        """
+        try:
+            enriched = orjson.dumps({**self.enrichment, **values})
+            # what is nested deeper than this reads again does not come back
+            orjson.loads(enriched)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"enrich({', '.join(values)}): not for JSON: {error}") from error
+        if len(enriched) > MAX_ENRICHMENT_BYTES:
+            raise ValueError(
+                f"enrich({', '.join(values)}): {len(enriched)} bytes of JSON with what is there; "
+                f"{MAX_ENRICHMENT_BYTES} at most. Add what rules and summaries need, not all of it"
+            )
+        return replace(self, enriched=enriched)
 
 
 class _LazyPayload:
@@ -162,6 +194,7 @@ def encode_event(event: Event, packed: StoredPayload | None = None) -> bytes:
     envelope.dedup_function = event.dedup_function
     envelope.schema_errors[:] = event.schema_errors
     envelope.registry_token = event.registry_token
+    envelope.enrichment = event.enriched
     raw = PayloadEncoding.PAYLOAD_ENCODING_RAW
     if packed is None or (packed.encoding == raw and not packed.blob):
         envelope.payload = event.payload
@@ -217,6 +250,7 @@ def decode_event(data: bytes) -> Event:
         dedup_function=envelope.dedup_function,
         schema_errors=tuple(schema_errors) if schema_errors else (),
         registry_token=envelope.registry_token,
+        enriched=envelope.enrichment,
         _envelope=data,
         _came=stored,
     )

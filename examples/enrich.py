@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import aiohttp
 
@@ -22,6 +21,6 @@ async def session() -> AsyncIterator[None]:
 
 @app.stage(after="dedupe", concurrency=20, timeout=5)
 async def enrich(event: Event) -> Event | None:
-    """Puts the team that a service knows for a tool into a header."""
+    """Adds the team that a service knows for a tool."""
     async with SESSION.get(f"{SERVICE}/teams/{event.tool_id}") as answer:
-        return replace(event, headers={**event.headers, "x-team": await answer.text()})
+        return event.enrich(team=await answer.text())

@@ -20,4 +20,4 @@ async def test_the_team_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(enrich, "SERVICE", str(server.make_url("")).rstrip("/"))
         events = [make_event({}, tool_id=name, number=n) for n, name in enumerate("ab")]
         found = await stage_results(enrich.enrich, events)
-    assert [event and event.headers["x-team"] for event in found] == ["team of a", "team of b"]
+    assert [event and event.enrichment["team"] for event in found] == ["team of a", "team of b"]

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhookstream/proto/envelope.proto\x12\rhookstream.v1\"\x84\x05\n\x08\x45nvelope\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0f\n\x07tool_id\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x0c\n\x04type\x18\x06 \x01(\t\x12\x12\n\nmessage_id\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\x08 \x01(\t\x12\x16\n\x0ereceived_at_ms\x18\t \x01(\x03\x12\x35\n\x07headers\x18\n \x03(\x0b\x32$.hookstream.v1.Envelope.HeadersEntry\x12\x14\n\x0c\x63ontent_type\x18\x0b \x01(\t\x12\x15\n\rtrace_context\x18\x0c \x01(\t\x12\x0f\n\x07payload\x18\r \x01(\x0c\x12\x17\n\x0f\x64\x65\x64up_window_ms\x18\x0e \x01(\x03\x12\x18\n\x10registry_version\x18\x0f \x01(\x03\x12\x11\n\treplay_id\x18\x10 \x01(\t\x12\x19\n\x11replay_context_id\x18\x11 \x01(\t\x12\x38\n\x10payload_encoding\x18\x12 \x01(\x0e\x32\x1e.hookstream.v1.PayloadEncoding\x12\x15\n\rpayload_bytes\x18\x13 \x01(\r\x12\x14\n\x0cpayload_blob\x18\x14 \x01(\t\x12\x18\n\x10\x64\x65\x64up_history_ms\x18\x15 \x01(\x03\x12\x16\n\x0e\x64\x65\x64up_function\x18\x16 \x01(\t\x12\x15\n\rschema_errors\x18\x17 \x03(\t\x12\x16\n\x0eregistry_token\x18\x18 \x01(\x03\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*F\n\x0fPayloadEncoding\x12\x18\n\x14PAYLOAD_ENCODING_RAW\x10\x00\x12\x19\n\x15PAYLOAD_ENCODING_ZSTD\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhookstream/proto/envelope.proto\x12\rhookstream.v1\"\x98\x05\n\x08\x45nvelope\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0f\n\x07tool_id\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x0c\n\x04type\x18\x06 \x01(\t\x12\x12\n\nmessage_id\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\x08 \x01(\t\x12\x16\n\x0ereceived_at_ms\x18\t \x01(\x03\x12\x35\n\x07headers\x18\n \x03(\x0b\x32$.hookstream.v1.Envelope.HeadersEntry\x12\x14\n\x0c\x63ontent_type\x18\x0b \x01(\t\x12\x15\n\rtrace_context\x18\x0c \x01(\t\x12\x0f\n\x07payload\x18\r \x01(\x0c\x12\x17\n\x0f\x64\x65\x64up_window_ms\x18\x0e \x01(\x03\x12\x18\n\x10registry_version\x18\x0f \x01(\x03\x12\x11\n\treplay_id\x18\x10 \x01(\t\x12\x19\n\x11replay_context_id\x18\x11 \x01(\t\x12\x38\n\x10payload_encoding\x18\x12 \x01(\x0e\x32\x1e.hookstream.v1.PayloadEncoding\x12\x15\n\rpayload_bytes\x18\x13 \x01(\r\x12\x14\n\x0cpayload_blob\x18\x14 \x01(\t\x12\x18\n\x10\x64\x65\x64up_history_ms\x18\x15 \x01(\x03\x12\x16\n\x0e\x64\x65\x64up_function\x18\x16 \x01(\t\x12\x15\n\rschema_errors\x18\x17 \x03(\t\x12\x16\n\x0eregistry_token\x18\x18 \x01(\x03\x12\x12\n\nenrichment\x18\x19 \x01(\x0c\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*F\n\x0fPayloadEncoding\x12\x18\n\x14PAYLOAD_ENCODING_RAW\x10\x00\x12\x19\n\x15PAYLOAD_ENCODING_ZSTD\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENVELOPE_HEADERSENTRY']._loaded_options = None
   _globals['_ENVELOPE_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_PAYLOADENCODING']._serialized_start=697
-  _globals['_PAYLOADENCODING']._serialized_end=767
+  _globals['_PAYLOADENCODING']._serialized_start=717
+  _globals['_PAYLOADENCODING']._serialized_end=787
   _globals['_ENVELOPE']._serialized_start=51
-  _globals['_ENVELOPE']._serialized_end=695
-  _globals['_ENVELOPE_HEADERSENTRY']._serialized_start=649
-  _globals['_ENVELOPE_HEADERSENTRY']._serialized_end=695
+  _globals['_ENVELOPE']._serialized_end=715
+  _globals['_ENVELOPE_HEADERSENTRY']._serialized_start=669
+  _globals['_ENVELOPE_HEADERSENTRY']._serialized_end=715
 # @@protoc_insertion_point(module_scope)

@@ -237,18 +237,21 @@ def log_failures(batch: Batch) -> None:
             count,
             version,
         )
-    failures = [e.outcome for e in batch.entries if isinstance(e.outcome, Failed)]
+    failures = [(e, e.outcome) for e in batch.entries if isinstance(e.outcome, Failed)]
     if not failures:
         return
+    entry, first = failures[0]
+    event = event_of(entry.value)
     logger.warning(
         "%s[%d]: %d of %d entries failed (%d are dead letters now), the first in stage %s: %s",
         batch.channel,
         batch.partition.number,
         len(failures),
         len(batch),
-        sum(failure.final for failure in failures),
-        failures[0].stage,
-        failures[0].error,
+        sum(failure.final for _, failure in failures),
+        first.stage,
+        first.error,
+        extra={"event_id": event.event_id} if event else None,
     )
 
 

@@ -271,8 +271,8 @@ TOOLS = {
         AgentTool(
             "get_event",
             "Show an event",
-            "One event with its payload as it was received, and where it was delivered. Long "
-            "payloads are cut (payload_cut).",
+            "One event with its payload as it was received, what was added to it (enrichment), and "
+            "where it was delivered. Long payloads are cut (payload_cut).",
             GetEvent,
             AgentTools.get_event,
         ),

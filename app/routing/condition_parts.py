@@ -13,12 +13,14 @@ __all__ = ["Tree", "named_parts", "pruned"]
 Tree = dict[str, "Tree | None"]
 
 #: A variable with the fields after it. One that is called is a function of what is before it.
-_CHAIN: Final = re.compile(r"\b(event|payload)\b((?:\s*\.\s*[A-Za-z_]\w*(?!\w)(?!\s*\())*)")
+_CHAIN: Final = re.compile(
+    r"\b(event|payload|enrichment)\b((?:\s*\.\s*[A-Za-z_]\w*(?!\w)(?!\s*\())*)"
+)
 _FIELD: Final = re.compile(r"[A-Za-z_]\w*")
 
 
 def named_parts(source: str) -> Tree:
-    """The parts of ``event`` and ``payload`` that an expression names; more, where in doubt.
+    """The parts of an event that an expression names; more, where in doubt.
 
     A variable that stands by itself, or is indexed, is wanted whole. What looks like a field and
     is none (in a text, say) only adds to what is converted.

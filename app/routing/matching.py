@@ -25,9 +25,9 @@ __all__ = [
 
 MAX_CONDITION_LENGTH = 4096
 #: The parts of what may be named, all of them.
-WHOLE: Tree = {"event": None, "payload": None}
+WHOLE: Tree = {"event": None, "payload": None, "enrichment": None}
 #: What a condition may name.
-VARIABLES = frozenset({"event", "payload"})
+VARIABLES = frozenset(WHOLE)
 #: CEL's standard functions (cel-spec, "List of Standard Definitions").
 FUNCTIONS = frozenset(
     (
@@ -77,7 +77,7 @@ class TypePattern:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A compiled CEL expression over ``event`` and ``payload``."""
+    """A compiled CEL expression over ``event``, ``payload`` and ``enrichment``."""
 
     source: str
     program: Any
@@ -130,8 +130,9 @@ def compile_condition(source: str) -> Condition:
         raise BadRequestError(f"where calls {', '.join(sorted(missing))}: no such function")
     if unknown := _unknown_names(source, names):
         raise BadRequestError(
-            f"where names {', '.join(sorted(unknown))}: only event and payload are there, "
-            'as in payload.pull_request.draft == false && event.type == "pull_request.opened"'
+            f"where names {', '.join(sorted(unknown))}: only event, payload and enrichment "
+            "are there, as in payload.pull_request.draft == false && "
+            'event.type == "pull_request.opened"'
         )
     return Condition(source, program, named_parts(source))
 
@@ -140,7 +141,7 @@ class Facts:
     """What conditions see of an event: those that look at the same parts share one conversion."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        """``values``: what ``event`` and ``payload`` stand for."""
+        """``values``: what ``event``, ``payload`` and ``enrichment`` stand for."""
         self._values = values
         self._contexts: dict[str, cel.Context] = {}
 
@@ -171,6 +172,7 @@ def facts(event: Event) -> Facts:
                 "keys": list(correlation_keys(event)),
             },
             "payload": {} if payload is None else payload,
+            "enrichment": event.enrichment,
         }
     )
 

@@ -42,6 +42,8 @@ async def write_audit(postgres: Postgres, batches: Sequence[AuditBatch]) -> None
             [event.dedup for event in events],
             # an array of arrays would have to be rectangular
             [orjson.dumps(list(event.schema_errors)).decode() for event in events],
+            [event.enrichment.decode() for event in events],
+            [event.payload_changed for event in events],
         )
     deliveries = _newest_deliveries(batches)
     if deliveries:

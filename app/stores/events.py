@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -64,7 +64,7 @@ class EventStore:
         """
         return [event_out(row) for row in await self._rows(tenant, wanted)]
 
-    async def _rows(self, tenant: str, wanted: EventFilter) -> list[Any]:
+    async def _rows(self, tenant: str, wanted: EventFilter, *, enriched: bool = False) -> list[Any]:
         return await self._postgres.fetch(
             statement("find_events"),
             tenant,
@@ -77,23 +77,30 @@ class EventStore:
             wanted.until,
             UUID(wanted.cursor) if wanted.cursor else None,
             wanted.limit,
+            enriched,
         )
 
     async def search_with_payloads(
         self, tenant: str, wanted: EventFilter
     ) -> list[tuple[dict[str, Any], Event | None]]:
-        """As :meth:`search`, each with the event itself; None where its payload is gone."""
-        rows = await self._rows(tenant, wanted)
+        """As :meth:`search`, each with the event itself; None where its payload is gone.
+
+        Payloads are those that were received; enrichment is what stages added.
+        """
+        rows = await self._rows(tenant, wanted, enriched=True)
         events: list[Event | None] = []
         for start in range(0, len(rows), PAYLOAD_PAGE):
             page = rows[start : start + PAYLOAD_PAGE]
             events += await self.payloads([(row["partition"], row["entry_id"]) for row in page])
-        return [(event_out(row), event) for row, event in zip(rows, events, strict=True)]
+        return [
+            (event_out(row), event and replace(event, enriched=row["enrichment"].encode()))
+            for row, event in zip(rows, events, strict=True)
+        ]
 
     async def get(self, tenant: str, event_id: str) -> dict[str, Any] | None:
         """One event with payload and deliveries; None when the tenant has no such event."""
         rows = await self._postgres.fetch(
-            statement("find_events"), tenant, UUID(event_id), *[None] * 7, 1
+            statement("find_events"), tenant, UUID(event_id), *[None] * 7, 1, True
         )
         if not rows:
             envelope = await self.find_in_stream(tenant, event_id)
@@ -110,6 +117,7 @@ class EventStore:
         return {
             **event_out(row),
             **(content_out(event) if event else {}),
+            "enrichment": orjson.loads(row["enrichment"] or "{}"),
             "deliveries": [
                 {
                     "context_id": delivery["context_id"],
@@ -241,6 +249,7 @@ def event_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "received_at": row["received_at"].isoformat(),
         "tier": "hot",
         "payload_bytes": row["payload_bytes"],
+        "payload_changed": row["payload_changed"],
         "stage": row["stage"],
         "error": row["error"],
         "schema_errors": row["schema_errors"],
@@ -262,10 +271,12 @@ def accepted_out(event: Event, readable: Event | None) -> dict[str, Any]:
         "received_at": iso(event.received_at_ms),
         "tier": "hot",
         "payload_bytes": event.payload_bytes,
+        "payload_changed": False,
         "stage": "",
         "error": "",
         "schema_errors": [],
         **(content_out(readable) if readable else {}),
+        "enrichment": {},
         "deliveries": [],
     }
 

@@ -4,7 +4,7 @@ from hookstream.app.redis import keys
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes
 from hookstream.app.streams.outcome import Blocked, Dropped, Failed, Outcome
-from hookstream.codecs.envelope import Event
+from hookstream.codecs.envelope import Event, decode_event
 from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
 
 __all__ = ["audit", "write_audit_entry"]
@@ -33,6 +33,7 @@ def _is_news(entry: Entry) -> bool:
 def _event_audit(entry: Entry) -> EventAudit:
     event: Event = entry.value
     failure = entry.failure
+    came = decode_event(entry.raw) if entry.changed else event
     return EventAudit(
         event_id=event.event_id,
         tenant=event.tenant,
@@ -45,13 +46,22 @@ def _event_audit(entry: Entry) -> EventAudit:
         delivery_id=event.delivery_id,
         received_at_ms=event.received_at_ms,
         entry_id=entry.entry_id,
-        payload_bytes=event.payload_bytes,
+        payload_bytes=came.payload_bytes,
         error=failure.error if failure else "",
         stage=_stage(entry.outcome),
         replay_id=event.replay_id,
         dedup=entry.dedup,
         schema_errors=event.schema_errors,
+        enrichment=event.enriched,
+        payload_changed=entry.changed and _has_another_payload(event, came),
     )
+
+
+def _has_another_payload(event: Event, came: Event) -> bool:
+    """Whether a stage put another payload in place of the one that ``came``; unpacks neither."""
+    if came.stored is not None:
+        return event.stored is None
+    return event.payload != came.payload
 
 
 def _stage(outcome: Outcome) -> str:

@@ -22,8 +22,8 @@ __all__ = ["Summariser", "Summary", "fit"]
 CACHE_ENTRIES = 4096
 _HIT = metrics.SUMMARIES.labels(cache="hit")
 _MISS = metrics.SUMMARIES.labels(cache="miss")
-#: Payload, what made the summary, and of which provider and type the event is. What a model is
-#: told to do is the same for the life of a process, and so is no part of it.
+#: Payload, with the enrichment where that is seen; what made the summary; of which provider and
+#: type the event is. What a model is told is the same for the life of a process, and so no part.
 _Key = tuple[bytes, str, str]
 #: Facts in the order in which they are left out when they do not fit.
 _SPARED = ("url", "action", "state", "count", "actor", "number", "place", "title")
@@ -115,7 +115,7 @@ class Summariser:
     def _said(self, event: Event, template: Template | None) -> Summary:
         """What a template says, or the plain summary without one."""
         name = f"{event.provider}/{template.pattern}@{template.version}" if template else "extract"
-        key = _key(event, name)
+        key = _key(event, name, event.enriched if template and template.sees_enrichment else b"")
         summary = self._known.get(key)
         (_HIT if summary else _MISS).inc()
         if summary is None:
@@ -131,8 +131,11 @@ class Summariser:
             self._known.popitem(last=False)
 
 
-def _key(event: Event, name: str) -> _Key:
-    return xxh3_128_digest(event.payload), name, f"{event.provider}/{event.type}"
+def _key(event: Event, name: str, enriched: bytes = b"") -> _Key:
+    payload = xxh3_128_digest(event.payload)
+    # apart, so that no two pairs of payload and enrichment look the same
+    seen = payload + xxh3_128_digest(enriched) if enriched else payload
+    return seen, name, f"{event.provider}/{event.type}"
 
 
 def _make(event: Event, template: Template | None, name: str) -> Summary:
@@ -142,7 +145,7 @@ def _make(event: Event, template: Template | None, name: str) -> Summary:
     if template is not None:
         about = {"type": event.type, "provider": event.provider, "tool_id": event.tool_id}
         try:
-            text = template.render(about, payload, facts)
+            text = template.render(about, payload, facts, event.enrichment)
         except Exception:  # noqa: BLE001 a template is user code; what it cannot say is said plainly
             metrics.TEMPLATE_ERRORS.labels(provider=event.provider).inc()
     if not text:

@@ -1,8 +1,9 @@
 """Summary templates: Jinja in its sandbox, with less in it than the sandbox would allow.
 
-A template sees ``event`` (``type``, ``provider``, ``tool_id``), ``payload`` and ``facts`` (what
-most payloads have). What it inserts is made harmless by :func:`plain_text`; what is missing is
-empty. It cannot loop without end, make long text, or reach anything but its three values.
+A template sees ``event`` (``type``, ``provider``, ``tool_id``), ``payload``, ``facts`` (what most
+payloads have) and ``enrichment`` (what stages added). What it inserts is made harmless by
+:func:`plain_text`; what is missing is empty. It cannot loop without end, make long text, or reach
+anything but its four values.
 """
 
 import contextlib
@@ -152,12 +153,28 @@ class Template:
     #: Gives what it is compiled to; those that come along are compiled when they are needed.
     program: Callable[[], Any]
 
-    def render(self, event: Mapping[str, Any], payload: Any, facts: Mapping[str, Any]) -> str:
+    @property
+    def sees_enrichment(self) -> bool:
+        """Whether what it says may differ with an event's enrichment."""
+        return "enrichment" in self.source
+
+    def render(
+        self,
+        event: Mapping[str, Any],
+        payload: Any,
+        facts: Mapping[str, Any],
+        enrichment: Mapping[str, Any] | None = None,
+    ) -> str:
         """One line, at most 1000 characters; "" when it has nothing to say.
 
         Raises whatever an expression of it raises on this payload.
         """
-        values = {"event": event, "payload": {} if payload is None else payload, "facts": facts}
+        values = {
+            "event": event,
+            "payload": {} if payload is None else payload,
+            "facts": facts,
+            "enrichment": enrichment or {},
+        }
         # as Template.render does, without a look at globals: there are none
         program = self.program()
         context = new_context(_ENVIRONMENT, None, program.blocks, values, shared=True)
@@ -189,7 +206,7 @@ def _compile(source: str) -> Any:
         program = _ENVIRONMENT.from_string(tree)
         # what is wrong with an expression as such shows without any payload
         with contextlib.suppress(UndefinedError):
-            program.render(event={}, payload={}, facts={})
+            program.render(event={}, payload={}, facts={}, enrichment={})
     except TemplateError as error:
         line = getattr(error, "lineno", None)
         where = f" (line {line})" if line else ""

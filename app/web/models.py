@@ -606,7 +606,11 @@ class DeliveryOut(Model):
 
 
 class EventOut(Model):
-    """An event: what became of it, where its payload is, and in ``GET`` of one, the payload."""
+    """An event: what became of it, where its payload is, and in ``GET`` of one, the payload.
+
+    ``payload`` and ``payload_bytes`` are of what was received. ``enrichment`` is what stages added
+    (``GET`` of one). ``payload_changed``: a stage put another payload in its place for contexts.
+    """
 
     event_id: str
     tool_id: str
@@ -620,6 +624,7 @@ class EventOut(Model):
     received_at: str
     tier: Literal["hot", "warm", "cold"]
     payload_bytes: int
+    payload_changed: bool
     stage: str
     error: str
     schema_errors: list[str]
@@ -627,6 +632,7 @@ class EventOut(Model):
     content_type: str | None = None
     payload: Any = None
     payload_encoding: Literal["json", "text", "base64"] | None = None
+    enrichment: dict[str, Any] | None = None
     deliveries: list[DeliveryOut] | None = None
 
 

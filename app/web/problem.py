@@ -8,6 +8,7 @@ from mode.utils.logging import get_logger
 
 from hookstream.app.errors import HookstreamError
 from hookstream.app.redis.errors import REDIS_ERRORS, as_unavailable, is_redis_down
+from hookstream.app.web.request_log import route_of
 
 __all__ = ["Handler", "json_response", "problem", "problem_response", "problems"]
 
@@ -51,13 +52,13 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except HookstreamError as error:
         if error.status >= 500:
-            logger.warning("%s %s: %s", request.method, request.path, error)
+            logger.warning("%s %s: %s", *route_of(request), error)
         return problem_response(error)
     except REDIS_ERRORS as error:
         if not is_redis_down(error):
-            logger.exception("%s %s failed", request.method, request.path)
+            logger.exception("%s %s failed", *route_of(request))
             return problem(500, "internal", "Internal error", "see the server's log")
-        logger.warning("%s %s: Redis: %s", request.method, request.path, error)
+        logger.warning("%s %s: Redis: %s", *route_of(request), error)
         return problem_response(as_unavailable(error))
     except web.HTTPException as error:
         if error.status < 400:
@@ -73,8 +74,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return response
     except ConnectionError:
         # the client has gone: nobody hears an answer
-        logger.debug("%s %s: the client has gone", request.method, request.path)
+        logger.debug("%s %s: the client has gone", *route_of(request))
         return problem(499, "client-closed-request", "Client closed request", "nobody hears this")
     except Exception:
-        logger.exception("%s %s failed", request.method, request.path)
+        logger.exception("%s %s failed", *route_of(request))
         return problem(500, "internal", "Internal error", "see the server's log")

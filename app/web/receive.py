@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from structlog.contextvars import bind_contextvars
 
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import (
@@ -185,6 +186,7 @@ class Receiver:
             random_bits=random_bits(),
             functions=self._functions,
         )
+        bind_contextvars(event_id=event.event_id)
         if broken := catalog.violations(event, REJECT):
             raise SchemaViolationError("; ".join(broken))
         entry = await self._payloads.encode_aside(event)

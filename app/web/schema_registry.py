@@ -18,6 +18,7 @@ from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.access import Access
 from hookstream.app.web.body import decode_body, read_body
+from hookstream.app.web.request_log import route_of
 from hookstream.app.web.schema_forms import (
     ConfigIn,
     answer,
@@ -277,7 +278,7 @@ def _guarded(access: Access, view: View) -> View:
             return answer({"error_code": error.code, "message": str(error)}, error.status)
         except HookstreamError as error:
             if error.status >= 500:
-                logger.warning("%s %s: %s", request.method, request.path, error)
+                logger.warning("%s %s: %s", *route_of(request), error)
             response = answer({"error_code": error.status, "message": str(error)}, error.status)
             if error.status == 401:
                 response.headers["WWW-Authenticate"] = 'Basic realm="Hookstream"'

@@ -16,6 +16,7 @@ from hookstream.app import tasks
 from hookstream.app.errors import NotFoundError
 from hookstream.app.settings import Settings, cannot_listen
 from hookstream.app.web.problem import Handler, problems
+from hookstream.app.web.request_log import log_requests, server_log
 
 __all__ = ["ConnectionReaper", "HookstreamWeb", "make_runner"]
 
@@ -30,6 +31,7 @@ def make_runner(web_app: web.Application) -> web.AppRunner:
     return web.AppRunner(
         web_app,
         access_log=None,
+        logger=server_log,
         auto_decompress=False,
         keepalive_timeout=KEEPALIVE_SECONDS,
         lingering_time=1.0,
@@ -94,6 +96,7 @@ class HookstreamWeb(Web):
         self._settings = settings
         self._add_endpoints = add_endpoints
         self._stopping_since = stopping_since
+        log_requests(self.web_app)
         self.web_app.middlewares.append(problems)
         if settings.admin_port:
             self.web_app.middlewares.append(split_by_port(settings.admin_port))

@@ -1,9 +1,14 @@
 -- Events of a tenant, newest first (an event id is a UUIDv7, so its order is that of time).
 -- $1 tenant, then filters that count when not null: $2 event, $3 tool, $4 type glob as LIKE
--- pattern, $5 status, $6 context, $7 since, $8 until, $9 cursor (only older ones); $10 limit.
+-- pattern, $5 status, $6 context, $7 since, $8 until, $9 cursor (only older ones); $10 limit; $11
+-- whether to read enrichment, which may be 16 KiB an event.
 -- "delivered" is derived: an accepted event with a delivery. The two records come from different
 -- partitions, in any order, so neither could set it for the other.
-SELECT e.*
+SELECT
+    e.event_id, e.tool_id, e.provider, e.type, e.outcome, e.duplicate_of, e.message_id, e.dedup,
+    e.delivery_id, e.received_at, e.partition, e.entry_id, e.payload_bytes, e.payload_changed,
+    e.stage, e.error, e.schema_errors,
+    CASE WHEN $11 THEN e.enrichment ELSE '' END AS enrichment
 FROM (
     SELECT
         events.*,

@@ -4,6 +4,8 @@ import contextlib
 import threading
 import tracemalloc
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 import pytest
@@ -16,6 +18,7 @@ from hookstream.app.testing import make_event
 from hookstream.codecs import payload as payloads
 from hookstream.codecs.dictionaries import BOOK, Dictionary
 from hookstream.codecs.envelope import (
+    MAX_ENRICHMENT_BYTES,
     RecentEvents,
     decode_event,
     encode_event,
@@ -301,3 +304,48 @@ def test_what_a_stage_changes_in_a_parsed_payload_is_not_kept() -> None:
     event.data()["n"] = 2
     recent.keep(data, event)
     assert recent.decode(data).data() == {"n": 1}
+
+
+def test_enrichment_is_added_name_by_name_and_travels() -> None:
+    event = make_event({"n": 1})
+    assert event.enrichment == {}
+    once = event.enrich(geo={"country": "DE"}, team="red")
+    twice = once.enrich(team="blue", at=datetime(2026, 1, 1, tzinfo=UTC))
+    assert once.enrichment == {"geo": {"country": "DE"}, "team": "red"}
+    expected = {"geo": {"country": "DE"}, "team": "blue", "at": "2026-01-01T00:00:00+00:00"}
+    assert twice.enrichment == expected
+    again = decode_event(encode_event(twice))
+    assert (again.enrichment, again.payload) == (expected, event.payload)
+    assert event.enrichment == {}, "the event that it was made from stays"
+    again.enrichment["geo"]["country"] = "FR"
+    assert again.enrichment == expected, "what is given is a copy"
+
+
+def deep(levels: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("x" * MAX_ENRICHMENT_BYTES, "16384 at most"),
+        ({1, 2}, "not for JSON"),
+        (2**64, "not for JSON"),
+        ("\ud800", "not for JSON"),
+        ({1: 2}, "not for JSON"),
+        (deep(500), "not for JSON"),
+    ],
+)
+def test_enrichment_that_cannot_be_kept_says_which_and_why(value: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=rf"^enrich\(geo\): .*{says}"):
+        make_event({}).enrich(team="red").enrich(geo=value)
+
+
+def test_enrichment_is_bounded_with_what_is_there() -> None:
+    event = make_event({}).enrich(a="x" * (MAX_ENRICHMENT_BYTES - 100))
+    with pytest.raises(ValueError, match="at most"):
+        event.enrich(b="x" * 100)
+    assert event.enrich(a="short", b="x" * 100).enrichment["a"] == "short"

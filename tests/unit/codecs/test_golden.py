@@ -141,3 +141,10 @@ def test_change_that_breaks_the_wire_format_is_refused(tmp_path: Path) -> None:
         patch.setattr(generate, "IMAGE", tmp_path / generate.IMAGE.name)
         with pytest.raises(SystemExit, match="buf breaking"):
             generate.check_wire()
+
+
+def test_enrichment_is_read_for_ever() -> None:
+    plain = decode_event(golden("envelope_v1.bin"))
+    enriched = decode_event(golden("envelope_v1_enriched.bin"))
+    assert enriched.enrichment == {"geo": {"country": "DE"}, "team": "red"}
+    assert replace(enriched, enriched=b"") == plain

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hookstream.app.routing.condition_parts import Tree, named_parts, pruned
-from hookstream.app.routing.matching import Facts, compile_condition
+from hookstream.app.routing.matching import Facts, compile_condition, facts
+from hookstream.app.testing import make_event
 
 NAMES = st.sampled_from(["a", "b", "c", "size", "contains", "payload"])
 VALUES = st.recursive(
@@ -87,3 +88,13 @@ def test_conditions_on_the_same_parts_share_one_conversion() -> None:
     assert about.context(named_parts('event.type == "t" && payload["a"] == 1')) is whole
     assert about.context(named_parts("payload.a == 1")) is not whole
     assert about.context(named_parts("payload.a == 2")) is about.context(named_parts("payload.a"))
+
+
+def test_a_condition_sees_what_stages_added() -> None:
+    condition = compile_condition('enrichment.geo.country == "DE" && payload.n == 1')
+    assert condition.parts == {"enrichment": {"geo": {"country": None}}, "payload": {"n": None}}
+    plain = make_event({"n": 1, "geo": {"country": "DE"}})
+    assert not condition.holds(facts(plain)), "a payload cannot say what stages added"
+    assert condition.holds(facts(plain.enrich(geo={"country": "DE"})))
+    assert compile_condition('"geo" in enrichment').holds(facts(plain.enrich(geo=1)))
+    assert not compile_condition("enrichment.size() > 0").holds(facts(plain))

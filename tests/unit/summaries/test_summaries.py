@@ -187,6 +187,24 @@ def test_same_event_is_summarised_once() -> None:
     assert len(rendered) == 1
 
 
+def test_template_says_what_stages_added_also_of_one_payload_twice() -> None:
+    template = compile_template("*", "{{ payload.n }} for {{ enrichment.team }}")
+    summaries = Summariser(TemplateBook({"none": [template]}))
+    event = make_event({"n": 1})
+    said = [
+        summaries.summarise(one).text
+        for one in (event, event.enrich(team="red"), event.enrich(team="blue\n<b>"), event)
+    ]
+    assert said == ["1 for", "1 for red", "1 for blue ‹b›", "1 for"]
+
+
+def test_what_a_template_does_not_see_makes_no_summary_anew() -> None:
+    summaries = Summariser(TemplateBook({"none": [compile_template("*", "{{ payload.n }}")]}))
+    event = make_event({"n": 1})
+    first = summaries.summarise(event)
+    assert summaries.summarise(event.enrich(at=1)) is first
+
+
 def test_template_that_fails_is_passed_over() -> None:
     template = compile_template("*", "{{ payload.n // payload.m }}")
     summaries = Summariser(TemplateBook({"none": [template]}))
