@@ -56,7 +56,7 @@ RESERVED = frozenset(
     (  # noqa: SIM905 a line each would be longer than the rest of this module's head
         "ack-times acks audit barrier blob breakers changelog daily dead-letters deferred events "
         "feed folded held held-version held-versions history holds lease letter letters origins "
-        "parked pins retries seqs updates withheld"
+        "parked pins retries seqs table-log updates withheld"
     ).split()
 )
 #: The consumer group of every stream.
