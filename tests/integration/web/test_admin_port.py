@@ -1,5 +1,6 @@
 """A port for operators beside the public one, with several receiver processes."""
 
+import asyncio
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -31,6 +32,11 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         HOOKSTREAM_ADMIN_PORT=str(free_ports()),
         HOOKSTREAM_RECEIVER_PROCESSES="2",
     ) as running:
+
+        async def both() -> bool:
+            return all([await is_ready(running, url) for url in admin_urls(running)])
+
+        asyncio.run(eventually(both, "both processes are ready"))
         yield running
 
 
@@ -53,6 +59,13 @@ async def ask(
         return response.status, await response.text()
 
 
+async def is_ready(stack: Stack, url: str) -> bool:
+    try:
+        return (await ask(stack, url, "/health/ready"))[0] == 200
+    except aiohttp.ClientError:
+        return False
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -67,7 +80,6 @@ async def ask(
         "/nothing",
         "/hooks/x/y",
         "/contexts/x/updates/y",
-        "//metrics",
     ],
 )
 async def test_the_public_port_has_nothing_for_operators(split: Stack, path: str) -> None:
@@ -160,14 +172,13 @@ async def test_a_process_that_is_started_again_has_its_port_again(split: Stack) 
     )
     victim.kill()
 
-    async def answers() -> bool:
-        try:
-            return (await ask(split, second, "/health/ready"))[0] == 200
-        except aiohttp.ClientError:
-            return False
+    victim.wait(10)
 
-    await eventually(answers, "the second process is back")
-    assert (await ask(split, first, "/health/ready"))[0] == 200
+    async def back() -> bool:
+        return await is_ready(split, second)
+
+    await eventually(back, "the second process is back")
+    assert await is_ready(split, first)
 
 
 def test_a_port_that_is_taken_is_named(tmp_path_factory: pytest.TempPathFactory) -> None:

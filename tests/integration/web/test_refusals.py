@@ -62,6 +62,7 @@ async def test_refused_webhook_is_shown_without_secrets_and_replayed_once_the_se
         "Cookie": "session=topsecret",
         "X-Api-Key": "topsecret",
         "Content-Encoding": "gzip",
+        "Content-Type": "application/json",
         "X-Odd": "d\u00e9",
     }
     headers = {**signed("github", body, RIGHT), **secret_headers}
@@ -77,7 +78,7 @@ async def test_refused_webhook_is_shown_without_secrets_and_replayed_once_the_se
     assert refusal["headers"]["authorization"] == "… (16 characters)"
     assert refusal["body_bytes"] == refusal["kept_bytes"] == len(body)
     assert refusal["replayable"]
-    assert "body" not in refusal or refusal["body"] is None
+    assert "body" not in refusal
     shown = await stack.get(f"{path}/refusals/{refusal['refusal_id']}")
     assert shown["body_encoding"] == "base64"
     for secret in ("topsecret", headers["X-Hub-Signature-256"], RIGHT, WRONG):
@@ -88,12 +89,11 @@ async def test_refused_webhook_is_shown_without_secrets_and_replayed_once_the_se
     assert "bad-signature" in answer["detail"]
     await stack.put(path, {"provider": "github", "secrets": [RIGHT]})
     status, answer = await replay(stack, path, refusal["refusal_id"])
-    assert status == 202
+    assert status == 202, answer
     [update] = await stack.updates(name, 1)
     assert update["event_id"] == answer["event_id"]
-    assert update["data"] == {"n": 1} or (await stack.get(f"/events/{answer['event_id']}"))[
-        "payload"
-    ] == {"n": 1}
+    event = await stack.get(f"/events/{answer['event_id']}")
+    assert event["payload"] == {"n": 1}
     assert (await replay(stack, path, refusal["refusal_id"]))[0] == 404
     assert (await stack.get(f"{path}/refusals"))["refusals"] == []
 
