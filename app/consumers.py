@@ -216,7 +216,7 @@ async def _again_and_again(
             tasks.BOARD.failed(name, error, restarts=True)
         else:
             agent = current_agent()
-            if agent is not None and agent.should_stop:
+            if agent is not None and (agent.should_stop or agent.app.should_stop):
                 # its stream has ended
                 return
             logger.error(
