@@ -308,7 +308,8 @@ def test_a_table_says_what_faust_has_and_it_has_not(counts: Table) -> None:
 
 
 def test_a_table_that_cannot_be_is_refused_where_it_is_declared(app: Hookstream) -> None:
-    app.Table("mine")
+    app.Table("mine", help="for me")
+    assert app.tables.data["mine"].help == "for me", "`hookstream tables` shows it"
     for declare, says in (
         (lambda: app.Table("mine"), f"two tables are called 'mine'.*{HERE}"),
         (lambda: app.Table("a b"), "a table's name has letters"),
