@@ -123,9 +123,10 @@ async def test_an_event_that_fails_behind_the_count_is_counted_once(
 ) -> None:
     await counting.context(name, {"provider": "none", "ordering": {"on_error": on_error}})
     early = counting.hooks(name, range(20))
-    late = counting.hooks(name, range(20, 40), late=True)
+    # fewer than what opens the tool's circuit breaker
+    late = counting.hooks(name, range(20, 30), late=True)
     await asyncio.gather(early, late)
-    await counting.counted(name, 40)
+    await counting.counted(name, 30)
 
 
 async def test_a_changelog_is_bounded_and_a_lost_table_is_built_from_it(
