@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 _CHANNEL: Final = "use app.stream_channel(name, codec=...) and its send(key=..., value=...)"
-_ORDER: Final = "set the tool's order_by: it says which events meet in one partition"
+_ORDER: Final = "set the tool's ordering: it says which events meet in one partition"
 _STORE: Final = "use app.Table(name, default=...), and put a list or a dictionary into it"
 _ONE: Final = "read partition by partition: a page sees those of its worker (docs/stages.md)"
 _CLAIMS: Final = "partitions are claimed one by one: use @app.lifespan for what a worker opens"

@@ -122,7 +122,7 @@ class _Stored:
             raise TableUseError(
                 f"several partitions have this key of the table {self.name!r} "
                 f"({', '.join(str(number) for number, _ in found)}): its events are spread by the "
-                "tool's order_by. Use .each(key), which gives all of its values"
+                "tool's ordering. Use .each(key), which gives all of its values"
             )
         return found[0][1] if found else None
 

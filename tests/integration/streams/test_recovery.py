@@ -14,6 +14,7 @@ from hookstream.app.streams.recovery import open_restored
 from hookstream.codecs.routed import encode_changes
 from hookstream.tables.dedup import DedupTable, Mark, encode_mark, mark_key
 from hookstream.tables.errors import TableCorruptError, TableError
+from hookstream.tables.stages import StageTable
 from tests.support.faults import full_disk
 from tests.support.stack import Stack, eventually
 
@@ -236,3 +237,25 @@ async def test_table_that_could_not_be_read_anew_is_not_left_open(
     # the error is still remembered, as it is by whoever logs it
     assert raised.traceback
     await opened(redis_client, folder, range(COUNT))
+
+
+async def test_a_table_that_missed_a_compaction_is_built_anew(
+    redis_client: Any, tmp_path: Path
+) -> None:
+    async def write(entry_id: str, *changes: tuple[bytes, bytes]) -> None:
+        entry = {"d": encode_changes("stages", changes)}
+        await redis_client.xadd(keys.changelog(NUMBER, "stages"), entry, id=entry_id)
+
+    async def found() -> list[tuple[bytes, bytes]]:
+        table = await open_restored(redis_client, tmp_path, NUMBER, StageTable)
+        try:
+            return table.scan(b"", b"\xff")
+        finally:
+            table.close()
+
+    await write("1-0", (b"a", b"1"), (b"b", b"1"))
+    assert await found() == [(b"a", b"1"), (b"b", b"1")]
+    await write("2-0", (b"a", b""))
+    await write("3-0", (b"b", b"1"))
+    await redis_client.xtrim(keys.changelog(NUMBER, "stages"), minid="3-0", approximate=False)
+    assert await found() == [(b"b", b"1")]

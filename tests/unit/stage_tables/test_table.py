@@ -1,6 +1,7 @@
 """``app.Table`` and its windows, as a stage and its tests see them."""
 
 import asyncio
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -308,7 +309,8 @@ def test_a_table_says_what_faust_has_and_it_has_not(counts: Table) -> None:
 
 
 def test_a_table_that_cannot_be_is_refused_where_it_is_declared(app: Hookstream) -> None:
-    app.Table("mine")
+    app.Table("mine", help="for me")
+    assert app.tables.data["mine"].help == "for me", "`hookstream tables` shows it"
     for declare, says in (
         (lambda: app.Table("mine"), f"two tables are called 'mine'.*{HERE}"),
         (lambda: app.Table("a b"), "a table's name has letters"),
@@ -330,3 +332,16 @@ def test_a_table_that_cannot_be_is_refused_where_it_is_declared(app: Hookstream)
 def test_the_docs_have_what_tables_have_not() -> None:
     text = (ROOT / "docs" / "stages.md").read_text()
     assert [name for name in REFUSED if f"`{name}`" not in text] == []
+
+
+def test_what_the_docs_show_works_as_it_stands(app: Hookstream) -> None:
+    text = (ROOT / "docs" / "stages.md").read_text()
+    tables_, pages = (
+        text.split(f"## {name}\n")[1].split("\n## ")[0] for name in ("Tables", "Pages")
+    )
+    stage, test = re.findall(r"```python\n(.*?)```", tables_, re.S)
+    [page] = re.findall(r"```python\n(.*?)```", pages, re.S)
+    names: dict[str, Any] = {"app": app, "Event": Event}
+    for block in (stage, page, test):
+        exec(block, names)
+    names["test_events_are_counted"]()
