@@ -200,7 +200,6 @@ class Hookstream(faust.App):
             # Faust would make one that has no brackets around an IPv6 address
             canonical_url=settings.address,
             web_port=settings.web_port,
-            worker_redirect_stdouts=False,
             Worker=HookstreamWorker,
             logging_config=logging_config(
                 settings.log_level,
