@@ -16,6 +16,8 @@ from hookstream.app.web.server import make_runner
 from tests.support.stack import eventually
 
 NAME = "hookstream.app.web.request_log"
+#: A request has come to its handler.
+BEGUN = web.AppKey("begun", asyncio.Event)
 HEAD = b"POST /hooks/s3cret HTTP/1.1\r\nHost: a\r\n"
 
 #: What is no request, each with words that must not be logged.
@@ -80,7 +82,7 @@ async def runner() -> AsyncIterator[web.AppRunner]:
         return web.Response(text="ok")
 
     app = web.Application()
-    app["begun"] = begun = asyncio.Event()
+    app[BEGUN] = begun = asyncio.Event()
     log_requests(app)
     app.middlewares.append(problems)
 
@@ -197,7 +199,7 @@ async def test_who_goes_away_within_an_answer_has_had_it(
     with caplog.at_level(logging.DEBUG, NAME):
         connection = connect(runner)
         connection.protocol.data_received(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-        await asyncio.wait_for(runner.app["begun"].wait(), 5)
+        await asyncio.wait_for(runner.app[BEGUN].wait(), 5)
         connection.protocol.connection_lost(None)
 
         async def said() -> bool:
