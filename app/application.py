@@ -226,7 +226,6 @@ class Hookstream(Unsupported, faust.App):
             # Faust would make one that has no brackets around an IPv6 address
             canonical_url=settings.api_address,
             web_port=settings.web_port,
-            worker_redirect_stdouts=False,
             Worker=HookstreamWorker,
             Agent=StagesAgent,
             Stream=StagesStream,

@@ -14,6 +14,9 @@ __all__ = ["shown", "worker"]
 class worker(faust_worker):  # noqa: N801 Faust names a command by its class
     """Start a worker: the pipeline, and the HTTP server unless --without-web."""
 
+    #: What a stage prints would be a warning for each part of it: this counts before the setting.
+    redirect_stdouts = False
+
     def _banner_title(self) -> str:
         return f"Hookstream v{__version__} on {self.faust_ident()}"
 

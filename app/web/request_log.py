@@ -24,6 +24,8 @@ logger = get_logger(__name__)
 
 REQUEST_ID = "X-Request-Id"
 _REQUEST_ID_KEY: web.RequestKey[str] = web.RequestKey("request_id", str)
+#: Of an answer that has begun: who goes away then has had it.
+_STATUS_KEY: web.RequestKey[int] = web.RequestKey("status", int)
 #: What may come from a client into the log and back.
 _harmless_id = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 #: As nginx has it: the client went away before its answer.
@@ -79,7 +81,7 @@ async def _log_request(
     # each request is a task, which takes it along
     bind_contextvars(request_id=request_id)
     begun = time.perf_counter()
-    status = CLIENT_CLOSED
+    status = 0
     try:
         response = await handler(request)
         status = response.status
@@ -88,6 +90,7 @@ async def _log_request(
         status = answer.status
         raise
     finally:
+        status = status or request.get(_STATUS_KEY, CLIENT_CLOSED)
         level = logging.INFO if status >= 400 else logging.DEBUG
         if logger.isEnabledFor(level):
             _log(level, request, status, time.perf_counter() - begun)
@@ -106,5 +109,6 @@ def _log(level: int, request: web.Request, status: int, seconds: float) -> None:
 
 
 async def _answer_id(request: web.Request, response: web.StreamResponse) -> None:
+    request[_STATUS_KEY] = response.status
     if request_id := request.get(_REQUEST_ID_KEY):
         response.headers[REQUEST_ID] = request_id

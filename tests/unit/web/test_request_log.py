@@ -13,8 +13,11 @@ from hookstream.app.web.body import read_body
 from hookstream.app.web.problem import problems
 from hookstream.app.web.request_log import log_requests
 from hookstream.app.web.server import make_runner
+from tests.support.stack import eventually
 
 NAME = "hookstream.app.web.request_log"
+#: A request has come to its handler.
+BEGUN = web.AppKey("begun", asyncio.Event)
 HEAD = b"POST /hooks/s3cret HTTP/1.1\r\nHost: a\r\n"
 
 #: What is no request, each with words that must not be logged.
@@ -43,7 +46,7 @@ class Connection(asyncio.Transport):
         super().__init__()
         self.answered = b""
         self._closed = False
-        self._protocol = protocol
+        self.protocol = protocol
         protocol.connection_made(self)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -60,13 +63,13 @@ class Connection(asyncio.Transport):
 
     async def send(self, data: bytes) -> bytes:
         """Send, and return the answer."""
-        self._protocol.data_received(data)
+        self.protocol.data_received(data)
         for _ in range(1000):
             if self.answered:
                 break
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.01)
-        self._protocol.connection_lost(None)
+        self.protocol.connection_lost(None)
         return self.answered
 
 
@@ -79,9 +82,25 @@ async def runner() -> AsyncIterator[web.AppRunner]:
         return web.Response(text="ok")
 
     app = web.Application()
+    app[BEGUN] = begun = asyncio.Event()
     log_requests(app)
     app.middlewares.append(problems)
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        begun.set()
+        await asyncio.Event().wait()
+        return response
+
+    async def never(request: web.Request) -> web.StreamResponse:
+        begun.set()
+        await asyncio.Event().wait()
+        return web.Response()
+
     app.router.add_post("/hooks/{tool_id}", hook)
+    app.router.add_get("/streams/{name}", stream)
+    app.router.add_get("/never/{name}", never)
     running = make_runner(app)
     await running.setup()
     yield running
@@ -165,6 +184,29 @@ async def test_a_request_that_goes_well_is_a_line_at_debug_only(
         with caplog.at_level(level, NAME):
             await connect(runner).send(HEAD + b"\r\n")
         assert [r.getMessage() for r in caplog.records if r.name == NAME] == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("/streams/slow", "GET /streams/{name} 200"),
+        ("/never/slow", "GET /never/{name} 499"),
+    ],
+)
+async def test_who_goes_away_within_an_answer_has_had_it(
+    runner: web.AppRunner, caplog: pytest.LogCaptureFixture, path: str, line: str
+) -> None:
+    with caplog.at_level(logging.DEBUG, NAME):
+        connection = connect(runner)
+        connection.protocol.data_received(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        await asyncio.wait_for(runner.app[BEGUN].wait(), 5)
+        connection.protocol.connection_lost(None)
+
+        async def said() -> bool:
+            return any(r.name == NAME for r in caplog.records)
+
+        await eventually(said, "its line is there")
+    assert [r.getMessage() for r in caplog.records if r.name == NAME] == [line]
 
 
 @pytest.mark.parametrize(
