@@ -8,6 +8,8 @@ from faust.cli.base import option
 
 from hookstream.app.commands.worker import worker
 from hookstream.app.embedded.supervisor import Child, Supervisor
+from hookstream.app.errors import BadRequestError, HookstreamError, SettingsError
+from hookstream.app.settings import Settings
 
 __all__ = ["receive"]
 
@@ -24,22 +26,21 @@ class receive(worker):  # noqa: N801 Faust names a command by its class
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run in this process, or supervise ``--processes`` of them."""
         processes = self.kwargs.pop("processes")
-        if processes < 1:
-            raise self.UsageError("--processes: at least 1")
         with_api = self.kwargs.pop("with_api")
+        settings = self.app.settings
+        try:
+            admin_ports = ports_of(settings, processes)
+        except HookstreamError as error:
+            sys.stderr.write(f"hookstream: {error}\n")
+            sys.exit(error.exit_status)
         self.app.producer_only = True
         self.app.receiver_only = not with_api
         if processes == 1:
             return super().__call__(*args, **kwargs)
-        settings = self.app.settings
         if not settings.admin_port:
             sys.stderr.write(
                 f"hookstream: {processes} processes share one port: /metrics and /health are those "
                 "of whichever happens to answer. Set HOOKSTREAM_ADMIN_PORT: then each has a port\n"
-            )
-        elif settings.admin_port + processes > 65536:
-            raise self.UsageError(
-                f"HOOKSTREAM_ADMIN_PORT: {processes} processes need as many ports from it on"
             )
         again = [*sys.argv[1:], "--processes", "1"]
         children = [
@@ -49,12 +50,29 @@ class receive(worker):  # noqa: N801 Faust names a command by its class
                 env={
                     **os.environ,
                     "HOOKSTREAM_RECEIVER_PROCESSES": str(processes),
-                    "HOOKSTREAM_ADMIN_PORT": str(
-                        settings.admin_port and settings.admin_port + number
-                    ),
+                    "HOOKSTREAM_ADMIN_PORT": str(admin_port),
                 },
                 stop_seconds=settings.stop_seconds,
             )
-            for number in range(processes)
+            for number, admin_port in enumerate(admin_ports)
         ]
         return sys.exit(Supervisor(children, announce=self.say).run())
+
+
+def ports_of(settings: Settings, processes: int) -> list[int]:
+    """The operators' port of each process; 0 for none.
+
+    Raises:
+        BadRequestError: there is to be no process.
+        SettingsError: there are not so many ports.
+    """
+    if processes < 1:
+        raise BadRequestError("--processes: at least 1")
+    first = settings.admin_port
+    if not first:
+        return [0] * processes
+    if first + processes > 65536:
+        raise SettingsError(
+            f"HOOKSTREAM_ADMIN_PORT: {processes} processes need as many ports from {first} on"
+        )
+    return [first + number for number in range(processes)]

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -193,3 +194,48 @@ def test_a_port_that_is_taken_is_named(tmp_path_factory: pytest.TempPathFactory)
     assert done.returncode == 78
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert "Set HOOKSTREAM_ADMIN_PORT to another port, or HOOKSTREAM_ADMIN_HOST" in done.stderr
+
+
+async def test_processes_that_share_their_metrics_say_so(split: Stack, tmp_path: Path) -> None:
+    port = str(free_port())
+    process = split.another(
+        tmp_path / "shared",
+        *("receive", "--processes", "2"),
+        HOOKSTREAM_ADMIN_PORT="0",
+        HOOKSTREAM_WEB_PORT=port,
+    )
+    try:
+
+        async def said() -> bool:
+            log = (tmp_path / "shared" / "process.log").read_text()
+            return "2 processes share one port" in log and "Set HOOKSTREAM_ADMIN_PORT" in log
+
+        await eventually(said, "it is said")
+
+        async def serves() -> bool:
+            return await is_ready(split, f"http://127.0.0.1:{port}")
+
+        await eventually(serves, "and they serve all the same")
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "says"),
+    [
+        (("up",), 78, "HOOKSTREAM_ADMIN_PORT"),
+        (("receive", "--processes", "2"), 78, "HOOKSTREAM_ADMIN_PORT: 2 processes"),
+        (("receive", "--processes", "0"), 2, "--processes: at least 1"),
+    ],
+)
+def test_more_processes_than_there_are_ports_are_refused(
+    tmp_path: Path, command: tuple[str, ...], status: int, says: str
+) -> None:
+    stack = Stack(tmp_path, HOOKSTREAM_ADMIN_PORT="65535", HOOKSTREAM_RECEIVER_PROCESSES="2")
+    done = subprocess.run(
+        stack.command(*command), env=stack.environment(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == status, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
