@@ -76,6 +76,8 @@ class Worker:
         await EventStageRunner("fail", self._fail)(batch)
         writes = Writes()
         await write_tables(self.redis, writes, batch, settle(batch))
+        # as every commit of events does: how far Redis has come is read from it
+        writes.append(keys.audit(NUMBER), b"what was decided")
         if fault == "another owner":
             await self.claim("another", steal=True)
         self.scripts.fault = fault

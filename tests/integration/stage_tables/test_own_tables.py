@@ -174,7 +174,7 @@ async def test_a_partition_goes_to_another_worker_with_its_table_and_back(
         await counting.hooks(name, range(30, 60))
         await counting.updates(name, 60)
         # what the other one counts is not here
-        assert 30 <= (await counting.counts(name))["totals"] < 60
+        assert 0 < (await counting.counts(name))["totals"] < 60
     finally:
         other.kill()
         other.wait(30)
