@@ -93,7 +93,19 @@ def test_settings_table_in_readme_is_current() -> None:
 @pytest.mark.parametrize(
     ("page", "examples"),
     [
-        ("docs/stages.md", ("label_urgent", "test_label_urgent", "enrich", "sales", "sales")),
+        (
+            "docs/stages.md",
+            (
+                "label_urgent",
+                "test_label_urgent",
+                "enrich",
+                "count",
+                "count",
+                "test_count",
+                "sales",
+                "sales",
+            ),
+        ),
         ("docs/dedup.md", ("order_id", "test_order_id")),
     ],
 )

@@ -94,7 +94,7 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counting]:
     with Counting(
         folder,
         PYTHONPATH=f"{folder}:{ROOT}:{ROOT / 'examples' / 'project'}",
-        HOOKSTREAM_AGENTS="counting_stages,my_project.counting",
+        HOOKSTREAM_AGENTS="counting_stages,my_project.agents.count",
         HOOKSTREAM_LEASE_TTL_SECONDS="3",
         HOOKSTREAM_REDIS_TIMEOUT_SECONDS="1",
         HOOKSTREAM_RETRY_BASE_SECONDS="0.1",

@@ -1,7 +1,6 @@
 """``app.Table`` and its windows, as a stage and its tests see them."""
 
 import asyncio
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -332,16 +331,3 @@ def test_a_table_that_cannot_be_is_refused_where_it_is_declared(app: Hookstream)
 def test_the_docs_have_what_tables_have_not() -> None:
     text = (ROOT / "docs" / "stages.md").read_text()
     assert [name for name in REFUSED if f"`{name}`" not in text] == []
-
-
-def test_what_the_docs_show_works_as_it_stands(app: Hookstream) -> None:
-    text = (ROOT / "docs" / "stages.md").read_text()
-    tables_, pages = (
-        text.split(f"## {name}\n")[1].split("\n## ")[0] for name in ("Tables", "Pages")
-    )
-    stage, test = re.findall(r"```python\n(.*?)```", tables_, re.S)
-    [page] = re.findall(r"```python\n(.*?)```", pages, re.S)
-    names: dict[str, Any] = {"app": app, "Event": Event}
-    for block in (stage, page, test):
-        exec(block, names)
-    names["test_events_are_counted"]()

@@ -6,7 +6,9 @@ from prometheus_client import Gauge
 
 from hookstream import Event, app
 
-per_tool = app.Table("per_tool", default=int).tumbling(60.0, expires=3600.0)
+per_tool = app.Table("per_tool", default=int, help="Events by tool and minute").tumbling(
+    60.0, expires=3600.0
+)
 
 LAST_MINUTE = Gauge("my_project_events_last_minute", "Events of the last whole minute", ["tool"])
 
