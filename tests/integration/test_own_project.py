@@ -20,7 +20,7 @@ from tests.support.stack import Stack, eventually
 
 #: Of the checkout only what a wheel is made of.
 SOURCES = ("app", "agents", "codecs", "hookstream", "proto", "tables")
-PAYMENTS = {"where": "event.headers['x-team'] == 'payments'"}
+PAYMENTS = {"where": "enrichment.team == 'payments'"}
 
 
 def run(*command: str, **options: object) -> None:

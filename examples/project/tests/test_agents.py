@@ -47,7 +47,7 @@ def test_a_person_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(enriching, "SERVICE", str(server.make_url("")).rstrip("/"))
             events = [by(login) for login in ("ada", "a/b", "nobody", "", "ada", "nobody")]
             found = await stage_results(enrich, events)
-        return [event.headers.get("x-team") if event else None for event in found]
+        return [event.enrichment.get("team") if event else None for event in found]
 
     teams = asyncio.run(look_up())
     assert teams == ["team of ada", "team of a/b", None, None, "team of ada", None]

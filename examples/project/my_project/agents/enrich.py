@@ -1,9 +1,8 @@
-"""Puts the team of whoever did something into a header: one question a person in five minutes."""
+"""Adds the team of whoever did something: one question a person in five minutes."""
 
 import os
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from urllib.parse import quote
 
 import aiohttp
@@ -34,7 +33,7 @@ async def enrich(event: Event) -> Event | None:
     """An event whose person cannot be looked up is tried again later: the service is away."""
     login = login_of(event)
     team = await team_of(login) if login else ""
-    return replace(event, headers={**event.headers, "x-team": team}) if team else event
+    return event.enrich(team=team) if team else event
 
 
 async def team_of(login: str) -> str:
