@@ -96,8 +96,8 @@ async def test_a_purged_tool_takes_its_dead_letters_and_its_dictionary_along(
 ) -> None:
     other = f"{tool}-other"
     await fragile.context(other, {"provider": "none"})
-    for name in (tool, tool, other):
-        await fragile.becomes(await fragile.post(name, 1, tool), "dead")
+    for n, name in enumerate((tool, tool, other)):
+        await fragile.becomes(await fragile.post(name, n, tool), "dead")
     url = embedded.find_valkey(fragile.state_dir / "state")
     with redis.Redis.from_url(url, protocol=2) as client:
         client.hset(keys.DICTIONARIES, mapping={tool: 7, other: 7})
