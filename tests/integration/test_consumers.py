@@ -23,7 +23,7 @@ from hookstream.app.streams import channel
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.channel import RedisStreamChannel
 from hookstream.app.streams.commit import Writes, commit
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack, eventually, own_stages
 
 #: Orders go through a function over batches and an agent over single ones. Both note what they
 #: see, send it on, and wait while a file shuts them.
@@ -74,12 +74,12 @@ async def finish(stream):
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("channels")
-    (folder / "trying_channels.py").write_text(STAGES.format(folder=str(folder)))
     (folder / "books").mkdir()
     with Stack(
         folder,
-        PYTHONPATH=f"{folder}:{Path.cwd()}",
-        HOOKSTREAM_AGENTS="trying_channels,examples.sales",
+        **own_stages(
+            folder, "trying_channels", STAGES.format(folder=str(folder)), "examples.sales"
+        ),
         BOOKS=str(folder / "books"),
         HOOKSTREAM_RETRY_MAX_ATTEMPTS="1",
     ) as running:

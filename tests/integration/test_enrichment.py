@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.mcp.test_mcp import client, use
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack, eventually, own_stages
 
 STAGES = """
 from dataclasses import replace
@@ -38,11 +37,9 @@ BODY = {"ip": "10.0.0.1", "title": "a door", "rest": "0123456789" * 50}
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("enrichment")
-    (folder / "enriching_stages.py").write_text(STAGES)
     with Stack(
         folder,
-        PYTHONPATH=f"{folder}:{Path.cwd()}",
-        HOOKSTREAM_AGENTS="enriching_stages",
+        **own_stages(folder, "enriching_stages", STAGES),
         HOOKSTREAM_RETRY_MAX_ATTEMPTS="1",
     ) as running:
         yield running

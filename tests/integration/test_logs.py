@@ -7,12 +7,11 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack, eventually, own_stages
 
 STAGES = """
 import logging
@@ -35,11 +34,9 @@ async def talks(event: Event) -> Event | None:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("logs")
-    (folder / "talking_stages.py").write_text(STAGES)
     with Stack(
         folder,
-        PYTHONPATH=f"{folder}:{Path.cwd()}",
-        HOOKSTREAM_AGENTS="talking_stages",
+        **own_stages(folder, "talking_stages", STAGES),
         HOOKSTREAM_LOG_LEVEL="debug",
         HOOKSTREAM_LOG_REPEATS_PER_MINUTE="5",
         HOOKSTREAM_RETRY_MAX_ATTEMPTS="1",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack, eventually, own_stages
 
 STAGES = """
 import os
@@ -45,11 +45,9 @@ async def leads() -> None:
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("own")
-    (folder / "trying_stages.py").write_text(STAGES.format(folder=str(folder)))
     with Stack(
         folder,
-        PYTHONPATH=f"{folder}:{Path.cwd()}",
-        HOOKSTREAM_AGENTS="trying_stages",
+        **own_stages(folder, "trying_stages", STAGES.format(folder=str(folder))),
         HOOKSTREAM_RETRY_MAX_ATTEMPTS="1",
     ) as running:
         yield running

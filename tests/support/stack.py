@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -21,8 +21,9 @@ import aiohttp
 import psutil
 
 from hookstream.app import embedded
+from tests.support import ROOT
 
-__all__ = ["Stack", "eventually", "free_port"]
+__all__ = ["Stack", "eventually", "free_port", "own_stages"]
 
 START_SECONDS = 60.0
 
@@ -44,6 +45,20 @@ async def eventually(check: Callable[[], Any], what: str, timeout_seconds: float
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_seconds:g} s: {what} (last: {found!r})")
         await asyncio.sleep(0.02)
+
+
+def own_stages(
+    folder: Path, name: str, source: str, *modules: str, paths: Sequence[Path] = ()
+) -> dict[str, str]:
+    """Write the module ``name`` into ``folder``; the settings by which its stages are found.
+
+    So are those of other ``modules``, in this checkout or below ``paths``.
+    """
+    (folder / f"{name}.py").write_text(source)
+    return {
+        "PYTHONPATH": ":".join(map(str, (folder, ROOT, *paths))),
+        "HOOKSTREAM_AGENTS": ",".join((name, *modules)),
+    }
 
 
 @cache

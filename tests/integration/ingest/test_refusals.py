@@ -10,29 +10,14 @@ import redis.asyncio
 from prometheus_client import REGISTRY
 
 from hookstream.app.ingest import refusals as module
-from hookstream.app.ingest.refusals import Refusal, Refusals
+from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts, connect
 from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.stores.catalog import CatalogCache
+from tests.support.refused import REFUSED
 from tests.support.stack import eventually
-
-REFUSED = Refusal(
-    at_ms=1_764_000_000_000,
-    tool_id="a",
-    status=401,
-    reason="bad-signature",
-    detail="it does not verify",
-    address="192.0.2.1",
-    method="POST",
-    origin="https://hooks.example.com",
-    path="/hooks/a?x=1",
-    headers={"x-signature": ("one", "two"), "x-odd": ("\udcff\u00e9",)},
-    body=b"\x00\xff{}",
-    body_bytes=4,
-    whole=True,
-)
 
 
 def tool(name: str) -> Tool:

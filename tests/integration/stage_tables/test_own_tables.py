@@ -16,7 +16,7 @@ import redis.asyncio
 from hookstream.app import embedded
 from hookstream.app.redis import keys
 from tests.support import ROOT
-from tests.support.stack import Stack, eventually, free_port
+from tests.support.stack import Stack, eventually, free_port, own_stages
 
 STAGES = """
 from hookstream import Event, app
@@ -90,11 +90,15 @@ class Counting(Stack):
 @pytest.fixture(scope="module")
 def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counting]:
     folder = tmp_path_factory.mktemp("counting")
-    (folder / "counting_stages.py").write_text(STAGES)
     with Counting(
         folder,
-        PYTHONPATH=f"{folder}:{ROOT}:{ROOT / 'examples' / 'project'}",
-        HOOKSTREAM_AGENTS="counting_stages,my_project.agents.count",
+        **own_stages(
+            folder,
+            "counting_stages",
+            STAGES,
+            "my_project.agents.count",
+            paths=[ROOT / "examples" / "project"],
+        ),
         HOOKSTREAM_LEASE_TTL_SECONDS="3",
         HOOKSTREAM_REDIS_TIMEOUT_SECONDS="1",
         HOOKSTREAM_RETRY_BASE_SECONDS="0.1",
@@ -216,14 +220,13 @@ async def test_the_example_projects_count_has_a_page_and_a_metric(
 
 
 async def test_a_page_that_would_hide_ours_ends_the_start(tmp_path: Path, redis_url: str) -> None:
-    (tmp_path / "hiding_page.py").write_text(
+    page = (
         "from hookstream import app\n\n\n"
         "@app.page('/api/mine')\nasync def mine(page, request): ...\n"
     )
     stack = Stack(
         tmp_path,
-        PYTHONPATH=f"{tmp_path}:{Path.cwd()}",
-        HOOKSTREAM_AGENTS="hiding_page",
+        **own_stages(tmp_path, "hiding_page", page),
         HOOKSTREAM_REDIS_URL=redis_url,
         HOOKSTREAM_POSTGRES_URL="postgresql://nobody@127.0.0.1:9/none",
         HOOKSTREAM_REDIS_ALLOW_UNSAFE="1",

@@ -2,29 +2,21 @@
 
 from dataclasses import replace
 
-from hookstream.app.ingest.refusals import Refusal
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.web.refusals import SHOWN_HEADERS, refusal_out
+from tests.support import refused
 from tests.support.senders import BODY, NOW, OTHER, SIGNING, URL
 
 SENDGRID = {"sendgrid": SIGNING["sendgrid"]}
 
-REFUSED = Refusal(
-    at_ms=1_764_000_000_000,
-    tool_id="a",
-    status=401,
-    reason="bad-signature",
-    detail="it does not verify",
-    address="192.0.2.1",
-    method="POST",
-    origin="https://hooks.example.com",
+REFUSED = replace(
+    refused.REFUSED,
     path="/hooks/a?key=shh&flag&=shh",
     headers={"x-request-id": ("shh",), "user-agent": ("curl/8", "\udcffnext\x1b")},
     body=b"",
     body_bytes=0,
-    whole=True,
 )
 TOOL = Tool("a", "t", "generic", (), SignatureOptions(), "payload", (), 0, "tool", "")
 
