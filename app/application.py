@@ -187,8 +187,7 @@ class Hookstream(Unsupported, faust.App):
 
     ``@app.agent``, ``@app.timer``, ``@app.command`` and the rest are Faust's. Added are
     :meth:`stream_channel`, :meth:`batches`, :meth:`stage` and :meth:`dedup`; :meth:`Table` is ours,
-    too. What has no meaning
-    without Kafka says so: :mod:`hookstream.app.unsupported`.
+    too. What has no meaning without Kafka says so: :mod:`hookstream.app.unsupported`.
     """
 
     mundane_level = "debug"

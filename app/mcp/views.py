@@ -32,13 +32,13 @@ class McpViews:
         self._server: McpHandler | None = None
 
     def routes(self) -> list[web.RouteDef]:
-        """The key is looked at here: who has none starts nothing."""
+        """The server looks at each key; who has none does not start it."""
         return [web.route("*", "/mcp", self.handle)]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any request to ``/mcp``."""
-        self._access.caller(request.headers.get("Authorization", ""))
         if self._server is None:
+            self._access.caller(request.headers.get("Authorization", ""))
             async with self._starting:
                 if self._server is None:
                     self._server = await self._start()
