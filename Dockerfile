@@ -1,5 +1,8 @@
 # One image for every role; the command says which: `hookstream receive`, `hookstream worker`.
-FROM python:3.11-slim AS build
+# Name the base by digest for a build that can be repeated (SECURITY.md, "Images"):
+#   docker build --build-arg PYTHON_IMAGE=python:3.11-slim@sha256:… .
+ARG PYTHON_IMAGE=python:3.11-slim
+FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 COPY requirements-run.lock pyproject.toml README.md LICENSE ./
 RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashes -r requirements-run.lock
@@ -9,9 +12,10 @@ COPY agents agents
 COPY tables tables
 COPY codecs codecs
 COPY proto proto
-RUN /venv/bin/pip install --no-cache-dir --no-deps .
+# by the setuptools of the lock: nothing is fetched that has no hash there
+RUN /venv/bin/pip install --no-cache-dir --no-index --no-deps --no-build-isolation .
 
-FROM python:3.11-slim
+FROM ${PYTHON_IMAGE}
 RUN useradd --system --create-home --home-dir /var/lib/hookstream hookstream
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH \

@@ -3,15 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run
+SBOM ?= sbom.json
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 # hundreds of processes are started by tests: they should not compile all modules each
 unexport PYTHONDONTWRITEBYTECODE
-# whole files to a process each: they share servers; the long ones first. One more than two cores: most
-# of a test's time is waiting for what it has started
-PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+# whole files to a process each: they share servers; the long ones first (tests/conftest.py). More than
+# two cores: three quarters of a test's time are waiting for what it has started
+PARALLEL := -n 5 --dist loadfile --no-loadscope-reorder
 
-.PHONY: up test check unit integration chaos coverage format docs proto lock bench clean help
+.PHONY: up test check unit integration chaos browser coverage format docs proto lock bench audit sbom clean help
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -41,6 +42,8 @@ check: $(STAMP) ## lint, types, layers, generated code: no tests
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m hookstream.proto.generate --check
 	$(BIN)/python docs/settings_table.py --check
+	$(BIN)/python docs/providers_tables.py --check
+	$(BIN)/python -m tests.support.summary_table --check
 
 unit: $(STAMP) ## tests without servers, in seconds
 	$(PYTEST) -n 2 --dist worksteal tests/unit
@@ -50,6 +53,9 @@ integration: $(STAMP) ## tests on real servers
 
 chaos: $(STAMP) ## short runs of each kind of fault under load
 	$(PYTEST) $(PARALLEL) tests/chaos
+
+browser: $(STAMP) ## what browsers are told, and may do: the tests of that only
+	$(PYTEST) -m browser tests/unit/web tests/integration/web
 
 bench: $(STAMP) ## every benchmark, and its results file
 	$(BIN)/hookstream bench --write
@@ -64,8 +70,10 @@ format: $(STAMP) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP) ## make the README's table of settings anew
+docs: $(STAMP) ## make the tables of README, docs/providers.md, docs/summaries.md anew
 	$(BIN)/python docs/settings_table.py
+	$(BIN)/python docs/providers_tables.py
+	$(BIN)/python -m tests.support.summary_table --write
 
 proto: $(STAMP) ## generate code from the .proto files
 	$(BIN)/python -m hookstream.proto.generate
@@ -75,6 +83,16 @@ lock: ## pin every dependency with its hashes (needs uv)
 		--generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header -c requirements.lock -o requirements-run.lock
+
+audit: $(STAMP) ## known vulnerabilities of what is installed to run (asks PyPI's database)
+	@$(BIN)/python -m pip_audit --strict --require-hashes --disable-pip --progress-spinner off \
+		-r requirements-run.lock || \
+		{ echo "NOT AUDITED, or something was found: see above. Where the database cannot be reached from" \
+		"here nothing was checked: follow \"By hand\" in SECURITY.md."; exit 1; }
+
+sbom: $(STAMP) ## sbom.json: what is installed to run, with hashes, as CycloneDX
+	$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml \
+		--output-reproducible --of JSON -o $(SBOM) requirements-run.lock
 
 clean: ## delete the virtual environment; the state folder stays
 	rm -rf $(VENV)

@@ -8,17 +8,16 @@ from hookstream.app import channels
 from hookstream.app.failures.blocking import bury_failed, judge
 from hookstream.app.failures.failed_events import write_failures
 from hookstream.app.main import app
-from hookstream.app.stores.audit import write_audit
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.commit import Writes, commit
 
 
 @app.batches(channels.audit)
 async def audit(batch: Batch) -> None:
-    """Records events and deliveries: two inserts a batch."""
+    """Records events and deliveries, together with what other partitions have just then."""
     services, now_ms = app.services, app.services.clock.now_ms()
     await bury_failed(services.scripts, batch, app.settings, now_ms)
-    await write_audit(services.postgres, [entry.value for entry in batch.entries])
+    await app.worker.recorder.record(batch.partition, [entry.value for entry in batch.entries])
     if batch.entries:
         writes = Writes()
         write_failures(writes, batch, judge(batch, app.settings, now_ms), app.settings, now_ms)

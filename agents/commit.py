@@ -45,10 +45,11 @@ async def commit(batch: Batch) -> None:
     if priority != "critical":
         await let_deliver_catch_up(batch)
     due_at = due(time.monotonic(), len(batch), priority)
-    async with app.scheduler.slot(due_at) as slot, batch.partition[FailureState].lock:
-        await settle(batch, slot, app.services, app.settings)
+    slot = app.worker.scheduler.slot(due_at, len(batch))
+    async with slot as held, batch.partition[FailureState].lock:
+        await settle(batch, held, app.services, app.settings)
     log_failures(batch)
-    app.alerts.failed(batch)
+    app.worker.alerts.failed(batch)
     count_outcomes(batch)
     batch.done()
 
@@ -75,6 +76,8 @@ async def settle(batch: Batch, slot: TimeSlot, services: "Services", settings: S
     for entry in batch.live():
         entry.sent = True
     await append_groups(services.durability, services.scripts, sent)
+    for stream, _ in sent:
+        partition.on_append(stream)
     writes = Writes()
     write_dedup(writes, batch)
     await write_tables(services.redis, writes, batch, in_tables)
@@ -91,7 +94,9 @@ async def let_deliver_catch_up(batch: Batch) -> None:
     """
     qs = partitions_of(batch, app.settings.partitions)
     until = time.monotonic() + CATCH_UP_SECONDS
-    while any(app.assignment.prefetched(channels.updates.name, q) > PREFETCHED_MAX for q in qs):
+    while any(
+        app.worker.assignment.prefetched(channels.updates.name, q) > PREFETCHED_MAX for q in qs
+    ):
         await asyncio.sleep(CATCH_UP_SECONDS / 100)
         if time.monotonic() > until:
             break

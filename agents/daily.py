@@ -9,4 +9,4 @@ from hookstream.app.main import app
 @app.crontab("* * * * *")
 async def daily() -> None:
     """Tells contexts of their day: one commit a context and day."""
-    await app.dailies.tell()
+    await app.worker.dailies.tell()

@@ -7,7 +7,7 @@ Events that have to wait (their key is blocked, their tool's circuit breaker is 
 apart here too, before any stage works on them.
 """
 
-from hookstream.app import channels
+from hookstream.app import channels, tasks
 from hookstream.app.deduplication.lookup import HistoryLookup
 from hookstream.app.deduplication.state import DedupState
 from hookstream.app.failures.blocking import mark_waiting
@@ -42,7 +42,9 @@ def name_late(batch: Batch) -> None:
         if event.dedup_function and not event.replay_id:
             try:
                 entry.value = ask_again(app.dedup_functions, event)
-            except Exception as error:  # noqa: BLE001 a dedup function is user code
+            except BaseException as error:  # a dedup function is user code
+                if tasks.ends_task(error):
+                    raise
                 entry.fail("dedupe", error)
                 continue
             entry.changed = True

@@ -29,9 +29,9 @@ for priority in DEFERRABLE:
 
 async def work(batch: Batch, source: str | None = None) -> None:
     """Deliver a batch, and count what came of it."""
-    done = await app.delivery.deliver(batch, source)
+    done = await app.worker.delivery.deliver(batch, source)
     log_failures(batch)
-    app.alerts.failed(batch)
+    app.worker.alerts.failed(batch)
     now_ms = app.services.clock.now_ms()
     for priority, count in done.plan.priorities.items():
         metrics.UPDATES.labels(priority=priority).inc(count)

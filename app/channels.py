@@ -7,17 +7,12 @@ __all__ = ["audit", "checked", "deduped", "deferred", "events", "routed", "updat
 
 #: Batches of what may wait are small: whatever is more urgent goes in between.
 DEFERRED_BATCH_MAX = 64
-#: The event log may be a moment late; in batches of one its statements cost more than its rows.
+#: The event log may be a moment late, and is written that often; in batches of one what reads and
+#: acknowledges an entry costs more than its rows.
 AUDIT_LINGER_SECONDS = 0.2
-#: A partition that has just had a batch waits twice as long as that took, and this long at most: a
-#: batch of two or three costs nearly what one event costs by itself. What comes to a quiet
-#: partition goes at once.
-EVENTS_LINGER_SECONDS = 0.05
 
 #: Accepted webhooks: ``events[p]`` in Redis.
-events = app.pipeline_channel(
-    "events", codec="hookstream_envelope", linger_seconds=EVENTS_LINGER_SECONDS, linger_share=2
-)
+events = app.pipeline_channel("events", codec="hookstream_envelope")
 #: Batches whose duplicates are marked.
 deduped = app.batch_channel("deduped")
 #: Batches whose payloads were measured by their tools' schemas.
@@ -29,9 +24,14 @@ updates = app.pipeline_channel("updates", codec="hookstream_routed")
 #: Updates that wait while more urgent ones go, by priority: ``deferred:low[q]`` and so on.
 deferred = {
     priority: app.pipeline_channel(
-        channel_name(priority), codec="hookstream_routed", batch_max=DEFERRED_BATCH_MAX
+        channel_name(priority),
+        codec="hookstream_routed",
+        batch_max=DEFERRED_BATCH_MAX,
+        by_owner=True,
     )
     for priority in DEFERRABLE
 }
 #: What was decided, on its way to PostgreSQL: ``audit[p]`` in Redis.
-audit = app.pipeline_channel("audit", codec="hookstream_audit", linger_seconds=AUDIT_LINGER_SECONDS)
+audit = app.pipeline_channel(
+    "audit", codec="hookstream_audit", linger_seconds=AUDIT_LINGER_SECONDS, by_owner=True
+)

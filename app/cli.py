@@ -12,8 +12,8 @@ from hookstream.app.errors import HookstreamError
 __all__ = ["main"]
 
 COMMANDS = (
-    "worker", "receive", "send", "up", "dead", "partitions", "replay", "schema", "plan", "bench",
-    "doctor",
+    "worker", "receive", "send", "up", "dead", "partitions", "provider", "replay", "schema",
+    "plan", "bench", "doctor",
 )  # fmt: skip
 #: Faust's commands that would do nothing sensible here, and what does.
 REFUSED = {

@@ -16,12 +16,13 @@ from faust.agents import current_agent
 from mode.utils.logging import get_logger
 
 from hookstream.app import tasks
+from hookstream.app.declarations import place_of
 from hookstream.app.errors import UnavailableError
 from hookstream.app.failures.blocking import judge
 from hookstream.app.failures.failed_events import log_failures, write_failures
 from hookstream.app.redis.client import Scripts
 from hookstream.app.settings import Settings
-from hookstream.app.stages import FailureLog, place_of, trace_of
+from hookstream.app.stages import FailureLog, trace_of
 from hookstream.app.streams.batch import Batch, Entry, OutputChannel
 from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.outcome import Accepted
@@ -102,7 +103,7 @@ class EventStream:
             raise RuntimeError("send() belongs to the event that the agent is working on")
         self._sends.append(self._batch.output(channel, value))
 
-    def failed(self, error: Exception, trace: str) -> bool:
+    def failed(self, error: BaseException, trace: str) -> bool:
         """The agent raised ``error``; False where that was not while it worked on an event."""
         if self._batch is None or self._entry is None:
             return False
@@ -193,7 +194,7 @@ async def _again_and_again(
     name: str,
     function: Callable[[Any], Any],
     stream: Any,
-    failed: Callable[[Exception, str], bool],
+    failed: Callable[[BaseException, str], bool],
 ) -> AsyncIterator[Any]:
     """Run an agent until Faust stops it, and give what it yields.
 
@@ -208,7 +209,9 @@ async def _again_and_again(
                     yield result
             else:
                 await function(stream)
-        except Exception as error:  # noqa: BLE001 an agent is user code
+        except BaseException as error:  # an agent is user code
+            if tasks.ends_task(error):
+                raise
             trace = trace_of(error)
             if failed(error, trace):
                 log.note(error, trace)

@@ -21,14 +21,17 @@ from hookstream.app.web.events import EventViews
 from hookstream.app.web.feeds import FeedViews
 from hookstream.app.web.health import HealthViews, ReadyViews
 from hookstream.app.web.health_parts import RedisHealth, StreamHealth
+from hookstream.app.web.limits import call_limit, replay_limit, tool_limit
 from hookstream.app.web.losses import LossViews
 from hookstream.app.web.metrics import MetricsViews
 from hookstream.app.web.openapi import document
-from hookstream.app.web.pages import Pages
+from hookstream.app.web.pages import Pages, first_names, send_to_receivers
 from hookstream.app.web.partitions import PartitionViews, StreamMeter
+from hookstream.app.web.quotas import Quotas
 from hookstream.app.web.receive import Receiver
 from hookstream.app.web.refusals import RefusalViews
 from hookstream.app.web.replays import ReplayViews, SingleReplay
+from hookstream.app.web.request_log import DOOR
 from hookstream.app.web.routes import Route, add_routes
 from hookstream.app.web.schema_registry import SchemaViews, add_schema_registry
 from hookstream.app.web.subscriptions import DryRunViews, SubscriptionViews
@@ -66,7 +69,7 @@ class Endpoints:
         self._process = process
         self._worker = worker
         self._functions = functions
-        self._access = Access(services.catalog, admin_key)
+        self._access = Access(services.catalog, admin_key, call_limit(services.settings))
         self._meter = StreamMeter(
             services.redis, services.clock, services.settings.partitions, own_channels
         )
@@ -75,21 +78,28 @@ class Endpoints:
             events=services.events,
             replays=services.replays,
             appender=services.appender,
+            limit=replay_limit(services.settings),
         )
 
+        self._quotas = Quotas(services.settings, services.postgres)
         self._receiver = Receiver(
             settings=services.settings,
+            postgres=services.postgres,
             catalog=services.catalog,
             payloads=services.payloads,
             appender=services.appender,
             refusals=services.refusals,
             functions=functions,
+            limit=tool_limit(services.settings),
+            payload_check=services.payload_check,
+            fetcher=services.fetcher,
         )
 
     def add_receiver(self, web_app: web.Application) -> None:
         """What every process serves: webhooks, health and metrics."""
         web_app.add_routes(self._receiver.routes())
-        self._add_health(web_app)
+        web_app[DOOR] = self._receiver
+        self.add_health(web_app)
 
     def add_api(self, web_app: web.Application) -> None:
         """What a receiver leaves to others: the API, schemas, feeds, MCP and the console."""
@@ -105,10 +115,20 @@ class Endpoints:
         """What stages have declared: in workers; others say where it is. To be called last."""
         if self._worker is None:
             pages.send_elsewhere(server.web_app, self._settings.worker_web_port)
-        else:
-            pages.serve(server, self._access)
+            return
+        # no page hides what receivers serve, though it is not here
+        elsewhere = web.Application()
+        self.add_receiver(elsewhere)
+        self.add_api(elsewhere)
+        ours = first_names(elsewhere)
+        pages.serve(server, self._access, ours)
+        send_to_receivers(server.web_app, ours)
 
-    def _add_health(self, web_app: web.Application) -> None:
+    def add_health(self, web_app: web.Application) -> None:
+        """Health and metrics: all that a worker serves, beside pages of stages.
+
+        Whoever can stall a worker by a request keeps all events waiting, not one webhook.
+        """
         services, catalog, worker = self._services, self._catalog, self._worker
         redis = RedisHealth(
             services.watch,
@@ -133,6 +153,8 @@ class Endpoints:
             worker=worker,
             missing_modules=self._missing_modules,
             wakeups_trouble=lambda: services.feeds.wakeups_trouble,
+            stalls=services.stalls,
+            conditions=services.conditions,
         )
         metrics = MetricsViews(
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker
@@ -153,6 +175,7 @@ class Endpoints:
                 postgres=postgres,
                 catalog=catalog,
                 schemas=services.schemas,
+                quotas=self._quotas,
                 functions=self._functions,
                 dead_letters=services.dead_letters,
                 dictionaries=services.dictionaries,
@@ -161,13 +184,16 @@ class Endpoints:
                 settings=settings,
                 postgres=postgres,
                 catalog=catalog,
+                quotas=self._quotas,
                 feeds=feeds,
                 clock=services.clock,
             ).routes(),
             *FeedViews(
                 settings=settings, postgres=postgres, feeds=feeds, resets=services.resets
             ).routes(),
-            *SubscriptionViews(settings=settings, postgres=postgres, catalog=catalog).routes(),
+            *SubscriptionViews(
+                settings=settings, postgres=postgres, catalog=catalog, quotas=self._quotas
+            ).routes(),
             *RefusalViews(
                 refusals=services.refusals, receiver=self._receiver, catalog=catalog
             ).routes(),
@@ -178,11 +204,16 @@ class Endpoints:
         settings, postgres = self._settings, self._services.postgres
         catalog, events = self._catalog, self._services.events
         return [
-            *KeyViews(settings=settings, postgres=postgres, catalog=catalog).routes(),
+            *KeyViews(
+                settings=settings, postgres=postgres, catalog=catalog, quotas=self._quotas
+            ).routes(),
+            *self._quotas.routes(),
             *TemplateViews(
                 settings=settings, postgres=postgres, catalog=catalog, events=events
             ).routes(),
-            *DryRunViews(settings=settings, postgres=postgres, events=events).routes(),
+            *DryRunViews(
+                settings=settings, postgres=postgres, events=events, pool=self._services.bounded
+            ).routes(),
         ]
 
     def _event_routes(self) -> list[Route]:
@@ -213,7 +244,7 @@ class Endpoints:
         schemas = SchemaViews(
             settings=self._settings, schemas=self._services.schemas, catalog=self._catalog
         )
-        add_schema_registry(web_app, schemas, self._access)
+        add_schema_registry(web_app, schemas, self._access, self._settings.public_url)
 
     def _add_updates(self, web_app: web.Application) -> None:
         updates = UpdateViews(

@@ -9,10 +9,13 @@ __all__ = [
     "FencedError",
     "ForbiddenError",
     "HookstreamError",
+    "LimitError",
     "MisdirectedError",
     "NotFoundError",
     "OutdatedError",
+    "OverBudgetError",
     "PayloadTooLargeError",
+    "QuotaError",
     "SchemaRegistryError",
     "SchemaViolationError",
     "SettingsError",
@@ -21,6 +24,7 @@ __all__ = [
     "StageResultError",
     "TableUseError",
     "UnavailableError",
+    "UnavailableKeyError",
     "UnconfirmedError",
     "UnsupportedError",
 ]
@@ -96,6 +100,14 @@ class ConflictError(HookstreamError):
     title = "Conflict"
 
 
+class QuotaError(HookstreamError):
+    """There are as many of something as there may be; the detail names the setting."""
+
+    status = 409
+    slug = "quota"
+    title = "As many as there may be"
+
+
 class PayloadTooLargeError(HookstreamError):
     """The body is over the limit, as sent or once decompressed."""
 
@@ -128,6 +140,21 @@ class SchemaViolationError(HookstreamError):
     title = "Payload breaks its schema"
 
 
+class LimitError(HookstreamError):
+    """One client takes as much as it may; the detail says which limit, its setting, what to do.
+
+    ``retry_after_seconds``: when it may again, where that is known; else None.
+    """
+
+    status = 429
+    slug = "too-many"
+    title = "Limit reached"
+
+    def __init__(self, detail: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class StageResultError(HookstreamError):
     """A stage that returned neither an event nor None."""
 
@@ -154,6 +181,15 @@ class UnavailableError(HookstreamError):
     status = 503
     slug = "unavailable"
     title = "Temporarily unavailable"
+
+
+class UnavailableKeyError(UnavailableError):
+    """A key that a webhook has to be verified by and that cannot be fetched now.
+
+    Whoever has named it may be anybody: it is counted as a refusal, not told in the log each time.
+    """
+
+    slug = "key-unavailable"
 
 
 class UnconfirmedError(UnavailableError):
@@ -204,3 +240,18 @@ class OutdatedError(HookstreamError):
 
     slug = "outdated"
     title = "The partition has moved"
+
+
+class OverBudgetError(HookstreamError):
+    """Work was given up: it took longer, or more memory, than work of its kind may.
+
+    ``reason`` is ``time``, ``memory``, ``crash`` (it ended its process) or ``busy`` (not begun).
+    """
+
+    status = 422
+    slug = "over-budget"
+    title = "Too expensive"
+
+    def __init__(self, detail: str, reason: str = "time") -> None:
+        super().__init__(detail)
+        self.reason = reason

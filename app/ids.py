@@ -4,6 +4,7 @@ import os
 import struct
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import xxhash
 
@@ -11,6 +12,7 @@ __all__ = [
     "MAX_PARTITIONS",
     "entry_order",
     "event_time_ms",
+    "id_range",
     "new_event_id",
     "partition_of",
     "partition_of_event",
@@ -18,6 +20,7 @@ __all__ = [
 ]
 
 MAX_PARTITIONS = 4096
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RAND_B_MASK = (1 << 62) - 1
 
 
@@ -70,6 +73,19 @@ def event_time_ms(event_id: str) -> int:
     if parsed.version != 7 or str(parsed) != event_id:
         raise ValueError(f"{event_id[:64]!r} is not a UUIDv7 in lower case with hyphens")
     return parsed.int >> 80
+
+
+def id_range(since: datetime | None, until: datetime | None) -> tuple[uuid.UUID, uuid.UUID]:
+    """The first id of what was received since ``since``, and the first one past ``until``."""
+    ends = []
+    for at, none in ((since, 0), (until, (1 << 128) - 1)):
+        if at is None:
+            ends.append(none)
+            continue
+        # rounded up: an id says milliseconds
+        ms = -((_EPOCH - at) // timedelta(milliseconds=1))
+        ends.append(min(max(ms, 0), (1 << 48) - 1) << 80)
+    return uuid.UUID(int=ends[0]), uuid.UUID(int=ends[1])
 
 
 def partition_of(partitions: int, *parts: str) -> int:

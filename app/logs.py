@@ -26,10 +26,13 @@ __all__ = ["LimitedHandler", "LogFormat", "QuietLogger", "logging_config", "with
 LogFormat = Literal["auto", "text", "json"]
 
 WINDOW_SECONDS = 60.0
-#: Different lines that are counted within a minute; more of them pass uncounted.
+#: Different lines that are counted within a minute. Further ones are counted together with all
+#: others from the same place in the code, for who can have different lines written could fill the
+#: log with them.
 MAX_LINES = 1000
 #: Of a line, so far as it is compared with others.
 MAX_COUNTED_CHARACTERS = 2000
+OTHERS = "other lines of"
 MAX_MESSAGE_CHARACTERS = 10_000
 #: Of an error's text.
 MAX_ERROR_CHARACTERS = 1000
@@ -87,9 +90,10 @@ class LimitedHandler(logging.StreamHandler[Any]):
             self._say_repeated()
             self._until = record.created + WINDOW_SECONDS
         line = (record.name, record.levelno, record.getMessage()[:MAX_COUNTED_CHARACTERS])
+        if line not in self._seen and len(self._seen) >= MAX_LINES:
+            line = (record.name, record.levelno, f"{OTHERS} {record.funcName}:{record.lineno}")
         seen = self._seen.get(line, 0)
-        if seen or len(self._seen) < MAX_LINES:
-            self._seen[line] = seen + 1
+        self._seen[line] = seen + 1
         return seen < self._per_minute
 
     def close(self) -> None:

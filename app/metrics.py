@@ -11,9 +11,16 @@ __all__ = [
     "APPEND_BATCH_REQUESTS",
     "BATCH_EVENTS",
     "BATCH_FAILURES",
+    "BOUNDED_BREACHES",
+    "BOUNDED_SECONDS",
     "BREAKERS_OPEN",
+    "CATALOG_COPIES",
+    "CATALOG_MISSED",
+    "CATALOG_ROWS_READ",
     "CATALOG_VERSION",
     "CLAIM_CHECKS",
+    "CLIENTS_CUT_OFF",
+    "CONDITIONS_SWITCHED_OFF",
     "CONDITION_ERRORS",
     "CONFIRMATIONS",
     "CONFIRMATION_SECONDS",
@@ -25,6 +32,7 @@ __all__ = [
     "DICTIONARY",
     "DUPLICATES",
     "EVENTS",
+    "EVENT_LOG_ROWS",
     "FEED_RESETS",
     "FEED_UNREADABLE",
     "FULL_STREAMS",
@@ -36,7 +44,12 @@ __all__ = [
     "HISTORY_LOADED",
     "HISTORY_SAVED",
     "HISTORY_UNREADABLE",
+    "KEY_FETCHES",
     "LEASES_LOST",
+    "LIMITED",
+    "LOOP_LONGEST_STALL_SECONDS",
+    "LOOP_STALLED_SECONDS",
+    "LOOP_STALLS",
     "MALFORMED_REQUESTS",
     "PARTITIONS_OWNED",
     "PARTITIONS_UNOWNED",
@@ -48,6 +61,7 @@ __all__ = [
     "REFUSALS",
     "REFUSALS_NOT_KEPT",
     "RETRIES",
+    "SCANS_CUT",
     "SOCKETS_CLOSED",
     "SPOOL_APPENDED",
     "SPOOL_BYTES",
@@ -58,15 +72,18 @@ __all__ = [
     "SPOOL_REFUSED",
     "SPOOL_SET_ASIDE",
     "STAGE_SECONDS",
+    "STALLED_RENEWALS",
     "STREAM_LAG",
     "STREAM_OLDEST_PENDING_SECONDS",
     "STREAM_PENDING",
     "SUMMARIES",
     "SUMMARISER_REQUESTS",
     "SUMMARISER_SECONDS",
+    "TABLE_LATE",
     "TASK_FAILURES",
     "TEMPLATE_ERRORS",
     "TRAININGS",
+    "UNVERIFIED_TYPES",
     "UPDATES",
     "UPDATES_COALESCED",
     "UPDATES_DEFERRED",
@@ -91,6 +108,16 @@ REFUSALS_NOT_KEPT = Counter(
     "hookstream_refusals_not_kept_total",
     "Refused webhooks that the API does not show: too many at a time, or Redis was away.",
 )
+UNVERIFIED_TYPES = Counter(
+    "hookstream_unverified_types_total",
+    "Events whose signed body does not bear out the type that an unsigned header names.",
+    ["provider"],
+)
+KEY_FETCHES = Counter(
+    "hookstream_key_fetches_total",
+    "Calls to providers for keys that webhooks are verified by: ok, absent or failed.",
+    ["result"],
+)
 MALFORMED_REQUESTS = Counter(
     "hookstream_malformed_requests_total",
     "What came and was no HTTP request, by what is wrong with it (aiohttp's name for it).",
@@ -100,6 +127,17 @@ APPEND_BATCH_REQUESTS = Histogram(
     "hookstream_append_batch_requests",
     "Requests that shared one flush to Redis.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+)
+BOUNDED_SECONDS = Histogram(
+    "hookstream_bounded_seconds",
+    "Work with a bound, done in a child process: how long it ran, by kind.",
+    ["what"],
+    buckets=(0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
+)
+BOUNDED_BREACHES = Counter(
+    "hookstream_bounded_breaches_total",
+    "Work that was given up, by kind and why: time, memory, crash, busy, allowance.",
+    ["what", "reason"],
 )
 EVENTS = Counter("hookstream_events_total", "Events committed, by what became of them.", ["status"])
 SUMMARIES = Counter(
@@ -117,6 +155,20 @@ TASK_FAILURES = Counter(
     "hookstream_task_failures_total",
     "Background tasks that raised, by task; each was started again, or what needs it was closed.",
     ["task"],
+)
+LOOP_STALLS = Counter(
+    "hookstream_event_loop_stalls_total",
+    "Times that the event loop did not turn for HOOKSTREAM_STALL_SECONDS; the log says where.",
+)
+LOOP_STALLED_SECONDS = Counter(
+    "hookstream_event_loop_stalled_seconds_total", "Time that the event loop stood still in these."
+)
+LOOP_LONGEST_STALL_SECONDS = Gauge(
+    "hookstream_event_loop_longest_stall_seconds", "The longest of them since the process began."
+)
+STALLED_RENEWALS = Counter(
+    "hookstream_stalled_lease_renewals_total",
+    "Leases renewed beside an event loop that stood still.",
 )
 TEMPLATE_ERRORS = Counter(
     "hookstream_template_errors_total",
@@ -179,10 +231,20 @@ BATCH_EVENTS = Histogram(
     ["channel"],
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 )
+EVENT_LOG_ROWS = Histogram(
+    "hookstream_event_log_rows",
+    "Events and deliveries that one transaction writes to the event log in PostgreSQL.",
+    buckets=(1, 4, 16, 64, 256, 1024, 4096, 16384),
+)
 AGENT_DROPPED = Counter(
     "hookstream_agent_dropped_total",
     "Events that an agent which looks on was too slow for: they went past it.",
     ["agent"],
+)
+TABLE_LATE = Counter(
+    "hookstream_table_late_total",
+    "What stages wrote for events that came after their window had expired: it is not counted.",
+    ["table"],
 )
 BATCH_FAILURES = Counter(
     "hookstream_batch_failures_total", "Batches that failed and were tried again.", ["channel"]
@@ -311,6 +373,15 @@ DEDUP_PURGED = Counter("hookstream_dedup_purged_total", "Dedup marks deleted aft
 CATALOG_VERSION = Gauge(
     "hookstream_catalog_version", "Version of tools, contexts and subscriptions in use."
 )
+CATALOG_ROWS_READ = Counter(
+    "hookstream_catalog_rows_read_total",
+    "Rows of tools, contexts, subscriptions and so on read from PostgreSQL: all of them at a start "
+    "and after a restore, else those that changed.",
+    ["load"],
+)
+CATALOG_COPIES = Counter(
+    "hookstream_catalog_copies_total", "How often registry.json was written by this process."
+)
 REDIS_DANGERS = Gauge(
     "hookstream_redis_dangers", "Settings of Redis by which it may lose events; /health names them."
 )
@@ -323,8 +394,23 @@ CATALOG_MISSED = Counter(
     "hookstream_catalog_missed_versions_total",
     "Versions of tools and subscriptions that events asked for and that could not be had.",
 )
+SCANS_CUT = Counter(
+    "hookstream_scans_cut_total",
+    "Looks that ended at their bound: through a stream for an event (the request got 503), through "
+    "events or dead letters for a page (its cursor leads on).",
+    ["what"],
+)
+LIMITED = Counter(
+    "hookstream_limited_total",
+    "Requests refused since a client takes as much as it may, by the limit's setting.",
+    ["limit"],
+)
 WEBSOCKETS_TOO_SLOW = Counter(
     "hookstream_websockets_too_slow_total", "WebSocket clients closed since they took nothing."
+)
+CLIENTS_CUT_OFF = Counter(
+    "hookstream_clients_cut_off_total",
+    "Connections ended since their clients took nothing of an answer for the write timeout.",
 )
 SOCKETS_CLOSED = Counter(
     "hookstream_sockets_closed_total",
@@ -334,7 +420,13 @@ SOCKETS_CLOSED = Counter(
 WEBSOCKETS = Gauge("hookstream_websockets", "Open WebSocket connections.")
 CONDITION_ERRORS = Counter(
     "hookstream_condition_errors_total",
-    "Evaluations of a subscription's where that its payload's types did not allow: no match.",
+    "Evaluations of a subscription's where that went wrong: no match. Kinds: type, arithmetic, "
+    "too-large, time, memory, crash, allowance, busy, other.",
+    ["kind"],
+)
+CONDITIONS_SWITCHED_OFF = Counter(
+    "hookstream_conditions_switched_off_total",
+    "Subscriptions that were switched off since their conditions went over their bounds.",
 )
 STREAM_LAG = Gauge(
     "hookstream_stream_lag_entries", "Entries that no worker has read yet.", ["channel"]

@@ -9,6 +9,7 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from hookstream.app import embedded, tasks
 from hookstream.app.backoff import backoff_seconds
+from hookstream.app.bounded import BoundedPool
 from hookstream.app.clock import RedisClock
 from hookstream.app.deduplication.first_events import EventLog
 from hookstream.app.deduplication.lookup import HistoryLookup
@@ -20,6 +21,7 @@ from hookstream.app.feeds.losses import LossStore
 from hookstream.app.feeds.resets import Resets
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.backpressure import Backlog
+from hookstream.app.ingest.key_fetcher import KeyFetcher
 from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.payloads.payloads import Payloads
@@ -29,14 +31,20 @@ from hookstream.app.redis.client import REDIS_ERRORS, Scripts, connect
 from hookstream.app.redis.durability import Durability
 from hookstream.app.redis.errors import redis_kind
 from hookstream.app.redis.watch import RedisWatch
+from hookstream.app.routing.condition_judge import ConditionJudge
+from hookstream.app.routing.payload_check import PayloadCheck
 from hookstream.app.schema_registry.builtin import BuiltinSchemas
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import EMBEDDED, Settings
+from hookstream.app.stalls import LoopWatch
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.catalog_copy import CatalogCopy
+from hookstream.app.stores.condition_errors import ConditionErrors
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.replays import ReplayStore
+from hookstream.app.summaries.links import hosts
 from hookstream.app.web.access import TENANT
+from hookstream.codecs.json_payload import limits
 from hookstream.codecs.payload import Packing
 
 __all__ = ["Services", "check_partition_count"]
@@ -49,6 +57,9 @@ class Services(Service):
 
     mundane_level = "debug"
 
+    bounded: BoundedPool
+    conditions: ConditionJudge
+    payload_check: PayloadCheck
     redis: Any
     watch: RedisWatch
     durability: Durability
@@ -83,12 +94,19 @@ class Services(Service):
         self.refusal: SettingsError | None = None
         self._copy = CatalogCopy(settings.state_path / "registry.json")
         self.clock = RedisClock()
+        self.stalls = LoopWatch(settings.stall_seconds)
         self._servers: list[embedded.EmbeddedServer] = []
+        self.fetcher = KeyFetcher()
 
     async def on_start(self) -> None:
         """Connect to Redis and PostgreSQL, and load the catalog."""
         settings = self.settings
-        self.redis = connect(self._redis_url(), timeout_seconds=settings.redis_timeout_seconds)
+        self.bounded = BoundedPool(loop=self.loop, beacon=self.beacon)
+        await self.add_runtime_dependency(self.bounded)
+        self._url = self._redis_url()
+        self.redis = self.connect_redis()
+        self.conditions = ConditionJudge(self.bounded)
+        self.payload_check = PayloadCheck(self.bounded)
         self.scripts = Scripts(self.redis)
         self.durability = Durability(self.redis, settings.durability)
         self.watch = RedisWatch(
@@ -123,6 +141,8 @@ class Services(Service):
             beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.dictionaries)
+        limits.elements = settings.max_payload_elements
+        hosts.allow(settings.link_host_names)
         packing = Packing(settings.compression != "none", settings.compression_min_bytes)
         self.payloads = Payloads(self.redis, self.dictionaries, packing)
         backlog = Backlog(
@@ -146,8 +166,11 @@ class Services(Service):
             self.redis, self.scripts, self.catalog, loop=self.loop, beacon=self.beacon
         )
         await self.add_runtime_dependency(self.refusals)
+        await self.add_runtime_dependency(
+            ConditionErrors(self.conditions, self.postgres, loop=self.loop, beacon=self.beacon)
+        )
         self.events = EventStore(self.redis, self.postgres, settings.partitions, self.payloads)
-        self.replays = ReplayStore(self.postgres)
+        self.replays = ReplayStore(self.postgres, settings.running_replays_per_context)
         self.history_lookup = HistoryLookup(
             self.redis, EventLog(self.redis, self.postgres), settings
         )
@@ -167,9 +190,17 @@ class Services(Service):
         self.losses = LossStore(self.redis, self.postgres, self.feeds, settings.partitions)
         self.followers = Followers(self.feeds, loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.followers)
+        # embedded servers are started, and stopped, in the loop: nobody waits for it then
+        self.stalls.start()
+
+    def connect_redis(self) -> Any:
+        """One more client of the Redis that this process uses, for the event loop it is used in."""
+        return connect(self._url, timeout_seconds=self.settings.redis_timeout_seconds)
 
     async def on_shutdown(self) -> None:
         """Close the connections to Redis, when all that uses them has stopped."""
+        self.stalls.stop()
+        await self.fetcher.close()
         if hasattr(self, "redis"):  # else it was stopped while it started
             await self.redis.aclose()
         for server in self._servers:
@@ -228,7 +259,12 @@ class Services(Service):
         if self.settings.redis_url != EMBEDDED:
             return self.settings.redis_url
         # another process of this state folder may run it already: then this only attaches
-        self._servers.append(embedded.start_valkey(self.settings.ensure_state_dir()))
+        settings = self.settings
+        self._servers.append(
+            embedded.start_valkey(
+                settings.ensure_state_dir(), max_bytes=settings.embedded_redis_max_bytes
+            )
+        )
         return self._servers[-1].url
 
     def _postgres_url(self) -> str:

@@ -2,9 +2,11 @@
 
 import difflib
 import errno
+import logging
 import os
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,22 +15,34 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from hookstream.app.errors import SettingsError
+from hookstream.app.addresses import Network, networks_of
+from hookstream.app.errors import SettingsError, UnavailableError
 from hookstream.app.public_addresses import check_url
+from hookstream.app.secret_strength import essence
+from hookstream.app.state_folder import close_file, close_folder
 
 __all__ = [
     "EMBEDDED",
     "Settings",
     "cannot_listen",
+    "host_in_url",
     "http_address",
+    "listen_hosts",
     "load_settings",
     "settings_table",
 ]
 
+logger = logging.getLogger(__name__)
+
 PREFIX = "HOOKSTREAM_"
 EMBEDDED = "embedded://"
-#: An admin key that is shorter is refused.
+#: An admin key that is shorter, or simpler, is refused.
 MIN_KEY_CHARACTERS = 12
+MIN_KEY_ESSENCE = 5
+#: An embedded Redis with less has no room for events beside scripts and streams' own keys.
+MIN_REDIS_BYTES = 16 << 20
+#: How long an empty file of the admin key may be one that another process is about to write.
+BEING_WRITTEN_SECONDS = 1.0
 #: In the state folder: where the API of what runs there is.
 ADDRESS_FILE = "address"
 
@@ -36,14 +50,22 @@ ADDRESS_FILE = "address"
 class Settings(BaseSettings):
     """What an operator can set. Units are in the names; the README's table is made from this."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    # what is shown of settings, and of those that are refused, has no secret in it: fields that
+    # are or may hold one are not shown at all
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     state_dir: Path = Field(
         Path(".hookstream"),
         description="Folder of everything kept on this machine: embedded servers' data, RocksDB "
         "tables, the spool, the last known tools, the admin key.",
     )
-    web_host: str = Field("127.0.0.1", description="Address that the HTTP server listens on.")
+    web_host: str = Field(
+        "127.0.0.1",
+        description="Address that the HTTP server listens on; several by commas. `0.0.0.0` is all "
+        "of IPv4, `::` all of IPv6 and IPv4.",
+    )
     web_port: int = Field(
         6066, ge=1, le=65535, description="Port of the HTTP server: webhooks, API, WebSocket, MCP."
     )
@@ -54,7 +76,9 @@ class Settings(BaseSettings):
         description="Port of the worker's own health and metrics under `hookstream up`.",
     )
     admin_host: str = Field(
-        "127.0.0.1", description="Address that the operators' port listens on, where there is one."
+        "127.0.0.1",
+        description="Address that the operators' port listens on, where there is one; several by "
+        "commas.",
     )
     admin_port: int = Field(
         0,
@@ -66,17 +90,25 @@ class Settings(BaseSettings):
     )
     public_url: str = Field(
         "",
-        description="Address that providers call, for schemes that sign the URL (Twilio). "
-        "Empty: as the request says.",
+        description="Address that providers call, for schemes that sign the URL (Twilio); a tool's "
+        "own `public_url` comes first. Empty: as the request says.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Networks of proxies, by commas (`10.0.0.0/8,2001:db8::/32`), from which alone "
+        "`Forwarded` and `X-Forwarded-For`, `-Proto`, `-Host` and `-Port` are believed: whose "
+        "webhook it is, and which address it called. Empty: nobody's.",
     )
     redis_url: str = Field(
         EMBEDDED,
+        repr=False,
         description="`embedded://`, `redis://`, `rediss://`, `unix://`, "
         "`sentinel://h1:26379,h2:26379/mymaster` or `cluster://h1:6379,h2:6379`.",
     )
-    postgres_url: str = Field(EMBEDDED, description="`embedded://` or `postgresql://`.")
+    postgres_url: str = Field(EMBEDDED, repr=False, description="`embedded://` or `postgresql://`.")
     admin_key: str = Field(
         "",
+        repr=False,
         description="Bearer key of the API. Empty: made once and kept in "
         "`HOOKSTREAM_STATE_DIR/admin.key`.",
     )
@@ -95,7 +127,22 @@ class Settings(BaseSettings):
         5 * 1024 * 1024,
         ge=1024,
         le=64 * 1024 * 1024,
-        description="Largest webhook body in bytes, as sent and once decompressed. 413 above it.",
+        description="Largest webhook body in bytes, as sent and once decompressed. 413 above it. "
+        "GitHub's may have 25 MiB, unless this is set below its default.",
+    )
+    max_batch_events: int = Field(
+        5_000,
+        ge=1,
+        le=10_000,
+        description="Most events that a provider's batch becomes. One of more is one event, with "
+        "counts by kind.",
+    )
+    max_payload_elements: int = Field(
+        100_000,
+        ge=1000,
+        le=10_000_000,
+        description="Most elements of a payload that is parsed. One with more is kept, "
+        "delivered and shown as text; conditions, templates and schemas see no JSON in it.",
     )
     header_timeout_seconds: float = Field(
         10.0,
@@ -114,6 +161,13 @@ class Settings(BaseSettings):
         3.0,
         gt=0,
         description="Time a Redis command may take; less than a third of the lease.",
+    )
+    embedded_redis_max_bytes: int = Field(
+        0,
+        ge=0,
+        description="Most memory of the embedded Redis in bytes (its `maxmemory`); full, it "
+        "refuses, and forgets nothing. 0: two fifths of the machine's memory, or of its "
+        "container's.",
     )
     redis_allow_unsafe: bool = Field(
         False,
@@ -206,6 +260,18 @@ class Settings(BaseSettings):
         description="Life of a partition's lease; renewed each second, or at a third of its life "
         "where that is less.",
     )
+    stall_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="From when on an event loop that does not turn is a stall: logged with its "
+        "stack, counted, and shown in `/health`.",
+    )
+    stall_lease_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="How long a worker's leases are still renewed while its event loop stands "
+        "still (a stage that computes, say); then they lapse, and other workers take over.",
+    )
     shutdown_timeout_seconds: float = Field(
         10.0,
         gt=0,
@@ -238,6 +304,7 @@ class Settings(BaseSettings):
     )
     alert_url: str = Field(
         "",
+        repr=False,
         description="Where alerts about tools that fail repeatedly are posted, signed after "
         "Standard Webhooks; none when empty.",
     )
@@ -253,8 +320,14 @@ class Settings(BaseSettings):
     alert_window_seconds: float = Field(
         300.0, gt=0, description="Window over which a tool's failures are counted."
     )
+    link_hosts: str = Field(
+        "",
+        description="Hosts, by commas (`git.acme.com,*.ci.acme.com`), to which addresses in "
+        "summaries and MCP results may lead, beside providers' own; others are shown as text.",
+    )
     summariser_url: str = Field(
         "",
+        repr=False,
         description="OpenAI-compatible chat-completions endpoint that summarises events; "
         "templates do when empty.",
     )
@@ -281,6 +354,64 @@ class Settings(BaseSettings):
         gt=0,
         description="Time that a WebSocket client has to take a frame; a slower one is closed "
         "with code 4008, and resumes where it was.",
+    )
+    write_timeout_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="Time that a client has to take something of an answer; one that takes nothing "
+        "for so long is cut off. A download that goes on may take as long as it likes.",
+    )
+    websockets_per_key: int = Field(
+        64,
+        ge=0,
+        description="Most WebSockets that an agent's key has open in one process (429 above it), "
+        "and as many streams of `subscriptions/listen` over MCP. The admin key has no such limit. "
+        "0: any number.",
+    )
+    mcp_sessions_per_key: int = Field(
+        16,
+        ge=1,
+        le=500,
+        description="Most MCP sessions of older clients that a key has in one process; a new one "
+        "ends the same key's idlest one.",
+    )
+    tool_webhooks_per_second: float = Field(
+        1000.0,
+        ge=0,
+        description="Webhooks of one tool that a receiver process accepts a second, on average; "
+        "ten seconds' worth may come at once. 429 with `Retry-After` above it. 0: any number.",
+    )
+    key_calls_per_second: float = Field(
+        50.0,
+        ge=0,
+        description="Calls of an agent's key (API, MCP, WebSockets opened) that a process answers "
+        "a second, on average; ten seconds' worth may come at once. 429 with `Retry-After` above "
+        "it. The admin key has no such limit. 0: any number.",
+    )
+    key_replays_per_minute: float = Field(
+        30.0,
+        ge=0,
+        description="Replays that an agent's key begins in one process a minute, on average; a "
+        "minute's worth may come at once. The admin key has no such limit. 0: any number.",
+    )
+    running_replays_per_context: int = Field(
+        32,
+        ge=0,
+        description="Most replays that run to one context at a time, whoever began them; those "
+        "that go where subscriptions say are counted together. 429 above it. 0: any number.",
+    )
+    max_tools: int = Field(10_000, ge=0, description="Most tools; 409 for one more. 0: any number.")
+    max_contexts: int = Field(
+        50_000, ge=0, description="Most contexts; 409 for one more. 0: any number."
+    )
+    max_keys: int = Field(
+        50_000, ge=0, description="Most keys of agents; 409 for one more. 0: any number."
+    )
+    max_subscriptions: int = Field(
+        200_000, ge=0, description="Most subscriptions in all; 409 for one more. 0: any number."
+    )
+    max_subscriptions_per_context: int = Field(
+        1000, ge=0, description="Most subscriptions of a context; 409 for one more. 0: any number."
     )
     feed_read_max_updates: int = Field(
         256, ge=1, description="Most updates a WebSocket reads from its feed at a time."
@@ -322,6 +453,30 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _postgres_has_an_address(self) -> Self:
+        if self.postgres_url == EMBEDDED:
+            return self
+        scheme, mark, rest = self.postgres_url.partition("://")
+        hosts = rest.partition("/")[0].rpartition("@")[2].split(",")
+        ports = [re.fullmatch(r"(?:\[.*\]|[^:]*)(?::(\d*))?", host) for host in hosts]
+        if scheme not in ("postgresql", "postgres") or not mark or not all(ports):
+            raise ValueError(
+                "HOOKSTREAM_POSTGRES_URL is no address of PostgreSQL: embedded://, or "
+                "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with %40 for an @ and %2F for a "
+                "/ in the password"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _redis_has_room(self) -> Self:
+        if 0 < self.embedded_redis_max_bytes < MIN_REDIS_BYTES:
+            raise ValueError(
+                f"HOOKSTREAM_EMBEDDED_REDIS_MAX_BYTES: {MIN_REDIS_BYTES} at least, or nothing "
+                "fits; 0 is a share of this machine's memory"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ports_differ(self) -> Self:
         if self.admin_port in (self.web_port, self.worker_web_port):
             raise ValueError(
@@ -333,7 +488,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _admin_key_is_strong(self) -> Self:
         key = self.admin_key
-        if key and (len(key) < MIN_KEY_CHARACTERS or len(set(key)) < 4):
+        if key and not _is_strong(key):
             raise ValueError(
                 f"HOOKSTREAM_ADMIN_KEY can be guessed: {MIN_KEY_CHARACTERS} characters at least, "
                 "such as `openssl rand -hex 24` prints; or leave it empty, and one is made"
@@ -344,6 +499,40 @@ class Settings(BaseSettings):
                 "which no header can carry"
             )
         return self
+
+    @model_validator(mode="after")
+    def _link_hosts_are_hosts(self) -> Self:
+        for name in self.link_host_names:
+            if not re.fullmatch(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*", name):
+                raise ValueError(
+                    f"HOOKSTREAM_LINK_HOSTS: {name[:100]!r} is no host: write git.acme.com, or "
+                    "*.acme.com for all below it, without https:// or a path"
+                )
+        return self
+
+    @property
+    def link_host_names(self) -> tuple[str, ...]:
+        """The hosts in ``link_hosts``, in lower case."""
+        names = (name.strip().lower() for name in self.link_hosts.split(","))
+        return tuple(name for name in names if name)
+
+    @model_validator(mode="after")
+    def _proxies_are_networks(self) -> Self:
+        try:
+            networks = self.trusted_networks
+        except ValueError as error:
+            raise ValueError(f"HOOKSTREAM_TRUSTED_PROXIES: {error}") from error
+        if any(network.prefixlen == 0 for network in networks):
+            raise ValueError(
+                "HOOKSTREAM_TRUSTED_PROXIES: everybody could then say to be anybody: name the "
+                "networks of your proxies alone"
+            )
+        return self
+
+    @property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The networks in ``trusted_proxies``."""
+        return networks_of(text for text in self.trusted_proxies.split(",") if text.strip())
 
     @model_validator(mode="after")
     def _alerts_can_be_sent(self) -> Self:
@@ -392,16 +581,18 @@ class Settings(BaseSettings):
         return self.shutdown_delay_seconds + 2 * self.shutdown_timeout_seconds
 
     def ensure_state_dir(self) -> Path:
-        """Create the state folder, readable by its owner only.
+        """Create the state folder, readable by its owner only; one that is there is made so.
 
         Raises:
-            SettingsError: it cannot be made, or this user may not write there.
+            SettingsError: it cannot be made, this user may not write there, or others may, and it
+                is none that could be closed to them.
         """
         path = self.state_path
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(path, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            close_folder(path)
         except OSError as error:
             raise SettingsError(
                 f"HOOKSTREAM_STATE_DIR: {path} cannot be used ({error.strerror}): name a folder "
@@ -421,6 +612,21 @@ class Settings(BaseSettings):
             return self.address
         return http_address(self.admin_host, self.admin_port)
 
+    def admin_ports(self, processes: int) -> list[int]:
+        """The operators' port of each of so many processes; none where all is on one port.
+
+        Raises:
+            SettingsError: there are not so many ports.
+        """
+        first = self.admin_port
+        if not first:
+            return []
+        if first + processes > 65536:
+            raise SettingsError(
+                f"HOOKSTREAM_ADMIN_PORT: {processes} processes need as many ports from {first} on"
+            )
+        return list(range(first, first + processes))
+
     def known_api_key(self) -> str:
         """The admin key for a command that talks to a running system: none is made.
 
@@ -428,8 +634,10 @@ class Settings(BaseSettings):
             SettingsError: there is none here.
         """
         path = self.state_path / "admin.key"
-        if self.admin_key or path.exists():
-            return self.api_key()
+        if self.admin_key:
+            return self.admin_key
+        if path.exists():
+            return _key_in(path)
         raise SettingsError(
             f"there is no admin key in {self.state_path}: run this where Hookstream runs, or set "
             "HOOKSTREAM_STATE_DIR to its folder, or HOOKSTREAM_ADMIN_KEY"
@@ -462,7 +670,12 @@ class Settings(BaseSettings):
             raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
 
     def api_key(self) -> str:
-        """The admin key: the setting's, else the one kept in the state folder (made if absent)."""
+        """The admin key: the setting's, else the one kept in the state folder (made if absent).
+
+        Raises:
+            SettingsError: what is there is empty, can be guessed, or can be written by others.
+            UnavailableError: it cannot be written.
+        """
         if self.admin_key:
             return self.admin_key
         path = self.ensure_state_dir() / "admin.key"
@@ -470,17 +683,55 @@ class Settings(BaseSettings):
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(f"hs_{secrets.token_urlsafe(32)}\n")
         except FileExistsError:
-            pass
-        key = path.read_text().strip()
-        if not key:
-            raise SettingsError(f"{path} is empty: delete it, and a new key is made at next start")
-        return key
+            close_file(path)
+        except OSError as error:
+            # a full disk, say: an empty file would be there for good
+            path.unlink(missing_ok=True)
+            raise UnavailableError(f"{path} cannot be written: {error.strerror}") from error
+        else:
+            logger.info("made an admin key: %s", path)
+        return _key_in(path, wait_seconds=BEING_WRITTEN_SECONDS)
 
 
-def http_address(host: str, port: int) -> str:
-    """``http://host:port`` for this machine; who listens everywhere is called by loopback."""
+def _key_in(path: Path, wait_seconds: float = 0.0) -> str:
+    """The key in a file; another process may be about to write it for ``wait_seconds``."""
+    try:
+        until = time.monotonic() + wait_seconds
+        while not (key := path.read_text().strip()) and time.monotonic() < until:
+            time.sleep(0.01)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}") from error
+    if not _is_strong(key):
+        what = "holds a key that can be guessed" if key else "is empty"
+        raise SettingsError(f"{path} {what}: delete it, and a new key is made at next start")
+    return key
+
+
+def _is_strong(key: str) -> bool:
+    return len(key) >= MIN_KEY_CHARACTERS and essence(key) >= MIN_KEY_ESSENCE
+
+
+def listen_hosts(hosts: str) -> list[str]:
+    """The hosts to listen on, one socket each; ``::`` stands for IPv4, too.
+
+    A socket of both kinds would say of IPv4 clients that they are IPv6 ones.
+    """
+    found = [host.strip().strip("[]") for host in hosts.split(",") if host.strip()]
+    if "::" in found:
+        found.append("0.0.0.0")  # noqa: S104
+    return list(dict.fromkeys(found)) or [""]
+
+
+def host_in_url(hosts: str) -> str:
+    """What stands in a URL for this machine: of several hosts the first, for all the loopback."""
+    host = listen_hosts(hosts)[0]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"[{host}]" if ":" in host else host
+
+
+def http_address(hosts: str, port: int) -> str:
+    """``http://host:port`` for this machine; who listens everywhere is called by loopback."""
+    return f"http://{host_in_url(hosts)}:{port}"
 
 
 def cannot_listen(host: str, port: int, error: Exception, setting: str) -> SettingsError:
@@ -489,10 +740,11 @@ def cannot_listen(host: str, port: int, error: Exception, setting: str) -> Setti
     ``setting`` is that of the port.
     """
     host_setting = "HOOKSTREAM_ADMIN_HOST" if "ADMIN" in setting else "HOOKSTREAM_WEB_HOST"
+    shown = f"[{host}]" if ":" in host else host
     number = getattr(error, "errno", None)
     reason = os.strerror(number) if number and number > 0 else str(error)
     return SettingsError(
-        f"cannot listen on {host}:{port} ({reason}): is Hookstream up already? "
+        f"cannot listen on {shown}:{port} ({reason}): is Hookstream up already? "
         f"Set {setting} to another port, or {host_setting} to an address of this machine"
     )
 
@@ -507,8 +759,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     environ = os.environ if environ is None else environ
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+        if name.upper().startswith(PREFIX) and name not in known:
+            # case counts: a shell takes any, and this would be passed over
+            close = difflib.get_close_matches(name.upper(), known, n=1)
             hint = f" Did you mean {close[0]}?" if close else " See the README's table of settings."
             raise SettingsError(f"{name} is not a setting.{hint}")
     values = {
@@ -519,11 +772,13 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{PREFIX}{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+        problems = [
+            ("_".join(map(str, item["loc"])).upper(), item["msg"].removeprefix("Value error, "))
             for item in error.errors(include_input=False, include_url=False)
-        )
-        raise SettingsError(problems) from error
+        ]
+        # what is about several settings names them itself
+        said = (f"{PREFIX}{name}: {text}" if name else text for name, text in problems)
+        raise SettingsError("; ".join(said)) from error
 
 
 def settings_table() -> str:

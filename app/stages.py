@@ -6,10 +6,9 @@ it runs says the stage, its file and line.
 
 import asyncio
 import difflib
-import inspect
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from itertools import dropwhile
 from pathlib import Path
@@ -19,6 +18,16 @@ from mode import Service
 from mode.utils.logging import get_logger
 from structlog.contextvars import bound_contextvars
 
+from hookstream.app import tasks
+from hookstream.app.declarations import (
+    ASYNC,
+    check_function,
+    check_name,
+    check_number,
+    declared_twice,
+    name_of,
+    place_of,
+)
 from hookstream.app.errors import FencedError, SettingsError, StageResultError, UnavailableError
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.outcome import Dropped
@@ -32,8 +41,9 @@ __all__ = [
     "Lifespans",
     "StageNames",
     "check_event_stage",
-    "place_of",
+    "tell_slow",
     "trace_of",
+    "wrong_result",
 ]
 
 logger = get_logger(__name__)
@@ -42,6 +52,14 @@ logger = get_logger(__name__)
 EventStage = Callable[[Event], Awaitable[Event | None]]
 #: So many events without one that passes are told: a ``return`` may be missing.
 SUSPICIOUS_EVENTS = 100
+#: So many parsed payloads of a stage are looked at again: it must not change them in place.
+LOOKS = 20
+#: What an event is known by: a stage that returned another one would have it delivered twice.
+IDENTITY = ("event_id", "tenant", "replay_id", "replay_context_id")
+#: A batch that is in a stage for so long is told.
+SLOW_SECONDS = 30.0
+#: A lifespan that takes so long to begin or to end is told.
+LIFESPAN_SECONDS = 10.0
 #: Different errors of a stage whose traceback is in the log, once each.
 MAX_KINDS = 50
 #: Frames of a traceback that say nothing about a stage.
@@ -55,22 +73,31 @@ class StageNames:
 
     def __init__(self) -> None:
         self._places: dict[str, str] = {}
+        self._modules: dict[str, str] = {}
         #: Name of a stage → the name of the one behind which it wants to be.
         self._after: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     def take(self, name: str, function: Callable[..., Any], *, after: str = "") -> None:
         """Note a stage or agent.
 
         Raises:
-            SettingsError: another one has the name: each webhook would meet only one of them.
+            SettingsError: another one has the name, or it is there already: each webhook would
+                meet only one of them, or none.
         """
-        place = place_of(function)
+        place, module = place_of(function), str(function.__module__)
         known = self._places.get(name)
-        if known is not None and known != place:
+        if known == place:
+            raise SettingsError(
+                declared_twice("stage or agent", name, place, {self._modules[name], module})
+            )
+        if known is not None:
             raise SettingsError(
                 f"two stages or agents are called {name!r}: {known} and {place}. Rename one of them"
             )
-        self._places[name] = place
+        self._places[name], self._modules[name] = place, module
         if after:
             self._after[name] = after
 
@@ -92,29 +119,26 @@ class StageNames:
                 )
 
 
-def check_event_stage(function: Callable[..., Any]) -> None:
-    """Refuse what cannot work, and warn of what hardly does.
+def check_event_stage(
+    function: Callable[..., Any], after: object, concurrency: object, timeout: object
+) -> None:
+    """Refuse what cannot work.
 
     Raises:
-        SettingsError: it is no ``async def``, or does not take one event.
+        SettingsError: it is no ``async def`` of one event; or what it is declared with is no name
+            of a stage, or no such number.
     """
-    name, place = _name(function), place_of(function)
-    if not inspect.iscoroutinefunction(inspect.unwrap(function)):
-        raise SettingsError(f"the stage {name!r} ({place}) has to be `async def {name}(event)`")
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError as error:
+    check_function("the stage", function, ASYNC, "event")
+    name, place = name_of(function), place_of(function)
+    if callable(after):
         raise SettingsError(
-            f"the stage {name!r} ({place}) has to take one event and nothing else: {error}"
-        ) from error
-
-
-def place_of(function: Callable[..., Any]) -> str:
-    """File and line of a function, for people: ``my_project/agents/enrich.py:12``."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    if code is None:
-        return str(getattr(function, "__module__", "?"))
-    return f"{code.co_filename}:{code.co_firstlineno}"
+            f"the stage {name!r} ({place}) names the one before it as text: "
+            f"after={name_of(after)!r}"
+        )
+    check_name(f"`after` of the stage {name!r}, the name of the one before it,", after, place)
+    check_number(f"`concurrency` of the stage {name!r}", concurrency, place, least=1, whole=True)
+    if timeout is not None:
+        check_number(f"`timeout` of the stage {name!r}, in seconds,", timeout, place)
 
 
 class FailureLog:
@@ -125,7 +149,7 @@ class FailureLog:
         self._who = f"the {what} {name!r} ({place_of(function)})"
         self._said: set[tuple[str, str]] = set()
 
-    def note(self, error: Exception, trace: str) -> None:
+    def note(self, error: BaseException, trace: str) -> None:
         """Log ``error`` if none like it came before; ``trace``: where it was raised."""
         kind = (type(error).__name__, trace.rsplit("File ", 1)[-1])
         if kind in self._said or len(self._said) >= MAX_KINDS:
@@ -148,8 +172,12 @@ class EventStageRunner:
     concurrency: int = 1
     #: How long it may take for one event (seconds); None: as long as it likes.
     timeout: float | None = None
+    #: The event that it was called with last.
+    event_id: str = ""
     #: Events without one that passed, until one does.
     _dropped: int | None = 0
+    #: So many events more are looked at for what it changes in place.
+    _looks: int = LOOKS
     _log: FailureLog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -164,13 +192,13 @@ class EventStageRunner:
         """
         if self.concurrency == 1:
             for entry in batch.live():
-                await self._one(batch, entry)
+                await self._run(batch, entry)
             return
         waiting = iter(list(batch.live()))
 
         async def work() -> None:
             for entry in waiting:
-                await self._one(batch, entry)
+                await self._run(batch, entry)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -179,37 +207,57 @@ class EventStageRunner:
         except* OF_THE_BATCH as errors:
             raise errors.exceptions[0] from None
 
-    async def _one(self, batch: Batch, entry: Entry) -> None:
-        with bound_contextvars(event_id=entry.value.event_id):
-            await self._work(batch, entry)
+    async def _run(self, batch: Batch, entry: Entry) -> None:
+        """Run it for one event, whose id is in what it logs."""
+        self.event_id = entry.value.event_id
+        with bound_contextvars(event_id=self.event_id):
+            await self._decide_outcome(batch, entry)
 
-    async def _work(self, batch: Batch, entry: Entry) -> None:
+    async def _decide_outcome(self, batch: Batch, entry: Entry) -> None:
+        """Call it for one event; what it returns or raises is what becomes of that."""
         try:
             with batch.on(entry, alone=self.concurrency == 1):
-                changed = await self._called(entry.value)
+                changed = await self._call(entry.value)
         except OF_THE_BATCH:
             raise
-        except Exception as error:  # noqa: BLE001 a stage is user code
+        except BaseException as error:  # a stage is user code
+            if tasks.ends_task(error):
+                raise
             trace = trace_of(error)
             self._log.note(error, trace)
             entry.fail(self.name, error, trace=trace)
             return
         self._watch(dropped=changed is None)
+        if self._looks and changed is not None and entry.value.is_parsed:
+            self._look_at_data(entry.value, changed)
         if changed is None:
             entry.outcome = Dropped(self.name)
         elif changed is not entry.value:
             entry.value = changed
             entry.changed = True
 
-    async def _called(self, event: Event) -> Event | None:
+    async def _call(self, event: Event) -> Event | None:
+        """What the stage returns, if it is in time and what a stage may return."""
         async with asyncio.timeout(self.timeout):
             changed = await self.function(event)
-        if changed is not None and not isinstance(changed, Event):
+        if changed is not event and (wrong := wrong_result(event, changed)):
             raise StageResultError(
-                f"the stage {self.name!r} ({place_of(self.function)}) returned "
-                f"{type(changed).__name__}: Event or None is wanted"
+                f"the stage {self.name!r} ({place_of(self.function)}) returned {wrong}"
             )
         return changed
+
+    def _look_at_data(self, event: Event, changed: Event) -> None:
+        """Tell, once, of a stage that changes what ``event.data()`` gives."""
+        self._looks -= 1
+        # who puts it back as another payload has done what is right
+        if changed.payload is event.payload and event.is_data_changed():
+            self._looks = 0
+            logger.warning(
+                "the stage %r (%s) changes what event.data() gave it: that is lost, and conditions "
+                "may see it. Return event.enrich(name=value), or replace(event, payload=...)",
+                self.name,
+                place_of(self.function),
+            )
 
     def _watch(self, *, dropped: bool) -> None:
         if self._dropped is None:
@@ -227,6 +275,43 @@ class EventStageRunner:
                 place_of(self.function),
                 SUSPICIOUS_EVENTS,
             )
+
+
+def wrong_result(event: Event, result: object) -> str:
+    """What is wrong with what a stage returned for an event, for people; "" where nothing is."""
+    if result is None:
+        return ""
+    if not isinstance(result, Event):
+        return f"{type(result).__name__}: Event or None is wanted"
+    if any(getattr(event, name) != getattr(result, name) for name in IDENTITY):
+        return (
+            f"another event ({result.event_id!r:.40}) than it was given: return the one that it is "
+            "called with, or what replace() or enrich() makes of it"
+        )
+    return result.unsendable()
+
+
+def tell_slow(name: str, function: Callable[..., Any], batch: Batch) -> asyncio.TimerHandle:
+    """Have it told that a batch has been in a stage for :data:`SLOW_SECONDS`, unless cancelled.
+
+    A stage that waits for ever stops its partition, and nothing else would say where.
+    """
+
+    def tell() -> None:
+        at = getattr(function, "event_id", "")
+        logger.warning(
+            "%s[%d]: a batch of %d has been in the stage %r (%s) for %d s%s; its partition waits. "
+            "`timeout` bounds what one event may take",
+            batch.channel,
+            batch.partition.number,
+            len(batch),
+            name,
+            place_of(getattr(function, "function", function)),
+            SLOW_SECONDS,
+            f", now at event {at}" if at else "",
+        )
+
+    return asyncio.get_running_loop().call_later(SLOW_SECONDS, tell)
 
 
 class Lifespans(Service):
@@ -252,26 +337,39 @@ class Lifespans(Service):
             SettingsError: one raises: its stages could not work.
         """
         for function in self._functions:
+            who = f"the lifespan {name_of(function)!r} ({place_of(function)})"
             try:
-                await self._open.enter_async_context(asynccontextmanager(function)())
-            except Exception as error:
-                raise SettingsError(
-                    f"the lifespan {_name(function)!r} ({place_of(function)}) failed: {error!r}"
-                ) from error
+                with _told(f"{who} has not come to its `yield`: the worker waits for it"):
+                    await self._open.enter_async_context(asynccontextmanager(function)())
+            except BaseException as error:
+                if tasks.ends_task(error):
+                    raise
+                raise SettingsError(f"{who} failed: {error!r}") from error
 
     async def on_stop(self) -> None:
         """Run what is behind each ``yield``."""
         try:
-            await self._open.aclose()
-        except Exception:  # user code, and the worker stops all the same
+            with _told("a lifespan has not ended behind its `yield`: the worker cannot stop"):
+                await self._open.aclose()
+        except BaseException as error:  # user code, and the worker stops all the same
+            if tasks.ends_task(error):
+                raise
             logger.exception("a lifespan failed while the worker stopped")
 
 
-def _name(function: Callable[..., Any]) -> str:
-    return str(getattr(function, "__name__", type(function).__name__))
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Have it told where this takes longer than :data:`LIFESPAN_SECONDS`."""
+    tell = asyncio.get_running_loop().call_later(
+        LIFESPAN_SECONDS, logger.warning, "%s (%d s by now)", what, LIFESPAN_SECONDS
+    )
+    try:
+        yield
+    finally:
+        tell.cancel()
 
 
-def trace_of(error: Exception) -> str:
+def trace_of(error: BaseException) -> str:
     """Where it was raised, frame by frame below ours: code only, no values."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = dropwhile(lambda frame: frame.filename.startswith(OURS), frames)

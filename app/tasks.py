@@ -13,6 +13,7 @@ named in ``/health`` for a minute.
 
 import asyncio
 import functools
+import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ __all__ = [
     "Board",
     "TaskFailure",
     "awaited",
+    "ends_task",
     "hear_loop",
     "keep_running",
     "loop",
@@ -128,12 +130,10 @@ async def keep_running(name: str, run: Callable[[], Awaitable[None]], service: S
         try:
             await run()
             return
-        except asyncio.CancelledError as error:
-            if was_cancelled():
+        except BaseException as error:
+            if ends_task(error):
                 raise
-            # something it waited for was cancelled, not the task
-            BOARD.failed(name, error, restarts=True)
-        except Exception as error:  # noqa: BLE001 whatever it is, it is heard of
+            # also where something it waited for was cancelled, and not the task
             BOARD.failed(name, error, restarts=True)
         failures = 1 if time.monotonic() - begun > WELL_SECONDS else failures + 1
         await service.sleep(backoff_seconds(failures))
@@ -192,6 +192,8 @@ async def stop(*stopping: asyncio.Task[Any]) -> None:
 def hear_loop() -> None:
     """Hear, too, what fails in callbacks and in tasks of libraries, of which nobody else hears."""
     asyncio.get_running_loop().set_exception_handler(_unheard)
+    # a coroutine that nobody awaits, say: as a line of the log, and not beside it
+    logging.captureWarnings(True)
 
 
 def _unheard(running: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
@@ -218,6 +220,18 @@ def _ended(
     BOARD.failed(name, error, restarts=False)
     if failed is not None:
         failed(error)
+
+
+def ends_task(error: BaseException) -> bool:
+    """Whether ``error`` is the end of the task that it is raised in: cancelled, or closed.
+
+    Anything else is the trouble of the code that raised it: a stage that calls ``sys.exit()`` must
+    neither end its process nor leave its partition with a batch that never ends, nor must one that
+    raises ``CancelledError`` itself.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return was_cancelled()
+    return isinstance(error, GeneratorExit)
 
 
 def was_cancelled() -> bool:

@@ -11,19 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
-
-import orjson
 
 from hookstream.app.errors import StageResultError
 from hookstream.app.ids import new_event_id
 from hookstream.app.routing.event_keys import DedupFunction, custom_message_id
 from hookstream.app.stage_tables.state import TablesState, latest_of, settle, with_expired
 from hookstream.app.stage_tables.table import WORLD, World
+from hookstream.app.stages import wrong_result
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.table_writes import SplitBatchError
 from hookstream.codecs.envelope import Event, encode_event
+from hookstream.codecs.json_payload import dump_json
 from hookstream.codecs.routed import Change
 from hookstream.tables.dedup import DAY_MS, Candidate, decide
 
@@ -45,7 +46,7 @@ def make_event(payload: Any = None, *, number: int = 0, **fields: Any) -> Event:
 
     ``payload`` is JSON, or bytes as they are. ``number`` tells events of one test apart.
     """
-    body = payload if isinstance(payload, bytes) else orjson.dumps(payload)
+    body = payload if isinstance(payload, bytes) else dump_json(payload)
     values: dict[str, Any] = {
         "event_id": new_event_id(BEGIN_MS + number, 0, number),
         "tenant": "default",
@@ -57,7 +58,9 @@ def make_event(payload: Any = None, *, number: int = 0, **fields: Any) -> Event:
         "content_type": "application/json",
         "payload": body,
     }
-    return Event(**{**values, **fields})
+    made = {**values, **fields}
+    # as the pipeline has them: nobody changes them in place
+    return Event(**made | {"headers": MappingProxyType(made.get("headers", {}))})
 
 
 @dataclass(slots=True)
@@ -122,10 +125,8 @@ async def stage_results(
         batch = _batch([event])
         with batch.on(batch.entries[0]):
             result = await stage(event)
-        if result is not None and not isinstance(result, Event):
-            raise StageResultError(
-                f"{stage.__name__} returned {type(result).__name__}: Event or None is wanted"
-            )
+        if result is not event and (wrong := wrong_result(event, result)):
+            raise StageResultError(f"{stage.__name__} returned {wrong}")
         _commit(batch)
         found.append(result)
     return found

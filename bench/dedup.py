@@ -38,7 +38,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.settings import Settings
-from hookstream.app.stores.audit import write_audit
+from hookstream.app.stores.audit import rows_of, write_rows
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.event_log import audit
@@ -429,7 +429,8 @@ class Bench:
         return len(self.unrecorded[number]) >= RECORD_LAG
 
     async def _write(self, number: int, batches: list[AuditBatch]) -> None:
-        await write_audit(self.postgres, batches)
+        async with self.postgres.transaction() as connection:
+            await write_rows(connection, rows_of(batches), tops=None)
         stream = keys.audit(number)
         read = await self.redis.xreadgroup(
             keys.GROUP, "recorder", {stream: ">"}, count=len(batches)

@@ -68,8 +68,10 @@ def _named(frame: str) -> str:
     """``function (file)`` without the line and the folders above the package."""
     name, _, place = frame.partition(" (")
     path = place.rstrip(")").rpartition(":")[0] or place.rstrip(")")
-    ours = path.rpartition("/hookstream/")[2]
-    return f"`{name}` {ours if ours != path else '/'.join(path.split('/')[-2:])}"
+    # py-spy leaves out what sys.path has of a path
+    ours = f"/{path}".rpartition("/hookstream/")[2]
+    shown = path.split("/")[-2:] if ours == f"/{path}" else [ours]
+    return f"`{name}` {'/'.join(shown)}"
 
 
 def sample(pid: int, seconds: float) -> Profile:

@@ -19,7 +19,7 @@ from hookstream.app import embedded
 from hookstream.app.embedded.supervisor import answers
 from hookstream.app.redis import keys
 from hookstream.codecs.dictionaries import Dictionary
-from tests.support.stack import Stack, free_port
+from tests.support.stack import Stack, copy_cluster, free_port
 
 __all__ = ["SECRET", "TOOL", "System", "cpu_seconds", "settled", "system"]
 
@@ -38,11 +38,15 @@ TOOL = {
 }
 
 
+#: One tool is sent all there is: what is measured is the system, not its limits.
+SETTINGS = {"HOOKSTREAM_PARTITIONS": "32", "HOOKSTREAM_TOOL_WEBHOOKS_PER_SECOND": "0"}
+
+
 class System(Stack):
     """Valkey on a TCP port and PostgreSQL, of this process; the rest is started by name."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
-        super().__init__(folder, **{"HOOKSTREAM_PARTITIONS": "32", **settings})
+        super().__init__(folder, **{**SETTINGS, **settings})
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self._services: list[embedded.EmbeddedServer] = []
 
@@ -60,6 +64,7 @@ class System(Stack):
         """Start the servers; when one does not start, the other is stopped again."""
         state = self.state_dir / "state"
         state.mkdir(parents=True)
+        copy_cluster(state)
         try:
             for name, start in (
                 ("REDIS", lambda: embedded.start_valkey(state, port=0)),

@@ -69,6 +69,11 @@ class StoredPayload:
         number = self.dictionary_id
         return UnknownDictionaryError(number) if number and not BOOK.get(number) else None
 
+    def release(self) -> None:
+        """Forget what it was unpacked to, where it can be unpacked again."""
+        if self.data is not None and self.encoding != RAW:
+            self._opened = None
+
     def open(self) -> bytes:
         """The payload.
 

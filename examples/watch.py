@@ -1,6 +1,6 @@
 """A small client: prints a context's updates as they come, and acknowledges them.
 
-python examples/watch.py CONTEXT [URL]     with the key in HOOKSTREAM_ADMIN_KEY or .hookstream/
+python examples/watch.py CONTEXT [URL]     with the key in HOOKSTREAM_ADMIN_KEY or the state folder
 """
 
 import asyncio
@@ -40,6 +40,10 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     here = f"http://127.0.0.1:{os.environ.get('HOOKSTREAM_WEB_PORT', '6066')}"
     address = sys.argv[2] if len(sys.argv) > 2 else here
-    admin_key = os.environ.get("HOOKSTREAM_ADMIN_KEY") or Path(".hookstream/admin.key").read_text()
+    file = Path(os.environ.get("HOOKSTREAM_STATE_DIR", ".hookstream")) / "admin.key"
+    try:
+        admin_key = os.environ.get("HOOKSTREAM_ADMIN_KEY") or file.read_text()
+    except OSError as error:
+        sys.exit(f"{error}: run this where Hookstream runs, or set HOOKSTREAM_ADMIN_KEY")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(watch(sys.argv[1], address, admin_key.strip()))

@@ -1,7 +1,11 @@
 """Real servers on state of their own, once a session; the whole system as a user runs it."""
 
+import atexit
+import gc
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,7 +14,8 @@ import redis.asyncio
 from hypothesis import HealthCheck, settings
 
 from hookstream.app import embedded
-from tests.support.stack import Stack
+from tests.support import TESTS
+from tests.support.stack import CLUSTER, Stack, copy_cluster
 
 # examples reach real servers, whose answers take as long as they take
 settings.register_profile(
@@ -20,6 +25,60 @@ settings.load_profile("real")
 
 for name in [name for name in os.environ if name.startswith("HOOKSTREAM_")]:
     del os.environ[name]
+
+#: What takes longest, in its order: begun last, one of them would be waited for alone.
+LONG = (
+    "integration/bench/test_bench.py",
+    "chaos/test_failover.py",
+    "integration/test_start_in_trouble.py",
+    "chaos/test_workers.py",
+    "integration/streams/test_model.py",
+    "integration/payloads/test_payloads.py",
+    "integration/test_crash.py",
+    "integration/feeds/test_deaf_clients.py",
+    "integration/streams/test_recovery.py",
+    "integration/streams/test_assignment.py",
+    "integration/embedded/test_embedded.py",
+    "integration/streams/test_stalls.py",
+    "integration/web/test_slow_clients.py",
+    "integration/feeds/test_daily.py",
+    "integration/web/test_admin_port.py",
+    "integration/test_consumers.py",
+    "integration/web/test_api.py",
+    "integration/commands/test_commands.py",
+    "integration/postgres/test_upgrades.py",
+    "integration/failures/test_crashed.py",
+    "integration/web/test_receive.py",
+    "integration/failures/test_failed_events.py",
+    "integration/feeds/test_data_loss.py",
+    "integration/ingest/test_replayer.py",
+    "integration/stage_tables/test_own_tables.py",
+    "integration/test_own_project.py",
+    "hostile/test_hostile.py",
+)
+
+# until all tests are known nothing that is made goes away again: why look for it
+gc.disable()
+
+
+def pytest_configure() -> None:
+    """Have the processes that run the tests share a folder: this one starts them."""
+    if CLUSTER not in os.environ:
+        os.environ[CLUSTER] = tempfile.mkdtemp(prefix="hookstream-cluster-")
+        atexit.register(shutil.rmtree, os.environ[CLUSTER], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the long files begun first; all others keep their order."""
+    places = {TESTS / name: at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and tests out of every later collection of garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +98,16 @@ def redis_url(state_dir: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_url(state_dir: Path) -> Iterator[str]:
     """A real PostgreSQL."""
+    copy_cluster(state_dir)
     server = embedded.start_postgres(state_dir)
     yield server.url
     server.stop()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> None:
+    """In the test's folder, an embedded PostgreSQL that was started before."""
+    copy_cluster(tmp_path)
 
 
 @pytest.fixture

@@ -1,2 +1,2 @@
 """The commands that are added to Faust's: ``up``, ``worker``, ``receive``, ``send``, ``dead``,
-``partitions``, ``replay``, ``plan``, ``bench``, ``doctor``."""
+``partitions``, ``provider``, ``replay``, ``plan``, ``bench``, ``doctor``."""

@@ -50,10 +50,14 @@ class ApiClient:
         kinds: dict[int, type[HookstreamError]] = {401: AuthError, 404: NotFoundError}
         raise kinds.get(response.status, HookstreamError)(detail)
 
+    async def health(self) -> dict[str, Any]:
+        """What ``/health`` says of the process that is asked."""
+        async with self._session.get(f"{self.url}/health") as response:
+            return dict(await response.json())
+
     async def spooled(self) -> int | None:
         """Events in the spool of the process that was asked; None where it has none."""
-        async with self._session.get(f"{self.url}/health") as response:
-            parts = (await response.json())["parts"]
+        parts = (await self.health())["parts"]
         return int(parts["spool"]["entries"]) if "spool" in parts else None
 
 

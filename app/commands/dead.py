@@ -101,12 +101,15 @@ class dead(Command):  # noqa: N801 Faust names a command by its class
 
     async def _many(self, api: ApiClient, action: str, wanted: dict[str, str]) -> int:
         total = 0
+        cursor: dict[str, str] = {}
         while True:
-            counts = await api.call("POST", f"/dead-letters/{action}", body=wanted)
+            counts = await api.call("POST", f"/dead-letters/{action}", body={**wanted, **cursor})
             total += counts["changed"]
             self._print(f"{action}: {total} dead letters")
             if not counts["more"]:
                 return 0
+            # a server of the release before gives none
+            cursor = {"cursor": counts["cursor"]} if counts.get("cursor") else {}
 
     def _print(self, text: str) -> None:
         self.stdout.write(text + "\n")

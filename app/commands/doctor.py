@@ -10,7 +10,6 @@ from faust.cli.base import option
 
 from hookstream.app.commands.client import ApiClient
 from hookstream.app.commands.command import Command
-from hookstream.app.errors import BadRequestError
 
 __all__ = ["Losses", "doctor"]
 
@@ -53,9 +52,10 @@ def by_tool(rows: Iterable[Mapping[str, Any]]) -> dict[str, Losses]:
 
 
 class doctor(Command):  # noqa: N801 Faust names a command by its class
-    """Look for what is wrong. `--loss`: what the event log knows and Redis has lost.
+    """Look for what is wrong: by what /health says. `--loss`: what the event log knows and Redis
+    has lost.
 
-    Ends with 1 where anything was lost.
+    Ends with 1 where anything is wrong, or was lost.
     """
 
     options = [
@@ -66,9 +66,24 @@ class doctor(Command):  # noqa: N801 Faust names a command by its class
 
     def perform(self, **options: Any) -> int:
         """Look, and print."""
-        if not options.pop("loss"):
-            raise BadRequestError("look for what? --loss")
-        return asyncio.run(self._run(**options))
+        loss = options.pop("loss")
+        return asyncio.run(self._run(**options) if loss else self._look(**options))
+
+    async def _look(self, *, as_json: bool, url: str) -> int:
+        async with ApiClient(self.app.settings, url) as api:
+            health = await api.health()
+        wrong = {name: part for name, part in health["parts"].items() if part["status"] != "ok"}
+        if as_json:
+            self._print(json.dumps(health, indent=2))
+        else:
+            self._print(redis_line(health["parts"]["redis"]))
+            for name, part in wrong.items():
+                said = {key: value for key, value in part.items() if key != "status"}
+                self._print(f"{name}: {part['status']}: {json.dumps(said)}")
+            count = len(health["parts"])
+            found = f"{len(wrong)} of {count} parts are not" if wrong else f"{count} parts are"
+            self._print(f"{health['status']}: {found} well")
+        return 1 if wrong else 0
 
     async def _run(self, *, as_json: bool, url: str) -> int:
         contexts: dict[str, dict[str, Losses]] = {}
@@ -116,6 +131,12 @@ class doctor(Command):  # noqa: N801 Faust names a command by its class
 
     def _print(self, text: str) -> None:
         self.stdout.write(text + "\n")
+
+
+def redis_line(part: Mapping[str, Any]) -> str:
+    """How full Redis is, and what it does when it is."""
+    most = f"of {part['max_bytes']}" if part["max_bytes"] else "and no maxmemory"
+    return f"redis: {part['used_bytes']} bytes used {most}, {part['policy']}, {part['persistence']}"
 
 
 def _out(tools: Mapping[str, Losses]) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """What ``hookstream up`` does: everything on one machine, in the foreground."""
 
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Callable, Mapping
 
 from hookstream.app import embedded
 from hookstream.app.embedded.supervisor import Child, Supervisor, answers
-from hookstream.app.settings import EMBEDDED, Settings, cannot_listen, http_address
+from hookstream.app.settings import EMBEDDED, Settings, cannot_listen, http_address, listen_hosts
 
 __all__ = ["run_everything"]
 
@@ -20,10 +21,11 @@ WELCOME = """\
   state      {state_dir}
   worker     {worker}/health
 
-  This line works as pasted: a tool, and a webhook for it.
+  This line works as pasted: a tool with a token of its own, and a webhook that has it.
 
     curl -sS -X PUT {url}/api/v1/tools/hello -H "Authorization: Bearer $({key_command})" \
--d '{{"provider": "none"}}' && curl -sS {hooks}/hooks/hello -d '{{"text": "hello"}}'
+-d '{{"provider": "bearer", "secrets": ["{token}"]}}' && curl -sS {hooks}/hooks/hello \
+-H "Authorization: Bearer {token}" -d '{{"text": "hello"}}'
 """
 
 
@@ -45,7 +47,9 @@ def run_everything(settings: Settings, say: Callable[[str], None]) -> int:
     urls: dict[str, str] = {}
     if settings.redis_url == EMBEDDED:
         say("starting Redis (embedded)")
-        services.append(embedded.start_valkey(state_dir))
+        services.append(
+            embedded.start_valkey(state_dir, max_bytes=settings.embedded_redis_max_bytes)
+        )
         urls["HOOKSTREAM_REDIS_URL"] = services[-1].url
     if settings.postgres_url == EMBEDDED:
         say("starting PostgreSQL (embedded)")
@@ -67,13 +71,15 @@ def refuse_busy_ports(settings: Settings) -> None:
     """Say at once which port is taken, and by which setting to choose another.
 
     Raises:
-        SettingsError: something listens there already.
+        SettingsError: something listens there already, or there are not so many ports.
     """
     for host, port, setting in listened_on(settings):
         try:
             # of whichever family the address is
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             with socket.socket(family) as probe:
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((host, port))
         except (OSError, OverflowError) as error:
@@ -81,14 +87,18 @@ def refuse_busy_ports(settings: Settings) -> None:
 
 
 def listened_on(settings: Settings) -> list[tuple[str, int, str]]:
-    """Host, port, and the setting that says so, of everything that listens for HTTP."""
-    first = settings.admin_port
-    admin = range(first, first + settings.receiver_processes) if first else ()
-    return [
+    """Host, port, and the setting that says so, of everything that listens for HTTP.
+
+    Raises:
+        SettingsError: the receivers' operators' ports are more than there are.
+    """
+    admin = settings.admin_ports(settings.receiver_processes)
+    ports = [
         (settings.web_host, settings.web_port, "HOOKSTREAM_WEB_PORT"),
         (worker_host(settings), settings.worker_web_port, "HOOKSTREAM_WORKER_WEB_PORT"),
         *((settings.admin_host, port, "HOOKSTREAM_ADMIN_PORT") for port in admin),
     ]
+    return [(host, port, name) for hosts, port, name in ports for host in listen_hosts(hosts)]
 
 
 def worker_host(settings: Settings) -> str:
@@ -109,7 +119,7 @@ def children(settings: Settings, urls: Mapping[str, str]) -> list[Child]:
     environment = {**os.environ, **urls}
     on_one_port = {"HOOKSTREAM_ADMIN_PORT": "0", "HOOKSTREAM_WEB_HOST": worker_host(settings)}
 
-    def child(name: str, address: str, *arguments: object, **own: str) -> Child:
+    def child(name: str, address: str, *arguments: object, vital: bool = True, **own: str) -> Child:
         command = [sys.executable, "-m", "hookstream.app.cli", "--quiet"]
         return Child(
             name,
@@ -117,13 +127,21 @@ def children(settings: Settings, urls: Mapping[str, str]) -> list[Child]:
             {**environment, **own},
             stop_seconds=settings.stop_seconds,
             is_ready=lambda: answers(f"{address}/health/ready"),
+            vital=vital,
         )
 
     port, processes = settings.worker_web_port, settings.receiver_processes
     receive = ("receive", "--with-api", "--processes", processes)
     return [
         child("receiver", settings.api_address, *receive),
-        child("worker", worker_address(settings), "worker", "--web-port", port, **on_one_port),
+        # webhooks are taken whatever stages are like: what comes waits for a worker
+        child(
+            "worker",
+            worker_address(settings),
+            *("worker", "--web-port", port),
+            vital=False,
+            **on_one_port,
+        ),
     ]
 
 
@@ -138,4 +156,6 @@ def welcome(settings: Settings) -> str:
         key_file="HOOKSTREAM_ADMIN_KEY" if own else key_file,
         key_command='echo "$HOOKSTREAM_ADMIN_KEY"' if own else f"cat {key_file}",
         state_dir=settings.state_path,
+        # who can post without one is every page that this machine's browser shows
+        token=secrets.token_hex(16),
     )

@@ -8,8 +8,7 @@ from faust.cli.base import option
 
 from hookstream.app.commands.worker import worker
 from hookstream.app.embedded.supervisor import Child, Supervisor
-from hookstream.app.errors import BadRequestError, HookstreamError, SettingsError
-from hookstream.app.settings import Settings
+from hookstream.app.errors import BadRequestError, HookstreamError
 
 __all__ = ["receive"]
 
@@ -29,7 +28,9 @@ class receive(worker):  # noqa: N801 Faust names a command by its class
         with_api = self.kwargs.pop("with_api")
         settings = self.app.settings
         try:
-            admin_ports = ports_of(settings, processes)
+            if processes < 1:
+                raise BadRequestError("--processes: at least 1")
+            admin_ports = settings.admin_ports(processes) or [0] * processes
         except HookstreamError as error:
             sys.stderr.write(f"hookstream: {error}\n")
             sys.exit(error.exit_status)
@@ -57,22 +58,3 @@ class receive(worker):  # noqa: N801 Faust names a command by its class
             for number, admin_port in enumerate(admin_ports)
         ]
         return sys.exit(Supervisor(children, announce=self.say).run())
-
-
-def ports_of(settings: Settings, processes: int) -> list[int]:
-    """The operators' port of each process; 0 for none.
-
-    Raises:
-        BadRequestError: there is to be no process.
-        SettingsError: there are not so many ports.
-    """
-    if processes < 1:
-        raise BadRequestError("--processes: at least 1")
-    first = settings.admin_port
-    if not first:
-        return [0] * processes
-    if first + processes > 65536:
-        raise SettingsError(
-            f"HOOKSTREAM_ADMIN_PORT: {processes} processes need as many ports from {first} on"
-        )
-    return [first + number for number in range(processes)]

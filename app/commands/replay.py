@@ -85,7 +85,8 @@ class replay(Command):  # noqa: N801 Faust names a command by its class
             while shown["status"] == "running":
                 await asyncio.sleep(LOOK_SECONDS)
                 shown = await api.call("GET", path)
-                bar.update(shown["processed"] + shown["missing"] - bar.pos)
+                through = shown["sent" if shown.get("counts_more") else "processed"]
+                bar.update(through + shown["missing"] - bar.pos)
             bar.finish()
         return shown
 

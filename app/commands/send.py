@@ -31,7 +31,14 @@ class send(Command):  # noqa: N801 Faust names a command by its class
             "--secret",
             default="",
             envvar="HOOK_SECRET",
-            help="The tool's secret; also read from the environment's HOOK_SECRET.",
+            help="The tool's secret. Others on this machine see it in the list of processes: "
+            "--secret-file, or the environment's HOOK_SECRET, are for secrets that count.",
+        ),
+        option(
+            "--secret-file",
+            default="",
+            metavar="FILE",
+            help='A file with the secret on its only line; "-" for standard input.',
         ),
         option("--event", default="", help="The event's type, where a header carries it."),
         option("--delivery", default="", help="The delivery id; a new one when left out."),
@@ -43,6 +50,13 @@ class send(Command):  # noqa: N801 Faust names a command by its class
             help="A signature option, as header=X-Sig for provider generic.",
         ),
         option("--url", default="", help="Where to; http://HOST:PORT of the settings by default."),
+        option(
+            "--signed-url",
+            default="",
+            metavar="URL",
+            help="The tool's whole address as the sender calls it, for senders that sign it and a "
+            "tool that has a public_url; the one that is posted to by default.",
+        ),
     ]
 
     def perform(self, **options: Any) -> int:
@@ -56,20 +70,32 @@ class send(Command):  # noqa: N801 Faust names a command by its class
         file: str,
         tool: str,
         secret: str,
+        secret_file: str,
         event: str,
         delivery: str,
         settings: tuple[str, ...],
         url: str,
+        signed_url: str,
     ) -> int:
         kind = provider(provider_name)
+        if secret_file:
+            if file == secret_file == "-":
+                raise BadRequestError("only one of FILE and --secret-file can be standard input")
+            secret = read_secret(secret_file)
         if kind.needs_secret and not secret:
-            raise BadRequestError(f"{kind.title} signs its webhooks: give --secret or HOOK_SECRET")
+            raise BadRequestError(
+                f"{kind.title} signs its webhooks: give --secret-file, HOOK_SECRET or --secret"
+            )
         body = read_payload(file)
         now = time.time()
         if kind.stamp:
             body = kind.stamp(body, now)
+        if kind.seal:
+            body = kind.seal(body, secret)
         conf = self.app.settings
         address = f"{url or conf.known_hooks_address()}/hooks/{tool}"
+        if kind.address:
+            address = kind.address(address, secret)
         headers = kind.sign(
             body,
             secret,
@@ -77,7 +103,7 @@ class send(Command):  # noqa: N801 Faust names a command by its class
             now=now,
             event_type=event,
             delivery_id=delivery or secrets.token_hex(16),
-            url=address,
+            url=signed_url or address,
         )
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT_SECONDS)) as session,
@@ -99,6 +125,17 @@ def signature_options(settings: tuple[str, ...]) -> SignatureOptions:
         return SignatureOptions(**given)
     except TypeError as error:
         raise BadRequestError(f"--option: {error}") from error
+
+
+def read_secret(file: str) -> str:
+    """The secret in a file, or on standard input for "-". Raises BadRequestError."""
+    try:
+        secret = read_payload(file).decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequestError(f"--secret-file: {error}") from error
+    if not secret or "\n" in secret:
+        raise BadRequestError(f"--secret-file: {file} has not the secret alone, on one line")
+    return secret
 
 
 def read_payload(file: str) -> bytes:

@@ -13,7 +13,6 @@ from typing import Any
 import asyncpg
 from google.protobuf.message import DecodeError
 from mode.utils.logging import get_logger
-from redis.exceptions import ResponseError
 
 from hookstream.app import tasks
 from hookstream.app.errors import UnavailableError
@@ -22,6 +21,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.status import Status
+from hookstream.app.streams.event_log import unrecorded_from
 from hookstream.proto.pipeline_pb2 import AuditBatch
 from hookstream.tables.dedup import Record, entry_ms
 
@@ -156,31 +156,13 @@ class EventLog:
 
     async def _unwritten_entries(self, partition: int) -> list[bytes]:
         """Decided batches that are not in PostgreSQL: one more than are looked at, at most."""
-        stream = keys.audit(partition)
-        start = await self._unwritten(stream)
+        start = await unrecorded_from(self._redis, partition)
         if start is None:
             return []
-        entries = await self._redis.xrange(stream, start, "+", count=TAIL_ENTRIES + 1)
+        entries = await self._redis.xrange(
+            keys.audit(partition), start, "+", count=TAIL_ENTRIES + 1
+        )
         return [fields.get(b"d", b"") for _, fields in entries]
-
-    async def _unwritten(self, stream: str) -> str | None:
-        """Where what is not in PostgreSQL begins; None when there is no such stream yet."""
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.xinfo_groups(stream)
-        pipe.xpending(stream, keys.GROUP)
-        groups, pending = await pipe.execute(raise_on_error=False)
-        if isinstance(groups, ResponseError) and "no such key" in str(groups):
-            return None
-        if isinstance(groups, Exception):
-            raise groups
-        if isinstance(pending, Exception):
-            if "NOGROUP" not in str(pending):
-                raise pending
-            return "-"
-        if pending["pending"]:
-            return str(pending["min"].decode())
-        [read] = [g["last-delivered-id"] for g in groups if g["name"] == keys.GROUP.encode()]
-        return f"({read.decode()}"
 
 
 def _first_in(data: bytes, suspect: Suspect) -> Record | None:

@@ -21,6 +21,8 @@ FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 5.0
 #: What has run this long is well: its next failure counts as its first.
 WELL_AFTER_SECONDS = 30.0
+#: How long what cannot run as it is set up, and is not vital, is left alone.
+MISCONFIGURED_SECONDS = 30.0
 TICK_SECONDS = 0.2
 #: Beyond a child's own limit, until its guard has killed it.
 KILL_MARGIN_SECONDS = 5.0
@@ -36,6 +38,8 @@ class Child:
     stop_seconds: float = 20.0
     #: Says whether it takes work; asked every 0.2 s from its start until it does. None: at once.
     is_ready: Callable[[], bool] | None = None
+    #: Whether nothing else is of use when this one cannot run as it is set up.
+    vital: bool = True
 
 
 class Service(Protocol):
@@ -121,7 +125,8 @@ class Supervisor:
         """Run until SIGINT or SIGTERM; return 0 if all children stopped by themselves, else 1.
 
         A child that ends with status 78 (EX_CONFIG of sysexits.h) says that it cannot run as it is
-        set up: it is not tried again, all of them are stopped, and 78 is returned.
+        set up: it is not tried again, all of them are stopped, and 78 is returned. One that is not
+        vital is tried again a while later, for somebody may mend it meanwhile, and the others run.
         From the main thread, since it handles signals. A second signal kills what is left.
         """
         with self._signals() as wake:
@@ -162,6 +167,13 @@ class Supervisor:
             if status is None:
                 return
             del self._processes[child.name]
+            if status == SettingsError.exit_status and not child.vital:
+                record.due_at = now + MISCONFIGURED_SECONDS
+                self._announce(
+                    f"{child.name} cannot run as it is set up (see above): it is tried again every "
+                    f"{MISCONFIGURED_SECONDS:.0f} s, and the others go on"
+                )
+                return
             if status == SettingsError.exit_status:
                 self._announce(f"{child.name} cannot run with these settings (see above)")
                 self._misconfigured = True

@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
+from hookstream.app.embedded.memory import redis_bytes
 from hookstream.app.embedded.server import DOWN, EmbeddedServer, Readiness
 
 __all__ = ["ValkeyServer", "find_valkey", "start_valkey"]
@@ -27,9 +28,15 @@ class ValkeyServer(EmbeddedServer):
     socket_name: ClassVar[str] = "valkey.sock"
 
     def __init__(
-        self, state_dir: Path, *, timeout_seconds: float = 20.0, port: int | None = None
+        self,
+        state_dir: Path,
+        *,
+        timeout_seconds: float = 20.0,
+        port: int | None = None,
+        max_bytes: int = 0,
     ) -> None:
         super().__init__(state_dir, timeout_seconds=timeout_seconds)
+        self._max_bytes = max_bytes
         self._port = port
         self._password = secrets.token_urlsafe(24) if port is not None else ""
 
@@ -50,6 +57,7 @@ class ValkeyServer(EmbeddedServer):
             "rdbcompression": "no",
             # streams are kept until they are read: full means refused, never forgotten
             "maxmemory-policy": "noeviction",
+            "maxmemory": str(self._max_bytes or redis_bytes()),
             "daemonize": "no",
             "logfile": "",
         }
@@ -94,7 +102,11 @@ class ValkeyServer(EmbeddedServer):
 
 
 def start_valkey(
-    state_dir: Path, *, timeout_seconds: float = 20.0, port: int | None = None
+    state_dir: Path,
+    *,
+    timeout_seconds: float = 20.0,
+    port: int | None = None,
+    max_bytes: int = 0,
 ) -> ValkeyServer:
     """Start the Valkey of a state folder, or attach to the one that runs there.
 
@@ -103,11 +115,15 @@ def start_valkey(
         timeout_seconds: How long it may take to answer; loading its data does not count.
         port: Also listen on this TCP port of 127.0.0.1, with a password that is in the url;
             0 chooses a free one. Without it: on a unix socket only.
+        max_bytes: Its maxmemory; 0 is a share of what the machine, or its container, has. One that
+            runs already keeps its own.
 
     Raises:
         EmbeddedServerError: It did not start; the message ends with its log.
     """
-    return ValkeyServer(state_dir, timeout_seconds=timeout_seconds, port=port).start()
+    return ValkeyServer(
+        state_dir, timeout_seconds=timeout_seconds, port=port, max_bytes=max_bytes
+    ).start()
 
 
 def find_valkey(state_dir: Path) -> str | None:

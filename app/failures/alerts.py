@@ -20,9 +20,9 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics, tasks
 from hookstream.app.backoff import retry_delay_ms
 from hookstream.app.circuit_breaker import Breaker
-from hookstream.app.failures.public_resolver import PublicResolver
 from hookstream.app.providers.signatures.standard import sign_standard
 from hookstream.app.public_addresses import check_url
+from hookstream.app.public_resolver import PublicResolver
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts
 from hookstream.app.routing.catalog import Catalog

@@ -15,7 +15,7 @@ from hookstream.app.failures.rules import Candidate, Decision
 from hookstream.app.failures.state import FailureState
 from hookstream.app.redis.client import Scripts
 from hookstream.app.routing.catalog import Catalog
-from hookstream.app.routing.event_keys import ordering_key
+from hookstream.app.routing.event_keys import ordering_key, with_digits
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
@@ -31,7 +31,9 @@ def blocked_key(event: Event, catalog: Catalog) -> str:
     tool = catalog.tools.get(event.tool_id)
     if tool is None or tool.on_error != "hold":
         return ""
-    data = event.data() if tool.order_by == "field" else None
+    data = None
+    if tool.order_by == "field":
+        data = with_digits(tool, event.data(), event.payload)
     parts = ordering_key(tool, event.message_id, data)
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
 

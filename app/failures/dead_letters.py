@@ -1,12 +1,14 @@
 """Dead letters, as people look at them: list, show, retry, discard."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
+from hookstream.app import metrics
 from hookstream.app.failures.failed_events import SEPARATOR, partition_named_in
 from hookstream.app.ids import event_time_ms, partition_of_event
 from hookstream.app.payloads.payloads import Payloads
@@ -18,10 +20,26 @@ from hookstream.codecs.envelope import decode_event
 from hookstream.codecs.errors import CodecError
 from hookstream.codecs.routed import decode_routed
 
-__all__ = ["DeadLetterFilter", "DeadLetters"]
+__all__ = ["DeadLetterFilter", "DeadLetters", "LetterPage", "Place"]
 
-PAGE = 500
+#: Letters in one round trip.
+PAGE = 100
+#: Letters that one look for those that a filter wants goes through.
+LOOKED_AT = 5_000
+#: Letters that are changed at once: each is a round trip of its own.
+CHANGED_AT_ONCE = 32
 ATTEMPT = b"attempt:"
+#: What a list shows of a letter, and whose it is.
+SHOWN: Final = tuple(
+    name.encode()
+    for name in (
+        "tenant", "event_id", "tool_id", "type", "replay_id", "channel", "state", "stage", "error",
+        "attempts", "first_failed_ms", "last_failed_ms",
+    )
+)  # fmt: skip
+
+#: Where a list goes on: time (ms) and id of a letter.
+Place = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +62,14 @@ class DeadLetterFilter:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LetterPage:
+    """Letters that were found, and where to go on; None where that was all."""
+
+    letters: list[dict[str, Any]]
+    next: Place | None
+
+
 class DeadLetters:
     """Reads letters of all partitions; changes them by scripts, each all or none."""
 
@@ -58,56 +84,77 @@ class DeadLetters:
         tenant: str,
         wanted: DeadLetterFilter,
         limit: int,
-        before: tuple[int, str] | None = None,
-    ) -> list[dict[str, Any]]:
+        before: Place | None = None,
+        looked_at: int = LOOKED_AT,
+    ) -> LetterPage:
         """Dead letters of a tenant, the newest failure first, without payloads.
 
-        ``before`` is the (time in ms, id) of the last one of the page before. Entries that could
-        not even be read belong to no tenant and are shown to every one, without content.
+        ``before`` is the place of the page before. At most ``looked_at`` letters (and a page) are
+        looked at: where that ends it, ``next`` is where to go on, with however few were found.
+        Entries that could not even be read belong to no tenant and are shown to every one, without
+        content.
         """
         found: list[dict[str, Any]] = []
-        while len(found) < limit:
+        looked = 0
+        while looked < looked_at:
             page = await self._page(before)
             if not page:
-                break
-            before = (page[-1][0], page[-1][1])
-            for _, name, letter in page:
-                if letter.get(b"tenant", tenant.encode()).decode() != tenant:
+                return LetterPage(found, None)
+            for at, name, letter in page:
+                before = (at, name)
+                if letter is None or letter.get(b"tenant", tenant.encode()).decode() != tenant:
                     continue
                 shown = letter_out(name, letter)
                 if wanted.matches(shown):
                     found.append(shown)
-        return found[:limit]
+                    if len(found) == limit:
+                        return LetterPage(found, before)
+            looked += len(page)
+        metrics.SCANS_CUT.labels(what="dead-letters").inc()
+        return LetterPage(found, before)
 
-    async def _page(
-        self, before: tuple[int, str] | None
-    ) -> list[tuple[int, str, dict[bytes, bytes]]]:
+    async def _page(self, before: Place | None) -> list[tuple[int, str, dict[bytes, bytes] | None]]:
+        """The next letters in the order of all partitions; None for one that is no more."""
+        places = await self._places(before)
         pipe = self._redis.pipeline(transaction=False)
-        top = "+inf" if before is None else str(before[0])
-        for number in range(self._partitions):
-            pipe.zrevrangebyscore(
-                keys.dead(number), top, "-inf", start=0, num=PAGE, withscores=True
-            )
-        rows = sorted(
-            (
-                (int(score), name.decode(), number)
-                for number, reply in enumerate(await pipe.execute())
-                for name, score in reply
-            ),
-            reverse=True,
-        )
-        if before is not None:
-            rows = [row for row in rows if row[:2] < before]
-        rows = rows[:PAGE]
-        pipe = self._redis.pipeline(transaction=False)
-        for _, name, number in rows:
-            pipe.hgetall(keys.failed_event(number, name))
-        letters = await pipe.execute() if rows else []
-        return [
-            (at, name, letter)
-            for (at, name, _), letter in zip(rows, letters, strict=True)
-            if letter
+        for _, name, number in places:
+            # not the entry itself, which may be a megabyte
+            pipe.hmget(keys.failed_event(number, name), SHOWN)
+        found = await pipe.execute() if places else []
+        letters = [
+            {field: value for field, value in zip(SHOWN, values, strict=True) if value is not None}
+            for values in found
         ]
+        return [
+            (at, name, letter or None)
+            for (at, name, _), letter in zip(places, letters, strict=True)
+        ]
+
+    async def _places(self, before: Place | None) -> list[tuple[int, str, int]]:
+        """The next (ms, letter, partition), the newest first, at most :data:`PAGE`."""
+        top = "+inf" if before is None else str(before[0])
+        rows: list[tuple[int, str, int]] = []
+        offsets = dict.fromkeys(range(self._partitions), 0)
+        #: Below the last row of a full reply of one partition are others of it.
+        horizon: tuple[int, str, int] = (-1, "", 0)
+        while offsets:
+            pipe = self._redis.pipeline(transaction=False)
+            for number, offset in offsets.items():
+                pipe.zrevrangebyscore(
+                    keys.dead(number), top, "-inf", start=offset, num=PAGE, withscores=True
+                )
+            replies = dict(zip(offsets, await pipe.execute(), strict=True))
+            offsets = {number: offset + PAGE for number, offset in offsets.items()}
+            for number, reply in replies.items():
+                read = [(int(score), name.decode(), number) for name, score in reply]
+                # many may have failed in one millisecond
+                new = [row for row in read if before is None or row[:2] < before]
+                rows += new
+                if new or len(read) < PAGE:
+                    del offsets[number]
+                if new and len(read) == PAGE:
+                    horizon = max(horizon, read[-1])
+        return sorted((row for row in rows if row >= horizon), reverse=True)[:PAGE]
 
     async def get(self, tenant: str, letter_id: str) -> dict[str, Any] | None:
         """One letter with its history and payload, dead or waiting; None where there is none."""
@@ -148,14 +195,21 @@ class DeadLetters:
 
     async def _each(self, script: str, tenant: str, letter_ids: Sequence[str], sets: Any) -> int:
         changed = 0
-        for letter_id in letter_ids:
-            number = self._where(letter_id)
-            key = keys.failed_event(number, letter_id)
-            owner = await self._redis.hget(key, "tenant")
-            if owner is not None and owner.decode() != tenant:
-                continue
-            names = [name(number) for name in sets]
-            changed += int(await self._scripts.call(script, [*names, key], [letter_id]))
+        for at in range(0, len(letter_ids), CHANGED_AT_ONCE):
+            some = [(one, self._where(one)) for one in letter_ids[at : at + CHANGED_AT_ONCE]]
+            pipe = self._redis.pipeline(transaction=False)
+            for letter_id, number in some:
+                pipe.hget(keys.failed_event(number, letter_id), "tenant")
+            calls = [
+                self._scripts.call(
+                    script,
+                    [*(name(number) for name in sets), keys.failed_event(number, letter_id)],
+                    [letter_id],
+                )
+                for (letter_id, number), owner in zip(some, await pipe.execute(), strict=True)
+                if owner is None or owner.decode() == tenant
+            ]
+            changed += sum(map(int, await asyncio.gather(*calls)))
         return changed
 
     def _where(self, letter_id: str) -> int:

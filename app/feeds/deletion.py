@@ -4,8 +4,9 @@ What remains is how far their numbers had come: one of the same name that is mad
 behind them, so that no client ever takes a new update for one that it has had.
 """
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import asyncpg
@@ -20,9 +21,11 @@ from hookstream.app.ids import partition_of
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
-from hookstream.app.redis.client import REDIS_ERRORS, Scripts
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster
+from hookstream.app.redis.errors import is_redis_away
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.event_log import audit_end, is_recorded
 from hookstream.app.streams.partition import Partition
 
 __all__ = ["ContextDeletion"]
@@ -36,6 +39,8 @@ TURN_SECONDS = 0.5
 LOOK_SECONDS = 10.0
 #: Entries of a feed that are looked through in one round trip.
 PAGE = 1000
+#: So long it is waited at a time for the event log to be told of what was delivered before.
+RECORDED_SECONDS = 1.0
 
 
 class ContextDeletion(Service):
@@ -64,6 +69,11 @@ class ContextDeletion(Service):
         self._catalog = catalog
         self._reload = reload
         self._owned = owned
+        #: Contexts that cannot be deleted yet, and why: each is told once for each reason.
+        self._failing: dict[tuple[str, str], str] = {}
+        #: Contexts whose feed is deleted: by whom, and the end of the audit stream then. What was
+        #: delivered before is in the event log, to be forgotten there, once that is recorded.
+        self._recording: dict[tuple[str, str], tuple[Partition, str]] = {}
 
     @tasks.loop
     async def _tend(self) -> None:
@@ -74,35 +84,99 @@ class ContextDeletion(Service):
             if version == seen and now - looked < LOOK_SECONDS:
                 continue
             try:
-                await self.delete()
-                seen, looked = version, now
+                if await self.delete():
+                    seen, looked = version, now
             except (UnavailableError, asyncpg.PostgresError, *REDIS_ERRORS) as error:
                 logger.debug("deleted contexts are looked after later: %s", error)
 
-    async def delete(self) -> None:
-        """Delete what there is to delete now.
+    async def delete(self) -> bool:
+        """Delete what there is to delete now; False where some of it could not be.
+
+        A context that cannot be deleted is in no other one's way.
 
         Raises:
-            UnavailableError: PostgreSQL is away; what Redis says besides.
+            UnavailableError: PostgreSQL is away.
+            RedisError: Redis is, with all that it has.
         """
         rows = await self._postgres.fetch(statement("deleted_contexts"))
         if not rows:
-            return
+            self._failing.clear()
+            self._recording.clear()
+            return True
         # nothing is delivered to them here from now on
         await self._reload()
-        for row in rows:
-            who = (row["tenant"], row["context_id"])
-            partition = self._owned().get(partition_of(self._partitions, *who))
-            if partition is None:
-                continue
+        deleted = [(row["tenant"], row["context_id"]) for row in rows]
+        self._recording = {w: found for w, found in self._recording.items() if w in deleted}
+        failing = await self._each(deleted, self._delete_one)
+        until = time.monotonic() + RECORDED_SECONDS
+        while True:
+            waiting = [who for who in self._recording if who not in failing]
+            failing |= await self._each(waiting, self._forget_recorded)
+            if not waiting or time.monotonic() > until:
+                break
+            await asyncio.sleep(RECORDED_SECONDS / 20)
+        self._failing = failing
+        return not failing and not self._recording
+
+    async def _each(
+        self,
+        contexts: Iterable[tuple[str, str]],
+        work: Callable[[str, str], Awaitable[None]],
+    ) -> dict[tuple[str, str], str]:
+        """Those for which ``work`` failed, and with what; raises where Redis is away."""
+        failing = {}
+        for who in contexts:
             try:
-                await self._delete_feed(partition, *who)
-            except (FencedError, OutdatedError) as error:
-                partition.lose(error)
-                continue
-            await self._postgres.execute(statement("forget_deliveries"), *who)
-            await self._postgres.execute(statement("forget_deletion"), *who)
-            logger.info("the feed of the deleted context %s/%s is deleted", *who)
+                await work(*who)
+            except (asyncpg.PostgresError, *REDIS_ERRORS) as error:
+                if is_redis_away(error) and not is_cluster(self._redis):
+                    raise
+                failing[who] = self._note(who, error)
+        return failing
+
+    def _note(self, who: tuple[str, str], error: Exception) -> str:
+        kind = type(error).__name__
+        if self._failing.get(who) != kind:
+            logger.warning(
+                "the feed of the deleted context %s/%s cannot be deleted (%s: %s); trying on",
+                *who,
+                kind,
+                error,
+            )
+        return kind
+
+    async def _delete_one(self, tenant: str, context_id: str) -> None:
+        """Delete a context's feed, if its partition is here and has not done so."""
+        who = (tenant, context_id)
+        partition = self._owned().get(partition_of(self._partitions, *who))
+        known = self._recording.get(who)
+        if known is not None and known[0] is partition:
+            return
+        self._recording.pop(who, None)
+        if partition is None:
+            return
+        try:
+            await self._delete_feed(partition, *who)
+        except (FencedError, OutdatedError) as error:
+            partition.lose(error)
+            return
+        end = await audit_end(self._redis, partition.number)
+        self._recording[who] = (partition, end)
+
+    async def _forget_recorded(self, tenant: str, context_id: str) -> None:
+        """Delete what the event log has of a context, once all that there is of it is there."""
+        who = (tenant, context_id)
+        partition, end = self._recording[who]
+        if self._owned().get(partition_of(self._partitions, *who)) is not partition:
+            # its next owner does all of it
+            del self._recording[who]
+            return
+        if not await is_recorded(self._redis, partition.number, end):
+            return
+        await self._postgres.execute(statement("forget_deliveries"), *who)
+        await self._postgres.execute(statement("forget_deletion"), *who)
+        del self._recording[who]
+        logger.info("the feed of the deleted context %s/%s is deleted", *who)
 
     async def _delete_feed(self, partition: Partition, tenant: str, context_id: str) -> None:
         number, name = partition.number, keys.feed_field(tenant, context_id)

@@ -100,7 +100,8 @@ class Delivery:
         now = await self._without_deleted(now)
         await self._prepare(now)
         priority = most_urgent(target.priority for _, targets in now for target in targets)
-        async with self._scheduler.slot(due(time.monotonic(), len(batch), priority)) as slot:
+        due_at = due(time.monotonic(), len(batch), priority)
+        async with self._scheduler.slot(due_at, len(batch)) as slot:
             ready = await self._rendered(now, slot)
             later = [part for part in later if not part.entry.failure]
             async with state.lock:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hookstream.app.priority import rank
-from hookstream.app.summaries.text import plain_text
+from hookstream.app.summaries.text import plain_text, shown
 from hookstream.app.summaries.tokens import count_tokens, cut_to_tokens
 
 __all__ = [
@@ -174,7 +174,7 @@ def _forms(group: Group, sign: str) -> Iterable[str]:
         yield f"{place} {_clock(first)} [{first['priority']}] {short}\n"
         return
     about = f"{place} ({len(group.updates)}) {_clock(first)}–{_clock(last)} [{group.priority}]"
-    about = f"{about} {plain_text(group.key, MAX_KEY_CHARS)}: {_types(group.updates)}"
+    about = f"{about} {plain_text(shown(group.key), MAX_KEY_CHARS)}: {_types(group.updates)}"
     yield f"{about}. Latest: {last['summary']}\n"
     yield f"{about}. Latest: {cut_to_tokens(str(last['summary']), 24)}\n"
     yield f"{about}\n"

@@ -13,7 +13,8 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics
 from hookstream.app.errors import ConflictError
 from hookstream.app.feeds.generations import Generations
-from hookstream.app.feeds.wakeups import Wakeups
+from hookstream.app.feeds.turns import FairTurns
+from hookstream.app.feeds.wakeups import Moved, Wakeups
 from hookstream.app.ids import partition_of
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
@@ -101,6 +102,9 @@ class Feeds(Service):
         self._settings = settings
         self._durability = durability
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        #: For whoever folds many updates into one text: thousands of them are in memory meanwhile,
+        #: and what counts tokens holds the interpreter.
+        self.digesting = FairTurns(1)
         self._wakeups = Wakeups(redis, loop=self.loop, beacon=self.beacon)
         self.add_dependency(self._wakeups)
 
@@ -228,6 +232,21 @@ class Feeds(Service):
             after = into.start - 1
         return total + max(0, end.last - after)
 
+    async def unread_each(
+        self, names: Sequence[tuple[str, str]], progress: Sequence[FeedProgress]
+    ) -> list[int]:
+        """How many updates of each context (tenant, id) are not acknowledged, by its progress.
+
+        One pipeline for all of them; each feed that has lost data since is looked at by itself.
+        """
+        begun = await self.generations({self.partition(*name) for name in names})
+        return [
+            await self.unread(*name, reached.acknowledged_seq)
+            if begun[self.partition(*name)].crossing(reached.acknowledged_seq)
+            else max(0, reached.last_seq - reached.acknowledged_seq)
+            for name, reached in zip(names, progress, strict=True)
+        ]
+
     async def ends(self, reached: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
         """The last number in the feed of each context (tenant, id); ``reached`` is known of it.
 
@@ -322,7 +341,7 @@ class Feeds(Service):
         """Why pub/sub tells nothing of new updates; "" while it does."""
         return self._wakeups.trouble
 
-    def watch(self, tenant: str, context_id: str) -> AbstractContextManager[asyncio.Event]:
+    def watch(self, tenant: str, context_id: str) -> AbstractContextManager[Moved]:
         """An event that is set whenever the feed may have moved, once a second at least."""
         return self._wakeups.watch(keys.feed_channel(tenant, context_id))
 

@@ -1,7 +1,8 @@
 """Wake-ups: one pub/sub connection tells everybody in this process who follows a feed to look.
 
-A wake-up is a hint only. What is lost, with a connection or otherwise, is made good by telling all
-of them every :data:`POLL_SECONDS`, with Redis or without it.
+A wake-up is a hint only. What is lost, with a connection or otherwise, is made good within
+:data:`POLL_SECONDS`: :mod:`hookstream.app.feeds.followers` asks where all feeds end. Whoever
+watches is roused as often, to see whether it is still wanted.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from hookstream.app import tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.redis.errors import redis_kind
 
-__all__ = ["POLL_SECONDS", "Wakeups"]
+__all__ = ["POLL_SECONDS", "Moved", "Wakeups"]
 
 logger = get_logger(__name__)
 
@@ -30,6 +31,25 @@ QUIET_SECONDS = 10.0
 SAID_EVERY = 20
 
 
+class Moved(asyncio.Event):
+    """Set when its feed may have moved, and once a second when only time has passed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._heard = True
+
+    def tell(self) -> None:
+        """The feed may have moved: it has to be read."""
+        self._heard = True
+        self.set()
+
+    def take(self) -> bool:
+        """Clear it; whether the feed has to be read. It has the first time."""
+        heard, self._heard = self._heard, False
+        self.clear()
+        return heard
+
+
 class Wakeups(Service):
     """Says to whom watches a channel that something was published on it."""
 
@@ -39,7 +59,7 @@ class Wakeups(Service):
         super().__init__(**kwargs)
         self._redis = redis
         self._quiet_seconds = quiet_seconds
-        self._watchers: dict[str, set[asyncio.Event]] = {}
+        self._watchers: dict[str, set[Moved]] = {}
         self._changed = asyncio.Event()
         #: Connections lost since something was last heard on one, and the kind of the last error.
         self.failures = 0
@@ -51,9 +71,9 @@ class Wakeups(Service):
         return self._kind if self.failures else ""
 
     @contextmanager
-    def watch(self, channel: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever there may be something new."""
-        moved = asyncio.Event()
+    def watch(self, channel: str) -> Iterator[Moved]:
+        """An event that is set whenever there may be something new, and once a second."""
+        moved = Moved()
         watchers = self._watchers.setdefault(channel, set())
         watchers.add(moved)
         self._changed.set()
@@ -138,11 +158,13 @@ class Wakeups(Service):
     async def _poll(self) -> None:
         while not self.should_stop:
             await self.sleep(POLL_SECONDS)
-            self._wakeup_all()
+            for watchers in self._watchers.values():
+                for moved in watchers:
+                    moved.set()
 
     def _wakeup(self, channel: str) -> None:
         for moved in self._watchers.get(channel, ()):
-            moved.set()
+            moved.tell()
 
     def _wakeup_all(self) -> None:
         for channel in self._watchers:

@@ -36,10 +36,11 @@ from hookstream.app.redis.errors import redis_kind
 from hookstream.codecs.envelope import take_out_payload
 from hookstream.codecs.errors import CodecError
 
-__all__ = ["Appender"]
+__all__ = ["Append", "Appender"]
 
 logger = get_logger(__name__)
 
+#: Entries of a flush, and what is needed to have all that came in one request.
 MAX_FLUSH = 512
 DRAIN_PAGE = 256
 #: How often it is looked for folders that processes which are gone have left. One is taken over
@@ -59,17 +60,28 @@ MAX_REFUSALS = 16
 HELD_SECONDS = 0.2
 
 
+@dataclass(frozen=True, slots=True)
+class Append:
+    """An entry to append to a stream. ``urgent``: its tool has updates of priority critical."""
+
+    key: str
+    data: bytes
+    urgent: bool = False
+
+
 @dataclass(slots=True)
 class Pending:
-    """An entry that a request waits for. ``urgent``: its tool has updates of priority critical.
+    """An entry that a request waits for.
 
-    ``sent``: it went to Redis once, whatever became of it.
+    ``request``: which one, where it waits for several. ``sent``: it went to Redis once, whatever
+    became of it.
     """
 
     key: str
     data: bytes
     urgent: bool
     done: "asyncio.Future[None]"
+    request: object = None
     sent: bool = False
 
 
@@ -165,10 +177,34 @@ class Appender(Service):
         Raises:
             UnavailableError: neither can keep it now.
         """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append(Pending(key, data, urgent, done))
+        await self.append_all([Append(key, data, urgent)])
+
+    async def append_all(self, entries: Sequence[Append]) -> None:
+        """Append several, in their order; returns once all of them are kept.
+
+        They go in one trip: a command a stream, which has all of its entries or none, and what does
+        not get there goes to the spool in one write. A large one, which goes alone, ends a trip.
+
+        Raises:
+            UnavailableError: not all of them can be kept now; those of some streams may be.
+        """
+        loop = asyncio.get_running_loop()
+        request = object() if len(entries) > 1 else None
+        waiting = [
+            Pending(entry.key, entry.data, entry.urgent, loop.create_future(), request)
+            for entry in entries
+        ]
+        self._pending += waiting
         self._work.set()
-        await done
+        if request is None:
+            for item in waiting:
+                await item.done
+            return
+        # all have an answer before anybody is told: what is under way then would be a surprise
+        ends = await asyncio.gather(*(item.done for item in waiting), return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
 
     async def on_start(self) -> None:
         """See whether an earlier process has left something in the spool."""
@@ -240,7 +276,8 @@ class Appender(Service):
             await self.wait_first(self._work.wait())
             self._work.clear()
             while self._pending:
-                batch, self._pending = self._pending[:MAX_FLUSH], self._pending[MAX_FLUSH:]
+                most = _whole_requests(self._pending, MAX_FLUSH)
+                batch, self._pending = self._pending[:most], self._pending[most:]
                 try:
                     await self._flush(batch)
                 except BaseException:
@@ -591,6 +628,17 @@ class Appender(Service):
         except UnavailableError:
             return 0.0  # whoever drains it says so
         return max(0.0, time.time() - page[0].at_ms / 1000) if page else 0.0
+
+
+def _whole_requests(pending: Sequence[Pending], most: int) -> int:
+    """``most``, or what more it takes to have all of the last request."""
+    end = most
+    while end < len(pending):
+        request = pending[end].request
+        if request is None or request is not pending[end - 1].request:
+            break
+        end += 1
+    return end
 
 
 def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:

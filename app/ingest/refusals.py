@@ -55,9 +55,9 @@ UNKNOWN = "(unknown)"
 class Refusal:
     """A webhook that was refused, as much of it as is kept.
 
-    ``origin`` is scheme and host as the request named them, ``path`` has the query. ``whole``: all
-    of path, headers and body is here, so that it can be verified again. ``body_bytes`` have come,
-    or were announced.
+    ``address`` is the sender's, ``origin`` scheme and host that it named; ``path`` has the query.
+    ``whole``: all of path, headers and body is here, so that it can be verified again.
+    ``body_bytes`` have come, or were announced.
     """
 
     at_ms: int

@@ -32,6 +32,8 @@ LOOK_SECONDS = 0.5
 #: How long a replay waits for another worker where its own was killed; a page at the lowest rate
 #: takes ten seconds.
 LEASE_SECONDS = 15.0
+#: The same trouble again is a line in the log every so many times.
+SAID_EVERY = 20
 #: Most events of one page.
 PAGE = 256
 #: A page is this much of a second of the replay's rate.
@@ -63,14 +65,20 @@ class Replayer(Service):
 
     @tasks.loop
     async def _send_forever(self) -> None:
+        failures = 0
         while not self.should_stop:
             await self.sleep(LOOK_SECONDS)
             try:
                 replay = await self._replays.take(self.owner, LEASE_SECONDS)
                 while replay is not None and not self.should_stop:
                     replay = await self._send_page(replay)
+                failures = 0
             except (UnavailableError, UnconfirmedError, *REDIS_ERRORS) as error:
-                logger.warning("a replay waits: %s", error)
+                if self.should_stop:
+                    return
+                failures += 1
+                if failures == 1 or failures % SAID_EVERY == 0:
+                    logger.warning("replays wait, where there are any: %s", error)
                 await self.sleep(1.0)
 
     async def _send_page(self, replay: Mapping[str, Any]) -> Mapping[str, Any] | None:

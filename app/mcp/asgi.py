@@ -8,6 +8,8 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
+from hookstream.app.web.sender import sender_of
+
 __all__ = ["serve_asgi"]
 
 Message = MutableMapping[str, Any]
@@ -64,19 +66,20 @@ async def serve_asgi(
                 if request.transport is not None:
                     request.transport.abort()
 
+    sender = sender_of(request)
     await asgi(
         {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
             "method": request.method,
-            "scheme": request.scheme,
+            "scheme": sender.scheme,
             "path": request.path,
             "raw_path": request.raw_path.partition("?")[0].encode(),
             "query_string": request.query_string.encode(),
             "root_path": "",
             "headers": [(name.lower(), value) for name, value in request.raw_headers],
-            "client": (request.remote or "", 0),
+            "client": (sender.address, 0),
             "server": None,
             **extra,
         },

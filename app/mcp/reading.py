@@ -1,8 +1,9 @@
 """What a caller may read: its own contexts, their updates, and events that reached them."""
 
+import heapq
 from typing import Any
 
-from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.feed import FeedProgress, Feeds
 from hookstream.app.feeds.resets import Resets
 from hookstream.app.routing.catalog import Context
 from hookstream.app.stores.catalog import CatalogCache
@@ -40,31 +41,18 @@ class AgentReader:
     ) -> list[dict[str, Any]]:
         """The caller's contexts in the order of their ids, past ``after``."""
         catalog = await self._catalog.reload()
-        mine = sorted(
-            (
-                context
-                for (tenant, context_id), context in catalog.contexts.items()
-                if tenant == caller.tenant
-                and context_id > after
-                and (caller.contexts is None or context_id in caller.contexts)
-            ),
-            key=lambda context: context.context_id,
-        )
-        return [await self._listed(context) for context in mine[:limit]]
-
-    async def _listed(self, context: Context) -> dict[str, Any]:
-        who = (context.tenant, context.context_id)
-        last = await self._feeds.last_seq(*who)
-        read = await self._feeds.acknowledged(*who)
-        return {
-            "context_id": context.context_id,
-            "name": context.name,
-            "priority": context.priority,
-            "token_budget": context.token_budget,
-            "last_seq": last,
-            "acknowledged_seq": read,
-            "unread": await self._feeds.unread(*who, read),
-        }
+        if caller.contexts is None:
+            ids = (name for tenant, name in catalog.contexts if tenant == caller.tenant)
+        else:
+            ids = (name for name in caller.contexts if (caller.tenant, name) in catalog.contexts)
+        page = heapq.nsmallest(limit, (name for name in ids if name > after))
+        names = [(caller.tenant, name) for name in page]
+        progress = await self._feeds.progress(names)
+        unread = await self._feeds.unread_each(names, progress)
+        return [
+            listed(catalog.contexts[name], reached, count)
+            for name, reached, count in zip(names, progress, unread, strict=True)
+        ]
 
     async def last_seq(self, caller: Caller, context_id: str) -> int:
         """The highest number of one of the caller's contexts."""
@@ -102,3 +90,16 @@ class AgentReader:
     async def event(self, caller: Caller, event_id: str) -> dict[str, Any]:
         """An event with payload and deliveries, as much of it as the caller may know."""
         return await visible_event(self._events, caller, event_id)
+
+
+def listed(context: Context, progress: FeedProgress, unread: int) -> dict[str, Any]:
+    """A context as a list shows it."""
+    return {
+        "context_id": context.context_id,
+        "name": context.name,
+        "priority": context.priority,
+        "token_budget": context.token_budget,
+        "last_seq": progress.last_seq,
+        "acknowledged_seq": progress.acknowledged_seq,
+        "unread": unread,
+    }

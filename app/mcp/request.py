@@ -8,11 +8,12 @@ from typing import Any
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
+from mode.utils.logging import get_logger
 
 from hookstream.app.errors import HookstreamError, NotFoundError, UnavailableError
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.web.access import Caller
-from hookstream.app.web.models import ID_PATTERN
+from hookstream.app.web.models.fields import ID_PATTERN
 
 __all__ = [
     "CONTEXT_URI",
@@ -23,6 +24,8 @@ __all__ = [
     "caller_of",
     "split_context_uri",
 ]
+
+logger = get_logger(__name__)
 
 CONTEXT_URI = "hookstream://contexts/{context_id}"
 UPDATES_URI = "hookstream://contexts/{context_id}/updates/{after}"
@@ -42,7 +45,7 @@ def caller_of(ctx: Context) -> Caller:
 def split_context_uri(uri: str) -> tuple[str, int | None]:
     """Context id and number in a URI. Raises NotFoundError for any other one."""
     found = _CONTEXT.fullmatch(uri)
-    if not found or not re.match(ID_PATTERN, found[1]):
+    if not found or not re.fullmatch(ID_PATTERN, found[1]):
         raise NotFoundError(
             f"no such resource; there are {CONTEXT_URI}, {UPDATES_URI}, {EVENT_URI}"
         )
@@ -58,3 +61,9 @@ def as_mcp_errors() -> Iterator[None]:
         raise MCPError(types.INTERNAL_ERROR, "not available at the moment: try again") from error
     except HookstreamError as error:
         raise MCPError(types.INVALID_PARAMS, str(error)) from error
+    except MCPError:
+        raise
+    except Exception as error:
+        # the SDK would tell the client what it says
+        logger.exception("an MCP request failed")
+        raise MCPError(types.INTERNAL_ERROR, "internal error: see the server's log") from error

@@ -7,7 +7,8 @@ session, and the client comes back.
 import asyncio
 import functools
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import mcp_types as types
 from mcp.server.session import ServerSession
@@ -22,6 +23,7 @@ from hookstream.app.feeds.followers import Follower, Followers
 from hookstream.app.mcp.reading import AgentReader
 from hookstream.app.mcp.request import Context, as_mcp_errors, caller_of, split_context_uri
 from hookstream.app.web.access import Access, Caller
+from hookstream.app.web.limits import OpenOfKey
 
 __all__ = ["MAX_SESSIONS", "ListenStreams", "SessionFollowers"]
 
@@ -34,8 +36,17 @@ class ListenStreams:
     """``subscriptions/listen``: the SDK serves the stream, we say when a context has moved."""
 
     def __init__(
-        self, *, access: Access, reader: AgentReader, feeds: Feeds, followers: Followers
+        self,
+        *,
+        access: Access,
+        reader: AgentReader,
+        feeds: Feeds,
+        followers: Followers,
+        most_of_key: int,
     ) -> None:
+        """``most_of_key``: streams that an agent's key may have open; 0 for any number."""
+        #: Streams by the digest of their agent's key.
+        self._of_key = OpenOfKey(most_of_key, "streams")
         self._access = access
         self._reader = reader
         self._feeds = feeds
@@ -50,23 +61,45 @@ class ListenStreams:
         uris = [str(uri) for uri in params.notifications.resource_subscriptions or ()]
         if len(uris) > MAX_FOLLOWED:
             raise MCPError(types.INVALID_PARAMS, f"at most {MAX_FOLLOWED} resources a stream")
+        with self._counted(caller):
+            return await self._serve(ctx, params, caller, uris)
+
+    @contextmanager
+    def _counted(self, caller: Caller) -> Iterator[None]:
+        """Count a stream as its key's. Raises MCPError where there are as many as there may be."""
         if len(self._open) >= MAX_SESSIONS:
             raise MCPError(types.INTERNAL_ERROR, "too many open streams: try again later")
+        if caller.contexts is None:
+            yield
+            return
+        with ExitStack() as counted:
+            with as_mcp_errors():
+                counted.enter_context(self._of_key.one_more(caller.digest))
+            yield
+
+    async def _serve(
+        self,
+        ctx: Context,
+        params: types.SubscriptionsListenRequestParams,
+        caller: Caller,
+        uris: list[str],
+    ) -> types.SubscriptionsListenResult:
+        wanted: dict[str, list[str]] = {}
         with as_mcp_errors():
-            wanted = []
             for uri in uris:
-                context_id, _ = split_context_uri(uri)
-                wanted.append((uri, context_id, await self._reader.last_seq(caller, context_id)))
+                wanted.setdefault(split_context_uri(uri)[0], []).append(uri)
+            last = {name: await self._reader.last_seq(caller, name) for name in wanted}
         bus = InMemorySubscriptionBus()
         handler = ListenHandler(bus)
         self._open.add(handler)
         following = [
             tasks.spawn(
                 "ListenStreams.follow",
-                self._follow(bus, handler, caller, *one),
+                # one for all resources of a context: each asks Redis whenever it moves
+                self._follow(bus, handler, caller, about, name, last[name]),
                 failed=lambda error: self._end(handler, reason_of(error)),
             )
-            for one in wanted
+            for name, about in wanted.items()
         ]
         try:
             return await handler(ctx, params)
@@ -80,7 +113,7 @@ class ListenStreams:
         bus: InMemorySubscriptionBus,
         handler: ListenHandler,
         caller: Caller,
-        uri: str,
+        uris: list[str],
         context_id: str,
         last: int,
     ) -> None:
@@ -88,7 +121,8 @@ class ListenStreams:
         stalled = functools.partial(self._end, handler, "stalled")
         with follow("mcp", caller.tenant, context_id, last, stalled) as follower:
             async for _ in moves(self._access, self._feeds, caller, follower):
-                await bus.publish(ResourceUpdated(uri=uri))
+                for uri in uris:
+                    await bus.publish(ResourceUpdated(uri=uri))
         self._end(handler, "revoked")
 
     def _end(self, handler: ListenHandler, reason: str) -> None:
@@ -187,12 +221,16 @@ class SessionFollowers:
         for follower in self._following.get(session_id, ()):
             follower.seq = 0
 
+    def replace(self, session_id: str) -> None:
+        """End a session, for its key has opened a newer one than it may have beside it."""
+        self._end(session_id, "replaced")
+
     def _end(self, session_id: str, reason: str) -> None:
         """End a session; its client gets 404 for it, and begins another one."""
         manager = self._manager()
         transport = manager._server_instances.get(session_id) if manager else None
         if transport is not None and not transport.is_terminated:
-            self._followers.closed("mcp", reason, trouble=reason != "revoked")
+            self._followers.closed("mcp", reason, trouble=reason not in ("revoked", "replaced"))
             tasks.spawn("SessionFollowers.end", transport.terminate())
 
 
@@ -217,10 +255,10 @@ async def moves(
             as long as a follower waits.
     """
     while access.still_known(caller):
-        follower.moved.clear()
         now = None
-        with follower.trying(patience_seconds):
-            now = await feeds.last_seq(follower.tenant, follower.context_id)
+        if follower.moved.take():
+            with follower.trying(patience_seconds):
+                now = await feeds.last_seq(follower.tenant, follower.context_id)
         if now is not None:
             last = follower.seq
             if now != last:

@@ -17,7 +17,7 @@ from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.web.access import Caller, uuid7
 from hookstream.app.web.events import parse_time
 from hookstream.app.web.feeds import read_digest
-from hookstream.app.web.models import ID_PATTERN
+from hookstream.app.web.models.fields import ID_PATTERN
 from hookstream.app.web.replays import SingleReplay
 
 __all__ = ["TOOLS", "AgentTool", "AgentTools"]
@@ -38,8 +38,11 @@ Generation = Field(
 EventId = Field(description="The event's id, as updates and searches give it.")
 
 
-class NoArguments(Arguments):
-    pass
+class ListContexts(Arguments):
+    cursor: str | None = Field(
+        None, max_length=512, description="Where the last page ended; they come by their ids."
+    )
+    limit: int = Field(PAGE, ge=1, le=PAGE, description="Most contexts in the answer.")
 
 
 class SearchEvents(Arguments):
@@ -50,7 +53,9 @@ class SearchEvents(Arguments):
     )
     tool: str | None = Field(None, max_length=128, description="Only of this tool (source).")
     type: str | None = Field(
-        None, max_length=256, description="Event type; * stands for anything: pull_request.*"
+        None,
+        max_length=256,
+        description="Event type; * stands for anything: pull_request.*",
     )
     status: Status | None = Field(None, description="Only events with this status.")
     since: str | None = Field(None, description="Received at or after this time (RFC 3339).")
@@ -146,9 +151,12 @@ class AgentTools:
         self._events = events
         self._single_replay = single_replay
 
-    async def list_contexts(self, caller: Caller, arguments: NoArguments) -> dict[str, Any]:
-        """What the caller may read."""
-        return {"contexts": await self._reader.contexts(caller)}
+    async def list_contexts(self, caller: Caller, arguments: ListContexts) -> dict[str, Any]:
+        """A page of what the caller may read."""
+        limit = arguments.limit
+        contexts = await self._reader.contexts(caller, arguments.cursor or "", limit)
+        more = len(contexts) == limit
+        return {"contexts": contexts, "cursor": contexts[-1]["context_id"] if more else None}
 
     async def search_events(self, caller: Caller, arguments: SearchEvents) -> dict[str, Any]:
         """A page of events that reached one of the caller's contexts."""
@@ -159,6 +167,8 @@ class AgentTools:
             if context_id is None:
                 raise BadRequestError("context_id: name one of this key's contexts")
             caller.check(context_id)
+        if "\0" in f"{arguments.tool}{arguments.type}":
+            raise BadRequestError("tool, type: text without NUL")
         wanted = EventFilter(
             tool=arguments.tool,
             type=arguments.type,
@@ -169,9 +179,8 @@ class AgentTools:
             cursor=uuid7(arguments.cursor, "cursor") if arguments.cursor else None,
             limit=arguments.limit,
         )
-        events = await self._events.search(caller.tenant, wanted)
-        more = len(events) == wanted.limit
-        return {"events": events, "cursor": events[-1]["event_id"] if more else None}
+        events, cursor = await self._events.search(caller.tenant, wanted)
+        return {"events": events, "cursor": cursor}
 
     async def get_event(self, caller: Caller, arguments: GetEvent) -> dict[str, Any]:
         """One event, with the beginning of its payload."""
@@ -182,9 +191,7 @@ class AgentTools:
         """What is unread, folded into a token budget."""
         context = await self._reader.context(caller, arguments.context_id)
         budget = arguments.budget or digest_budget(context.token_budget)
-        digest = await read_digest(
-            self._feeds, context.tenant, context.context_id, budget, arguments.after
-        )
+        digest = await read_digest(self._feeds, caller, context.context_id, budget, arguments.after)
         # the groups repeat the text with all their ids: get_updates gives those by number
         return {name: value for name, value in digest.items() if name not in ("groups", "omitted")}
 
@@ -217,12 +224,13 @@ class AgentTools:
         """Send an event to a context that it has reached once more."""
         context = await self._reader.context(caller, arguments.context_id)
         event_id = uuid7(arguments.event_id, "event_id")
-        event = await self._reader.event(caller, event_id)
-        reached = {delivery["context_id"] for delivery in event.get("deliveries", ())}
-        if caller.contexts is not None and context.context_id not in reached:
+        reached = (context.tenant, event_id, context.context_id)
+        if caller.contexts is not None and not await self._events.has_reached(*reached):
             # a key must not carry an event from one of its contexts into another
-            raise NotFoundError(f"event {event_id} has not reached context {context.context_id}")
-        replay_id = await self._single_replay.send(caller.tenant, event_id, context.context_id)
+            raise NotFoundError(
+                f"there is no event {event_id} that has reached context {context.context_id}"
+            )
+        replay_id = await self._single_replay.send(caller, event_id, context.context_id)
         return {"replay_id": replay_id, "event_id": event_id, "context_id": context.context_id}
 
 
@@ -232,8 +240,9 @@ TOOLS = {
         AgentTool(
             "list_contexts",
             "List contexts",
-            "The contexts that this key may read, and how much in each is unread.",
-            NoArguments,
+            "The contexts that this key may read, and how much in each is unread; where there is a "
+            "cursor, there are more.",
+            ListContexts,
             AgentTools.list_contexts,
         ),
         AgentTool(
@@ -264,7 +273,8 @@ TOOLS = {
         AgentTool(
             "search_events",
             "Search events",
-            "Past events, newest first, by source, type, status and time; without payloads.",
+            "Past events, newest first, by source, type, status and time; without payloads. A page "
+            "may have fewer than asked for, or none: while there is a cursor, there may be more.",
             SearchEvents,
             AgentTools.search_events,
         ),

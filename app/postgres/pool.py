@@ -14,6 +14,7 @@ from mode.utils.logging import get_logger
 from hookstream.app import tasks
 from hookstream.app.errors import HookstreamError, SettingsError, UnavailableError
 from hookstream.app.postgres.migrations.run import APPLICATION_NAME, DatabaseSchema
+from hookstream.app.postgres.sql import statement
 
 __all__ = ["Postgres", "is_postgres_down"]
 
@@ -30,6 +31,7 @@ _SERVERS = ("42501", *_OTHER_SCHEMA)
 TIMEOUT_SECONDS = 10.0
 #: How long a start waits for the schema: a receiver has to listen.
 MEET_SECONDS = 3.0
+_IN_TURN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 _NAMED = {"application_name": APPLICATION_NAME}
 #: After it could not be opened, nobody else waits for the same within this time.
 REOPEN_SECONDS = 0.5
@@ -138,6 +140,57 @@ class Postgres(Service):
     async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
         """The first row, or None. Raises UnavailableError while the server is away."""
         return await self._call("fetchrow", query, *args)
+
+    async def fetchrow_in_turn(self, turn: str, query: str, *args: Any) -> asyncpg.Record | None:
+        """As :meth:`fetchrow`, one after the other with all others of this ``turn``, anywhere.
+
+        So a statement that counts before it inserts sees what those before it have inserted.
+        """
+        if self._pool is None or self._doubts_schema:
+            await self._open()
+        with self._boundary(query):
+            assert self._pool is not None
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(_IN_TURN, turn)
+                return await connection.fetchrow(query, *args)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection for statements that read, all of which see the database of one moment.
+
+        Nothing else is done meanwhile: whatever is raised is taken for the server's trouble.
+
+        Raises:
+            UnavailableError: the server is away.
+        """
+        if self._pool is None or self._doubts_schema:
+            await self._open()
+        with self._boundary("snapshot"):
+            assert self._pool is not None
+            async with (
+                self._pool.acquire() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection for statements that are carried out together or not at all.
+
+        Of what is raised within, the server's trouble becomes UnavailableError; the caller's fault
+        and errors of ours are raised as they are. Nothing else is waited for meanwhile: locks are
+        held, for ten seconds at most should this process stop.
+
+        Raises:
+            UnavailableError: the server is away; what was to be written may be, or not.
+        """
+        if self._pool is None or self._doubts_schema:
+            await self._open()
+        with self._boundary("transaction"):
+            assert self._pool is not None
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(statement("bound_transaction"))
+                yield connection
 
     async def execute(self, query: str, *args: Any) -> str:
         """The command's tag. Raises UnavailableError while the server is away."""

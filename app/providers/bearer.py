@@ -2,10 +2,20 @@
 
 from collections.abc import Sequence
 
-from hookstream.app.providers.plain import named_delivery, named_headers, named_type
+from hookstream.app.providers.first_contact import any_challenge
+from hookstream.app.providers.plain import (
+    ANSWERED,
+    CHALLENGED,
+    NAMED,
+    named_answer,
+    named_delivery,
+    named_headers,
+    named_type,
+)
 from hookstream.app.providers.provider import (
     HOUR,
     Delivery,
+    Notes,
     Provider,
     any_secret,
     signed,
@@ -45,7 +55,27 @@ PROVIDER = Provider(
     delivery_id=named_delivery,
     sign=signed(_sign),
     dedup_strategy="payload",
-    dedup_window_seconds=24 * HOUR,
+    # as long as retries take: one text twice may well be two events
+    dedup_window_seconds=HOUR // 6,
     credential="the token, without the word Bearer",
     check_secret=any_secret,
+    options=NAMED | ANSWERED | CHALLENGED | {"header"},
+    answer=named_answer,
+    challenge=any_challenge,
+    notes=Notes(
+        setup="a token",
+        verified_by=(
+            "`Authorization: Bearer TOKEN`; with `options.header` that header is the token"
+        ),
+        type_from="as `generic`",
+        delivery_from="as `generic`",
+        why="as `generic`",
+        answers=(
+            (
+                "all",
+                "`options.answer_*`",
+                "some senders want a status, a body or a type of their own",
+            ),
+        ),
+    ),
 )

@@ -8,6 +8,7 @@ from hookstream.app.providers.provider import (
     HOUR,
     JSON,
     Delivery,
+    Notes,
     Provider,
     any_secret,
     event_name,
@@ -51,6 +52,13 @@ def _sign(hook: Delivery) -> dict[str, str]:
 PROVIDER = Provider(
     name="datadog",
     title="Datadog",
+    hosts=(
+        "app.datadoghq.com",
+        "app.datadoghq.eu",
+        "us3.datadoghq.com",
+        "us5.datadoghq.com",
+        "ap1.datadoghq.com",
+    ),
     verify=_verify,
     event_type=_type,
     delivery_id=lambda request, options: id_at(request.json(), "id"),
@@ -60,4 +68,15 @@ PROVIDER = Provider(
     credential=f"the value of the custom header {HEADER} in Datadog's webhook",
     check_secret=any_secret,
     correlation=_correlation,
+    options=frozenset({"header"}),
+    notes=Notes(
+        setup='Webhook, Custom Headers: `{"X-Hookstream-Token": "…"}`',
+        verified_by="that header is the secret; `options.header` names another",
+        type_from=(
+            "`event_type`, and `alert_transition` if the payload has it: "
+            "`query_alert_monitor.triggered`"
+        ),
+        delivery_from="`id`",
+        why="the payload is yours: without an `id` in it the whole payload counts",
+    ),
 )

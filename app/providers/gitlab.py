@@ -12,11 +12,13 @@ from hookstream.app.providers.provider import (
     JSON,
     UNKNOWN,
     Delivery,
+    Notes,
     Provider,
     any_secret,
     event_name,
     short_id,
     signed,
+    unsigned,
 )
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.plain_token import verify_token
@@ -80,8 +82,9 @@ def _correlation(payload: Any) -> Iterator[str]:
         )
     if iid := word_at(payload, "issue.iid"):
         yield f"gitlab:{place}#{iid}"
-    for path in ("checkout_sha", "commit.id", "object_attributes.sha", "sha"):
-        if sha := word_at(payload, path):
+    # a job's commit.id is the number of its pipeline
+    for path in ("checkout_sha", "commit.id", "commit.sha", "object_attributes.sha", "sha"):
+        if (sha := word_at(payload, path)) and not sha.isdecimal():
             yield f"gitlab:{place}@{sha}"
 
 
@@ -110,8 +113,8 @@ def _object_kind(body: bytes) -> str:
     return text_at(payload, "object_kind") or UNKNOWN
 
 
-def _secret(secret: str) -> None:
-    any_secret(secret)
+def _secret(secret: str, options: SignatureOptions) -> None:
+    any_secret(secret, options)
     if secret.startswith(WHSEC) and standard_key(secret) is None:
         raise BadRequestError("what follows whsec_ is not base64")
 
@@ -119,9 +122,12 @@ def _secret(secret: str) -> None:
 PROVIDER = Provider(
     name="gitlab",
     title="GitLab",
+    hosts=("gitlab.com",),
     verify=_verify,
     event_type=_type,
     delivery_id=_delivery,
+    # where the body does not say it, a header does, which a signing token does not cover
+    signed_type=unsigned,
     sign=signed(_sign),
     dedup_strategy="delivery",
     dedup_window_seconds=24 * HOUR,
@@ -137,4 +143,22 @@ PROVIDER = Provider(
     credential="the webhook's signing token (whsec_…, GitLab 19.0 and later) or Secret token",
     check_secret=_secret,
     correlation=_correlation,
+    options=frozenset({"tolerance_seconds"}),
+    notes=Notes(
+        setup="Webhook, Signing token (GitLab 19.0 and later) or Secret token",
+        verified_by=(
+            "`webhook-signature` as in Standard Webhooks, where the tool has a "
+            "`whsec_…` and the header is there; else `X-Gitlab-Token`"
+        ),
+        type_from=(
+            "`object_kind` (else `event_name`), and the `action`: `push`, `merge_request.open`"
+        ),
+        delivery_from="`webhook-id`, else `Idempotency-Key`",
+        why=(
+            "the id stays through retries. `X-Gitlab-Event-UUID` is not used: webhooks "
+            "that trigger each other share one. Before GitLab 17.4 there is no other "
+            "id, and the payload counts"
+        ),
+    ),
+    tolerance_seconds=300,
 )

@@ -6,50 +6,55 @@ storing it together: 14 µs for 10 KB where looking takes 4, and as long again t
 
 from typing import Any, Final
 
-import orjson
 import simdjson
 
 from hookstream.app.errors import BadRequestError
+from hookstream.codecs.json_payload import UnparsedError, limits, may_be_deep, parse_payload
 
-__all__ = ["ARRAYS", "OBJECTS", "look_into", "parse_json"]
+__all__ = [
+    "ARRAYS",
+    "OBJECTS",
+    "UnparsedBodyError",
+    "look_into",
+    "look_into_text",
+    "parse_json",
+]
 
 #: What objects and arrays of a body are: converted, or looked into.
 OBJECTS: Final = (dict, simdjson.Object)
 ARRAYS: Final = (list, simdjson.Array)
-#: orjson writes no deeper than this; what is read deeper could never be written again.
-MAX_JSON_DEPTH: Final = 254
 _BOM: Final = b"\xef\xbb\xbf"
+
+
+class UnparsedBodyError(BadRequestError):
+    """A body that is not parsed: nested too deep, or of too many elements."""
 
 
 def parse_json(data: bytes | str) -> Any:
     """Strict JSON (RFC 8259): no NaN, valid UTF-8, no lone surrogates, bounded depth.
 
     Raises:
-        BadRequestError: with where and why.
+        BadRequestError: with where and why; UnparsedBodyError where it may be JSON all the same.
     """
     try:
-        value = orjson.loads(data)
-        if _may_be_deep(data.encode(errors="replace") if isinstance(data, str) else data):
-            orjson.dumps(value)  # in C, and it refuses what is nested deeper than it can write
+        return parse_payload(data.encode() if isinstance(data, str) else data)
+    except UnparsedError as error:
+        raise UnparsedBodyError(f"the body is not parsed: {error}") from error
     except (ValueError, TypeError, RecursionError) as error:
-        reason = (
-            str(error)[:120] if isinstance(error, orjson.JSONDecodeError) else "nested too deep"
-        )
-        raise BadRequestError(f"the body is not JSON: {reason}") from error
-    return value
+        raise BadRequestError(f"the body is not JSON: {str(error)[:120]}") from error
 
 
 def look_into(data: bytes) -> Any:
     """The same values, but an object or array (see ``OBJECTS``) converts what is asked of it only.
 
     All of ``data`` is checked as :func:`parse_json` checks it. Of names that an object has more
-    than once the first counts here, the last where it is converted.
+    than once the last counts (``lookup.py``).
 
     Raises:
         BadRequestError: with where and why.
     """
     # simdjson passes over a byte order mark, and reads deeper
-    if data.startswith(_BOM) or _may_be_deep(data):
+    if data.startswith(_BOM) or len(data) > limits.elements or may_be_deep(data):
         return parse_json(data)
     try:
         # a parser of its own: one that is used again must have no document any more
@@ -59,7 +64,11 @@ def look_into(data: bytes) -> Any:
         return parse_json(data)
 
 
-def _may_be_deep(data: bytes) -> bool:
-    """Whether there are brackets enough; splitting finds them faster than ``count``."""
-    most = MAX_JSON_DEPTH + 1
-    return len(data.split(b"{", most)) + len(data.split(b"[", most)) - 2 > MAX_JSON_DEPTH
+def look_into_text(text: str) -> Any:
+    """The object or list in a text, to look into; None where it is none."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        return look_into(text.encode())
+    except (BadRequestError, ValueError):
+        return None

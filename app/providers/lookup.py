@@ -33,13 +33,24 @@ def value_at(data: Any, path: str, missing: Any = None) -> Any:
     """
     for name, place in _steps(path):
         # three to twenty look-ups an event: types that are compared are found sooner
-        if type(data) is dict or type(data) is Object:
+        if type(data) is dict:
             data = data.get(name, missing)
+        elif type(data) is Object:
+            data = _last(data, name, missing)
         elif place is not None and type(data) in ARRAYS and place < len(data):
             data = data[place]
         else:
             return missing
     return data
+
+
+def _last(data: Any, name: str, missing: Any) -> Any:
+    """What an object has by a name; of several the last, as where it is converted."""
+    found = data.get(name, missing)
+    # simdjson finds the first
+    if found is not missing and list(data.keys()).count(name) > 1:
+        return data.as_dict()[name]
+    return found
 
 
 def text_at(data: Any, path: str) -> str:

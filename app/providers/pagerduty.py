@@ -8,6 +8,7 @@ from hookstream.app.providers.provider import (
     HOUR,
     JSON,
     Delivery,
+    Notes,
     Provider,
     any_secret,
     event_name,
@@ -54,6 +55,7 @@ def _sign(hook: Delivery) -> dict[str, str]:
 PROVIDER = Provider(
     name="pagerduty",
     title="PagerDuty",
+    hosts=("*.pagerduty.com",),
     verify=_verify,
     event_type=_type,
     delivery_id=_delivery,
@@ -64,4 +66,11 @@ PROVIDER = Provider(
     credential="the secret that PagerDuty shows once when the V3 subscription is made",
     check_secret=any_secret,
     correlation=_correlation,
+    notes=Notes(
+        setup="the secret shown once when a V3 subscription is made",
+        verified_by="`X-PagerDuty-Signature`: a list of `v1=` and hex HMAC-SHA256",
+        type_from="`event.event_type`: `incident.triggered`",
+        delivery_from="`event.id`",
+        why="the id is signed with the body",
+    ),
 )

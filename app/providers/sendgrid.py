@@ -4,16 +4,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
-from hookstream.app.providers.json_body import ARRAYS
+from hookstream.app.providers.batches import Batch
 from hookstream.app.providers.lookup import word_at
+from hookstream.app.providers.parts import delivery_at, kind_at, type_at
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
     Delivery,
+    Notes,
     Provider,
     any_secret,
-    batch_type,
-    id_at,
     signed,
 )
 from hookstream.app.providers.signatures.ecdsa import ecdsa_public_key, sign_ecdsa, verify_ecdsa
@@ -45,18 +45,8 @@ def _verify(
     )
 
 
-def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
-    payload = request.json()
-    # a batch has an id for each of its events, and none of its own
-    return id_at(payload, "0.sg_event_id") if _is_one(payload) else ""
-
-
-def _is_one(payload: Any) -> bool:
-    return isinstance(payload, ARRAYS) and len(payload) == 1
-
-
 def _correlation(payload: Any) -> Iterator[str]:
-    for item in payload if isinstance(payload, list) else ():
+    for item in payload if isinstance(payload, list) else [payload]:
         if message := word_at(item, "sg_message_id"):
             yield f"sendgrid:{message.partition('.')[0]}"
 
@@ -71,8 +61,8 @@ def _sign(hook: Delivery) -> dict[str, str]:
     }
 
 
-def _secret(secret: str) -> None:
-    any_secret(secret)
+def _secret(secret: str, options: SignatureOptions) -> None:
+    any_secret(secret, options)
     if ecdsa_public_key(secret) is None:
         raise BadRequestError("not a public key of the curve P-256")
 
@@ -80,14 +70,31 @@ def _secret(secret: str) -> None:
 PROVIDER = Provider(
     name="sendgrid",
     title="SendGrid",
+    hosts=("app.sendgrid.com",),
     verify=_verify,
-    event_type=lambda request, options: batch_type(request.json(), "event"),
-    delivery_id=_delivery,
+    event_type=type_at("event"),
+    delivery_id=delivery_at("sg_event_id"),
     sign=signed(_sign),
-    # every event in a payload has an id of its own, so equal payloads are one delivery
-    dedup_strategy="payload",
+    batch=Batch([], kind=kind_at("event")),
+    # signed with the body
+    dedup_strategy="delivery",
     dedup_window_seconds=72 * HOUR,
     credential="the Verification Key (a public key, base64 of DER) of Signed Event Webhook",
     check_secret=_secret,
     correlation=_correlation,
+    options=frozenset({"tolerance_seconds"}),
+    notes=Notes(
+        setup="Signed Event Webhook on; its Verification Key is the secret",
+        verified_by=(
+            "`X-Twilio-Email-Event-Webhook-Signature` and `-Timestamp`: ECDSA P-256 of "
+            "time and body"
+        ),
+        type_from="`event`: `bounce`",
+        delivery_from="`sg_event_id`",
+        why=(
+            "each event has an id; SendGrid retries for a day and does not say whether it signs "
+            "anew"
+        ),
+    ),
+    tolerance_seconds=TOLERANCE_SECONDS,
 )

@@ -8,17 +8,34 @@ from hookstream.app.providers.provider import (
     HOUR,
     JSON,
     Delivery,
+    Notes,
     Provider,
     any_secret,
     event_name,
     short_id,
     signed,
+    unsigned,
 )
+from hookstream.app.providers.shapes import Shapes
 from hookstream.app.providers.signatures.body_hmac import sign_hmac, verify_hmac
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
+
+#: docs.sentry.io/integrations/integration-platform/webhooks
+SHAPES = Shapes(
+    {
+        "comment": "data.comment",
+        "error": "data.error",
+        "event_alert": "data.event action~triggered",
+        "installation": "data.installation",
+        "issue": "data.issue",
+        "metric_alert": "data.metric_alert",
+        "seer": "data.run_id",
+    },
+    own_name="data.{}",
+)
 
 
 def _verify(
@@ -29,16 +46,18 @@ def _verify(
 
 
 def _type(request: WebhookRequest, options: SignatureOptions) -> str:
-    return event_name(request.header("sentry-hook-resource"), text_at(request.json(), "action"))
+    payload = request.json()
+    name = SHAPES.checked(request.header("sentry-hook-resource"), payload, request.decoded)
+    return event_name(name, text_at(payload, "action"))
 
 
 def _correlation(payload: Any) -> Iterator[str]:
-    for path in (
-        "data.issue.id", "data.event.issue_id", "data.error.issue_id", "data.issue_id",
-        "data.metric_alert.id",
-    ):  # fmt: skip
-        if found := word_at(payload, path):
-            yield f"sentry:{found}"
+    for path in ("data.issue.id", "data.event.issue_id", "data.error.issue_id", "data.issue_id"):
+        if issue := word_at(payload, path):
+            yield f"sentry:{issue}"
+    # metric alerts have numbers of their own
+    if alert := word_at(payload, "data.metric_alert.id"):
+        yield f"sentry:metric-alert/{alert}"
 
 
 def _sign(hook: Delivery) -> dict[str, str]:
@@ -46,7 +65,9 @@ def _sign(hook: Delivery) -> dict[str, str]:
         "Content-Type": JSON,
         "User-Agent": "sentry/hookstream",
         "Request-ID": hook.delivery_id,
-        "Sentry-Hook-Resource": hook.event_type.partition(".")[0] or "issue",
+        "Sentry-Hook-Resource": hook.event_type.partition(".")[0]
+        or SHAPES.fitting(hook.body)
+        or "issue",
         "Sentry-Hook-Timestamp": str(int(hook.now)),
         "Sentry-Hook-Signature": sign_hmac(hook.body, hook.secret),
     }
@@ -55,9 +76,12 @@ def _sign(hook: Delivery) -> dict[str, str]:
 PROVIDER = Provider(
     name="sentry",
     title="Sentry",
+    hosts=("sentry.io", "*.sentry.io"),
     verify=_verify,
     event_type=_type,
     delivery_id=lambda request, options: short_id(request.header("request-id")),
+    signed_type=unsigned,
+    shapes=SHAPES,
     sign=signed(_sign),
     # a repetition has a new Request-ID; the window is short because an issue that is resolved,
     # opened and resolved again can have the same payload twice
@@ -67,4 +91,14 @@ PROVIDER = Provider(
     credential="the integration's Client Secret, from Sentry's Custom Integrations",
     check_secret=any_secret,
     correlation=_correlation,
+    notes=Notes(
+        setup="the integration's Client Secret",
+        verified_by="`Sentry-Hook-Signature`: hex HMAC-SHA256",
+        type_from="`Sentry-Hook-Resource` and `action`: `issue.created`",
+        delivery_from="`Request-ID`",
+        why=(
+            "a retry has a new `Request-ID`; the window is short because an issue that "
+            "is resolved, reopened and resolved can have one payload twice"
+        ),
+    ),
 )

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
-from hookstream.app.providers.json_body import parse_json
 from hookstream.app.providers.lookup import text_at, word_at
+from hookstream.app.providers.parts import answered_empty
 from hookstream.app.providers.provider import (
     HOUR,
     Answer,
     Delivery,
+    Notes,
     Provider,
     any_secret,
     body_type,
@@ -20,7 +21,7 @@ from hookstream.app.providers.provider import (
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.providers.signatures.slack import sign_slack, verify_slack
-from hookstream.codecs.envelope import FORM
+from hookstream.codecs.form import FORM
 
 __all__ = ["PROVIDER"]
 
@@ -36,16 +37,9 @@ def _verify(
     verify_slack(request, secrets, now=now, tolerance_seconds=options.tolerance())
 
 
-def _payload(request: WebhookRequest) -> Any:
-    """Events are JSON; commands are forms; interactions are forms with JSON in one field."""
-    if request.content_type != FORM:
-        return request.json()
-    fields = request.form()
-    return parse_json(fields["payload"]) if "payload" in fields else fields
-
-
 def _type(request: WebhookRequest, options: SignatureOptions) -> str:
-    payload = _payload(request)
+    # events are JSON; commands are forms; interactions are forms with JSON in one field
+    payload = request.json()
     kind = text_at(payload, "type")
     if kind == "event_callback":
         event = text_at(payload, "event.type")
@@ -59,11 +53,13 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
 
 
 def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
-    payload = _payload(request)
+    payload = request.json()
     return id_at(payload, "event_id") or id_at(payload, "trigger_id")
 
 
-def _handshake(request: WebhookRequest) -> Answer | None:
+def _handshake(
+    request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions
+) -> Answer | None:
     if request.content_type == FORM:
         return None
     payload = request.json()
@@ -75,12 +71,6 @@ def _handshake(request: WebhookRequest) -> Answer | None:
     ):
         raise BadRequestError("the challenge is not a short printable text")
     return Answer(200, challenge.encode(), "text/plain")
-
-
-def _answer(request: WebhookRequest, accepted: Answer) -> Answer:
-    # a command's answer is shown to who typed it, and a modal's is an instruction: Slack wants 200
-    # and nothing else (docs.slack.dev/interactivity/handling-user-interaction)
-    return Answer(200, b"", "text/plain") if request.content_type == FORM else accepted
 
 
 def _correlation(payload: Any) -> Iterator[str]:
@@ -106,6 +96,7 @@ def _sign(hook: Delivery) -> dict[str, str]:
 PROVIDER = Provider(
     name="slack",
     title="Slack",
+    hosts=("slack.com", "*.slack.com"),
     verify=_verify,
     event_type=_type,
     delivery_id=_delivery,
@@ -117,6 +108,39 @@ PROVIDER = Provider(
     credential="the app's Signing Secret, from Basic Information",
     check_secret=any_secret,
     handshake=_handshake,
-    answer=_answer,
+    # a command's answer is shown to who typed it, and a modal's is an instruction: Slack wants 200
+    # and nothing else (docs.slack.dev/interactivity/handling-user-interaction)
+    answer=answered_empty,
     correlation=_correlation,
+    options=frozenset({"tolerance_seconds"}),
+    notes=Notes(
+        setup=(
+            "the app's Signing Secret; Event Subscriptions, Slash Commands and "
+            "Interactivity to the tool's URL"
+        ),
+        verified_by=(
+            "`X-Slack-Signature` and `X-Slack-Request-Timestamp`: HMAC-SHA256 of `v0:time:body`"
+        ),
+        type_from=(
+            "as in Slack's subscriptions: `message.channels`, `app_mention`; "
+            "`command.deploy`; `block_actions`"
+        ),
+        delivery_from="`event_id`, else `trigger_id`",
+        why="with delayed events on, Slack retries for a day, signing anew each time",
+        answers=(
+            (
+                "all",
+                "200, empty",
+                "[a command's answer is "
+                "shown](https://docs.slack.dev/interactivity/implementing-slash-commands) to "
+                "who typed it; a modal takes JSON for an instruction",
+            ),
+            (
+                "`url_verification`",
+                "200, its `challenge` as text",
+                "Slack tries out the URL that way; it becomes no event",
+            ),
+        ),
+    ),
+    tolerance_seconds=300,
 )

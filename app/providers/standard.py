@@ -6,10 +6,9 @@ from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.lookup import text_at
 from hookstream.app.providers.provider import (
     HOUR,
-    Delivery,
+    Notes,
     Provider,
     any_secret,
-    body_type,
     event_name,
     short_id,
     signed,
@@ -17,10 +16,10 @@ from hookstream.app.providers.provider import (
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.providers.signatures.standard import (
-    sign_standard,
     standard_key,
     verify_standard,
 )
+from hookstream.app.providers.standard_parts import standard_headers
 
 __all__ = ["PROVIDER"]
 
@@ -38,6 +37,7 @@ def _verify(
         now=now,
         tolerance_seconds=options.tolerance(),
         family=_family(request),
+        secret_format=options.secret_format,
     )
 
 
@@ -45,19 +45,13 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
     return event_name(text_at(request.json(), options.type_field or "type"))
 
 
-def _sign(hook: Delivery) -> dict[str, str]:
-    return {
-        "Content-Type": body_type(hook.body),
-        "webhook-id": hook.delivery_id,
-        "webhook-timestamp": str(int(hook.now)),
-        "webhook-signature": sign_standard(hook.body, hook.secret, hook.delivery_id, hook.now),
-    }
-
-
-def _secret(secret: str) -> None:
-    any_secret(secret)
-    if standard_key(secret) is None:
-        raise BadRequestError("what follows whsec_ is not base64")
+def _secret(secret: str, options: SignatureOptions) -> None:
+    any_secret(secret, options)
+    if standard_key(secret, options.secret_format) is None:
+        raise BadRequestError(
+            "what follows whsec_ is not base64 (options.secret_format is raw for senders whose "
+            "secret is plain text)"
+        )
 
 
 PROVIDER = Provider(
@@ -66,11 +60,23 @@ PROVIDER = Provider(
     verify=_verify,
     event_type=_type,
     delivery_id=lambda request, options: short_id(request.header(f"{_family(request)}-id")),
-    sign=signed(_sign),
+    sign=signed(lambda hook: standard_headers(hook, hook.options.secret_format)),
     # the id is signed, and the same when a webhook is sent again
     dedup_strategy="delivery",
     dedup_window_seconds=72 * HOUR,
     keep_headers=("webhook-id", "webhook-timestamp", "svix-id", "svix-timestamp"),
     credential="whsec_ and base64, as the sender shows it",
     check_secret=_secret,
+    options=frozenset({"tolerance_seconds", "type_field", "secret_format"}),
+    notes=Notes(
+        setup="the endpoint's secret, `whsec_…`",
+        verified_by=(
+            "`webhook-signature`, `-id` and `-timestamp`, or the same with `svix-`: "
+            "base64 HMAC-SHA256 of `id.time.body`"
+        ),
+        type_from="`type`, as it is",
+        delivery_from="`webhook-id`",
+        why="the id is signed, and the same in every retry",
+    ),
+    tolerance_seconds=300,
 )

@@ -7,6 +7,7 @@ from hookstream.app.providers.lookup import text_at, value_at, word_at
 from hookstream.app.providers.provider import (
     HOUR,
     Delivery,
+    Notes,
     Provider,
     any_secret,
     event_name,
@@ -19,12 +20,18 @@ from hookstream.app.providers.signatures.stripe import sign_stripe, verify_strip
 
 __all__ = ["PROVIDER"]
 
+HEADER = "Stripe-Signature"
+
 
 def _verify(
     request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
 ) -> None:
     verify_stripe(
-        request, secrets, "Stripe-Signature", now=now, tolerance_seconds=options.tolerance()
+        request,
+        secrets,
+        options.header or HEADER,
+        now=now,
+        tolerance_seconds=options.tolerance(),
     )
 
 
@@ -39,13 +46,14 @@ def _sign(hook: Delivery) -> dict[str, str]:
     return {
         "Content-Type": "application/json; charset=utf-8",
         "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
-        "Stripe-Signature": sign_stripe(hook.body, hook.secret, hook.now),
+        hook.options.header or HEADER: sign_stripe(hook.body, hook.secret, hook.now),
     }
 
 
 PROVIDER = Provider(
     name="stripe",
     title="Stripe",
+    hosts=("dashboard.stripe.com", "invoice.stripe.com", "pay.stripe.com"),
     verify=_verify,
     event_type=lambda request, options: event_name(text_at(request.json(), "type")),
     delivery_id=lambda request, options: id_at(request.json(), "id"),
@@ -56,4 +64,14 @@ PROVIDER = Provider(
     credential="the endpoint's Signing secret (whsec_…), whole, as Stripe shows it",
     check_secret=any_secret,
     correlation=_correlation,
+    # Calendly, WorkOS and others sign as Stripe does, in a header of their own
+    options=frozenset({"tolerance_seconds", "header"}),
+    notes=Notes(
+        setup="the endpoint's Signing secret",
+        verified_by="`Stripe-Signature`: time and hex HMAC-SHA256 of `time.body`",
+        type_from="`type`: `invoice.paid`",
+        delivery_from="the event's `id`",
+        why="Stripe retries for three days; the id is signed with the body",
+    ),
+    tolerance_seconds=300,
 )

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -25,6 +24,7 @@ from hookstream.app.redis.errors import (
     is_redis_down,
     redis_kind,
 )
+from hookstream.app.redis.sources import script_sources
 
 __all__ = [
     "REDIS_ERRORS",
@@ -180,7 +180,8 @@ REFUSED_SECONDS = 5.0
 
 
 class Scripts:
-    """The ``.lua`` files beside this module, called by name; loaded again after a failover."""
+    """The scripts of :mod:`hookstream.app.redis.sources`, called by name; loaded again after a
+    failover."""
 
     def __init__(self, redis: Any) -> None:
         self._redis = redis
@@ -204,9 +205,7 @@ class Scripts:
         else:
             major = int(str(info["redis_version"]).split(".")[0])
         prefix = "#!lua\n" if major >= 7 else ""
-        for path in files("hookstream.app.redis").joinpath("lua").iterdir():
-            if path.name.endswith(".lua"):
-                self._sources[path.name[:-4]] = prefix + path.read_text()
+        self._sources = {name: prefix + text for name, text in script_sources().items()}
         for source in self._sources.values():
             await self._redis.script_load(source)
         self._shas = {

@@ -1,10 +1,12 @@
 """Appends that are durable when they return: on this server, on its disk, or on a replica."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
+from hookstream.app import tasks
 from hookstream.app.errors import SettingsError, UnconfirmedError
 from hookstream.app.redis.client import Scripts, is_cluster
 
@@ -26,6 +28,7 @@ class Durability:
         self.mode = mode
         self._redis = redis
         self._always_synced = False
+        self._waiting: list[tuple[Sequence[Call], asyncio.Future[list[Any]]]] = []
 
     async def check(self) -> None:
         """Ask whether the server can do what is wanted.
@@ -88,6 +91,34 @@ class Durability:
                         replies[at] = UnconfirmedError(_LATE[self.mode], replies[at])
         return replies[: len(calls)]
 
+    async def run_together(self, calls: Sequence[Call]) -> list[Any]:
+        """As :meth:`run`, in one round trip with what others want to run in the same moment."""
+        done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((calls, done))
+        if len(self._waiting) == 1:
+            tasks.spawn("Durability._send", self._send())
+        return await done
+
+    async def _send(self) -> None:
+        """Run what has come together since this was asked for, and hand out the replies."""
+        waiting, self._waiting = self._waiting, []
+        try:
+            replies = await self.run([call for calls, _ in waiting for call in calls])
+        except asyncio.CancelledError:
+            for _, done in waiting:
+                done.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 every caller must hear of it
+            for _, done in waiting:
+                if not done.done():
+                    done.set_exception(error)
+            return
+        at = 0
+        for calls, done in waiting:
+            if not done.done():
+                done.set_result(replies[at : at + len(calls)])
+            at += len(calls)
+
     async def barrier(self, key: str) -> bool:
         """Whether everything that this server holds now is on a replica too.
 
@@ -132,7 +163,8 @@ def _confirmed(mode: str, reply: Any) -> bool:
 async def append_groups(
     durability: Durability, scripts: Scripts, groups: Sequence[tuple[str, Sequence[bytes]]]
 ) -> None:
-    """Append each group to its stream, a group all or none; one round trip a server.
+    """Append each group to its stream, a group all or none; one round trip a server, shared with
+    what others append in the same moment.
 
     Raises:
         UnconfirmedError: a group was appended and is not confirmed.
@@ -142,12 +174,12 @@ async def append_groups(
         return
     sha = await scripts.sha("append")
     calls = [(key, ("EVALSHA", sha, 1, key, *values)) for key, values in groups]
-    replies = await durability.run(calls)
+    replies = await durability.run_together(calls)
     if any(isinstance(reply, NoScriptError) for reply in replies):
         # a server that came up anew has no scripts; what others have taken already is recognised
         # by its origin
         await scripts.load()
-        replies = await durability.run(calls)
+        replies = await durability.run_together(calls)
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply

@@ -24,6 +24,7 @@ __all__ = [
     "coalesced_updates",
     "daily",
     "dead",
+    "deaths",
     "deferred",
     "dictionary",
     "events",
@@ -54,9 +55,9 @@ __all__ = [
 #: What stands behind a partition's hash tag: no channel of one's own may be called so.
 RESERVED = frozenset(
     (  # noqa: SIM905 a line each would be longer than the rest of this module's head
-        "ack-times acks audit barrier blob breakers changelog daily dead-letters deferred events "
-        "feed folded held held-version held-versions history holds lease letter letters origins "
-        "parked pins retries seqs table-log updates withheld"
+        "ack-times acks audit barrier blob breakers changelog daily dead-letters deaths deferred "
+        "events feed folded held held-version held-versions history holds lease letter letters "
+        "origins parked pins retries seqs table-log updates withheld"
     ).split()
 )
 #: The consumer group of every stream.
@@ -162,6 +163,11 @@ def retries(partition: int) -> str:
 def dead(partition: int) -> str:
     """Sorted set: dead letters by the time (ms) of their last failure."""
     return f"{{hs:{partition}}}:dead-letters"
+
+
+def deaths(partition: int, channel: str) -> str:
+    """Hash: how often workers died with an entry in hand, and what may kill the next one."""
+    return f"{{hs:{partition}}}:deaths:{channel}"
 
 
 def parked(partition: int, tool_id: str) -> str:

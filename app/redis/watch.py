@@ -75,9 +75,11 @@ def judge(info: Mapping[str, Any], config: Mapping[str, str] | None) -> Findings
     if most and used >= NEARLY_FULL * most:
         warnings.append(f"{used} of {most} bytes of its maxmemory are used")
     notes: tuple[str, ...] = ()
+    if "maxmemory" in info and not most:
+        notes = ("maxmemory is 0: set it, or a full Redis takes the whole machine's memory",)
     if info.get("cluster_enabled") and (config or {}).get("cluster-require-full-coverage") == "yes":
         # the default: good to know, and no reason for an alarm
-        notes = ("cluster-require-full-coverage: while one master is away, none takes anything",)
+        notes += ("cluster-require-full-coverage: while one master is away, none takes anything",)
     return Findings(policy, persistence, used, most, tuple(dangers), tuple(warnings), notes)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hookstream.app.addresses import Network
 from hookstream.app.priority import PRIORITIES
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.daily_rule import DailyRule
@@ -26,9 +27,6 @@ __all__ = [
 
 #: What becomes of a payload that breaks its tool's schema.
 REJECT, DEAD_LETTER, MARK = "reject", "dead-letter", "mark"
-#: Of a larger payload the first place alone is told where it breaks a schema: a sender could make
-#: more take seconds.
-EXPLAINED_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +59,17 @@ class Tool:
     #: How far back an earlier event counts that the event log confirms; 0 for not at all.
     history_ms: int = 0
     payload_rule: PayloadRule | None = None
+    #: How many of its webhooks a receiver process accepts; None where it is the installation's.
+    webhooks_per_second: float | None = None
+    #: Networks that its webhooks come from; none for any.
+    allow_from: tuple[Network, ...] = ()
+    #: As its sender calls it: an address without a path stands for all that is asked for there.
+    public_url: str = ""
+
+    @property
+    def names_address(self) -> bool:
+        """Whether ``public_url`` has a path, and so is the tool's whole address."""
+        return bool(self.public_url.partition("://")[2].partition("/")[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +138,11 @@ class Catalog:
     urgent_tools: frozenset[str] = frozenset()
     #: Tools that there are, whose rows this program cannot read.
     unreadable_tools: frozenset[str] = frozenset()
+    #: What there is, of any kind, and is not used since its row cannot be read: kind and name.
+    passed_over: tuple[str, ...] = ()
+    #: Subscriptions that reach nobody, by tenant, context and name, and why: they were switched
+    #: off, or this program cannot use them.
+    unused: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
 
     def knows(self, version: int, token: int) -> bool:
         """Whether this is the state of that name, or a later one; ``token`` 0 is any."""
@@ -136,19 +150,10 @@ class Catalog:
             return token in (0, self.token)
         return version < self.version
 
-    def violations(self, event: Event, *when: str) -> list[str]:
-        """Where a payload breaks its tool's schema, if the tool's ``on_violation`` is in ``when``.
-
-        Nothing is parsed where the tool has no schema.
-        """
+    def schema_for(self, event: Event, when: str) -> Parsed | None:
+        """What a payload is measured by, if its tool's ``on_violation`` is ``when``; else None."""
         tool = self.tools.get(event.tool_id)
         rule = tool.payload_rule if tool else None
-        if tool is None or rule is None or rule.on_violation not in when:
-            return []
-        schema = self.schemas.get((tool.tenant, rule.subject))
-        if schema is None:
-            return []
-        data = event.data()
-        if data is None and event.payload.strip() != b"null":
-            return ["the payload is neither JSON nor a form"]
-        return schema.violations(data, all_of_them=event.payload_bytes <= EXPLAINED_BYTES)
+        if tool is None or rule is None or rule.on_violation != when:
+            return None
+        return self.schemas.get((tool.tenant, rule.subject))

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from hookstream.app.errors import HookstreamError
+from hookstream.app.providers import PROVIDERS
 from hookstream.app.providers.lookup import value_at
 from hookstream.app.routing.catalog import Tool
 from hookstream.codecs.envelope import Event
+from hookstream.codecs.inner import unfolded
+from hookstream.codecs.json_payload import dump_json, parse_payload
 
 __all__ = [
     "DedupFunction",
@@ -25,6 +26,7 @@ __all__ = [
     "message_id",
     "ordering_key",
     "unique_message_id",
+    "with_digits",
 ]
 
 #: What ``@app.dedup`` takes: what makes an event the same as another; None for never.
@@ -42,12 +44,18 @@ def message_id(
 ) -> str:
     """``tool_id:event_type:hash``; what is hashed is the tool's dedup strategy.
 
-    ``payload`` hashes the body; ``delivery`` the provider's delivery id; ``fields`` the values of
-    the tool's fields; ``none`` gives every event an id of its own. Where the delivery id or all
-    of the fields are missing the body is hashed instead: no key is built from an empty part.
+    ``payload`` hashes the body, or what the provider signs of it; ``delivery`` the provider's
+    delivery id; ``fields`` the values of the tool's fields; ``none`` gives every event an id of its
+    own. Where the delivery id or all of the fields are missing the body is hashed instead: no key
+    is built from an empty part, and an empty body gives an id of its own.
+
+    A type that is not signed is left out where all of the content is the same: who repeats a
+    captured webhook could give it any (:meth:`Provider.type_of_copies`).
     """
     if tool.strategy == "none":
         return unique_message_id(tool.tool_id, event_type, event_id)
+    provider = PROVIDERS[tool.provider]
+    name = provider.type_of_copies(event_type, tool.options)
     material = b"payload\0" + body
     if tool.strategy == "delivery" and delivery_id:
         material = b"delivery\0" + delivery_id.encode()
@@ -55,8 +63,36 @@ def message_id(
         values = [value_at(data, field, _MISSING) for field in tool.fields]
         if any(value is not _MISSING for value in values):
             known = [None if value is _MISSING else [value] for value in values]
-            material = b"fields\0" + orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
-    return f"{tool.tool_id}:{event_type}:{hashlib.sha256(material).hexdigest()}"
+            name = provider.type_beside_keys(event_type)
+            material = b"fields\0" + dump_json(known, sort_keys=True)
+    if material == b"payload\0":
+        # an empty body is nobody's identity: pushes that only say that something has changed
+        return unique_message_id(tool.tool_id, event_type, event_id)
+    return f"{tool.tool_id}:{name}:{hashlib.sha256(material).hexdigest()}"
+
+
+def with_digits(tool: Tool, data: Any, body: bytes) -> Any:
+    """``data``, which ``body`` was parsed to, for :func:`message_id` and :func:`ordering_key`.
+
+    Where one of the tool's fields is a fraction it is parsed anew, with the digits as written: as
+    doubles two of them may be one.
+    """
+    paths = tool.fields if tool.strategy == "fields" else ()
+    if tool.order_by == "field":
+        paths = (*paths, tool.order_field)
+    if not any(_has_fraction(value_at(data, path)) for path in paths):
+        return data
+    try:
+        return unfolded(parse_payload(body, exact=True), exact=True)
+    except ValueError:
+        # a form, whose fields are texts
+        return data
+
+
+def _has_fraction(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_fraction, value.values()))
+    return any(map(_has_fraction, value)) if isinstance(value, list) else type(value) is float
 
 
 def unique_message_id(tool_id: str, event_type: str, event_id: str) -> str:
@@ -87,7 +123,9 @@ def custom_message_id(functions: Mapping[str, DedupFunction], name: str, event: 
         )
     # a payload's text may hold lone surrogates
     material = f"custom\0{name}\0{value}".encode(errors="surrogatepass")
-    return f"{event.tool_id}:{event.type}:{hashlib.sha256(material).hexdigest()}"
+    provider = PROVIDERS.get(event.provider)
+    name = provider.type_beside_keys(event.type) if provider else event.type
+    return f"{event.tool_id}:{name}:{hashlib.sha256(material).hexdigest()}"
 
 
 def ask_again(functions: Mapping[str, DedupFunction], event: Event) -> Event:
@@ -117,5 +155,5 @@ def ordering_key(tool: Tool, message: str, data: Any) -> Sequence[str]:
     if tool.order_by == "field":
         value = value_at(data, tool.order_field, _MISSING)
         if value is not _MISSING:
-            return (tool.tenant, tool.tool_id, orjson.dumps(value).decode())
+            return (tool.tenant, tool.tool_id, dump_json(value).decode())
     return (tool.tenant, tool.tool_id)

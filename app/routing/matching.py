@@ -1,15 +1,17 @@
 """Which events a subscription wants: type globs and a CEL condition."""
 
+import difflib
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from hookstream.app import metrics
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers import correlation_keys
 from hookstream.app.routing.cel_engine import cel
+from hookstream.app.routing.condition_cost import Cost, estimate
 from hookstream.app.routing.condition_parts import Tree, named_parts, pruned
 from hookstream.codecs.envelope import Event
 
@@ -20,14 +22,27 @@ __all__ = [
     "TypePattern",
     "compile_condition",
     "compile_types",
+    "error_kind",
     "facts",
+    "refuse_costly",
+    "refuse_unknown_fields",
 ]
 
-MAX_CONDITION_LENGTH = 4096
+#: Conditions and globs that are remembered by their text: more than one installation has.
+COMPILED = 32_768
+#: Of an engine's message, which may quote the payload.
+MAX_ERROR_LENGTH = 300
 #: The parts of what may be named, all of them.
 WHOLE: Tree = {"event": None, "payload": None, "enrichment": None}
 #: What a condition may name.
 VARIABLES = frozenset(WHOLE)
+#: What stands for `event` in a condition.
+EVENT_FIELDS = (
+    "id", "type", "tool_id", "provider", "delivery_id", "received_at", "headers", "keys",
+)  # fmt: skip
+#: A text within a condition, and a field of `event`, unless that is itself a field of something.
+_TEXT = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'")
+_EVENT_FIELD = re.compile(r"(\.\s*)?\bevent\s*\.\s*([A-Za-z_]\w*)(?!\w|\s*\()")
 #: CEL's standard functions (cel-spec, "List of Standard Definitions").
 FUNCTIONS = frozenset(
     (
@@ -82,48 +97,116 @@ class Condition:
     source: str
     program: Any
     parts: Tree
+    cost: Cost
+    #: The parts that it names inside of loops.
+    reached: Tree
+    #: Events up to so many bytes are judged where they stand, without another look.
+    cheap_bytes: int
 
-    def holds(self, facts: "Facts") -> bool:
-        """Whether the expression is true for an event's :func:`facts`.
+    def judge(self, facts: "Facts") -> tuple[bool, str, str]:
+        """Whether it is true for an event's :func:`facts`; the kind and text of an error.
 
-        A payload that lacks a field, or has another type there, does not match: providers send
-        null and leave fields out, and that must not make a dead letter of the event. Such
-        evaluations are counted in ``hookstream_condition_errors_total``.
+        A payload that lacks a field does not match, and that is no error: providers leave fields
+        out. Whatever else goes wrong is no match either, and comes back as its kind and text.
         """
         try:
-            return self.program.execute(facts.context(self.parts)) is True
+            found = self.program.execute(facts.context(self.parts))
+            if found is None or isinstance(found, bool):
+                return found is True, "", ""
+            kind = type(found).__name__
+            return False, "type", f"it gives {kind}, not true or false: compare it with something"
         except LookupError:
-            return False
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            metrics.CONDITION_ERRORS.inc()
-            return False
+            return False, "", ""
+        except BaseException as error:
+            # the engine's panics are no Exception
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            return False, error_kind(error), str(error)[:MAX_ERROR_LENGTH]
+
+    def holds(self, facts: "Facts") -> bool:
+        """Whether the expression is true for an event's :func:`facts`, whatever that takes."""
+        return self.judge(facts)[0]
 
 
 def compile_types(patterns: Sequence[str]) -> TypePattern:
-    """Compile type globs.
+    """Compile type globs; the same ones once.
 
     Raises:
         BadRequestError: when there is none, or one is empty.
     """
     if not patterns or not all(patterns):
         raise BadRequestError('types needs at least one pattern, such as ["pull_request.*"]')
+    return _compile_types(tuple(patterns))
+
+
+@lru_cache(COMPILED)
+def _compile_types(patterns: tuple[str, ...]) -> TypePattern:
     regex = "|".join(f"(?:{fnmatch.translate(pattern)})" for pattern in patterns)
-    return TypePattern(tuple(patterns), re.compile(regex))
+    return TypePattern(patterns, re.compile(regex))
 
 
+def error_kind(error: BaseException) -> str:
+    """What kind of error an evaluation ended with: one of a few words."""
+    if isinstance(error, ArithmeticError):
+        return "arithmetic"
+    if isinstance(error, (MemoryError, RecursionError)):
+        return "too-large"
+    if isinstance(error, (TypeError, ValueError, RuntimeError)):
+        return "type"
+    return "other"
+
+
+def refuse_costly(condition: Condition) -> None:
+    """Refuse to keep a condition that goes through lists of the event inside of one another.
+
+    Raises:
+        BadRequestError: it does; the detail says what to write instead.
+    """
+    if condition.cost.loops > 1:
+        raise BadRequestError(
+            "where goes through a list of the event for each element of another: a payload of "
+            "100 KB makes that take minutes. To look for an element in a list write "
+            "payload.files.exists(f, f in payload.reviewed); to go through lists inside of "
+            "elements begin at the element, as in "
+            'payload.commits.exists(c, c.files.exists(f, f.endsWith(".md")))'
+        )
+
+
+def refuse_unknown_fields(condition: Condition) -> None:
+    """Refuse to keep a condition that names a field which no event has: it would never hold.
+
+    Raises:
+        BadRequestError: it does; the detail says which there are.
+    """
+    source = _TEXT.sub('""', condition.source)
+    if "event" in _bound_names(source):
+        return
+    for behind, name in _EVENT_FIELD.findall(source):
+        if not behind and name not in EVENT_FIELDS:
+            near = difflib.get_close_matches(name, EVENT_FIELDS, 1)
+            hint = f"did you mean event.{near[0]}? " if near else ""
+            raise BadRequestError(
+                f"where names event.{name}: {hint}An event has {', '.join(EVENT_FIELDS)}; what "
+                "came with it is in payload, what stages added in enrichment"
+            )
+
+
+@lru_cache(COMPILED)
 def compile_condition(source: str) -> Condition:
-    """Compile a ``where`` expression.
+    """Compile a ``where`` expression; the same source once.
 
     Raises:
         BadRequestError: it is too long, does not parse, or names what is not there.
     """
-    if len(source) > MAX_CONDITION_LENGTH:
-        raise BadRequestError(f"where is longer than {MAX_CONDITION_LENGTH} characters")
+    cost = estimate(source)
     try:
         program = cel.compile(source)
         names = set(program.variables())
-    except Exception as error:
-        raise BadRequestError(f"where is not valid CEL: {error}") from error
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        text = str(error)[:MAX_ERROR_LENGTH]
+        raise BadRequestError(f"where is not valid CEL: {text}") from error
     # operators have names such as _+_
     called = {name for name in program.functions() if name.isidentifier() and name[0] != "_"}
     if missing := called - FUNCTIONS:
@@ -134,16 +217,24 @@ def compile_condition(source: str) -> Condition:
             "are there, as in payload.pull_request.draft == false && "
             'event.type == "pull_request.opened"'
         )
-    return Condition(source, program, named_parts(source))
+    parts = named_parts(source)
+    reached = parts if cost.outer else named_parts(" ".join(cost.reached))
+    return Condition(source, program, parts, cost, reached, cost.cheap_bytes())
 
 
 class Facts:
     """What conditions see of an event: those that look at the same parts share one conversion."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], payload_bytes: int = 0) -> None:
         """``values``: what ``event``, ``payload`` and ``enrichment`` stand for."""
         self._values = values
+        #: Of the payload as it came: no more values than bytes are in it.
+        self.payload_bytes = payload_bytes
         self._contexts: dict[str, cel.Context] = {}
+
+    def seen(self, parts: Tree) -> Any:
+        """What a condition that names these parts sees."""
+        return pruned(self._values, parts)
 
     def context(self, parts: Tree) -> cel.Context:
         """The parts of it that a condition names, converted for CEL."""
@@ -173,7 +264,8 @@ def facts(event: Event) -> Facts:
             },
             "payload": {} if payload is None else payload,
             "enrichment": event.enrichment,
-        }
+        },
+        event.payload_bytes + len(event.enriched),
     )
 
 
@@ -185,23 +277,28 @@ class Matcher:
         self._facts: Facts | None = None
         self._keys: tuple[str, ...] | None = None
 
-    def matches(self, types: TypePattern, condition: Condition | None, follow: str) -> bool:
-        """Whether type, correlation key and condition all fit, the cheapest asked first."""
+    def concerns(self, types: TypePattern, follow: str) -> bool:
+        """Whether type and correlation key fit: what is cheap to ask, before the condition."""
         if not types.matches(self._event.type):
             return False
-        if follow:
-            if self._keys is None:
-                self._keys = correlation_keys(self._event)
-            if follow not in self._keys:
-                return False
-        if condition is None:
+        if not follow:
             return True
+        if self._keys is None:
+            self._keys = correlation_keys(self._event)
+        return follow in self._keys
+
+    @property
+    def facts(self) -> Facts:
+        """What conditions see of the event."""
         if self._facts is None:
             self._facts = facts(self._event)
-        return condition.holds(self._facts)
+        return self._facts
 
 
 def _unknown_names(source: str, names: set[str]) -> set[str]:
     """Names that neither we nor a comprehension of the expression itself bind."""
-    bound = set(re.findall(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*(\w+)\s*,", source))
-    return names - VARIABLES - bound
+    return names - VARIABLES - _bound_names(source)
+
+
+def _bound_names(source: str) -> set[str]:
+    return set(re.findall(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*(\w+)\s*,", source))

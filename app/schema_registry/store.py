@@ -6,7 +6,7 @@ What is decided about them is in :mod:`hookstream.codecs.schemas`; this is the s
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from hookstream.codecs.schemas import (
     parse,
 )
 
-__all__ = ["SchemaStore", "Version"]
+__all__ = ["MOST_LISTED", "Part", "SchemaStore", "Version"]
 
 logger = get_logger(__name__)
 
@@ -38,6 +38,12 @@ MAX_REFERENCES = 100
 #: How often a version is tried when others come first each time.
 ATTEMPTS = 10
 EVERYWHERE = ""
+
+#: Of a list: how many are passed over, and how many come at most.
+Part = tuple[int, int]
+#: Most names or numbers in one list: Confluent's clients ask for all, and go on by ``offset``.
+MOST_LISTED = 20_000
+ALL_LISTED: Part = (0, MOST_LISTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +69,22 @@ class SchemaStore:
         self._postgres = postgres
         self._parsed: OrderedDict[int, Parsed] = OrderedDict()
         self._by_id: dict[tuple[str, int], tuple[Schema, bytes]] = {}
+        #: How often something was forgotten: what was read before is not kept after it.
+        self._forgotten = 0
 
-    def forget(self) -> None:
-        """Something was registered or deleted, perhaps by another process."""
-        self._by_id.clear()
+    def forget(self, schema_ids: Collection[int] | None = None) -> None:
+        """Subjects have got or lost these schemas, or they are gone; None: whatever it may be.
+
+        Where anything may have changed, ids may stand for other schemas: an older copy of the
+        database, once restored, gives them again.
+        """
+        self._forgotten += 1
+        if schema_ids is None:
+            self._by_id.clear()
+            self._parsed.clear()
+            return
+        for known in [known for known in self._by_id if known[1] in schema_ids]:
+            del self._by_id[known]
 
     async def register(self, tenant: str, subject: str, schema: Schema) -> Version:
         """A new version; the one that says the same where there is one."""
@@ -156,9 +174,16 @@ class SchemaStore:
             raise SchemaRegistryError(404, 40401, f"Subject '{subject}' not found.")
         return versions
 
-    async def numbers(self, tenant: str, subject: str, *, deleted: bool = False) -> list[int]:
-        """The numbers of a subject's versions."""
-        return [v.number for v in await self._existing(tenant, subject, deleted=deleted)]
+    async def numbers(
+        self, tenant: str, subject: str, *, deleted: bool = False, part: Part = ALL_LISTED
+    ) -> list[int]:
+        """A part of the numbers of a subject's versions."""
+        query = statement("version_numbers")
+        rows = await self._postgres.fetch(query, tenant, subject, deleted, *part)
+        # past the end there is nothing, without any version no subject
+        if not rows and not await self._postgres.fetch(query, tenant, subject, deleted, 0, 1):
+            raise SchemaRegistryError(404, 40401, f"Subject '{subject}' not found.")
+        return [row["version"] for row in rows]
 
     async def version(
         self, tenant: str, subject: str, number: int, *, deleted: bool = False
@@ -172,14 +197,11 @@ class SchemaStore:
                 return version
         raise SchemaRegistryError(404, 40402, f"Version {number} not found.")
 
-    async def subjects(self, tenant: str, *, deleted: bool = False) -> list[str]:
-        """All subjects; with ``deleted`` also those of which every version is deleted."""
-        rows = await self._postgres.fetch(
-            "SELECT subject FROM schema_versions WHERE tenant = $1 AND ($2 OR NOT deleted) "
-            "GROUP BY subject ORDER BY subject",
-            tenant,
-            deleted,
-        )
+    async def subjects(
+        self, tenant: str, *, prefix: str = "", which: str = "live", part: Part = ALL_LISTED
+    ) -> list[str]:
+        """A part of the subjects: ``live`` ones, those ``deleted`` in all versions, or ``all``."""
+        rows = await self._postgres.fetch(statement("subjects"), tenant, prefix, which, *part)
         return [row["subject"] for row in rows]
 
     async def by_id(self, tenant: str, schema_id: int) -> tuple[Schema, bytes]:
@@ -187,27 +209,32 @@ class SchemaStore:
         known = self._by_id.get((tenant, schema_id))
         if known is not None:
             return known
+        forgotten = self._forgotten
         row = await self._postgres.fetchrow(
             "SELECT * FROM schemas WHERE tenant = $1 AND schema_id = $2", tenant, schema_id
         )
         if row is None:
             raise SchemaRegistryError(404, 40403, f"Schema {schema_id} not found")
-        if len(self._by_id) >= CACHED:
-            self._by_id.clear()
-        found = self._by_id[tenant, schema_id] = _schema(row), row["compiled"]
+        found = _schema(row), row["compiled"]
+        if forgotten == self._forgotten:
+            if len(self._by_id) >= CACHED:
+                self._by_id.clear()
+            self._by_id[tenant, schema_id] = found
         return found
 
     async def uses(
-        self, tenant: str, schema_id: int, *, deleted: bool = False
+        self,
+        tenant: str,
+        schema_id: int,
+        *,
+        deleted: bool = False,
+        subject: str | None = None,
+        part: Part = ALL_LISTED,
     ) -> list[tuple[str, int]]:
-        """Subjects and versions of a schema."""
+        """A part of the subjects and versions of a schema."""
         await self.by_id(tenant, schema_id)
         rows = await self._postgres.fetch(
-            "SELECT subject, version FROM schema_versions WHERE tenant = $1 AND schema_id = $2 "
-            "AND ($3 OR NOT deleted) ORDER BY subject, version",
-            tenant,
-            schema_id,
-            deleted,
+            statement("schema_uses"), tenant, schema_id, deleted, subject, *part
         )
         return [(row["subject"], row["version"]) for row in rows]
 
@@ -337,16 +364,10 @@ class SchemaStore:
             mode,
         )
 
-    async def rows_of_tools(self) -> list[Mapping[str, Any]]:
-        """The newest schemas that tools' payloads must fit, as the database has them."""
-        rows: list[Mapping[str, Any]] = []
-        rows += await self._postgres.fetch(statement("payload_schemas"))
-        return rows
-
     async def understood(
-        self, rows: Iterable[Mapping[str, Any]], *, offline: bool = False
+        self, rows: Iterable[Mapping[str, Any]], passed: list[str], *, offline: bool = False
     ) -> dict[tuple[str, str], Parsed]:
-        """What :meth:`rows_of_tools` gave, by tenant and subject.
+        """Rows of schemas, by tenant and subject; ``passed`` is given what the others are called.
 
         ``offline``: what refers to other schemas, which are not among the rows, is left out.
         """
@@ -354,9 +375,10 @@ class SchemaStore:
         for row in rows:
             try:
                 schema = await self._cached(row["tenant"], row["schema_id"], row)
-            except (InvalidSchemaError, SchemaRegistryError, UnavailableError) as error:
+            except Exception as error:  # a row may hold anything, and libraries raise all
                 if isinstance(error, UnavailableError) and not offline:
                     raise
+                passed.append(f"schema {row['subject']}")
                 # one schema's trouble is not that of the tools without it
                 logger.error("payloads are not measured by %s: %s", row["subject"], error)
                 continue

@@ -9,9 +9,13 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics
 from hookstream.app.errors import FencedError, SettingsError, TableUseError, UnsupportedError
 from hookstream.app.stage_tables.state import TablesState, time_ms
 from hookstream.app.stage_tables.values import (
@@ -30,7 +34,11 @@ __all__ = ["REFUSED", "WORLD", "StageTables", "Table", "WindowSet", "WindowedTab
 
 Default = Callable[[], Any] | None
 
+logger = get_logger(__name__)
+
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+#: So many lists and dictionaries of a table are looked at when the stage has returned.
+LOOKS = 50
 _SAVED = "what is committed is there when a partition is opened: read it"
 
 #: What Faust's tables have and these have not, and what there is instead.
@@ -82,7 +90,8 @@ class StageTables:
             raise SettingsError(
                 f"two tables are called {name!r}: {known} and {place}. Rename one of them"
             )
-        self.declared[name] = Table(name, default, help, self.world)
+        if name not in self.declared:
+            self.declared[name] = Table(name, default, help, self.world)
         return self.declared[name]
 
 
@@ -94,6 +103,8 @@ class _Stored:
         self.prefix = prefix
         self._default = default
         self._world = world
+        #: So many values more are looked at for what a stage changes in them.
+        self._looks = LOOKS
 
     def __getattr__(self, name: str) -> Any:
         if name in REFUSED:
@@ -101,6 +112,26 @@ class _Stored:
                 f"{name} of the table {self.name!r} is not supported here: {REFUSED[name]}"
             )
         raise AttributeError(f"a table has no attribute {name!r}")
+
+    def _value(self, key: bytes, raw: bytes | None, name: object) -> Any:
+        """A value for a stage, and a look whether it puts back what it changes in it."""
+        value = self._missing(name) if raw is None else decode_value(raw)
+        scope = SCOPE.get()
+        if self._looks and scope is not None and isinstance(value, (list, dict)):
+            self._looks -= 1
+            before = decode_value(raw) if raw is not None else deepcopy(value)
+            scope.looks.append(lambda: self._look_at(scope, key, name, before, value))
+        return value
+
+    def _look_at(self, scope: Scope, key: bytes, name: object, before: Any, value: Any) -> None:
+        if value != before and self._looks and not scope.batch.tables.is_written(key, scope.entry):
+            self._looks = 0
+            logger.warning(
+                "a stage has changed the value of %r in the table %r and not put it back: that is "
+                "lost. Write table[key] = value",
+                name,
+                self.name,
+            )
 
     def _read(self, key: bytes) -> bytes | None:
         scope = SCOPE.get()
@@ -242,8 +273,8 @@ class Table(_Stored):
         return WindowedTable(self, window, self._default, self._world)
 
     def __getitem__(self, key: Key) -> Any:
-        raw = self._read(self._key(key))
-        return self._missing(key) if raw is None else decode_value(raw)
+        stored = self._key(key)
+        return self._value(stored, self._read(stored), key)
 
     def __setitem__(self, key: Key, value: Any) -> None:
         self._write(self._key(key), encode_value(self.name, value))
@@ -261,8 +292,9 @@ class Table(_Stored):
 
     def get(self, key: Key, default: Any = None) -> Any:
         """The value of a key; ``default`` where it has none."""
-        raw = self._read(self._key(key))
-        return default if raw is None else decode_value(raw)
+        stored = self._key(key)
+        raw = self._read(stored)
+        return default if raw is None else self._value(stored, raw, key)
 
     def pop(self, key: Key, default: Any = None) -> Any:
         """Take the value of a key out; ``default`` where it has none."""
@@ -302,6 +334,7 @@ class WindowedTable(_Stored):
         super().__init__(table.name, default, table.name.encode() + b"\0w", world)
         self.help = table.help
         self.window = window
+        self._told_late = False
 
     def __getitem__(self, key: Key) -> "WindowSet":
         return WindowSet(self, key)
@@ -339,8 +372,8 @@ class WindowedTable(_Stored):
 
     def value_at(self, key: Key, at_ms: int) -> Any:
         """The value of the newest window that a moment (Unix ms) is in."""
-        raw = self._read(self._start(at_ms) + encode_key(self.name, key))
-        return self._missing(key) if raw is None else decode_value(raw)
+        stored = self._start(at_ms) + encode_key(self.name, key)
+        return self._value(stored, self._read(stored), key)
 
     def put(self, key: Key, value: Any) -> None:
         """Put a value into every window of the event."""
@@ -384,7 +417,19 @@ class WindowedTable(_Stored):
     def _takes(self, state: TablesState, key: bytes) -> bool:
         # an event that comes so late (a dead letter that is tried again) has no window any more
         state.windows.setdefault(self.prefix, self.window)
-        return not state.is_over(key, state.latest_ms)
+        if not state.is_over(key, state.latest_ms):
+            return True
+        metrics.TABLE_LATE.labels(table=self.name).inc()
+        if not self._told_late:
+            self._told_late = True
+            logger.warning(
+                "an event came %d s before the newest one of its partition: its window in the "
+                "table %r has expired, and does not count it. More are in "
+                "hookstream_table_late_total; `expires` says how long a window waits",
+                (state.latest_ms - self.event_ms()) // 1000,
+                self.name,
+            )
+        return False
 
     def _start(self, at_ms: int) -> bytes:
         return self.prefix + Window.encode(self.window.newest(at_ms))

@@ -42,7 +42,13 @@ class Window:
                 f"windows of the table {table!r} have to expire: say expires=SECONDS, how long "
                 "after its end a window is kept"
             )
-        made = cls(ms_of(size), ms_of(step), ms_of(expires))
+        try:
+            made = cls(ms_of(size), ms_of(step), ms_of(expires))
+        except (TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise SettingsError(
+                f"windows of the table {table!r}: lengths are numbers of seconds or timedelta, not "
+                f"{size!r}, {step!r}, {expires!r}"
+            ) from error
         if made.size_ms <= 0 or made.keep_ms < 0 or not 0 < made.step_ms <= made.size_ms:
             raise SettingsError(
                 f"windows of the table {table!r}: the size is above 0 seconds, the step above 0 "

@@ -16,8 +16,10 @@ from hookstream.app.errors import NotFoundError, UnavailableError
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.catalog import Catalog, Context
 from hookstream.app.schema_registry.store import SchemaStore
+from hookstream.app.stores.catalog_changes import Changes, read_rows
 from hookstream.app.stores.catalog_copy import CatalogCopy
-from hookstream.app.stores.catalog_rows import UNREADABLE, Rows, build, read_rows
+from hookstream.app.stores.catalog_rows import UNREADABLE
+from hookstream.app.stores.catalog_state import CatalogState, build
 
 __all__ = ["CatalogCache"]
 
@@ -30,10 +32,16 @@ RETRY_SECONDS = 0.25
 #: How long the start of a process waits for PostgreSQL, and a request that could do without.
 START_SECONDS = 3.0
 REFRESH_SECONDS = 2.0
-#: How often the file on disk is marked as confirmed, and how long a note stays in ``/health``.
+#: How often the file on disk is marked as confirmed, or tried again when it could not be written,
+#: and how long a note stays in ``/health``.
 CONFIRM_SECONDS = 30.0
 NOTE_SECONDS = 600.0
+#: A change is in the file on disk at once; the next one after so many times what that took, and at
+#: the latest after the second.
+COPY_REST, COPY_SECONDS = 20, 5.0
 MAX_MISSED = 1024
+#: What cannot be used is named in ``/health`` up to so many.
+MAX_NAMED = 10
 
 
 @dataclass(slots=True)
@@ -47,7 +55,8 @@ class Note:
 class CatalogCache(Service):
     """Keeps a :class:`Catalog` that follows PostgreSQL by LISTEN, within milliseconds.
 
-    While PostgreSQL is away the last snapshot serves, which also outlives the process.
+    All rows are read once, and then those that change, by the log that triggers keep. While
+    PostgreSQL is away the last snapshot serves, which also outlives the process.
     """
 
     mundane_level = "debug"
@@ -65,16 +74,21 @@ class CatalogCache(Service):
         self.current = Catalog()
         #: When PostgreSQL last said that the snapshot is the newest (monotonic), or would have.
         self._confirmed_at = time.monotonic()
+        #: The rows that the snapshot is made of; None where they are to be read anew.
+        self._state: CatalogState | None = None
+        #: When the file was last written, tried, or marked as confirmed.
         self._copied_at = 0.0
+        #: The snapshot is not on the disk yet.
+        self._uncopied = False
+        self._changed = Signal()
         #: The state that could not be read last: its traceback is told once.
         self._unread = (0, 0)
-        #: The newest rows, where the disk did not take them.
-        self._uncopied: Rows | None = None
         #: the snapshot comes from the disk, and PostgreSQL has not been asked yet.
         self.from_disk = False
         self._note: Note | None = None
         self._notified = Signal()
         self._reloading = asyncio.Lock()
+        self._copying = asyncio.Lock()
         self._settling: dict[tuple[int, int], asyncio.Task[None]] = {}
         #: States that events asked for and that the database does not have: nobody waits again.
         self._missed: OrderedDict[tuple[int, int], None] = OrderedDict()
@@ -94,8 +108,10 @@ class CatalogCache(Service):
         """What happened to the catalog lately that a person should know; "" for nothing."""
         if self._note and time.monotonic() - self._note.at < NOTE_SECONDS:
             return self._note.text
-        if unreadable := len(self.current.unreadable_tools):
-            return f"this release cannot read {unreadable} of the tools: the log says why"
+        if passed := self.current.passed_over:
+            named = ", ".join(name[:128] for name in passed[:MAX_NAMED])
+            more = f" and {len(passed) - MAX_NAMED} more" if len(passed) > MAX_NAMED else ""
+            return f"this release cannot use {named}{more}: the log says why"
         return ""
 
     async def on_start(self) -> None:
@@ -103,7 +119,7 @@ class CatalogCache(Service):
         if kept := await asyncio.to_thread(self.copy.read):
             rows, age = kept
             try:
-                self.current = await build(rows, self.schemas, offline=True)
+                self.current = (await build(rows, self.schemas, offline=True)).catalog()
                 self.from_disk = True
                 self._confirmed_at = time.monotonic() - age
             except UNREADABLE as error:
@@ -122,49 +138,59 @@ class CatalogCache(Service):
         except UnavailableError as error:
             logger.warning("starting without PostgreSQL: %s", error)
 
+    async def on_stop(self) -> None:
+        """Keep what is not on the disk yet; who starts next finds what is being written."""
+        async with self._copying:
+            pass
+        if self._uncopied:
+            await self._copy()
+
     async def reload(self) -> Catalog:
-        """Load the newest snapshot.
+        """The newest snapshot: what has changed since the one that there is, is read.
 
         Raises:
             UnavailableError: PostgreSQL is away, or holds what this release cannot read.
         """
         async with self._reloading:
             row = await self.postgres.fetchrow("SELECT version, token FROM registry_version")
-            version, token = (row["version"], row["token"]) if row else (0, 0)
+            named = (row["version"], row["token"]) if row else (0, 0)
             known = (self.current.version, self.current.token)
-            if (version, token) != known or self.from_disk:
-                # read after the version: a change in between is in the snapshot already,
-                # and its notification loads it once more
-                self.schemas.forget()
-                rows, catalog = await self._read(version, token)
-                if version < known[0] or (version == known[0] and token != known[1]):
-                    self._went_back(version)
-                self.current = catalog
-                metrics.CATALOG_VERSION.set(version)
-                await self._keep(rows)
+            if named != known or self.from_disk:
+                try:
+                    await self._read(known)
+                except UnavailableError:
+                    raise
+                except UNREADABLE as error:
+                    # the last snapshot serves on
+                    if self._unread != named:
+                        self._unread = named
+                        logger.exception("tools and subscriptions cannot be read")
+                    raise UnavailableError(
+                        "tools and subscriptions cannot be read by this release: its log says why"
+                    ) from error
+                metrics.CATALOG_VERSION.set(self.current.version)
+                self._uncopied = True
+                self._changed.set()
             self.from_disk = False
             self._confirmed_at = time.monotonic()
             return self.current
 
-    async def _read(self, version: int, token: int) -> tuple[Rows, Catalog]:
-        try:
-            rows = await read_rows(self.postgres, self.schemas, version, token)
-            return rows, await build(rows, self.schemas, before=self.current)
-        except UnavailableError:
-            raise
-        except UNREADABLE as error:
-            # the last snapshot serves on
-            if self._unread != (version, token):
-                self._unread = (version, token)
-                logger.exception("tools and subscriptions cannot be read")
-            raise UnavailableError(
-                "tools and subscriptions cannot be read by this release: its log says why"
-            ) from error
-
-    async def _keep(self, rows: Rows) -> None:
-        self._copied_at, self._uncopied = time.monotonic(), rows
-        if await asyncio.to_thread(self.copy.write, rows):
-            self._uncopied = None
+    async def _read(self, known: tuple[int, int]) -> None:
+        """Read what is another since ``known``, or all rows where that cannot be told."""
+        read = await read_rows(self.postgres, known if self._state else None)
+        # a state that raises half-way is not gone on with
+        state, self._state = self._state, None
+        if state and isinstance(read, Changes):
+            self.schemas.forget(read.schema_ids)
+            await state.apply(read.version, read.token, read.rows)
+        else:
+            assert not isinstance(read, Changes)
+            self.schemas.forget()
+            state = await build(read, self.schemas, before=self.current)
+            if read.version < known[0] or (read.version == known[0] and read.token != known[1]):
+                self._went_back(read.version)
+        self._state = state
+        self.current = state.catalog()
 
     def _went_back(self, version: int) -> None:
         text = (
@@ -272,12 +298,27 @@ class CatalogCache(Service):
             if failures:
                 await self.sleep(backoff_seconds(failures))
 
+    @tasks.loop
+    async def _keep(self) -> None:
+        """Write the file on disk: at once after a quiet while, and then not for as long."""
+        while not self.should_stop:
+            await self.wait_first(self._changed, timeout=CONFIRM_SECONDS)
+            self._changed.clear()
+            if self._uncopied:
+                begun = time.monotonic()
+                await self._copy()
+                await self.sleep(min(COPY_SECONDS, COPY_REST * (time.monotonic() - begun)))
+
+    async def _copy(self) -> None:
+        """Have the snapshot on the disk, whichever process writes it there."""
+        async with self._copying:
+            if self._state is None:
+                return  # it is read anew
+            self._copied_at, self._uncopied = time.monotonic(), False
+            if not await asyncio.to_thread(self.copy.keep, self._state.rows()):
+                self._uncopied = True
+
     async def _confirm(self) -> None:
-        async with self._reloading:
-            if time.monotonic() - self._copied_at <= CONFIRM_SECONDS:
-                return
-            if self._uncopied is not None:
-                await self._keep(self._uncopied)  # what is on the disk is an older snapshot
-            else:
-                self._copied_at = time.monotonic()
-                self.copy.confirm()
+        if not self._uncopied and time.monotonic() - self._copied_at > CONFIRM_SECONDS:
+            self._copied_at = time.monotonic()
+            self.copy.confirm()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mode.utils.logging import get_logger
 
-from hookstream.app.stores.catalog_rows import Rows, decode_rows, encode_rows
+from hookstream.app import metrics
+from hookstream.app.stores.catalog_rows import Rows, decode_rows, encode_rows, head
 
 __all__ = ["CatalogCopy"]
 
@@ -36,15 +37,32 @@ class CatalogCopy:
             logger.warning("%s cannot be used: %s", self.path, error)
             return None
 
+    def holds(self, version: int, token: int) -> bool:
+        """Whether it is of this state: processes that share a folder keep one for all of them."""
+        begins = head(version, token) + b","
+        try:
+            with self.path.open("rb") as file:
+                return file.read(len(begins)) == begins
+        except OSError:
+            return False
+
+    def keep(self, rows: Rows) -> bool:
+        """Have ``rows`` on the disk: another process may have written them. False where not."""
+        if self.holds(rows.version, rows.token):
+            self.confirm()
+            return True
+        return self.write(rows)
+
     def write(self, rows: Rows) -> bool:
-        """Keep ``rows``; False, with a line in the log, where the disk does not take them."""
+        """Write ``rows``; False, with a line in the log, where the disk does not take them."""
         draft = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
             with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(encode_rows(rows))
+                file.writelines(encode_rows(rows))
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self.path)
+            metrics.CATALOG_COPIES.inc()
         except (OSError, TypeError) as error:
             logger.warning("tools and subscriptions are not kept in %s: %s", self.path, error)
             with suppress(OSError):

@@ -1,43 +1,61 @@
-"""From the database's rows to a catalog, and rows as bytes for a file."""
+"""The catalog's rows: as the database has them, as bytes for a file, as what each stands for."""
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from mode.utils.logging import get_logger
 
-from hookstream.app.errors import HookstreamError
-from hookstream.app.postgres.pool import Postgres
-from hookstream.app.priority import PRIORITIES, rank
+from hookstream.app.addresses import networks_of
+from hookstream.app.priority import rank
 from hookstream.app.providers.signatures.options import SignatureOptions
-from hookstream.app.routing.catalog import (
-    AgentKey,
-    Catalog,
-    Context,
-    PayloadRule,
-    Subscription,
-    Tool,
-)
+from hookstream.app.routing.catalog import AgentKey, Context, PayloadRule, Subscription, Tool
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.routing.matching import compile_condition, compile_types
-from hookstream.app.schema_registry.store import SchemaStore
+from hookstream.app.stores.row_checks import check_context, check_subscription, check_tool
 from hookstream.app.summaries.templates import Template, TemplateBook, compile_template
 from hookstream.tables.rates import Rate
 
-__all__ = ["UNREADABLE", "Rows", "build", "decode_rows", "encode_rows", "read_rows"]
-
-logger = get_logger(__name__)
+__all__ = [
+    "KEYS",
+    "UNREADABLE",
+    "Key",
+    "Row",
+    "Rows",
+    "context_from_row",
+    "decode_rows",
+    "encode_rows",
+    "key_from_row",
+    "key_of",
+    "subject_of",
+    "subscription_from_row",
+    "template_from_row",
+    "tool_from_row",
+]
 
 Row = Mapping[str, Any]
+#: What names a row in its table: values of the columns in :data:`KEYS`.
+Key = tuple[str, ...]
 
-#: What comes of a row that a newer release, or a person, has written.
-UNREADABLE: Final = (HookstreamError, LookupError, TypeError, ValueError, AttributeError)
+#: What comes of a row that a newer release, or a person, has written: anything. Compilers and
+#: libraries have errors of their own for it, and no row may keep a process from starting.
+UNREADABLE: Final = (Exception,)
+
+#: What a catalog is made of, each with the columns that name a row of it.
+KEYS: Final[Mapping[str, Sequence[str]]] = {
+    "tools": ("tool_id",),
+    "contexts": ("tenant", "context_id"),
+    "subscriptions": ("tenant", "context_id", "name"),
+    "templates": ("tenant", "name"),
+    "keys": ("key_id",),
+    "schemas": ("tenant", "subject"),
+}
 
 #: Of the bytes that stand for rows. Another one is not read.
 FORMAT: Final = 1
-_TABLES: Final = ("tools", "contexts", "subscriptions", "templates", "keys", "schemas")
+#: Rows that become JSON in one go: other threads wait for that.
+ENCODED_AT_ONCE: Final = 200
 #: Columns of bytes, which JSON cannot hold.
 _BYTES: Final = {"keys": ("hash",), "schemas": ("identity", "compiled")}
 
@@ -56,40 +74,34 @@ class Rows:
     schemas: Sequence[Row] = ()
 
 
-async def read_rows(postgres: Postgres, schemas: SchemaStore, version: int, token: int) -> Rows:
-    """The rows as they are now, under the name that the state had before they were read.
-
-    Raises:
-        UnavailableError: PostgreSQL is away.
-    """
-    tools = await postgres.fetch("SELECT * FROM tools")
-    return Rows(
-        version,
-        token,
-        tools,
-        await postgres.fetch("SELECT * FROM contexts"),
-        await postgres.fetch("SELECT * FROM subscriptions ORDER BY tenant, context_id, name"),
-        await postgres.fetch("SELECT * FROM templates"),
-        await postgres.fetch("SELECT * FROM api_keys"),
-        await schemas.rows_of_tools() if any(row["payload_schema"] for row in tools) else (),
-    )
+def key_of(table: str, row: Row) -> Key:
+    """What names a row. Raises KeyError where it lacks a column."""
+    return tuple(row[column] for column in KEYS[table])
 
 
-def encode_rows(rows: Rows) -> bytes:
-    """Rows as JSON."""
-    tables = {
-        name: [
-            {
-                column: base64.b64encode(value).decode()
-                if column in _BYTES.get(name, ())
-                else value
-                for column, value in row.items()
-            }
-            for row in getattr(rows, name)
-        ]
-        for name in _TABLES
+def encode_rows(rows: Rows) -> Iterator[bytes]:
+    """Rows as JSON, in pieces."""
+    yield head(rows.version, rows.token)
+    for table in KEYS:
+        yield b',"%s":[' % table.encode()
+        found: Sequence[Row] = getattr(rows, table)
+        for start in range(0, len(found), ENCODED_AT_ONCE):
+            page = [_plain(table, row) for row in found[start : start + ENCODED_AT_ONCE]]
+            yield (b"," if start else b"") + orjson.dumps(page)[1:-1]
+        yield b"]"
+    yield b"}"
+
+
+def head(version: int, token: int) -> bytes:
+    """How the JSON of a state's rows begins."""
+    return b'{"format":%d,"version":%d,"token":%d' % (FORMAT, version, token)
+
+
+def _plain(table: str, row: Row) -> dict[str, Any]:
+    return {
+        column: base64.b64encode(value).decode() if column in _BYTES.get(table, ()) else value
+        for column, value in row.items()
     }
-    return orjson.dumps({"format": FORMAT, "version": rows.version, "token": rows.token, **tables})
 
 
 def decode_rows(data: bytes) -> Rows:
@@ -105,144 +117,77 @@ def decode_rows(data: bytes) -> Rows:
         for name, columns in _BYTES.items():
             for row in found[name]:
                 row.update({column: base64.b64decode(row[column]) for column in columns})
-        return Rows(found["version"], found["token"], *(found[name] for name in _TABLES))
+        return Rows(found["version"], found["token"], *(found[name] for name in KEYS))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"damaged: {error!r}") from error
 
 
-async def build(
-    rows: Rows, schemas: SchemaStore, *, offline: bool = False, before: Catalog | None = None
-) -> Catalog:
-    """The catalog in ``rows``; what cannot be used of it is left out, and said in the log.
-
-    Tools and contexts that cannot be read stay as they were ``before``. ``offline``: PostgreSQL
-    cannot be asked for what is not among the rows.
-    """
-    before = before or Catalog()
-    tools: dict[str, Tool] = {}
-    unreadable: set[str] = set()
-    for row in rows.tools:
-        name = row["tool_id"]
-        try:
-            tools[name] = tool_from_row(row)
-        except UNREADABLE as error:
-            unreadable.add(name)
-            _say_unreadable("tool", name, error, known=name in before.tools)
-            if name in before.tools:
-                tools[name] = before.tools[name]
-    contexts: dict[tuple[str, str], Context] = {}
-    for row in rows.contexts:
-        key = (row["tenant"], row["context_id"])
-        try:
-            contexts[key] = _context(row)
-        except UNREADABLE as error:
-            _say_unreadable("context", row["context_id"], error, known=key in before.contexts)
-            if key in before.contexts:
-                contexts[key] = before.contexts[key]
-    by_tool: dict[str, list[Subscription]] = {}
-    priorities: dict[tuple[str, str], set[str]] = {}
-    for row in rows.subscriptions:
-        context = contexts.get((row["tenant"], row["context_id"]))
-        if context is None:
-            continue
-        # a subscription never reaches over to another tenant's tool
-        wanted = [
-            tool.tool_id
-            for tool in tools.values()
-            if row["tool_id"] in ("*", tool.tool_id) and tool.tenant == context.tenant
-        ]
-        try:
-            subscription = _subscription(row, context)
-        except UNREADABLE as error:
-            logger.error(
-                "subscription %s of context %s cannot be used: %s",
-                row["name"],
-                row["context_id"],
-                error,
-            )
-            continue
-        for tool_id in wanted:
-            by_tool.setdefault(tool_id, []).append(subscription)
-        name = (context.tenant, context.context_id)
-        priorities.setdefault(name, set()).add(subscription.priority)
-    return Catalog(
-        rows.version,
-        rows.token,
-        tools,
-        contexts,
-        {tool: tuple(subs) for tool, subs in by_tool.items()},
-        _books(rows.templates),
-        {
-            bytes(row["hash"]): AgentKey(row["tenant"], frozenset(row["contexts"]))
-            for row in rows.keys
-        },
-        {name: frozenset(found) for name, found in priorities.items()},
-        min(set().union(*priorities.values()), key=rank, default=PRIORITIES[-1]),
-        await schemas.understood(rows.schemas, offline=offline),
-        frozenset(
-            tool
-            for tool, subscriptions in by_tool.items()
-            if any(subscription.priority == "critical" for subscription in subscriptions)
-        ),
-        frozenset(unreadable),
-    )
-
-
-def _say_unreadable(what: str, name: str, error: Exception, *, known: bool) -> None:
-    then = "it stays as it was last known" if known else "it is left out"
-    logger.error("%s %s cannot be read by this release: %r; %s", what, name, error, then)
-
-
-def _context(row: Row) -> Context:
-    return Context(
-        row["tenant"],
-        row["context_id"],
-        row["name"],
-        row["priority"],
-        row["token_budget"],
-        Rate(**row["rate"]) if row["rate"] else None,
-        DailyRule.from_dict(row["daily"]) if row["daily"] else None,
-    )
-
-
 def tool_from_row(row: Row) -> Tool:
-    """A tool as the database holds it."""
+    """A tool as the database holds it, checked. Raises whatever the row makes it raise."""
     dedup, ordering = row["dedup"], row["ordering"]
-    return Tool(
-        tool_id=row["tool_id"],
-        tenant=row["tenant"],
-        provider=row["provider"],
-        secrets=tuple(row["secrets"]),
-        options=SignatureOptions(**row["options"]),
-        strategy=dedup["strategy"],
-        fields=tuple(dedup["fields"]),
-        window_ms=0 if dedup["strategy"] == "none" else dedup["window_seconds"] * 1000,
-        order_by=ordering["by"],
-        order_field=ordering["field"],
-        on_error=ordering.get("on_error", "skip"),
-        alert=row["alert"],
-        function=dedup.get("name", ""),
-        history_ms=dedup.get("history_seconds", 0) * 1000,
-        payload_rule=PayloadRule(**row["payload_schema"]) if row["payload_schema"] else None,
+    return check_tool(
+        Tool(
+            tool_id=row["tool_id"],
+            tenant=row["tenant"],
+            provider=row["provider"],
+            secrets=tuple(row["secrets"]),
+            options=SignatureOptions(**row["options"]),
+            strategy=dedup["strategy"],
+            fields=tuple(dedup["fields"]),
+            window_ms=0 if dedup["strategy"] == "none" else dedup["window_seconds"] * 1000,
+            order_by=ordering["by"],
+            order_field=ordering["field"],
+            on_error=ordering.get("on_error", "skip"),
+            alert=row["alert"],
+            function=dedup.get("name", ""),
+            history_ms=dedup.get("history_seconds", 0) * 1000,
+            payload_rule=PayloadRule(**row["payload_schema"]) if row["payload_schema"] else None,
+            # a copy that an earlier release has written does not have these
+            webhooks_per_second=row.get("webhooks_per_second"),
+            allow_from=networks_of(row.get("allow_from", ())),
+            public_url=row.get("public_url", ""),
+        )
     )
 
 
-def _books(rows: Iterable[Row]) -> dict[str, TemplateBook]:
-    found: dict[str, dict[str, list[Template]]] = {}
-    for row in rows:
-        try:
-            template = compile_template(row["types"], row["source"])
-        except UNREADABLE as error:
-            logger.error(
-                "template %s of tenant %s cannot be used: %s", row["name"], row["tenant"], error
-            )
-            continue
-        found.setdefault(row["tenant"], {}).setdefault(row["provider"], []).append(template)
-    return {tenant: TemplateBook(templates) for tenant, templates in found.items()}
+def subject_of(row: Row) -> str | None:
+    """The subject whose schema payloads of a tool must fit; None for none that could be one."""
+    rule = row.get("payload_schema")
+    subject = rule.get("subject") if isinstance(rule, Mapping) else None
+    return subject if isinstance(subject, str) else None
 
 
-def _subscription(row: Row, context: Context) -> Subscription:
-    return Subscription(
+def context_from_row(row: Row) -> Context:
+    """A context, checked. Raises whatever the row makes it raise."""
+    return check_context(
+        Context(
+            row["tenant"],
+            row["context_id"],
+            row["name"],
+            row["priority"],
+            row["token_budget"],
+            Rate(**row["rate"]) if row["rate"] else None,
+            DailyRule.from_dict(row["daily"]) if row["daily"] else None,
+        )
+    )
+
+
+def key_from_row(row: Row) -> AgentKey:
+    """An agent's key. Raises whatever the row makes it raise."""
+    return AgentKey(row["tenant"], frozenset(row["contexts"]))
+
+
+def template_from_row(row: Row) -> Template:
+    """A template, compiled. Raises whatever the row makes it raise."""
+    template = compile_template(row["types"], row["source"])
+    TemplateBook({"": [template]})  # its glob can be one
+    return template
+
+
+def subscription_from_row(row: Row, context: Context) -> Subscription:
+    """A subscription of ``context``, compiled. Raises whatever the row makes it raise."""
+    rank(row["priority"] or context.priority)  # raises here, once, not at each event
+    subscription = Subscription(
         tenant=row["tenant"],
         context_id=row["context_id"],
         name=row["name"],
@@ -252,3 +197,5 @@ def _subscription(row: Row, context: Context) -> Subscription:
         priority=row["priority"] or context.priority,
         follow=row["follow"],
     )
+    check_subscription(subscription, row["types"])
+    return subscription

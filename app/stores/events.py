@@ -1,17 +1,18 @@
 """Finding events: their record in PostgreSQL, their payload in Redis."""
 
+import asyncio
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
 from redis.asyncio import Redis
 
+from hookstream.app import metrics
 from hookstream.app.errors import UnavailableError
-from hookstream.app.ids import event_time_ms, partition_of, partition_of_event
+from hookstream.app.ids import event_time_ms, id_range, partition_of, partition_of_event
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
@@ -19,14 +20,26 @@ from hookstream.app.redis import keys
 from hookstream.app.status import Status
 from hookstream.codecs.envelope import Event, decode_event
 from hookstream.codecs.errors import CodecError, UnknownDictionaryError
+from hookstream.codecs.json_payload import load_json, parse_payload
 from hookstream.codecs.payload import DICTIONARY_MAX_BYTES
+from hookstream.codecs.readable import text_of
 
 __all__ = ["EventFilter", "EventStore"]
 
 #: How far the receiver's clock and Redis's may differ when an event is looked for by time alone.
 SCAN_BEFORE_MS = 5_000
 SCAN_AFTER_MS = 60_000
-SCAN_PAGE = 1000
+#: What one look through a stream may read, each way from the id's time: its entries, their bytes,
+#: and entries in one reply (an entry has a quarter of a megabyte at the defaults).
+SCAN_ENTRIES = 2048
+SCAN_BYTES = 32 << 20
+SCAN_PAGE = 32
+#: Events that one page of a search looks at for those that match.
+SEARCHED = 20_000
+#: Looks through streams at a time in a process; others wait for their turn.
+SCANS = 2
+#: Deliveries that are shown of one event; whether there are more is told.
+DELIVERIES = 100
 #: Payloads that are read in one round trip: a megabyte each at most.
 PAYLOAD_PAGE = 100
 
@@ -43,6 +56,17 @@ class EventFilter:
     until: datetime | None = None
     cursor: str | None = None
     limit: int = 50
+    #: The id of a batch: that of the first event that came with its request.
+    batch: str | None = None
+
+    def ids(self) -> tuple[UUID, UUID]:
+        """From which event's id on, and below which."""
+        first, end = id_range(self.since, self.until)
+        if self.batch:
+            # what came in one request has one time
+            begin = event_time_ms(self.batch) << 80
+            first, end = max(first, UUID(int=begin)), min(end, UUID(int=begin + (1 << 80) - 1))
+        return first, min(end, UUID(self.cursor)) if self.cursor else end
 
 
 class EventStore:
@@ -55,14 +79,29 @@ class EventStore:
         self._postgres = postgres
         self._partitions = partitions
         self._payloads = payloads
+        self._scans = asyncio.Semaphore(SCANS)
 
-    async def search(self, tenant: str, wanted: EventFilter) -> list[dict[str, Any]]:
-        """Events of a tenant, newest first, without payloads.
+    async def search(
+        self, tenant: str, wanted: EventFilter
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Events of a tenant, newest first, without payloads, and the cursor of the next page.
+
+        At most :data:`SEARCHED` events of the tenant, or of the tool that is asked for, are looked
+        at: where that ends a page, it has fewer than asked for, or none, and the cursor leads on.
 
         Raises:
             UnavailableError: PostgreSQL is away.
         """
-        return [event_out(row) for row in await self._rows(tenant, wanted)]
+        rows = await self._rows(tenant, wanted)
+        cursor = str(rows[-1]["event_id"]) if rows else None
+        if len(rows) < wanted.limit:
+            last = await self._postgres.fetchrow(
+                statement("last_looked_at"), tenant, wanted.tool, *wanted.ids(), SEARCHED
+            )
+            cursor = str(last["event_id"]) if last else None
+            if last:
+                metrics.SCANS_CUT.labels(what="events").inc()
+        return [event_out(row) for row in rows], cursor
 
     async def _rows(self, tenant: str, wanted: EventFilter, *, enriched: bool = False) -> list[Any]:
         return await self._postgres.fetch(
@@ -73,11 +112,11 @@ class EventStore:
             like(wanted.type) if wanted.type else None,
             wanted.status,
             wanted.context,
-            wanted.since,
-            wanted.until,
-            UUID(wanted.cursor) if wanted.cursor else None,
+            *wanted.ids(),
             wanted.limit,
             enriched,
+            SEARCHED,
+            UUID(wanted.batch) if wanted.batch else None,
         )
 
     async def search_with_payloads(
@@ -97,27 +136,54 @@ class EventStore:
             for row, event in zip(rows, events, strict=True)
         ]
 
-    async def get(self, tenant: str, event_id: str) -> dict[str, Any] | None:
-        """One event with payload and deliveries; None when the tenant has no such event."""
+    async def get(
+        self, tenant: str, event_id: str, *, reached: Collection[str] | None = None
+    ) -> dict[str, Any] | None:
+        """One event with payload and first deliveries; None when the tenant has no such event.
+
+        ``reached``: only one that has reached some of these contexts, with its deliveries to them.
+        One that is accepted and not decided yet has reached none: streams are not read for it,
+        whatever the id.
+
+        Raises:
+            UnavailableError: it is not recorded, and too much lies in its stream around its time.
+        """
+        wanted = UUID(event_id)
         rows = await self._postgres.fetch(
-            statement("find_events"), tenant, UUID(event_id), *[None] * 7, 1, True
+            statement("find_events"),
+            tenant,
+            wanted,
+            *[None] * 4,
+            # a plan for any arguments has no other way to it but by its range
+            wanted,
+            UUID(int=wanted.int + 1),
+            1,
+            True,
+            1,
+            None,
         )
         if not rows:
+            if reached is not None:
+                return None
             envelope = await self.find_in_stream(tenant, event_id)
             if envelope is None:
                 return None
             [readable] = await self._events([envelope])
             return accepted_out(decode_event(envelope), readable)
         row = rows[0]
-        event = await self._payload(row["partition"], row["entry_id"])
+        mine = None if reached is None else list(reached)
         deliveries = await self._postgres.fetch(
-            statement("event_deliveries"), tenant, UUID(event_id)
+            statement("event_deliveries"), tenant, UUID(event_id), mine, DELIVERIES + 1
         )
+        if reached is not None and not deliveries:
+            return None
+        more, deliveries = len(deliveries) > DELIVERIES, deliveries[:DELIVERIES]
+        event = await self._payload(row["partition"], row["entry_id"])
         acknowledged = await self._acknowledged_at(tenant, deliveries)
         return {
             **event_out(row),
             **(content_out(event) if event else {}),
-            "enrichment": orjson.loads(row["enrichment"] or "{}"),
+            "enrichment": load_json(row["enrichment"].encode() or b"{}"),
             "deliveries": [
                 {
                     "context_id": delivery["context_id"],
@@ -129,7 +195,15 @@ class EventStore:
                 }
                 for delivery, at in zip(deliveries, acknowledged, strict=True)
             ],
+            "deliveries_more": more,
         }
+
+    async def has_reached(self, tenant: str, event_id: str, context_id: str) -> bool:
+        """Whether an event was delivered to a context; no stream is read, whatever the id."""
+        found = await self._postgres.fetch(
+            statement("event_deliveries"), tenant, UUID(event_id), [context_id], 1
+        )
+        return bool(found)
 
     async def _acknowledged_at(
         self, tenant: str, deliveries: Sequence[Mapping[str, Any]]
@@ -175,25 +249,58 @@ class EventStore:
         return found
 
     async def find_in_stream(self, tenant: str, event_id: str) -> bytes | None:
-        """Look through the stream around the id's time: for events that were just accepted."""
+        """Look through the stream around the id's time: for events that were just accepted.
+
+        Small pages, from the id's time on and then back from it, as far as :data:`SCAN_ENTRIES`
+        and :data:`SCAN_BYTES` each way: an id that nobody gave costs no more than that.
+
+        Raises:
+            UnavailableError: more lies there, so that nothing can be said.
+        """
         partition = partition_of_event(event_id)
         if partition >= self._partitions:
             return None
-        at = event_time_ms(event_id)
-        start = str(max(0, at - SCAN_BEFORE_MS))
-        while True:
-            entries = await self._redis.xrange(
-                keys.events(partition), start, str(at + SCAN_AFTER_MS), count=SCAN_PAGE
+        stream, at = keys.events(partition), event_time_ms(event_id)
+        ways = (
+            (self._redis.xrange, str(at), str(at + SCAN_AFTER_MS)),
+            # an entry's id without its second half is the first of its millisecond
+            (self._redis.xrevrange, f"({at}-0", str(max(0, at - SCAN_BEFORE_MS))),
+        )
+        whole = True
+        async with self._scans:
+            for read, start, end in ways:
+                found, all_read = await self._scan(read, stream, start, end, tenant, event_id)
+                if found is not None:
+                    return found
+                whole = whole and all_read
+        if not whole:
+            metrics.SCANS_CUT.labels(what="event").inc()
+            raise UnavailableError(
+                f"event {event_id} is not recorded, and its stream has more around its time than "
+                f"one request looks through ({SCAN_ENTRIES} entries, {SCAN_BYTES >> 20} MiB): ask "
+                "again once it is decided; if it never is, there is no such event"
             )
+        return None
+
+    async def _scan(
+        self, read: Any, stream: str, start: str, end: str, tenant: str, event_id: str
+    ) -> tuple[bytes | None, bool]:
+        """The event among the entries from ``start`` to ``end``, and whether all were read."""
+        wanted = event_id.encode()
+        seen = size = 0
+        while seen < SCAN_ENTRIES and size < SCAN_BYTES:
+            entries = await read(stream, start, end, count=SCAN_PAGE)
             for _, fields in entries:
-                if event_id.encode() not in fields[b"d"]:
-                    continue
-                event = _decoded(fields[b"d"])
+                data = fields[b"d"]
+                size += len(data)
+                event = _decoded(data) if wanted in data else None
                 if event and (event.event_id, event.tenant) == (event_id, tenant):
-                    return bytes(fields[b"d"])
+                    return bytes(data), True
             if len(entries) < SCAN_PAGE:
-                return None
+                return None, True
+            seen += len(entries)
             start = f"({entries[-1][0].decode()}"
+        return None, False
 
     async def payloads(self, places: Sequence[tuple[int, str]]) -> list[Event | None]:
         """The events at (partition, entry id); None for those that are no longer there.
@@ -253,6 +360,8 @@ def event_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "stage": row["stage"],
         "error": row["error"],
         "schema_errors": row["schema_errors"],
+        "batch_id": str(row["batch_id"]) if row["batch_id"] else None,
+        "batch_index": row["batch_index"],
     }
 
 
@@ -275,9 +384,12 @@ def accepted_out(event: Event, readable: Event | None) -> dict[str, Any]:
         "stage": "",
         "error": "",
         "schema_errors": [],
+        "batch_id": event.batch_id or None,
+        "batch_index": event.batch_index,
         **(content_out(readable) if readable else {}),
         "enrichment": {},
         "deliveries": [],
+        "deliveries_more": False,
     }
 
 
@@ -286,21 +398,19 @@ def content_out(event: Event) -> dict[str, Any]:
     return {
         "headers": dict(event.headers),
         "content_type": event.content_type,
-        **payload_out(event.payload),
+        **payload_out(event.payload, event.content_type),
+        "unparsed": event.data() is None,
     }
 
 
-def payload_out(data: bytes) -> dict[str, Any]:
-    """JSON where it is JSON, else text, else base64."""
+def payload_out(data: bytes, content_type: str = "") -> dict[str, Any]:
+    """JSON where it is JSON that is parsed, else text in its own characters, else base64."""
     payload: Any
     try:
-        payload, encoding = orjson.loads(data), "json"
-        # orjson reads deeper nesting than it can write
-        orjson.dumps(payload)
-    except (orjson.JSONDecodeError, TypeError):
-        try:
-            payload, encoding = data.decode(), "text"
-        except UnicodeDecodeError:
+        payload, encoding = parse_payload(data, exact=True), "json"
+    except ValueError:
+        payload, encoding = text_of(data, content_type), "text"
+        if payload is None:
             payload, encoding = base64.b64encode(data).decode(), "base64"
     return {"payload": payload, "payload_encoding": encoding}
 

@@ -7,41 +7,23 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from hookstream.app.ids import new_event_id, random_bits
+from hookstream.app import metrics
+from hookstream.app.errors import ConflictError, LimitError
+from hookstream.app.ids import id_range, new_event_id, random_bits
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.stores.events import like
 
 __all__ = ["ReplayFilter", "ReplayStore"]
 
-_INSERT_ONE = """
-INSERT INTO replays (replay_id, tenant, event_id, context_id, status)
-VALUES ($1, $2, $3, $4, 'running')
-"""
+#: Events that are looked at when a replay begins to count those that match, and most of a replay
+#: that are counted when it is shown; and in lists.
+COUNTED = 100_000
+COUNTED_IN_LISTS = 2_000
 
-_INSERT = """
-INSERT INTO replays (
-    replay_id, tenant, context_id, status, filter, rate, matched, sent, all_sent
-)
-VALUES ($1, $2, $3, 'running', $4, $5, $6, 0, false)
-"""
-
-_SHOW = """
-SELECT
-    r.*,
-    (SELECT count(*) FROM deliveries AS d WHERE d.replay_id = r.replay_id) AS deliveries,
-    (
-        SELECT count(*) FROM replay_events AS e
-        WHERE e.replay_id = r.replay_id AND e.status <> 'retrying'
-    ) AS processed,
-    (
-        SELECT count(*) FROM replay_events AS e
-        WHERE e.replay_id = r.replay_id AND e.status = 'dead'
-    ) AS dead
-FROM replays AS r
-WHERE r.tenant = $1 AND ($2::uuid IS NULL OR r.replay_id = $2)
-ORDER BY r.created_at DESC, r.replay_id
-LIMIT $3
+_FAILED = """
+UPDATE replays SET status = 'failed', error = $2, finished_at = now()
+WHERE replay_id = $1 AND status = 'running'
 """
 
 _CANCEL = """
@@ -97,36 +79,80 @@ class ReplayFilter:
 class ReplayStore:
     """Makes, shows and cancels replays; lets one process at a time send each of them."""
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, running_max: int = 0) -> None:
+        """``running_max``: most replays that run to one context at a time; 0: any number."""
         self._postgres = postgres
+        self._running_max = running_max
 
     async def create_one(self, tenant: str, event_id: str, context_id: str, partition: int) -> str:
-        """The id of a new replay of one event, which the caller sends."""
+        """The id of a new replay of one event, which the caller sends.
+
+        Raises:
+            ConflictError: a replay of this event to this context runs.
+            LimitError: as many as may run to this context already.
+        """
         replay_id = _new_id(partition)
-        await self._postgres.execute(
-            _INSERT_ONE, UUID(replay_id), tenant, UUID(event_id), context_id
-        )
+        await self._insert(replay_id, tenant, context_id, UUID(event_id), {}, 0.0, 1, False)
         return replay_id
 
     async def create(self, tenant: str, wanted: ReplayFilter, context_id: str, rate: float) -> str:
-        """The id of a new replay of all that ``wanted`` matches now, ``rate`` events a second."""
-        matched = await self._postgres.fetchrow(
-            f"SELECT count(*) AS n FROM ({statement('events_to_replay')}) AS found",  # noqa: S608 ours
-            *self._page_arguments(tenant, wanted, None, (-1, -1, UUID(int=0)), None),
+        """The id of a new replay of all that ``wanted`` matches now, ``rate`` events a second.
+
+        Raises:
+            LimitError: as many as may run to this context already.
+        """
+        found = await self._postgres.fetchrow(
+            statement("count_to_replay"),
+            tenant,
+            *wanted.arguments()[:4],
+            *id_range(_moment(wanted.since), _moment(wanted.until)),
+            COUNTED,
         )
+        assert found is not None
         replay_id = _new_id(0)
         kept = {name: value for name, value in asdict(wanted).items() if value is not None}
-        await self._postgres.execute(
-            _INSERT, UUID(replay_id), tenant, context_id, kept, rate, matched["n"] if matched else 0
-        )
+        count, more = found["matched"], found["examined"] == COUNTED
+        await self._insert(replay_id, tenant, context_id, None, kept, rate, count, more)
         return replay_id
 
-    async def find(
-        self, tenant: str, replay_id: str | None = None, limit: int = 50
+    async def _insert(self, replay_id: str, tenant: str, context_id: str, *more: Any) -> None:
+        seen = await self._postgres.fetchrow_in_turn(
+            f"replays {tenant} {context_id}",
+            statement("put_replay"),
+            UUID(replay_id),
+            tenant,
+            context_id,
+            self._running_max,
+            *more,
+        )
+        assert seen is not None
+        where = f"to context {context_id}" if context_id else "to where subscriptions say"
+        if seen["same"]:
+            raise ConflictError(f"a replay of this event {where} runs: wait until it is through")
+        if self._running_max and seen["running"] >= self._running_max:
+            metrics.LIMITED.labels(limit="running_replays_per_context").inc()
+            raise LimitError(
+                f"{seen['running']} replays {where} run, which is all that may at a time "
+                "(HOOKSTREAM_RUNNING_REPLAYS_PER_CONTEXT): wait until one is through"
+            )
+
+    async def failed(self, replay_id: str, error: str) -> None:
+        """Note that a replay could not be sent; it may be asked for again."""
+        await self._postgres.execute(_FAILED, UUID(replay_id), error[:500])
+
+    async def find(self, tenant: str, replay_id: str) -> dict[str, Any] | None:
+        """A replay as the API shows it; None where there is none."""
+        wanted = (UUID(replay_id), None, None, 1)
+        row = await self._postgres.fetchrow(statement("replays"), tenant, *wanted, COUNTED)
+        return replay_out(row, COUNTED) if row else None
+
+    async def page_of(
+        self, tenant: str, limit: int, past: tuple[datetime, UUID] | None = None
     ) -> list[dict[str, Any]]:
-        """Replays as the API shows them, the newest first."""
-        wanted = UUID(replay_id) if replay_id else None
-        return [replay_out(row) for row in await self._postgres.fetch(_SHOW, tenant, wanted, limit)]
+        """A page of replays, the newest first; ``past`` is the place of the last one before it."""
+        wanted = (None, *(past or (None, None)), limit)
+        rows = await self._postgres.fetch(statement("replays"), tenant, *wanted, COUNTED_IN_LISTS)
+        return [replay_out(row, COUNTED_IN_LISTS) for row in rows]
 
     async def cancel(self, tenant: str, replay_id: str) -> bool:
         """Send no more of a replay; False when it was not running."""
@@ -184,8 +210,10 @@ class ReplayStore:
         return [tenant, *wanted.arguments(), replay_id, *place, limit]
 
 
-def replay_out(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A replay as the API shows it."""
+def replay_out(row: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """A replay as the API shows it, of whose events at ``most`` were counted."""
+    done = row["sent"] + row["missing"]
+    more = row["matched_more"] and not row["all_sent"]
     return {
         "replay_id": str(row["replay_id"]),
         "event_id": str(row["event_id"]) if row["event_id"] else None,
@@ -194,12 +222,14 @@ def replay_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "rate": row["rate"] or None,
         "status": row["status"],
         "error": row["error"],
-        "matched": row["matched"],
+        "matched": max(row["matched"], done) if row["matched_more"] else row["matched"],
+        "matched_more": more,
         "sent": row["sent"],
         "missing": row["missing"],
         "processed": row["processed"],
         "dead": row["dead"],
         "deliveries": row["deliveries"],
+        "counts_more": row["counted"] == most,
         "created_at": row["created_at"].isoformat(),
         "finished_at": row["finished_at"].isoformat() if row["finished_at"] else None,
     }

@@ -8,10 +8,11 @@ Each partition is opened by itself: what keeps one closed is one partition's tro
 
 import asyncio
 import fcntl
+import math
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -31,8 +32,11 @@ from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.channel import RedisStreamChannel
 from hookstream.app.streams.consumer import Released, StreamReader
+from hookstream.app.streams.deaths import Trials
 from hookstream.app.streams.partition import OpenState, Partition, open_partition
 from hookstream.app.streams.rendezvous import WorkerNote, assignees
+from hookstream.app.streams.standby import LeaseStandby
+from hookstream.app.streams.turns import Turns
 from hookstream.tables.errors import TableCorruptError, TableError
 
 __all__ = ["PartitionAssignment", "worker_id"]
@@ -86,13 +90,14 @@ class PartitionAssignment(Service):
         released: Released,
         commit: Callable[[Batch], Awaitable[None]],
         revoke: Callable[[Partition], None] = lambda partition: None,
+        standby: LeaseStandby,
         **kwargs: Any,
     ) -> None:
         """``met``: set once Redis may be used; ``openers`` add each room's state of a partition.
 
         ``released`` gives entries of ``events`` whose turn has come; ``commit`` commits batches of
         stream developers' own channels; ``revoke`` is told of each partition before it is closed
-        here.
+        here; ``standby`` renews leases while the event loop stands still.
         """
         super().__init__(**kwargs)
         self._redis = redis
@@ -106,6 +111,7 @@ class PartitionAssignment(Service):
         self._released = released
         self._commit = commit
         self._on_revoke = revoke
+        self._standby = standby
         self.owned: dict[int, Partition] = {}
         self.readers: list[StreamReader] = []
         self.worker_id = ""
@@ -117,6 +123,11 @@ class PartitionAssignment(Service):
         self.troubles: dict[int, Trouble] = {}
         #: Why it takes no partitions at all; "" where it does.
         self.unable = ""
+        #: Begins the nonce of each lease of this process.
+        self._process = secrets.token_hex(4)
+        #: When Redis was last found away (monotonic).
+        self._missed_at = -math.inf
+        self._trials = Trials()
         self._others: dict[str, WorkerNote] = {}
         self._lost: list[Partition] = []
         self._turn = asyncio.Event()
@@ -129,6 +140,15 @@ class PartitionAssignment(Service):
         """Take this state folder's worker id, make the readers, claim what is this worker's."""
         settings = self._settings
         self.worker_id, self._identity = worker_id(settings.ensure_state_dir())
+        self._reading = Turns(
+            self._redis,
+            self._scripts,
+            self.worker_id,
+            timeout_seconds=settings.redis_timeout_seconds,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+        await self.add_runtime_dependency(self._reading)
         for channel in self._channels:
             reader = StreamReader(
                 channel,
@@ -136,11 +156,12 @@ class PartitionAssignment(Service):
                 self._scripts,
                 self.worker_id,
                 self._payloads,
+                self._reading,
                 batch_max=min(settings.batch_max_events, channel.batch_max or MAX_BATCH),
                 buffer_max=settings.buffer_max_events,
-                timeout_seconds=settings.redis_timeout_seconds,
                 released=self._released if channel.name == "events" else None,
                 commit=self._commit if channel.own else None,
+                trials=self._trials,
                 loop=self.loop,
                 beacon=self.beacon,
             )
@@ -148,6 +169,7 @@ class PartitionAssignment(Service):
             await self.add_runtime_dependency(reader)
         # beside the turns: opening a partition may take longer than a lease lasts
         tasks.spawn_loop("PartitionAssignment._live", self._live, self)
+        self._standby.start()
         if not self._met.is_set():
             return
         try:
@@ -162,6 +184,7 @@ class PartitionAssignment(Service):
         """Finish the batches in flight, close the tables, give the leases back."""
         if self._identity is None:
             return
+        await self._standby.stop()
         # a turn in flight may have claimed what it has not opened yet: it finishes first
         async with self._turning:
             try:
@@ -204,6 +227,7 @@ class PartitionAssignment(Service):
                 await self._heartbeat()
                 await self._renew()
             except REDIS_ERRORS as error:
+                self._missed_at = time.monotonic()
                 logger.debug("leases cannot be renewed now: %s", error)
             await self.sleep(min(self._settings.lease_ttl_seconds / 3, RENEW_SECONDS))
 
@@ -329,9 +353,12 @@ class PartitionAssignment(Service):
         async with self._beating:
             if self.should_stop and not leave:
                 return  # it has signed off, or does so next
+            sign = [self.worker_id, ttl_ms, note]
             now_ms, *others = await self._scripts.call(
-                "heartbeat", [keys.WORKERS, keys.WORKER_NOTES], [self.worker_id, ttl_ms, note]
+                "heartbeat", [keys.WORKERS, keys.WORKER_NOTES], sign
             )
+            if not leave:
+                self._standby.publish_sign(sign)
         self._clock.set(int(now_ms))
         self._others = {
             worker.decode(): WorkerNote.decode(told.decode())
@@ -352,13 +379,21 @@ class PartitionAssignment(Service):
         async with self._renewing:
             await self._renew_all()
 
-    async def _renew_all(self) -> None:
+    def _leases(self, partitions: Iterable[Partition]) -> dict[int, Sequence[object]]:
+        """Arguments of ``renew`` for what is being opened, and for ``partitions``."""
         ttl_ms = int(self._settings.lease_ttl_seconds * 1000)
-        owned = list(self.owned.values())
         leases: dict[int, Sequence[object]] = {
             number: (*fence, ttl_ms) for number, fence in self._opening.items()
         }
-        leases |= {p.number: (p.epoch, p.nonce, ttl_ms, p.sequence) for p in owned}
+        return leases | {p.number: (p.epoch, p.nonce, ttl_ms, p.sequence) for p in partitions}
+
+    def _stand_by(self) -> None:
+        """A stage may stop the event loop before the first renewal of what was just claimed."""
+        self._standby.publish(self._leases(p for p in self.owned.values() if p.lost is None))
+
+    async def _renew_all(self) -> None:
+        owned = list(self.owned.values())
+        leases = self._leases(owned)
         replies = await asyncio.gather(
             *(
                 self._scripts.call("renew", [keys.lease(number)], arguments)
@@ -376,6 +411,7 @@ class PartitionAssignment(Service):
                 partition.lose(OutdatedError("Redis has had fewer commits than were done here"))
             elif isinstance(still, RedisError) and redis_kind(still) in OF_ONE_KEY:
                 partition.lose(still)
+        self._stand_by()
         errors = [reply for reply in replies if isinstance(reply, BaseException)]
         if errors and len(errors) == len(replies):
             raise errors[0]
@@ -391,7 +427,7 @@ class PartitionAssignment(Service):
         if not wanted or self.should_stop:
             return
         ttl_ms = int(self._settings.lease_ttl_seconds * 1000)
-        nonces = {number: secrets.token_hex(8) for number in wanted}
+        nonces = {number: self._process + secrets.token_hex(8) for number in wanted}
         replies = await asyncio.gather(
             *(
                 self._scripts.call("claim", [keys.lease(n)], [self.worker_id, nonces[n], ttl_ms])
@@ -409,6 +445,7 @@ class PartitionAssignment(Service):
             elif reply[0] == 1:
                 claimed.append((number, reply))
         self._opening = {number: (int(reply[1]), nonces[number]) for number, reply in claimed}
+        self._stand_by()
         try:
             opened = await self._open_claimed(claimed, nonces, errors)
         finally:
@@ -452,8 +489,11 @@ class PartitionAssignment(Service):
                 await self._give_back(number, int(claim[1]), nonce)
             raise
         partition.on_lost = self.on_lost
+        partition.on_append = self._reading.appended
         partition.opened_at = time.monotonic()
+        partition.after_death = self._is_after_death(claim)
         self.owned[number] = partition
+        self._stand_by()
         found = await asyncio.gather(
             *(reader.attach([partition]) for reader in self.readers), return_exceptions=True
         )
@@ -467,6 +507,20 @@ class PartitionAssignment(Service):
         if partition.lost is None and trouble and not trouble.here:
             # a table may turn out to be no good only when it is used
             del self.troubles[number]
+
+    def _is_after_death(self, claim: Sequence[Any]) -> bool:
+        """Whether who had a claimed partition before has died with it.
+
+        Not who gave it back, nor this process itself. Of another worker whose lease has lapsed
+        nobody can say while Redis itself was away: it may not have been able to renew.
+        """
+        lease = dict(zip(claim[2::2], claim[3::2], strict=True))
+        owner, _, nonce = lease.get(b"left_by", b"").decode().partition(" ")
+        if not owner or nonce.startswith(self._process):
+            return False
+        if owner == self.worker_id:
+            return True  # the lock of the state folder says that it lives no more
+        return time.monotonic() - self._missed_at > self._settings.lease_ttl_seconds
 
     async def _hand_over(self, numbers: Sequence[int], timeout_seconds: float) -> None:
         """Finish the batches in flight, then revoke; what is not done in time stays pending."""
@@ -498,6 +552,7 @@ class PartitionAssignment(Service):
         self._opening.pop(number, None)
         try:
             async with self._renewing:
+                await self._standby.withdraw(number)
                 await self._scripts.call("renew", [keys.lease(number)], [epoch, nonce, 0])
         except REDIS_ERRORS as error:
             logger.warning("could not give back partition %d: %s", number, error)

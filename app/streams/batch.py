@@ -90,6 +90,20 @@ class Entry:
         """The event id of the first occurrence; "" where it is no duplicate."""
         return self.outcome.of if isinstance(self.outcome, Duplicate) else ""
 
+    def anew(self) -> "Entry":
+        """This entry as it was read, without its value and what became of it."""
+        return Entry(
+            self.entry_id,
+            self.raw,
+            None,
+            failed_event_id=self.failed_event_id,
+            attempts=self.attempts,
+            listed=self.listed,
+            parked=self.parked,
+            sent=self.sent,
+            doubt_ms=self.doubt_ms,
+        )
+
     def fail(
         self, stage: str, error: BaseException, *, final: bool = False, trace: str = ""
     ) -> None:
@@ -120,6 +134,8 @@ class Batch:
     #: Day and key of what dedup history has to keep.
     remembered: list[tuple[int, bytes]] = field(default_factory=list)
     ended: bool = False
+    #: An agent that looks on has it, or will have.
+    looked_at: bool = False
     low_water_mark: str = ""
     #: Entries that the reader has prefetched behind this batch.
     behind: int = 0
@@ -183,6 +199,8 @@ class Batch:
         token = SCOPE.set(scope)
         try:
             yield
+            for look in scope.looks:
+                look()
         except BaseException:
             self.tables.undo(entry)
             raise
@@ -207,10 +225,23 @@ class Batch:
         """The batch could not be committed: its entries are still pending and come again."""
         self._end(error)
 
+    def forget(self) -> None:
+        """Let go of what it holds: each stage's task has its last batch until the next one comes.
+
+        For its reader, once nothing of it is needed any more. Who looks on may still be at it.
+        """
+        if not self.looked_at:
+            self.entries, self.sends, self.changes, self.remembered = [], [], [], []
+            self.tables = TableWrites()
+
     def _end(self, error: BaseException | None) -> None:
         if not self.ended:
             self.ended = True
+            entries = self.entries
             self.on_end(self, error)
+            for entry in entries:
+                if (event := event_of(entry.value)) is not None:
+                    event.release()
 
 
 def event_of(value: Any) -> Event | None:

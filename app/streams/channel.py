@@ -4,7 +4,8 @@ import math
 import time
 from asyncio import QueueFull
 from collections import deque
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import faust
@@ -15,6 +16,7 @@ from mode.utils.queues import ThrowableQueue
 
 from hookstream.app import metrics
 from hookstream.app.redis import keys
+from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch
 
 __all__ = ["BatchChannel", "RedisStreamChannel"]
@@ -31,6 +33,7 @@ class StreamsApp(Protocol):
     """What channels need of their application, which is a ``faust.App`` besides."""
 
     consumer_generation_id: int
+    settings: Settings
     stream_channels: "dict[str, RedisStreamChannel]"
 
     def partition_for(self, key: str) -> int:
@@ -63,6 +66,14 @@ class LookerQueue(ThrowableQueue):
         return super()._get()
 
 
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """What takes a channel's batches: ``work`` says whether one goes on, ``following`` whereto."""
+
+    work: Callable[[Batch], Awaitable[bool]]
+    following: "Callable[[], BatchChannel | None]"
+
+
 class BatchChannel(faust.Channel):
     """A named in-memory channel whose values are batches; what links one stage to the next."""
 
@@ -75,6 +86,7 @@ class BatchChannel(faust.Channel):
         self.looker = looker
         #: Where the function stands that ends this channel's batches; "" where there is none.
         self.consumer = ""
+        self.taker: Taker | None = None
         self._dropped = 0
         self._said_at = -math.inf
 
@@ -103,6 +115,7 @@ class BatchChannel(faust.Channel):
         """Put it before the agent that looks on, if there is room for it."""
         try:
             self.queue.put_nowait(value)
+            value.value.looked_at = True
             return
         except QueueFull:
             missed = len(value.value)
@@ -130,6 +143,16 @@ class BatchChannel(faust.Channel):
 
     async def put_batch(self, batch: Batch) -> None:
         """Hand a batch to every agent that iterates over this channel."""
+        await self.put(self._event(batch))
+
+    async def show(self, batch: Batch) -> None:
+        """Let those see a batch who look on; whoever takes from this channel has it already."""
+        if lookers := [each for each in self._subscribers if each.looker]:
+            event = self._event(batch)
+            for looker in lookers:
+                looker.offer(event)
+
+    def _event(self, batch: Batch) -> Any:
         message = faust.types.Message(
             self.name,
             batch.partition.number,
@@ -144,7 +167,7 @@ class BatchChannel(faust.Channel):
             # Faust skips what it takes for a leftover from before a rebalance
             generation_id=self.app.consumer_generation_id,
         )
-        await self.put(self.app.create_event(None, batch, {}, message))
+        return self.app.create_event(None, batch, {}, message)
 
 
 class RedisStreamChannel(BatchChannel):
@@ -166,9 +189,13 @@ class RedisStreamChannel(BatchChannel):
         batch_max: int | None = None,
         linger_seconds: float = 0.0,
         linger_share: float = math.inf,
+        by_owner: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(app, name, **kwargs)
+        #: Only the owner of a partition appends to it, in its commits: nobody else has to be asked
+        #: whether there is something.
+        self.by_owner = by_owner
         self.codec = codec
         self.own = own
         #: Most entries of one batch, where that is less than ``HOOKSTREAM_BATCH_MAX_EVENTS``.
@@ -181,7 +208,7 @@ class RedisStreamChannel(BatchChannel):
             app.stream_channels[name] = self
 
     def _clone_args(self) -> Mapping[str, Any]:
-        names = ("codec", "own", "batch_max", "linger_seconds", "linger_share")
+        names = ("codec", "own", "batch_max", "linger_seconds", "linger_share", "by_owner")
         return {**super()._clone_args(), **{name: getattr(self, name) for name in names}}
 
     def decode_value(self, raw: bytes) -> Any:
@@ -201,6 +228,11 @@ class RedisStreamChannel(BatchChannel):
         partition = message.partition
         if partition is None:
             partition = self.app.partition_for(str(message.key or ""))
+        elif not 0 <= partition < self.app.settings.partitions:
+            raise ValueError(
+                f"{self.name!r} has no partition {partition!r:.20}, which nobody would read: there "
+                f"are 0 to {self.app.settings.partitions - 1}; leave it out, and the key says which"
+            )
         entry_id = await self.app.append_entry(
             keys.stream(self.name, partition), self.encode_value(message.value)
         )

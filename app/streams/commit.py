@@ -26,6 +26,7 @@ from redis.exceptions import (
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.streams.batch import Entry
+from hookstream.app.streams.commit_scripts import Command, script_for
 from hookstream.app.streams.partition import Partition
 
 __all__ = ["FAILED_EVENTS", "Writes", "commit"]
@@ -55,7 +56,7 @@ class Writes:
     Every key belongs to the partition that commits.
     """
 
-    commands: list[tuple[str, str, tuple[object, ...]]] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
     #: Called in order once the commit is through; with the number of the append whose entry id
     #: they are told, or without.
     _consequences: list[tuple[int | None, Callable[..., object]]] = field(default_factory=list)
@@ -128,34 +129,29 @@ async def commit(
         TableError: it is written, and the table here could not follow; the partition is lost.
     """
     source = keys.stream(channel, partition.number)
-    names = [keys.lease(partition.number), source]
-    index = {source: 2, "": 1}
-    arguments: list[object] = []
-    for command, key, args in writes.commands:
-        if key not in index:
-            names.append(key)
-            index[key] = len(names)
-        arguments += (command, index[key], len(args), *args)
+    call = script_for(writes.commands, source)
     async with partition.committing:
         partition.check()
         try:
-            ids: list[bytes] = await scripts.call(
-                "commit",
-                names,
+            reply = await scripts.call(
+                call.name,
+                [keys.lease(partition.number), source, *call.keys],
                 [
                     partition.epoch,
                     partition.nonce,
                     channel,
                     partition.sequence,
                     keys.GROUP,
-                    len(writes.commands),
-                    *arguments,
                     int(trim),
+                    *call.arguments,
                     *(entry.entry_id for entry in entries),
                 ],
             )
+            ids = call.ids(reply)
             partition.sequence += 1
             writes.follow(ids)
+            for key in call.keys:
+                partition.on_append(key)
         except BaseException as error:
             if not _refused_whole(error):
                 partition.lose(error)

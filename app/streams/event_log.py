@@ -1,5 +1,13 @@
-"""What the event log is told of a batch: one record for each event that has news."""
+"""What the event log is told of a batch: one record for each event that has news.
 
+It goes to PostgreSQL by ``audit[p]``, whose entries are acknowledged once they are written there.
+"""
+
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from hookstream.app.ids import entry_order
 from hookstream.app.redis import keys
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes
@@ -7,7 +15,7 @@ from hookstream.app.streams.outcome import Blocked, Dropped, Failed, Outcome
 from hookstream.codecs.envelope import Event, decode_event
 from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
 
-__all__ = ["audit", "write_audit_entry"]
+__all__ = ["audit", "audit_end", "is_recorded", "unrecorded_from", "write_audit_entry"]
 
 
 def write_audit_entry(writes: Writes, batch: Batch) -> None:
@@ -53,7 +61,10 @@ def _event_audit(entry: Entry) -> EventAudit:
         dedup=entry.dedup,
         schema_errors=event.schema_errors,
         enrichment=event.enriched,
+        batch_id=event.batch_id,
+        batch_index=event.batch_index,
         payload_changed=entry.changed and _has_another_payload(event, came),
+        again=bool(entry.failed_event_id),
     )
 
 
@@ -71,3 +82,50 @@ def _stage(outcome: Outcome) -> str:
             return stage
         case _:
             return ""
+
+
+async def unrecorded_from(redis: Any, partition: int) -> str | None:
+    """Where in ``audit[p]`` what is not in PostgreSQL begins, as XRANGE takes it.
+
+    None when there is no such stream. Raises what Redis says.
+    """
+    stream = keys.audit(partition)
+    pipe = redis.pipeline(transaction=False)
+    pipe.xinfo_groups(stream)
+    pipe.xpending(stream, keys.GROUP)
+    groups, pending = await pipe.execute(raise_on_error=False)
+    if isinstance(groups, ResponseError) and "no such key" in str(groups):
+        return None
+    if isinstance(groups, Exception):
+        raise groups
+    if isinstance(pending, Exception):
+        if "NOGROUP" not in str(pending):
+            raise pending
+        return "-"
+    if pending["pending"]:
+        return str(pending["min"].decode())
+    [read] = [g["last-delivered-id"] for g in groups if g["name"] == keys.GROUP.encode()]
+    return f"({read.decode()}"
+
+
+async def audit_end(redis: Any, partition: int) -> str:
+    """The newest entry that ``audit[p]`` has or had; 0-0 where there is none."""
+    try:
+        info = await redis.xinfo_stream(keys.audit(partition))
+    except ResponseError as error:
+        if "no such key" not in str(error):
+            raise
+        return "0-0"
+    return str(info["last-generated-id"].decode())
+
+
+async def is_recorded(redis: Any, partition: int, end: str) -> bool:
+    """Whether all of ``audit[p]`` up to an entry is in PostgreSQL."""
+    start = await unrecorded_from(redis, partition)
+    if start is None:
+        return True
+    if start == "-":
+        return end == "0-0"
+    if start.startswith("("):
+        return entry_order(start[1:]) >= entry_order(end)
+    return entry_order(start) > entry_order(end)

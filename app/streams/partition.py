@@ -40,10 +40,15 @@ class Partition:
     sequence: int = 0
     #: What ``sequence`` was when it was claimed.
     claimed_sequence: int = 0
+    #: Who had it before has died: what was in hand may have killed it.
+    after_death: bool = False
     #: When it was opened (time.monotonic).
     opened_at: float = 0.0
     #: Called once, when it is lost.
     on_lost: "Callable[[Partition, BaseException], None]" = lambda *_: None
+    #: Called with the key of each stream that was appended to for it: whoever reads that here need
+    #: not be told by anybody else.
+    on_append: Callable[[str], None] = lambda _: None
     #: Held while a commit is in flight.
     committing: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Set when it is to be handed over: who works on a batch step by step gives back the rest.

@@ -1,9 +1,10 @@
 """Scheduler: who works on batches on the event loop's one core, the most urgent first.
 
-Every batch that is worked on at once makes each step of all the others longer: with a dozen of them
-an urgent one takes half a second for what is done in milliseconds. So a stage asks for a slot, few
-have one at a time, and it pauses between events: others run meanwhile, and work that is due earlier
-takes the slot over.
+Every event that is worked on at once makes each step of all the others longer: with a dozen full
+batches an urgent one takes half a second for what is done in milliseconds. So a stage asks for a
+slot, work with few events in all has one at a time, and it pauses between events: others run
+meanwhile, and work that is due earlier takes the slot over. Of small batches many have a slot at a
+time: their commits travel together.
 """
 
 import asyncio
@@ -19,8 +20,9 @@ __all__ = ["Scheduler", "TimeSlot", "due"]
 
 #: How long one piece of work runs before others are looked after.
 SLICE_SECONDS = 0.001
-#: Pieces of work that are in flight at once: one runs while others wait for Redis.
-AT_ONCE = 3
+#: Work that is in flight at once, in events: three full batches, of which one runs while the others
+#: wait for Redis.
+EVENTS_AT_ONCE = 192
 #: A batch counts as due later the more events it has: few ones do not wait behind many.
 EVENT_SECONDS = 0.0002
 #: How much later work is due, by its priority: more than the queue of an overloaded worker is long.
@@ -34,47 +36,57 @@ def due(now: float, events: int, priority: str = "critical") -> float:
 
 
 class Scheduler:
-    """Lends the loop to ``at_once`` long pieces of work at a time."""
+    """Lends the loop to work with some ``at_once`` events at a time; who begins may exceed that."""
 
-    def __init__(self, slice_seconds: float = SLICE_SECONDS, at_once: int = AT_ONCE) -> None:
+    def __init__(self, slice_seconds: float = SLICE_SECONDS, at_once: int = EVENTS_AT_ONCE) -> None:
         self.slice_seconds = slice_seconds
         self._free = at_once
-        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[float, int, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
 
     @asynccontextmanager
-    async def slot(self, due: float) -> AsyncIterator["TimeSlot"]:
-        """Wait for a slot for work that is due at ``due``, and have it until the block ends."""
-        await self.take(due)
-        slot = TimeSlot(self, due)
+    async def slot(self, due: float, events: int = 1) -> AsyncIterator["TimeSlot"]:
+        """Wait for a slot for work of so many events, and have it until the block ends."""
+        events = max(1, events)
+        await self.take(due, events)
+        slot = TimeSlot(self, due, events)
         try:
             yield slot
         finally:
             if slot.held:
-                self.release()
+                self.release(events)
 
-    async def take(self, due: float) -> None:
+    async def take(self, due: float, events: int = 1) -> None:
         """Wait until this work has a slot."""
-        if self._free:
-            self._free -= 1
+        if self._free > 0:
+            self._free -= events
             return
+        await self._wait(due, events)
+
+    async def give_way(self, due: float, events: int = 1) -> None:
+        """Give a slot up for who is due earlier, and wait for another one."""
+        await self._wait(due, events, given=events)
+
+    async def _wait(self, due: float, events: int, given: int = 0) -> None:
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (due, next(self._order), mine))
+        heapq.heappush(self._waiting, (due, next(self._order), events, mine))
+        # who gives a slot up is in the queue by then: nobody who is due later goes first
+        self.release(given)
         try:
             await mine
         except asyncio.CancelledError:
             if mine.done() and not mine.cancelled():
-                self.release()
+                self.release(events)
             raise
 
-    def release(self) -> None:
-        """Give the slot to whoever is due first."""
-        while self._waiting:
-            _, _, next_one = heapq.heappop(self._waiting)
+    def release(self, events: int = 1) -> None:
+        """Give what becomes free to whoever is due first."""
+        self._free += events
+        while self._waiting and self._free > 0:
+            _, _, wanted, next_one = heapq.heappop(self._waiting)
             if not next_one.done():
+                self._free -= wanted
                 next_one.set_result(None)
-                return
-        self._free += 1
 
     def is_due_before(self, due: float) -> bool:
         """Whether work waits that goes before what is due at ``due``."""
@@ -84,9 +96,10 @@ class Scheduler:
 class TimeSlot:
     """The loop, for a while. Call :meth:`pause` between two events."""
 
-    def __init__(self, scheduler: Scheduler, due: float) -> None:
+    def __init__(self, scheduler: Scheduler, due: float, events: int = 1) -> None:
         self._scheduler = scheduler
         self._due = due
+        self._events = events
         self._until = time.perf_counter() + scheduler.slice_seconds
         #: False where it was given up in a pause, and that was cancelled.
         self.held = True
@@ -96,9 +109,8 @@ class TimeSlot:
         if time.perf_counter() < self._until:
             return
         if self._scheduler.is_due_before(self._due):
-            self._scheduler.release()
             self.held = False
-            await self._scheduler.take(self._due)
+            await self._scheduler.give_way(self._due, self._events)
             self.held = True
         else:
             await asyncio.sleep(0)

@@ -58,6 +58,11 @@ class TableWrites(Generic[E]):
             if value is not None:
                 yield key, value
 
+    def is_written(self, key: bytes, writer: E) -> bool:
+        """Whether an entry has written to a key."""
+        touched = self._touched.get(key, ())
+        return any(who is writer and wrote is not None for who, wrote in touched)
+
     def put(self, key: bytes, value: bytes, writer: E) -> None:
         """Write; b"" deletes."""
         self._touched.setdefault(key, []).append((writer, value))
@@ -106,6 +111,8 @@ class Scope:
     alone: bool = True
     #: The stage has returned.
     over: bool = False
+    #: To be called when it has: whether it put back what it changed.
+    looks: list[Callable[[], None]] = field(default_factory=list)
 
 
 #: The entry for which the code runs that asks.

@@ -20,6 +20,7 @@ from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.settings import Settings
 from hookstream.app.summaries.text import plain_text
 from hookstream.codecs.envelope import Event
+from hookstream.codecs.json_payload import dump_json
 
 if TYPE_CHECKING:
     from hookstream.app.summaries.summariser import Summary
@@ -230,7 +231,7 @@ def _line(text: str, limit: int) -> str:
 
 
 def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
+    return dump_json(value).decode()
 
 
 def _now_ms() -> int:

@@ -10,8 +10,9 @@ from xxhash import xxh3_128_digest
 
 from hookstream.app import metrics
 from hookstream.app.providers import correlation_keys
-from hookstream.app.summaries.facts import find_facts, summary_of
+from hookstream.app.summaries.facts import find_facts
 from hookstream.app.summaries.model import ModelSummariser
+from hookstream.app.summaries.plain import summary_of
 from hookstream.app.summaries.templates import Template, TemplateBook, builtin_templates
 from hookstream.app.summaries.text import plain_text
 from hookstream.app.summaries.tokens import count_tokens, cut_to_tokens
@@ -22,8 +23,9 @@ __all__ = ["Summariser", "Summary", "fit"]
 CACHE_ENTRIES = 4096
 _HIT = metrics.SUMMARIES.labels(cache="hit")
 _MISS = metrics.SUMMARIES.labels(cache="miss")
-#: Payload, with the enrichment where that is seen; what made the summary; of which provider and
-#: type the event is. What a model is told is the same for the life of a process, and so no part.
+#: Payload, with the headers and the enrichment where those are seen; what made the summary; of
+#: which tool, provider and type the event is. What a model is told is the same for the life of a
+#: process, and so no part.
 _Key = tuple[bytes, str, str]
 #: Facts in the order in which they are left out when they do not fit.
 _SPARED = ("url", "action", "state", "count", "actor", "number", "place", "title")
@@ -115,7 +117,7 @@ class Summariser:
     def _said(self, event: Event, template: Template | None) -> Summary:
         """What a template says, or the plain summary without one."""
         name = f"{event.provider}/{template.pattern}@{template.version}" if template else "extract"
-        key = _key(event, name, event.enriched if template and template.sees_enrichment else b"")
+        key = _key(event, name, _seen_beside(event, template) if template else b"")
         summary = self._known.get(key)
         (_HIT if summary else _MISS).inc()
         if summary is None:
@@ -131,11 +133,21 @@ class Summariser:
             self._known.popitem(last=False)
 
 
-def _key(event: Event, name: str, enriched: bytes = b"") -> _Key:
+def _seen_beside(event: Event, template: Template) -> bytes:
+    """What a template sees of an event beside its payload."""
+    enriched = event.enriched if template.sees_enrichment else b""
+    if not template.sees_headers or not event.headers:
+        return enriched
+    # apart, so that no two pairs of headers and enrichment look the same
+    headers = orjson.dumps(dict(event.headers), option=orjson.OPT_SORT_KEYS)
+    return xxh3_128_digest(headers) + enriched
+
+
+def _key(event: Event, name: str, beside: bytes = b"") -> _Key:
     payload = xxh3_128_digest(event.payload)
-    # apart, so that no two pairs of payload and enrichment look the same
-    seen = payload + xxh3_128_digest(enriched) if enriched else payload
-    return seen, name, f"{event.provider}/{event.type}"
+    # apart, so that no two pairs of payload and what is beside it look the same
+    seen = payload + xxh3_128_digest(beside) if beside else payload
+    return seen, name, f"{event.tool_id}/{event.provider}/{event.type}"
 
 
 def _make(event: Event, template: Template | None, name: str) -> Summary:
@@ -143,13 +155,18 @@ def _make(event: Event, template: Template | None, name: str) -> Summary:
     facts = find_facts(payload)
     text = ""
     if template is not None:
-        about = {"type": event.type, "provider": event.provider, "tool_id": event.tool_id}
+        about = {
+            "type": event.type,
+            "provider": event.provider,
+            "tool_id": event.tool_id,
+            "headers": dict(event.headers),
+        }
         try:
             text = template.render(about, payload, facts, event.enrichment)
         except Exception:  # noqa: BLE001 a template is user code; what it cannot say is said plainly
             metrics.TEMPLATE_ERRORS.labels(provider=event.provider).inc()
     if not text:
-        name, text = "extract", plain_text(summary_of(event, facts), 600)
+        name, text = "extract", plain_text(summary_of(event, payload, facts), 600)
     return Summary(
         text,
         facts,

@@ -9,7 +9,9 @@ their place or hide.
 import re
 import unicodedata
 
-__all__ = ["plain_text", "visible"]
+from hookstream.app.summaries.links import may_lead, without_links
+
+__all__ = ["plain_text", "shown", "visible"]
 
 _SPACE = re.compile(r"\s+")
 #: Runs that open or close a frame somewhere: Markdown fences and rules, chat and template marks.
@@ -40,31 +42,75 @@ def plain_text(value: object, limit: int) -> str:
     Idempotent. Control, format, private and unassigned characters and unpaired surrogates (Unicode
     categories C*) go, among them bidirectional overrides and the tag block; so do characters that
     show nothing. ``<``, ``>``, ``{`` and ``}`` become look-alikes and fences lose their length, so
-    that no tag, template or Markdown block can be opened or closed.
+    that no tag, template or Markdown block can be opened or closed. Nothing is a link
+    (:func:`without_links`).
     """
     text = str(value)
-    if len(text) <= limit and not _SUSPECT.search(text):
+    if len(text) <= limit and not _SUSPECT.search(text) and not may_lead(text):
         return text.strip(" ")
     text = _SPACE.sub(" ", text[: limit * 4])
     if not text.isascii() or not text.isprintable():
         text = visible(text)
     if not text.isalnum():
         text = _FENCES.sub(lambda run: run.group()[:2], text).translate(_BRACKETS)
-        text = _SPACE.sub(" ", text).strip()
+        text = _SPACE.sub(" ", without_links(text)).strip()
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def visible(text: str, keep: str = "") -> str:
-    """``text`` without what shows nothing; characters in ``keep`` stay."""
+    """``text`` without what shows nothing; characters in ``keep`` stay.
+
+    Spaces and ends of lines of whatever kind become the usual ones.
+    """
     if _ALL_PLAIN.fullmatch(text):
         return text
     kept: list[str] = []
     marks = 0
-    for char in unicodedata.normalize("NFC", text):
+    if not unicodedata.is_normalized("NFC", text):
+        text = unicodedata.normalize("NFC", _few_marks(text))
+    for char in text:
         category = unicodedata.category(char)
+        if category[0] == "Z":
+            char = "\n" if category != "Zs" and "\n" in keep else " "
         if (category[0] == "C" and char not in keep) or char in _INVISIBLE:
             continue
         marks = marks + 1 if category[0] == "M" else 0
         if marks <= _MAX_MARKS:
             kept.append(char)
     return "".join(kept)
+
+
+def _few_marks(text: str) -> str:
+    """``text`` with at most 30 marks in a row (UAX #15, Stream-Safe Text Format).
+
+    To put them into their order takes the square of their number.
+    """
+    kept: list[str] = []
+    marks = 0
+    for char in text:
+        marks = marks + 1 if unicodedata.combining(char) else 0
+        if marks <= 30:
+            kept.append(char)
+    return "".join(kept)
+
+
+def shown(name: str) -> str:
+    """A name by which things are told apart, for people: what shows nothing is there as an escape.
+
+    Two names that differ stay two, also where they differ in what cannot be seen.
+    """
+    if "\\" not in name and ((name.isascii() and name.isprintable()) or visible(name) == name):
+        return name
+    return "".join(_escaped(char) for char in name)
+
+
+def _escaped(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    if char == " " or (
+        char not in _INVISIBLE
+        and unicodedata.category(char)[0] not in "CMZ"
+        and unicodedata.normalize("NFC", char) == char
+    ):
+        return char
+    return f"\\u{{{ord(char):x}}}"

@@ -1,21 +1,28 @@
 """Who may call: API keys, and JSON bodies read strictly."""
 
+import difflib
 import hashlib
 import hmac
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from hookstream.app.errors import AuthError, BadRequestError, ForbiddenError
+from hookstream.app.errors import (
+    AuthError,
+    BadRequestError,
+    ForbiddenError,
+    PayloadTooLargeError,
+)
 from hookstream.app.ids import event_time_ms
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.web.body import decode_body, read_body
-from hookstream.app.web.models import ID_PATTERN
+from hookstream.app.web.body import decode_aside, read_body
+from hookstream.app.web.limits import RateLimit
+from hookstream.app.web.models.fields import ID_PATTERN
 
 __all__ = [
     "CALLER_KEY",
@@ -29,6 +36,10 @@ __all__ = [
     "uuid7",
 ]
 
+#: Most bytes of a body of the API, and problems of one that are told.
+MAX_MODEL_BYTES = 1024 * 1024
+MAX_PROBLEMS = 20
+MAX_NAME_CHARS = 100
 #: The tenant of the admin key.
 TENANT = "default"
 
@@ -62,16 +73,23 @@ def _header(request: web.Request) -> str:
 class Access:
     """Knows whose a key is: the admin key, or one that was made for an agent."""
 
-    def __init__(self, catalog: CatalogCache, admin_key: Callable[[], str]) -> None:
-        """``admin_key`` is asked when a request comes: the key may have to be made first."""
+    def __init__(
+        self, catalog: CatalogCache, admin_key: Callable[[], str], limit: RateLimit
+    ) -> None:
+        """``admin_key`` is asked when a request comes: the key may have to be made first.
+
+        ``limit``: of calls, by the digest of an agent's key.
+        """
+        self._limit = limit
         self._catalog = catalog
         self._admin_key = admin_key
 
     def caller(self, credentials: str) -> Caller:
-        """Whose the key in an ``Authorization`` header's value is.
+        """Whose the key in an ``Authorization`` header's value is; counts as a call of it.
 
         Raises:
             AuthError: it is missing, of another scheme, or the key is not known.
+            LimitError: the agent's key makes too many calls.
         """
         scheme, _, key = credentials.partition(" ")
         if scheme.lower() != "bearer" or not key:
@@ -86,6 +104,8 @@ class Access:
         known = self._catalog.current.keys.get(digest)
         if known is None:
             raise AuthError("this API key is not known here")
+        # the admin key has no limit: it is what an operator helps with when there is trouble
+        self._limit.take(digest)
         return Caller(known.tenant, known.contexts, digest)
 
     def still_known(self, caller: Caller) -> bool:
@@ -131,7 +151,7 @@ def path_id(request: web.Request, name: str) -> str:
         BadRequestError: it has characters that an id cannot have.
     """
     value = request.match_info[name]
-    if not re.match(ID_PATTERN, value):
+    if not re.fullmatch(ID_PATTERN, value):
         raise BadRequestError(
             f"{name} may have letters, digits, '.', '_' and '-', up to 128, and begins with a "
             "letter or a digit"
@@ -152,20 +172,39 @@ def uuid7(text: str, name: str) -> str:
     return text
 
 
-async def read_model(settings: Settings, request: web.Request, model: type[Model]) -> Model:
-    """The request's JSON body as ``model``.
+async def read_model(
+    settings: Settings, request: web.Request, model: type[Model], most: int = MAX_MODEL_BYTES
+) -> Model:
+    """The request's JSON body as ``model``; ``most``: bytes of it that are looked into.
 
     Raises:
-        BadRequestError: no JSON, or it does not fit; the detail names each field.
+        BadRequestError: no JSON, or it does not fit; the detail names the first fields.
+        PayloadTooLargeError: it is longer than any such body.
     """
     raw = await read_body(request, settings.max_body_bytes, settings.body_timeout_seconds)
     encoding = ",".join(request.headers.getall("Content-Encoding", ()))
-    body = decode_body(raw, encoding, settings.max_body_bytes)
+    body = await decode_aside(raw, encoding, settings.max_body_bytes)
+    if len(body) > most:
+        raise PayloadTooLargeError(f"the body is over {most} bytes, which none of this kind needs")
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False, include_context=False)
+        # of thousands nobody reads more, and each is compared with all names that there are
         problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False, include_context=False)
+            f"{'.'.join(map(str, item['loc']))[:MAX_NAME_CHARS] or 'body'}: {_said(item, model)}"
+            for item in found[:MAX_PROBLEMS]
         )
         raise BadRequestError(problems[:2000]) from error
+
+
+def _said(item: Any, model: type[BaseModel]) -> str:
+    """What is wrong with a field; of one that there is not, which may have been meant."""
+    if item["type"] != "extra_forbidden":
+        return str(item["msg"])
+    *above, name = item["loc"]
+    known = [] if above else [field.alias or own for own, field in model.model_fields.items()]
+    near = difflib.get_close_matches(str(name)[:MAX_NAME_CHARS], known, 1)
+    if near:
+        return f"there is no such field: did you mean {near[0]}?"
+    return f"there is no such field: there are {', '.join(known)}" if known else "no such field"

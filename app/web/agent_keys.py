@@ -3,18 +3,28 @@
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
-from hookstream.app.errors import NotFoundError
+from hookstream.app.errors import ConflictError, NotFoundError
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.models.agent_keys import KeyIn, KeyList, KeyMade
+from hookstream.app.web.models.fields import SHORT_QUERY
+from hookstream.app.web.paging import (
+    MOST_SHORT,
+    asked_page,
+    moment_cursor,
+    next_cursor,
+    parse_moment_cursor,
+)
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.quotas import Quotas
 from hookstream.app.web.routes import Route
 
 __all__ = ["KeyViews"]
@@ -23,7 +33,10 @@ __all__ = ["KeyViews"]
 class KeyViews:
     """Make, list and revoke keys. A key is shown once, when it is made."""
 
-    def __init__(self, *, settings: Settings, postgres: Postgres, catalog: CatalogCache) -> None:
+    def __init__(
+        self, *, settings: Settings, postgres: Postgres, catalog: CatalogCache, quotas: Quotas
+    ) -> None:
+        self._quotas = quotas
         self._settings = settings
         self._postgres = postgres
         self._catalog = catalog
@@ -36,12 +49,20 @@ class KeyViews:
                 "/api/v1/keys",
                 self.post,
                 "Make a key for an agent",
-                takes=models.KeyIn,
-                gives=models.KeyMade,
+                takes=KeyIn,
+                gives=KeyMade,
                 status=201,
-                errors=(400,),
+                errors=(400, 409),
             ),
-            Route("GET", "/api/v1/keys", self.list, "List agents' keys", gives=models.KeyList),
+            Route(
+                "GET",
+                "/api/v1/keys",
+                self.list,
+                "List agents' keys",
+                gives=KeyList,
+                errors=(400,),
+                query=SHORT_QUERY,
+            ),
             Route(
                 "DELETE",
                 "/api/v1/keys/{key_id}",
@@ -54,27 +75,34 @@ class KeyViews:
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Make a key."""
-        given = await read_model(self._settings, request, models.KeyIn)
+        given = await read_model(self._settings, request, KeyIn)
         key = f"hsa_{secrets.token_urlsafe(32)}"
-        row = await self._postgres.fetchrow(
+        tenant = request[TENANT_KEY]
+        row = await self._quotas.put(
+            "keys",
+            tenant,
             statement("put_key"),
             f"key-{secrets.token_hex(6)}",
-            request[TENANT_KEY],
+            tenant,
             given.name,
             hashlib.sha256(key.encode()).digest(),
             sorted(set(given.contexts)),
+            self._quotas.most("keys"),
         )
-        assert row is not None
+        if row is None:
+            await self._quotas.check(tenant, "keys")
+            raise ConflictError("a key was deleted just now: try again")
         await self._catalog.reload()
         return json_response({**key_out(row), "key": key}, status=201)
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        """The keys of the tenant, without the keys themselves."""
-        rows = await self._postgres.fetch(
-            statement("api_keys"),
-            request[TENANT_KEY],
-        )
-        return json_response({"keys": [key_out(row) for row in rows]})
+        """A page of the tenant's keys, without the keys themselves."""
+        limit, cursor = asked_page(request.query, MOST_SHORT)
+        after = parse_moment_cursor(cursor) or (datetime.min.replace(tzinfo=UTC), "")
+        rows = await self._postgres.fetch(statement("api_keys"), request[TENANT_KEY], *after, limit)
+        places = [moment_cursor(row["created_at"], row["key_id"]) for row in rows]
+        shown = [key_out(row) for row in rows]
+        return json_response({"keys": shown, "cursor": next_cursor(limit, places)})
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Revoke a key: every process refuses it within a second."""

@@ -10,14 +10,17 @@ from aiohttp import web
 
 from hookstream.app.clock import RedisClock
 from hookstream.app.errors import ConflictError, NotFoundError
-from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.feed import FeedProgress, Feeds
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.models.contexts import ContextIn, ContextList, ContextOut
+from hookstream.app.web.models.fields import PAGE_QUERY
+from hookstream.app.web.paging import asked_page, next_cursor
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.quotas import Quotas
 from hookstream.app.web.routes import Route
 
 __all__ = ["ContextViews", "context_row"]
@@ -39,12 +42,14 @@ class ContextViews:
         settings: Settings,
         postgres: Postgres,
         catalog: CatalogCache,
+        quotas: Quotas,
         feeds: Feeds,
         clock: RedisClock,
     ) -> None:
         self._settings = settings
         self._postgres = postgres
         self._catalog = catalog
+        self._quotas = quotas
         self._feeds = feeds
         self._clock = clock
 
@@ -52,15 +57,21 @@ class ContextViews:
         """In the order of the OpenAPI document."""
         return [
             Route(
-                "GET", "/api/v1/contexts", self.list, "List the contexts", gives=models.ContextList
+                "GET",
+                "/api/v1/contexts",
+                self.list,
+                "List the contexts",
+                gives=ContextList,
+                errors=(400,),
+                query=PAGE_QUERY,
             ),
             Route(
                 "PUT",
                 CONTEXT,
                 self.put,
                 "Make or change a context",
-                takes=models.ContextIn,
-                gives=models.ContextOut,
+                takes=ContextIn,
+                gives=ContextOut,
                 errors=(400, 409),
             ),
             Route(
@@ -68,7 +79,7 @@ class ContextViews:
                 CONTEXT,
                 self.get,
                 "Show a context",
-                gives=models.ContextOut,
+                gives=ContextOut,
                 errors=(404,),
                 agents=True,
             ),
@@ -83,14 +94,16 @@ class ContextViews:
         ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        """All contexts of the tenant."""
-        rows = await self._postgres.fetch(statement("contexts"), request[TENANT_KEY])
-        return json_response({"contexts": [await self._out(row) for row in rows]})
+        """A page of the tenant's contexts."""
+        limit, after = asked_page(request.query)
+        rows = await self._postgres.fetch(statement("contexts"), request[TENANT_KEY], after, limit)
+        cursor = next_cursor(limit, [row["context_id"] for row in rows])
+        return json_response({"contexts": await self._out(rows), "cursor": cursor})
 
     async def put(self, request: web.Request) -> web.StreamResponse:
         """Make or change a context."""
         context_id = path_id(request, "context_id")
-        context = await read_model(self._settings, request, models.ContextIn)
+        context = await read_model(self._settings, request, ContextIn)
         row = await self._put(
             request[TENANT_KEY],
             context_id,
@@ -105,14 +118,25 @@ class ContextViews:
             who = (request[TENANT_KEY], context_id)
             await self._postgres.execute(statement("forget_deliveries"), *who)
         await self._catalog.reload()
-        return json_response(await self._out(row), status=201 if row["created"] else 200)
+        [shown] = await self._out([row])
+        return json_response(shown, status=201 if row["created"] else 200)
 
-    async def _put(self, *values: Any) -> Mapping[str, Any]:
+    async def _put(self, tenant: str, context_id: str, *values: Any) -> Mapping[str, Any]:
         deadline = time.monotonic() + DELETION_SECONDS
         while True:
-            row = await self._postgres.fetchrow(statement("put_context"), *values)
+            row = await self._quotas.put(
+                "contexts",
+                tenant,
+                statement("put_context"),
+                tenant,
+                context_id,
+                *values,
+                self._quotas.most("contexts"),
+            )
             if row is not None:
                 return dict(row)
+            if await self._postgres.fetchrow(statement("context"), tenant, context_id) is None:
+                await self._quotas.check(tenant, "contexts")
             if time.monotonic() > deadline:
                 raise ConflictError(
                     "a context of this name was deleted, and its feed is not deleted yet, which "
@@ -123,9 +147,9 @@ class ContextViews:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One context."""
         context_id = path_id(request, "context_id")
-        return json_response(
-            await self._out(await context_row(self._postgres, request[TENANT_KEY], context_id))
-        )
+        row = await context_row(self._postgres, request[TENANT_KEY], context_id)
+        [shown] = await self._out([row])
+        return json_response(shown)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Delete a context with its subscriptions, and what agents' keys may read of it.
@@ -143,27 +167,31 @@ class ContextViews:
         await self._catalog.reload()
         return web.Response(status=204)
 
-    def _daily(self, context: models.ContextIn) -> dict[str, Any] | None:
+    def _daily(self, context: ContextIn) -> dict[str, Any] | None:
         if context.daily is None:
             return None
         now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
         return {**context.daily.model_dump(), "since": now.isoformat()}
 
-    async def _out(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        feeds = self._feeds
-        who = (row["tenant"], row["context_id"])
-        return {
-            "context_id": row["context_id"],
-            "name": row["name"],
-            "priority": row["priority"],
-            "rate": row["rate"],
-            "token_budget": row["token_budget"],
-            "daily": {name: row["daily"][name] for name in DAILY_FIELDS} if row["daily"] else None,
-            "last_seq": await feeds.last_seq(*who),
-            "acknowledged_seq": await feeds.acknowledged(*who),
-            "created_at": row["created_at"].isoformat(),
-            "updated_at": row["updated_at"].isoformat(),
-        }
+    async def _out(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
+        found = await self._feeds.progress([(row["tenant"], row["context_id"]) for row in rows])
+        return [context_out(row, reached) for row, reached in zip(rows, found, strict=True)]
+
+
+def context_out(row: Mapping[str, Any], reached: FeedProgress) -> dict[str, Any]:
+    """A context as the API shows it."""
+    return {
+        "context_id": row["context_id"],
+        "name": row["name"],
+        "priority": row["priority"],
+        "rate": row["rate"],
+        "token_budget": row["token_budget"],
+        "daily": {name: row["daily"][name] for name in DAILY_FIELDS} if row["daily"] else None,
+        "last_seq": reached.last_seq,
+        "acknowledged_seq": reached.acknowledged_seq,
+        "created_at": row["created_at"].isoformat(),
+        "updated_at": row["updated_at"].isoformat(),
+    }
 
 
 async def context_row(postgres: Postgres, tenant: str, context_id: str) -> Mapping[str, Any]:

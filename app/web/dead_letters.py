@@ -5,11 +5,17 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
-from hookstream.app.failures.dead_letters import DeadLetterFilter, DeadLetters
+from hookstream.app.failures.dead_letters import DeadLetterFilter, DeadLetters, Place
 from hookstream.app.settings import Settings
-from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, read_model
 from hookstream.app.web.events import check_query, parse_limit, parse_time
+from hookstream.app.web.models.dead_letters import (
+    LETTER_QUERY,
+    LetterChanged,
+    LetterFilterIn,
+    LetterList,
+    LetterOut,
+)
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.routes import Route
 
@@ -19,6 +25,8 @@ LETTER = "/api/v1/dead-letters/{letter_id}"
 
 #: Most letters that one call by filter changes; the answer says whether there are more.
 MAX_BULK = 10_000
+#: And most that it looks at for them.
+BULK_LOOKED_AT = 50_000
 
 
 class LetterViews:
@@ -36,17 +44,17 @@ class LetterViews:
                 "/api/v1/dead-letters",
                 self.list,
                 "List dead letters, the newest failure first",
-                gives=models.LetterList,
+                gives=LetterList,
                 errors=(400,),
-                query=models.LETTER_QUERY,
+                query=LETTER_QUERY,
             ),
             Route(
                 "POST",
                 "/api/v1/dead-letters/retry",
                 self.retry_many,
                 "Try dead letters again, by filter",
-                takes=models.LetterFilterIn,
-                gives=models.LetterChanged,
+                takes=LetterFilterIn,
+                gives=LetterChanged,
                 status=202,
                 errors=(400,),
             ),
@@ -55,8 +63,8 @@ class LetterViews:
                 "/api/v1/dead-letters/discard",
                 self.discard_many,
                 "Throw dead letters away, by filter",
-                takes=models.LetterFilterIn,
-                gives=models.LetterChanged,
+                takes=LetterFilterIn,
+                gives=LetterChanged,
                 errors=(400,),
             ),
             Route(
@@ -64,7 +72,7 @@ class LetterViews:
                 LETTER,
                 self.get,
                 "Show a dead letter, its history and payload",
-                gives=models.LetterOut,
+                gives=LetterOut,
                 errors=(400, 404),
             ),
             Route(
@@ -72,7 +80,7 @@ class LetterViews:
                 LETTER + "/retry",
                 self.retry,
                 "Try a dead letter again, now",
-                gives=models.LetterChanged,
+                gives=LetterChanged,
                 status=202,
                 errors=(400, 404, 409),
             ),
@@ -89,7 +97,7 @@ class LetterViews:
     async def list(self, request: web.Request) -> web.StreamResponse:
         """A page of dead letters, the newest failure first."""
         query = request.query
-        check_query(query, models.LETTER_QUERY)
+        check_query(query, LETTER_QUERY)
         limit = parse_limit(query.get("limit", "50"))
         wanted = DeadLetterFilter(
             query.get("tool"),
@@ -97,14 +105,10 @@ class LetterViews:
             parse_time("since", query.get("since")),
             parse_time("until", query.get("until")),
         )
-        found = await self._dead_letters.find(
+        page = await self._dead_letters.find(
             request[TENANT_KEY], wanted, limit, _cursor(query.get("cursor"))
         )
-        cursor = None
-        if len(found) == limit:
-            at_ms = round(_timestamp(found[-1]["last_failed_at"]) * 1000)
-            cursor = f"{at_ms}.{found[-1]['letter_id']}"
-        return json_response({"letters": found, "cursor": cursor})
+        return json_response({"letters": page.letters, "cursor": _cursor_of(page.next)})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One letter with its history and payload."""
@@ -118,7 +122,7 @@ class LetterViews:
         """Try one letter again, now."""
         letter_id = await self._dead(request)
         await self._dead_letters.retry(request[TENANT_KEY], [letter_id])
-        return json_response({"matched": 1, "changed": 1, "more": False}, status=202)
+        return json_response(_counts(1, 1, None), status=202)
 
     async def discard(self, request: web.Request) -> web.StreamResponse:
         """Throw one letter away."""
@@ -128,19 +132,20 @@ class LetterViews:
 
     async def retry_many(self, request: web.Request) -> web.StreamResponse:
         """Try again what a filter matches."""
-        names = await self._matching(request)
+        names, cursor = await self._matching(request)
         changed = await self._dead_letters.retry(request[TENANT_KEY], names)
-        return json_response(_counts(names, changed), status=202)
+        return json_response(_counts(len(names), changed, cursor), status=202)
 
     async def discard_many(self, request: web.Request) -> web.StreamResponse:
         """Throw away what a filter matches."""
-        names = await self._matching(request)
+        names, cursor = await self._matching(request)
         changed = await self._dead_letters.discard(request[TENANT_KEY], names)
-        return json_response(_counts(names, changed))
+        return json_response(_counts(len(names), changed, cursor))
 
-    async def _matching(self, request: web.Request) -> Sequence[str]:
-        given = await read_model(self._settings, request, models.LetterFilterIn)
-        if not given.model_fields_set:
+    async def _matching(self, request: web.Request) -> tuple[Sequence[str], str | None]:
+        """Letters that a call is about, and the cursor of the next call where there may be more."""
+        given = await read_model(self._settings, request, LetterFilterIn)
+        if not given.model_fields_set - {"cursor"}:
             raise BadRequestError(
                 'say which: at least one of tool, stage, since, until; {"until": "…now…"} is all'
             )
@@ -150,8 +155,10 @@ class LetterViews:
             parse_time("since", given.since),
             parse_time("until", given.until),
         )
-        found = await self._dead_letters.find(request[TENANT_KEY], wanted, MAX_BULK)
-        return [letter["letter_id"] for letter in found]
+        page = await self._dead_letters.find(
+            request[TENANT_KEY], wanted, MAX_BULK, _cursor(given.cursor), BULK_LOOKED_AT
+        )
+        return [letter["letter_id"] for letter in page.letters], _cursor_of(page.next)
 
     async def _dead(self, request: web.Request) -> str:
         letter_id = _id(request)
@@ -170,7 +177,7 @@ def _id(request: web.Request) -> str:
     return letter_id
 
 
-def _cursor(text: str | None) -> tuple[int, str] | None:
+def _cursor(text: str | None) -> Place | None:
     if text is None:
         return None
     at_ms, dot, letter_id = text.partition(".")
@@ -179,11 +186,14 @@ def _cursor(text: str | None) -> tuple[int, str] | None:
     return int(at_ms), letter_id
 
 
-def _timestamp(text: str) -> float:
-    found = parse_time("cursor", text)
-    assert found is not None
-    return found.timestamp()
+def _cursor_of(place: Place | None) -> str | None:
+    return f"{place[0]}.{place[1]}" if place else None
 
 
-def _counts(names: Sequence[str], changed: int) -> dict[str, object]:
-    return {"matched": len(names), "changed": changed, "more": len(names) == MAX_BULK}
+def _counts(matched: int, changed: int, cursor: str | None) -> dict[str, object]:
+    return {
+        "matched": matched,
+        "changed": changed,
+        "more": cursor is not None,
+        "cursor": cursor,
+    }

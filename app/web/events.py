@@ -10,12 +10,13 @@ from multidict import MultiMapping
 from hookstream.app.errors import BadRequestError, ForbiddenError, NotFoundError
 from hookstream.app.status import Status
 from hookstream.app.stores.events import EventFilter, EventStore
-from hookstream.app.web import models
 from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, Caller, uuid7
+from hookstream.app.web.models.events import EVENT_QUERY, EventList, EventOut
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.routes import Route
 
 __all__ = [
+    "MAX_LIMIT",
     "EventViews",
     "check_query",
     "parse_filter",
@@ -41,9 +42,9 @@ class EventViews:
                 "/api/v1/events",
                 self.list,
                 "Search events, newest first",
-                gives=models.EventList,
+                gives=EventList,
                 errors=(400,),
-                query=models.EVENT_QUERY,
+                query=EVENT_QUERY,
                 agents=True,
             ),
             Route(
@@ -51,7 +52,7 @@ class EventViews:
                 "/api/v1/events/{event_id}",
                 self.get,
                 "Show an event and its payload",
-                gives=models.EventOut,
+                gives=EventOut,
                 errors=(400, 404),
                 agents=True,
             ),
@@ -65,9 +66,8 @@ class EventViews:
             if wanted.context is None:
                 raise ForbiddenError("an agent's key searches one of its contexts: add context=")
             caller.check(wanted.context)
-        events = await self._events.search(request[TENANT_KEY], wanted)
-        more = len(events) == wanted.limit
-        return json_response({"events": events, "cursor": events[-1]["event_id"] if more else None})
+        events, cursor = await self._events.search(request[TENANT_KEY], wanted)
+        return json_response({"events": events, "cursor": cursor})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One event, with its payload and deliveries."""
@@ -81,11 +81,8 @@ async def visible_event(events: EventStore, caller: Caller, event_id: str) -> di
     Raises:
         NotFoundError: there is none, or it reached no context of the caller's key.
     """
-    event = await events.get(caller.tenant, event_id)
-    if event is not None and caller.contexts is not None:
-        # what reached other contexts is none of this key's business
-        mine = [row for row in event["deliveries"] if row["context_id"] in caller.contexts]
-        event = {**event, "deliveries": mine} if mine else None
+    # what reached other contexts, or nobody yet, is none of an agent's key's business
+    event = await events.get(caller.tenant, event_id, reached=caller.contexts)
     if event is None:
         raise NotFoundError(f"there is no event {event_id}")
     return event
@@ -93,7 +90,7 @@ async def visible_event(events: EventStore, caller: Caller, event_id: str) -> di
 
 def parse_filter(query: MultiMapping[str]) -> EventFilter:
     """The filter in a query string. Raises BadRequestError, naming the parameter."""
-    check_query(query, models.EVENT_QUERY)
+    check_query(query, EVENT_QUERY)
     status = query.get("status")
     if status is not None and status not in list(Status):
         raise BadRequestError(f"status: one of {', '.join(Status)}")
@@ -108,6 +105,7 @@ def parse_filter(query: MultiMapping[str]) -> EventFilter:
         until=parse_time("until", query.get("until")),
         cursor=uuid7(cursor, "cursor") if cursor is not None else None,
         limit=limit,
+        batch=uuid7(batch, "batch") if (batch := query.get("batch")) is not None else None,
     )
 
 
@@ -123,11 +121,11 @@ def check_query(query: MultiMapping[str], known: Collection[str]) -> None:
         _no_surrogates(name, query[name])
 
 
-def parse_limit(text: str) -> int:
-    """The number in ``limit``. Raises BadRequestError."""
+def parse_limit(text: str, most: int = MAX_LIMIT) -> int:
+    """The number in ``limit``, at ``most``. Raises BadRequestError."""
     plain = text.isascii() and text.isdecimal() and len(text) < 9
-    if not (plain and 1 <= int(text) <= MAX_LIMIT):
-        raise BadRequestError(f"limit: a whole number from 1 to {MAX_LIMIT}")
+    if not (plain and 1 <= int(text) <= most):
+        raise BadRequestError(f"limit: a whole number from 1 to {most}")
     return int(text)
 
 

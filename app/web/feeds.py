@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from aiohttp import web
 
-from hookstream.app.errors import BadRequestError, NotFoundError
+from hookstream.app import metrics
+from hookstream.app.errors import BadRequestError, LimitError, NotFoundError
 from hookstream.app.feeds.digests import (
     MAX_BUDGET,
     MAX_DIGESTED,
@@ -19,15 +21,33 @@ from hookstream.app.feeds.resets import Resets
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.settings import Settings
-from hookstream.app.web import models
-from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, Caller, path_id, read_model
 from hookstream.app.web.contexts import CONTEXT, context_row
 from hookstream.app.web.events import check_query, parse_limit
+from hookstream.app.web.models.feeds import (
+    DIGEST_QUERY,
+    FEED_QUERY,
+    UPDATES_QUERY,
+    AckIn,
+    AckOut,
+    DailyList,
+    DigestOut,
+    FoldedList,
+    UpdateList,
+)
+from hookstream.app.web.models.fields import PAGE_QUERY
+from hookstream.app.web.paging import asked_page, next_cursor
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.routes import Route
 from hookstream.app.web.updates import parse_after
 
 __all__ = ["FeedViews", "read_digest"]
+
+#: Of one key in one process; a long one takes a tenth of a second.
+MAX_WAITING_DIGESTS = 32
+DIGEST_RETRY_SECONDS = 2.0
+#: As of a WebSocket's frame.
+MAX_ACK_BYTES = 4096
 
 
 class FeedViews:
@@ -49,9 +69,9 @@ class FeedViews:
                 CONTEXT + "/digest",
                 self.digest,
                 "What is new, folded into a token budget",
-                gives=models.DigestOut,
+                gives=DigestOut,
                 errors=(400, 404),
-                query=models.DIGEST_QUERY,
+                query=DIGEST_QUERY,
                 agents=True,
                 operation="context_digest",
             ),
@@ -60,8 +80,8 @@ class FeedViews:
                 CONTEXT + "/ack",
                 self.acknowledge,
                 "Acknowledge updates up to a sequence number",
-                takes=models.AckIn,
-                gives=models.AckOut,
+                takes=AckIn,
+                gives=AckOut,
                 errors=(404, 409),
                 agents=True,
                 operation="context_acknowledge",
@@ -71,9 +91,9 @@ class FeedViews:
                 CONTEXT + "/updates",
                 self.updates,
                 "A page of the context's updates",
-                gives=models.UpdateList,
+                gives=UpdateList,
                 errors=(400, 404),
-                query=models.FEED_QUERY,
+                query=FEED_QUERY,
                 agents=True,
                 operation="context_updates",
             ),
@@ -82,9 +102,9 @@ class FeedViews:
                 CONTEXT + "/updates/{seq}/folded",
                 self.folded,
                 "A page of the updates that a digest update stands for",
-                gives=models.FoldedList,
+                gives=FoldedList,
                 errors=(400, 404),
-                query=models.UPDATES_QUERY,
+                query=UPDATES_QUERY,
                 agents=True,
                 operation="context_folded",
             ),
@@ -93,9 +113,9 @@ class FeedViews:
                 CONTEXT + "/daily",
                 self.dailies,
                 "Daily summaries, the newest first",
-                gives=models.DailyList,
+                gives=DailyList,
                 errors=(400, 404),
-                query=models.LIMIT_QUERY,
+                query=PAGE_QUERY,
                 agents=True,
                 operation="context_dailies",
             ),
@@ -103,19 +123,19 @@ class FeedViews:
 
     async def digest(self, request: web.Request) -> web.StreamResponse:
         """What is not acknowledged yet (or what is past ``after``), folded into a token budget."""
-        check_query(request.query, models.DIGEST_QUERY)
+        check_query(request.query, DIGEST_QUERY)
         context_id = path_id(request, "context_id")
         row = await context_row(self._postgres, request[TENANT_KEY], context_id)
         budget = parse_budget(request.query.get("budget"), row["token_budget"])
         after = parse_after(request.query.get("after"))
         return json_response(
-            await read_digest(self._feeds, row["tenant"], context_id, budget, after)
+            await read_digest(self._feeds, request[CALLER_KEY], context_id, budget, after)
         )
 
     async def acknowledge(self, request: web.Request) -> web.StreamResponse:
         """Acknowledge updates, as a WebSocket client does."""
         context_id = path_id(request, "context_id")
-        given = await read_model(self._settings, request, models.AckIn)
+        given = await read_model(self._settings, request, AckIn, MAX_ACK_BYTES)
         row = await context_row(self._postgres, request[TENANT_KEY], context_id)
         who = (row["tenant"], context_id)
         kept = await self._feeds.acknowledge(*who, given.seq, given.generation)
@@ -123,7 +143,7 @@ class FeedViews:
 
     async def updates(self, request: web.Request) -> web.StreamResponse:
         """A page of the feed: what the WebSocket sends, for those who would rather ask."""
-        check_query(request.query, models.FEED_QUERY)
+        check_query(request.query, FEED_QUERY)
         context_id = path_id(request, "context_id")
         row = await context_row(self._postgres, request[TENANT_KEY], context_id)
         after = parse_after(request.query.get("after")) or 0
@@ -142,7 +162,7 @@ class FeedViews:
 
     async def folded(self, request: web.Request) -> web.StreamResponse:
         """A page of the updates that a digest update stands for."""
-        check_query(request.query, models.UPDATES_QUERY)
+        check_query(request.query, UPDATES_QUERY)
         context_id = path_id(request, "context_id")
         row = await context_row(self._postgres, request[TENANT_KEY], context_id)
         seq = parse_after(request.match_info["seq"], "seq") or 0
@@ -155,24 +175,46 @@ class FeedViews:
         return json_response({"seq": seq, "updates": updates})
 
     async def dailies(self, request: web.Request) -> web.StreamResponse:
-        """Daily summaries, the newest first."""
-        check_query(request.query, models.LIMIT_QUERY)
+        """A page of daily summaries, the newest first."""
+        limit, before = asked_page(request.query)
         context_id = path_id(request, "context_id")
         row = await context_row(self._postgres, request[TENANT_KEY], context_id)
         rows = await self._postgres.fetch(
             statement("daily_summaries"),
             row["tenant"],
             context_id,
-            parse_limit(request.query.get("limit", "50")),
+            parse_day(before),
+            limit,
         )
-        return json_response({"dailies": [daily_out(row) for row in rows]})
+        dailies = [daily_out(row) for row in rows]
+        cursor = next_cursor(limit, [one["day"] for one in dailies])
+        return json_response({"dailies": dailies, "cursor": cursor})
 
 
 async def read_digest(
-    feeds: Feeds, tenant: str, context_id: str, budget: int, after: int | None
+    feeds: Feeds, caller: Caller, context_id: str, budget: int, after: int | None
 ) -> dict[str, Any]:
-    """The digest of what is past ``after`` (None: past what is acknowledged), as JSON values."""
-    who = (tenant, context_id)
+    """The digest of what is past ``after`` (None: past what is acknowledged), as JSON values.
+
+    Raises:
+        LimitError: the caller waits for many already.
+    """
+    turns = feeds.digesting
+    if turns.waiting(caller.digest) >= MAX_WAITING_DIGESTS:
+        metrics.LIMITED.labels(limit="digests").inc()
+        raise LimitError(
+            f"this key waits for {MAX_WAITING_DIGESTS} digests already, which are made one at a "
+            "time",
+            DIGEST_RETRY_SECONDS,
+        )
+    async with turns.turn(caller.digest):
+        return await _made_digest(feeds, (caller.tenant, context_id), budget, after)
+
+
+async def _made_digest(
+    feeds: Feeds, who: tuple[str, str], budget: int, after: int | None
+) -> dict[str, Any]:
+    context_id = who[1]
     if after is None:
         after = await feeds.acknowledged(*who)
     found = await feeds.newest(*who, after, MAX_DIGESTED)
@@ -211,6 +253,14 @@ def parse_budget(text: str | None, own: int | None) -> int:
     if not plain or not MIN_BUDGET <= int(text) <= MAX_BUDGET:
         raise BadRequestError(f"budget: tokens, from {MIN_BUDGET} to {MAX_BUDGET}")
     return int(text)
+
+
+def parse_day(text: str) -> date | None:
+    """The day that a page of summaries ended with. Raises BadRequestError when it is none."""
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError as error:
+        raise BadRequestError("cursor: from the page before") from error
 
 
 def daily_out(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What a client of a feed is sent next: updates, or one digest for many, and how numbers go on."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,14 +39,16 @@ class FeedFrames:
         resets: Resets,
         fold: int | None,
         generation: int | None,
+        key: bytes = b"",
     ) -> None:
-        """``who``: tenant and context.
+        """``who``: tenant and context; ``key``: whose client it is, for turns to fold.
 
         ``fold``: how many waiting updates come one by one; more of them are one frame.
         ``generation``: that of the number where it goes on; 0: it has none yet; None: it does not
         know of generations, and gets no ``hello``.
         """
         self._who = who
+        self._key = key
         self._catalog = catalog
         self._feeds = feeds
         self._resets = resets
@@ -59,6 +62,15 @@ class FeedFrames:
     def look_again(self) -> None:
         """Find out anew where the client stands: its feed has lost data."""
         self._generations = None
+
+    @asynccontextmanager
+    async def room_to_fold(self, after: int) -> AsyncIterator[None]:
+        """A turn to fold, where :meth:`next` will: wait for it before there is one to read."""
+        if not self._fold or await self._feeds.last_seq(*self._who) - after <= self._fold:
+            yield
+            return
+        async with self._feeds.digesting.turn(self._key):
+            yield
 
     async def next(self, after: int) -> FramePage:
         """What comes past ``after``."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from hookstream import __version__
@@ -11,19 +12,24 @@ from hookstream.app import tasks
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.postgres.pool import Postgres
+from hookstream.app.routing.condition_judge import ConditionJudge
+from hookstream.app.stalls import LoopWatch
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.health_parts import (
     RedisHealth,
     StreamHealth,
     can_spool,
     catalog_out,
+    conditions_out,
     postgres_out,
     sockets_out,
     spool_out,
     stages_out,
+    stalls_out,
     tasks_out,
     worker_out,
 )
+from hookstream.app.web.measured import Measured, Page, measured_page
 from hookstream.app.web.problem import json_response, problem
 from hookstream.app.web.worker import Worker
 
@@ -42,7 +48,7 @@ class ReadyViews:
         worker: Worker | None,
         stopping: Callable[[], bool],
     ) -> None:
-        self._redis = redis
+        self._redis_is_well = Measured(redis.is_well)
         self._catalog = catalog
         self._appender = appender
         self._worker = worker
@@ -63,7 +69,7 @@ class ReadyViews:
         """200 when this process can do its work; 503 with the reason when not."""
         if self._stopping():
             return problem(503, "unavailable", "Shutting down", "this process is stopping")
-        if not await self._redis.is_well() and not can_spool(self._appender, self._worker):
+        if not await self._redis_is_well.get() and not can_spool(self._appender, self._worker):
             return problem(503, "unavailable", "Not ready", "Redis does not answer, or refuses")
         if not self._catalog.loaded:
             return problem(
@@ -87,9 +93,13 @@ class HealthViews:
         worker: Worker | None,
         missing_modules: Mapping[str, str],
         wakeups_trouble: Callable[[], str],
+        stalls: LoopWatch,
+        conditions: ConditionJudge,
     ) -> None:
         """``missing_modules``: those with stages that could not be imported here, and why."""
         self._wakeups_trouble = wakeups_trouble
+        self._stalls = stalls
+        self._conditions = conditions
         self._missing_modules = missing_modules
         self._redis = redis
         self._postgres = postgres
@@ -98,13 +108,20 @@ class HealthViews:
         self._followers = followers
         self._appender = appender
         self._worker = worker
+        self._page = measured_page(self._measure)
 
     def routes(self) -> list[web.RouteDef]:
         """Open to anybody."""
         return [web.get("/health", self.show)]
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        """All parts, and what they say together: ``ok``, ``degraded`` or ``down``."""
+        """All parts, and what they say together: ``ok``, ``degraded`` or ``down``.
+
+        At most a second old.
+        """
+        return await self._page()
+
+    async def _measure(self) -> Page:
         redis, postgres = await asyncio.gather(self._redis.part(), postgres_out(self._postgres))
         answers = redis["status"] in ("ok", "degraded")
         parts = {"redis": redis, "postgres": postgres, **self._here()}
@@ -116,10 +133,8 @@ class HealthViews:
             overall = "down"
         else:
             overall = "ok" if {part["status"] for part in parts.values()} == {"ok"} else "degraded"
-        return json_response(
-            {"status": overall, "version": __version__, "parts": parts},
-            status=503 if overall == "down" else 200,
-        )
+        body = orjson.dumps({"status": overall, "version": __version__, "parts": parts})
+        return Page(body, "application/json", 503 if overall == "down" else 200)
 
     def _here(self) -> dict[str, Any]:
         """The parts that nobody else is asked for."""
@@ -127,6 +142,8 @@ class HealthViews:
             "catalog": catalog_out(self._catalog),
             "schema": self._postgres.schema.health(),
             "tasks": tasks_out(tasks.BOARD.lately()),
+            "event_loop": stalls_out(self._stalls),
+            "conditions": conditions_out(self._conditions.troubles(), self._catalog.current.unused),
             "sockets": sockets_out(self._followers.state(), self._wakeups_trouble()),
         }
         if self._missing_modules:

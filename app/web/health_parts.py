@@ -1,6 +1,7 @@
 """The parts of ``/health``: of each what state it is in, and what to do where it is not well."""
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,7 +19,9 @@ from hookstream.app.postgres.sql import statement
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.redis.errors import redis_kind
 from hookstream.app.redis.watch import RedisWatch
+from hookstream.app.routing.condition_judge import Name, Trouble
 from hookstream.app.settings import Settings
+from hookstream.app.stalls import LoopWatch
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.streams.lag import Assignment, DeadLetters, StreamLag
 from hookstream.app.web.partitions import StreamMeter
@@ -30,10 +33,12 @@ __all__ = [
     "StreamHealth",
     "can_spool",
     "catalog_out",
+    "conditions_out",
     "postgres_out",
     "sockets_out",
     "spool_out",
     "stages_out",
+    "stalls_out",
     "tasks_out",
     "worker_out",
 ]
@@ -42,6 +47,8 @@ __all__ = [
 POSTGRES_SECONDS = 2.0
 #: The catalog is looked at each second; one that was not confirmed for this long may be outdated.
 OLD_SECONDS = 15.0
+#: Of subscriptions in trouble.
+MAX_NAMED = 20
 #: How long a loss of data in Redis is told.
 LOSS_TOLD_MS = 24 * 3_600_000
 
@@ -305,6 +312,57 @@ def tasks_out(failures: Sequence[tasks.TaskFailure]) -> dict[str, Any]:
         part["detail"] = (
             "see the log for the traceback, once a task; what fails for a minute and more is a "
             "fault of this version: report it, and restart this process if its work stands still"
+        )
+    return part
+
+
+def stalls_out(watch: LoopWatch) -> dict[str, Any]:
+    """How often this process's event loop stood still, and where within the last minute."""
+    lately = watch.lately()
+    part: dict[str, Any] = {
+        "status": "degraded" if lately else "ok",
+        "pid": os.getpid(),
+        "stalls": watch.count,
+        "longest_seconds": round(watch.longest_seconds, 1),
+        "lately": [
+            {
+                "at": datetime.fromtimestamp(stall.at, UTC).isoformat(timespec="milliseconds"),
+                "seconds": round(stall.seconds, 1),
+                "where": stall.where,
+            }
+            for stall in lately
+        ],
+    }
+    if lately:
+        part["do"] = (
+            "everything in this process waited meanwhile; the log has the stack. In a stage of "
+            "yours: await what waits, and give what computes to asyncio.to_thread; in code of "
+            "Hookstream: report it; where no code is named: give the machine more CPU"
+        )
+    return part
+
+
+def conditions_out(troubles: Mapping[Name, Trouble], unused: Mapping[Name, str]) -> dict[str, Any]:
+    """Subscriptions whose conditions go wrong here, and those that reach nobody any more.
+
+    Errors that a payload brings along (``failing``) do not make a process unwell by themselves: a
+    sender could do that.
+    """
+    off = {**{name: trouble.off for name, trouble in troubles.items() if trouble.off}, **unused}
+    failing = {name: trouble for name, trouble in troubles.items() if name not in off}
+    breached = any(trouble.breaches for trouble in failing.values())
+    part: dict[str, Any] = {
+        "status": "degraded" if off or breached else "ok",
+        "switched_off": {"/".join(name): off[name] for name in sorted(off)[:MAX_NAMED]},
+        "failing": {
+            "/".join(name): f"{trouble.kind}: {trouble.error}"
+            for name, trouble in list(failing.items())[-MAX_NAMED:]
+        },
+    }
+    if off or breached:
+        part["do"] = (
+            "names are tenant/context/subscription; what is switched off reaches nobody until its "
+            "`where` is set anew: name single fields, and no list for each element of another"
         )
     return part
 

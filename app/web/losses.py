@@ -7,9 +7,14 @@ from aiohttp import web
 
 from hookstream.app.errors import BadRequestError
 from hookstream.app.feeds.losses import NO_EVENT, LossStore, cursor_of
-from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, uuid7
 from hookstream.app.web.events import check_query, parse_limit
+from hookstream.app.web.models.losses import (
+    LOST_DELIVERIES_QUERY,
+    LOST_EVENTS_QUERY,
+    LostDeliveryList,
+    LostEventList,
+)
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.routes import Route
 
@@ -30,25 +35,25 @@ class LossViews:
                 "/api/v1/losses/deliveries",
                 self.deliveries,
                 "Updates of a context that were delivered and are in its feed no more",
-                gives=models.LostDeliveryList,
+                gives=LostDeliveryList,
                 errors=(400,),
-                query=models.LOST_DELIVERIES_QUERY,
+                query=LOST_DELIVERIES_QUERY,
             ),
             Route(
                 "GET",
                 "/api/v1/losses/events",
                 self.events,
                 "Events that were accepted and are nowhere in Redis",
-                gives=models.LostEventList,
+                gives=LostEventList,
                 errors=(400,),
-                query=models.LOST_EVENTS_QUERY,
+                query=LOST_EVENTS_QUERY,
             ),
         ]
 
     async def deliveries(self, request: web.Request) -> web.StreamResponse:
         """A page of a context's updates that are in its feed no more."""
         query = request.query
-        check_query(query, models.LOST_DELIVERIES_QUERY)
+        check_query(query, LOST_DELIVERIES_QUERY)
         limit = parse_limit(query.get("limit", "50"))
         context_id = query.get("context")
         if not context_id:
@@ -64,7 +69,7 @@ class LossViews:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """A page of events that should be on their way and are nowhere."""
         query = request.query
-        check_query(query, models.LOST_EVENTS_QUERY)
+        check_query(query, LOST_EVENTS_QUERY)
         limit = parse_limit(query.get("limit", "50"))
         cursor = query.get("cursor")
         after = UUID(uuid7(cursor, "cursor")) if cursor else NO_EVENT

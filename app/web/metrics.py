@@ -7,6 +7,7 @@ from hookstream.app import metrics
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.stores.catalog import CatalogCache
+from hookstream.app.web.measured import Page, measured_page
 from hookstream.app.web.partitions import StreamMeter
 from hookstream.app.web.worker import Worker
 
@@ -26,13 +27,18 @@ class MetricsViews:
         self._feeds = feeds
         self._meter = meter
         self._worker = worker
+        # one after the other: gauges are cleared and set again
+        self._page = measured_page(self._measure)
 
     def routes(self) -> list[web.RouteDef]:
         """Open to anybody."""
         return [web.get("/metrics", self.show)]
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        """Prometheus' text format."""
+        """Prometheus' text format, at most a second old."""
+        return await self._page()
+
+    async def _measure(self) -> Page:
         self._show_breakers()
         metrics.TOOL_FAILING.clear()
         try:
@@ -46,7 +52,7 @@ class MetricsViews:
             metrics.STREAM_PENDING.clear()
             metrics.STREAM_OLDEST_PENDING_SECONDS.clear()
             metrics.STREAM_OLDEST_SECONDS.clear()
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Page(generate_latest(), CONTENT_TYPE_LATEST)
 
     def _show_breakers(self) -> None:
         metrics.BREAKERS_OPEN.clear()

@@ -8,12 +8,19 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from hookstream import __version__
-from hookstream.app.web.models import ID_PATTERN, Accepted, Problem
+from hookstream.app.web.models.fields import ID_PATTERN
+from hookstream.app.web.models.problem import Problem
+from hookstream.app.web.models.receive import Accepted
 from hookstream.app.web.routes import Route
 
 __all__ = ["document"]
 
 REF = "#/components/schemas/{model}"
+#: What every route may answer to a request that it does not do, and what the receiver may.
+ALWAYS = (400, 401, 403, 429, 503)
+RECEIVES = (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
+#: Those that come with ``Retry-After``.
+WAITING = (429, 503)
 UUID_PARAMETERS = ("event_id", "replay_id")
 
 
@@ -54,7 +61,8 @@ def _operation(route: Route) -> dict[str, Any]:
         "security": [{"key": []}],
         "responses": {
             **_success(route),
-            **{str(status): _problem() for status in (400, 401, 403, *route.errors, 503)},
+            # an agent's key may make too many calls, of what it may not call, too
+            **{str(status): _problem(status) for status in (*ALWAYS, *route.errors)},
         },
     }
     parameters = [_path_parameter(name) for name in re.findall(r"{(\w+)}", route.path)]
@@ -69,7 +77,7 @@ def _operation(route: Route) -> dict[str, Any]:
             "content": {"application/json": {"schema": _ref(route.takes)}},
         }
         for status in (408, 413, 415):
-            operation["responses"][str(status)] = _problem()
+            operation["responses"][str(status)] = _problem(status)
     return operation
 
 
@@ -97,7 +105,7 @@ def _receive() -> dict[str, Any]:
                 "description": "Durable",
                 "content": {"application/json": {"schema": _ref(Accepted)}},
             },
-            **{str(status): _problem() for status in (400, 401, 404, 408, 413, 415, 422, 503)},
+            **{str(status): _problem(status) for status in RECEIVES},
         },
     }
 
@@ -115,8 +123,17 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": REF.format(model=model.__name__)}
 
 
-def _problem() -> dict[str, Any]:
-    return {
+def _problem(status: int) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "description": "A problem",
         "content": {"application/problem+json": {"schema": _ref(Problem)}},
     }
+    if status in WAITING:
+        found["headers"] = {
+            "Retry-After": {
+                "description": "Seconds until it may go better",
+                "required": True,
+                "schema": {"type": "integer", "minimum": 1},
+            }
+        }
+    return found

@@ -1,6 +1,6 @@
 """Pages of stages (``@app.page``): served by workers, where tables are, to the admin key."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ from faust.web import View
 from hookstream.app.errors import MisdirectedError, SettingsError
 from hookstream.app.web.access import Access
 
-__all__ = ["Page", "Pages"]
+__all__ = ["Page", "Pages", "first_names", "send_to_receivers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,14 @@ class Pages:
 
     _pages: dict[str, Page] = field(default_factory=dict)
 
+    def __len__(self) -> int:
+        return len(self._pages)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether there is one that wants the admin key."""
+        return any(not page.public for page in self._pages.values())
+
     def declare(self, page: Page) -> None:
         """Keep it until the server starts.
 
@@ -45,19 +53,18 @@ class Pages:
         except ValueError as error:
             raise SettingsError(f"{what} cannot be: {error}") from error
         known = self._pages.setdefault(page.path, page)
-        if known.place != page.place:
+        if known is not page:
             raise SettingsError(
                 f"two pages have the path {page.path!r}: {known.place} and {page.place}. Rename "
                 "one of them"
             )
 
-    def serve(self, server: Any, access: Access) -> None:
-        """Add them to a worker's server, behind all that is ours.
+    def serve(self, server: Any, access: Access, ours: Collection[str]) -> None:
+        """Add them to a worker's server; ``ours``: how paths of Hookstream's own begin.
 
         Raises:
             SettingsError: a path is ours.
         """
-        ours = _first_names(server.web_app)
         for page in self._pages.values():
             if _first(page.path) in ours:
                 raise SettingsError(
@@ -76,10 +83,25 @@ class Pages:
                 f"are: ask a worker (port {worker_port}, HOOKSTREAM_WORKER_WEB_PORT)"
             )
 
-        ours = _first_names(web_app)
+        ours = first_names(web_app)
         for page in self._pages.values():
             if _first(page.path) not in ours:
                 web_app.router.add_route("*", page.path, elsewhere)
+
+
+def send_to_receivers(web_app: web.Application, names: Iterable[str]) -> None:
+    """Have a worker say where webhooks, API, MCP and console are: it serves none of them."""
+
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        raise MisdirectedError(
+            "a worker serves /health, /metrics and pages of stages only: webhooks, API, MCP and "
+            "console are on the receivers' port (HOOKSTREAM_WEB_PORT, or HOOKSTREAM_ADMIN_PORT)"
+        )
+
+    for name in sorted(set(names) - first_names(web_app)):
+        web_app.router.add_route("*", f"/{name}", elsewhere)
+        if name:
+            web_app.router.add_route("*", f"/{name}/{{rest:.*}}", elsewhere)
 
 
 def _guarded(view: type[View], access: Access) -> type[View]:
@@ -93,7 +115,8 @@ def _guarded(view: type[View], access: Access) -> type[View]:
     return guarded
 
 
-def _first_names(web_app: web.Application) -> set[str]:
+def first_names(web_app: web.Application) -> set[str]:
+    """How the paths of an application's routes begin."""
     return {_first(resource.canonical) for resource in web_app.router.resources()}
 
 

@@ -17,7 +17,7 @@ from hookstream.app.streams.lag import (
     measure_partitions,
     measure_quarantined,
 )
-from hookstream.app.web import models
+from hookstream.app.web.models.partitions import PartitionList
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.routes import Route
 
@@ -83,7 +83,7 @@ class PartitionViews:
                 "/api/v1/partitions",
                 self.list,
                 "Who owns which partition, and how far behind it is",
-                gives=models.PartitionList,
+                gives=PartitionList,
                 operation="health_partitions",
             ),
         ]

@@ -2,48 +2,63 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
 import orjson
 from aiohttp import web
-from structlog.contextvars import bind_contextvars
+from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import (
     ConflictError,
     HookstreamError,
     NotFoundError,
-    SchemaViolationError,
+    SignatureError,
     UnavailableError,
+    UnavailableKeyError,
 )
-from hookstream.app.ids import new_event_id, partition_of, random_bits
+from hookstream.app.ingest.acceptance import Acceptance
 from hookstream.app.ingest.appender import Appender
+from hookstream.app.ingest.events import incoming, make_event
+from hookstream.app.ingest.key_fetcher import KeyFetcher
 from hookstream.app.ingest.refusals import Refusal, Refusals
+from hookstream.app.ingest.signing_keys import SigningKeys
 from hookstream.app.payloads.payloads import Payloads
-from hookstream.app.providers import PROVIDERS, Answer, Provider
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
+from hookstream.app.providers import PROVIDERS, Answer
+from hookstream.app.providers.first_contact import hub_challenge
 from hookstream.app.providers.provider import JSON
 from hookstream.app.providers.signatures.options import AnyAge, SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
-from hookstream.app.redis import keys
-from hookstream.app.routing.catalog import REJECT, Catalog, Tool
-from hookstream.app.routing.event_keys import (
-    DedupFunction,
-    custom_message_id,
-    message_id,
-    ordering_key,
-)
+from hookstream.app.routing.catalog import Catalog, Tool
+from hookstream.app.routing.event_keys import DedupFunction
+from hookstream.app.routing.payload_check import PayloadCheck
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.web.body import check_size, decode_body, read_body
-from hookstream.codecs.envelope import Event
+from hookstream.app.token_bucket import TokenBuckets
+from hookstream.app.web.body import check_size, decode_aside, read_body
+from hookstream.app.web.body_limit import LargeBodies, Room, most_bytes
+from hookstream.app.web.browsers import refuse_other_sites
+from hookstream.app.web.limits import ToolLimit
+from hookstream.app.web.malformed import Fault
+from hookstream.app.web.sender import check_allowed, sender_of
 
 __all__ = ["Receiver", "make_event"]
 
+logger = get_logger(__name__)
+
 #: How often, at most, unknown tool ids make a process look into the database.
 RELOAD_SECONDS = 0.25
+#: The event's id, whatever the answer's body is.
+EVENT_ID_HEADER = "Hookstream-Event-Id"
+#: The answer to a webhook that asked whether others may come.
+CONFIRMED = Answer(200, b"", "text/plain")
+#: Of a tool; who has captured one that was signed can send it again for a day.
+CONFIRMATIONS_PER_SECOND, CONFIRMATIONS_BURST = 0.2, 10.0
 #: Counted for a sender that has gone: nobody hears an answer.
 GONE = 499
 
@@ -55,40 +70,77 @@ class Receiver:
         self,
         *,
         settings: Settings,
+        postgres: Postgres,
         catalog: CatalogCache,
         payloads: Payloads,
         appender: Appender,
         refusals: Refusals,
         functions: Mapping[str, DedupFunction],
+        limit: ToolLimit,
+        payload_check: PayloadCheck,
+        fetcher: KeyFetcher,
     ) -> None:
+        """``limit``: of accepted webhooks, by tool id."""
+        self._fetcher = fetcher
+        self._keys = SigningKeys(fetcher)
+        self._confirmations = TokenBuckets(CONFIRMATIONS_PER_SECOND, CONFIRMATIONS_BURST)
+        self._limit = limit
         self._settings = settings
+        self._large_bodies = LargeBodies(settings)
+        self._postgres = postgres
         self._catalog = catalog
-        self._payloads = payloads
-        self._appender = appender
         self._refusals = refusals
-        self._functions = functions
+        self._acceptance = Acceptance(
+            settings=settings,
+            catalog=catalog,
+            payloads=payloads,
+            appender=appender,
+            functions=functions,
+            payload_check=payload_check,
+        )
         self._reloaded_at = -RELOAD_SECONDS
         #: What those wait for that come before it is begun.
         self._next_reload: asyncio.Task[Catalog] | None = None
 
     def routes(self) -> list[web.RouteDef]:
         """Open to anybody: signatures say who may send."""
-        return [web.post("/hooks/{tool_id}", self.post)]
+        # senders are told apart from people by nothing: some add the slash
+        return [
+            route(f"/hooks/{{tool_id}}{slash}", handler)
+            for slash in ("", "/")
+            for route, handler in (
+                (web.post, self.post),
+                (web.get, self.try_out),  # HEAD, too
+                (web.options, self.try_out),
+            )
+        ]
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Receive one webhook; answers once Redis has it."""
+        return _response(*await self.take(request, request.match_info["tool_id"]))
+
+    async def take(self, request: web.Request, tool_id: str) -> tuple[Answer, str]:
+        """Receive one webhook of a tool: its answer, and the event's id if it became one.
+
+        Raises:
+            HookstreamError: it is refused.
+        """
         tool: Tool | None = None
         came: list[bytes] = []
         status = 500
         try:
-            tool = await self._tool(request.match_info["tool_id"])
-            response = await self._receive(request, tool, came)
-            status = response.status
-            return response
+            tool = await self._tool(tool_id)
+            self._check_address(request, tool)
+            # before its body is read; taken from only once it has been found genuine, so that who
+            # cannot sign uses up nothing of the tool's
+            self._limit.look_at(tool)
+            with self._large_bodies.room() as room:
+                answer, event_id = await self._receive(request, tool, came, room)
+            status = answer.status
+            return answer, event_id
         except HookstreamError as error:
             status = error.status
-            if self._refusals.count(tool, error.slug):
-                self._refusals.keep(tool, _refusal(request, error, came))
+            self._refused(request, tool_id, tool, error, came)
             raise
         except (asyncio.CancelledError, ConnectionError):
             status = GONE
@@ -96,37 +148,149 @@ class Receiver:
         finally:
             _received(tool.provider if tool else "unknown", status).inc()
 
+    async def try_out(self, request: web.Request) -> web.StreamResponse:
+        """Answer a sender that tries out the address with GET, HEAD or OPTIONS."""
+        tool = await self._tool(request.match_info["tool_id"])
+        try:
+            self._check_address(request, tool)
+        except HookstreamError as error:
+            self._refused(request, tool.tool_id, tool, error, [])
+            raise
+        challenge = PROVIDERS[tool.provider].challenge
+        hook = self._request(request, tool, b"")
+        for found in (hub_challenge, challenge):
+            if found and (answer := found(hook, tool.secrets, tool.options)):
+                return _response(answer)
+        if request.method == "HEAD":
+            # some ask for a sign that somebody is there
+            return web.Response()
+        detail = f"{request.method} {request.path[:200]}: a webhook is sent by POST"
+        self.missed(request, 405, detail)
+        raise web.HTTPMethodNotAllowed(request.method, ["POST"])
+
+    def malformed(self, fault: Fault, address: str) -> None:
+        """Keep that something came which is no HTTP request: of no tool that is known."""
+        if not self._refusals.count(None, fault.slug):
+            return
+        refusal = Refusal(
+            at_ms=time.time_ns() // 1_000_000,
+            tool_id="",
+            status=fault.status,
+            reason=fault.slug,
+            detail=fault.detail,
+            address=address,
+            method="",
+            origin="",
+            path="",
+            headers={},
+            body=b"",
+            body_bytes=0,
+            whole=False,
+        )
+        self._refusals.keep(None, refusal)
+
+    def missed(self, request: web.Request, status: int, detail: str) -> None:
+        """Keep what was sent below ``/hooks`` and met no route: another method, or more path."""
+        tool_id = request.path.removeprefix("/hooks").strip("/").partition("/")[0]
+        tool = self._catalog.current.tools.get(tool_id)
+        reason = "wrong-method" if status == 405 else "wrong-path"
+        if self._refusals.count(tool, reason):
+            refusal = _refusal(request, tool_id, (status, reason, detail), [])
+            # what is no POST is no webhook, whatever it has brought along
+            kept = replace(refusal, whole=refusal.whole and request.method == "POST")
+            self._refusals.keep(tool, kept)
+
+    def _check_address(self, request: web.Request, tool: Tool) -> None:
+        if tool.allow_from:
+            check_allowed(tool.allow_from, sender_of(request).address)
+
+    def _refused(
+        self,
+        request: web.Request,
+        tool_id: str,
+        tool: Tool | None,
+        error: HookstreamError,
+        came: list[bytes],
+    ) -> None:
+        """Count a refused request, and keep it where there is room."""
+        if self._refusals.count(tool, error.slug):
+            why = (error.status, error.slug, str(error))
+            refusal = _refusal(request, tool_id, why, came)
+            self._refusals.keep(tool, refusal)
+
     async def _receive(
-        self, request: web.Request, tool: Tool, came: list[bytes]
-    ) -> web.StreamResponse:
-        settings = self._settings
+        self, request: web.Request, tool: Tool, came: list[bytes], room: Room
+    ) -> tuple[Answer, str]:
+        settings, provider = self._settings, PROVIDERS[tool.provider]
+        if provider.browsers_can_send:
+            public = (settings.public_url, tool.public_url)
+            refuse_other_sites(request, *public, known_names_only=True)
         body = await read_body(
-            request, settings.max_body_bytes, settings.body_timeout_seconds, came
+            request,
+            most_bytes(settings, provider),
+            settings.body_timeout_seconds,
+            came,
+            room.hold,
         )
         now_ms = time.time_ns() // 1_000_000
-        hook = WebhookRequest(
+        address = sender_of(request).address
+        hook = self._request(request, tool, body)
+        if provider.challenge and (answer := provider.challenge(hook, tool.secrets, tool.options)):
+            return answer, ""
+        if provider.learn and not tool.secrets and (learnt := provider.learn(hook, tool.options)):
+            return await self._learn(tool, *learnt, address), ""
+        hook = await self._verified(hook, tool, tool.options, now_ms, address)
+        if provider.confirm and (url := provider.confirm(hook)):
+            self._limit.take_of(tool)
+            await self._confirm(tool, url)
+            return CONFIRMED, ""
+        if provider.handshake and (answer := provider.handshake(hook, tool.secrets, tool.options)):
+            return answer, ""
+        found = incoming(hook, provider, settings.max_batch_events)
+        self._limit.take_of(tool, max(1, len(found.requests)))
+        ids = await self._acceptance.accept(found, tool, now_ms)
+        accepted = Answer(202, orjson.dumps(accepted_out(ids, is_batch=found.is_batch)), JSON)
+        if provider.answer:
+            accepted = provider.answer(hook, tool.options, accepted)
+        return accepted, ids[0] if ids else ""
+
+    async def _learn(self, tool: Tool, secret: str, answer: Answer, address: str) -> Answer:
+        """Keep the secret that a sender hands over, for a tool that waits for one.
+
+        Whoever comes first is believed, as with these senders it has to be: nobody is from then on.
+        """
+        found = await self._postgres.fetchrow(
+            statement("learn_secret"), tool.tool_id, tool.tenant, secret
+        )
+        if found is None:
+            raise SignatureError("the tool has a secret by now: what is sent has to be signed")
+        await self._catalog.refresh()
+        logger.warning(
+            "tool %s has learnt its secret from %s: POST /api/v1/tools/%s/learnt-secret shows it, "
+            "once",
+            tool.tool_id,
+            address,
+            tool.tool_id,
+        )
+        return answer
+
+    def _request(self, request: web.Request, tool: Tool, body: bytes) -> WebhookRequest:
+        return WebhookRequest(
             method=request.method,
-            url=self._external_url(_origin(request), request.raw_path),
+            url=self._called_url(tool, sender_of(request).origin, request.raw_path),
             headers=_headers(request),
             body=body,
             decoded=body,
         )
-        provider = PROVIDERS[tool.provider]
-        hook = self._verified(hook, tool, tool.options, now_ms)
-        if provider.handshake and (answer := provider.handshake(hook)):
-            return _response(answer)
-        event_id = await self._accept(hook, tool, now_ms)
-        accepted = Answer(202, orjson.dumps({"event_id": event_id, "status": "accepted"}), JSON)
-        return _response(provider.answer(hook, accepted) if provider.answer else accepted)
 
-    async def replay(self, refusal: Refusal, tenant: str) -> str:
+    async def replay(self, refusal: Refusal, tenant: str) -> dict[str, Any]:
         """Verify a refused webhook anew, by the tool as it is now, and accept it as one of now.
 
         The age of its signature's time is not checked. That check is for what strangers send: who
         has overheard a webhook shall not be able to send it again later. Here an operator asks, and
         for what this door has kept itself; by now it is too old for any tolerance.
 
-        Returns the event's id.
+        Returns what a sender would have been told.
 
         Raises:
             ConflictError: it is refused again, not all of it was kept, or it is no event.
@@ -144,55 +308,67 @@ class Receiver:
         now_ms = time.time_ns() // 1_000_000
         hook = WebhookRequest(
             method=refusal.method,
-            url=self._external_url(refusal.origin, refusal.path),
+            url=self._called_url(tool, refusal.origin, refusal.path),
             headers=refusal.headers,
             body=refusal.body,
             decoded=refusal.body,
         )
         provider = PROVIDERS[tool.provider]
         try:
-            check_size(len(hook.body), self._settings.max_body_bytes)
-            hook = self._verified(hook, tool, AnyAge(**asdict(tool.options)), now_ms)
-            if provider.handshake and provider.handshake(hook):
+            check_allowed(tool.allow_from, refusal.address)
+            check_size(len(hook.body), most_bytes(self._settings, provider))
+            options = AnyAge(**asdict(tool.options))
+            hook = await self._verified(hook, tool, options, now_ms, "")
+            if provider.confirm and (url := provider.confirm(hook)):
+                await self._confirm(tool, url)
+                raise ConflictError("it asked for a confirmation, which was given: it is no event")
+            if provider.handshake and provider.handshake(hook, tool.secrets, tool.options):
                 raise ConflictError("it only tries out the address: there is no event in it")
-            return await self._accept(hook, tool, now_ms)
+            found = incoming(hook, provider, self._settings.max_batch_events)
+            if not len(found.requests):
+                raise ConflictError("it is an empty batch: there is no event in it")
+            ids = await self._acceptance.accept(found, tool, now_ms)
+            return accepted_out(ids, is_batch=found.is_batch)
         except (ConflictError, UnavailableError):
             raise
         except HookstreamError as error:
             raise ConflictError(f"it is refused again ({error.slug}): {error}") from error
 
-    def _verified(
-        self, hook: WebhookRequest, tool: Tool, options: SignatureOptions, now_ms: int
+    async def _verified(
+        self,
+        hook: WebhookRequest,
+        tool: Tool,
+        options: SignatureOptions,
+        now_ms: int,
+        address: str,
     ) -> WebhookRequest:
-        """The request with its body decoded, once its signature has been found right."""
+        """The request with its body decoded, once its signature has been found right.
+
+        ``address``: who may be held for asking for keys that there are not.
+        """
+        provider, now = PROVIDERS[tool.provider], now_ms / 1000
+        if provider.keys and (sources := provider.keys(hook, tool.secrets, options, now)):
+            keys = await self._keys.first_of(sources, (tool.tool_id, address))
+            hook = replace(hook, keys=keys)
         # the signature is over the bytes as sent: verified before anything looks inside
-        PROVIDERS[tool.provider].verify(hook, tool.secrets, options, now_ms / 1000)
+        provider.verify(hook, tool.secrets, options, now)
         if encoding := ",".join(hook.headers.get("content-encoding", ())):
-            decoded = decode_body(hook.body, encoding, self._settings.max_body_bytes)
+            most = most_bytes(self._settings, PROVIDERS[tool.provider])
+            decoded = await decode_aside(hook.body, encoding, most)
             return replace(hook, decoded=decoded)
         return hook
 
-    async def _accept(self, hook: WebhookRequest, tool: Tool, now_ms: int) -> str:
-        """Make a verified request an event, and return its id once that is durable."""
-        catalog = self._catalog.current
-        event, partition = make_event(
-            hook,
-            PROVIDERS[tool.provider],
-            tool,
-            partitions=self._settings.partitions,
-            registry_version=catalog.version,
-            registry_token=catalog.token,
-            now_ms=now_ms,
-            random_bits=random_bits(),
-            functions=self._functions,
-        )
-        bind_contextvars(event_id=event.event_id)
-        if broken := catalog.violations(event, REJECT):
-            raise SchemaViolationError("; ".join(broken))
-        entry = await self._payloads.encode_aside(event)
-        urgent = tool.tool_id in catalog.urgent_tools
-        await self._appender.append(keys.events(partition), entry, urgent=urgent)
-        return event.event_id
+    async def _confirm(self, tool: Tool, url: str) -> None:
+        """Call the address that a provider wants called before it sends.
+
+        Raises UnavailableError.
+        """
+        if self._confirmations.take(tool.tool_id, time.monotonic()):
+            raise UnavailableKeyError("too many confirmations were asked for: send it again")
+        found = await self._fetcher.fetch(url)
+        if found.status != 200:
+            raise UnavailableError(f"its confirmation was answered {found.status}: send it again")
+        logger.info("tool %s: its provider has been told that webhooks may come", tool.tool_id)
 
     async def _tool(self, tool_id: str) -> Tool:
         tool = self._catalog.current.tools.get(tool_id)
@@ -222,8 +398,24 @@ class Receiver:
         self._reloaded_at, self._next_reload = time.monotonic(), None
         return await self._catalog.refresh()
 
-    def _external_url(self, origin: str, path: str) -> str:
-        return (self._settings.public_url.rstrip("/") or origin) + path
+    def _called_url(self, tool: Tool, origin: str, path: str) -> str:
+        """The URL that the sender has called, which some sign: ``origin`` and ``path`` came here.
+
+        What is set of the tool counts first, then what is set for all, then what the request says.
+        """
+        if tool.names_address:
+            # the whole of it but for the query, which differs
+            _, mark, query = path.partition("?")
+            return tool.public_url + mark + query
+        return (tool.public_url or self._settings.public_url or origin).rstrip("/") + path
+
+
+def accepted_out(ids: Sequence[str], *, is_batch: bool) -> dict[str, Any]:
+    """What is told of an accepted request: of a batch all ids, which are none of an empty one."""
+    out: dict[str, Any] = {"event_id": ids[0]} if ids else {}
+    if is_batch:
+        out["event_ids"] = list(ids)
+    return {**out, "status": "accepted"}
 
 
 @cache
@@ -232,92 +424,26 @@ def _received(provider: str, status: int) -> Any:
     return metrics.RECEIVED.labels(provider=provider, status=status)
 
 
-def make_event(
-    hook: WebhookRequest,
-    provider: Provider,
-    tool: Tool,
-    *,
-    partitions: int,
-    registry_version: int,
-    registry_token: int = 0,
-    now_ms: int,
-    random_bits: int,
-    functions: Mapping[str, DedupFunction],
-) -> tuple[Event, int]:
-    """The event in a verified request, and the partition it belongs to.
-
-    Where the tool's dedup function fails the event has no message id yet: it is kept all the same,
-    and the worker asks the function again.
-    """
-    event_type = provider.event_type(hook, tool.options)
-    delivery_id = _printable(provider.delivery_id(hook, tool.options), 256)
-    data = None
-    if tool.strategy == "fields" or tool.order_by == "field":
-        data = _json_or_none(hook.decoded)
-    # with ordering "none" the partition follows from the message id, which for strategy "none"
-    # is the event id, which carries the partition: random bits break the circle
-    unique = f"{now_ms:x}-{random_bits:x}"
-    message = message_id(tool, event_type, delivery_id, hook.decoded, data, unique)
-    partition = partition_of(partitions, *ordering_key(tool, message, data))
-    event = Event(
-        event_id=new_event_id(now_ms, partition, random_bits),
-        tenant=tool.tenant,
-        tool_id=tool.tool_id,
-        provider=tool.provider,
-        type=event_type,
-        message_id=message,
-        delivery_id=delivery_id,
-        received_at_ms=now_ms,
-        headers={
-            name: _printable(", ".join(hook.headers[name]), 1024)
-            for name in provider.keep_headers
-            if name in hook.headers
-        },
-        content_type=_printable(hook.header("content-type"), 256),
-        trace_context=_printable(hook.header("traceparent"), 128),
-        payload=hook.decoded,
-        dedup_window_ms=tool.window_ms,
-        dedup_history_ms=tool.history_ms,
-        registry_version=registry_version,
-        registry_token=registry_token,
-    )
-    if tool.strategy == "custom":
-        event = _named(event, tool, functions, never=f"{tool.tool_id}:{event_type}:{unique}")
-        # one without a message id yet goes where its payload leads
-        partition = partition_of(partitions, *ordering_key(tool, event.message_id or message, data))
-        event = replace(event, event_id=new_event_id(now_ms, partition, random_bits))
-    return event, partition
-
-
-def _named(
-    event: Event, tool: Tool, functions: Mapping[str, DedupFunction], *, never: str
-) -> Event:
-    """The event with the message id that its tool's dedup function gives, or without one."""
-    try:
-        message = custom_message_id(functions, tool.function, event)
-    except Exception:  # noqa: BLE001 user code; its error is told where it is asked again
-        return replace(event, message_id="", dedup_function=tool.function)
-    if message:
-        return replace(event, message_id=message)
-    return replace(event, message_id=never, dedup_window_ms=0, dedup_history_ms=0)
-
-
-def _refusal(request: web.Request, error: HookstreamError, came: list[bytes]) -> Refusal:
-    """What a refused request was, as far as it has come."""
+def _refusal(
+    request: web.Request, tool_id: str, why: tuple[int, str, str], came: list[bytes]
+) -> Refusal:
+    """What a refused request was, as far as it has come; ``why``: status, reason, detail."""
+    status, reason, detail = why
     content = request.content
     if not came and content.is_eof() and content.exception() is None:
         # refused before its body was read, of which all is here: nothing to wait for
         came.append(content.read_nowait())
     body = b"".join(came)
+    sender = sender_of(request)
     return Refusal(
         at_ms=time.time_ns() // 1_000_000,
-        tool_id=request.match_info["tool_id"],
-        status=error.status,
-        reason=error.slug,
-        detail=str(error),
-        address=request.remote or "",
+        tool_id=tool_id,
+        status=status,
+        reason=reason,
+        detail=detail,
+        address=sender.address,
         method=request.method,
-        origin=_origin(request),
+        origin=sender.origin,
         path=request.raw_path,
         headers=_headers(request),
         body=body,
@@ -326,12 +452,11 @@ def _refusal(request: web.Request, error: HookstreamError, came: list[bytes]) ->
     )
 
 
-def _origin(request: web.Request) -> str:
-    return f"{request.scheme}://{request.host}"
-
-
-def _response(answer: Answer) -> web.Response:
-    return web.Response(status=answer.status, body=answer.body, content_type=answer.content_type)
+def _response(answer: Answer, event_id: str = "") -> web.Response:
+    headers = {**answer.headers, "Content-Type": answer.content_type}
+    if event_id:
+        headers[EVENT_ID_HEADER] = event_id
+    return web.Response(status=answer.status, body=answer.body or None, headers=headers)
 
 
 def _headers(request: web.Request) -> dict[str, tuple[str, ...]]:
@@ -340,16 +465,3 @@ def _headers(request: web.Request) -> dict[str, tuple[str, ...]]:
         lower = name.lower()
         headers[lower] = (*headers.get(lower, ()), value)
     return headers
-
-
-def _printable(text: str, limit: int) -> str:
-    """Without control characters and lone surrogates, which neither protobuf nor SQL can hold."""
-    text = text[:limit]
-    return text if text.isprintable() else "".join(char for char in text if char.isprintable())
-
-
-def _json_or_none(body: bytes) -> object:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None

@@ -15,9 +15,10 @@ from hookstream.app.providers import PROVIDERS
 from hookstream.app.redis.errors import REDIS_ERRORS
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id
 from hookstream.app.web.events import check_query, parse_limit
+from hookstream.app.web.models.receive import Accepted
+from hookstream.app.web.models.refusals import REFUSAL_QUERY, RefusalList, RefusalOut
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.receive import Receiver
 from hookstream.app.web.routes import Route
@@ -60,9 +61,9 @@ class RefusalViews:
                 path,
                 self.list,
                 f"List the last refused webhooks {whose}, the newest first",
-                gives=models.RefusalList,
+                gives=RefusalList,
                 errors=(400, 404),
-                query=models.REFUSAL_QUERY,
+                query=REFUSAL_QUERY,
                 operation=f"{name}_list",
             ),
             Route(
@@ -70,7 +71,7 @@ class RefusalViews:
                 path + "/{refusal_id}",
                 self.get,
                 f"Show a refused webhook {whose}, and its body",
-                gives=models.RefusalOut,
+                gives=RefusalOut,
                 errors=(400, 404),
                 operation=f"{name}_get",
             ),
@@ -79,7 +80,7 @@ class RefusalViews:
                 path + "/{refusal_id}/replay",
                 self.replay,
                 f"Verify a refused webhook {whose} anew, and accept it",
-                gives=models.Accepted,
+                gives=Accepted,
                 status=202,
                 errors=(400, 404, 409),
                 operation=f"{name}_replay",
@@ -89,7 +90,7 @@ class RefusalViews:
     async def list(self, request: web.Request) -> web.StreamResponse:
         """A page of refused webhooks, the newest first."""
         query = request.query
-        check_query(query, models.REFUSAL_QUERY)
+        check_query(query, REFUSAL_QUERY)
         limit = parse_limit(query.get("limit", "50"))
         before = query.get("cursor", "")
         if before and not _ID.fullmatch(before):
@@ -113,11 +114,11 @@ class RefusalViews:
         """Verify one with today's secrets and accept it, or answer why not."""
         tool = await self._tool(request)
         refusal = await self._refusal(request, tool)
-        event_id = await self._receiver.replay(refusal, request[TENANT_KEY])
+        accepted = await self._receiver.replay(refusal, request[TENANT_KEY])
         # the event is kept, and that is what was asked for; a refusal ends by itself
         with suppress(*REDIS_ERRORS):
             await self._refusals.remove(tool, refusal.refusal_id)
-        return json_response({"event_id": event_id, "status": "accepted"}, status=202)
+        return json_response(accepted, status=202)
 
     async def _tool(self, request: web.Request) -> Tool | None:
         """The tool in the path; None for those that there are not."""

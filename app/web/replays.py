@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from uuid import UUID
 
 from aiohttp import web
 
-from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
+from hookstream.app.errors import BadRequestError, ConflictError, HookstreamError, NotFoundError
 from hookstream.app.ids import partition_of_event
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.redis import keys
@@ -13,9 +14,18 @@ from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.replays import ReplayFilter, ReplayStore
-from hookstream.app.web import models
-from hookstream.app.web.access import TENANT_KEY, read_model, uuid7
-from hookstream.app.web.events import check_query, parse_limit, parse_time
+from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, Caller, read_model, uuid7
+from hookstream.app.web.events import parse_time
+from hookstream.app.web.limits import RateLimit
+from hookstream.app.web.models.fields import SHORT_QUERY
+from hookstream.app.web.models.replays import ReplayIn, ReplayList, ReplayOut
+from hookstream.app.web.paging import (
+    MOST_SHORT,
+    asked_page,
+    moment_cursor,
+    next_cursor,
+    parse_moment_cursor,
+)
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.routes import Route
 from hookstream.codecs.envelope import with_replay
@@ -35,20 +45,27 @@ class SingleReplay:
         events: EventStore,
         replays: ReplayStore,
         appender: Appender,
+        limit: RateLimit,
     ) -> None:
         self._catalog = catalog
         self._events = events
         self._replays = replays
         self._appender = appender
+        self._limit = limit
 
-    async def send(self, tenant: str, event_id: str, context_id: str) -> str:
+    async def send(self, caller: Caller, event_id: str, context_id: str) -> str:
         """Append an event to its partition again, marked as a replay; returns the replay's id.
 
         It goes where subscriptions say now, or with ``context_id`` to that one alone.
 
         Raises:
             NotFoundError: there is no such event.
+            ConflictError: a replay of it to this context runs.
+            LimitError: the caller's key begins too many, or too many run to this context.
         """
+        tenant = caller.tenant
+        if caller.contexts is not None:
+            self._limit.take(caller.digest)
         envelope = await self._events.envelope(tenant, event_id)
         if envelope is None:
             raise NotFoundError(f"there is no event {event_id}")
@@ -61,7 +78,11 @@ class SingleReplay:
             registry_version=self._catalog.current.version,
             registry_token=self._catalog.current.token,
         )
-        await self._appender.append(keys.events(partition), again)
+        try:
+            await self._appender.append(keys.events(partition), again)
+        except HookstreamError as error:
+            await self._replays.failed(replay_id, str(error))
+            raise
         return replay_id
 
 
@@ -89,26 +110,26 @@ class ReplayViews:
                 "/api/v1/replays",
                 self.post,
                 "Send events through the pipeline again",
-                takes=models.ReplayIn,
-                gives=models.ReplayOut,
+                takes=ReplayIn,
+                gives=ReplayOut,
                 status=202,
-                errors=(400, 404),
+                errors=(400, 404, 409, 429),
             ),
             Route(
                 "GET",
                 "/api/v1/replays",
                 self.list,
                 "List replays, newest first",
-                gives=models.ReplayList,
+                gives=ReplayList,
                 errors=(400,),
-                query=models.LIMIT_QUERY,
+                query=SHORT_QUERY,
             ),
             Route(
                 "GET",
                 "/api/v1/replays/{replay_id}",
                 self.get,
                 "Show a replay and how far it has come",
-                gives=models.ReplayOut,
+                gives=ReplayOut,
                 errors=(400, 404),
             ),
             Route(
@@ -116,14 +137,14 @@ class ReplayViews:
                 "/api/v1/replays/{replay_id}/cancel",
                 self.cancel,
                 "Send no more of a replay",
-                gives=models.ReplayOut,
+                gives=ReplayOut,
                 errors=(400, 404, 409),
             ),
         ]
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Begin a replay."""
-        wanted = await read_model(self._settings, request, models.ReplayIn)
+        wanted = await read_model(self._settings, request, ReplayIn)
         tenant = request[TENANT_KEY]
         context_id = wanted.context_id or ""
         catalog = await self._catalog.reload()
@@ -134,7 +155,7 @@ class ReplayViews:
             if given or wanted.rate is not None:
                 raise BadRequestError("event_id: alone or with context_id; it needs no filter")
             event_id = uuid7(wanted.event_id, "event_id")
-            replay_id = await self._single_replay.send(tenant, event_id, context_id)
+            replay_id = await self._single_replay.send(request[CALLER_KEY], event_id, context_id)
         else:
             if not given:
                 raise BadRequestError(
@@ -146,12 +167,16 @@ class ReplayViews:
         return response
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        """The newest replays."""
-        check_query(request.query, ("limit",))
-        limit = parse_limit(request.query.get("limit", "50"))
-        return json_response(
-            {"replays": await self._replays.find(request[TENANT_KEY], limit=limit)}
-        )
+        """A page of replays, the newest first."""
+        limit, cursor = asked_page(request.query, MOST_SHORT)
+        past = parse_moment_cursor(cursor)
+        place = (past[0], UUID(uuid7(past[1], "cursor"))) if past else None
+        found = await self._replays.page_of(request[TENANT_KEY], limit, place)
+        places = [
+            moment_cursor(datetime.fromisoformat(one["created_at"]), one["replay_id"])
+            for one in found
+        ]
+        return json_response({"replays": found, "cursor": next_cursor(limit, places)})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One replay."""
@@ -165,7 +190,7 @@ class ReplayViews:
             raise ConflictError(f"replay {replay_id} is not running, it is {shown['status']}")
         return json_response(await self._show(tenant, replay_id))
 
-    async def _post_many(self, tenant: str, wanted: models.ReplayIn, context_id: str) -> str:
+    async def _post_many(self, tenant: str, wanted: ReplayIn, context_id: str) -> str:
         """Leave it to the workers. What comes in from now on is not part of it."""
         now = datetime.now(UTC)
         since = parse_time("since", wanted.since)
@@ -184,9 +209,9 @@ class ReplayViews:
 
     async def _show(self, tenant: str, replay_id: str) -> dict[str, object]:
         found = await self._replays.find(tenant, replay_id)
-        if not found:
+        if found is None:
             raise NotFoundError(f"there is no replay {replay_id}")
-        return found[0]
+        return found
 
 
 def _id(request: web.Request) -> str:

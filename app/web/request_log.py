@@ -4,11 +4,10 @@ What clients send is not logged: paths are those of routes, and of a header noth
 """
 
 import logging
-import os
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -17,13 +16,28 @@ from mode.utils.logging import get_logger
 from structlog.contextvars import bind_contextvars
 
 from hookstream.app import metrics
+from hookstream.app.ids import random_bits
+from hookstream.app.providers import Answer
+from hookstream.app.web.malformed import Fault, fault_of
+from hookstream.app.web.sender import sender_of
 
-__all__ = ["log_requests", "route_of", "server_log"]
+__all__ = [
+    "DOOR",
+    "REQUEST_ID",
+    "Door",
+    "ServerLog",
+    "begin",
+    "is_verbose",
+    "log_request",
+    "log_requests",
+    "route_of",
+]
 
 logger = get_logger(__name__)
 
 REQUEST_ID = "X-Request-Id"
 _REQUEST_ID_KEY: web.RequestKey[str] = web.RequestKey("request_id", str)
+_BEGUN_KEY: web.RequestKey[float] = web.RequestKey("begun", float)
 #: Of an answer that has begun: who goes away then has had it.
 _STATUS_KEY: web.RequestKey[int] = web.RequestKey("status", int)
 #: What may come from a client into the log and back.
@@ -32,11 +46,32 @@ _harmless_id = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 CLIENT_CLOSED = 499
 
 
-class _ServerLog(logging.LoggerAdapter[logging.Logger]):
+class Door(Protocol):
+    """Who takes webhooks, keeps those that are refused, and hears of what never comes so far."""
+
+    async def take(self, request: web.Request, tool_id: str) -> tuple[Answer, str]:
+        """Take one of a tool: its answer, and the event's id; "" where it became none."""
+
+    def malformed(self, fault: Fault, address: str) -> None:
+        """What came from ``address`` was no request."""
+
+    def missed(self, request: web.Request, status: int, detail: str) -> None:
+        """A request below ``/hooks`` that is for no route."""
+
+
+#: Of an application that takes webhooks.
+DOOR: web.AppKey[Door] = web.AppKey("door", Door)
+
+
+class ServerLog(logging.LoggerAdapter[logging.Logger]):
     """aiohttp's log, in which malformed requests are a count and a line without their bytes.
 
     Its own lines have a traceback with the beginning of what could not be read.
     """
+
+    def __init__(self, web_app: web.Application) -> None:
+        super().__init__(server_logger)
+        self._web_app = web_app
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """Log what is wrong with us as it comes, and what is wrong with a client in our words."""
@@ -48,15 +83,14 @@ class _ServerLog(logging.LoggerAdapter[logging.Logger]):
         metrics.MALFORMED_REQUESTS.labels(kind=kind).inc()
         remote = {"remote": args[0]} if args else {}
         logger.info("a malformed request was refused: %s", kind, extra=remote)
-
-
-#: For aiohttp's runner.
-server_log = _ServerLog(server_logger)
+        door = self._web_app.get(DOOR)
+        if door is not None and isinstance(error, HttpProcessingError):
+            door.malformed(fault_of(error), str(args[0]) if args else "")
 
 
 def log_requests(web_app: web.Application) -> None:
     """Give each request its id, and have a line of each; before all other middlewares."""
-    web_app.middlewares.append(_log_request)
+    web_app.middlewares.append(log_request)
     web_app.on_response_prepare.append(_answer_id)
 
 
@@ -71,16 +105,29 @@ def route_of(request: web.Request) -> tuple[str, str]:
     return method, resource.canonical if resource is not None else "(none)"
 
 
-@web.middleware
-async def _log_request(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+def begin(request: web.Request) -> str:
+    """Give a request its id, which is returned, unless it has one."""
     given = request.headers.get(REQUEST_ID, "")
-    request_id = given if _harmless_id(given) else os.urandom(8).hex()
+    request_id = given if _harmless_id(given) else f"{random_bits():016x}"
     request[_REQUEST_ID_KEY] = request_id
+    request[_BEGUN_KEY] = time.perf_counter()
     # each request is a task, which takes it along
     bind_contextvars(request_id=request_id)
-    begun = time.perf_counter()
+    return request_id
+
+
+def is_verbose() -> bool:
+    """Whether requests that went well are lines of the log, too."""
+    return bool(logger.isEnabledFor(logging.DEBUG))
+
+
+@web.middleware
+async def log_request(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Have a line of a request, which begins here unless it has begun (:func:`begin`)."""
+    if _BEGUN_KEY not in request:
+        begin(request)
     status = 0
     try:
         response = await handler(request)
@@ -93,7 +140,7 @@ async def _log_request(
         status = status or request.get(_STATUS_KEY, CLIENT_CLOSED)
         level = logging.INFO if status >= 400 else logging.DEBUG
         if logger.isEnabledFor(level):
-            _log(level, request, status, time.perf_counter() - begun)
+            _log(level, request, status, time.perf_counter() - request[_BEGUN_KEY])
 
 
 def _log(level: int, request: web.Request, status: int, seconds: float) -> None:
@@ -103,7 +150,7 @@ def _log(level: int, request: web.Request, status: int, seconds: float) -> None:
         "route": route,
         "status": status,
         "duration_ms": round(seconds * 1000, 1),
-        "remote": request.remote,
+        "remote": sender_of(request).address,
     }
     logger.log(level, "%s %s %d", method, route, status, extra=fields)
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from hookstream.app.errors import SchemaRegistryError
 from hookstream.app.schema_registry.builtin import BUILTIN
-from hookstream.app.schema_registry.store import Version
+from hookstream.app.schema_registry.store import MOST_LISTED, Part, Version
 from hookstream.app.web.access import TENANT_KEY
 from hookstream.codecs.schemas import Reference, Schema, SchemaType, parse
 
@@ -19,8 +19,10 @@ __all__ = [
     "answer",
     "changeable",
     "flag",
+    "given",
     "number",
     "page",
+    "part",
     "raw",
     "read",
     "schema_id",
@@ -158,15 +160,28 @@ def flag(request: web.Request, name: str) -> bool:
     return request.query.get(name, "").lower() == "true"
 
 
-def page(request: web.Request, items: list[Item]) -> list[Item]:
+def given(request: web.Request, name: str) -> str | None:
+    """A text of the query, None for none; 400 for one that no name in a database could be."""
+    found = request.query.get(name)
+    if found is not None and not found.isprintable():
+        raise SchemaRegistryError(400, 400, f"{name}: a text of printable characters")
+    return found
+
+
+def part(request: web.Request) -> Part:
     """The part of a list that ``offset`` and ``limit`` ask for; a negative limit is none."""
     try:
         offset = int(request.query.get("offset", "0")[:10])
         limit = int(request.query.get("limit", "-1")[:10])
     except ValueError as error:
         raise SchemaRegistryError(400, 400, "offset and limit are whole numbers") from error
-    items = items[max(0, offset) :]
-    return items if limit < 0 else items[:limit]
+    return max(0, offset), MOST_LISTED if limit < 0 else min(limit, MOST_LISTED)
+
+
+def page(request: web.Request, items: list[Item]) -> list[Item]:
+    """That part of what is there already."""
+    offset, limit = part(request)
+    return items[offset : offset + limit]
 
 
 def text(request: web.Request, schema: Schema, compiled: bytes) -> str:

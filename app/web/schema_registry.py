@@ -5,7 +5,6 @@ The key is the API's: as a bearer token, or as the password of HTTP basic with a
 """
 
 import base64
-import binascii
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,19 +12,22 @@ from aiohttp import web
 from mode.utils.logging import get_logger
 
 from hookstream.app.errors import HookstreamError, SchemaRegistryError
-from hookstream.app.schema_registry.store import SchemaStore, Version
+from hookstream.app.schema_registry.store import MOST_LISTED, Part, SchemaStore, Version
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.access import Access
-from hookstream.app.web.body import decode_body, read_body
+from hookstream.app.web.body import decode_aside, read_body
+from hookstream.app.web.browsers import refuse_other_sites
 from hookstream.app.web.request_log import route_of
 from hookstream.app.web.schema_forms import (
     ConfigIn,
     answer,
     changeable,
     flag,
+    given,
     number,
     page,
+    part,
     raw,
     read,
     schema_id,
@@ -64,15 +66,15 @@ class SchemaViews:
         return answer(sorted(SchemaType))
 
     async def subjects(self, request: web.Request) -> web.Response:
-        """All subjects."""
-        deleted = flag(request, "deleted")
-        found = await self._store.subjects(tenant(request), deleted=deleted)
+        """The subjects."""
+        which = "all" if flag(request, "deleted") else "live"
         if flag(request, "deletedOnly") or flag(request, "deleted_only"):
-            live = await self._store.subjects(tenant(request))
-            every = await self._store.subjects(tenant(request), deleted=True)
-            found = [name for name in every if name not in live]
-        prefix = request.query.get("subjectPrefix", "")
-        return answer(page(request, [name for name in found if name.startswith(prefix)]))
+            which = "deleted"
+        prefix = given(request, "subjectPrefix") or ""
+        found = await self._store.subjects(
+            tenant(request), prefix=prefix, which=which, part=part(request)
+        )
+        return answer(found)
 
     async def register(self, request: web.Request) -> web.Response:
         """A new version of a subject; the one that says the same where there is one."""
@@ -101,8 +103,10 @@ class SchemaViews:
     async def versions(self, request: web.Request) -> web.Response:
         """The numbers of a subject's versions."""
         deleted = flag(request, "deleted")
-        numbers = await self._store.numbers(tenant(request), subject(request), deleted=deleted)
-        return answer(page(request, numbers))
+        numbers = await self._store.numbers(
+            tenant(request), subject(request), deleted=deleted, part=part(request)
+        )
+        return answer(numbers)
 
     async def version(self, request: web.Request) -> web.Response:
         """One version of a subject."""
@@ -146,19 +150,22 @@ class SchemaViews:
 
     async def versions_by_id(self, request: web.Request) -> web.Response:
         """Subjects and versions of a schema."""
-        found = [{"subject": name, "version": n} for name, n in await self._uses(request)]
-        return answer(page(request, found))
+        uses = await self._uses(request, part(request))
+        return answer([{"subject": name, "version": n} for name, n in uses])
 
     async def subjects_by_id(self, request: web.Request) -> web.Response:
         """Subjects of a schema."""
-        found = sorted({name for name, _ in await self._uses(request)})
+        found = sorted({name for name, _ in await self._uses(request, (0, MOST_LISTED))})
         return answer(page(request, found))
 
-    async def _uses(self, request: web.Request) -> list[tuple[str, int]]:
-        deleted = flag(request, "deleted")
-        wanted = request.query.get("subject")
-        found = await self._store.uses(tenant(request), schema_id(request), deleted=deleted)
-        return [use for use in found if wanted in (None, use[0])]
+    async def _uses(self, request: web.Request, part: Part) -> list[tuple[str, int]]:
+        return await self._store.uses(
+            tenant(request),
+            schema_id(request),
+            deleted=flag(request, "deleted"),
+            subject=given(request, "subject"),
+            part=part,
+        )
 
     async def compatible(self, request: web.Request) -> web.Response:
         """Whether a schema could follow one version, or by the subject's mode all of them."""
@@ -185,9 +192,9 @@ class SchemaViews:
 
     async def set_config(self, request: web.Request) -> web.Response:
         """Set the compatibility mode of a subject, or of all."""
-        given = read(await self._body(request), ConfigIn, 42203)
+        asked = read(await self._body(request), ConfigIn, 42203)
         try:
-            mode = Mode(given.compatibility.upper())
+            mode = Mode(asked.compatibility.upper())
         except ValueError as error:
             raise SchemaRegistryError(
                 422, 42203, f"Invalid compatibility level. Valid values are {', '.join(Mode)}"
@@ -226,11 +233,17 @@ class SchemaViews:
         settings = self._settings
         body = await read_body(request, settings.max_body_bytes, settings.body_timeout_seconds)
         encoding = ",".join(request.headers.getall("Content-Encoding", ()))
-        return decode_body(body, encoding, settings.max_body_bytes)
+        return await decode_aside(body, encoding, settings.max_body_bytes)
 
 
-def add_schema_registry(web_app: web.Application, views: SchemaViews, access: Access) -> None:
-    """Add the routes below :data:`PREFIX`."""
+def add_schema_registry(
+    web_app: web.Application, views: SchemaViews, access: Access, public_url: str
+) -> None:
+    """Add the routes below :data:`PREFIX`.
+
+    A browser sends a password that it once asked for whichever page wants something here: only
+    those of this site, and of ``public_url``, get it.
+    """
     one, many = "/subjects/{subject}", "/subjects/{subject}/versions"
     version, by_id = many + "/{version}", "/schemas/ids/{id}"
     routes: list[tuple[str, str, View]] = [
@@ -264,15 +277,16 @@ def add_schema_registry(web_app: web.Application, views: SchemaViews, access: Ac
             ("DELETE", path, views.delete_config),
         ]
     for method, path, view in routes:
-        web_app.router.add_route(method, PREFIX + path, _guarded(access, view))
+        web_app.router.add_route(method, PREFIX + path, _guarded(access, view, public_url))
 
 
-def _guarded(access: Access, view: View) -> View:
+def _guarded(access: Access, view: View, public_url: str) -> View:
     """The view behind the key, with errors in Confluent's form."""
     keyed = access.require_key(view, credentials=_credentials)
 
     async def guarded(request: web.Request) -> Any:
         try:
+            refuse_other_sites(request, public_url)
             return await keyed(request)
         except SchemaRegistryError as error:
             return answer({"error_code": error.code, "message": str(error)}, error.status)
@@ -295,6 +309,6 @@ def _credentials(request: web.Request) -> str:
         return given
     try:
         _, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # binascii's, UnicodeDecodeError, or characters that are not ASCII
         return ""
     return f"Bearer {password}"

@@ -12,31 +12,44 @@ from faust.types import AppT
 from faust.web.drivers.aiohttp import Web
 from mode import Service
 
-from hookstream.app import tasks
+from hookstream.app import metrics, tasks
 from hookstream.app.errors import NotFoundError
-from hookstream.app.settings import Settings, cannot_listen
+from hookstream.app.settings import Settings, cannot_listen, listen_hosts
+from hookstream.app.web.browsers import harden
+from hookstream.app.web.connection import Runner
+from hookstream.app.web.expectations import close_unread
+from hookstream.app.web.hot_route import HotRoute
+from hookstream.app.web.malformed import MAX_FIELD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 from hookstream.app.web.problem import Handler, problems
-from hookstream.app.web.request_log import log_requests, server_log
+from hookstream.app.web.request_log import DOOR, ServerLog, log_requests
+from hookstream.app.web.sender import see_senders
 
 __all__ = ["ConnectionReaper", "HookstreamWeb", "make_runner"]
 
 KEEPALIVE_SECONDS = 75.0
+#: For a WebSocket to be closed in, once it is too slow.
+CLOSING_SECONDS = 5.0
+#: A client that takes less than this within the write timeout takes nothing.
+MIN_TAKEN_BYTES = 1024
 HOOKS = "/hooks/{tool_id}"
 #: What strangers and agents need, where operators have a port of their own: nothing else is there.
-PUBLIC = {HOOKS, "/contexts/{context_id}/updates", "/mcp", "/health/live"}
+PUBLIC = {HOOKS, HOOKS + "/", "/contexts/{context_id}/updates", "/mcp", "/health/live"}
 
 
 def make_runner(web_app: web.Application) -> web.AppRunner:
     """A runner that leaves bodies as they were sent: signatures are over those bytes."""
-    return web.AppRunner(
+    return Runner(
         web_app,
         access_log=None,
-        logger=server_log,
+        logger=ServerLog(web_app),
         auto_decompress=False,
         keepalive_timeout=KEEPALIVE_SECONDS,
         lingering_time=1.0,
         shutdown_timeout=5.0,
         handler_cancellation=True,
+        max_line_size=MAX_LINE_BYTES,
+        max_field_size=MAX_FIELD_BYTES,
+        max_headers=MAX_HEADERS,
     )
 
 
@@ -60,7 +73,7 @@ def split_by_port(admin_port: int) -> Middleware:
                     "this port has /hooks/TOOL, /contexts/CONTEXT/updates (WebSocket), /mcp and "
                     "/health/live only: the rest is on the operators' port (HOOKSTREAM_ADMIN_PORT)"
                 )
-        elif place == HOOKS:
+        elif place.rstrip("/") == HOOKS:
             raise NotFoundError(
                 "this is the operators' port: webhooks are taken on that of HOOKSTREAM_WEB_PORT"
             )
@@ -96,7 +109,11 @@ class HookstreamWeb(Web):
         self._settings = settings
         self._add_endpoints = add_endpoints
         self._stopping_since = stopping_since
+        if trusted := settings.trusted_networks:
+            self.web_app.middlewares.append(see_senders(trusted))
         log_requests(self.web_app)
+        self.web_app.on_response_prepare.append(harden)
+        self.web_app.on_response_prepare.append(close_unread)
         self.web_app.middlewares.append(problems)
         if settings.admin_port:
             self.web_app.middlewares.append(split_by_port(settings.admin_port))
@@ -108,12 +125,15 @@ class HookstreamWeb(Web):
         await super().on_start()
 
     def _new_transport_tcp(self) -> web.TCPSite:
+        """The first of our addresses; the others are begun behind it."""
+        return self._site(listen_hosts(self.app.conf.web_bind)[0])
+
+    def _site(self, host: str) -> web.TCPSite:
         """Several receiver processes may listen on one port."""
-        conf = self.app.conf
         return web.TCPSite(
             self._runner,
-            conf.web_bind,
-            conf.web_port,
+            host,
+            self.app.conf.web_port,
             backlog=1024,
             reuse_port=self.app.producer_only or None,
         )
@@ -142,19 +162,42 @@ class HookstreamWeb(Web):
     async def start_server(self) -> None:
         """Start listening, and closing connections that send nothing."""
         conf, settings = self.app.conf, self._settings
+        host, *others = listen_hosts(conf.web_bind)
         try:
             await super().start_server()
+            for host in others:
+                await self._site(host).start()
         except OSError as error:
             raise cannot_listen(
-                conf.web_bind, conf.web_port, error, "HOOKSTREAM_WEB_PORT (or --web-port)"
+                host, conf.web_port, error, "HOOKSTREAM_WEB_PORT (or --web-port)"
             ) from error
-        if settings.admin_port:
-            await self._start_admin(settings.admin_host, settings.admin_port)
+        self._pass_by_router()
+        for host in listen_hosts(settings.admin_host) if settings.admin_port else ():
+            await self._start_admin(host, settings.admin_port)
         await self.add_runtime_dependency(
             ConnectionReaper(
-                self._runner, settings.header_timeout_seconds, settings.max_connections
+                self._runner,
+                settings.header_timeout_seconds,
+                settings.max_connections,
+                # a WebSocket that takes nothing is closed by its own limit, with the code for that
+                max(
+                    settings.write_timeout_seconds,
+                    settings.websocket_send_timeout_seconds + CLOSING_SECONDS,
+                ),
             )
         )
+
+    def _pass_by_router(self) -> None:
+        """From now on webhooks go their own way, if this process takes any."""
+        server, door = self._runner.server, self.web_app.get(DOOR)
+        if isinstance(server, web.Server) and door is not None:
+            server.request_handler = HotRoute(
+                door.take,
+                server.request_handler,
+                self.web_app,
+                admin_port=self._settings.admin_port,
+                trusted=self._settings.trusted_networks,
+            )
 
     async def _start_admin(self, host: str, port: int) -> None:
         """Listen for operators, too; no process shares this port, each answers for itself."""
@@ -165,18 +208,26 @@ class HookstreamWeb(Web):
 
 
 class ConnectionReaper(Service):
-    """Closes connections that take too long over a request's headers, or are too many.
+    """Closes connections that take too long over headers, or over an answer, or are too many.
 
-    aiohttp bounds neither: a client that connects and sends nothing, or half a header, stays.
-    Connections with a request in flight are not its business (bodies have their own limit).
+    aiohttp bounds none of it: a client that connects and sends nothing, or half a header, stays,
+    and so does one that takes nothing of what it is sent. A body has its own limit.
     """
 
     mundane_level = "debug"
 
     def __init__(
-        self, runner: web.AppRunner, idle_seconds: float, max_connections: int, **kwargs: Any
+        self,
+        runner: web.AppRunner,
+        idle_seconds: float,
+        max_connections: int,
+        write_seconds: float,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._write_seconds = write_seconds
+        #: What each client that has something to take has taken, and since when no more.
+        self._taken: dict[RequestHandler, tuple[object, int, float]] = {}
         self._runner = runner
         self._idle_seconds = idle_seconds
         self._max = max_connections
@@ -185,8 +236,35 @@ class ConnectionReaper(Service):
     @tasks.loop
     async def _reap(self) -> None:
         while not self.should_stop:
-            await self.sleep(min(1.0, self._idle_seconds / 4))
-            self.reap(time.monotonic())
+            await self.sleep(min(1.0, self._idle_seconds / 4, self._write_seconds / 4))
+            now = time.monotonic()
+            self.reap(now)
+            self.cut_off(now)
+
+    def cut_off(self, now: float) -> int:
+        """End connections whose clients have taken nothing for too long; returns how many."""
+        server = self._runner.server
+        cut = 0
+        taken: dict[RequestHandler, tuple[object, int, float]] = {}
+        for connection in server.connections if isinstance(server, web.Server) else []:
+            waiting = connection.transport.get_write_buffer_size() if connection.transport else 0
+            if not waiting:
+                continue
+            request = connection._current_request
+            writer = request.writer if request is not None else None
+            # of an answer that is still written what the kernel has; of one that is, what it lacks
+            sent = (writer.output_size if writer is not None else 0) - waiting
+            key, before, since = self._taken.get(connection, (writer, sent, now))
+            if key is not writer or sent - before >= MIN_TAKEN_BYTES:
+                before, since = sent, now
+            if now - since > self._write_seconds:
+                connection.transport.abort()  # type: ignore[union-attr]
+                metrics.CLIENTS_CUT_OFF.inc()
+                cut += 1
+            else:
+                taken[connection] = (writer, before, since)
+        self._taken = taken
+        return cut
 
     def reap(self, now: float) -> int:
         """Close what is over its time or over the limit at ``now``; returns how many."""

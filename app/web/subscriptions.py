@@ -7,26 +7,40 @@ from typing import Any
 import asyncpg
 from aiohttp import web
 
-from hookstream.app.errors import NotFoundError
+from hookstream.app.bounded import BoundedPool
+from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
+from hookstream.app.routing.condition_judge import ConditionJudge
 from hookstream.app.routing.matching import (
     Condition,
     Matcher,
     TypePattern,
     compile_condition,
     compile_types,
+    refuse_costly,
+    refuse_unknown_fields,
 )
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.summaries.summariser import Summariser
-from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.contexts import CONTEXT, context_row
 from hookstream.app.web.events import parse_time
+from hookstream.app.web.models.fields import PAGE_QUERY
+from hookstream.app.web.models.subscriptions import (
+    DryRunIn,
+    DryRunOut,
+    SubscriptionIn,
+    SubscriptionList,
+    SubscriptionOut,
+)
+from hookstream.app.web.paging import asked_page, next_cursor
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.quotas import Quotas
 from hookstream.app.web.routes import Route
+from hookstream.codecs.envelope import Event
 
 __all__ = ["DryRunViews", "SubscriptionViews"]
 
@@ -36,7 +50,10 @@ SUBSCRIPTION = CONTEXT + "/subscriptions/{name}"
 class SubscriptionViews:
     """Make, change, show and delete subscriptions."""
 
-    def __init__(self, *, settings: Settings, postgres: Postgres, catalog: CatalogCache) -> None:
+    def __init__(
+        self, *, settings: Settings, postgres: Postgres, catalog: CatalogCache, quotas: Quotas
+    ) -> None:
+        self._quotas = quotas
         self._settings = settings
         self._postgres = postgres
         self._catalog = catalog
@@ -49,8 +66,9 @@ class SubscriptionViews:
                 CONTEXT + "/subscriptions",
                 self.list,
                 "List a context's subscriptions",
-                gives=models.SubscriptionList,
-                errors=(404,),
+                gives=SubscriptionList,
+                errors=(400, 404),
+                query=PAGE_QUERY,
                 operation="context_list_subscriptions",
             ),
             Route(
@@ -58,9 +76,9 @@ class SubscriptionViews:
                 SUBSCRIPTION,
                 self.put,
                 "Make or change a subscription",
-                takes=models.SubscriptionIn,
-                gives=models.SubscriptionOut,
-                errors=(400, 404),
+                takes=SubscriptionIn,
+                gives=SubscriptionOut,
+                errors=(400, 404, 409),
                 operation="context_put_subscription",
             ),
             Route(
@@ -68,7 +86,7 @@ class SubscriptionViews:
                 SUBSCRIPTION,
                 self.get,
                 "Show a subscription",
-                gives=models.SubscriptionOut,
+                gives=SubscriptionOut,
                 errors=(404,),
                 operation="context_get_subscription",
             ),
@@ -84,24 +102,31 @@ class SubscriptionViews:
         ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        """All subscriptions of a context."""
+        """A page of a context's subscriptions."""
         context_id = path_id(request, "context_id")
+        limit, after = asked_page(request.query)
         await context_row(self._postgres, request[TENANT_KEY], context_id)
         rows = await self._postgres.fetch(
             statement("subscriptions"),
             request[TENANT_KEY],
             context_id,
+            after,
+            limit,
         )
-        return json_response({"subscriptions": [subscription_out(row) for row in rows]})
+        cursor = next_cursor(limit, [row["name"] for row in rows])
+        shown = [subscription_out(row) for row in rows]
+        return json_response({"subscriptions": shown, "cursor": cursor})
 
     async def put(self, request: web.Request) -> web.StreamResponse:
         """Make or change a subscription; a broken expression is refused with the reason."""
         context_id, name = path_id(request, "context_id"), path_id(request, "name")
-        subscription = await read_model(self._settings, request, models.SubscriptionIn)
+        subscription = await read_model(self._settings, request, SubscriptionIn)
         tenant = request[TENANT_KEY]
         await check_subscription(self._postgres, tenant, subscription)
         try:
-            row = await self._postgres.fetchrow(
+            row = await self._quotas.put(
+                "subscriptions",
+                tenant,
                 statement("put_subscription"),
                 tenant,
                 context_id,
@@ -111,10 +136,15 @@ class SubscriptionViews:
                 subscription.where,
                 subscription.priority or "",
                 subscription.follow,
+                self._quotas.most("subscriptions"),
+                self._quotas.most("subscriptions_per_context"),
             )
         except asyncpg.ForeignKeyViolationError as error:
             raise NotFoundError(f"there is no context {context_id}: make it first") from error
-        assert row is not None
+        if row is None:
+            kinds = ("subscriptions_per_context", "subscriptions")
+            await self._quotas.check(tenant, *kinds, context_id=context_id)
+            raise ConflictError("a subscription was deleted just now: try again")
         await self._catalog.reload()
         return json_response(subscription_out(row), status=201 if row["created"] else 200)
 
@@ -149,7 +179,10 @@ class SubscriptionViews:
 class DryRunViews:
     """Try a subscription before it is made."""
 
-    def __init__(self, *, settings: Settings, postgres: Postgres, events: EventStore) -> None:
+    def __init__(
+        self, *, settings: Settings, postgres: Postgres, events: EventStore, pool: BoundedPool
+    ) -> None:
+        self._pool = pool
         self._settings = settings
         self._postgres = postgres
         self._events = events
@@ -163,8 +196,8 @@ class DryRunViews:
                 "/api/v1/subscriptions/dry-run",
                 self.post,
                 "Which past events a subscription would have matched",
-                takes=models.DryRunIn,
-                gives=models.DryRunOut,
+                takes=DryRunIn,
+                gives=DryRunOut,
                 errors=(400, 404),
                 operation="context_dry_run",
             ),
@@ -172,7 +205,7 @@ class DryRunViews:
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Which past events a subscription would have matched; nothing is saved."""
-        wanted = await read_model(self._settings, request, models.DryRunIn)
+        wanted = await read_model(self._settings, request, DryRunIn)
         tenant = request[TENANT_KEY]
         types, condition = await check_subscription(self._postgres, tenant, wanted)
         past = EventFilter(
@@ -183,8 +216,10 @@ class DryRunViews:
         )
         found = await self._events.search_with_payloads(tenant, past)
         matched = []
+        # of its own: what goes wrong here is no trouble of a subscription that there is
+        judge = ConditionJudge(self._pool, quiet=True)
         for row, event in found:
-            if event and Matcher(event).matches(types, condition, wanted.follow):
+            if event and await would_match(judge, event, types, condition, wanted.follow):
                 summary = self._summaries.summarise(event)
                 matched.append(
                     {
@@ -201,17 +236,40 @@ class DryRunViews:
                 "examined": len(found),
                 "matched": len(matched),
                 "unreadable": sum(event is None for _, event in found),
+                "errors": judge.kinds(),
                 "events": matched,
             }
         )
 
 
+async def would_match(
+    judge: ConditionJudge,
+    event: Event,
+    types: TypePattern,
+    condition: Condition | None,
+    follow: str,
+) -> bool:
+    """Whether an event would match, within the bounds that conditions have."""
+    matcher = Matcher(event)
+    if not matcher.concerns(types, follow):
+        return False
+    return condition is None or await judge.holds(("", "", ""), condition, matcher.facts)
+
+
 async def check_subscription(
-    postgres: Postgres, tenant: str, subscription: models.SubscriptionIn
+    postgres: Postgres, tenant: str, subscription: SubscriptionIn
 ) -> tuple[TypePattern, Condition | None]:
     """Refuse what cannot work. Raises BadRequestError, NotFoundError."""
     types = compile_types(subscription.types)
     condition = compile_condition(subscription.where) if subscription.where else None
+    if condition:
+        refuse_costly(condition)
+        refuse_unknown_fields(condition)
+    if subscription.follow and ":" not in subscription.follow:
+        raise BadRequestError(
+            f"follow: a correlation key, such as ticket:{subscription.follow[:40]} or "
+            "github:acme/app#5; an event's `keys` are its own"
+        )
     if subscription.tool != "*" and (
         await postgres.fetchrow(statement("tool"), subscription.tool, tenant) is None
     ):
@@ -229,6 +287,10 @@ def subscription_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "where": row["condition"],
         "follow": row["follow"],
         "priority": row["priority"] or None,
+        "switched_off": row["switched_off"],
+        "errors": row["errors"],
+        "last_error": f"{row['error_kind']}: {row['error']}" if row["errors"] else "",
+        "last_error_at": row["last_error_at"].isoformat() if row["last_error_at"] else None,
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),
     }

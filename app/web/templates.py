@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from hookstream.app.errors import NotFoundError
+from hookstream.app.errors import BadRequestError, NotFoundError
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.providers import provider
@@ -15,8 +15,16 @@ from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.summaries.templates import TemplateBook, builtin_templates, compile_template
-from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.models.fields import PAGE_QUERY
+from hookstream.app.web.models.templates import (
+    TemplateIn,
+    TemplateList,
+    TemplateOut,
+    TemplatePreview,
+    TemplateVersion,
+)
+from hookstream.app.web.paging import asked_page, next_cursor
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.routes import Route
 
@@ -24,6 +32,8 @@ __all__ = ["TemplateViews"]
 
 TEMPLATE = "/api/v1/templates/{name}"
 
+#: No version is that high.
+NEWEST = 2**31 - 1
 #: Past events that a preview looks at.
 MAX_PREVIEWED = 200
 
@@ -52,15 +62,17 @@ class TemplateViews:
                 "/api/v1/templates",
                 self.list,
                 "List summary templates",
-                gives=models.TemplateList,
+                gives=TemplateList,
+                errors=(400,),
+                query=PAGE_QUERY,
             ),
             Route(
                 "POST",
                 "/api/v1/templates/preview",
                 self.preview,
                 "What a template would say of past events",
-                takes=models.TemplateIn,
-                gives=models.TemplatePreview,
+                takes=TemplateIn,
+                gives=TemplatePreview,
                 errors=(400,),
             ),
             Route(
@@ -68,8 +80,8 @@ class TemplateViews:
                 TEMPLATE,
                 self.put,
                 "Make or change a summary template",
-                takes=models.TemplateIn,
-                gives=models.TemplateVersion,
+                takes=TemplateIn,
+                gives=TemplateVersion,
                 errors=(400,),
             ),
             Route(
@@ -77,8 +89,9 @@ class TemplateViews:
                 TEMPLATE,
                 self.get,
                 "Show a summary template and its versions",
-                gives=models.TemplateOut,
-                errors=(404,),
+                gives=TemplateOut,
+                errors=(400, 404),
+                query=PAGE_QUERY,
             ),
             Route(
                 "DELETE",
@@ -91,18 +104,21 @@ class TemplateViews:
         ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        """The tenant's own templates, and those that come along."""
-        rows = await self._postgres.fetch(statement("templates"), request[TENANT_KEY])
+        """A page of the tenant's own templates, and those that come along."""
+        limit, after = asked_page(request.query)
+        rows = await self._postgres.fetch(statement("templates"), request[TENANT_KEY], after, limit)
         builtin = [
             {"provider": name, "types": template.pattern, "template": template.source}
             for name, template in builtin_templates().all()
         ]
-        return json_response({"templates": [template_out(row) for row in rows], "builtin": builtin})
+        cursor = next_cursor(limit, [row["name"] for row in rows])
+        shown = [template_out(row) for row in rows]
+        return json_response({"templates": shown, "builtin": builtin, "cursor": cursor})
 
     async def put(self, request: web.Request) -> web.StreamResponse:
         """Make or change a template; one that may not be is refused with the reason."""
         name = path_id(request, "name")
-        given = await read_model(self._settings, request, models.TemplateIn)
+        given = await read_model(self._settings, request, TemplateIn)
         kind = provider(given.provider).name
         compile_template(given.types, given.template)
         tenant = request[TENANT_KEY]
@@ -114,17 +130,20 @@ class TemplateViews:
         return json_response(template_out(row), status=201 if row["created"] else 200)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """One template with every version that it has had, the newest first."""
-        name = path_id(request, "name")
-        rows = await self._postgres.fetch(
-            statement("template_versions"),
-            request[TENANT_KEY],
-            name,
-        )
-        if not rows:
+        """One template with a page of the versions that it has had, the newest first."""
+        tenant, name = request[TENANT_KEY], path_id(request, "name")
+        limit, before = asked_page(request.query)
+        if before and not (before.isascii() and before.isdecimal() and len(before) < 10):
+            raise BadRequestError("cursor: from the page before")
+        current = await self._postgres.fetchrow(statement("template"), tenant, name)
+        if current is None:
             raise NotFoundError(f"there is no template {name}")
+        rows = await self._postgres.fetch(
+            statement("template_versions"), tenant, name, int(before or NEWEST), limit
+        )
         versions = [template_out(row) for row in rows]
-        return json_response({**versions[0], "versions": versions})
+        cursor = next_cursor(limit, [str(row["version"]) for row in rows])
+        return json_response({**template_out(current), "versions": versions, "cursor": cursor})
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Delete a template: what is built in, or the plain extract, stands in again."""
@@ -137,7 +156,7 @@ class TemplateViews:
 
     async def preview(self, request: web.Request) -> web.StreamResponse:
         """What a template would say of past events; nothing is kept."""
-        given = await read_model(self._settings, request, models.TemplateIn)
+        given = await read_model(self._settings, request, TemplateIn)
         kind = provider(given.provider).name
         book = TemplateBook({kind: [compile_template(given.types, given.template)]})
         summaries = Summariser(TemplateBook({}))

@@ -1,10 +1,13 @@
 """``/api/v1/tools``: the sources of webhooks."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
+from mode.utils.logging import get_logger
 
+from hookstream.app.addresses import networks_of
 from hookstream.app.errors import (
     BadRequestError,
     ConflictError,
@@ -16,21 +19,39 @@ from hookstream.app.failures.dead_letters import DeadLetterFilter, DeadLetters
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
-from hookstream.app.providers import Provider, check_secrets, provider
+from hookstream.app.providers import (
+    Provider,
+    check_options,
+    check_secrets,
+    is_signed,
+    provider,
+    weak_secrets,
+)
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.web import models
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.events import check_query
+from hookstream.app.web.models.fields import PAGE_QUERY, duration_seconds, duration_text
+from hookstream.app.web.models.tools import PURGE_QUERY, LearntSecretOut, ToolIn, ToolList, ToolOut
+from hookstream.app.web.paging import asked_page, next_cursor
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.quotas import Quotas
 from hookstream.app.web.routes import Route
 from hookstream.codecs.errors import InvalidSchemaError
 
 __all__ = ["ToolViews"]
+
+logger = get_logger(__name__)
+
+DAY_SECONDS = 86_400
+#: Without a login, which no sender signs, and without a query, which each request has its own of.
+PUBLIC_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[!\"$->@-~]*)?"
+)
 
 TOOL = "/api/v1/tools/{tool_id}"
 #: Dead letters that are looked for and discarded in one go.
@@ -47,6 +68,7 @@ class ToolViews:
         postgres: Postgres,
         catalog: CatalogCache,
         schemas: SchemaStore,
+        quotas: Quotas,
         functions: Mapping[str, DedupFunction],
         dead_letters: DeadLetters,
         dictionaries: Dictionaries,
@@ -57,22 +79,39 @@ class ToolViews:
         self._postgres = postgres
         self._catalog = catalog
         self._schemas = schemas
+        self._quotas = quotas
         self._functions = functions
 
     def routes(self) -> Sequence[Route]:
         """In the order of the OpenAPI document."""
         return [
-            Route("GET", "/api/v1/tools", self.list, "List the tools", gives=models.ToolList),
+            Route(
+                "GET",
+                "/api/v1/tools",
+                self.list,
+                "List the tools",
+                gives=ToolList,
+                errors=(400,),
+                query=PAGE_QUERY,
+            ),
             Route(
                 "PUT",
                 TOOL,
                 self.put,
                 "Make or change a tool",
-                takes=models.ToolIn,
-                gives=models.ToolOut,
+                takes=ToolIn,
+                gives=ToolOut,
                 errors=(400, 409),
             ),
-            Route("GET", TOOL, self.get, "Show a tool", gives=models.ToolOut, errors=(404,)),
+            Route(
+                "POST",
+                f"{TOOL}/learnt-secret",
+                self.show_learnt_secret,
+                "Show, once, the secret that the sender handed over in its first request",
+                gives=LearntSecretOut,
+                errors=(404,),
+            ),
+            Route("GET", TOOL, self.get, "Show a tool", gives=ToolOut, errors=(404,)),
             Route(
                 "DELETE",
                 TOOL,
@@ -80,37 +119,60 @@ class ToolViews:
                 "Delete a tool, and with purge its dead letters and its compression dictionary",
                 status=204,
                 errors=(400, 404),
-                query=models.PURGE_QUERY,
+                query=PURGE_QUERY,
             ),
         ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        """All tools of the tenant."""
-        rows = await self._postgres.fetch(statement("tools"), request[TENANT_KEY])
-        return json_response({"tools": [tool_out(row) for row in rows]})
+        """A page of the tenant's tools."""
+        limit, after = asked_page(request.query)
+        rows = await self._postgres.fetch(statement("tools"), request[TENANT_KEY], after, limit)
+        cursor = next_cursor(limit, [row["tool_id"] for row in rows])
+        return json_response({"tools": [tool_out(row) for row in rows], "cursor": cursor})
 
     async def put(self, request: web.Request) -> web.StreamResponse:
         """Make or change a tool; in force in this process when the answer comes."""
         tool_id = path_id(request, "tool_id")
-        tool = await read_model(self._settings, request, models.ToolIn)
+        tool = await read_model(self._settings, request, ToolIn)
         kind = provider(tool.provider)
-        check_secrets(kind, tool.secrets)
-        row = await self._postgres.fetchrow(
+        before = self._catalog.current.tools.get(tool_id)
+        known = before.secrets if before and before.tenant == request[TENANT_KEY] else ()
+        given = options(tool)
+        check_options(kind, given)
+        check_secrets(kind, tool.secrets, known, given)
+        secrets = tool.secrets
+        if kind.learns(given) and not secrets and before and before.provider == kind.name:
+            # what it has learnt is not for the caller to say again
+            secrets = list(known)
+        tenant = request[TENANT_KEY]
+        row = await self._quotas.put(
+            "tools",
+            tenant,
             statement("put_tool"),
             tool_id,
-            request[TENANT_KEY],
+            tenant,
             kind.name,
-            tool.secrets,
-            options(tool),
+            secrets,
+            tool.options,
             dedup(tool, kind, self._functions, self._settings.dedup_history_days),
             ordering(tool),
             tool.ttl.model_dump(),
             tool.alert.model_dump(exclude_none=True),
-            await payload_schema(self._schemas, request[TENANT_KEY], tool),
+            await payload_schema(self._schemas, tenant, tool),
+            tool.webhooks_per_second,
+            allow_from(tool),
+            public_url(tool),
+            self._quotas.most("tools"),
         )
         if row is None:
+            if not await self._postgres.fetchrow("SELECT FROM tools WHERE tool_id = $1", tool_id):
+                await self._quotas.check(tenant, "tools")
             raise ConflictError(f"the tool id {tool_id} is taken: choose another")
         await self._catalog.reload()
+        if weak := weak_secrets(kind.name, tool.secrets):
+            logger.warning(
+                "tool %s has %d weak secrets: set random ones, at the provider, too", tool_id, weak
+            )
         return json_response(tool_out(row), status=201 if row["created"] else 200)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -121,6 +183,19 @@ class ToolViews:
             raise NotFoundError(f"there is no tool {tool_id}")
         return json_response(tool_out(row))
 
+    async def show_learnt_secret(self, request: web.Request) -> web.StreamResponse:
+        """A secret that the tool has learnt: some senders want it to be pasted at theirs."""
+        tool_id = path_id(request, "tool_id")
+        row = await self._postgres.fetchrow(
+            statement("show_learnt_secret"), tool_id, request[TENANT_KEY]
+        )
+        if row is None:
+            raise NotFoundError(
+                f"tool {tool_id} has learnt no secret that has not been shown: to learn one anew "
+                "delete it, make it without secrets, and have the sender try out the address again"
+            )
+        return json_response({"secret": row["learnt_secret"]})
+
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Delete a tool; its events stay.
 
@@ -128,7 +203,7 @@ class ToolViews:
         begins without its dictionary. What was packed with that stays readable.
         """
         tool_id = path_id(request, "tool_id")
-        check_query(request.query, models.PURGE_QUERY)
+        check_query(request.query, PURGE_QUERY)
         if (purge := request.query.get("purge", "false")) not in ("true", "false"):
             raise BadRequestError("purge: true or false")
         if purge == "true":
@@ -144,13 +219,14 @@ class ToolViews:
         if known is None:
             raise NotFoundError(f"there is no tool {tool_id}")
         try:
-            while found := await self._dead_letters.find(
-                tenant, DeadLetterFilter(tool=tool_id), PURGED_AT_ONCE
-            ):
-                if not await self._dead_letters.discard(
-                    tenant, [one["letter_id"] for one in found]
-                ):
+            wanted = DeadLetterFilter(tool=tool_id)
+            page = await self._dead_letters.find(tenant, wanted, PURGED_AT_ONCE)
+            while True:
+                names = [one["letter_id"] for one in page.letters]
+                await self._dead_letters.discard(tenant, names)
+                if page.next is None:
                     break
+                page = await self._dead_letters.find(tenant, wanted, PURGED_AT_ONCE, page.next)
             await self._dictionaries.forget(tool_id)
         except REDIS_ERRORS as error:
             raise UnavailableError(
@@ -158,18 +234,33 @@ class ToolViews:
             ) from error
 
 
-def options(tool: models.ToolIn) -> dict[str, Any]:
-    """The tool's signature options, checked. Raises BadRequestError."""
+def options(tool: ToolIn) -> SignatureOptions:
+    """The tool's signature options. Raises BadRequestError."""
     try:
-        SignatureOptions(**tool.options)
+        return SignatureOptions(**tool.options)
     except (TypeError, ValueError) as error:
         raise BadRequestError(f"options: {error}") from error
-    return tool.options
 
 
-async def payload_schema(
-    schemas: SchemaStore, tenant: str, tool: models.ToolIn
-) -> dict[str, str] | None:
+def allow_from(tool: ToolIn) -> list[str]:
+    """The networks as they are kept, each once. Raises BadRequestError."""
+    try:
+        return list(dict.fromkeys(map(str, networks_of(tool.allow_from))))
+    except ValueError as error:
+        raise BadRequestError(f"allow_from: {error}") from error
+
+
+def public_url(tool: ToolIn) -> str:
+    """The address that the sender calls. Raises BadRequestError."""
+    if tool.public_url and not PUBLIC_URL.fullmatch(tool.public_url):
+        raise BadRequestError(
+            "public_url: https:// (or http://) and a host, as in https://hooks.example.com, or the "
+            "whole address as the sender has it, without its query"
+        )
+    return tool.public_url
+
+
+async def payload_schema(schemas: SchemaStore, tenant: str, tool: ToolIn) -> dict[str, str] | None:
     """The schema rule. Raises BadRequestError when the subject has no schema that can be used."""
     given = tool.payload_schema
     if given is None:
@@ -184,7 +275,7 @@ async def payload_schema(
 
 
 def dedup(
-    tool: models.ToolIn, kind: Provider, functions: Collection[str], history_days: int
+    tool: ToolIn, kind: Provider, functions: Collection[str], history_days: int
 ) -> dict[str, Any]:
     """The dedup rule with the provider's defaults filled in. Raises BadRequestError.
 
@@ -192,12 +283,20 @@ def dedup(
     """
     given = tool.dedup
     strategy = given.strategy or kind.dedup_strategy
+    if not given.strategy and names_deliveries(tool):
+        # what the sender says tells copies apart, a body does not
+        strategy = "delivery"
     fields = given.fields or (list(kind.dedup_fields) if strategy == "fields" else [])
     if strategy == "fields" and not fields:
         raise BadRequestError('dedup.fields: strategy "fields" needs at least one, as in ["id"]')
     if given.fields and strategy != "fields":
         raise BadRequestError('dedup.fields: only strategy "fields" takes them')
-    window = models.duration_seconds(given.window) if given.window else kind.dedup_window_seconds
+    window = kind.dedup_window_seconds
+    if strategy != kind.dedup_strategy:
+        # a body that comes again may well be another event, an id that does is none
+        window = max(window, DAY_SECONDS)
+    if given.window:
+        window = duration_seconds(given.window)
     rule = {"strategy": strategy, "fields": fields, "window_seconds": window}
     if strategy == "custom" and given.name not in functions:
         known = ", ".join(sorted(functions)) or "none yet: see docs/dedup.md"
@@ -212,9 +311,14 @@ def dedup(
     return rule
 
 
+def names_deliveries(tool: ToolIn) -> bool:
+    """Whether the options say where a delivery's id stands."""
+    return bool(tool.options.get("delivery_header") or tool.options.get("delivery_field"))
+
+
 def history_seconds(history: str, strategy: str, window_seconds: int, days: int) -> int:
     """How far back history goes. Raises BadRequestError where it would find nothing."""
-    seconds = models.duration_seconds(history)
+    seconds = duration_seconds(history)
     if strategy == "none":
         raise BadRequestError('dedup.history: with strategy "none" there are no duplicates')
     if seconds > days * 86_400:
@@ -223,13 +327,13 @@ def history_seconds(history: str, strategy: str, window_seconds: int, days: int)
         )
     if seconds <= window_seconds:
         raise BadRequestError(
-            f"dedup.history: longer than the window ({models.duration_text(window_seconds)}), "
+            f"dedup.history: longer than the window ({duration_text(window_seconds)}), "
             "which finds everything within itself"
         )
     return seconds
 
 
-def ordering(tool: models.ToolIn) -> dict[str, str]:
+def ordering(tool: ToolIn) -> dict[str, str]:
     """The ordering rule. Raises BadRequestError."""
     if (tool.ordering.by == "field") != bool(tool.ordering.field):
         raise BadRequestError(
@@ -250,13 +354,16 @@ def tool_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "tool_id": row["tool_id"],
         "provider": row["provider"],
         "secret_count": len(row["secrets"]),
+        "weak_secret_count": weak_secrets(row["provider"], row["secrets"]),
+        "pending": is_signed(row["provider"]) and not row["secrets"],
+        "learnt_secret_waits": row["learnt_secret"] is not None,
         "options": row["options"],
         "dedup": {
             "strategy": rule["strategy"],
             "fields": rule["fields"],
-            "window": models.duration_text(rule["window_seconds"]),
+            "window": duration_text(rule["window_seconds"]),
             "name": rule.get("name"),
-            "history": models.duration_text(rule["history_seconds"])
+            "history": duration_text(rule["history_seconds"])
             if "history_seconds" in rule
             else None,
         },
@@ -264,6 +371,9 @@ def tool_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "ttl": row["ttl"],
         "alert": row["alert"],
         "schema": row["payload_schema"],
+        "webhooks_per_second": row["webhooks_per_second"],
+        "allow_from": row["allow_from"],
+        "public_url": row["public_url"],
         "path": f"/hooks/{row['tool_id']}",
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),

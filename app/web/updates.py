@@ -1,6 +1,8 @@
 """``GET /contexts/{context_id}/updates``: a context's feed over WebSocket."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from socket import SO_SNDBUF, SOL_SOCKET
 
 from aiohttp import web
@@ -13,8 +15,10 @@ from hookstream.app.feeds.resets import Resets
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.web.access import Access, path_id
+from hookstream.app.web.access import Access, Caller, path_id
+from hookstream.app.web.events import check_query
 from hookstream.app.web.frames import FeedFrames
+from hookstream.app.web.limits import OpenOfKey
 from hookstream.app.web.websocket import STOPPING, Client, UpdateSocket
 
 __all__ = ["UpdateViews", "parse_after"]
@@ -47,6 +51,8 @@ class UpdateViews:
         self._resets = resets
         self._followers = followers
         self._open: set[UpdateSocket] = set()
+        #: Sockets by the digest of their agent's key, from before their upgrade to their end.
+        self._of_key = OpenOfKey(settings.websockets_per_key, "WebSockets")
 
     def routes(self) -> list[web.RouteDef]:
         """The key is looked at in :meth:`get`: browsers send it in a way of their own."""
@@ -72,6 +78,7 @@ class UpdateViews:
         context_id = path_id(request, "context_id")
         caller.check(context_id)
         await self._catalog.context(caller.tenant, context_id)
+        check_query(request.query, ("after", "fold", "generation"))
         after = parse_after(request.query.get("after"))
         fold = parse_after(request.query.get("fold"), "fold")
         generation = parse_after(request.query.get("generation"), "generation")
@@ -88,10 +95,20 @@ class UpdateViews:
         )
         if not socket.can_prepare(request).ok:
             raise BadRequestError("this address speaks WebSocket: connect with a WebSocket client")
-        await socket.prepare(request)
-        _bound_send_buffer(request)
-        await self._serve(Client(socket, request, caller, context_id), after, fold, generation)
+        with self._counted(caller):
+            await socket.prepare(request)
+            _bound_send_buffer(request)
+            await self._serve(Client(socket, request, caller, context_id), after, fold, generation)
         return socket
+
+    @contextmanager
+    def _counted(self, caller: Caller) -> Iterator[None]:
+        """Count a socket as its agent's key's. Raises LimitError where that has all it may."""
+        if caller.contexts is None:
+            yield
+            return
+        with self._of_key.one_more(caller.digest):
+            yield
 
     async def _serve(
         self, client: Client, after: int, fold: int | None, generation: int | None
@@ -104,6 +121,7 @@ class UpdateViews:
             resets=self._resets,
             fold=fold,
             generation=generation,
+            key=client.caller.digest,
         )
         served = UpdateSocket(
             client,

@@ -100,7 +100,8 @@ class UpdateSocket:
     async def serve(self, after: int) -> None:
         """Send what is past ``after``, and take what comes, until either side closes."""
         follow, who = self._followers.follow, self._client.who
-        with follow("websocket", *who, after, lambda: self.close(STALLED)) as follower:
+        key = self._client.caller.digest
+        with follow("websocket", *who, after, lambda: self.close(STALLED), key=key) as follower:
             work = [
                 self._spawn("UpdateSocket.send", self._send(follower)),
                 self._spawn("UpdateSocket.receive", self._receive()),
@@ -156,15 +157,19 @@ class UpdateSocket:
             UnavailableError: the feed could not be read for long.
             ConnectionError: the client has gone.
         """
+        more = False
         while not self._socket.closed:
-            follower.moved.clear()
+            read = follower.moved.take() or more
             page = FramePage([], more=False)
-            # the client keeps its connection, and gets what it missed when Redis is well again
-            with follower.trying():
-                if follower.lost:
-                    follower.lost = False
-                    self._frames.look_again()
-                page = await self._frames.next(follower.seq)
+            if read:
+                # the client keeps its connection, and gets what it missed when Redis is well again
+                with follower.trying():
+                    if follower.lost:
+                        follower.lost = False
+                        self._frames.look_again()
+                    turn = self._followers.turn(follower)
+                    async with self._frames.room_to_fold(follower.seq), turn:
+                        page = await self._frames.next(follower.seq)
             if page.frames and not self._access.still_known(self._client.caller):
                 return REVOKED
             if self._client.who not in self._catalog.current.contexts:
@@ -174,7 +179,8 @@ class UpdateSocket:
                 if frame and (end := await self._put(frame, follower)):
                     return end
                 follower.seq = seq
-            if not page.more:
+            more = page.more
+            if not more:
                 await follower.moved.wait()
         return None
 

@@ -6,6 +6,7 @@ than one branch. The sender of a webhook chooses that depth. What is here tells 
 before any document is looked at (strongly connected components: R. Tarjan, 1972).
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,6 +24,9 @@ ONE: Final = (
 )
 SEVERAL: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
 NAMED: Final = ("properties", "patternProperties", "dependentSchemas", "dependencies")
+#: Keywords whose values are compared with one of the document.
+COMPARED: Final = ("enum", "const", "required", "dependentRequired", "patternProperties")
+REPEAT: Final = re.compile(r"\{(\d{1,6})(?:,(\d{0,6}))?\}")
 #: References whose target is not looked for here.
 ELSEWHERE: Final = ("$dynamicRef", "$recursiveRef")
 
@@ -34,11 +38,14 @@ class Ways:
     """The most ways in which one place of a document is reached, if none comes back to itself.
 
     ``endless``: some do, and their number grows with the depth of a document; or it is not known,
-    as with a reference to an anchor.
+    as with a reference to an anchor. ``work``: what is compared on all of those ways together, in
+    values; ``pieces``: of patterns that one text there may meet.
     """
 
     count: int
     endless: bool
+    work: int = 1
+    pieces: int = 0
 
 
 def ways(document: Any, references: Mapping[str, Any]) -> Ways:
@@ -46,12 +53,16 @@ def ways(document: Any, references: Mapping[str, Any]) -> Ways:
     endless = False
     # schemas are told apart by where they are in memory: the documents keep them there
     edges: dict[int, list[tuple[str, int]]] = {}
+    work: dict[int, int] = {}
+    pieces: dict[int, int] = {}
     waiting = [(document, document)]
     while waiting:
         schema, root = waiting.pop()
         if not isinstance(schema, dict) or id(schema) in edges:
             continue
         found = edges[id(schema)] = []
+        work[id(schema)] = 1 + sum(_size(schema[key]) for key in COMPARED if key in schema)
+        pieces[id(schema)] = _pieces(schema)
         for keyword, inner in _inner(schema):
             if isinstance(inner, dict):
                 found.append((keyword, id(inner)))
@@ -65,8 +76,10 @@ def ways(document: Any, references: Mapping[str, Any]) -> Ways:
         endless = endless or any(keyword in schema for keyword in ELSEWHERE)
     if not isinstance(document, dict):
         return Ways(1, endless)
-    found_ways = _most(id(document), edges)
-    return Ways(found_ways.count, endless or found_ways.endless)
+    parts = list(_components(id(document), edges))
+    endless = endless or any(_branches(part, edges) for part in parts)
+    most = [_most(id(document), parts, edges, each) for each in (dict.fromkeys(edges, 1), work)]
+    return Ways(most[0], endless, most[1], _most(id(document), parts, edges, pieces))
 
 
 def _inner(schema: Mapping[str, Any]) -> Iterator[Edge]:
@@ -104,20 +117,60 @@ def _target(ref: str, root: Any, references: Mapping[str, Any]) -> tuple[Any, An
     return value, root
 
 
-def _most(root: int, edges: Mapping[int, list[tuple[str, int]]]) -> Ways:
+def _most(
+    root: int,
+    parts: list[list[int]],
+    edges: Mapping[int, list[tuple[str, int]]],
+    weights: Mapping[int, int],
+) -> int:
+    """What the schemas that one place may meet weigh together."""
     totals: dict[int, int] = {}
-    endless = False
-    for component in _components(root, edges):
+    for component in parts:
         inside = set(component)
         total = 0
         for node in component:
-            back = [keyword for keyword, to in edges[node] if to in inside]
-            endless = endless or (len(back) > 1 and not APART.issuperset(back))
             out = [(keyword, totals[to]) for keyword, to in edges[node] if to not in inside]
-            total += 1 + sum(count for keyword, count in out if keyword not in APART)
+            total += weights[node] + sum(count for keyword, count in out if keyword not in APART)
             total += max((count for keyword, count in out if keyword in APART), default=0)
         totals |= dict.fromkeys(component, total)
-    return Ways(totals[root], endless)
+    return totals[root]
+
+
+def _branches(component: list[int], edges: Mapping[int, list[tuple[str, int]]]) -> bool:
+    """Whether a schema comes back to itself by more than one branch."""
+    inside = set(component)
+    for node in component:
+        back = [keyword for keyword, to in edges[node] if to in inside]
+        if len(back) > 1 and not APART.issuperset(back):
+            return True
+    return False
+
+
+def _size(value: Any) -> int:
+    """Values in one."""
+    size, waiting = 0, [value]
+    while waiting:
+        one = waiting.pop()
+        size += 1
+        if isinstance(one, list):
+            waiting += one
+        elif isinstance(one, dict):
+            waiting += one.values()
+    return size
+
+
+def _pieces(schema: Mapping[str, Any]) -> int:
+    named = schema.get("patternProperties")
+    patterns = [schema.get("pattern"), *(named if isinstance(named, dict) else ())]
+    return sum(_length(pattern) for pattern in patterns if isinstance(pattern, str))
+
+
+def _length(pattern: str) -> int:
+    """Of a pattern whose repetitions are written out; classes are some ranges each."""
+    times = 1
+    for repeat in REPEAT.finditer(pattern):
+        times = min(times * max(int(repeat[1]), int(repeat[2] or 1), 1), 10**6)
+    return (len(pattern) + 4 * pattern.count("\\")) * times
 
 
 def _components(root: int, edges: Mapping[int, list[tuple[str, int]]]) -> Iterator[list[int]]:

@@ -1,7 +1,9 @@
 """JSON Schemas: checked, compiled once, and never fetched from anywhere."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -9,6 +11,7 @@ import jsonschema_rs
 import orjson
 
 from hookstream.codecs.errors import InvalidSchemaError
+from hookstream.codecs.json_payload import dump_json
 from hookstream.codecs.schemas.branching import ways
 from hookstream.codecs.schemas.containment import options, prove
 from hookstream.codecs.schemas.difference import Difference
@@ -22,6 +25,11 @@ MAX_WAYS = 1_000_000
 MAX_EXPLAINED_WAYS = 2_000
 #: Places that are told.
 MAX_PLACES = 5
+#: Nanoseconds at most, measured: a value that is compared; a byte of text and a piece of a pattern;
+#: a place that is told, and a value of the schema that is told with it.
+_COMPARED, _MATCHED, _TOLD, _QUOTED = 20.0, 6.0, 10_000.0, 2_000.0
+#: Smaller payloads cost nothing to speak of, whatever leads back to itself.
+_ENDLESS_BYTES = 512
 #: Asks whether the first (document, references) takes all that the second takes.
 Proof = Callable[[tuple[Any, Any], tuple[Any, Any]], bool]
 
@@ -58,6 +66,7 @@ class JsonSchema:
                 f"its branches multiply to more than {MAX_WAYS} ways to look at one value"
             )
         self._explains = not found.endless and found.count <= MAX_EXPLAINED_WAYS
+        self._ways = found
 
     @classmethod
     def parse(cls, text: str, references: Mapping[str, "JsonSchema"]) -> "JsonSchema":
@@ -87,6 +96,35 @@ class JsonSchema:
             return []
         return found
 
+    @cached_property
+    def portable(self) -> bytes:
+        """All of it as bytes, for a child process: see :meth:`revive`."""
+        return orjson.dumps([self.document, self.references])
+
+    @classmethod
+    def revive(cls, portable: bytes) -> "JsonSchema":
+        """The schema that :attr:`portable` was taken of."""
+        return cls(*orjson.loads(portable))
+
+    def fits(self, data: Any) -> bool:
+        """Whether JSON values fit."""
+        return bool(self._validator.is_valid(data))
+
+    def seconds(self, data: Any, size: int, elements: int, *, explained: bool) -> float:
+        """At most so long, about, a verdict takes; ``explained``: to say where it does not fit.
+
+        ``size`` in bytes, ``elements`` of ``data`` at most. Both are the sender's to choose, and
+        what each of them costs is the schema's: an ``enum`` of thousands, a pattern of many
+        repetitions.
+        """
+        ways = self._ways
+        if ways.endless and size > _ENDLESS_BYTES:
+            return math.inf
+        work = elements * ways.work * _COMPARED + size * ways.pieces * _MATCHED
+        if explained:
+            work += elements * (ways.count * _TOLD + ways.work * _QUOTED)
+        return work / 1e9
+
     def violations(self, data: Any, *, all_of_them: bool = True) -> list[str]:
         """Where JSON values break this schema: place and keyword, without quoting values.
 
@@ -99,11 +137,11 @@ class JsonSchema:
         if not self._explains:
             return ["the payload does not fit; the schema has too many branches to say where"]
         try:
-            orjson.dumps(data)
+            dump_json(data)
             # all or the first: the library does nothing in between
             errors = self._validator.iter_errors(data) if all_of_them else self._first(data)
             return [_place(error) for error in islice(errors, MAX_PLACES)]
-        except (orjson.JSONEncodeError, ValueError):
+        except (TypeError, ValueError):
             # both libraries read deeper nesting than they can write
             return ["the payload does not fit; it is nested too deeply to say where"]
 

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from hookstream.codecs.errors import InvalidSchemaError
 from hookstream.codecs.schemas.difference import Difference
+from hookstream.codecs.schemas.protobuf_cost import parse_seconds
 from hookstream.codecs.schemas.protobuf_rules import file_differences
 from hookstream.codecs.schemas.protoc import ROOT, compile_proto
 
@@ -93,6 +94,29 @@ class ProtobufSchema:
         if self.message is None:
             raise InvalidSchemaError("the file declares no message")
         return message_factory.GetMessageClass(self.message)
+
+    @property
+    def portable(self) -> bytes:
+        """All of it as bytes, for a child process: see :meth:`revive`."""
+        return self.compiled
+
+    @classmethod
+    def revive(cls, portable: bytes) -> "ProtobufSchema":
+        """The schema that :attr:`portable` was taken of."""
+        return cls(portable)
+
+    def fits(self, data: Any) -> bool:
+        """Whether JSON values fit."""
+        return not self.violations(data)
+
+    def seconds(self, data: Any, size: int, elements: int, *, explained: bool) -> float:
+        """At most so long, about, :meth:`violations` takes; the explanation is not extra.
+
+        The library lists all fields of a message for each object that is read as one, goes through
+        what is a FieldMask by character, and passes over what the schema does not know: that alone
+        is what most of a payload is, so its size says little.
+        """
+        return parse_seconds(data, self.message) if self.message is not None else 0.0
 
     def violations(self, data: Any, *, all_of_them: bool = True) -> list[str]:
         """Where JSON values do not fit the first message, by protobuf's JSON mapping.

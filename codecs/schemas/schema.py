@@ -48,6 +48,19 @@ class Parsed(Protocol):
     def compiled(self) -> bytes:
         """From which it is made again without its text; empty where the text is as good."""
 
+    @property
+    def portable(self) -> bytes:
+        """All of it as bytes, which ``revive`` of its class makes a schema of again."""
+
+    def seconds(self, data: Any, size: int, elements: int, *, explained: bool) -> float:
+        """At most so long, about, a verdict takes; ``explained``: and to say where it does not fit.
+
+        ``size`` in bytes; ``elements`` of ``data`` at most.
+        """
+
+    def fits(self, data: Any) -> bool:
+        """Whether JSON values fit this schema."""
+
     def differences(self, writer: Any) -> list[Difference]:
         """What keeps this schema from reading everything that ``writer`` may write."""
 

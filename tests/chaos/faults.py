@@ -15,6 +15,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from hookstream.app.streams.commit_scripts import COMMITS
 from tests.chaos.postgres import ROLE
 from tests.chaos.system import PARTITIONS, REDIS_USER, Part, System
 
@@ -370,8 +371,8 @@ async def redis_keys(system: System, _: str, seconds: float, rng: random.Random)
 # What lies between a process and Redis.
 
 LOSABLE = (
-    "commit", "claim", "renew", "heartbeat", "read", "append", "append_blob",
-    "append_again", "take_over",
+    *COMMITS, "claim", "renew", "heartbeat", "read", "look", "append", "append_blob",
+    "append_again", "take_over", "in_hand",
     "acknowledge", "deferred_index", "retry_letter", "XADD", "XRANGE", "HGET", "EVALSHA", "ZADD",
     "LRANGE", "HGETALL",
 )  # fmt: skip
@@ -382,12 +383,12 @@ async def proxy_lose(system: System, name: str, seconds: float, rng: random.Rand
     """replies of some commands are lost: carried out, and the connection closed, or silent"""
     what = rng.choice(("close", "close", "silent", "tear"))
     commands = rng.sample(LOSABLE, rng.choice((1, 1, 2, 3)))
-    if rng.random() < 0.5 and "commit" not in commands:
-        commands.append("commit")
+    if rng.random() < 0.5:
+        commands += COMMITS
     # a commit of one channel only: what it changes besides is where pictures part
     channel = rng.choice(("", "", "folds", "letters", "updates", "events", "deferred:low"))
     if channel:
-        commands = ["commit"]
+        commands = list(COMMITS)
     times, skip = rng.choice((1, 1, 2, 5, -1)), rng.choice((0, 0, 2, 7))
     says = f"\r\n{channel}\r\n".encode() if channel else b""
     rules = [

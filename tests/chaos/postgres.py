@@ -13,6 +13,7 @@ import asyncpg
 import psutil
 
 from hookstream.app import embedded
+from tests.support.stack import copy_cluster
 
 __all__ = ["ROLE", "Database"]
 
@@ -24,6 +25,7 @@ class Database:
     """The embedded server, with a role of the system's own that owns the database."""
 
     def __init__(self, folder: Path) -> None:
+        copy_cluster(folder)
         self.server = embedded.start_postgres(folder)
         self.admin_url = self.server.url
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack, eventually, fresh
 
 #: A service of ours whose work raises, as long as a file is there.
 SITE = """
@@ -68,7 +68,7 @@ async def test_what_raises_is_named_and_begun_again_and_ends_no_process(failing:
     async with aiohttp.ClientSession(worker) as session:
 
         async def named() -> bool:
-            async with session.get("/health") as response:
+            async with fresh(session, "/health") as response:
                 part = (await response.json())["parts"]["tasks"]
             found = {
                 failure["task"]: (failure["error"], failure["is"])
@@ -81,7 +81,7 @@ async def test_what_raises_is_named_and_begun_again_and_ends_no_process(failing:
             }
 
         await eventually(named, "both are named, and have failed again")
-        async with session.get("/metrics") as response:
+        async with fresh(session, "/metrics") as response:
             text = await response.text()
     assert 'hookstream_task_failures_total{task="RetryScheduler._keep"}' in text
     assert len((failing.stages / "calls").read_text()) >= 2

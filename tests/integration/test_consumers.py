@@ -23,7 +23,7 @@ from hookstream.app.streams import channel
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.channel import RedisStreamChannel
 from hookstream.app.streams.commit import Writes, commit
-from tests.support.stack import Stack, eventually, own_stages
+from tests.support.stack import Stack, eventually, fresh, own_stages
 
 #: Orders go through a function over batches and an agent over single ones. Both note what they
 #: see, send it on, and wait while a file shuts them.
@@ -134,7 +134,7 @@ async def test_a_killed_worker_repeats_nothing_that_was_committed(own: Stack, na
         return await waiting(own, "orders") > 0 and await waiting(own, "totals") > 0
 
     await eventually(shown, "what waits is counted")
-    async with aiohttp.ClientSession(own.url) as session, session.get("/metrics") as answer:
+    async with aiohttp.ClientSession(own.url) as session, fresh(session, "/metrics") as answer:
         shown_metrics = await answer.text()
     for metric in ("lag_entries", "pending_entries", "oldest_seconds"):
         assert f'hookstream_stream_{metric}{{channel="totals"}}' in shown_metrics

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.stack import Stack, eventually, own_stages
+from tests.support.stack import Stack, eventually, fresh, own_stages
 
 STAGES = """
 import logging
@@ -90,9 +90,9 @@ async def test_a_header_that_is_too_long_leaves_nothing_in_the_log(stack: Stack)
     for _ in range(20):
         reader, writer = await asyncio.open_connection("127.0.0.1", stack.port)
         writer.write(head + b"x" * 9000 + b"\r\n\r\n")
-        assert (await reader.read()).startswith(b"HTTP/1.0 400")
+        assert (await reader.read()).startswith(b"HTTP/1.0 431")
         writer.close()
-    async with stack.session() as session, session.get("/metrics") as answer:
+    async with stack.session() as session, fresh(session, "/metrics") as answer:
         metrics = await answer.text()
     assert 'hookstream_malformed_requests_total{kind="LineTooLong"} 20.0' in metrics
     malformed = [line for line in logged(stack) if "malformed" in line["message"]]

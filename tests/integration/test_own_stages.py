@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from hookstream import Event, app
 
 SEEN = Path({folder!r})
+lost = app.stream_channel("lost", codec="json")
 
 
 @app.stage(after="dedupe")
@@ -25,6 +27,10 @@ async def trips(event: Event) -> Event | None:
     if b"trip" in event.payload:
         secret = event.payload
         raise KeyError("nope")
+    if b"leave" in event.payload:
+        raise SystemExit(3)
+    if b"forget" in event.payload:
+        lost.send(key="x", value=1)
     return event
 
 
@@ -105,6 +111,33 @@ async def test_a_failing_stage_leaves_its_traceback(own: Stack, name: str) -> No
     log = own.log.read_text()
     assert log.count("the stage 'trips' (") == 1
     assert '"name": "trips"' in log
+
+
+async def test_a_stage_that_ends_itself_ends_neither_worker_nor_partition(
+    own: Stack, name: str
+) -> None:
+    await own.context(name, {"provider": "none"})
+    worker = own.find("worker").pid
+    left = await own.hook(name, b'{"leave": 1}')
+    forgotten = await own.hook(name, b'{"forget": 1}')
+    [update] = await own.updates(name, 1)
+    assert update["event_id"] == forgotten, "the partition goes on behind it"
+
+    async def dead() -> Any:
+        path = f"/api/v1/dead-letters/{left}"
+        async with own.session() as session, session.get(path) as answer:
+            return answer.status == 200 and await answer.json()
+
+    letter = await eventually(dead, "it is a dead letter")
+    assert letter["error"] == "SystemExit: 3"
+    assert own.find("worker").pid == worker
+
+    async def told() -> list[str]:
+        lines = own.log.read_text().splitlines()
+        return [line for line in lines if "was never awaited" in line]
+
+    [line] = await eventually(told, "what is never awaited is told")
+    assert json.loads(line)["logger"] == "py.warnings"
 
 
 def command(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

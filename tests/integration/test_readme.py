@@ -73,8 +73,28 @@ async def test_readme_lines_work_as_pasted(stack: Stack, tmp_path: Path) -> None
     assert orjson.loads(answer.stdout)["events"][0]["type"]
 
 
+@pytest.mark.parametrize("command", [("watch.py", "agent-1"), ("first_steps.py",)])
+def test_an_example_that_finds_no_key_says_what_to_do(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / command[0]), *command[1:]],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOOKSTREAM_STATE_DIR": str(tmp_path / "nowhere")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert str(tmp_path / "nowhere") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 async def test_line_that_up_prints_works_as_pasted(stack: Stack) -> None:
-    [line] = re.findall(r"^ +(curl .*)$", stack.log.read_text(), re.MULTILINE)
+
+    async def printed() -> list[str]:
+        return re.findall(r"^ +(curl .*)$", stack.log.read_text(), re.MULTILINE)
+
+    [line] = await eventually(printed, "both are ready, and it is printed")
     answer = subprocess.run(
         ["bash", "-c", line],
         env={**os.environ, "HOOKSTREAM_ADMIN_KEY": stack.key},

@@ -13,7 +13,7 @@ from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import encode_event
 from hookstream.codecs.routed import Target, encode_routed
 from hookstream.proto.envelope_pb2 import Envelope
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack, eventually, fresh
 
 #: What a newer build would be: one that reads version 3 as well, which is like version 2 here.
 NEWER = """
@@ -75,7 +75,7 @@ async def test_entries_of_a_newer_version_wait_and_come_once_a_newer_worker_runs
         assert "23 of version 3" in part["detail"]
         assert "upgrade the workers" in part["detail"]
         assert (await old.health())["status"] == "degraded"
-        async with old.session() as session, session.get("/metrics") as response:
+        async with old.session() as session, fresh(session, "/metrics") as response:
             assert 'hookstream_quarantined_entries{version="3"} 23.0' in await response.text()
         # what is readable goes on meanwhile, and nothing is dead
         good = await old.hook("new", b'{"n": 100}')

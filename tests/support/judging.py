@@ -16,7 +16,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.settings import Settings
-from hookstream.app.stores.audit import write_audit
+from hookstream.app.stores.recorder import Recorder
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.event_log import audit
@@ -89,6 +89,7 @@ class Flow:
     def __init__(self, owner: Owner, postgres: Postgres) -> None:
         self.owner = owner
         self.postgres = postgres
+        self.recorder = Recorder(owner.redis, postgres)
         settings = Settings(dedup_history_events=1000)
         self.history_lookup = HistoryLookup(owner.redis, EventLog(owner.redis, postgres), settings)
 
@@ -116,7 +117,7 @@ class Flow:
             writes.append(keys.audit(NUMBER), audit(batch).SerializeToString())
         await commit(self.owner.scripts, partition, "events", writes, batch.entries)
         if recorded:
-            await write_audit(self.postgres, [audit(batch)])
+            await self.recorder.record(partition, [audit(batch)])
         return batch.entries
 
     async def passes(

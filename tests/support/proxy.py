@@ -10,8 +10,9 @@ import hashlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Literal, Self
+
+from hookstream.app.redis.sources import script_sources
 
 __all__ = ["Command", "Proxy", "Rule"]
 
@@ -319,10 +320,8 @@ _SCRIPTS: dict[bytes, str] = {}
 def _scripts() -> dict[bytes, str]:
     """Our Lua files by what EVALSHA and EVAL call them: with ``#!lua`` before them, or without."""
     if not _SCRIPTS:
-        for file in files("hookstream.app.redis").joinpath("lua").iterdir():
-            if file.name.endswith(".lua"):
-                text = file.read_bytes()
-                for source in (text, b"#!lua\n" + text):
-                    sha = hashlib.sha1(source, usedforsecurity=False).hexdigest()
-                    _SCRIPTS[source] = _SCRIPTS[sha.encode()] = file.name.removesuffix(".lua")
+        for name, text in script_sources().items():
+            for source in (text.encode(), b"#!lua\n" + text.encode()):
+                sha = hashlib.sha1(source, usedforsecurity=False).hexdigest()
+                _SCRIPTS[source] = _SCRIPTS[sha.encode()] = name
     return _SCRIPTS

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import fcntl
 import json
 import os
 import shutil
@@ -21,11 +22,14 @@ import aiohttp
 import psutil
 
 from hookstream.app import embedded
+from hookstream.app.web.measured import MEASURED_AT
 from tests.support import ROOT
 
-__all__ = ["Stack", "eventually", "free_port", "own_stages"]
+__all__ = ["CLUSTER", "Stack", "copy_cluster", "eventually", "free_port", "fresh", "own_stages"]
 
 START_SECONDS = 60.0
+#: Names the folder of the PostgreSQL that all processes of a run of tests copy.
+CLUSTER = "CLUSTER_OF_TESTS"
 
 
 def free_port() -> int:
@@ -47,6 +51,19 @@ async def eventually(check: Callable[[], Any], what: str, timeout_seconds: float
         await asyncio.sleep(0.02)
 
 
+@asynccontextmanager
+async def fresh(session: aiohttp.ClientSession, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    """GET `/health` or `/metrics`, which are made once a second: one that was made after now."""
+    begun = time.time()
+    while True:
+        async with session.get(url) as response:
+            # to the millisecond
+            if float(response.headers.get(MEASURED_AT, "inf")) > begun - 0.001:
+                yield response
+                return
+        await asyncio.sleep(0.05)
+
+
 def own_stages(
     folder: Path, name: str, source: str, *modules: str, paths: Sequence[Path] = ()
 ) -> dict[str, str]:
@@ -63,10 +80,18 @@ def own_stages(
 
 @cache
 def _empty_cluster() -> Path:
-    """An embedded PostgreSQL as its first start makes it, made once a test process."""
-    folder = Path(tempfile.mkdtemp(prefix="hookstream-cluster-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    embedded.start_postgres(folder).stop()
+    """An embedded PostgreSQL as its first start makes it, made once a run of tests or a process."""
+    shared = os.environ.get(CLUSTER)
+    if shared is None:
+        folder = Path(tempfile.mkdtemp(prefix="hookstream-cluster-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    else:
+        folder = Path(shared)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            embedded.start_postgres(folder).stop()
+            (folder / "made").touch()
     return folder / "postgres" / "data"
 
 
@@ -236,7 +261,7 @@ class Stack:
 
     async def health(self) -> dict[str, Any]:
         """What /health says."""
-        async with self.session() as session, session.get("/health") as response:
+        async with self.session() as session, fresh(session, "/health") as response:
             return dict(await response.json())
 
     async def opened(self) -> None:

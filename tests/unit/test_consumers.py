@@ -196,7 +196,7 @@ def test_no_channel_takes_a_key_of_the_pipelines(app: Hookstream) -> None:
 
 def test_a_channel_has_one_name_and_one_taker(app: Hookstream) -> None:
     orders = app.stream_channel("orders", codec="json")
-    with pytest.raises(SettingsError, match="two stream channels are called 'orders'"):
+    with pytest.raises(SettingsError, match="two stream channels are called 'orders', one at"):
         app.stream_channel("orders", codec="json")
 
     @app.agent(orders)
@@ -206,6 +206,14 @@ def test_a_channel_has_one_name_and_one_taker(app: Hookstream) -> None:
 
         @app.batches(orders)
         async def second(batch: Batch) -> None: ...
+
+
+async def test_nothing_is_sent_to_a_partition_that_is_not_there(app: Hookstream) -> None:
+    """Nobody would ever read it."""
+    mine = app.stream_channel("mine", codec="json")
+    for partition in (-1, 32, 99):
+        with pytest.raises(ValueError, match=rf"'mine' has no partition {partition}.*0 to 31"):
+            await mine.send(key="x", value=1, partition=partition)
 
 
 async def test_who_looks_on_is_not_waited_for(

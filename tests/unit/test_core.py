@@ -1,14 +1,20 @@
 """Ids, keys, codecs, settings, identity, matching, summaries, bodies: the pure rules."""
 
+import asyncio
 import gzip
 import logging
+import random
 import stat
+import time
+import tracemalloc
 import uuid
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import brotli
 import orjson
 import pytest
 import zstandard
@@ -32,7 +38,9 @@ from hookstream.app.routing.event_keys import message_id, ordering_key
 from hookstream.app.routing.matching import compile_condition, compile_types, facts
 from hookstream.app.settings import Settings, load_settings, settings_table
 from hookstream.app.testing import make_event
-from hookstream.app.web.body import decode_body
+from hookstream.app.web import body
+from hookstream.app.web.body import decode_aside, decode_body
+from hookstream.app.web.problem import problem_response
 from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.proto.envelope_pb2 import Envelope
@@ -287,31 +295,149 @@ BODY = b'{"a": "' + b"x" * 5000 + b'"}'
         ("deflate", zlib.compress(BODY)[2:-4]),
         ("zstd", zstandard.compress(BODY)),
         ("zstd", zstandard.compress(BODY[:9]) + zstandard.compress(BODY[9:])),
+        ("br", brotli.compress(BODY)),
+        ("br", brotli.compress(BODY, quality=11, lgwin=24)),
+        ("Br", brotli.compress(BODY, quality=0, lgwin=10)),
+        ("gzip, br", brotli.compress(gzip.compress(BODY, mtime=0))),
+        ("br, identity,x-gzip", gzip.compress(brotli.compress(BODY), mtime=0)),
+        ("gzip,gzip", gzip.compress(gzip.compress(BODY, mtime=0), mtime=0)),
     ],
 )
 def test_content_encoding_is_undone(encoding: str, packed: bytes) -> None:
     assert decode_body(packed, encoding, 10_000) == BODY
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, zstandard.compress])
-def test_compression_bomb_is_refused(pack: Any) -> None:
-    name = {gzip.compress: "gzip", zlib.compress: "deflate"}.get(pack, "zstd")
+PACKERS: dict[str, Any] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "zstd": zstandard.compress,
+    "br": brotli.compress,
+}
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_compression_bomb_is_refused(name: str) -> None:
+    pack = PACKERS[name]
     with pytest.raises(PayloadTooLargeError):
         decode_body(pack(b"\0" * 50_000_000), name, 100_000)
+    # also below another encoding, each of which is bounded
+    with pytest.raises(PayloadTooLargeError):
+        decode_body(zstandard.compress(pack(b"\0" * 50_000_000)), f"{name}, zstd", 100_000)
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, zstandard.compress])
-def test_body_that_is_cut_off_or_garbage_is_refused(pack: Any) -> None:
-    name = {gzip.compress: "gzip", zlib.compress: "deflate"}.get(pack, "zstd")
+@pytest.mark.parametrize("name", PACKERS)
+def test_body_that_is_cut_off_or_garbage_is_refused(name: str) -> None:
+    pack = PACKERS[name]
     for packed in (pack(BODY)[:-3], pack(BODY)[:8], b"garbage"):
         with pytest.raises(BadRequestError):
             decode_body(packed, name, 100_000)
 
 
-@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "gzip,zstd", "x" * 500])
-def test_other_content_encodings_are_refused(encoding: str) -> None:
-    with pytest.raises(ContentEncodingError):
+@pytest.mark.parametrize(
+    "encoding", ["compress", "gzip, x-br", "aes128gcm,gzip", "gzip," * 4, "br;q=1", "x" * 500]
+)
+def test_other_content_encodings_are_refused_with_those_that_are_taken(encoding: str) -> None:
+    with pytest.raises(ContentEncodingError) as refused:
         decode_body(BODY, encoding, 10_000)
+    response = problem_response(refused.value)
+    assert response.status == 415
+    assert response.headers["Accept-Encoding"] == "gzip, deflate, br, zstd"
+
+
+@pytest.mark.parametrize("size", [1, 65_536, 98_273, 1_000_000])
+def test_brotli_that_grows_is_had_whole(size: int) -> None:
+    # a few bytes are taken in at once, and come out in many pieces
+    for plain in (b"\0" * size, random.Random(size).randbytes(size)):
+        packed = brotli.compress(plain, quality=1)
+        assert decode_body(packed, "br", size) == plain
+        with pytest.raises(PayloadTooLargeError):
+            decode_body(packed, "br", size - 1)
+        with pytest.raises(BadRequestError):
+            decode_body(packed[:-1], "br", size)
+
+
+def test_brotli_ends_where_its_stream_does_and_has_no_larger_window_than_the_web_s() -> None:
+    packed = brotli.compress(BODY)
+    for more in (b"x", packed, b"\0" * 200_000):
+        with pytest.raises(BadRequestError):
+            decode_body(packed + more, "br", 100_000)
+    # the first byte of a "large window", which would have up to 1 GiB
+    with pytest.raises(BadRequestError):
+        decode_body(b"\x11" + packed, "br", 100_000)
+    assert decode_body(b"", "br", 10) == b""
+
+
+def test_what_takes_long_to_be_undone_is_so_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    aside = []
+
+    class Unpackers(ThreadPoolExecutor):
+        def submit(self, function: Any, *given: Any, **named: Any) -> Any:
+            aside.append(given[1])
+            return super().submit(function, *given, **named)
+
+    pool = Unpackers(1)
+    monkeypatch.setattr(body, "_UNPACKERS", pool)
+    grown = b" " * 200_000
+    for encoding, packed, plain in (
+        ("br", brotli.compress(b"{}"), b"{}"),
+        ("br,br", brotli.compress(brotli.compress(b"{}")), b"{}"),
+        ("br", brotli.compress(grown), grown),
+        ("gzip", gzip.compress(grown), grown),
+    ):
+        assert asyncio.run(decode_aside(packed, encoding, 200_000)) == plain
+    assert aside == ["br", "br,br", "br", "gzip"]
+    with pytest.raises(PayloadTooLargeError, match="over 199999 bytes"):
+        asyncio.run(decode_aside(gzip.compress(grown), "gzip", 199_999))
+    pool.shutdown()
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_a_refused_body_is_not_remembered_by_its_error(name: str) -> None:
+    """Clients may take long to be answered, and be many."""
+    good = PACKERS[name](random.Random(1).randbytes(3_000_000))
+    broken = good[:1_500_000] + bytes(9) + good[1_500_009:-9]
+    tracemalloc.start()
+    try:
+        errors = []
+        for _ in range(5):
+            with pytest.raises(PayloadTooLargeError) as large:
+                decode_body(good, name, 2_000_000)
+            errors.append(large.value)
+            # zstd has no checksum here, and its reader passes over a missing end
+            if name != "zstd":
+                with pytest.raises(BadRequestError) as bad:
+                    decode_body(broken, name, 4_000_000)
+                errors.append(bad.value)
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(errors) == (5 if name == "zstd" else 10)
+
+
+def test_gzip_members_are_joined_and_bounded() -> None:
+    one = gzip.compress(b"ab", mtime=0)
+    assert decode_body(one * 1024, "gzip", 10_000) == b"ab" * 1024
+    assert decode_body(one * 3, "gzip", 6) == b"ab" * 3
+    with pytest.raises(PayloadTooLargeError):
+        decode_body(one * 3, "gzip", 5)
+    with pytest.raises(BadRequestError, match="members"):
+        decode_body(one * 1025, "gzip", 10_000)
+    with pytest.raises(BadRequestError, match="cut off"):
+        decode_body(one * 3 + one[:-1], "gzip", 10_000)
+
+
+def test_many_empty_gzip_members_cost_no_time() -> None:
+    body = gzip.compress(b"", mtime=0) * 262_000 + gzip.compress(b"{}")
+    begun = time.process_time()
+    with pytest.raises(BadRequestError, match="more than 1024 gzip members"):
+        decode_body(body, "gzip", 5_242_880)
+    assert time.process_time() - begun < 0.5
+
+
+def test_large_gzip_is_read_across_chunks() -> None:
+    text = random.Random(1).randbytes(300_000)
+    assert decode_body(gzip.compress(text) * 2, "gzip", 600_000) == text * 2
+    assert decode_body(zlib.compress(text), "deflate", 600_000) == text
 
 
 def test_line_that_is_not_wanted_is_not_put_together(caplog: pytest.LogCaptureFixture) -> None:

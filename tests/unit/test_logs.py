@@ -14,7 +14,7 @@ import pytest
 from structlog.contextvars import bind_contextvars, bound_contextvars
 
 from hookstream.app import tasks
-from hookstream.app.logs import LimitedHandler, LogFormat, logging_config
+from hookstream.app.logs import MAX_LINES, LimitedHandler, LogFormat, logging_config
 from hookstream.app.stages import EventStageRunner
 from hookstream.app.testing import make_event, run_batch
 from hookstream.codecs.envelope import Event
@@ -182,10 +182,16 @@ def test_different_lines_without_end_are_not_remembered_without_end() -> None:
     handler = LimitedHandler(1)
     handler.setStream(io.StringIO())
     handler.setFormatter(logging.Formatter("%(message)s"))
+    out = handler.stream
     for number in range(5000):
         handler.handle(logging.LogRecord("one", logging.INFO, "", 0, f"{number}", (), None))
-    assert len(handler._seen) <= 1000
+    assert len(handler._seen) <= MAX_LINES + 1
+    # nor are they written: who may have different lines written could fill the disk
+    assert len(out.getvalue().splitlines()) == MAX_LINES + 1
+    handler.handle(logging.LogRecord("two", logging.ERROR, "", 7, "of another place", (), None))
+    assert out.getvalue().endswith("of another place\n")
     handler.close()
+    assert "other lines of None:0 (repeated 3999 times within a minute)" in out.getvalue()
 
 
 def test_a_line_about_an_event_has_its_id(configured: Callable[..., io.StringIO]) -> None:

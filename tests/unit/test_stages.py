@@ -1,26 +1,33 @@
 """What is wrong with a stage is said when it is declared, or with its place when it runs."""
 
 import asyncio
+import json
 import logging
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import venusian
+from faust.transport.drivers import aiokafka
+from faust.web.cache.backends import memory
 
 from hookstream.app.application import Hookstream
-from hookstream.app.discovery import discover
+from hookstream.app.discovery import _installed, agent_modules, discover
 from hookstream.app.errors import SettingsError, StageResultError, UnavailableError
 from hookstream.app.settings import Settings
 from hookstream.app.stages import SUSPICIOUS_EVENTS, EventStageRunner, Lifespans
 from hookstream.app.streams.batch import MAX_TRACE_CHARACTERS, Batch, Entry
 from hookstream.app.streams.outcome import ACCEPTED, Dropped, Failed
 from hookstream.app.streams.partition import Partition
-from hookstream.codecs.envelope import Event
+from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.testing import make_event, run_batch, run_stage, stage_results
 
 HERE = Path(__file__).name
+HERE_RE = r".*test_stages\.py:\d+"
 
 
 @pytest.fixture
@@ -30,6 +37,9 @@ def app(tmp_path: Path) -> Hookstream:
 
     @made.batches(source, out=out)
     async def route(batch: Batch) -> None: ...
+
+    @made.batches(out)
+    async def commit(batch: Batch) -> None: ...
 
     return made
 
@@ -79,9 +89,34 @@ def test_the_name_of_one_of_ours_is_refused(app: Hookstream) -> None:
         async def another(batch: Batch) -> None: ...
 
 
-def test_a_stage_that_is_imported_again_is_the_same(app: Hookstream) -> None:
-    app.stage(after="route")(passes)
-    app.stage(after="route")(passes)
+def test_a_stage_that_is_declared_twice_at_one_line_is_refused(app: Hookstream) -> None:
+    """Both would have its name, the pipeline would send to the first, and run the second."""
+
+    def declare() -> None:
+        @app.stage(after="route")
+        async def enrich(event: Event) -> Event | None:
+            return event
+
+    declare()
+    with pytest.raises(
+        SettingsError, match=rf"'enrich' \({HERE_RE}\) is declared twice: by a loop"
+    ):
+        declare()
+
+
+def test_a_file_that_is_imported_under_two_names_is_named_with_both(
+    app: Hookstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "twice_named"
+    package.mkdir()
+    (package / "stage.py").write_text(
+        "from twice_app import app\n\n\n@app.stage(after='route')\nasync def mine(event): ...\n"
+    )
+    monkeypatch.setitem(sys.modules, "twice_app", SimpleNamespace(app=app))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(package))
+    with pytest.raises(SettingsError, match=r"imported as stage and as twice_named\.stage"):
+        discover(["twice_named.stage", "stage"])
 
 
 def test_a_place_that_is_not_there_is_refused_once_all_is_imported(
@@ -120,6 +155,92 @@ async def test_a_wrong_result_names_the_stage_and_its_place() -> None:
     assert failure.stage == "asdict"
     assert f"{HERE}:" in failure.error
     assert "returned dict: Event or None is wanted" in failure.error
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"event_id": "x"}, "another event ('x') than it was given"),
+        ({"tenant": "x"}, "another event"),
+        ({"payload": {"n": 1}}, "a payload that is dict: bytes are wanted"),
+        ({"payload": "text"}, "a payload that is str"),
+        ({"type": None}, "no text"),
+        ({"headers": {"x-n": 1}}, "no text"),
+        ({"headers": {"x-n": "\ud800"}}, "no text"),
+        ({"headers": None}, "no text"),
+    ],
+)
+async def test_an_event_that_no_envelope_holds_fails_alone_with_its_stage(
+    change: dict[str, Any], says: str
+) -> None:
+    """The batch would fail at its commit, and no word of the stage."""
+
+    async def changes(event: Event) -> Event | None:
+        return replace(event, **change) if event.data()["n"] == 1 else event
+
+    mine = batch(3)
+    await EventStageRunner("changes", changes)(mine)
+    assert [entry.failure is None for entry in mine.entries] == [True, False, True]
+    failure = mine.entries[1].failure
+    assert failure is not None
+    assert "the stage 'changes' (" in failure.error
+    assert says in failure.error
+    with pytest.raises(StageResultError, match="changes returned a"):
+        await stage_results(changes, [make_event({"n": 1}, number=1)])
+
+
+async def test_an_event_of_before_is_not_delivered_in_place_of_this_one() -> None:
+    kept: list[Event] = []
+
+    async def forgets_to_clear(event: Event) -> Event | None:
+        kept.append(event)
+        return kept[0]
+
+    mine = batch(2)
+    await EventStageRunner("forgets_to_clear", forgets_to_clear)(mine)
+    assert mine.entries[0].failure is None
+    assert mine.entries[1].failure is not None
+    assert "another event" in mine.entries[1].failure.error
+
+
+async def test_headers_are_not_changed_in_place() -> None:
+    """It would be seen by conditions, and be lost on the way to contexts."""
+
+    async def marks(event: Event) -> Event | None:
+        event.headers["x-urgent"] = "yes"  # type: ignore[index]
+        return event
+
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        await stage_results(marks, [make_event(headers={"x-n": "1"})])
+    read = decode_event(encode_event(make_event(headers={"x-n": "1"})))
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        await stage_results(marks, [read])
+    assert decode_event(encode_event(read)).headers == {"x-n": "1"}
+
+
+async def test_who_changes_parsed_data_in_place_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def changes(event: Event) -> Event | None:
+        event.data()["n"] += 100
+        return event
+
+    async def reads(event: Event) -> Event | None:
+        return event.enrich(n=event.data()["n"])
+
+    async def puts_back(event: Event) -> Event | None:
+        data = event.data()
+        data["n"] += 100
+        return replace(event, payload=json.dumps(data).encode())
+
+    await EventStageRunner("reads", reads)(batch(50))
+    await EventStageRunner("puts_back", puts_back)(batch(50))
+    assert "event.data()" not in caplog.text
+    runner = EventStageRunner("changes", changes)
+    await runner(batch(3))
+    await runner(batch(3))
+    assert caplog.text.count("the stage 'changes' (") == 1
+    assert "changes what event.data() gave it" in caplog.text
 
 
 async def test_a_traceback_is_logged_once_a_kind_and_kept_without_values(
@@ -185,6 +306,39 @@ async def test_a_stage_that_lets_one_pass_is_not_suspected(
     assert "missing?" not in caplog.text
 
 
+async def test_a_batch_that_stays_in_a_stage_is_told_with_its_event(
+    app: Hookstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stops its partition, and nothing else would say where."""
+    monkeypatch.setattr("hookstream.app.stages.SLOW_SECONDS", 0.05)
+    go_on = asyncio.Event()
+
+    @app.stage(after="route")
+    async def waits(event: Event) -> Event | None:
+        if event.data()["n"] == 1:
+            await go_on.wait()
+        return event
+
+    async def come() -> AsyncIterator[Batch]:
+        yield batch(3)
+        yield batch(1)
+
+    running = app.agents["waits"].fun(come())
+    first = asyncio.create_task(anext(running))
+    async with asyncio.timeout(10):
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.startswith("events[0]: a batch of 3 has been in the stage 'waits' (")
+    assert f"{HERE}:" in said
+    assert f"now at event {make_event(number=1).event_id};" in said
+    go_on.set()
+    assert len(list((await first).live())) == 3
+    assert len(await anext(running)) == 1
+    await asyncio.sleep(0.1)
+    assert len(caplog.records) == 1, "not of what was quick"
+
+
 async def test_a_server_that_is_away_is_not_the_events_fault() -> None:
     async def waits(event: Event) -> Event | None:
         raise UnavailableError("later")
@@ -240,12 +394,6 @@ async def test_a_server_that_is_away_gives_the_whole_batch_back_though_events_ov
         await EventStageRunner("waits", waits, concurrency=3)(batch(9))
 
 
-def test_impossible_options_of_a_stage_are_refused(app: Hookstream) -> None:
-    for options in ({"concurrency": 0}, {"timeout": 0.0}):
-        with pytest.raises(SettingsError, match="concurrency is at least 1"):
-            app.stage(after="route", **options)  # type: ignore[arg-type]
-
-
 async def test_lifespans_surround_the_work_of_a_worker(app: Hookstream) -> None:
     said: list[str] = []
 
@@ -273,6 +421,26 @@ async def test_lifespans_surround_the_work_of_a_worker(app: Hookstream) -> None:
         app.lifespan(passes)  # type: ignore[arg-type]
 
 
+async def test_a_lifespan_that_hangs_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker would not start, or stop, and say nothing."""
+    monkeypatch.setattr("hookstream.app.stages.LIFESPAN_SECONDS", 0.01)
+
+    async def connects() -> AsyncIterator[None]:
+        await asyncio.sleep(0.1)
+        yield
+        await asyncio.sleep(0.1)
+
+    service = Lifespans([connects])  # type: ignore[list-item]
+    await service.start()
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.startswith("the lifespan 'connects' (")
+    assert "has not come to its `yield`" in said
+    await service.stop()
+    assert "has not ended behind its `yield`" in caplog.records[-1].getMessage()
+
+
 def test_a_receiver_does_without_modules_that_cannot_be_imported(
     app: Hookstream,
     tmp_path: Path,
@@ -296,6 +464,51 @@ def test_a_receiver_does_without_modules_that_cannot_be_imported(
         app.discover()
     assert set(app.missing_modules) == {"wrong_stages.bad"}
     assert "webhooks are taken without it" in caplog.text
+
+
+def test_a_module_that_declares_nothing_is_told(
+    app: Hookstream,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "undecorated.py").write_text("async def mine(event):\n    return event\n")
+    package = tmp_path / "decorated"
+    package.mkdir()
+    (package / "dedups.py").write_text(
+        "from decorated_app import app\n\n\n@app.dedup('mine')\ndef mine(event): ...\n"
+    )
+    monkeypatch.setitem(sys.modules, "decorated_app", SimpleNamespace(app=app))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(
+        "hookstream.app.application.agent_modules", lambda wanted: ["undecorated", "decorated"]
+    )
+    app.discover()
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.startswith("undecorated declares nothing: no stage")
+    assert set(app.dedup_functions) == {"mine"}
+
+
+def test_a_start_looks_into_no_sources_and_searches_no_packages_twice(app: Hookstream) -> None:
+    @app.timer(60.0)
+    async def tick() -> None: ...
+
+    # Faust's marks have the source line they stand for
+    for declared in (tick, *app.agents.values()):
+        assert not hasattr(declared, venusian.ATTACH_ATTR)
+    assert type(app.transport) is aiokafka.Transport
+    assert type(app.cache) is memory.CacheBackend
+    agent_modules("")
+    known = _installed.cache_info()
+    assert agent_modules("mine")[:2] == ["hookstream.agents", "mine"]
+    assert _installed.cache_info().misses == known.misses == 1
+
+
+def test_a_file_in_place_of_a_module_is_told() -> None:
+    with pytest.raises(
+        SettingsError, match=r"Python imports them: mine\.stages, not \./mine/stages\.py"
+    ):
+        discover(["./mine/stages.py"])
 
 
 def test_run_stage_may_be_called_again_and_while_a_loop_runs() -> None:

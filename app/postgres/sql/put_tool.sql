@@ -1,12 +1,20 @@
--- Make or change a tool; no row where another tenant has its id.
+-- Make or change a tool; no row where another tenant has its id, or the tenant has $14 tools (0: any
+-- number) and this is none of them. One at a time of a tenant, since it counts.
 -- $1 tool, $2 tenant, $3 provider, $4 secrets, $5 options, $6 dedup, $7 ordering, $8 ttl, $9 alert,
--- $10 payload schema
+-- $10 payload schema, $11 webhooks per second, $12 networks, $13 public URL, $14 most tools
 INSERT INTO tools (
-    tool_id, tenant, provider, secrets, options, dedup, ordering, ttl, alert, payload_schema
+    tool_id, tenant, provider, secrets, options, dedup, ordering, ttl, alert, payload_schema,
+    webhooks_per_second, allow_from, public_url
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+SELECT $1, $2, $3, $4::text[], $5::jsonb, $6::jsonb, $7::jsonb, $8::jsonb, $9::jsonb, $10::jsonb,
+    $11::double precision, $12::text[], $13::text
+WHERE $14::bigint = 0
+    OR EXISTS (SELECT FROM tools WHERE tool_id = $1)
+    OR (SELECT count(*) FROM tools WHERE tenant = $2) < $14::bigint
 ON CONFLICT (tool_id) DO UPDATE SET
-    provider = $3, secrets = $4, options = $5, dedup = $6, ordering = $7, ttl = $8,
-    alert = $9, payload_schema = $10, updated_at = now()
+    provider = $3, secrets = $4::text[], options = $5::jsonb, dedup = $6::jsonb,
+    ordering = $7::jsonb, ttl = $8::jsonb, alert = $9::jsonb, payload_schema = $10::jsonb,
+    webhooks_per_second = $11::double precision, allow_from = $12::text[],
+    public_url = $13::text, updated_at = now()
 WHERE tools.tenant = $2
 RETURNING *, created_at = updated_at AS created

@@ -1,6 +1,6 @@
--- A template with every version that it has had, the newest first. $1 tenant, $2 name
-SELECT v.*, t.version AS current
-FROM template_versions AS v
-INNER JOIN templates AS t USING (tenant, name)
-WHERE v.tenant = $1 AND v.name = $2
-ORDER BY v.version DESC
+-- A page of the versions that a template has had, the newest first.
+-- $1 tenant, $2 name, $3 before which version, $4 limit
+SELECT * FROM template_versions
+WHERE tenant = $1 AND name = $2 AND version < $3
+ORDER BY version DESC
+LIMIT $4

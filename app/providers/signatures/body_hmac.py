@@ -1,6 +1,5 @@
 """HMAC of the raw body in a header: GitHub, Bitbucket, Jira, Sentry, Shopify, PagerDuty, Linear."""
 
-import base64
 import hmac
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ from hookstream.app.providers.signatures.digests import (
     Encoding,
     digest_of,
     digests_of,
+    encoded,
     key_bytes,
     keys_of,
     match,
@@ -25,8 +25,7 @@ def sign_hmac(
     content: bytes, key: bytes | str, algorithm: str = "sha256", encoding: str = "hex"
 ) -> str:
     """HMAC of ``content`` as text."""
-    digest = hmac.digest(key_bytes(key), content, algorithm)
-    return digest.hex() if encoding == "hex" else base64.b64encode(digest).decode()
+    return encoded(hmac.digest(key_bytes(key), content, algorithm), encoding)
 
 
 def verify_hmac(
@@ -58,7 +57,7 @@ def verify_hmac_list(
     Entries with another prefix are of versions to come, and skipped. Raises SignatureError.
     """
     keys = keys_of(secrets)
-    entries = [entry.strip() for entry in parts_of(request.single(header), ",", header)]
+    entries = [entry.strip() for entry in parts_of(request.joined(header), ",", header)]
     candidates = digests_of(
         header, (entry[len(prefix) :] for entry in entries if entry.startswith(prefix)), "hex"
     )

@@ -7,12 +7,13 @@ import base64
 import hmac
 import re
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from hookstream.app.errors import SignatureError
 
 __all__ = [
     "DIGEST_BYTES",
+    "ENCODINGS",
     "MAX_CANDIDATES",
     "UNSET",
     "Algorithm",
@@ -20,6 +21,7 @@ __all__ = [
     "after_scheme",
     "digest_of",
     "digests_of",
+    "encoded",
     "key_bytes",
     "keys_of",
     "match",
@@ -28,7 +30,8 @@ __all__ = [
 ]
 
 Algorithm = Literal["sha1", "sha256", "sha384", "sha512"]
-Encoding = Literal["hex", "base64"]
+Encoding = Literal["hex", "base64", "base64url"]
+ENCODINGS: tuple[str, ...] = get_args(Encoding)
 
 DIGEST_BYTES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 #: Most signatures in one header: senders put one a secret there while they rotate.
@@ -78,10 +81,24 @@ def digest_of(text: str, size: int, encoding: str) -> bytes | None:
         # bytes.fromhex would pass over white space
         return bytes.fromhex(text) if len(text) == 2 * size and _HEX.fullmatch(text) else None
     try:
-        digest = base64.b64decode(text, validate=True)
+        if encoding == "base64url":
+            # senders write it with and without its padding
+            text += "=" * (-len(text) % 4)
+            digest = base64.b64decode(text, altchars=b"-_", validate=True)
+        else:
+            digest = base64.b64decode(text, validate=True)
     except ValueError:
         return None
     return digest if len(digest) == size else None
+
+
+def encoded(digest: bytes, encoding: str) -> str:
+    """A digest as text: hex, base64, or base64url without padding."""
+    if encoding == "hex":
+        return digest.hex()
+    if encoding == "base64url":
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return base64.b64encode(digest).decode()
 
 
 def digests_of(header: str, texts: Iterable[str], encoding: str, size: int = 32) -> list[bytes]:

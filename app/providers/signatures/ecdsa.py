@@ -2,57 +2,36 @@
 
 import base64
 from collections.abc import Sequence
-from functools import lru_cache
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    load_der_private_key,
-    load_der_public_key,
-    load_pem_private_key,
-    load_pem_public_key,
-)
 
 from hookstream.app.errors import BadRequestError, SignatureError
 from hookstream.app.providers.signatures.digests import UNSET, mismatch
+from hookstream.app.providers.signatures.public_keys import private_key, public_key
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.providers.signatures.timestamps import check_timestamp
 
 __all__ = ["ecdsa_public_key", "sign_ecdsa", "verify_ecdsa"]
 
 
-def sign_ecdsa(content: bytes, private_key: str) -> str:
+def sign_ecdsa(content: bytes, secret: str) -> str:
     """ECDSA P-256 over SHA-256, base64 of DER; the key as PEM or base64 of DER (PKCS #8).
 
     Raises:
         BadRequestError: not such a key.
     """
-    try:
-        if private_key.lstrip().startswith("-----BEGIN"):
-            key = load_pem_private_key(private_key.encode(), None)
-        else:
-            key = load_der_private_key(base64.b64decode(private_key, validate=True), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise BadRequestError("the secret is no private key, PEM or base64 of DER") from error
+    key = private_key(secret)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise BadRequestError("the secret is not a private key of the curve P-256")
     return base64.b64encode(key.sign(content, ec.ECDSA(SHA256()))).decode()
 
 
-@lru_cache(maxsize=256)
 def ecdsa_public_key(text: str) -> ec.EllipticCurvePublicKey | None:
     """The P-256 public key in base64 of DER, or in PEM; None where there is none."""
-    try:
-        if text.lstrip().startswith("-----BEGIN"):
-            key = load_pem_public_key(text.encode())
-        else:
-            key = load_der_public_key(base64.b64decode(text, validate=True))
-    except (ValueError, UnsupportedAlgorithm):
-        return None
-    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
-        return key
-    return None
+    key = public_key(text)
+    return key if isinstance(key, ec.EllipticCurvePublicKey) else None
 
 
 def verify_ecdsa(

@@ -1,4 +1,4 @@
-"""A token sent as it is, in a header: bearer tokens, GitLab's secret tokens, Datadog."""
+"""A token sent as it is: bearer tokens, GitLab's secret tokens, Datadog, Telegram, monday."""
 
 from collections.abc import Sequence
 

@@ -1,18 +1,20 @@
 """One HTTP request as a provider sent it: what a signature is verified over."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
 from hookstream.app.errors import BadRequestError, SignatureError
 from hookstream.app.providers.json_body import look_into
+from hookstream.app.providers.signatures.public_keys import Keys
+from hookstream.codecs.form import MAX_FORM_FIELDS, form_pairs
+from hookstream.codecs.readable import read_payload
 
-__all__ = ["MAX_FORM_FIELDS", "WebhookRequest", "form_pairs"]
+__all__ = ["WebhookRequest"]
 
 #: Longest header that takes part in a verification; the longest real ones have some hundreds.
 MAX_HEADER_CHARS = 8192
-MAX_FORM_FIELDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,8 @@ class WebhookRequest:
     """One HTTP request as a provider sent it.
 
     ``headers`` maps lower-case names to every value sent, in order. ``body`` is what came over the
-    wire, which is what signatures cover; ``decoded`` is it without its content encoding.
+    wire, which is what signatures cover; ``decoded`` is it without its content encoding. ``keys``
+    are those that the row has asked for, fetched (:class:`KeySource`).
     """
 
     method: str
@@ -28,6 +31,7 @@ class WebhookRequest:
     headers: Mapping[str, tuple[str, ...]]
     body: bytes
     decoded: bytes
+    keys: Keys = field(default_factory=dict, repr=False, compare=False)
     _parsed: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def header(self, name: str) -> str:
@@ -51,6 +55,28 @@ class WebhookRequest:
             raise SignatureError(f"{name} is longer than {MAX_HEADER_CHARS} characters")
         return values[0]
 
+    def joined(self, name: str, separator: str = ",") -> str:
+        """A header that is a list, its lines joined as they would stand on one.
+
+        By commas (RFC 9110, 5.3), or by what its sender puts between the parts. Raises:
+            SignatureError: it is missing, empty or longer than 8 KiB in all.
+        """
+        text = separator.join(value for value in self.headers.get(name.lower(), ()) if value)
+        if not text:
+            raise SignatureError(f"{name} is missing or empty: the webhook has to carry it")
+        if len(text) > MAX_HEADER_CHARS:
+            raise SignatureError(f"{name} is longer than {MAX_HEADER_CHARS} characters")
+        return text
+
+    def query(self, name: str) -> str:
+        """The first value of a query parameter, percent decoded; "" where there is none."""
+        query = self.url.partition("?")[2].partition("#")[0]
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
+        except ValueError:
+            return ""
+        return next((value for found, value in pairs if found == name), "")
+
     @property
     def content_type(self) -> str:
         """The media type without its parameters, in lower case."""
@@ -59,30 +85,19 @@ class WebhookRequest:
     def json(self) -> Any:
         """The decoded body as JSON to look into, parsed once (``json_body.look_into``).
 
-        Raises:
-            BadRequestError: it is not JSON.
+        None where nothing can be read of it, or it is not parsed: it is kept all the same.
         """
         if not self._parsed:
-            self._parsed.append(look_into(self.decoded))
+            try:
+                self._parsed.append(look_into(self.decoded))
+            except BadRequestError:
+                found = read_payload(self.decoded, self.header("content-type"))
+                self._parsed.append(found)
         return self._parsed[0]
 
     def form(self) -> dict[str, str]:
-        """The first value of each field of a form. Raises BadRequestError where it is no form."""
+        """The first value of each field of a form; none where it is no form."""
         try:
-            pairs = form_pairs(self.decoded)
-        except ValueError as error:
-            raise BadRequestError(
-                f"the body is not a form in UTF-8 of at most {MAX_FORM_FIELDS} fields"
-            ) from error
-        return dict(reversed(pairs))
-
-
-def form_pairs(body: bytes) -> list[tuple[str, str]]:
-    """The fields of a form. Raises ValueError: not UTF-8, or too many."""
-    parse: Callable[..., list[tuple[str, str]]] = parse_qsl
-    return parse(
-        body.decode(),
-        keep_blank_values=True,
-        errors="strict",
-        max_num_fields=MAX_FORM_FIELDS,
-    )
+            return dict(reversed(form_pairs(self.decoded)))
+        except ValueError:
+            return {}

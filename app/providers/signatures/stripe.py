@@ -27,8 +27,11 @@ def verify_stripe(
 ) -> None:
     """``t=TIME,v1=HEX[,v1=HEX…]`` over ``TIME.body``. Raises SignatureError."""
     keys = keys_of(secrets)
-    pairs = [entry.partition("=") for entry in parts_of(request.single(header), ",", header)]
-    times = [value for name, _, value in pairs if name == "t"]
+    pairs = [
+        entry.lstrip(" ").partition("=") for entry in parts_of(request.joined(header), ",", header)
+    ]
+    # on several lines each may say it
+    times = list(dict.fromkeys(value for name, _, value in pairs if name == "t"))
     if len(times) != 1:
         raise SignatureError(f"{header} does not carry one time, t=…")
     check_timestamp(times[0], now, tolerance_seconds, f"the time in {header}")

@@ -16,8 +16,8 @@ from hookstream.app.providers.signatures.digests import (
     match,
     parts_of,
 )
-from hookstream.app.providers.signatures.request import MAX_FORM_FIELDS, WebhookRequest, form_pairs
-from hookstream.codecs.envelope import FORM
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.codecs.form import FORM, MAX_FORM_FIELDS, form_pairs
 
 __all__ = ["sign_twilio", "verify_twilio"]
 
@@ -52,7 +52,8 @@ def verify_twilio(request: WebhookRequest, secrets: Sequence[str]) -> None:
         for key in keys
         for url in _with_and_without_port(request.url)
     )
-    match(header, expected, candidates, "also check that HOOKSTREAM_PUBLIC_URL is as Twilio has it")
+    hint = "also check that the tool's public_url, or HOOKSTREAM_PUBLIC_URL, is as Twilio has it"
+    match(header, expected, candidates, hint)
 
 
 def _twilio_algorithm(request: WebhookRequest) -> Algorithm:

@@ -1,7 +1,11 @@
 -- Make the group where it is missing, and take a page of what other consumers left pending.
 -- A group that was lost begins behind what commits have worked off, if this is still that stream.
--- KEYS: lease, stream. ARGV: epoch, nonce, group, consumer, cursor, start of a new group.
--- Returns {next cursor ("0-0" at the end), the group's last delivered id}. Fenced: a worker that
+-- After the death of whoever had it, the deaths of what was in hand are counted: of all that is pending,
+-- or of that alone which it said was alone in hand.
+-- KEYS: lease, stream, deaths. ARGV: epoch, nonce, group, consumer, cursor, start of a new group,
+-- count deaths (1 or 0; from the second page on what the page before has returned).
+-- Returns {next cursor ("0-0" at the end), the group's last delivered id, count deaths, at the end the
+-- deaths as {name, number, …}}. Fenced: a worker that
 -- has lost its lease must not take entries away from the one that has it.
 local held = redis.call('HMGET', KEYS[1], 'epoch', 'nonce')
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then
@@ -32,7 +36,27 @@ if not last then
     end
   end
   redis.call('XGROUP', 'CREATE', KEYS[2], ARGV[3], start, 'MKSTREAM')
-  return {'0-0', start}
+  return {'0-0', start, '0', {}}
+end
+local count = ARGV[7]
+local tried = ARGV[5] == '0-0' and redis.call('HGET', KEYS[3], 'tried')
+if tried then
+  if count == '1' then
+    local how, names = string.match(tried, '^(%S+) (.+)$')
+    for name in string.gmatch(names, '%S+') do
+      redis.call('HINCRBY', KEYS[3], name, 1)
+      if how == 'alone' then
+        count = '0'
+        if name == names then redis.call('HINCRBY', KEYS[3], 'alone:' .. name, 1) end
+      end
+    end
+  end
+  redis.call('HDEL', KEYS[3], 'tried')
 end
 local page = redis.call('XAUTOCLAIM', KEYS[2], ARGV[3], ARGV[4], 0, ARGV[5], 'COUNT', 1000, 'JUSTID')
-return {page[1], last}
+if count == '1' then
+  for _, id in ipairs(page[2]) do redis.call('HINCRBY', KEYS[3], id, 1) end
+end
+local deaths = {}
+if page[1] == '0-0' then deaths = redis.call('HGETALL', KEYS[3]) end
+return {page[1], last, count, deaths}

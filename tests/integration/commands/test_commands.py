@@ -19,6 +19,7 @@ from tests.support.senders import OTHER, SIGNING, VERIFYING, body_of
 from tests.support.stack import Stack, eventually, free_port
 
 SECRET = "a plain secret"
+NEW, OLD = "the secret from now on", "the secret until now"
 
 
 def run(*arguments: str, stack: Stack, **extra: str) -> "subprocess.CompletedProcess[str]":
@@ -43,6 +44,9 @@ async def test_provider_is_received_and_a_wrong_secret_is_not(
     now = time.time()
     url = f"{stack.url}/hooks/{name}"
     body = body_of(provider, now)
+    body = kind.stamp(body, now) if kind.stamp else body
+    body = kind.seal(body, SIGNING.get(provider, SECRET)) if kind.seal else body
+    url = kind.address(url, SIGNING.get(provider, SECRET)) if kind.address else url
     headers = kind.sign(
         body,
         SIGNING.get(provider, SECRET),
@@ -56,10 +60,11 @@ async def test_provider_is_received_and_a_wrong_secret_is_not(
         aiohttp.ClientSession() as session,
         session.post(url, data=body, headers=headers) as response,
     ):
-        assert response.status in (200, 202)
-        answer = await response.text()
+        # what a provider wants to be answered may have no room for the id
+        assert response.status in (200, 202, 204)
+        event_id = response.headers["Hookstream-Event-Id"]
     [update] = await stack.updates(name, 1)
-    assert kind.name == "twilio" or json.loads(answer)["event_id"] == update["event_id"]
+    assert event_id == update["event_id"]
     if kind.needs_secret:
         wrong = OTHER.get(provider, "another secret")
         await stack.put(f"/tools/{name}", {"provider": provider, "secrets": [wrong]})
@@ -96,8 +101,8 @@ async def test_slack_challenge_is_answered_only_when_signed(stack: Stack, name: 
 
 
 async def test_old_and_new_secret_both_count_during_rotation(stack: Stack, name: str) -> None:
-    await stack.put(f"/tools/{name}", {"provider": "github", "secrets": ["new", "old"]})
-    for number, secret in enumerate(("new", "old")):
+    await stack.put(f"/tools/{name}", {"provider": "github", "secrets": [NEW, OLD]})
+    for number, secret in enumerate((NEW, OLD)):
         body = b'{"n": %d}' % number
         headers = PROVIDERS["github"].sign(
             body, secret, SignatureOptions(), now=0, event_type="push", delivery_id="d", url=""
@@ -116,13 +121,22 @@ async def test_send_signs_and_posts(stack: Stack, name: str, tmp_path: Path) -> 
     assert (done.returncode, done.stdout[:4]) == (0, "200 "), done.stderr
     [update] = await stack.updates(name, 1)
     assert update["event_type"] == "Issue.create"
+    secret = tmp_path / "secret"
+    secret.write_text(f"{SECRET}\n")
+    for given, extra in ((("--secret-file", str(secret)), {}), ((), {"HOOK_SECRET": SECRET})):
+        arguments = ("send", "linear", str(payload), "--tool", name, *given, *url)
+        done = run(*arguments, stack=stack, **extra)
+        assert (done.returncode, done.stdout[:4]) == (0, "200 "), done.stderr
     refused = run(
         "send", "linear", str(payload), "--tool", name, *url, stack=stack, HOOK_SECRET="x"
     )
     assert (refused.returncode, refused.stdout[:4]) == (1, "401 ")
     for arguments, hint in (
         (("send", "nobody", str(payload)), "there is no provider"),
-        (("send", "linear", str(payload)), "--secret"),
+        (("send", "linear", str(payload)), "--secret-file"),
+        (("send", "linear", "-", "--secret-file", "-"), "only one of"),
+        (("send", "linear", str(payload), "--secret-file", "no-such-file"), "no-such-file"),
+        (("send", "linear", str(payload), "--secret-file", str(payload.parent)), "--secret-file"),
         (("send", "none", "no-such-file"), "no-such-file"),
         (("send", "generic", str(payload), "--secret", "s", "--option", "x=1"), "--option"),
     ):

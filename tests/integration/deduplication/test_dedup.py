@@ -14,7 +14,7 @@ from hookstream.app import embedded
 from hookstream.app.redis import keys
 from tests.support import ROOT
 from tests.support.fragile import Fragile
-from tests.support.stack import eventually
+from tests.support.stack import eventually, fresh
 
 MOODY = '''
 """A dedup function that fails on what says so, until a file says that it is healed."""
@@ -186,7 +186,7 @@ async def test_metrics_tell_layers_apart_and_how_full_the_filters_are(
     async with aiohttp.ClientSession(f"http://127.0.0.1:{moody.worker_port}") as session:
 
         async def counted() -> str:
-            async with session.get("/metrics") as response:
+            async with fresh(session, "/metrics") as response:
                 text = await response.text()
             lines = [
                 f'hookstream_dedup_duplicates_total{{layer="{layer}",tool="{name}"}} 1.0'

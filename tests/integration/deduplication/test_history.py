@@ -16,7 +16,6 @@ from hookstream.app.ids import new_event_id
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.redis import keys
 from hookstream.app.status import Status
-from hookstream.app.stores.audit import write_audit
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.event_log import audit
@@ -234,7 +233,8 @@ async def test_redelivered_entry_is_not_a_duplicate_of_its_own_record(flow: Flow
     """A failover took back the commit, and PostgreSQL has the record of it."""
     again = event(1, "m", LATER)
     await flow.passes(event(2, "old", NOW))
-    await write_audit(flow.postgres, [audit(await flow.judged(again))])
+    judged = await flow.judged(again)
+    await flow.recorder.record(judged.partition, [audit(judged)])
     history = flow.owner.partition[DedupState].history
     [kept] = (await history.filters(flow.owner.redis, [TODAY])).values()
     kept.add([mark_key(again.message_id)], kept.position)

@@ -95,6 +95,10 @@ def keep() -> Iterator[Callable[[EmbeddedServer], EmbeddedServer]]:
 Keep = Callable[[EmbeddedServer], EmbeddedServer]
 
 
+# how a cluster is made first, other tests look at
+started_before = pytest.mark.usefixtures("cluster")
+
+
 class Owner:
     """A process of its own that starts both servers of a state folder."""
 
@@ -170,6 +174,7 @@ def test_valkey_on_a_port_asks_for_its_password(tmp_path: Path, keep: Keep) -> N
     assert other.url == server.url
 
 
+@started_before
 def test_data_outlives_a_restart(tmp_path: Path, keep: Keep) -> None:
     valkey, postgres = keep(start_valkey(tmp_path)), keep(start_postgres(tmp_path))
     with Redis.from_url(valkey.url) as client:
@@ -183,6 +188,7 @@ def test_data_outlives_a_restart(tmp_path: Path, keep: Keep) -> None:
     assert query(postgres.url, "SELECT number FROM kept") == 42
 
 
+@started_before
 @pytest.mark.parametrize("arguments", [(), ("fork",)], ids=["alone", "with a fork that lives on"])
 def test_killed_owner_takes_the_servers_along_and_the_next_starts_at_once(
     tmp_path: Path, keep: Keep, arguments: tuple[str, ...]
@@ -210,12 +216,14 @@ def test_killed_owner_takes_the_servers_along_and_the_next_starts_at_once(
             os.kill(pid, signal.SIGKILL)
 
 
+@started_before
 def test_owner_that_just_exits_takes_the_servers_along(tmp_path: Path) -> None:
     owner = Owner(tmp_path)
     assert owner.close() == 0
     assert until(lambda: all(is_gone(process) for process in owner.family))
 
 
+@started_before
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 @pytest.mark.parametrize("start", [start_valkey, start_postgres])
 def test_killed_guard_takes_the_server_along_and_ensure_restarts_it(
@@ -232,6 +240,7 @@ def test_killed_guard_takes_the_server_along_and_ensure_restarts_it(
     assert keep(start(tmp_path)).url == url  # attaches once it answers
 
 
+@started_before
 @pytest.mark.parametrize("start", [start_valkey, start_postgres])
 def test_killed_server_is_started_again_at_the_same_url(
     tmp_path: Path, keep: Keep, start: Callable[[Path], EmbeddedServer]
@@ -248,6 +257,7 @@ def test_killed_server_is_started_again_at_the_same_url(
     assert attached.pid == server.pid
 
 
+@started_before
 def test_second_starter_attaches_and_its_stop_stops_nothing(tmp_path: Path, keep: Keep) -> None:
     first, second = keep(start_postgres(tmp_path)), keep(start_postgres(tmp_path))
     assert not second.owned
@@ -276,6 +286,7 @@ def test_of_simultaneous_starters_one_owns_the_server(
     assert len({server.pid for server in servers}) == 1
 
 
+@started_before
 def test_two_processes_that_start_at_once_share_the_servers(tmp_path: Path) -> None:
     owners: list[Owner] = []
     threads = [
@@ -394,6 +405,7 @@ def test_half_made_cluster_is_made_again(tmp_path: Path, keep: Keep) -> None:
     assert not draft.exists()
 
 
+@started_before
 def test_stale_process_id_of_somebody_alive_does_not_block(tmp_path: Path, keep: Keep) -> None:
     server = keep(start_postgres(tmp_path))
     server.stop()
@@ -402,6 +414,7 @@ def test_stale_process_id_of_somebody_alive_does_not_block(tmp_path: Path, keep:
     assert query(keep(start_postgres(tmp_path)).url, "SELECT 1") == 1
 
 
+@started_before
 def test_dropped_database_is_made_again(tmp_path: Path, keep: Keep) -> None:
     server = keep(start_postgres(tmp_path))
     query(server.url.replace("@/hookstream?", "@/postgres?"), "DROP DATABASE hookstream")

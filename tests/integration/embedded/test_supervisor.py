@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from hookstream.app.embedded import EmbeddedServer, start_valkey
+from hookstream.app.embedded import supervisor as module
 from hookstream.app.embedded.supervisor import Child, Supervisor, restart_wait_seconds
 from hookstream.app.errors import EmbeddedServerError
 
@@ -227,6 +228,31 @@ def test_wrong_settings_end_all_of_it() -> None:
     assert Supervisor([Child("right", SLEEP), wrong], announce=said.append).run() == 78
     assert said[0] == "wrong cannot run with these settings (see above)"
     assert said[1].startswith("stopping")
+
+
+def test_what_is_not_vital_and_cannot_run_is_tried_again_beside_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A stage that cannot be imported does not stop what takes webhooks."""
+    monkeypatch.setattr(module, "MISCONFIGURED_SECONDS", 0.1)
+    said: list[str] = []
+    mended = tmp_path / "mended"
+    script = f"test -e {mended} && exec sleep 60; exit 78"
+
+    def announce(text: str) -> None:
+        said.append(text)
+        if len(said) == 2:
+            mended.touch()
+
+    def ready() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    worker = Child("worker", ["/bin/sh", "-c", script], vital=False, is_ready=mended.exists)
+    receiver = Child("receiver", SLEEP)
+    assert Supervisor([receiver, worker], announce=announce, on_ready=ready).run() == 0
+    assert said[0].startswith("worker cannot run as it is set up (see above): it is tried again")
+    assert said[0] == said[1]
+    assert said[2].startswith("stopping")
 
 
 def test_handlers_of_signals_are_put_back() -> None:

@@ -11,7 +11,7 @@ from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 
 from tests.support.fragile import Fragile
-from tests.support.stack import eventually, free_port
+from tests.support.stack import eventually, free_port, fresh
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
 
@@ -82,7 +82,7 @@ async def test_repeated_failures_are_told_once_signed_and_until_taken(tmp_path: 
             # a redirect was not followed, and it was one and the same alert
             assert len({headers["webhook-id"] for _, headers, _ in endpoint.seen}) == 1
             url = f"http://127.0.0.1:{stack.worker_port}/metrics"
-            async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            async with aiohttp.ClientSession() as session, fresh(session, url) as answer:
                 text = await answer.text()
             assert 'hookstream_tool_failing{tool="bad"}' in text
             assert 'hookstream_tool_failing{tool="quiet"}' not in text

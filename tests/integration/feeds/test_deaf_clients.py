@@ -14,7 +14,7 @@ from mcp import MCPError
 
 from tests.integration.mcp.test_mcp import client
 from tests.support.servers import Node
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack, eventually, fresh
 
 #: What Redis does within: each raises an error that does not say "away" while it lasts.
 BUSY_SECONDS = 4
@@ -337,7 +337,7 @@ async def test_who_gets_nothing_whatever_the_reason_is_closed_and_resumes(
         state = await sockets(stack)
         assert state["status"] == "degraded"
         assert state["closed_lately"][reason] >= (2 if how == "refuse" else 3)
-        async with stack.session() as session, session.get("/metrics") as response:
+        async with stack.session() as session, fresh(session, "/metrics") as response:
             metrics = await response.text()
         for kind in ("websocket", "mcp"):
             assert f'sockets_closed_total{{kind="{kind}",reason="{reason}"}}' in metrics

@@ -11,11 +11,14 @@ import redis
 
 from hookstream.app import embedded
 from hookstream.app.errors import UnavailableError
+from hookstream.app.feeds import deletion as deletion_module
 from hookstream.app.feeds.deletion import ContextDeletion
 from hookstream.app.ids import partition_of
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import Catalog
+from hookstream.app.stores.recorder import Recorder
+from hookstream.proto.pipeline_pb2 import AuditBatch
 from tests.integration.feeds.test_priority_queues import NAME, NUMBER, REGISTRY, Owner
 from tests.integration.feeds.test_priority_queues import owner as owner
 from tests.support.stack import Stack, eventually
@@ -153,6 +156,47 @@ async def test_what_was_routed_before_a_deletion_is_not_delivered_after_it(owner
     assert await owner.feed() == [1, 3]
 
 
+async def test_a_context_that_cannot_be_deleted_is_in_no_other_ones_way(
+    owner: Owner, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def reload() -> Catalog:
+        return GONE
+
+    names = [("t", f"d{number}") for number in range(3)]
+    async with Postgres(postgres_url) as postgres:
+        deletion = ContextDeletion(
+            owner.redis,
+            owner.delivery._scripts,
+            postgres,
+            1,
+            catalog=lambda: GONE,
+            reload=reload,
+            owned=lambda: {0: owner.partition},
+        )
+        for name in names:
+            await owner.redis.xadd(keys.feed(NUMBER, *name), {"d": b"{}"}, id="1-0")
+            await postgres.execute("INSERT INTO deleted_contexts VALUES ($1, $2)", *name)
+        # no feed, whoever made it
+        broken = keys.feed(NUMBER, *names[1])
+        await owner.redis.delete(broken)
+        await owner.redis.set(broken, "x")
+
+        async def waiting() -> list[str]:
+            rows = await postgres.fetch("SELECT * FROM deleted_contexts WHERE tenant = 't'")
+            return [row["context_id"] for row in rows]
+
+        for _ in range(2):
+            assert not await deletion.delete()
+            assert await waiting() == ["d1"]
+        assert await owner.redis.exists(*(keys.feed(NUMBER, *name) for name in names)) == 1
+        [said] = [line for line in caplog.messages if "cannot be deleted" in line]
+        assert "t/d1" in said
+        assert "WRONGTYPE" in said
+        await owner.redis.delete(broken)
+        assert await deletion.delete()
+        assert await waiting() == []
+
+
 async def test_only_what_was_deleted_is_deleted(owner: Owner, postgres_url: str) -> None:
     """A catalog that is empty (another database, an older copy) says nothing of feeds."""
 
@@ -172,6 +216,8 @@ async def test_only_what_was_deleted_is_deleted(owner: Owner, postgres_url: str)
             owned=lambda: {NUMBER: owner.partition},
         )
         await owner.deliver((1, 1, "critical"))
+        # the audit stage has recorded it
+        await owner.redis.xgroup_create(keys.audit(NUMBER), keys.GROUP, id="$")
         await deletion.delete()
         assert await owner.feed() == [1]
         neighbour = keys.feed(NUMBER, NAME[0], NAME[1] + "c")
@@ -185,3 +231,48 @@ async def test_only_what_was_deleted_is_deleted(owner: Owner, postgres_url: str)
     await owner.deliver((2, 1, "critical"))
     [(entry_id, _)] = await owner.redis.xrange(keys.feed(NUMBER, *NAME))
     assert entry_id == b"3-0"
+
+
+async def test_what_is_recorded_behind_a_deletion_is_forgotten_too(
+    owner: Owner, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def reload() -> Catalog:
+        return GONE
+
+    monkeypatch.setattr(deletion_module, "RECORDED_SECONDS", 0.05)
+    partitions = next(n for n in range(NUMBER + 1, 1000) if partition_of(n, *NAME) == NUMBER)
+    async with Postgres(postgres_url) as postgres:
+        deletion = ContextDeletion(
+            owner.redis,
+            owner.delivery._scripts,
+            postgres,
+            partitions,
+            catalog=lambda: GONE,
+            reload=reload,
+            owned=lambda: {NUMBER: owner.partition},
+        )
+
+        async def rows(table: str) -> int:
+            query = f"SELECT count(*) FROM {table} WHERE (tenant, context_id) = ($1, $2)"
+            row = await postgres.fetchrow(query, *NAME)
+            assert row is not None
+            return int(row[0])
+
+        await owner.deliver((1, 1, "critical"))
+        stream = keys.audit(NUMBER)
+        await owner.redis.xgroup_create(stream, keys.GROUP, id="0")
+        await postgres.execute("INSERT INTO deleted_contexts VALUES ($1, $2)", *NAME)
+        # not read, then read and not written
+        assert not await deletion.delete()
+        [[_, [(entry_id, fields)]]] = await owner.redis.xreadgroup(keys.GROUP, "w", {stream: ">"})
+        assert not await deletion.delete()
+        assert await rows("deleted_contexts") == 1
+        # the feed is gone, once
+        assert await owner.redis.hget(keys.seqs(NUMBER), keys.feed_field(*NAME)) == b"2"
+        recorder = Recorder(owner.redis, postgres)
+        await recorder.record(owner.partition, [AuditBatch.FromString(fields[b"d"])])
+        assert await rows("deliveries") == 1
+        await owner.redis.xack(stream, keys.GROUP, entry_id)
+        assert await deletion.delete()
+        assert await rows("deliveries") == 0
+        assert await rows("deleted_contexts") == 0

@@ -10,7 +10,7 @@ import pytest
 
 from hookstream.app.summaries.tokens import count_tokens
 from tests.integration.web.test_agent_keys import call, make
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack, eventually, fresh
 
 
 async def limited(stack: Stack, name: str, rate: dict[str, Any], **context: Any) -> None:
@@ -52,7 +52,7 @@ async def throttled(stack: Stack, name: str, count: int) -> None:
     gauge = f'hookstream_context_throttled_updates{{context="{name}",tenant="default"}} {count}.0'
 
     async def held_up() -> bool:
-        async with stack.session() as session, session.get("/metrics") as response:
+        async with stack.session() as session, fresh(session, "/metrics") as response:
             return gauge in await response.text()
 
     await eventually(held_up, f"{count} are held up")

@@ -12,7 +12,7 @@ import pytest
 
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import new_event_id
-from hookstream.app.ingest.appender import DRAIN_PAGE, Appender
+from hookstream.app.ingest.appender import DRAIN_PAGE, MAX_FLUSH, Append, Appender
 from hookstream.app.ingest.backpressure import Backlog
 from hookstream.app.ingest.spool import Spool
 from hookstream.app.redis import keys
@@ -187,6 +187,63 @@ async def test_a_lone_entry_is_one_command(tmp_path: Path, large: bool) -> None:
     async with appending(tmp_path) as (client, appender):
         await appender.append(keys.events(0), envelope(7, large=large))
         assert await numbers(client, keys.events(0)) == [7]
+
+
+async def scripts_run(client: Any) -> int:
+    stats = await client.info("commandstats")
+    return int(stats.get("cmdstat_eval", {"calls": 0})["calls"])
+
+
+async def test_what_came_in_one_request_goes_in_one_trip_a_command_a_stream(
+    tmp_path: Path,
+) -> None:
+    async with appending(tmp_path) as (client, appender):
+        many = [Append(keys.events(n % 2), envelope(n)) for n in range(3 * MAX_FLUSH)]
+        before = await scripts_run(client)
+        others = [appender.append(keys.events(2), envelope(n)) for n in range(20)]
+        await asyncio.gather(*others[:10], appender.append_all(many), *others[10:])
+        # the others share its trip, or have one before or behind it
+        assert await scripts_run(client) - before <= 2 + 2
+        for stream in (0, 1):
+            assert await numbers(client, keys.events(stream)) == list(range(stream, len(many), 2))
+        assert sorted(await numbers(client, keys.events(2))) == list(range(20))
+
+
+async def test_large_ones_of_a_request_keep_its_order(tmp_path: Path) -> None:
+    async with appending(tmp_path) as (client, appender):
+        many = [Append(keys.events(0), envelope(n, large=n % 7 == 3)) for n in range(40)]
+        await asyncio.gather(appender.append_all(many), appender.append_all(many))
+        assert await numbers(client, keys.events(0)) == [*range(40), *range(40)]
+
+
+async def test_a_request_of_which_some_cannot_be_kept_is_told_so_when_all_is_over(
+    tmp_path: Path,
+) -> None:
+    async with appending(tmp_path) as (client, appender):
+        await client.set(keys.events(1), "not a stream")
+        large = [envelope(n) + bytes(400_000) for n in range(3)]
+        filler = [Append(keys.events(1), data) for data in large[:2]]
+        await appender.append_all(filler)
+        assert appender.spool is not None
+        assert appender.spool.entries == 2
+        # a megabyte is all that the spool takes
+        many = [Append(keys.events(n % 2), envelope(n)) for n in range(600)]
+        with pytest.raises(UnavailableError, match="send it again"):
+            await appender.append_all([*many, Append(keys.events(1), large[2])])
+        # all of a stream or nothing
+        assert await numbers(client, keys.events(0)) == list(range(0, 600, 2))
+        assert appender.spool.entries == 2
+
+
+async def test_a_request_that_is_given_up_stops_no_other(tmp_path: Path) -> None:
+    async with appending(tmp_path) as (client, appender):
+        many = [Append(keys.events(0), envelope(n)) for n in range(100)]
+        leaves = asyncio.create_task(appender.append_all(many))
+        stays = asyncio.create_task(appender.append_all(many))
+        await asyncio.sleep(0)
+        leaves.cancel()
+        await stays
+        assert (await numbers(client, keys.events(0)))[-100:] == list(range(100))
 
 
 async def acknowledge(client: Any, key: str, count: int) -> None:

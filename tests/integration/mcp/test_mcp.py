@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -229,6 +229,36 @@ async def test_key_is_limited_to_its_contexts(stack: Stack, filled: str, name: s
                 assert [event async for event in heard] == []
 
 
+async def test_a_key_has_so_many_streams_and_each_hears_a_context_once(
+    stack: Stack, name: str
+) -> None:
+    await stack.context(name, {"provider": "none"})
+    mine, other = [(await make(stack, name))["key"] for _ in range(2)]
+    uri = f"hookstream://contexts/{name}"
+    async with client(stack, mine) as agent, AsyncExitStack() as streams:
+        uris = [uri, *(f"{uri}/updates/{n}" for n in range(50))]
+        first = await streams.enter_async_context(agent.listen(resource_subscriptions=uris))
+
+        async def followers() -> int:
+            url = stack.url.rstrip("/") + "/health"
+            headers = {"Authorization": f"Bearer {stack.key}"}
+            async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as got:
+                return int((await got.json())["parts"]["sockets"]["mcp"])
+
+        assert await followers() == 1
+        await stack.hook(name, b"{}")
+        async with asyncio.timeout(20):
+            assert {str((await anext(first)).uri) for _ in uris} == set(uris)
+        for _ in range(63):
+            await streams.enter_async_context(agent.listen(resource_subscriptions=[uri]))
+        with pytest.raises(MCPError, match="64 streams"):
+            async with agent.listen(resource_subscriptions=[uri]):
+                pass
+        for key in (other, stack.key):
+            async with client(stack, key) as theirs, theirs.listen(resource_subscriptions=[uri]):
+                pass
+
+
 async def test_wrong_arguments_say_what_to_do(stack: Stack, filled: str) -> None:
     async with client(stack) as agent:
         for tool, arguments, said in (
@@ -238,6 +268,8 @@ async def test_wrong_arguments_say_what_to_do(stack: Stack, filled: str) -> None
             ("get_updates", {"context_id": filled, "limit": 10**9}, "limit: "),
             ("get_event", {"event_id": "no"}, "event_id is not a UUIDv7"),
             ("search_events", {"since": "yesterday"}, "since: a time such as"),
+            ("search_events", {"type": "a\0b"}, "text without NUL"),
+            ("get_event", {f"a{n}": n for n in range(10_000)}, "no tool has more than 32"),
             ("search_events", {"sql": "x"}, "sql: Extra inputs"),
             ("acknowledge", {"context_id": filled, "seq": -1}, "seq: "),
             ("acknowledge", {"context_id": filled, "seq": 99_999_999}, "the feed ends at "),

@@ -21,7 +21,7 @@ from hookstream.codecs.training import train
 from hookstream.proto.envelope_pb2 import Envelope, PayloadEncoding
 from tests.support.fixtures import github_examples
 from tests.support.servers import ClusterSet, Node
-from tests.support.stack import Stack, eventually, free_port
+from tests.support.stack import Stack, eventually, free_port, fresh
 
 #: Five stand twice among the examples: those would be duplicates.
 BODIES = list(dict.fromkeys(example.body for example in github_examples()))
@@ -68,7 +68,7 @@ async def trained(stack: Stack, client: "redis.asyncio.Redis", tool: str) -> int
     number = int(await eventually(named, f"{tool} has a dictionary"))
 
     async def used() -> bool:
-        async with stack.session() as session, session.get("/metrics") as answer:
+        async with stack.session() as session, fresh(session, "/metrics") as answer:
             return f'hookstream_dictionary_id{{tool="{tool}"}}' in await answer.text()
 
     await eventually(used, "the receiver knows it")

@@ -1,6 +1,7 @@
 """The Lua scripts against a real server: all or none, fenced, repeatable."""
 
 import asyncio
+import itertools
 
 import pytest
 import redis.asyncio
@@ -138,6 +139,9 @@ async def test_commit_appends_and_acknowledges(
     assert await redis_client.xlen(keys.audit(0)) == 2
 
 
+DEATHS = keys.deaths(0, "updates")
+
+
 @pytest.mark.parametrize(("epoch", "nonce"), [(1, "other"), (2, "n1")])
 async def test_stale_owner_is_fenced_and_writes_nothing(
     scripts: Scripts, redis_client: "redis.asyncio.Redis", epoch: int, nonce: str
@@ -163,10 +167,60 @@ async def test_stale_owner_cannot_read_nor_take_over(
     with pytest.raises(FencedError):
         await scripts.call("read", both, [epoch, nonce, keys.GROUP, "w2", 10, ">", 0])
     with pytest.raises(FencedError):
-        await scripts.call("take_over", both, [epoch, nonce, keys.GROUP, "w2", "0-0", "0"])
+        await scripts.call(
+            "take_over", [*both, DEATHS], [epoch, nonce, keys.GROUP, "w2", "0-0", "0", 1]
+        )
+    assert not await redis_client.exists(DEATHS)
     assert await unacknowledged(redis_client, keys.events(0)) == 1
     consumers = await redis_client.xinfo_consumers(keys.events(0), keys.GROUP)
     assert [consumer["name"] for consumer in consumers] == [b"w1"]
+
+
+async def test_what_was_in_hand_at_a_death_is_counted_before_it_is_read(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    async def die(*, died: bool = True) -> dict[str, int]:
+        reply = await scripts.call("claim", [keys.lease(0)], ["w1", f"n{next(numbers)}", 60_000])
+        lease = dict(zip(reply[2::2], reply[3::2], strict=True))
+        fence.append([lease[b"epoch"], lease[b"nonce"]])
+        *_, told = await scripts.call(
+            "take_over", at, [*fence[-1], keys.GROUP, "w1", "0-0", "0", int(died)]
+        )
+        return {name.decode(): int(n) for name, n in zip(told[::2], told[1::2], strict=True)}
+
+    numbers = itertools.count()
+    fence: list[list[bytes]] = []
+    at = [keys.lease(0), keys.updates(0), DEATHS]
+    one, two = [entry.entry_id for entry in await pending(redis_client, keys.updates(0), 2)]
+    assert await die(died=False) == {}
+    assert await die() == {one: 1, two: 1}
+    hold = ["in_hand", [keys.lease(0), DEATHS]]
+    await scripts.call(*hold, [*fence[-1], f"alone {one} {two}"])
+    # given back while it was tried: nobody died
+    assert await die(died=False) == {one: 1, two: 1}
+    await scripts.call(*hold, [*fence[-1], f"alone {one} {two}"])
+    assert await die() == {one: 2, two: 2}
+    await scripts.call(*hold, [*fence[-1], f"alone {one}"])
+    assert await die() == {one: 3, two: 2, f"alone:{one}": 1}
+    await scripts.call(*hold, [*fence[-1], "beside evt~r"])
+    assert await die() == {one: 4, two: 3, f"alone:{one}": 1, "evt~r": 1}
+    with pytest.raises(FencedError):
+        await scripts.call(*hold, [*fence[0], "-"])
+    await scripts.call(*hold, [*fence[-1], "-"])
+    assert not await redis_client.exists(DEATHS)
+
+
+async def test_a_lease_says_whether_it_was_given_back(scripts: Scripts) -> None:
+    async def left_by(owner: str, nonce: str) -> tuple[int, bytes]:
+        reply = await scripts.call("claim", [keys.lease(0)], [owner, nonce, 60_000])
+        lease = dict(zip(reply[2::2], reply[3::2], strict=True))
+        return int(reply[1]), lease[b"left_by"]
+
+    epoch, left = await left_by("w1", "n1")
+    assert left == b""
+    await scripts.call("renew", [keys.lease(0)], [epoch, "n1", 0])
+    assert (await left_by("w2", "n2"))[1] == b""
+    assert (await left_by("w2", "n3"))[1] == b"w2 n2"
 
 
 async def test_owner_takes_what_a_dead_one_left_and_reads_on(
@@ -176,9 +230,10 @@ async def test_owner_takes_what_a_dead_one_left_and_reads_on(
     left = await pending(redis_client, keys.events(0), 3)
     fresh = (await redis_client.xadd(keys.events(0), {"d": b"new"})).decode()
     both = [keys.lease(0), keys.events(0)]
-    cursor, delivered = await scripts.call(
-        "take_over", both, [1, "n1", keys.GROUP, "w2", "0-0", "0"]
+    cursor, delivered, _, deaths = await scripts.call(
+        "take_over", [*both, DEATHS], [1, "n1", keys.GROUP, "w2", "0-0", "0", 0]
     )
+    assert deaths == []
     assert (cursor, delivered.decode()) == (b"0-0", left[-1].entry_id)
     own = await scripts.call("read", both, [1, "n1", keys.GROUP, "w2", 10, "0-0", 0])
     assert [entry_id.decode() for entry_id, _ in own] == [entry.entry_id for entry in left]
@@ -202,7 +257,85 @@ async def test_key_of_another_type_makes_the_commit_write_nothing(
     assert await unacknowledged(redis_client, keys.events(0)) == 1
 
 
-@pytest.mark.parametrize("denied", ["xadd", "hset", "xack", "hincrby", "zadd"])
+async def written(client: "redis.asyncio.Redis", *, general: bool) -> dict[str, object]:
+    """What is in partition 0 after commits of every kind; ``general``: by commit.lua alone."""
+    await client.flushall()
+    scripts = Scripts(client)
+    await claimed(scripts)
+    mine, events, updates = partition(), keys.events(0), keys.updates(0)
+    batch = [
+        (await client.xadd(events, {"d": b"x"}, id=f"{at}-1")).decode() for at in range(1, 400)
+    ]
+    await client.xadd(updates, {"d": b"y"}, id="5-5")
+    for stream in (events, updates):
+        await client.xgroup_create(stream, keys.GROUP, id="0")
+        await client.xreadgroup(keys.GROUP, "w1", {stream: ">"})
+    appended = []
+
+    async def make(channel: str, writes: Writes, ids: list[str], *, trim: bool = False) -> None:
+        if general:
+            writes.add("ZREM", keys.dead(0), "nobody")
+        entries = [Entry(entry_id, b"x", None) for entry_id in ids]
+        appended.append(await commit(scripts, mine, channel, writes, entries, trim=trim))
+
+    writes = Writes()
+    writes.append(keys.changelog(0), b"change")
+    writes.append(keys.audit(0), b"one")
+    writes.append(keys.audit(0), b"two")
+    await make("events", writes, batch[:3])
+    await make("events", Writes(), batch[3:390], trim=True)
+    # of what was blocked: older than what was worked off
+    await make("events", Writes(), ["1-1"])
+    writes = update(1, "a")
+    writes.merge(update(2, "b"))
+    writes.append(keys.audit(0), b"three")
+    writes.add("HSET", keys.source_positions(0), 3, "1-1 1-2")
+    await make("updates", writes, ["5-5"], trim=True)
+    found: dict[str, object] = {"ids": [len(ids) for ids in appended]}
+    for key in sorted(await client.keys("{hs:0}:*")):
+        kind = await client.type(key)
+        if kind == b"hash":
+            found[key.decode()] = await client.hgetall(key)
+        else:
+            kept = await client.xrange(key)
+            numbered = key.decode() in (FEED, events, updates)
+            found[key.decode()] = kept if numbered else [fields for _, fields in kept]
+    lease = found[keys.lease(0)]
+    assert isinstance(lease, dict)
+    del lease[b"expires_ms"]
+    found["left"] = [await unacknowledged(client, stream) for stream in (events, updates)]
+    return found
+
+
+async def test_lean_commits_write_what_the_general_one_writes(
+    redis_client: "redis.asyncio.Redis",
+) -> None:
+    await redis_client.config_resetstat()
+    lean = await written(redis_client, general=False)
+    called = await redis_client.info("commandstats")
+    assert lean == await written(redis_client, general=True)
+    assert lean["ids"] == [3, 0, 0, 3]
+    assert lean["left"] == [9, 0]
+    assert "cmdstat_zrem" not in called
+
+
+@pytest.mark.parametrize("key", [keys.audit(0), keys.seqs(0), FEED, keys.updates(0)])
+async def test_lean_commit_looks_at_each_key_before_it_writes(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis", key: str
+) -> None:
+    await claimed(scripts)
+    await redis_client.set(key, "of another type")
+    mine, writes = partition(), update(1, "a")
+    writes.append(keys.changelog(0), b"change")
+    writes.append(keys.audit(0), b"a")
+    with pytest.raises(ResponseError, match=f"WRONGKIND {key}"):
+        await commit(scripts, mine, "updates", writes, [Entry("1-1", b"x", None)])
+    assert mine.lost is None
+    await redis_client.delete(key)
+    assert await redis_client.keys("{hs:0}:*") == [keys.lease(0).encode()]
+
+
+@pytest.mark.parametrize("denied", ["xadd", "hset", "xack", "zadd"])
 async def test_commit_that_this_user_may_not_make_writes_nothing(
     redis_url: str, redis_client: "redis.asyncio.Redis", denied: str
 ) -> None:
@@ -354,7 +487,7 @@ async def test_calls_of_one_moment_go_together_and_fail_alone(
     fence = [keys.lease(0)]
     replies = await asyncio.gather(
         scripts.call("renew", fence, [1, "n1", 60_000]),
-        scripts.call("take_over", [*fence, "{hs:0}:x"], [9, "n1", keys.GROUP, "w", "0-0", "0-0"]),
+        scripts.call("take_over", [*fence, "{hs:0}:x", DEATHS], [9, "n1", "g", "w", "0-0", "0", 0]),
         scripts.call("renew", fence, [1, "another", 60_000]),
         return_exceptions=True,
     )
@@ -430,8 +563,10 @@ async def test_a_group_that_was_lost_begins_behind_what_was_worked_off(
     await commit(scripts, mine, "deferred:low", Writes(), [Entry("1-0", b"x", None)])
     await redis_client.xgroup_destroy(stream, keys.GROUP)
     both = [keys.lease(0), stream]
-    took = await scripts.call("take_over", both, [1, "n1", keys.GROUP, "w1", "0-0", "0-0"])
-    assert [part.decode() for part in took] == ["0-0", entries[3].entry_id]
+    took = await scripts.call(
+        "take_over", [*both, DEATHS], [1, "n1", keys.GROUP, "w1", "0-0", "0-0", 0]
+    )
+    assert [part.decode() for part in took[:2]] == ["0-0", entries[3].entry_id]
     reads = [1, "n1", keys.GROUP, "w1", 10]
     assert await scripts.call("read", both, [*reads, "0-0", 0]) in ([], [[stream.encode(), []]])
     left = await scripts.call("read", both, [*reads, ">", 0])
@@ -448,8 +583,10 @@ async def test_another_stream_under_a_name_is_read_from_its_beginning(
     await redis_client.delete(stream)
     await redis_client.xadd(stream, {"d": b"new"}, id="7-1")
     both = [keys.lease(0), stream]
-    took = await scripts.call("take_over", both, [1, "n1", keys.GROUP, "w1", "0-0", "0-0"])
-    assert [part.decode() for part in took] == ["0-0", "0-0"]
+    took = await scripts.call(
+        "take_over", [*both, DEATHS], [1, "n1", keys.GROUP, "w1", "0-0", "0-0", 0]
+    )
+    assert [part.decode() for part in took[:2]] == ["0-0", "0-0"]
 
 
 async def test_a_stream_that_takes_nothing_more_makes_the_commit_write_nothing(

@@ -7,18 +7,26 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
+from typing import Any
 
+import asyncpg
 import orjson
 import pytest
 
+from hookstream.app import metrics
 from hookstream.app.errors import UnavailableError
-from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.pool import Postgres, _init
+from hookstream.app.postgres.sql import statement
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.stores import catalog as catalog_module
 from hookstream.app.stores.catalog import WAIT_SECONDS, CatalogCache
+from hookstream.app.stores.catalog_changes import read_rows
 from hookstream.app.stores.catalog_copy import CatalogCopy
-from hookstream.app.stores.catalog_rows import build, decode_rows, encode_rows, read_rows
+from hookstream.app.stores.catalog_rows import Rows, decode_rows, encode_rows
+from hookstream.app.stores.catalog_state import CatalogState, build
+from tests.support.catalogs import comparable
 from tests.support.faults import full_disk
 from tests.support.stack import eventually, free_port
 
@@ -97,9 +105,15 @@ async def test_a_copy_that_could_not_be_written_is_not_confirmed_but_written_lat
     postgres_url: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalog_module, "CONFIRM_SECONDS", 0.1)
+    monkeypatch.setattr(catalog_module, "COPY_SECONDS", 0.1)
     copy = tmp_path / "registry.json"
     async with cache(postgres_url, tmp_path) as catalog:
         catalog.poll_seconds = 0.05
+
+        async def begun() -> bool:
+            return copy.exists()
+
+        await eventually(begun, "there is a copy")
         with full_disk(0):
             await add_tool(catalog, name)
             os.utime(copy, (1, 1))
@@ -120,6 +134,250 @@ async def test_a_copy_that_could_not_be_written_is_not_confirmed_but_written_lat
         await eventually(confirmed, "it is confirmed again")
 
 
+CONTEXT = """
+INSERT INTO contexts (tenant, context_id, name, priority) VALUES ('default', $1, $1, 'normal')
+"""
+SUBSCRIPTION = """
+INSERT INTO subscriptions (tenant, context_id, name, tool_id, types)
+VALUES ('default', $1, $2, $3, '{*}')
+ON CONFLICT (tenant, context_id, name) DO UPDATE SET tool_id = $3, updated_at = now()
+"""
+
+
+def rows_read(load: str) -> float:
+    value = metrics.REGISTRY.get_sample_value("hookstream_catalog_rows_read_total", {"load": load})
+    return value or 0.0
+
+
+async def whole(catalog: CatalogCache) -> Catalog:
+    """What reading all rows gives, where the catalog would keep what cannot be read."""
+    rows = await read_rows(catalog.postgres)
+    assert isinstance(rows, Rows)
+    return (await build(rows, catalog.schemas, before=catalog.current)).catalog()
+
+
+async def test_a_change_reads_the_rows_that_have_changed_and_no_others(
+    postgres_url: str, tmp_path: Path, name: str
+) -> None:
+    async with cache(postgres_url, tmp_path) as catalog:
+        catalog.poll_seconds = 3600
+        await add_tool(catalog, name)
+        await catalog.postgres.execute(
+            "INSERT INTO contexts (tenant, context_id, name, priority) "
+            "SELECT 'default', $1 || n, '', 'normal' FROM generate_series(1, 900) AS n",
+            f"{name}-",
+        )
+        await catalog.reload()
+        try:
+            every, changes = rows_read("all"), rows_read("changes")
+            await catalog.postgres.execute(CONTEXT, name)
+            await catalog.postgres.execute(SUBSCRIPTION, name, "s", name)
+            found = await catalog.reload()
+            assert [one.name for one in found.by_tool[name]] == ["s"]
+            assert (rows_read("all"), rows_read("changes")) == (every, changes + 2)
+            # a state that is known is not read at all
+            await catalog.reload()
+            assert rows_read("changes") == changes + 2
+            # nor is a statement that changes no row one
+            await catalog.postgres.execute("UPDATE tools SET alert = '{}' WHERE tool_id = 'none'")
+            assert (await catalog.reload()) is found
+        finally:
+            await catalog.postgres.execute(
+                "DELETE FROM contexts WHERE context_id LIKE $1 || '%'", name
+            )
+        assert name not in (await catalog.reload()).by_tool
+        assert rows_read("all") == every
+
+
+@pytest.mark.parametrize("how", ["trimmed", "too many", "another past"])
+async def test_where_the_log_does_not_say_what_has_changed_all_rows_are_read(
+    postgres_url: str, tmp_path: Path, name: str, how: str
+) -> None:
+    async with cache(postgres_url, tmp_path) as catalog:
+        catalog.poll_seconds = 3600
+        execute = catalog.postgres.execute
+        known = await add_tool(catalog, name)
+        every = rows_read("all")
+        async with catalog._reloading:  # it looks when all of it is done
+            await execute("UPDATE tools SET provider = 'none' WHERE tool_id = $1", name)
+            if how == "trimmed":
+                await execute("DELETE FROM registry_changes WHERE version <= $1", known.version)
+            elif how == "too many":
+                await execute(
+                    "INSERT INTO contexts (tenant, context_id, name, priority) "
+                    "SELECT 'default', $1 || n, '', 'normal' FROM generate_series(1, 1001) AS n",
+                    name,
+                )
+            else:
+                # a copy in which there never was the state that is known, and edits since
+                await execute(
+                    "UPDATE registry_changes SET token = token + 1 WHERE version = $1",
+                    known.version,
+                )
+        try:
+            found = await catalog.reload()
+            assert found.tools[name].provider == "none"
+            assert rows_read("all") > every
+            assert comparable(found) == comparable(await whole(catalog))
+        finally:
+            await execute("DELETE FROM contexts WHERE context_id LIKE $1 || '%'", name)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_changes_in_the_database_give_what_reading_all_of_it_gives(
+    postgres_url: str, tmp_path: Path, name: str, seed: int
+) -> None:
+    draw = Random(seed)
+    ids = [f"{name}-{number}" for number in range(4)]
+
+    def change() -> tuple[str, *tuple[Any, ...]]:
+        one, other = draw.choice(ids), draw.choice(ids)
+        number = draw.choice("12")
+        return draw.choice(
+            [
+                (
+                    TOOL + " ON CONFLICT (tool_id) DO UPDATE SET provider = 'none'",
+                    one,
+                    DEDUP,
+                    ORDERING,
+                ),
+                ("DELETE FROM tools WHERE tool_id = $1", one),
+                (
+                    "UPDATE tools SET options = $2 WHERE tool_id = $1",
+                    one,
+                    draw.choice([{}, {"x": 1}]),
+                ),
+                (
+                    "UPDATE tools SET payload_schema = $2 WHERE tool_id = $1",
+                    one,
+                    draw.choice([None, {"subject": name + number, "on_violation": "mark"}]),
+                ),
+                (
+                    "UPDATE tools SET tenant = $2 WHERE tool_id = $1",
+                    one,
+                    draw.choice(["default", "u"]),
+                ),
+                (CONTEXT + " ON CONFLICT DO NOTHING", one),
+                ("DELETE FROM contexts WHERE context_id = $1", one),
+                (
+                    "UPDATE contexts SET priority = $2 WHERE context_id = $1",
+                    one,
+                    draw.choice(["critical", "low", "urgent"]),
+                ),
+                # a key that changes
+                (
+                    "UPDATE subscriptions SET name = name || '!' "
+                    "WHERE context_id = $1 AND name = $2",
+                    one,
+                    number,
+                ),
+                (
+                    "INSERT INTO subscriptions (tenant, context_id, name, tool_id, types) "
+                    "SELECT tenant, context_id, $2, $3, '{*}' FROM contexts WHERE context_id = $1 "
+                    "ON CONFLICT (tenant, context_id, name) DO UPDATE SET tool_id = $3",
+                    one,
+                    number,
+                    draw.choice([other, "*"]),
+                ),
+                ("DELETE FROM subscriptions WHERE context_id = $1 AND name = $2", one, number),
+                (
+                    statement("put_template"),
+                    "default",
+                    one,
+                    "none",
+                    draw.choice(["*", "push"]),
+                    draw.choice(["a", "b", "{% for"]),
+                ),
+                ("DELETE FROM templates WHERE name = $1", one),
+                (
+                    "INSERT INTO api_keys (key_id, tenant, name, hash, contexts) "
+                    "VALUES ($1, 'default', '', $2, ARRAY[$3])",
+                    f"{one}-{draw.getrandbits(32)}",
+                    draw.randbytes(8),
+                    one,
+                ),
+                (statement("cut_keys"), "default", one),
+                (
+                    statement("register_schema"),
+                    "default",
+                    name + number,
+                    "JSON",
+                    draw.choice(['{"type": "object"}', '{"type": "array"}', "{"]),
+                    [],
+                    draw.randbytes(8),
+                    b"",
+                    0,
+                ),
+                ("DELETE FROM schema_versions WHERE subject = $1", name + number),
+                (
+                    "UPDATE schema_versions SET deleted = NOT deleted WHERE subject = $1",
+                    name + number,
+                ),
+            ]
+        )
+
+    async with cache(postgres_url, tmp_path) as catalog:
+        every = rows_read("all")
+        connection = await asyncpg.connect(postgres_url)
+        await _init(connection)
+        reads = 0
+        try:
+            for _ in range(60):
+                transaction = connection.transaction()
+                await transaction.start()
+                for query, *arguments in [change() for _ in range(draw.randint(1, 6))]:
+                    await connection.execute(query, *arguments)
+                await (transaction.commit() if draw.random() < 0.9 else transaction.rollback())
+                if draw.random() < 0.5:
+                    # many that nobody looks at between
+                    continue
+                before = rows_read("all")
+                found = await catalog.reload()
+                assert rows_read("all") == before
+                assert comparable(found) == comparable(await whole(catalog))
+                reads += 1
+            assert reads > 10
+            assert every < rows_read("all")
+        finally:
+            for query in (
+                "DELETE FROM tools WHERE tool_id LIKE $1 || '%'",
+                "DELETE FROM contexts WHERE context_id LIKE $1 || '%'",
+                "DELETE FROM templates WHERE name LIKE $1 || '%'",
+                "DELETE FROM api_keys WHERE key_id LIKE $1 || '%'",
+                "DELETE FROM schema_versions WHERE subject LIKE $1 || '%'",
+            ):
+                await connection.execute(query, name)
+            await connection.close()
+
+
+async def test_the_copy_is_written_once_for_many_changes_and_once_for_a_folder(
+    postgres_url: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written() -> float:
+        return metrics.REGISTRY.get_sample_value("hookstream_catalog_copies_total") or 0.0
+
+    monkeypatch.setattr(catalog_module, "COPY_SECONDS", 3600)
+    monkeypatch.setattr(catalog_module, "COPY_REST", 1e9)
+    copy = CatalogCopy(tmp_path / "registry.json")
+    async with cache(postgres_url, tmp_path) as catalog:
+
+        async def begun() -> bool:
+            return copy.holds(catalog.current.version, catalog.current.token)
+
+        await eventually(begun, "there is a copy")
+        before = written()
+        for number in range(5):
+            last = await add_tool(catalog, f"{name}-{number}")
+        assert written() == before
+    # it is kept when the process ends
+    assert copy.holds(last.version, last.token)
+    assert written() == before + 1
+    async with cache(postgres_url, tmp_path) as catalog:
+        assert catalog.current.version == last.version
+    # another process of the same folder has written it already
+    assert written() == before + 1
+
+
 async def test_rows_are_the_same_after_the_disk(
     postgres_url: str, tmp_path: Path, name: str
 ) -> None:
@@ -132,10 +390,11 @@ async def test_rows_are_the_same_after_the_disk(
             name,
             name.encode(),
         )
-        rows = await read_rows(postgres, schemas, 7, 8)
-        again = decode_rows(encode_rows(rows))
-        assert await build(again, schemas) == await build(rows, schemas)
-        assert name.encode() in (await build(again, schemas)).keys
+        rows = await read_rows(postgres)
+        assert isinstance(rows, Rows)
+        again = (await build(decode_rows(b"".join(encode_rows(rows))), schemas)).catalog()
+        assert comparable(again) == comparable((await build(rows, schemas)).catalog())
+        assert name.encode() in again.keys
 
 
 async def test_a_version_that_never_comes_is_waited_for_once(
@@ -228,7 +487,7 @@ async def test_a_row_that_cannot_be_read_changes_nothing_for_others_and_keeps_it
             assert found.tools[name] == known.tools[name]
             assert found.contexts == known.contexts
             assert found.unreadable_tools == {name}
-            assert "cannot read 1 of the tools" in catalog.note
+            assert f"cannot use tool {name}, context {name}" in catalog.note
             row = await catalog.postgres.fetchrow("SELECT version, token FROM registry_version")
             assert row is not None
             assert await catalog.catch_up(row["version"], row["token"]) is found
@@ -254,6 +513,7 @@ async def test_rows_of_which_none_can_be_read_are_waited_for_with_the_last_pictu
 
         with monkeypatch.context() as patched:
             patched.setattr(catalog_module, "build", unreadable)
+            patched.setattr(CatalogState, "apply", unreadable)
             await catalog.postgres.execute(TOOL, f"{name}-2", DEDUP, ORDERING)
             # a batch asks for what its receiver knew
             assert await catalog.catch_up(known.version + 1) is known

@@ -1,9 +1,10 @@
 """Redis Streams as a Faust channel, on a real server."""
 
 import asyncio
+import gc
 import itertools
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ from hookstream.app.errors import FencedError, OutdatedError, SettingsError, Una
 from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
 from hookstream.app.streams import assignment as assignment
-from hookstream.app.streams import consumer as reader
-from hookstream.app.streams.batch import Batch
+from hookstream.app.streams import consumer, turns
+from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.partition import Partition
 from hookstream.app.testing import make_event
-from hookstream.codecs.envelope import encode_event
+from hookstream.codecs.envelope import Event, encode_event
 from hookstream.tables.errors import TableError
 from tests.support.servers import Node
 from tests.support.stack import eventually
@@ -143,7 +144,7 @@ async def test_wakeup_that_is_given_up_and_goes_on_holds_nothing_up(
     tmp_path: Path, redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # so long that a wake-up which is missed cannot be taken for one that came
-    monkeypatch.setattr(reader, "BLOCK_MS", 20_000)
+    monkeypatch.setattr(turns, "BLOCK_MS", 20_000)
     patience = {"redis_timeout_seconds": 30.0, "lease_ttl_seconds": 90.0}
     app = worker(tmp_path / "w1", redis_url, postgres_url, **patience)
     app.stream_channels["numbers"].linger_seconds = 0.005
@@ -185,6 +186,33 @@ async def test_wakeup_that_is_given_up_and_goes_on_holds_nothing_up(
         await eventually(all_seen, "all numbers", 10)
     finally:
         await app.stop()
+
+
+async def test_payloads_that_take_long_to_fetch_hold_up_their_own_partition_only(
+    app: Hookstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched, seen = asyncio.Event(), collecting(app)
+    readable = consumer.make_readable
+
+    async def slowly(payloads: Any, entries: Sequence[Entry], **how: Any) -> None:
+        if any(entry.value.data()["n"] == 0 for entry in entries):
+            await fetched.wait()
+        await readable(payloads, entries, **how)
+
+    monkeypatch.setattr(consumer, "make_readable", slowly)
+    await app.start()
+    channel = app.stream_channels["numbers"]
+    await channel.send(partition=0, value=make_event({"n": 0}))
+
+    async def has_seen(*wanted: int) -> bool:
+        return set(wanted) <= set(seen)
+
+    for number in (1, 2, 3):
+        await channel.send(partition=1, value=make_event({"n": number}))
+        await eventually(partial(has_seen, number), "the other partition goes on")
+    assert 0 not in seen
+    fetched.set()
+    await eventually(partial(has_seen, 0), "the slow one")
 
 
 async def test_lost_partition_is_not_read_on_before_it_is_claimed_anew(
@@ -232,7 +260,7 @@ async def test_a_stream_that_was_replaced_is_read(
     app: Hookstream, redis_client: "redis.asyncio.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No wake-up comes of it: its ids are lower than what has been read, and it has no group."""
-    monkeypatch.setattr(reader, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(turns, "LOOK_SECONDS", 0.3)
     seen = collecting(app)
     await app.start()
     channel, stream = app.stream_channels["numbers"], keys.stream("numbers", 0)
@@ -340,11 +368,11 @@ async def test_second_worker_takes_over_what_a_dead_one_left(
 
     await eventually(all_seen, "what was pending")
     assert seen == list(range(COUNT))
-    assert app.assignment.owned[1].epoch == 8
+    assert app.worker.assignment.owned[1].epoch == 8
     # while the first lives, another worker gets nothing, and none may share its folder
     other = worker(tmp_path / "w2", redis_url, postgres_url)
     await other.start()
-    assert other.assignment.owned == {}
+    assert other.worker.assignment.owned == {}
     await other.stop()
     same = worker(tmp_path / "w1", redis_url, postgres_url)
     with pytest.raises(SettingsError, match="another worker runs"):
@@ -371,7 +399,7 @@ async def test_read_that_redis_carries_out_late_takes_nothing_away(
     call = app.services.scripts.call
 
     async def watched(name: str, at: Any, values: Any) -> Any:
-        if name == "read" and ">" in values:
+        if name == "look":
             reads.append((at, values))
         return await call(name, at, values)
 
@@ -400,14 +428,18 @@ async def test_read_that_redis_carries_out_late_takes_nothing_away(
         given = list(reads)
         await channel.send(key="k", value=make_event({"n": 1}))
         await eventually(partial(has_seen, 2), "the reader reads again")
-        stream = next(at[1] for at, _ in given)
-        sha = await app.services.scripts.sha("read")
+        stream = keys.stream("numbers", app.partition_for("k"))
+        given = [(at, values) for at, values in given if stream in at]
+        assert given
+        sha = await app.services.scripts.sha("look")
         async with client.pipeline(transaction=True) as pipe:
             pipe.xadd(stream, {"d": encode_event(make_event({"n": 2}))})
             for at, values in given:
                 pipe.evalsha(sha, len(at), *at, *values)
             replies = await pipe.execute(raise_on_error=False)
-        assert all("OUTDATED" in str(reply) for reply in replies[1:])
+        for (at, _), reply in zip(given, replies[1:], strict=True):
+            told = dict(zip(reply[::2], reply[1::2], strict=True))
+            assert told[at.index(stream) + 1].startswith(b"OUTDATED")
         await eventually(partial(has_seen, 3), "what the late read would have taken")
         assert seen == [0, 1, 2]
     finally:
@@ -436,13 +468,13 @@ async def test_partition_claimed_while_the_worker_stops_is_given_back(
     await app.start()
     opening, go_on = open_slowly(monkeypatch)
     for number in (0, 1):
-        app.assignment.owned[number].claimed_sequence = -1
-        app.assignment.owned[number].lose(TableError("as if it could not be read"))
+        app.worker.assignment.owned[number].claimed_sequence = -1
+        app.worker.assignment.owned[number].lose(TableError("as if it could not be read"))
     await opening.wait()
     stopping = asyncio.create_task(app.stop())
 
     async def told() -> bool:
-        return bool(app.assignment.should_stop)
+        return bool(app.worker.assignment.should_stop)
 
     await eventually(told, "the stop has reached who holds the leases")
     go_on.set()
@@ -460,7 +492,7 @@ async def test_leases_are_renewed_while_partitions_are_opened(
     """Opening one may take longer than a lease lasts: what has it and the others stay ours."""
     await app.start()
     opening, go_on = open_slowly(monkeypatch)
-    app.assignment.owned[0].lose(FencedError("as if its picture were wrong"))
+    app.worker.assignment.owned[0].lose(FencedError("as if its picture were wrong"))
     await opening.wait()
     before = [int(await redis_client.hget(keys.lease(n), "expires_ms")) for n in (0, 1)]
 
@@ -469,11 +501,11 @@ async def test_leases_are_renewed_while_partitions_are_opened(
         return all(after > then for after, then in zip(now, before, strict=True))
 
     await eventually(renewed, "both leases are renewed")
-    assert 0 not in app.assignment.owned
+    assert 0 not in app.worker.assignment.owned
     go_on.set()
 
     async def has_both() -> bool:
-        return sorted(app.assignment.owned) == [0, 1]
+        return sorted(app.worker.assignment.owned) == [0, 1]
 
     await eventually(has_both, "it is opened")
 
@@ -483,23 +515,23 @@ async def test_a_table_that_fails_when_it_is_used_is_left_to_others(
 ) -> None:
     """It opens well each time: that alone is no reason to try for ever."""
     await app.start()
-    app.assignment.workers = ["w1", "w2"]
+    app.worker.assignment.workers = ["w1", "w2"]
     wiped: list[int] = []
     monkeypatch.setattr(Partition, "wipe", lambda partition: wiped.append(partition.number))
 
     async def fails() -> bool:
-        if (partition := app.assignment.owned.get(0)) is not None:
+        if (partition := app.worker.assignment.owned.get(0)) is not None:
             # a commit of another stage came through meanwhile
             partition.sequence += 1
             partition.lose(TableError("IO error: bad sector"))
-        return 0 in app.assignment.note().cannot
+        return 0 in app.worker.assignment.note().cannot
 
     await eventually(fails, "it says that it cannot")
-    assert "bad sector" in app.assignment.note().cannot[0]
-    trouble = app.assignment.troubles[0]
+    assert "bad sector" in app.worker.assignment.note().cannot[0]
+    trouble = app.worker.assignment.troubles[0]
     assert trouble.attempts >= assignment.OTHERS_AFTER
     trouble.until = 0.0
-    app.assignment.workers = ["w1"]
+    app.worker.assignment.workers = ["w1"]
 
     async def again() -> bool:
         await fails()
@@ -507,3 +539,99 @@ async def test_a_table_that_fails_when_it_is_used_is_left_to_others(
 
     await eventually(again, "its table is built anew")
     assert set(wiped) == {0}
+
+
+async def test_a_batch_that_is_over_holds_nothing_in_the_tasks_of_its_stages(
+    app: Hookstream,
+) -> None:
+    batches: list[Batch] = []
+    seen: list[int] = []
+
+    @app.batches(app.stream_channels["numbers"])
+    async def collect(batch: Batch) -> None:
+        batches.append(batch)
+        await commit(app.services.scripts, batch.partition, batch.channel, Writes(), batch.entries)
+        seen.extend(numbers(batch))
+        batch.done()
+
+    await app.start()
+    await fill(app)
+
+    async def all_seen() -> bool:
+        return len(seen) >= COUNT
+
+    await eventually(all_seen, "all numbers")
+
+    def alive() -> int:
+        gc.collect()
+        return sum(
+            type(each) is Event and each.tool_id == make_event({}).tool_id
+            for each in gc.get_objects()
+        )
+
+    async def released() -> bool:
+        return not any(batch.entries for batch in batches) and not alive()
+
+    await eventually(released, "no event is held though every task waits for its next batch")
+
+
+@pytest.mark.parametrize("died", [False, True])
+async def test_deaths_are_counted_and_planned_stops_are_not(
+    tmp_path: Path,
+    redis_client: "redis.asyncio.Redis",
+    redis_url: str,
+    postgres_url: str,
+    died: bool,
+) -> None:
+    """What a stop left unfinished is pending as well: nobody died of it."""
+
+    def stuck(app: Hookstream) -> asyncio.Event:
+        begun = asyncio.Event()
+
+        @app.batches(app.stream_channels["numbers"])
+        async def hang(batch: Batch) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        return begun
+
+    first = worker(tmp_path / "w1", redis_url, postgres_url, shutdown_timeout_seconds=0.1)
+    begun = stuck(first)
+    await first.start()
+    await fill(first)
+    number = first.partition_for("k")
+    await asyncio.wait_for(begun.wait(), 20)
+    if died:
+        # a process that is killed gives nothing back
+        ended = await redis_client.hgetall(keys.lease(number))
+        await first.stop()
+        await redis_client.hset(keys.lease(number), mapping=ended)
+    else:
+        await first.stop()
+    second = worker(tmp_path / "w1", redis_url, postgres_url, shutdown_timeout_seconds=0.1)
+    begun = stuck(second)
+    await second.start()
+    try:
+        await asyncio.wait_for(begun.wait(), 20)
+        counted = await redis_client.hgetall(keys.deaths(number, "numbers"))
+        assert set(counted.values()) == ({b"1"} if died else set())
+        assert len(counted) >= 16 * died
+        # claimed anew by the same process: it did not die
+        for owned in list(second.worker.assignment.owned.values()) if died else ():
+            owned.lose(OutdatedError("for a test"))
+        if died:
+
+            async def anew() -> bool:
+                owner = await redis_client.hget(keys.lease(number), "epoch")
+                return bool(owner != ended[b"epoch"] and int(owner) > int(ended[b"epoch"]) + 1)
+
+            await eventually(anew, "it is claimed anew")
+            await eventually(partial(_owned, second, number), "it is opened")
+            again = await redis_client.hgetall(keys.deaths(number, "numbers"))
+            assert again == counted
+    finally:
+        await second.stop()
+
+
+async def _owned(app: Hookstream, number: int) -> bool:
+    return number in app.worker.assignment.owned

@@ -56,6 +56,7 @@ from hookstream.app.routing.catalog import Catalog, Context, Tool
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.commit_scripts import COMMITS
 from hookstream.app.streams.outcome import ACCEPTED, Duplicate
 from hookstream.app.streams.partition import Partition, open_partition
 from hookstream.app.streams.scheduler import Scheduler
@@ -176,7 +177,7 @@ class Faulty:
 
     async def call(self, name: str, names: Any, arguments: Any) -> Any:
         model = self._model
-        if name != "commit":
+        if name not in COMMITS:
             return await model.scripts.call(name, names, arguments)
         if model.blind:
             # sabotage: every commit is taken, whatever it was computed from
@@ -189,7 +190,7 @@ class Faulty:
         if fault == "unsent":
             raise RedisConnectionError("it never arrived")
         if fault == "late":
-            model.late.append((names, arguments))
+            model.late.append((name, names, arguments))
             raise RedisTimeoutError("given up")
         if fault == "before":
             await self._stand_still()
@@ -213,10 +214,10 @@ class FaultyAppends:
         self._durability = durability
         self._fault = fault
 
-    async def run(self, calls: Any) -> Any:
+    async def run_together(self, calls: Any) -> Any:
         if self._fault == "unsent":
             raise RedisConnectionError("it never arrived")
-        replies = await self._durability.run(calls)
+        replies = await self._durability.run_together(calls)
         if self._fault == "lost":
             raise RedisConnectionError("the reply was lost")
         return replies
@@ -270,7 +271,7 @@ class Pipeline(RuleBasedStateMachine):
         #: What a stage fails on at the moment.
         self.broken: set[int] = set()
         #: Commits that the server will carry out some time.
-        self.late: list[tuple[Any, Any]] = []
+        self.late: list[tuple[str, Any, Any]] = []
         self.stood_still = asyncio.Event()
         self.run(self._begin())
 
@@ -427,9 +428,9 @@ class Pipeline(RuleBasedStateMachine):
 
     async def _arrive(self) -> None:
         late, self.late = self.late, []
-        for names, arguments in late:
+        for name, names, arguments in late:
             with contextlib.suppress(FencedError, OutdatedError, ResponseError):
-                await Faulty(self, "").call("commit", names, arguments)
+                await Faulty(self, "").call(name, names, arguments)
 
     async def _claim(self, worker: Worker, number: int) -> None:
         if number in worker.partitions:
@@ -446,8 +447,12 @@ class Pipeline(RuleBasedStateMachine):
         for channel in ("events", *DELIVERING):
             await self.scripts.call(
                 "take_over",
-                [keys.lease(number), keys.stream(channel, number)],
-                [reply[1], nonce, keys.GROUP, worker.name, "0-0", "0-0"],
+                [
+                    keys.lease(number),
+                    keys.stream(channel, number),
+                    keys.deaths(number, channel),
+                ],
+                [reply[1], nonce, keys.GROUP, worker.name, "0-0", "0-0", 0],
             )
 
     async def _work(

@@ -23,7 +23,7 @@ from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.summaries.templates import TemplateBook, compile_template
 from hookstream.app.summaries.tokens import count_tokens
 from hookstream.app.testing import make_event
-from tests.support.stack import Stack, free_port
+from tests.support.stack import Stack, free_port, fresh
 
 KEY = "sk-test-5d1f0c"
 SAID = b'{"choices": [{"message": {"content": "unpacked"}}]}'
@@ -300,9 +300,9 @@ async def test_updates_come_from_chat_endpoint_and_from_templates_when_it_is_slo
 
         url = f"http://127.0.0.1:{stack.worker_port}"
         async with aiohttp.ClientSession(url) as session:
-            async with session.get("/metrics") as response:
+            async with fresh(session, "/metrics") as response:
                 text = await response.text()
-            async with session.get("/health") as response:
+            async with fresh(session, "/health") as response:
                 parts = (await response.json())["parts"]
         assert 'hookstream_summariser_requests_total{result="ok"} 1.0' in text
         assert 'hookstream_summariser_requests_total{result="timeout"} 1.0' in text

@@ -115,7 +115,7 @@ async def test_key_is_shown_once_and_kept_as_a_hash(stack: Stack, name: str) -> 
     made = await make(stack, name, name)
     assert made["key"].startswith("hsa_")
     assert made["contexts"] == [name]
-    status, listed = await call(stack, stack.key, "GET", "/keys")
+    status, listed = await call(stack, stack.key, "GET", "/keys?limit=100")
     assert status == 200
     [mine] = [key for key in listed["keys"] if key["key_id"] == made["key_id"]]
     assert "key" not in mine
@@ -145,7 +145,56 @@ async def test_a_context_that_is_made_again_is_not_for_the_old_key(
     assert (await call(stack, only["key"], "GET", f"/contexts/{mine}"))[0] == 401
     assert (await call(stack, both["key"], "GET", f"/contexts/{mine}"))[0] == 403
     assert (await call(stack, both["key"], "GET", f"/contexts/{other}"))[0] == 200
-    keys = (await stack.get("/keys"))["keys"]
+    keys = (await stack.get("/keys", limit="100"))["keys"]
     assert only["key_id"] not in {key["key_id"] for key in keys}
     [left] = [key for key in keys if key["key_id"] == both["key_id"]]
     assert left["contexts"] == [other]
+
+
+async def test_an_agent_sends_nothing_long(stack: Stack, name: str) -> None:
+    """What is wrong with 200,000 fields took the process 7 s to say."""
+    await stack.context(name, {"provider": "none"})
+    key = (await make(stack, name))["key"]
+    for count, status in ((300, 400), (200_000, 413)):
+        body = {f"a{number}": 1 for number in range(count)}
+        assert (await call(stack, key, "POST", f"/contexts/{name}/ack", **body))[0] == status
+
+
+async def test_a_key_has_so_many_websockets_and_no_other_key_pays_for_them(
+    stack: Stack, name: str
+) -> None:
+    await stack.context(name, {"provider": "none"})
+    mine, other = [(await make(stack, name))["key"] for _ in range(2)]
+    path = f"/contexts/{name}/updates?after=0"
+
+    def headers(key: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {key}"}
+
+    async with aiohttp.ClientSession(stack.url) as session:
+        sockets = [await session.ws_connect(path, headers=headers(mine)) for _ in range(64)]
+        async with session.get(path, headers=headers(mine)) as refused:
+            # it is no upgrade at all: that is said first, and counts as nothing
+            assert refused.status == 400
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await session.ws_connect(path, headers=headers(mine))
+        assert caught.value.status == 429
+        assert caught.value.headers is not None
+        assert int(caught.value.headers["Retry-After"]) > 0
+        async with session.get("/metrics", headers=headers(stack.key)) as metrics:
+            assert (
+                'hookstream_limited_total{limit="websockets_per_key"} 1.0' in await metrics.text()
+            )
+        for key in (other, stack.key):
+            await (await session.ws_connect(path, headers=headers(key))).close()
+        await sockets.pop().close()
+
+        async def has_room() -> bool:
+            try:
+                sockets.append(await session.ws_connect(path, headers=headers(mine)))
+            except aiohttp.WSServerHandshakeError:
+                return False
+            return True
+
+        await eventually(has_room, "what one socket has left, another may take")
+        for socket in sockets:
+            await socket.close()

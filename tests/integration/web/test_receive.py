@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import brotli
 import pytest
 import zstandard
 
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.providers.signatures.options import SignatureOptions
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack, eventually, fresh
 
 SECRET = "the-tool's-own-secret"
 LIMIT = 5 * 1024 * 1024
@@ -29,6 +30,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         tmp_path_factory.mktemp("strict"),
         HOOKSTREAM_HEADER_TIMEOUT_SECONDS="1",
         HOOKSTREAM_BODY_TIMEOUT_SECONDS="1",
+        HOOKSTREAM_LOG_REPEATS_PER_MINUTE="0",
     ) as running:
         yield running
 
@@ -136,11 +138,35 @@ async def test_body_over_the_limit_is_refused(http: aiohttp.ClientSession, plain
     assert (await post(http, plain, b"x" * LIMIT))[0] == 202
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
+async def test_github_s_own_limit_is_larger_and_what_is_too_much_to_parse_is_kept(
+    stack: Stack, http: aiohttp.ClientSession, github: str
+) -> None:
+    large = b'{"files":["' + b'","'.join([b"x" * 20] * 1_000_000) + b'"]}'
+    assert 20 * 1024 * 1024 < len(large) <= 25 * 1024 * 1024
+    status, answer = await post(http, github, large, sign(large))
+    assert status == 202
+
+    async def recorded() -> Any:
+        found = await stack.get(f"/events/{answer['event_id']}")
+        return found if found["status"] == "unrouted" else None
+
+    event = await eventually(recorded, "it is kept")
+    assert (event["payload_bytes"], event["unparsed"]) == (len(large), True)
+    assert event["payload"] == large.decode()
+    with contextlib.suppress(aiohttp.ClientConnectionError):
+        assert (await post(http, github, b"x" * (25 * 1024 * 1024 + 1)))[0] == 413
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "br"])
 async def test_compressed_body_is_verified_as_sent_and_kept_decoded(
     stack: Stack, http: aiohttp.ClientSession, github: str, encoding: str
 ) -> None:
-    pack: Any = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstandard.compress}
+    pack: Any = {
+        "gzip": gzip.compress,
+        "deflate": zlib.compress,
+        "zstd": zstandard.compress,
+        "br": brotli.compress,
+    }
     body = pack[encoding](b'{"packed": true}')
     headers = {**sign(body), "Content-Type": "application/json", "Content-Encoding": encoding}
     status, answer = await post(http, github, body, headers)
@@ -163,8 +189,11 @@ async def test_bombs_and_broken_compression_are_refused_in_bounded_memory(
         (zstandard.compress(zeros), "zstd", 413),
         (gzip.compress(b"{}")[:-4], "gzip", 400),
         (b"not gzip", "gzip", 400),
-        (b"{}", "br", 415),
-        (gzip.compress(gzip.compress(b"{}")), "gzip, gzip", 415),
+        (brotli.compress(zeros), "br", 413),
+        (brotli.compress(brotli.compress(zeros)), "br, br", 413),
+        (b"{}", "br", 400),
+        (b"{}", "compress", 415),
+        (gzip.compress(b"{}"), "aes128gcm, gzip", 415),
     ):
         assert (await post(http, plain, body, {"Content-Encoding": encoding}))[0] == expected
     assert receiver.memory_info().rss - before < 60 << 20
@@ -233,7 +262,7 @@ async def test_headers_with_odd_bytes_are_kept_clean_and_secrets_are_not_kept(
         ("linear", b'{"type": "Issue", "action": "create"}', 200, "application/json", None),
         ("slack", b"command=%2Fdeploy&text=prod&trigger_id=1.2", 200, "text/plain", ""),
         ("slack", b"payload=%7B%22type%22%3A%22view_submission%22%7D", 200, "text/plain", ""),
-        ("slack", b'{"type": "event_callback"}', 202, "application/json", None),
+        ("slack", b'{"type": "event_callback"}', 200, "text/plain", ""),
         (
             "twilio",
             b"MessageSid=SM1&SmsStatus=received&Body=hi",
@@ -277,7 +306,7 @@ async def test_concurrent_posts_share_flushes(
     stack: Stack, http: aiohttp.ClientSession, plain: str
 ) -> None:
     async def flushes() -> float:
-        async with http.get("/metrics") as response:
+        async with fresh(http, "/metrics") as response:
             for line in (await response.text()).splitlines():
                 if line.startswith("hookstream_append_batch_requests_count"):
                     return float(line.split()[1])
@@ -346,7 +375,7 @@ async def test_client_that_goes_away_is_counted_as_gone_and_not_as_an_error_of_o
     async def counted() -> dict[str, float] | None:
         async with (
             aiohttp.ClientSession(strict.url) as session,
-            session.get("/metrics") as response,
+            fresh(session, "/metrics") as response,
         ):
             text = await response.text()
         mark = 'hookstream_requests_total{provider="bearer",status="'
@@ -356,6 +385,60 @@ async def test_client_that_goes_away_is_counted_as_gone_and_not_as_an_error_of_o
 
     assert await eventually(counted, "all of them are counted") == {"499": 20}
     assert (await strict.get("/tools/gone/refusals"))["refusals"] == []
+
+
+BROKEN_OFF = {
+    "POST": ("/mcp", "/api/v1/replays", "/registry/subjects/a/versions"),
+    "PUT": ("/api/v1/tools/off", "/api/v1/contexts/off"),
+}
+BEGUN = {
+    "by length": b'Content-Length: 99\r\n\r\n{"a":',
+    "by chunks": b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\n',
+    "within a chunk": b'Transfer-Encoding: chunked\r\n\r\n50\r\n{"a":',
+    "asked first": b"Expect: 100-continue\r\nContent-Length: 99\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("how", ["reset", "close", "half"])
+async def test_who_breaks_off_a_body_is_gone_on_every_path(
+    strict: Stack, name: str, how: str
+) -> None:
+    # a provider that nothing else here posts to
+    await strict.put(f"/tools/{name}", {"provider": "basic", "secrets": [f"user:{SECRET}"]})
+    mark = 'hookstream_requests_total{provider="basic",status="'
+    before = strict.log.read_text()
+    paths = [("POST", f"/hooks/{name}")]
+    paths += [(method, path) for method in BROKEN_OFF for path in BROKEN_OFF[method]]
+    for method, path in paths:
+        for begun in BEGUN.values():
+            reader, writer = await asyncio.open_connection("127.0.0.1", strict.port)
+            head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nX-Request-Id: {name}\r\n"
+            head += f"Authorization: {strict.headers['Authorization']}\r\n"
+            writer.write(head.encode() + begun)
+            await writer.drain()
+            await asyncio.sleep(0.02)  # it has begun to read, or has not: both may be
+            if how == "reset":
+                writer.transport.abort()
+            elif how == "close":
+                writer.close()
+            else:
+                writer.write_eof()
+                assert b" 50" not in await asyncio.wait_for(reader.read(), 5)
+
+    async def told() -> bool:
+        lines = strict.log.read_text()[len(before) :].splitlines()
+        return sum(name in line for line in lines) >= len(paths) * len(BEGUN)
+
+    await eventually(told, "a line of each")
+    lines = [line for line in strict.log.read_text()[len(before) :].splitlines() if name in line]
+    assert {json.loads(line)["status"] for line in lines} == {499}
+    async with (
+        aiohttp.ClientSession(strict.url) as session,
+        fresh(session, "/metrics") as response,
+    ):
+        text = await response.text()
+    found = {line[len(mark) :][:3] for line in text.splitlines() if line.startswith(mark)}
+    assert found == {"499"}
 
 
 async def test_posts_to_a_frozen_redis_are_spooled_and_delivered_in_order(tmp_path: Path) -> None:
@@ -372,3 +455,74 @@ async def test_posts_to_a_frozen_redis_are_spooled_and_delivered_in_order(tmp_pa
         accepted.append(await own.hook("cold", b"3"))
         updates = await own.updates("cold", len(accepted))
         assert [update["event_id"] for update in updates] == accepted
+
+
+async def recorded(stack: Stack, event_id: str) -> dict[str, Any]:
+    """An event once it has been decided."""
+    event: dict[str, Any] = {}
+
+    async def decided() -> bool:
+        event.update(await stack.get(f"/events/{event_id}"))
+        return event["status"] != "accepted"
+
+    await eventually(decided, f"{event_id} is recorded")
+    return event
+
+
+async def test_a_captured_webhook_is_neither_another_event_nor_of_another_type(
+    stack: Stack, name: str
+) -> None:
+    """A stranger has one webhook of GitHub's with its signature, and no secret."""
+    await stack.context(
+        name,
+        {"provider": "github", "secrets": [SECRET]},
+        types=["security_advisory.*", "deployment*", "pull_request.*"],
+        priority="critical",
+    )
+    body = b'{"action": "opened", "pull_request": {"title": "t"}, "sender": {"login": "x"}}'
+    signed = sign(body)
+    types = ["pull_request", "pull_request", "security_advisory.x0", "issues", "deployment_status"]
+    sent = [
+        await stack.hook(
+            name, body, {**signed, "X-GitHub-Event": kind, "X-GitHub-Delivery": str(number)}
+        )
+        for number, kind in enumerate(types)
+    ]
+    last = await stack.hook(name, body + b" ", {**sign(body + b" "), "X-GitHub-Event": types[0]})
+    updates = await stack.updates(name, 2)
+    assert [(update["event_id"], update["event_type"]) for update in updates] == [
+        (sent[0], "pull_request.opened"),
+        (last, "pull_request.opened"),
+    ]
+    events = [await recorded(stack, event_id) for event_id in sent]
+    assert [(event["status"], event["duplicate_of"]) for event in events] == [
+        ("delivered", None),
+        ("duplicate", sent[0]),
+        ("unrouted", None),
+        ("duplicate", sent[2]),
+        ("duplicate", sent[2]),
+    ]
+    assert events[2]["type"] == "unverified.security_advisory.x0.opened"
+    assert events[2]["headers"]["x-github-event"] == "security_advisory.x0"
+    # three of them came, and who repeats a captured webhook could send thousands
+    assert stack.log.read_text().count(f"tool {name}: an event of type unverified.") == 1
+
+
+async def test_numbers_beyond_64_bits_and_doubles_tell_events_apart(
+    stack: Stack, name: str
+) -> None:
+    dedup = {"strategy": "fields", "fields": ["id"]}
+    await stack.context(name, {"provider": "none", "dedup": dedup})
+    numbers = [b"18446744073709551617", b"18446744073709551618", b"0.1", b"0.1000000000000000055"]
+    sent = [await stack.hook(name, b'{"id": %s, "n": 1}' % number) for number in numbers]
+    again = await stack.hook(name, b'{"id": %s, "n": 2}' % numbers[0])
+    last = await stack.hook(name, b'{"id": "last"}')
+    updates = await stack.updates(name, 5)
+    assert [update["event_id"] for update in updates] == [*sent, last]
+    assert (await recorded(stack, again))["duplicate_of"] == sent[0]
+    for event_id, number in zip(sent, numbers, strict=True):
+        async with (
+            stack.session() as session,
+            session.get(f"/api/v1/events/{event_id}") as response,
+        ):
+            assert b'"payload":{"id":%s,"n":1}' % number in await response.read()

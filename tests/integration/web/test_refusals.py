@@ -1,5 +1,6 @@
 """Refused webhooks: shown without secrets, and accepted after all once the tool is right."""
 
+import asyncio
 import gzip
 import json
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import aiohttp
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.providers.signatures.options import SignatureOptions
 from tests.support.senders import WHSEC
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack, eventually, fresh
 
 RIGHT, WRONG = "the secret as the sender has it", "a secret that was typed wrongly"
 
@@ -192,7 +193,7 @@ async def test_refusals_are_counted_listed_in_pages_and_for_operators_only(
     await stack.get(f"{path}/x", expect=400)
     await stack.get(f"{path}/1-1", expect=404)
     async with aiohttp.ClientSession(stack.url) as session:
-        async with session.get("/metrics") as response:
+        async with fresh(session, "/metrics") as response:
             text = await response.text()
         async with session.get(f"/api/v1{path}") as response:
             assert response.status == 401
@@ -210,3 +211,31 @@ async def test_refusals_are_counted_listed_in_pages_and_for_operators_only(
         return "webhooks were refused (" in stack.log.read_text()
 
     await eventually(said, "the log says so")
+
+
+async def test_what_meets_no_route_or_is_no_request_is_kept_too(stack: Stack, name: str) -> None:
+    """A sender that was given the wrong URL, or speaks https to this port."""
+    await stack.context(name, {"provider": "github", "secrets": [RIGHT]})
+    body = b'{"n": 1}'
+    assert await post(stack, f"{name}/more", body, signed("github", body, RIGHT)) == 404
+    path = f"/tools/{name}"
+    [refusal] = await refusals(stack, path, 1)
+    assert (refusal["reason"], refusal["path"]) == ("wrong-path", f"/hooks/{name}/more")
+    assert "with nothing behind it" in refusal["detail"]
+    status, answer = await replay(stack, path, refusal["refusal_id"])
+    assert status == 202, answer
+    before = await stack.get("/unknown-tools/refusals")
+    reader, writer = await asyncio.open_connection("127.0.0.1", stack.port)
+    writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+    assert (await reader.read(12)).endswith(b" 400")
+    writer.close()
+
+    async def kept() -> Any:
+        found = (await stack.get("/unknown-tools/refusals"))["refusals"]
+        new = [item for item in found if item not in before["refusals"]]
+        return [item for item in new if item["reason"] == "malformed"]
+
+    [found] = await eventually(kept, "it is kept")
+    assert "https sent to this port" in found["detail"]
+    assert found["address"] == "127.0.0.1"
+    assert not found["replayable"]

@@ -12,7 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.stack import Stack, eventually
+from hookstream.app import embedded
+from hookstream.app.feeds.wakeups import POLL_SECONDS
+from hookstream.app.redis.client import connect
+from tests.support.stack import Stack, eventually, fresh
 
 #: With a small buffer at the client, far more than all buffers between it and the server hold.
 MANY = 4000
@@ -23,7 +26,11 @@ TITLE = "a title that is long enough to fill buffers " * 6
 @pytest.fixture(scope="module")
 async def quick(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("slow")
-    with Stack(folder, HOOKSTREAM_WEBSOCKET_SEND_TIMEOUT_SECONDS="1") as running:
+    limits = {
+        "HOOKSTREAM_WEBSOCKET_SEND_TIMEOUT_SECONDS": "1",
+        "HOOKSTREAM_WRITE_TIMEOUT_SECONDS": "1",
+    }
+    with Stack(folder, **limits) as running:
         yield running
 
 
@@ -73,7 +80,7 @@ async def test_client_that_takes_nothing_is_closed_and_hurts_nobody(
         neighbour_seconds = time.monotonic() - begun
 
         async def closed() -> bool:
-            async with quick.session() as other, other.get("/metrics") as response:
+            async with quick.session() as other, fresh(other, "/metrics") as response:
                 return "hookstream_websockets_too_slow_total 1.0" in await response.text()
 
         await eventually(closed, "the one that takes nothing is closed")
@@ -119,11 +126,11 @@ async def test_clients_that_drop_their_connection_are_nobodys_fault(
     await asyncio.gather(*(drop(at) for at in range(60)))
 
     async def gone() -> bool:
-        async with quick.session() as other, other.get("/metrics") as response:
+        async with quick.session() as other, fresh(other, "/metrics") as response:
             return "hookstream_websockets 0.0" in await response.text()
 
     await eventually(gone, "all are gone")
-    async with quick.session() as other, other.get("/health") as response:
+    async with quick.session() as other, fresh(other, "/health") as response:
         tasks = (await response.json())["parts"]["tasks"]
     assert tasks["status"] == "ok", tasks
     log = quick.log.read_text()
@@ -150,3 +157,97 @@ async def test_backlog_is_folded_for_who_asks(quick: Stack, name: str) -> None:
         session.ws_connect(f"/contexts/{name}/updates?after=40&fold=20") as client,
     ):
         assert (await client.receive_json(timeout=10))["type"] == "update"
+
+
+async def _metric(stack: Stack, name: str) -> float:
+    async with stack.session() as session, fresh(session, "/metrics") as response:
+        for line in (await response.text()).splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[1])
+    return 0.0
+
+
+async def _large_event(stack: Stack, name: str) -> tuple[str, bytes]:
+    """The id of an event whose answer is larger than all buffers, and lines that ask for it."""
+    await stack.context(name, {"provider": "none"})
+    body = json.dumps({"name": name, "d": "x" * 4_000_000}).encode()
+    async with (
+        aiohttp.ClientSession(stack.url) as session,
+        session.post(f"/hooks/{name}", data=body) as response,
+    ):
+        event_id = str((await response.json())["event_id"])
+
+    async def known() -> bool:
+        return bool((await stack.get(f"/events/{event_id}"))["status"] == "delivered")
+
+    await eventually(known, "it is delivered")
+    path = f"/api/v1/events/{event_id}"
+    key = stack.headers["Authorization"]
+    return event_id, f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\n\r\n".encode()
+
+
+async def test_who_takes_nothing_of_an_answer_is_cut_off(quick: Stack, name: str) -> None:
+    _, asked = await _large_event(quick, name)
+    before = await _metric(quick, "hookstream_clients_cut_off_total")
+    family = socket.AF_INET
+    with small_socket((family, socket.SOCK_STREAM, 0, "", "")) as stuck:
+        stuck.connect(("127.0.0.1", int(quick.url.rsplit(":", 1)[1])))
+        stuck.sendall(asked * 3)
+
+        async def cut_off() -> bool:
+            return await _metric(quick, "hookstream_clients_cut_off_total") == before + 1
+
+        await eventually(cut_off, "it is cut off")
+
+
+async def test_who_is_slow_and_goes_on_gets_all_of_it(quick: Stack, name: str) -> None:
+    _, asked = await _large_event(quick, name)
+    before = await _metric(quick, "hookstream_clients_cut_off_total")
+    loop = asyncio.get_running_loop()
+    with small_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", "")) as slow:
+        slow.setblocking(False)
+        await loop.sock_connect(slow, ("127.0.0.1", int(quick.url.rsplit(":", 1)[1])))
+        await loop.sock_sendall(slow, asked)
+        got, begun = 0, time.monotonic()
+        while got < 4_000_000:
+            part = await loop.sock_recv(slow, 65_536)
+            assert part, f"cut off after {got} bytes"
+            got += len(part)
+            # what is behind this takes longer than the write timeout and a WebSocket's, together
+            await asyncio.sleep(0.13)
+        assert time.monotonic() - begun > 7
+    assert await _metric(quick, "hookstream_clients_cut_off_total") == before
+
+
+async def test_sockets_that_wait_read_nothing(quick: Stack, name: str) -> None:
+    """However many there are: one question a second for each context."""
+    await fill(quick, name, 1)
+    url = embedded.find_valkey(quick.state_dir / "state")
+    assert url is not None
+    client = connect(url, timeout_seconds=5)
+
+    async def calls(command: str) -> int:
+        stats = await client.info("commandstats")
+        return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))
+
+    async with quick.session() as session:
+        waiting = [await session.ws_connect(f"/contexts/{name}/updates?after=1") for _ in range(40)]
+        # each has looked once by then
+        first = await session.ws_connect(f"/contexts/{name}/updates?after=0")
+        assert json.loads(await first.receive_str())["seq"] == 1
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(1.5)  # for what was told while they came
+        read, begun = await calls("xrange"), loop.time()
+        await asyncio.sleep(4 * POLL_SECONDS)
+        read, seconds = await calls("xrange") - read, loop.time() - begun
+        assert read < 40 * seconds / 4, "as many as there are, each second, would be 160"
+        # and each hears what comes
+        async with aiohttp.ClientSession(quick.url) as sender:
+            body = json.dumps({"title": "new", "name": name}).encode()
+            async with sender.post(f"/hooks/{name}", data=body) as response:
+                assert response.status == 202
+        for each in waiting:
+            assert json.loads(await each.receive_str())["seq"] == 2
+            await each.close()
+        await first.close()
+    await client.aclose()

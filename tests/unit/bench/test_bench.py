@@ -169,7 +169,7 @@ def test_goals_are_judged_by_the_median_and_missing_ones_are_named() -> None:
 def test_a_profile_tells_own_time_from_that_of_what_was_called() -> None:
     found = Profile(
         "main (app/cli.py:1);read (/x/hookstream/app/streams/consumer.py:7);loads (orjson.py:1) 3\n"
-        "main (app/cli.py:1);read (/x/hookstream/app/streams/consumer.py:9) 1\n"
+        "main (app/cli.py:1);read (hookstream/app/streams/consumer.py:9) 1\n"
     )
     assert found.count == 4
     assert found.own["`loads` orjson.py"] == 3

@@ -103,10 +103,15 @@ def test_nothing_is_unpacked_before_somebody_looks() -> None:
     assert replace(event, type="x").payload == BODIES[0]
 
 
+@pytest.fixture(scope="module")
+def bomb() -> bytes:
+    packed = zstandard.ZstdCompressor().compress(bytes(256 * 1024 * 1024))
+    assert len(packed) < 50_000
+    return packed
+
+
 @pytest.mark.parametrize("size", [0, 1, 1000, MAX_BYTES + 1])
-def test_bomb_is_refused_before_it_takes_memory(size: int) -> None:
-    bomb = zstandard.ZstdCompressor(level=19).compress(b"\0" * (256 * 1024 * 1024))
-    assert len(bomb) < 50_000
+def test_bomb_is_refused_before_it_takes_memory(bomb: bytes, size: int) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(CodecError, match="unpacked"):
@@ -333,7 +338,6 @@ def deep(levels: int) -> list[Any]:
     [
         ("x" * MAX_ENRICHMENT_BYTES, "16384 at most"),
         ({1, 2}, "not for JSON"),
-        (2**64, "not for JSON"),
         ("\ud800", "not for JSON"),
         ({1: 2}, "not for JSON"),
         (deep(500), "not for JSON"),

@@ -7,10 +7,11 @@ from redis.exceptions import ResponseError
 
 from hookstream.app.errors import UnavailableError
 from hookstream.app.feeds.followers import STALLED_CHECKS, Follower
+from hookstream.app.feeds.wakeups import Moved
 
 
 def follower(seq: int = 0) -> Follower:
-    return Follower("websocket", "t", "c", asyncio.Event(), lambda: None, seq)
+    return Follower("websocket", "t", "c", Moved(), lambda: None, seq)
 
 
 def test_who_is_behind_and_gets_nothing_is_stalled_after_some_checks() -> None:

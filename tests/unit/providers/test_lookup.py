@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hookstream.app.providers.json_body import look_into
 from hookstream.app.providers.lookup import text_at, value_at, word_at
+from hookstream.codecs.json_payload import dump_json, load_json
 from tests.unit.providers.test_json_body import VALUES, converted
 
 BODY = b'{"a":{"b":[1,{"c":"x"},[]],"0":"named"},"n":null,"t":true,"f":1.5,"":{"":2}}'
@@ -58,9 +59,9 @@ def test_texts_and_whole_numbers_are_words(data: Any) -> None:
 
 @given(VALUES, st.lists(st.sampled_from(["a", "0", "1", ""]), min_size=1, max_size=3))
 def test_both_kinds_of_json_are_looked_into_alike(value: Any, names: list[str]) -> None:
-    body = orjson.dumps({"a": value, "0": [value, {"a": value}]})
+    body = dump_json({"a": value, "0": [value, {"a": value}]})
     path = ".".join(names)
     missing = object()
     found = value_at(look_into(body), path, missing)
-    expected = value_at(orjson.loads(body), path, missing)
+    expected = value_at(load_json(body), path, missing)
     assert expected is found is missing or converted(found) == expected

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hookstream.app import metrics
 from hookstream.app.application import Hookstream
 from hookstream.app.errors import SettingsError, TableUseError, UnsupportedError
 from hookstream.app.settings import Settings
@@ -331,3 +332,55 @@ def test_a_table_that_cannot_be_is_refused_where_it_is_declared(app: Hookstream)
 def test_the_docs_have_what_tables_have_not() -> None:
     text = (ROOT / "docs" / "stages.md").read_text()
     assert [name for name in REFUSED if f"`{name}`" not in text] == []
+
+
+def test_an_event_that_comes_after_its_window_is_counted_as_late_and_told_once(
+    minutes: WindowedTable, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def count(event: Event) -> Event | None:
+        minutes["a"] += 1
+        return event
+
+    late = metrics.TABLE_LATE.labels(table="minutes")
+    before = late._value.get()
+    with tables():
+        run_stage(count, [at(10)])
+        assert late._value.get() == before
+        run_stage(count, [at(1), at(2), at(9)])
+    assert late._value.get() == before + 2
+    assert caplog.text.count("an event came 540 s before the newest one of its partition") == 1
+    assert "the table 'minutes' has expired" in caplog.text
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_value_that_is_changed_and_not_put_back_is_told_once(
+    app: Hookstream, there: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = app.Table("seen", default=list)
+    by_minute = app.Table("by_minute", default=dict).tumbling(60, expires=60)
+
+    async def forgets(event: Event) -> Event | None:
+        seen["all"].append(event.type)
+        return event
+
+    async def forgets_in_windows(event: Event) -> Event | None:
+        by_minute["all"].current()[event.type] = 1
+        return event
+
+    async def puts_back(event: Event) -> Event | None:
+        seen["all"] = [*seen["all"], event.type]
+        types = seen["all"]
+        types.append("more")
+        seen["all"] = types
+        by_minute["all"] = {**by_minute["all"].current(), "n": len(seen["all"])}
+        return event
+
+    with tables():
+        if there:
+            run_stage(puts_back, [make_event()])
+        run_stage(puts_back, [make_event(number=n) for n in range(3)])
+        assert "put it back" not in caplog.text
+        run_stage(forgets, [make_event(number=n) for n in range(3)])
+        run_stage(forgets_in_windows, [make_event(number=n) for n in range(3)])
+    assert caplog.text.count("of 'all' in the table 'seen' and not put it back") == 1
+    assert caplog.text.count("of 'all' in the table 'by_minute' and not put it back") == 1

@@ -98,6 +98,40 @@ async def test_only_few_work_at_once() -> None:
     assert most == 3
 
 
+async def test_many_small_pieces_are_as_much_as_few_large_ones() -> None:
+    async def most_at_once(events: int) -> int:
+        scheduler, now, most = Scheduler(at_once=192), 0, 0
+
+        async def work() -> None:
+            nonlocal now, most
+            async with scheduler.slot(0.0, events):
+                now += 1
+                most = max(most, now)
+                await asyncio.sleep(0)
+                now -= 1
+
+        await asyncio.gather(*(work() for _ in range(200)))
+        return most
+
+    assert [await most_at_once(events) for events in (64, 3, 1)] == [3, 64, 192]
+
+
+async def test_who_gives_way_is_not_overtaken_by_what_is_due_later() -> None:
+    scheduler, seen = Scheduler(slice_seconds=0.0, at_once=64), list[str]()
+
+    async def work(name: str, due_at: float, events: int, steps: int) -> None:
+        async with scheduler.slot(due_at, events) as slot:
+            for _ in range(steps):
+                seen.append(name)
+                await slot.pause()
+
+    mine = asyncio.create_task(work("mine", 2.0, 64, 8))
+    await asyncio.sleep(0)
+    await asyncio.gather(mine, work("later", 3.0, 1, 1), work("urgent", 1.0, 1, 1))
+    assert seen.index("urgent") < 8
+    assert seen[-1] == "later"
+
+
 def test_low_work_that_has_waited_goes_before_new_urgent_work() -> None:
     assert due(0.0, 256, "low") < due(2.1, 1, "critical")
     assert due(0.0, 1, "critical") < due(0.0, 1, "high") < due(0.0, 1, "normal")

@@ -36,11 +36,15 @@ def receiver(database: Database) -> Receiver:
     nothing: Any = None
     return Receiver(
         settings=nothing,
+        postgres=nothing,
         catalog=cast(Any, database),
         payloads=nothing,
         appender=nothing,
         refusals=nothing,
         functions={},
+        limit=nothing,
+        payload_check=nothing,
+        fetcher=nothing,
     )
 
 

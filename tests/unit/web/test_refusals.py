@@ -7,7 +7,7 @@ from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.web.refusals import SHOWN_HEADERS, refusal_out
 from tests.support import refused
-from tests.support.senders import BODY, NOW, OTHER, SIGNING, URL
+from tests.support.senders import BODY, NOW, OTHER, OTHER_SIGNING, SIGNING, URL
 
 SENDGRID = {"sendgrid": SIGNING["sendgrid"]}
 
@@ -37,7 +37,10 @@ def test_no_header_that_depends_on_a_provider_s_secret_is_shown() -> None:
     for name, provider in PROVIDERS.items():
         body = provider.stamp(b"{}", NOW) if provider.stamp else BODY
         # SendGrid's signature is another one each time by one key
-        secrets = [SIGNING.get(name, "shh"), {**OTHER, **SENDGRID}.get(name, "another")]
+        secrets = [
+            SIGNING.get(name, "shh"),
+            {**OTHER, **OTHER_SIGNING, **SENDGRID}.get(name, "another"),
+        ]
         one, other = (
             provider.sign(
                 body, secret, SignatureOptions(), now=NOW, event_type="e", delivery_id="d", url=URL
@@ -45,6 +48,8 @@ def test_no_header_that_depends_on_a_provider_s_secret_is_shown() -> None:
             for secret in secrets
         )
         depends = {header.lower() for header in one if one[header] != other[header]}
-        assert depends or not provider.needs_secret, name
+        # some have their secret in the body, which is not shown
+        elsewhere = provider.seal or provider.address or name in ("graph", "sharepoint")
+        assert depends or elsewhere or not provider.needs_secret, name
         found |= depends
     assert not {header for header in found if header in SHOWN_HEADERS}

@@ -1,6 +1,7 @@
 """A line a request without what the client sent, an id for each, and no traceback for garbage."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,8 +11,9 @@ from aiohttp import web
 
 from hookstream.app import metrics
 from hookstream.app.web.body import read_body
+from hookstream.app.web.malformed import Fault
 from hookstream.app.web.problem import problems
-from hookstream.app.web.request_log import log_requests
+from hookstream.app.web.request_log import DOOR, log_requests
 from hookstream.app.web.server import make_runner
 from tests.support.stack import eventually
 
@@ -34,9 +36,42 @@ MALFORMED = {
     "two hosts": HEAD + b"Host: s3cret\r\n\r\n",
     "no URL": b"GET http://s3cret[:x/ HTTP/1.1\r\nHost: a\r\n\r\n",
     "no version": b"GET / HTTP/s3cret\r\nHost: a\r\n\r\n",
+    "a long name of a header": HEAD + b"S3cret" * 2000 + b": 1\r\n\r\n",
+    "an address like a header": HEAD + b"X: /s3cret?" + b"x" * 9000 + b"\r\n\r\n",
+    "much in headers": HEAD + b"".join(b"A%d: s3cret%s\r\n" % (n, b"x" * 900) for n in range(100)),
+    "much in headers, without an end": HEAD + b"A: s3cret\r\nB: %s\r\n" % (b"x" * 8000) * 9,
     "many headers": HEAD + b"A: s3cret\r\n" * 300 + b"\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03s3cret",
 }
+
+#: What is no 400.
+STATUSES = {
+    "a long header": 431,
+    "a long header without an end": 431,
+    "a long name of a header": 431,
+    "an address like a header": 431,
+    "much in headers": 431,
+    "much in headers, without an end": 431,
+    "many headers": 431,
+    "a long request line": 414,
+}
+SLUGS = {400: "malformed", 414: "uri-too-long", 431: "headers-too-long"}
+
+
+class Kept:
+    """What the door hears of."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[Any, ...]] = []
+
+    def malformed(self, fault: Fault, address: str) -> None:
+        self.found.append((fault.kind, address))
+
+    def missed(self, request: web.Request, status: int, detail: str) -> None:
+        self.found.append((request.path, status, detail))
+
+
+KEPT = web.AppKey("kept", Kept)
 
 
 class Connection(asyncio.Transport):
@@ -57,6 +92,9 @@ class Connection(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self._closed
+
+    def can_write_eof(self) -> bool:
+        return False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return ("192.0.2.7", 1234) if name == "peername" else default
@@ -82,6 +120,7 @@ async def runner() -> AsyncIterator[web.AppRunner]:
         return web.Response(text="ok")
 
     app = web.Application()
+    app[KEPT] = app[DOOR] = Kept()
     app[BEGUN] = begun = asyncio.Event()
     log_requests(app)
     app.middlewares.append(problems)
@@ -121,19 +160,29 @@ def counted() -> float:
     )
 
 
-@pytest.mark.parametrize("sent", MALFORMED.values(), ids=MALFORMED)
+@pytest.mark.parametrize("kind", MALFORMED)
 async def test_what_is_no_request_is_counted_and_none_of_it_is_logged(
-    runner: web.AppRunner, caplog: pytest.LogCaptureFixture, sent: bytes
+    runner: web.AppRunner, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
+    sent = MALFORMED[kind]
     before = counted()
     with caplog.at_level(logging.DEBUG):
         answer = await connect(runner).send(sent)
-    assert answer.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
+    status = STATUSES.get(kind, 400)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith((b"HTTP/1.0 %d" % status, b"HTTP/1.1 %d" % status))
+    assert b"Content-Type: application/problem+json" in head
+    assert b"Connection: close" in head or head.startswith(b"HTTP/1.0")
+    problem = json.loads(body)
+    assert problem["status"] == status
+    assert problem["type"].rpartition("/")[2] == SLUGS[status]
     assert counted() == before + 1
     [record] = [record for record in caplog.records if record.name == NAME]
     assert record.getMessage().startswith("a malformed request was refused: ")
     assert (record.levelname, record.exc_info) == ("INFO", None)
     assert record.__dict__["remote"] == "192.0.2.7"
+    [kept] = runner.app[KEPT].found
+    assert kept == (record.getMessage().rpartition(" ")[2], "192.0.2.7")
     assert "s3cret" not in caplog.text.lower()
     assert "Traceback" not in caplog.text
 
@@ -174,6 +223,24 @@ async def test_a_request_that_is_refused_is_a_line_with_its_route(
     assert fields["remote"] == "192.0.2.7"
     assert fields["duration_ms"] >= 0
     assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (b"GET /hooks/a", ("/hooks/a", 405)),
+        (b"POST /hooks/a/", ("/hooks/a/", 404)),
+        (b"POST /hooks", ("/hooks", 404)),
+        (b"POST /hook/a", None),
+        (b"POST /hooks/broken", None),
+    ],
+)
+async def test_a_webhook_that_meets_no_route_is_kept_and_told_where_to_go(
+    runner: web.AppRunner, line: bytes, kept: tuple[str, int] | None
+) -> None:
+    answer = await connect(runner).send(line + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert [found[:2] for found in runner.app[KEPT].found] == ([kept] if kept else [])
+    assert (b"by POST to /hooks/TOOL" in answer) == bool(kept)
 
 
 async def test_a_request_that_goes_well_is_a_line_at_debug_only(

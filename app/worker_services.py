@@ -1,0 +1,334 @@
+"""What a worker runs beside its stages: who owns partitions, and what is done in them."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from mode import Service
+from mode.utils.logging import get_logger
+
+from hookstream.app.consumers import ChannelCommits
+from hookstream.app.deduplication.state import opens_dedup
+from hookstream.app.deduplication.upkeep import DedupUpkeep
+from hookstream.app.failures.alerts import Alerts
+from hookstream.app.failures.blocking import tripped
+from hookstream.app.failures.released import ReleasedEntries
+from hookstream.app.failures.retry_scheduler import RetryScheduler
+from hookstream.app.failures.state import opens_failures
+from hookstream.app.feeds.daily import DailySummaries
+from hookstream.app.feeds.deletion import ContextDeletion
+from hookstream.app.feeds.delivery import Delivery
+from hookstream.app.feeds.digest_flusher import DigestFlusher
+from hookstream.app.feeds.marks import Marks
+from hookstream.app.feeds.rendering import Renderer
+from hookstream.app.feeds.state import opens_feeds, rated_contexts
+from hookstream.app.feeds.upkeep import RateUpkeep
+from hookstream.app.ingest.replayer import Replayer
+from hookstream.app.payloads.trainer import Trainer
+from hookstream.app.routing.catalog import Catalog
+from hookstream.app.services import Services
+from hookstream.app.settings import Settings
+from hookstream.app.stage_tables.state import opens_tables
+from hookstream.app.stages import Lifespans
+from hookstream.app.stores.recorder import Recorder
+from hookstream.app.streams.assignment import PartitionAssignment
+from hookstream.app.streams.channel import RedisStreamChannel
+from hookstream.app.streams.partition import Partition
+from hookstream.app.streams.scheduler import Scheduler
+from hookstream.app.streams.standby import LeaseStandby
+from hookstream.app.summaries.model import ModelSummariser
+from hookstream.app.web.worker import Worker
+
+__all__ = ["WorkerServices"]
+
+logger = get_logger(__name__)
+
+#: In the order of their start.
+WORKER_SERVICES = (
+    "lifespans",
+    "marks",
+    "assignment",
+    "dedup_upkeep",
+    "rate_upkeep",
+    "context_deletion",
+    "retry_scheduler",
+    "digest_flusher",
+    "replayer",
+    "alerts",
+    "trainer",
+)
+
+
+class WorkerServices(Service):
+    """Each is made when it is first asked for, and started once Redis and PostgreSQL are there.
+
+    They stop the other way round: partitions are given back before what remembers them ends.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(
+        self,
+        settings: Settings,
+        services: Services,
+        *,
+        channels: Mapping[str, RedisStreamChannel],
+        has_tables: Callable[[], bool],
+        lifespans: Sequence[Callable[[], AsyncGenerator[None, None]]],
+        begin: Callable[[], None],
+        stopping: Callable[[], bool],
+        **kwargs: Any,
+    ) -> None:
+        """``channels`` by name: what is read. ``has_tables``: whether stages have declared some.
+
+        ``lifespans`` are run around all of it. ``begin`` lets agents take what comes.
+        ``stopping``: whether the process has been told to stop.
+        """
+        super().__init__(**kwargs)
+        self._settings = settings
+        self._services = services
+        self._channels = channels
+        self._has_tables = has_tables
+        self._lifespans = lifespans
+        self._begin = begin
+        self._stopping = stopping
+
+    async def on_start(self) -> None:
+        """Make and start them one by one: the trainer needs the name that ownership found."""
+        self._begin()
+        for name in WORKER_SERVICES:
+            if self._stopping():
+                # stopped while it starts: what they need is closed, or will be
+                return
+            await self.add_runtime_dependency(getattr(self, name))
+
+    def seen(self) -> Worker:
+        """This worker, as far as health and metrics ask it how it does."""
+        return Worker(
+            self.assignment, lambda: tripped(self._owned().values()), self.alerts, self.model
+        )
+
+    def _owned(self) -> Mapping[int, Partition]:
+        return self.assignment.owned
+
+    def _catalog(self) -> Catalog:
+        return self._services.catalog.current
+
+    @cached_property
+    def lifespans(self) -> Lifespans:
+        """What stages need while a worker runs."""
+        return Lifespans(self._lifespans, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def assignment(self) -> PartitionAssignment:
+        """The leases of this worker, and what each room keeps of its partitions."""
+        services, settings = self._services, self._settings
+        rated = rated_contexts(self._catalog, settings.partitions)
+        return PartitionAssignment(
+            services.redis,
+            services.scripts,
+            settings,
+            services.clock,
+            services.payloads,
+            met=services.met,
+            channels=self._channels_to_read(),
+            openers=(
+                opens_dedup(services.redis, settings.state_path / "tables"),
+                opens_tables(services.redis, settings.state_path / "tables", self._has_tables),
+                opens_failures(services.redis, settings),
+                opens_feeds(
+                    services.redis, services.scripts, settle=self.marks.settle, rated=rated
+                ),
+            ),
+            released=ReleasedEntries(services.redis, services.scripts),
+            commit=self.channel_commits,
+            revoke=self.marks.leave,
+            standby=LeaseStandby(
+                services.connect_redis,
+                services.stalls,
+                lease_seconds=settings.lease_ttl_seconds,
+                most_seconds=settings.stall_lease_seconds,
+            ),
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
+    def _channels_to_read(self) -> list[RedisStreamChannel]:
+        """All but those of stages of one's own that nobody takes anything from."""
+        read = []
+        for channel in self._channels.values():
+            if channel.own and not channel.consumer:
+                logger.warning(
+                    "nothing takes from the stream channel %r: what is sent there stays",
+                    channel.name,
+                )
+            else:
+                read.append(channel)
+        return read
+
+    @cached_property
+    def channel_commits(self) -> ChannelCommits:
+        """Commits batches of stream channels of one's own."""
+        services = self._services
+        return ChannelCommits(services.scripts, self._settings, services.clock.now_ms)
+
+    @cached_property
+    def marks(self) -> Marks:
+        """What is remembered of partitions outside Redis."""
+        services = self._services
+        return Marks(
+            services.redis,
+            services.scripts,
+            services.durability,
+            services.postgres,
+            services.catalog,
+            self._settings,
+            now_ms=services.clock.now_ms,
+            owned=self._owned,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
+    @cached_property
+    def dedup_upkeep(self) -> DedupUpkeep:
+        """Deletes what ends in dedup's tables."""
+        services = self._services
+        return DedupUpkeep(services.redis, services.history_lookup, **self._in_partitions())
+
+    @cached_property
+    def rate_upkeep(self) -> RateUpkeep:
+        """Trims what rates do not look back to any more."""
+        return RateUpkeep(self._services.redis, **self._in_partitions())
+
+    @cached_property
+    def context_deletion(self) -> ContextDeletion:
+        """Deletes the feeds of contexts that were deleted."""
+        services = self._services
+        return ContextDeletion(
+            services.redis,
+            services.scripts,
+            services.postgres,
+            self._settings.partitions,
+            catalog=self._catalog,
+            reload=services.catalog.refresh,
+            owned=self._owned,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
+    def _in_partitions(self) -> dict[str, Any]:
+        """What services get that work in this worker's partitions."""
+        return {
+            "catalog": self._catalog,
+            "now_ms": self._services.clock.now_ms,
+            "owned": self._owned,
+            "loop": self.loop,
+            "beacon": self.beacon,
+        }
+
+    @cached_property
+    def retry_scheduler(self) -> RetryScheduler:
+        """Puts back what waited for its next attempt."""
+        services = self._services
+        return RetryScheduler(
+            services.redis,
+            services.scripts,
+            self._settings,
+            resume=self.assignment.resume,
+            **self._in_partitions(),
+        )
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        """Who works on the event loop next, where work is long."""
+        return Scheduler()
+
+    @cached_property
+    def delivery(self) -> Delivery:
+        """Delivers into the feeds of this worker's partitions."""
+        services = self._services
+        return Delivery(
+            services.redis,
+            services.scripts,
+            self._settings,
+            self.scheduler,
+            catalog=self._catalog,
+            now_ms=services.clock.now_ms,
+            renderer=Renderer(self._catalog, self.model),
+            reload=services.catalog.refresh,
+        )
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        """Writes the event log, of all of this worker's partitions."""
+        return Recorder(self._services.redis, self._services.postgres)
+
+    @cached_property
+    def digest_flusher(self) -> DigestFlusher:
+        """Folds what contexts' rates hold up."""
+        return DigestFlusher(self.delivery, **self._in_partitions())
+
+    @cached_property
+    def dailies(self) -> DailySummaries:
+        """Tells contexts of their day."""
+        services = self._services
+        return DailySummaries(
+            services.redis,
+            services.feeds,
+            self.delivery,
+            partitions=self._settings.partitions,
+            catalog=self._catalog,
+            now_ms=services.clock.now_ms,
+            owned=self._owned,
+        )
+
+    @cached_property
+    def replayer(self) -> Replayer:
+        """Sends replays."""
+        services = self._services
+        return Replayer(
+            services.durability,
+            services.scripts,
+            services.replays,
+            services.events,
+            catalog=self._catalog,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """Tells of tools whose events fail again and again."""
+        services = self._services
+        return Alerts(
+            services.redis,
+            services.scripts,
+            self._settings,
+            catalog=self._catalog,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
+    @cached_property
+    def model(self) -> ModelSummariser | None:
+        """The model that summarises events; None where none is set."""
+        if not self._settings.summariser_url:
+            return None
+        return ModelSummariser(self._settings, loop=self.loop, beacon=self.beacon)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """Trains dictionaries."""
+        services = self._services
+        return Trainer(
+            services.redis,
+            services.postgres,
+            services.payloads,
+            services.dictionaries,
+            self._settings,
+            worker_id=self.assignment.worker_id,
+            catalog=self._catalog,
+            samples=services.events.samples,
+            loop=self.loop,
+            beacon=self.beacon,
+        )

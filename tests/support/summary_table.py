@@ -1,0 +1,96 @@
+"""The table of docs/summaries.md: what the summaries of each provider's fixtures are like.
+
+``python -m tests.support.summary_table`` prints it; ``--write`` keeps it in the page (``make
+docs``), ``--check`` says whether it is kept there as it is. Summaries are those of
+``expected.toml``, which ``tests/unit/providers/test_fixtures.py`` compares with what is made.
+"""
+
+import statistics
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+from hookstream.app.summaries.tokens import count_tokens
+from tests.support import ROOT
+from tests.support.summary_rules import broken, has_link, names_somebody
+from tests.unit.providers.test_fixtures import cases, events_of, expected, payload_of
+
+__all__ = ["Row", "renewed", "rows", "table"]
+
+PAGE = ROOT / "docs" / "summaries.md"
+BEGIN, END = "<!-- fixtures -->\n", "<!-- /fixtures -->"
+
+
+@dataclass
+class Row:
+    """What is counted of one provider's fixtures; tokens are those of the lines."""
+
+    provider: str
+    tokens: list[int] = field(default_factory=list)
+    links: int = 0
+    people: int = 0
+    keys: int = 0
+    broken: int = 0
+
+    def add(self, other: "Row") -> None:
+        """Count the other's fixtures, too."""
+        self.tokens += other.tokens
+        self.links += other.links
+        self.people += other.people
+        self.keys += other.keys
+        self.broken += other.broken
+
+    def line(self) -> str:
+        """As a line of the table."""
+        count = len(self.tokens)
+        shares = (f"{100 * part / count:.0f}" for part in (self.links, self.people, self.keys))
+        median = f"{statistics.median(self.tokens):.0f}"
+        cells = (self.provider, count, *shares, median, max(self.tokens), self.broken)
+        return f"| {' | '.join(map(str, cells))} |"
+
+
+@cache
+def rows() -> tuple[Row, ...]:
+    """A row for each provider that has fixtures, and one for all of them."""
+    found: dict[str, Row] = {}
+    for name, file in cases():
+        # of a batch the first event stands for all: n is of payloads
+        wanted, payload = events_of(expected(name)[file])[0], payload_of(name, file)
+        summary = wanted["summary"]
+        row = found.setdefault(name, Row(f"`{name}`"))
+        row.tokens.append(count_tokens(summary))
+        row.links += has_link(summary)
+        row.people += names_somebody(summary, payload)
+        row.keys += bool(wanted["keys"])
+        row.broken += bool(broken(summary, payload, wanted["type"]))
+    every = Row(f"all {len(found)}")
+    for row in found.values():
+        every.add(row)
+    return (*found.values(), every)
+
+
+def table() -> Iterator[str]:
+    """Lines of Markdown."""
+    yield "| provider | n | link % | who % | key % | tokens, median | tokens, most | broken |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield from (row.line() for row in rows())
+
+
+def renewed(page: str) -> str:
+    """``page`` with the table between its markers made anew."""
+    before, begun, rest = page.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not begun or not ended:
+        sys.exit("docs/summaries.md: the markers of the table are missing")
+    return f"{before}{BEGIN}\n" + "\n".join(table()) + f"\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        PAGE.write_text(renewed(PAGE.read_text()))
+    elif "--check" in sys.argv:
+        if renewed(PAGE.read_text()) != PAGE.read_text():
+            sys.exit("docs/summaries.md: the table of fixtures is stale. Run: make docs")
+    else:
+        print("\n".join(table()))
