@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hookstream.app.ids import partition_of, partition_of_event
+from hookstream.app.streams.commit_scripts import COMMITS
 from tests.chaos.faults import KINDS, redis_keys
 from tests.chaos.mixed_load import MixedLoad
 from tests.chaos.random_mode import LOOK_SECONDS, drain
@@ -75,7 +76,7 @@ async def _lose(stage: Stage, times: int, containing: bytes) -> None:
     proxy = stage.worker().process.proxy
     for _ in range(times):
         stage.watch.begin("a reply is lost")
-        rule = proxy.on_reply("close", "commit", containing=containing)
+        rule = proxy.on_reply("close", *COMMITS, containing=containing)
         async with asyncio.timeout(30):
             await rule.hit.wait()
         proxy.rules.remove(rule)
@@ -87,7 +88,7 @@ async def failed_claims(stage: Stage, times: int) -> None:
     proxy = stage.worker().process.proxy
     for _ in range(times):
         stage.watch.begin("two replies are lost")
-        first = proxy.on_reply("close", "commit", skip=7)
+        first = proxy.on_reply("close", *COMMITS, skip=7)
         async with asyncio.timeout(30):
             await first.hit.wait()
         second = proxy.on_reply("close", stage.rng.choice(("deferred_index", "claim", "HGETALL")))
@@ -183,7 +184,6 @@ async def deaf_sockets(stage: Stage, times: int) -> None:
         client.rename(feed, f"{feed}.kept")
         client.set(feed, "planted")
         await asyncio.sleep(3)
-        client.delete(feed)
         client.rename(f"{feed}.kept", feed)
         await stage.over("WRONGTYPE in a feed")
 
