@@ -1,9 +1,9 @@
 """Commit: makes a batch's outcome durable, all of it or none of it.
 
-In: routed batches. First the outputs go to ``updates[q]``, each with its source position; then one
-script writes changelogs, audit and failed events and acknowledges the batch; then RocksDB follows.
-A crash between any two of these repeats outputs, and deliver recognises them by their source
-position: whatever becomes of an event whose outputs may have been sent, it keeps that one
+In: rendered batches. First the outputs go to ``updates[q]``, each with its source position; then
+one script writes changelogs, audit and failed events and acknowledges the batch; then RocksDB
+follows. A crash between any two of these repeats outputs, and deliver recognises them by their
+source position: whatever becomes of an event whose outputs may have been sent, it keeps that one
 (``FailureState.pins``).
 """
 
@@ -38,7 +38,7 @@ PREFETCHED_MAX = 64
 CATCH_UP_SECONDS = 0.5
 
 
-@app.batches(channels.routed)
+@app.batches(channels.rendered)
 async def commit(batch: Batch) -> None:
     """Writes the outcome and acknowledges: one round trip for outputs, one script a batch."""
     priority = most_urgent(target.priority for e in batch.live() for target in e.targets)

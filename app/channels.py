@@ -3,7 +3,16 @@
 from hookstream.app.main import app
 from hookstream.app.priority import DEFERRABLE, channel_name
 
-__all__ = ["audit", "checked", "deduped", "deferred", "events", "routed", "updates"]
+__all__ = [
+    "audit",
+    "checked",
+    "deduped",
+    "deferred",
+    "events",
+    "rendered",
+    "routed",
+    "updates",
+]
 
 #: Batches of what may wait are small: whatever is more urgent goes in between.
 DEFERRED_BATCH_MAX = 64
@@ -19,7 +28,9 @@ deduped = app.batch_channel("deduped")
 checked = app.batch_channel("checked")
 #: Batches whose events know their contexts.
 routed = app.batch_channel("routed")
-#: Routed events on their way to feeds: ``updates[q]`` in Redis.
+#: Batches whose events' updates are finished.
+rendered = app.batch_channel("rendered")
+#: Finished updates, or routed events, on their way to feeds: ``updates[q]`` in Redis.
 updates = app.pipeline_channel("updates", codec="hookstream_routed")
 #: Updates that wait while more urgent ones go, by priority: ``deferred:low[q]`` and so on.
 deferred = {

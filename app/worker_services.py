@@ -244,6 +244,11 @@ class WorkerServices(Service):
         return Scheduler()
 
     @cached_property
+    def renderer(self) -> Renderer:
+        """Makes updates of events."""
+        return Renderer(self._catalog, self.model)
+
+    @cached_property
     def delivery(self) -> Delivery:
         """Delivers into the feeds of this worker's partitions."""
         services = self._services
@@ -254,7 +259,7 @@ class WorkerServices(Service):
             self.scheduler,
             catalog=self._catalog,
             now_ms=services.clock.now_ms,
-            renderer=Renderer(self._catalog, self.model),
+            renderer=self.renderer,
             reload=services.catalog.refresh,
         )
 

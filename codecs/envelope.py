@@ -16,6 +16,7 @@ from hookstream.codecs.readable import read_payload
 from hookstream.proto.envelope_pb2 import Envelope, PayloadEncoding
 
 __all__ = [
+    "FINISHED_VERSION",
     "KNOWN_VERSIONS",
     "MAX_ENRICHMENT_BYTES",
     "SCHEMA_VERSION",
@@ -24,6 +25,7 @@ __all__ = [
     "RecentEvents",
     "decode_event",
     "encode_event",
+    "is_event_id",
     "take_out_payload",
     "with_replay",
 ]
@@ -31,8 +33,10 @@ __all__ = [
 SCHEMA_VERSION: Final = 2
 #: The version of an envelope whose payload is there as it is: older builds read it.
 PLAIN_VERSION: Final = 1
+#: All that stands in place of an envelope where an event's updates are finished.
+FINISHED_VERSION: Final = 3
 #: Major versions that this build reads.
-KNOWN_VERSIONS: Final = frozenset({PLAIN_VERSION, SCHEMA_VERSION})
+KNOWN_VERSIONS: Final = frozenset({PLAIN_VERSION, SCHEMA_VERSION, FINISHED_VERSION})
 #: Of what stages add to an event, as JSON.
 MAX_ENRICHMENT_BYTES: Final = 16 * 1024
 
@@ -182,7 +186,7 @@ class _LazyPayload:
 
 
 #: Everything that keeps events keeps them by this id: one that is none would stop its partition.
-_EVENT_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+is_event_id = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _PAYLOAD = _LazyPayload(Event.__dict__["payload"])
 type.__setattr__(Event, "payload", _PAYLOAD)
 
@@ -240,9 +244,9 @@ def decode_event(data: bytes) -> Event:
         UnknownVersionError: the envelope is of a version that this build does not know.
     """
     envelope = _envelope(data)
-    if not _EVENT_ID(envelope.event_id):
+    if not is_event_id(envelope.event_id):
         raise CodecError(f"its event id is none: {envelope.event_id[:40]!r}")
-    if envelope.batch_id and not _EVENT_ID(envelope.batch_id):
+    if envelope.batch_id and not is_event_id(envelope.batch_id):
         raise CodecError(f"its batch's id is none: {envelope.batch_id[:40]!r}")
     if envelope.dedup_window_ms < 0 or envelope.dedup_history_ms < 0:
         raise CodecError("its dedup window or history is negative")

@@ -7,14 +7,22 @@ from typing import Any
 from faust.serializers.codecs import Codec
 from google.protobuf.message import DecodeError, Message
 
-from hookstream.codecs.envelope import Event, RecentEvents
+from hookstream.codecs.envelope import FINISHED_VERSION, Event, RecentEvents, is_event_id
 from hookstream.codecs.errors import CodecError
-from hookstream.proto.pipeline_pb2 import AuditBatch, RoutedEvent, TableChange, TableChanges
+from hookstream.proto.envelope_pb2 import Envelope
+from hookstream.proto.pipeline_pb2 import (
+    AuditBatch,
+    FinishedUpdates,
+    RoutedEvent,
+    TableChange,
+    TableChanges,
+)
 from hookstream.proto.pipeline_pb2 import Target as TargetMessage
 
 __all__ = [
     "AuditCodec",
     "Change",
+    "Finished",
     "Routed",
     "RoutedCodec",
     "Target",
@@ -32,6 +40,8 @@ recently_routed = RecentEvents()
 
 #: One write to a table: key, value.
 Change = tuple[bytes, bytes]
+#: What stands where an envelope would: a version that says that there are finished updates.
+_NO_ENVELOPE = Envelope(schema_version=FINISHED_VERSION).SerializeToString()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,31 @@ class Target:
     context_id: str
     priority: str
     subscription: str
+    #: Which of :attr:`Finished.updates` is this context's.
+    update: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An event whose updates were finished where it was committed, and what delivery has to know.
+
+    ``updates`` are JSON objects that lack ``context_id`` and ``priority``; each target names its
+    own. ``keys`` are correlation keys. Time is in Unix milliseconds.
+    """
+
+    event_id: str
+    tenant: str
+    tool_id: str
+    type: str
+    replay_id: str
+    received_at_ms: int
+    keys: tuple[str, ...]
+    updates: tuple[bytes, ...]
+
+    @property
+    def payload_bytes(self) -> int:
+        """What it takes in memory, in bytes: its payload stayed where it was."""
+        return sum(map(len, self.updates))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +83,13 @@ class Routed:
     """An event for all of its contexts in one partition, with the entry it came from.
 
     ``origin_floor``: the first entry of the batch that it came with; all before is committed, but
-    for ``origin_pins``.
+    for ``origin_pins``. ``event`` is whole where its updates are made by who delivers them.
     """
 
     origin_partition: int
     origin_entry_id: str
     origin_floor: str
-    event: Event
+    event: Event | Finished
     targets: tuple[Target, ...]
     origin_pins: tuple[str, ...] = ()
 
@@ -63,26 +98,41 @@ def encode_routed(
     origin_partition: int,
     origin_entry_id: str,
     origin_floor: str,
-    envelope: bytes,
+    event: bytes | Finished,
     targets: Sequence[Target],
     origin_pins: Sequence[str] = (),
 ) -> bytes:
-    """Bytes of one ``updates[q]`` entry; the envelope's bytes go through as they are."""
+    """Bytes of one ``updates[q]`` entry; an envelope's bytes go through as they are."""
     return RoutedEvent(
         origin_partition=origin_partition,
         origin_entry_id=origin_entry_id,
         origin_floor=origin_floor,
         origin_pins=origin_pins,
-        envelope=envelope,
+        envelope=event if isinstance(event, bytes) else _NO_ENVELOPE,
+        finished=None if isinstance(event, bytes) else _finished_message(event),
         targets=[
             TargetMessage(
                 context_id=target.context_id,
                 priority=target.priority,
                 subscription=target.subscription,
+                update=target.update,
             )
             for target in targets
         ],
     ).SerializeToString()
+
+
+def _finished_message(event: Finished) -> FinishedUpdates:
+    return FinishedUpdates(
+        event_id=event.event_id,
+        tenant=event.tenant,
+        tool_id=event.tool_id,
+        type=event.type,
+        replay_id=event.replay_id,
+        received_at_ms=event.received_at_ms,
+        keys=event.keys,
+        updates=event.updates,
+    )
 
 
 def decode_routed(data: bytes) -> Routed:
@@ -92,13 +142,33 @@ def decode_routed(data: bytes) -> Routed:
         CodecError: the bytes are no routed event, or its envelope cannot be read.
     """
     message = _parse(RoutedEvent, data)
+    finished = message.envelope == _NO_ENVELOPE
     return Routed(
         message.origin_partition,
         message.origin_entry_id,
         message.origin_floor or "0-0",
-        recently_routed.decode(message.envelope),
-        tuple(Target(t.context_id, t.priority, t.subscription) for t in message.targets),
+        _finished(message) if finished else recently_routed.decode(message.envelope),
+        tuple(Target(t.context_id, t.priority, t.subscription, t.update) for t in message.targets),
         tuple(message.origin_pins),
+    )
+
+
+def _finished(message: RoutedEvent) -> Finished:
+    said = message.finished
+    updates = tuple(said.updates)
+    if not is_event_id(said.event_id):
+        raise CodecError(f"its event id is none: {said.event_id[:40]!r}")
+    if any(target.update >= len(updates) for target in message.targets):
+        raise CodecError(f"a target names an update that is not among its {len(updates)}")
+    return Finished(
+        said.event_id,
+        said.tenant,
+        said.tool_id,
+        said.type,
+        said.replay_id,
+        said.received_at_ms,
+        tuple(said.keys),
+        updates,
     )
 
 

@@ -7,30 +7,54 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Target(_message.Message):
-    __slots__ = ("context_id", "priority", "subscription")
+    __slots__ = ("context_id", "priority", "subscription", "update")
     CONTEXT_ID_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
     context_id: str
     priority: str
     subscription: str
-    def __init__(self, context_id: _Optional[str] = ..., priority: _Optional[str] = ..., subscription: _Optional[str] = ...) -> None: ...
+    update: int
+    def __init__(self, context_id: _Optional[str] = ..., priority: _Optional[str] = ..., subscription: _Optional[str] = ..., update: _Optional[int] = ...) -> None: ...
+
+class FinishedUpdates(_message.Message):
+    __slots__ = ("event_id", "tenant", "tool_id", "type", "replay_id", "received_at_ms", "keys", "updates")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    TOOL_ID_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_ID_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    tenant: str
+    tool_id: str
+    type: str
+    replay_id: str
+    received_at_ms: int
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    updates: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, event_id: _Optional[str] = ..., tenant: _Optional[str] = ..., tool_id: _Optional[str] = ..., type: _Optional[str] = ..., replay_id: _Optional[str] = ..., received_at_ms: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., updates: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class RoutedEvent(_message.Message):
-    __slots__ = ("origin_partition", "origin_entry_id", "envelope", "targets", "origin_floor", "origin_pins")
+    __slots__ = ("origin_partition", "origin_entry_id", "envelope", "targets", "origin_floor", "origin_pins", "finished")
     ORIGIN_PARTITION_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FLOOR_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_PINS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
     origin_partition: int
     origin_entry_id: str
     envelope: bytes
     targets: _containers.RepeatedCompositeFieldContainer[Target]
     origin_floor: str
     origin_pins: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, origin_partition: _Optional[int] = ..., origin_entry_id: _Optional[str] = ..., envelope: _Optional[bytes] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., origin_floor: _Optional[str] = ..., origin_pins: _Optional[_Iterable[str]] = ...) -> None: ...
+    finished: FinishedUpdates
+    def __init__(self, origin_partition: _Optional[int] = ..., origin_entry_id: _Optional[str] = ..., envelope: _Optional[bytes] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., origin_floor: _Optional[str] = ..., origin_pins: _Optional[_Iterable[str]] = ..., finished: _Optional[_Union[FinishedUpdates, _Mapping]] = ...) -> None: ...
 
 class TableChange(_message.Message):
     __slots__ = ("key", "value")

@@ -27,9 +27,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.settings import Settings
-from hookstream.app.streams.batch import Batch
-from hookstream.codecs.envelope import Event
-from hookstream.codecs.routed import Routed
+from hookstream.app.streams.batch import Batch, event_of
 
 __all__ = ["Alerts"]
 
@@ -73,8 +71,7 @@ class Alerts(Service):
         for entry in batch.entries:
             if entry.failure is None:
                 continue
-            event = entry.value.event if isinstance(entry.value, Routed) else entry.value
-            if isinstance(event, Event):
+            if event := event_of(entry.value):
                 metrics.TOOL_FAILURES.labels(tool=event.tool_id, stage=entry.failure.stage).inc()
                 self._failures[event.tool_id, event.tenant, entry.failure.stage] += 1
 

@@ -18,7 +18,7 @@ from hookstream.app.stores.events import content_out, payload_out
 from hookstream.app.streams.lag import STREAMS
 from hookstream.codecs.envelope import decode_event
 from hookstream.codecs.errors import CodecError
-from hookstream.codecs.routed import decode_routed
+from hookstream.codecs.routed import Finished, decode_routed
 
 __all__ = ["DeadLetterFilter", "DeadLetters", "LetterPage", "Place"]
 
@@ -180,6 +180,9 @@ class DeadLetters:
         try:
             routed = not own and channel != "events"
             event = decode_routed(raw).event if routed else decode_event(raw)
+            if isinstance(event, Finished):
+                # its payload stayed with the event: this is what its contexts would have read
+                return payload_out(event.updates[0])
             [readable] = await self._payloads.open([event])
         except CodecError:
             return {}

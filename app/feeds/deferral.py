@@ -13,7 +13,7 @@ from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.commit import Writes
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.errors import CodecError
-from hookstream.codecs.routed import Target, only_targets
+from hookstream.codecs.routed import Finished, Target, only_targets
 
 __all__ = ["DeferredPart", "sort_by_urgency", "write_deferred"]
 
@@ -38,7 +38,7 @@ def sort_by_urgency(
     now: list[tuple[Entry, list[Target]]] = []
     later: list[DeferredPart] = []
     for entry in entries:
-        event: Event = entry.value.event
+        event = entry.value.event
         try:
             about = _about(event, entry.value.targets, catalog)
         except CodecError as error:
@@ -63,7 +63,7 @@ def sort_by_urgency(
     return now, later
 
 
-def _about(event: Event, targets: Sequence[Target], catalog: Catalog) -> dict[str, Keys]:
+def _about(event: Event | Finished, targets: Sequence[Target], catalog: Catalog) -> dict[str, Keys]:
     """What an event is about, for the contexts that have updates of several priorities.
 
     In the others one stream keeps the order. Raises CodecError.
@@ -73,7 +73,11 @@ def _about(event: Event, targets: Sequence[Target], catalog: Catalog) -> dict[st
         for target in targets
         if len(catalog.priorities.get((event.tenant, target.context_id), ())) > 1
     }
-    return dict.fromkeys(mixed, correlation_keys(event)) if mixed else {}
+    if not mixed:
+        return {}
+    return dict.fromkeys(
+        mixed, event.keys if isinstance(event, Finished) else correlation_keys(event)
+    )
 
 
 def write_deferred(writes: Writes, number: int, waiting: Deferred, part: DeferredPart) -> None:

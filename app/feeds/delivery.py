@@ -2,7 +2,8 @@
 
 A batch of ``updates[q]`` is looked through in order: what has been seen is passed over (source
 positions),
-what may wait is deferred under pressure, the rest is rendered, numbered and committed. Batches of
+what may wait is deferred under pressure, the rest is rendered where that was not done before,
+numbered and committed. Batches of
 deferred updates go the same way, without source positions: they never left their partition.
 """
 
@@ -19,6 +20,7 @@ from hookstream.app.feeds.plan import FeedPlan, Ready
 from hookstream.app.feeds.planner import Planner
 from hookstream.app.feeds.priority_queues import Sorter
 from hookstream.app.feeds.state import FeedState
+from hookstream.app.feeds.update import addressed
 from hookstream.app.priority import most_urgent, rank
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
@@ -31,7 +33,7 @@ from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.scheduler import Scheduler, TimeSlot, due
 from hookstream.app.streams.source_positions import SourcePosition, admit, write_source_positions
 from hookstream.codecs.envelope import Event
-from hookstream.codecs.routed import Target
+from hookstream.codecs.routed import Finished, Target
 
 __all__ = ["DIGESTS", "Delivered", "Delivery"]
 
@@ -211,7 +213,8 @@ class Delivery:
             await self._renderer.prepare(
                 entry.value.event
                 for entry, targets in now
-                if all(target.priority != "critical" for target in targets)
+                if isinstance(entry.value.event, Event)
+                and all(target.priority != "critical" for target in targets)
             )
 
     async def _rendered(
@@ -226,14 +229,12 @@ class Delivery:
             await slot.pause()
         return ready
 
-    def _ready(self, event: Event, target: Target) -> Ready:
-        return Ready(
-            target.context_id,
-            target.priority,
-            event.event_id,
-            event.replay_id,
-            self._renderer.render(event, target),
-        )
+    def _ready(self, event: Event | Finished, target: Target) -> Ready:
+        if isinstance(event, Finished):
+            body = addressed(event.updates[target.update], target)
+        else:
+            body = self._renderer.render(event, target)
+        return Ready(target.context_id, target.priority, event.event_id, event.replay_id, body)
 
 
 def _names(ready: Sequence[tuple[Entry, list[Ready]]]) -> tuple[set[str], set[str]]:

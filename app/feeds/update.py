@@ -16,7 +16,15 @@ from hookstream.app.summaries.summariser import Summary
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target
 
-__all__ = ["DAILY", "DIGEST", "UPDATE", "coalesced_values", "digest_update", "event_update"]
+__all__ = [
+    "DAILY",
+    "DIGEST",
+    "UPDATE",
+    "addressed",
+    "coalesced_values",
+    "digest_update",
+    "event_update",
+]
 
 #: Kinds of updates.
 UPDATE: Final = "update"
@@ -27,15 +35,12 @@ DAILY: Final = "daily"
 MAX_NAMED = 100
 
 
-def event_update(event: Event, target: Target, summary: Summary) -> bytes:
-    """The update that one event is to one context."""
+def event_update(event: Event, summary: Summary) -> bytes:
+    """The update that one event is, for :func:`addressed` to make one context's of."""
     body: dict[str, Any] = {
-        "kind": UPDATE,
-        "context_id": target.context_id,
         "event_id": event.event_id,
         "tool_id": event.tool_id,
         "event_type": event.type,
-        "priority": target.priority,
         "summary": summary.text,
         "data": summary.facts,
         "received_at": event.received_at_ms,
@@ -55,6 +60,13 @@ def event_update(event: Event, target: Target, summary: Summary) -> bytes:
     if event.replay_id:
         body["replay_id"] = event.replay_id
     return orjson.dumps(body)
+
+
+def addressed(update: bytes, target: Target) -> bytes:
+    """One context's update, of what :func:`event_update` has made for all of them."""
+    head = {"kind": UPDATE, "context_id": target.context_id, "priority": target.priority}
+    # two objects are joined as text: the long one is the same for every context
+    return b"%b,%b" % (orjson.dumps(head)[:-1], update[1:])
 
 
 def digest_update(

@@ -6,6 +6,7 @@ __all__ = [
     "DICTIONARIES",
     "GROUP",
     "META",
+    "OF_WORKERS",
     "PROBE",
     "RESERVED",
     "UNKNOWN_REFUSALS",
@@ -75,6 +76,10 @@ DICTIONARIES = "hs:dictionaries"
 WORKERS = "hs:workers"
 #: Hash: when (ms) a worker said last what it cannot do, and what; in the slot of ``WORKERS``.
 WORKER_NOTES = "{hs:workers}:notes"
+#: Hash: the newest version of entries that each living worker reads; in the slot of ``WORKERS``.
+WORKER_READS = "{hs:workers}:reads"
+#: What ``heartbeat`` looks at.
+OF_WORKERS = (WORKERS, WORKER_NOTES, WORKER_READS)
 
 #: Stream: the last webhooks that were refused because there is no such tool.
 UNKNOWN_REFUSALS = "hs:refusals"

@@ -37,6 +37,7 @@ from hookstream.app.streams.partition import OpenState, Partition, open_partitio
 from hookstream.app.streams.rendezvous import WorkerNote, assignees
 from hookstream.app.streams.standby import LeaseStandby
 from hookstream.app.streams.turns import Turns
+from hookstream.codecs.envelope import KNOWN_VERSIONS
 from hookstream.tables.errors import TableCorruptError, TableError
 
 __all__ = ["PartitionAssignment", "worker_id"]
@@ -129,6 +130,8 @@ class PartitionAssignment(Service):
         self._missed_at = -math.inf
         self._trials = Trials()
         self._others: dict[str, WorkerNote] = {}
+        #: The newest version of entries that every worker can read; 0 where one does not say.
+        self._all_read = 0
         self._lost: list[Partition] = []
         self._turn = asyncio.Event()
         self._turning = asyncio.Lock()
@@ -346,6 +349,10 @@ class PartitionAssignment(Service):
         }
         return WorkerNote(self.unable, cannot, waits)
 
+    def all_read(self, version: int) -> bool:
+        """Whether every worker that lives can read entries of a version."""
+        return self._all_read >= version
+
     async def _heartbeat(self, *, leave: bool = False) -> None:
         leaving = leave or self.unable
         ttl_ms = 0 if leaving else int(self._settings.lease_ttl_seconds * 1000)
@@ -353,13 +360,12 @@ class PartitionAssignment(Service):
         async with self._beating:
             if self.should_stop and not leave:
                 return  # it has signed off, or does so next
-            sign = [self.worker_id, ttl_ms, note]
-            now_ms, *others = await self._scripts.call(
-                "heartbeat", [keys.WORKERS, keys.WORKER_NOTES], sign
-            )
+            sign = [self.worker_id, ttl_ms, note, max(KNOWN_VERSIONS)]
+            now_ms, all_read, *others = await self._scripts.call("heartbeat", keys.OF_WORKERS, sign)
             if not leave:
                 self._standby.publish_sign(sign)
         self._clock.set(int(now_ms))
+        self._all_read = int(all_read)
         self._others = {
             worker.decode(): WorkerNote.decode(told.decode())
             for worker, told in zip(others[::2], others[1::2], strict=True)

@@ -20,7 +20,7 @@ from hookstream.app.streams.outcome import (
 from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.table_writes import SCOPE, Scope, TableWrites
 from hookstream.codecs.envelope import Event
-from hookstream.codecs.routed import Change, Routed, Target
+from hookstream.codecs.routed import Change, Finished, Routed, Target
 from hookstream.tables.dedup import Layer
 
 __all__ = ["Batch", "Entry", "OutputChannel", "event_of"]
@@ -55,6 +55,8 @@ class Entry:
     #: What dedup's judgement rests on, whatever else becomes of it.
     dedup: Layer = ""
     targets: tuple[Target, ...] = ()
+    #: What its contexts will read, and the value that it was made of.
+    finished: tuple[Event, Finished] | None = None
     failed_event_id: str = ""
     attempts: int = 0
     #: The ordering key in whose list of blocked entries it waited for its turn.
@@ -240,12 +242,12 @@ class Batch:
             entries = self.entries
             self.on_end(self, error)
             for entry in entries:
-                if (event := event_of(entry.value)) is not None:
+                if isinstance(event := event_of(entry.value), Event):
                     event.release()
 
 
-def event_of(value: Any) -> Event | None:
-    """The event in an entry's value; None where it has none."""
+def event_of(value: Any) -> Event | Finished | None:
+    """The event in an entry's value, or what is said of it; None where it has none."""
     if isinstance(value, Event):
         return value
     return value.event if isinstance(value, Routed) else None

@@ -7,7 +7,7 @@ from hookstream.app.redis import keys
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.scheduler import TimeSlot
 from hookstream.codecs.envelope import Event
-from hookstream.codecs.routed import Target, encode_routed, recently_routed
+from hookstream.codecs.routed import Finished, Target, encode_routed, recently_routed
 
 __all__ = ["outputs", "partitions_of"]
 
@@ -22,26 +22,30 @@ async def outputs(
 ) -> list[tuple[str, list[bytes]]]:
     """What goes to each ``updates[q]``: every event once for all of its contexts there.
 
-    ``encode`` makes the envelope of an event that a stage has changed; ``pins`` are the entries
-    under whose ids outputs of failed events may have been sent before. A partition's group is
-    appended all or none: were one refused and a later one taken, the missing one would come
-    behind it.
+    Finished updates go where they are of the event as it is now, else its envelope, which
+    ``encode`` makes of one that a stage has changed: who delivers it renders it then. ``pins`` are
+    the entries under whose ids outputs of failed events may have been sent before. A partition's
+    group is appended all or none: were one refused and a later one taken, the missing one would
+    come behind it.
     """
     groups: dict[int, list[bytes]] = {}
     pinned = tuple(pins.values())
     for entry in list(batch.live()):
         event: Event = entry.value
-        if entry.changed:
-            envelope = encode(event)
+        said: bytes | Finished
+        if entry.finished is not None and entry.finished[0] is event:
+            said = entry.finished[1]
+        elif entry.changed:
+            said = encode(event)
         else:
-            envelope = entry.raw
-            recently_routed.keep(envelope, event)
+            said = entry.raw
+            recently_routed.keep(said, event)
         # what may have been sent before is sent under the same source position
         origin = pins.get(entry.failed_event_id, entry.entry_id)
         for q, targets in _by_partition(partitions, event.tenant, entry.targets).items():
             groups.setdefault(q, []).append(
                 encode_routed(
-                    batch.partition.number, origin, batch.low_water_mark, envelope, targets, pinned
+                    batch.partition.number, origin, batch.low_water_mark, said, targets, pinned
                 )
             )
         await slot.pause()

@@ -29,7 +29,7 @@ async def make_readable(
         if isinstance(entry.value, Event):
             payloads.seen[entry.value.tool_id] += 1
         event = event_of(entry.value)
-        if event is not None and event.stored is not None:
+        if isinstance(event, Event) and event.stored is not None:
             packed.append((entry, event, event.stored))
     if not packed:
         return

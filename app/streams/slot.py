@@ -13,6 +13,7 @@ from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.suspects import Suspects
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.json_payload import limits
+from hookstream.codecs.routed import Finished
 
 __all__ = ["Reader", "Slot"]
 
@@ -133,8 +134,10 @@ class Slot:
         return entries
 
 
-def _size(event: Event) -> int:
+def _size(event: Event | Finished) -> int:
     """Bytes of memory that a payload takes at most, without unpacking it."""
     size = event.payload_bytes
+    if isinstance(event, Finished):
+        return size
     # three bytes an element at the least; what has more of them is not parsed
     return size + PARSED_BYTES_A_BYTE * min(size, 3 * limits.elements)

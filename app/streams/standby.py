@@ -126,7 +126,7 @@ class LeaseStandby:
                 for number, arguments in list(self._leases.items())
             ]
             if sign := self._sign:
-                calls.append(scripts.call("heartbeat", [keys.WORKERS, keys.WORKER_NOTES], sign))
+                calls.append(scripts.call("heartbeat", keys.OF_WORKERS, sign))
             replies = await asyncio.gather(*calls, return_exceptions=True)
         metrics.STALLED_RENEWALS.inc(sum(reply == 1 for reply in replies))
         for error in replies:

@@ -1,6 +1,8 @@
--- Say that a worker lives, and what it cannot do; hear who else does.
--- KEYS: workers, their notes. ARGV: worker, ttl_ms (0: it takes no partitions), note ('' for none).
--- Returns {now in ms, worker, note, worker, note, …} of those that take partitions.
+-- Say that a worker lives, what it cannot do and what it can read; hear who else does.
+-- KEYS: workers, their notes, what they read. ARGV: worker, ttl_ms (0: it takes no partitions), note
+-- ('' for none), the newest version of entries that it reads.
+-- Returns {now in ms, the newest version that all read (0: one does not say), worker, note, worker,
+-- note, …} of those that take partitions.
 -- Where Redis's clock has stepped back nobody lives longer than a few times what a worker is given:
 -- who is alive says so again long before.
 local t = redis.call('TIME')
@@ -31,9 +33,23 @@ for i = 1, #all, 2 do
     redis.call('HDEL', KEYS[2], all[i])
   end
 end
-local reply = {now}
-for _, worker in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+local workers = redis.call('ZRANGE', KEYS[1], 0, -1)
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[4])
+local reads = {}
+all = redis.call('HGETALL', KEYS[3])
+for i = 1, #all, 2 do
+  reads[all[i]] = tonumber(all[i + 1])
+end
+local least = tonumber(ARGV[4])
+local reply = {now, least}
+for _, worker in ipairs(workers) do
+  least = math.min(least, reads[worker] or 0)
+  reads[worker] = nil
   reply[#reply + 1] = worker
   reply[#reply + 1] = notes[worker] or ''
+end
+reply[2] = least
+for gone in pairs(reads) do
+  redis.call('HDEL', KEYS[3], gone)
 end
 return reply

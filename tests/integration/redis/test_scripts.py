@@ -71,10 +71,9 @@ async def test_owner_takes_its_own_lease_back_at_once(scripts: Scripts) -> None:
 
 
 async def test_heartbeat_names_who_lives(scripts: Scripts) -> None:
-    both = [keys.WORKERS, keys.WORKER_NOTES]
-
     async def beat(worker: str, ttl_ms: int, note: str = "") -> dict[bytes, bytes]:
-        now, *others = await scripts.call("heartbeat", both, [worker, ttl_ms, note])
+        sign = [worker, ttl_ms, note, 3]
+        now, _, *others = await scripts.call("heartbeat", keys.OF_WORKERS, sign)
         assert now > 1_600_000_000_000
         return dict(zip(others[::2], others[1::2], strict=True))
 
@@ -85,11 +84,32 @@ async def test_heartbeat_names_who_lives(scripts: Scripts) -> None:
     assert await beat("w1", 0) == {}
 
 
+async def test_heartbeat_says_what_every_living_worker_reads(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    async def least(worker: str, reads: int, ttl_ms: int = 60_000) -> int:
+        sign = [worker, ttl_ms, "", reads]
+        _, found, *_ = await scripts.call("heartbeat", keys.OF_WORKERS, sign)
+        return int(found)
+
+    assert await least("w1", 3) == 3
+    assert await least("w2", 2) == 2
+    assert await least("w1", 3) == 2
+    # one that is of a release before says nothing of it
+    seconds, _ = await redis_client.time()
+    await redis_client.zadd(keys.WORKERS, {"old": (seconds + 60) * 1000})
+    assert await least("w2", 4) == 0
+    await redis_client.zrem(keys.WORKERS, "old")
+    assert await least("w1", 3) == 3
+    assert await least("w1", 3, 0) == 3
+    assert await least("w2", 4) == 4
+    assert await redis_client.hkeys(keys.WORKER_READS) == [b"w2"]
+
+
 async def test_clock_that_steps_back_keeps_no_dead_worker_alive_and_no_lease_held(
     scripts: Scripts, redis_client: "redis.asyncio.Redis"
 ) -> None:
     """As if Redis's clock had stepped back an hour: what was to end soon is an hour away."""
-    both = [keys.WORKERS, keys.WORKER_NOTES]
     assert await claimed(scripts, "dead", "n1", 50) == 1
     seconds, _ = await redis_client.time()
     hour = (seconds + 3600) * 1000
@@ -97,7 +117,7 @@ async def test_clock_that_steps_back_keeps_no_dead_worker_alive_and_no_lease_hel
     await redis_client.zadd(keys.WORKERS, {"dead": hour})
 
     async def over() -> bool:
-        *_, lives = [await scripts.call("heartbeat", both, ["w1", 50, ""])]
+        *_, lives = [await scripts.call("heartbeat", keys.OF_WORKERS, ["w1", 50, "", 3])]
         return b"dead" not in lives
 
     reply = await scripts.call("claim", [keys.lease(0)], ["w1", "n2", 50])
@@ -114,7 +134,8 @@ async def test_clock_that_steps_back_keeps_no_dead_worker_alive_and_no_lease_hel
 
 async def redis_sleep(scripts: Scripts) -> None:
     """Wait until Redis's clock has moved by some milliseconds."""
-    keys_of_it, arguments = ["hs:other", "{hs:other}:notes"], ["x", 1, ""]
+    keys_of_it = ["hs:other", "{hs:other}:notes", "{hs:other}:reads"]
+    arguments = ["x", 1, "", 3]
     start, *_ = await scripts.call("heartbeat", keys_of_it, arguments)
     while (await scripts.call("heartbeat", keys_of_it, arguments))[0] < start + 5:
         pass

@@ -2,15 +2,24 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from faust.serializers import codecs as faust_codecs
 
 from hookstream.codecs.dictionaries import BOOK, Dictionary
-from hookstream.codecs.envelope import KNOWN_VERSIONS, PLAIN_VERSION, decode_event, encode_event
+from hookstream.codecs.envelope import (
+    FINISHED_VERSION,
+    KNOWN_VERSIONS,
+    PLAIN_VERSION,
+    decode_event,
+    encode_event,
+)
 from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.codecs.routed import (
+    Finished,
+    Routed,
     Target,
     decode_changes,
     decode_routed,
@@ -19,7 +28,7 @@ from hookstream.codecs.routed import (
 )
 from hookstream.proto.envelope_pb2 import Envelope
 from hookstream.proto.generate import IMAGE, check_wire, stale_files
-from hookstream.proto.pipeline_pb2 import RoutedEvent
+from hookstream.proto.pipeline_pb2 import FinishedUpdates, RoutedEvent
 from tests.support import TESTS
 
 GOLDEN = TESTS / "support" / "fixtures" / "golden"
@@ -54,11 +63,48 @@ def test_audit_of_the_first_version_is_read_for_ever() -> None:
 
 
 def test_golden_bytes_are_there_for_every_version_that_is_read() -> None:
-    for version in KNOWN_VERSIONS:
+    for version in KNOWN_VERSIONS - {FINISHED_VERSION}:
         for kind in ("envelope", "routed"):
             found = golden(f"{kind}_v{version}.bin")
             envelope = found if kind == "envelope" else RoutedEvent.FromString(found).envelope
             assert Envelope.FromString(envelope).schema_version == version
+
+
+def test_finished_updates_of_the_first_form_are_read_for_ever() -> None:
+    found = golden(f"routed_v{FINISHED_VERSION}.bin")
+    assert decode_routed(found) == Routed(
+        3,
+        "1767225600000-4",
+        "1767225600000-1",
+        Finished(
+            "019b76da-a800-7003-8000-00000000002a",
+            "default",
+            "github",
+            "pull_request.opened",
+            "",
+            1767225600000,
+            ("github:acme/shop#7",),
+            (b'{"summary":"long"}', b'{"summary":"short"}'),
+        ),
+        (Target("agent-1", "high", "pulls", 0), Target("agent-2", "low", "all", 1)),
+        ("1767225600000-2",),
+    )
+    assert routed_origin(found)[1] == "1767225600000-4"
+    # a release before this one keeps it for one that can read it, as any newer version
+    envelope = RoutedEvent.FromString(found).envelope
+    assert Envelope.FromString(envelope) == Envelope(schema_version=FINISHED_VERSION)
+    with pytest.raises(CodecError, match="its event id is none"):
+        decode_event(envelope)
+
+
+@pytest.mark.parametrize("spoilt", [{"event_id": "x"}, {"updates": []}])
+def test_finished_updates_that_nobody_of_ours_wrote_are_refused(spoilt: dict[str, Any]) -> None:
+    message = RoutedEvent.FromString(golden(f"routed_v{FINISHED_VERSION}.bin"))
+    for name, value in spoilt.items():
+        message.finished.ClearField(name)
+        message.finished.MergeFrom(FinishedUpdates(**{name: value}))
+    with pytest.raises(CodecError, match=r"event id is none|among its 0"):
+        decode_routed(message.SerializeToString())
 
 
 def test_packed_payloads_of_the_second_version_are_read_for_ever() -> None:

@@ -1,0 +1,34 @@
+"""Render: makes what an event's contexts will read, where the event is, once for all of them.
+
+In: routed batches. Out: the same, with finished updates, which is all that goes on to
+``updates[q]``. Left to who delivers: everything where a model writes summaries, which may take
+seconds in which what is critical passes; and while a worker lives that reads envelopes only.
+"""
+
+import time
+
+from hookstream.app import channels
+from hookstream.app.main import app
+from hookstream.app.priority import most_urgent
+from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.scheduler import due
+from hookstream.codecs.envelope import FINISHED_VERSION
+
+
+@app.batches(channels.routed, out=channels.rendered)
+async def render(batch: Batch) -> None:
+    """Makes the updates of each event."""
+    renderer = app.worker.renderer
+    if renderer.slow or not app.worker.assignment.all_read(FINISHED_VERSION):
+        return
+    live = list(batch.live())
+    priority = most_urgent(target.priority for entry in live for target in entry.targets)
+    due_at = due(time.monotonic(), len(live), priority)
+    async with app.worker.scheduler.slot(due_at, len(live)) as slot:
+        for entry in live:
+            try:
+                finished, entry.targets = renderer.finish(entry.value, entry.targets)
+                entry.finished = (entry.value, finished)
+            except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
+                entry.fail("render", error)
+            await slot.pause()
