@@ -13,14 +13,14 @@ from typing import Final
 
 from hookstream.app.providers import PROVIDERS
 
-__all__ = ["Hosts", "hosts", "is_address", "may_lead", "without_links"]
+__all__ = ["Hosts", "hosts", "is_address", "leads_home", "may_lead", "without_links"]
 
 #: A bracket that may be the end of a link's text.
 _BRACKET: Final = re.compile(r"\]\s?[(:[]")
 #: An address that is one by itself: its scheme, and the place up to the path.
+_PLACE: Final = re.compile(r"[^\s/?#()\[\]<>\"'`,;‹›❴❵|^]*")
 _ADDRESS: Final = re.compile(
-    r"(?P<scheme>https?|ftp)(?P<slashes>:[/\\]{2,})(?P<place>[^\s/?#()\[\]<>\"'`,;‹›❴❵|^]*)",
-    re.IGNORECASE,
+    rf"(?P<scheme>https?|ftp)(?P<slashes>:[/\\]{{2,}})(?P<place>{_PLACE.pattern})", re.IGNORECASE
 )
 _WWW: Final = re.compile(r"(?<![A-Za-z0-9/.\\-])www\.(?P<rest>[A-Za-z0-9.-]+)", re.IGNORECASE)
 #: An address without a scheme, as HTML's attributes and Markdown's links may have it.
@@ -61,8 +61,10 @@ class Hosts:
         name, colon, port = host.partition(":")
         if colon and not (port.isascii() and port.isdecimal()):
             return False
-        known = self.own | _providers()
-        return name in known or any(f"*.{parent}" in known for parent in _parents(name))
+        return any(
+            name in known or any(f"*.{parent}" in known for parent in _parents(name))
+            for known in (_providers(), self.own)
+        )
 
 
 def _parents(name: str) -> list[str]:
@@ -91,6 +93,22 @@ def may_lead(text: str) -> bool:
         or ("]" in text and _BRACKET.search(text) is not None)
         or "www." in text.lower()
     )
+
+
+def leads_home(text: str) -> bool:
+    """Whether all there is of links in a text are whole addresses at hosts that are allowed.
+
+    :func:`without_links` would leave such a text as it is, in ten times the time.
+    """
+    if "\\" in text or "www." in text.lower() or _BRACKET.search(text) is not None:
+        return False
+    at = text.find("//")
+    while at >= 0:
+        found = _PLACE.match(text, at + 2)
+        if text[max(0, at - 6) : at] != "https:" or found is None or found[0] not in hosts:
+            return False
+        at = text.find("//", found.end())
+    return True
 
 
 def without_links(text: str) -> str:

@@ -16,11 +16,11 @@ from hookstream.app.feeds.digests import build_digest
 from hookstream.app.mcp.untrusted import framed, safe_json
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.settings import Settings, load_settings
-from hookstream.app.summaries.links import Hosts, hosts, without_links
+from hookstream.app.summaries.links import Hosts, hosts, leads_home, without_links
 from hookstream.app.summaries.model import read_reply
 from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.summaries.templates import TemplateBook, compile_template
-from hookstream.app.summaries.text import plain_text, shown
+from hookstream.app.summaries.text import SUSPECT, is_plain, plain_text, shown
 from hookstream.app.testing import make_event
 
 EVIL = "https://evil.example/x.png?q=secret"
@@ -160,6 +160,22 @@ def test_text_stays_harmless_and_the_same_when_it_is_read_again(text: str) -> No
     assert leads(once) == []
     several = without_links(text)
     assert without_links(several) == several
+
+
+HOMES = ["https://github.com/a", "https://acme.slack.com/x?y", "https://github.com.evil.example/"]
+
+
+@given(
+    st.lists(
+        st.sampled_from([*HOMES, *LINKS]) | st.text(alphabet="[]()<:/\\. wphtsé!a1'_-", max_size=8),
+        max_size=4,
+    ).map("".join)
+)
+def test_what_is_passed_at_once_needed_no_mending(text: str) -> None:
+    if leads_home(text):
+        assert without_links(text) == text
+    if is_plain(text):
+        assert not SUSPECT.search(text)
 
 
 def test_what_is_no_link_is_left_alone() -> None:
