@@ -30,6 +30,13 @@ async def rewrite(event: Event) -> Event | None:
     if event.tool_id.startswith("huge"):
         event = event.enrich(huge="x" * 20_000)
     return event
+
+
+@app.stage(after="render")
+async def rewrite_late(event: Event) -> Event | None:
+    if event.tool_id.startswith("late"):
+        event = replace(event, payload=b'{"title": "a late one"}')
+    return event
 """
 BODY = {"ip": "10.0.0.1", "title": "a door", "rest": "0123456789" * 50}
 
@@ -92,11 +99,14 @@ async def test_what_a_stage_adds_is_seen_everywhere(own: Stack) -> None:
     }
 
 
-async def test_a_payload_that_a_stage_replaced_is_said_to_be(own: Stack) -> None:
-    await own.context("rewritten", {"provider": "none"})
-    event_id = await own.hook("rewritten", json.dumps(BODY).encode())
-    [update] = await own.updates("rewritten", 1)
-    assert update["data"]["title"] == "another one"
+@pytest.mark.parametrize(("tool", "title"), [("rewritten", "another one"), ("late", "a late one")])
+async def test_a_payload_that_a_stage_replaced_is_said_to_be(
+    own: Stack, tool: str, title: str
+) -> None:
+    await own.context(tool, {"provider": "none"})
+    event_id = await own.hook(tool, json.dumps(BODY).encode())
+    [update] = await own.updates(tool, 1)
+    assert update["data"]["title"] == title
     event = await recorded(own, event_id)
     assert event["payload_changed"] is True
     assert (event["payload"], event["payload_bytes"]) == (BODY, len(json.dumps(BODY)))

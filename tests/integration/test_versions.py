@@ -1,5 +1,6 @@
 """Envelopes of a newer major version: held by workers that cannot read them, never lost."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,48 @@ async def test_entries_of_a_newer_version_wait_and_come_once_a_newer_worker_runs
 
         await eventually(done, "nothing is held any more")
         assert (await newer.get("/contexts/new"))["last_seq"] == 24
+
+
+async def test_payloads_travel_on_only_while_a_worker_lives_that_needs_them(tmp_path: Path) -> None:
+    """One of an older release does not say what it reads: it is sent what it knows."""
+    with Stack(tmp_path) as stack:
+        await stack.opened()
+        await stack.context("two", {"provider": "none"})
+        client: Any = redis.asyncio.Redis.from_url(
+            str(embedded.find_valkey(tmp_path / "state")), protocol=2
+        )
+        q = keys.updates(partition_of(PARTITIONS, "default", "two"))
+
+        async def travels_whole() -> bool:
+            """Whether the next event's payload is in what is appended for its context."""
+            async with client.monitor() as monitor:
+                await stack.hook("two", orjson.dumps({"title": "a door", "z": [{"z": "needle"}]}))
+                async for seen in monitor.listen():
+                    if seen["command"].startswith(f"XADD {q} "):
+                        return "needle" in seen["command"]
+            raise AssertionError("nothing was appended")
+
+        assert not await travels_whole()
+
+        async def lives() -> None:
+            # it takes no partitions: it says that it cannot open any
+            note = orjson.dumps(
+                {"cannot": {str(n): "of an older release" for n in range(PARTITIONS)}}
+            )
+            while True:
+                seconds, _ = await client.time()
+                now_ms = seconds * 1000
+                await client.zadd(keys.WORKERS, {"older": now_ms + 10_000})
+                await client.hset(keys.WORKER_NOTES, "older", b"%d %b" % (now_ms, note))
+                await asyncio.sleep(0.3)
+
+        older = asyncio.create_task(lives())
+        await eventually(travels_whole, "the older worker is known")
+        older.cancel()
+        await client.zrem(keys.WORKERS, "older")
+
+        async def finished() -> bool:
+            return not await travels_whole()
+
+        await eventually(finished, "it has gone")
+        await client.aclose()

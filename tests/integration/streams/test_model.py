@@ -62,7 +62,7 @@ from hookstream.app.streams.partition import Partition, open_partition
 from hookstream.app.streams.scheduler import Scheduler
 from hookstream.app.streams.source_positions import SourcePosition
 from hookstream.codecs.envelope import Event, decode_event, encode_event
-from hookstream.codecs.routed import Target, decode_routed
+from hookstream.codecs.routed import Finished, Target, decode_routed
 from hookstream.tables.dedup import decide, mark_key, mark_keys
 from hookstream.tables.rates import Rate
 from tests.support.judging import openers
@@ -109,6 +109,10 @@ REGISTRY = Catalog(
 )
 
 
+#: What of an update is one context's alone.
+ADDRESSED = ("kind", "context_id", "priority")
+
+
 class Plain:
     """Updates with what the model compares, and what a digest is made of."""
 
@@ -130,6 +134,22 @@ class Plain:
                 "summary": "something",
             }
         )
+
+
+def finished(event: Event, target: Target) -> Finished:
+    """As the stage ``render`` would have it: the other half of events travels whole."""
+    update = orjson.loads(Plain().render(event, target))
+    shared = {name: value for name, value in update.items() if name not in ADDRESSED}
+    return Finished(
+        event.event_id,
+        event.tenant,
+        event.tool_id,
+        event.type,
+        event.replay_id,
+        event.received_at_ms,
+        (),
+        (orjson.dumps(shared),),
+    )
 
 
 def priority_of(event: Event) -> str:
@@ -657,6 +677,9 @@ class Pipeline(RuleBasedStateMachine):
         for entry in list(batch.live()):
             if self.about[entry.value.event_id] in self.broken:
                 entry.fail("stage", ValueError("broken"))
+        for entry in list(batch.live()):
+            if entry.value.event_id[-1] in "02468ace":
+                entry.finished = (entry.value, finished(entry.value, entry.targets[0]))
         async with Scheduler().slot(0.0) as slot, batch.partition[FailureState].lock:
             await settle(batch, slot, self._parts(faulty, appends), worker.settings)
         batch.done()
