@@ -1,6 +1,7 @@
 """Envelopes of a newer major version: held by workers that cannot read them, never lost."""
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +115,13 @@ async def test_payloads_travel_on_only_while_a_worker_lives_that_needs_them(tmp_
         )
         q = keys.updates(partition_of(PARTITIONS, "default", "two"))
 
+        numbers = itertools.count()
+
         async def travels_whole() -> bool:
             """Whether the next event's payload is in what is appended for its context."""
-            async with client.monitor() as monitor:
-                await stack.hook("two", orjson.dumps({"title": "a door", "z": [{"z": "needle"}]}))
+            body = {"title": f"door {next(numbers)}", "z": [{"z": "needle"}]}
+            async with asyncio.timeout(20), client.monitor() as monitor:
+                await stack.hook("two", orjson.dumps(body))
                 async for seen in monitor.listen():
                     if seen["command"].startswith(f"XADD {q} "):
                         return "needle" in seen["command"]
