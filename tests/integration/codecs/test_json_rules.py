@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hookstream.codecs.errors import InvalidSchemaError
 from hookstream.codecs.schemas import JsonSchema, Mode, incompatibilities
 from hookstream.codecs.schemas.containment import TIMEOUT_SECONDS
-from tests.unit.codecs.test_json_rules import recursive, schemas
+from tests.properties.codecs.test_json_rules import recursive, schemas
 
 with pytest.MonkeyPatch.context() as _patch:
     # formats are not judged here; where this is there, their grammars are compiled for seconds
