@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # two cores: three quarters of a test's time are waiting for what it has started
 PARALLEL := -n 5 --dist loadfile --no-loadscope-reorder
 
-.PHONY: up test check unit integration chaos browser coverage format docs proto lock bench audit sbom clean help
+.PHONY: up test check unit properties integration chaos browser coverage format docs proto lock bench audit sbom clean help
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -45,10 +45,13 @@ check: $(STAMP) ## lint, types, layers, generated code: no tests
 	$(BIN)/python docs/providers_tables.py --check
 	$(BIN)/python -m tests.support.summary_table --check
 
-unit: $(STAMP) ## tests without servers, in seconds
+unit: $(STAMP) ## tests without servers and processes, in seconds
 	$(PYTEST) -n 2 --dist worksteal tests/unit
 
-integration: $(STAMP) ## tests on real servers
+properties: $(STAMP) ## rules against what is made up for them, for longer than a unit test may take
+	$(PYTEST) -n 2 --dist worksteal tests/properties
+
+integration: $(STAMP) ## tests on real servers, and of what starts processes
 	$(PYTEST) $(PARALLEL) tests/integration examples
 
 chaos: $(STAMP) ## short runs of each kind of fault under load
@@ -60,9 +63,9 @@ browser: $(STAMP) ## what browsers are told, and may do: the tests of that only
 bench: $(STAMP) ## every benchmark, and its results file
 	$(BIN)/hookstream bench --write
 
-coverage: $(STAMP) ## which lines unit and integration tests have run, also in their processes
+coverage: $(STAMP) ## which lines tests of rules and on servers have run, also in their processes
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(PARALLEL) tests/unit tests/integration
+	$(BIN)/python -m coverage run -m pytest $(PARALLEL) tests/unit tests/properties tests/integration
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

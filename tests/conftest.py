@@ -55,6 +55,14 @@ LONG = (
     "integration/stage_tables/test_own_tables.py",
     "integration/test_own_project.py",
     "hostile/test_hostile.py",
+    "properties/codecs/test_json_rules.py",
+    # each process compiles the templates of all providers for these: one of two has them all
+    "unit/providers/test_every_provider.py",
+    "unit/providers/test_summary_table.py",
+    "unit/summaries/test_summaries.py",
+    "unit/summaries/test_model.py",
+    "unit/summaries/test_template_bounds.py",
+    "unit/providers/test_fixtures.py",
 )
 
 # until all tests are known nothing that is made goes away again: why look for it

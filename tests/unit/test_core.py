@@ -11,6 +11,7 @@ import uuid
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -311,18 +312,19 @@ PACKERS: dict[str, Any] = {
     "gzip": gzip.compress,
     "deflate": zlib.compress,
     "zstd": zstandard.compress,
-    "br": brotli.compress,
+    # its best takes seconds for what is large, and is undone alike
+    "br": partial(brotli.compress, quality=5),
 }
 
 
 @pytest.mark.parametrize("name", PACKERS)
 def test_compression_bomb_is_refused(name: str) -> None:
-    pack = PACKERS[name]
+    bomb = PACKERS[name](b"\0" * 50_000_000)
     with pytest.raises(PayloadTooLargeError):
-        decode_body(pack(b"\0" * 50_000_000), name, 100_000)
+        decode_body(bomb, name, 100_000)
     # also below another encoding, each of which is bounded
     with pytest.raises(PayloadTooLargeError):
-        decode_body(zstandard.compress(pack(b"\0" * 50_000_000)), f"{name}, zstd", 100_000)
+        decode_body(zstandard.compress(bomb), f"{name}, zstd", 100_000)
 
 
 @pytest.mark.parametrize("name", PACKERS)

@@ -2,8 +2,6 @@
 
 import importlib
 import pkgutil
-import subprocess
-import sys
 
 import hookstream
 import hookstream.app
@@ -28,9 +26,3 @@ def test_names_of_the_application_are_no_modules() -> None:
     assert not hasattr(hookstream, "nothing_of_ours")
     helpers = {"find_duplicates", "make_event", "run_batch", "run_stage", "stage_results"}
     assert set(hookstream.testing.__all__) == helpers | {"tables"}
-
-
-def test_asking_for_the_version_does_not_make_the_application() -> None:
-    code = "import sys, hookstream; print(hookstream.__version__, 'faust' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split()[1] == "False"

@@ -270,12 +270,6 @@ def test_too_little_to_learn_from_gives_none(samples: list[bytes]) -> None:
     assert try_dictionary(samples, None) is None
 
 
-@given(st.lists(st.binary(min_size=64, max_size=300), min_size=32, max_size=60, unique=True))
-def test_noise_is_no_reason_to_keep_a_dictionary(samples: list[bytes]) -> None:
-    trial = try_dictionary(samples, None)
-    assert trial is None or trial.dictionary.content.startswith(b"\x37\xa4\x30\xec")
-
-
 def test_event_with_another_payload_is_parsed_anew() -> None:
     event = make_event({"n": 1})
     assert event.data() == {"n": 1}

@@ -23,6 +23,7 @@ import json
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ GIVEN = ("source", "licence", "headers", "tool", "options")
 COMES_OUT = ("type", "delivery_id", "keys", "summary")
 
 
+@cache
 def expected(name: str) -> dict[str, dict[str, Any]]:
     """The table of a provider; empty where it has none."""
     file = FOLDER / name / "expected.toml"

@@ -17,9 +17,7 @@ from hookstream.app.mcp.untrusted import framed, safe_json
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.settings import Settings, load_settings
 from hookstream.app.summaries.links import Hosts, hosts, leads_home, without_links
-from hookstream.app.summaries.model import read_reply
 from hookstream.app.summaries.summariser import Summariser
-from hookstream.app.summaries.templates import TemplateBook, compile_template
 from hookstream.app.summaries.text import SUSPECT, is_plain, plain_text, shown
 from hookstream.app.testing import make_event
 
@@ -229,21 +227,6 @@ def test_an_operator_may_allow_hosts() -> None:
     finally:
         hosts.allow(())
     assert "hxxps://git[.]acme[.]com/5" in plain_text(text, 200)
-
-
-def test_templates_models_and_facts_lead_nowhere() -> None:
-    source = "[docs](https://wiki.acme.com) {{ payload.a }}{{ payload.b }} {{ payload.title }}"
-    book = TemplateBook({"none": [compile_template("*", source)]})
-    for text in LINKS:
-        payload = {"title": text, "a": "![x]", "b": f"({EVIL})", "sender": {"login": text}}
-        for provider in PROVIDERS:
-            for summaries in (Summariser(), Summariser(book)):
-                event = make_event(payload, provider=provider, type="pull_request.opened")
-                summary = summaries.summarise(event)
-                assert leads(summary.text) == []
-                assert all(leads(str(value)) == [] for value in summary.facts.values())
-        reply = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
-        assert leads(read_reply(reply)) == []
 
 
 def test_the_address_of_a_thing_is_a_fact() -> None:

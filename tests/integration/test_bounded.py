@@ -130,7 +130,7 @@ async def test_a_child_has_no_secrets(pool: BoundedPool, monkeypatch: pytest.Mon
 PARENT = """
 import asyncio, os
 from hookstream.app.bounded import BoundedPool
-from tests.unit.test_bounded import _spin
+from tests.integration.test_bounded import _spin
 async def main():
     pool = BoundedPool()
     print(await pool.run("test", os.getpid, seconds=5), flush=True)
