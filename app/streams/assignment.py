@@ -57,6 +57,9 @@ TROUBLE_SECONDS, TROUBLE_MAX_SECONDS, TABLE_TROUBLE_SECONDS = 0.2, 5.0, 60.0
 OTHERS_AFTER = 2
 #: After so many times in a row that a table made trouble it is deleted, and built anew.
 WIPE_AFTER = 3
+#: Nothing is handed over for so long after a worker came that reads less than the others: what they
+#: have appended for it to read goes first. Others hear of it within a second.
+OLDER_SECONDS = 3.0
 #: A partition that has gone well for so long has no trouble any more.
 WELL_SECONDS = 30.0
 
@@ -132,6 +135,8 @@ class PartitionAssignment(Service):
         self._others: dict[str, WorkerNote] = {}
         #: The newest version of entries that every worker can read; 0 where one does not say.
         self._all_read = 0
+        #: Until then (monotonic) nothing is handed over.
+        self._keeps_until = -math.inf
         self._lost: list[Partition] = []
         self._turn = asyncio.Event()
         self._turning = asyncio.Lock()
@@ -265,7 +270,8 @@ class PartitionAssignment(Service):
             self._look_at_disk()
         self._forget_troubles()
         mine = self._mine()
-        if leaving := [number for number in self.owned if number not in mine]:
+        leaving = [number for number in self.owned if number not in mine]
+        if leaving and time.monotonic() >= self._keeps_until:
             logger.info("hands over partitions %s", leaving)
             await self._hand_over(leaving, self._settings.lease_ttl_seconds / 2)
         await self._claim_mine()
@@ -365,6 +371,8 @@ class PartitionAssignment(Service):
             if not leave:
                 self._standby.publish_sign(sign)
         self._clock.set(int(now_ms))
+        if int(all_read) < self._all_read:
+            self._keeps_until = time.monotonic() + OLDER_SECONDS
         self._all_read = int(all_read)
         self._others = {
             worker.decode(): WorkerNote.decode(told.decode())

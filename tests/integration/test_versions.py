@@ -11,6 +11,7 @@ import redis.asyncio
 from hookstream.app import embedded
 from hookstream.app.ids import new_event_id, partition_of
 from hookstream.app.redis import keys
+from hookstream.app.streams.assignment import OLDER_SECONDS
 from hookstream.app.testing import make_event
 from hookstream.codecs.envelope import encode_event
 from hookstream.codecs.routed import Target, encode_routed
@@ -141,13 +142,30 @@ async def test_payloads_travel_on_only_while_a_worker_lives_that_needs_them(tmp_
                 await client.hset(keys.WORKER_NOTES, "older", b"%d %b" % (now_ms, note))
                 await asyncio.sleep(0.3)
 
+        async def forgotten() -> None:
+            await client.zrem(keys.WORKERS, "older")
+            await client.hdel(keys.WORKER_NOTES, "older")
+
         older = asyncio.create_task(lives())
         await eventually(travels_whole, "the older worker is known")
         older.cancel()
-        await client.zrem(keys.WORKERS, "older")
+        await forgotten()
 
         async def finished() -> bool:
             return not await travels_whole()
 
         await eventually(finished, "it has gone")
+        # one that takes partitions gets them once there is nothing in them that it cannot read
+        seconds, micros = await client.time()
+        came = seconds + micros / 1e6
+        await client.zadd(keys.WORKERS, {"older": (seconds + 60) * 1000})
+
+        async def handed_over() -> bool:
+            leases = [await client.hget(keys.lease(n), "expires_ms") for n in range(PARTITIONS)]
+            seconds, _ = await client.time()
+            return any(int(lease) < seconds * 1000 for lease in leases)
+
+        await eventually(handed_over, "it gets its share")
+        seconds, micros = await client.time()
+        assert seconds + micros / 1e6 - came >= OLDER_SECONDS
         await client.aclose()
