@@ -62,7 +62,8 @@ PROVIDER = Provider(
     verify=_verify,
     event_type=named_type,
     delivery_id=named_delivery,
-    signed_type=lambda options: not options.type_header,
+    # without a field it is the Content-Type that says whether a body names its type
+    signed_type=lambda options: bool(options.type_field) and not options.type_header,
     sign=signed(_sign),
     dedup_strategy="payload",
     # as long as retries take: one text twice may well be two events
