@@ -16,6 +16,8 @@ from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.correlation import first_keys
 from hookstream.app.providers.first_contact import signs_challenges
 from hookstream.app.providers.provider import Answer, Provider
+from hookstream.app.providers.signatures.digests import GuessableKeyError
+from hookstream.app.providers.signatures.option_checks import check_answer_options
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.secret_strength import MIN_CHARACTERS, is_guessable, is_weak
 from hookstream.codecs.envelope import Event
@@ -87,7 +89,11 @@ def correlation_keys(event: Event) -> tuple[str, ...]:
 
 
 def check_options(kind: Provider, options: SignatureOptions) -> None:
-    """Refuse options that mean nothing to a provider. Raises BadRequestError, naming the first."""
+    """Refuse options that mean nothing to a provider, or together.
+
+    Raises:
+        BadRequestError: naming the first.
+    """
     for field in fields(options):
         if field.name not in kind.options and getattr(options, field.name) != field.default:
             known = ", ".join(sorted(kind.options)) or "none"
@@ -97,6 +103,9 @@ def check_options(kind: Provider, options: SignatureOptions) -> None:
                 f"options.{field.name}: {kind.title} reads no such option, so it would change "
                 f"nothing (it reads: {known}); provider {who} reads it"
             )
+    check_answer_options(options)
+    if kind.check_options:
+        kind.check_options(options)
     if signs_challenges(options) and "signed" not in kind.options:
         raise BadRequestError(
             f"options.challenge_answer: {kind.title} signs nothing, so there is no {{hmac}}"
@@ -121,6 +130,9 @@ def check_secrets(
     for number, secret in enumerate(secrets, 1):
         try:
             kind.check_secret(secret, options)
+        except GuessableKeyError as error:
+            if secret not in known:
+                raise BadRequestError(f"secrets: number {number}: {error}") from error
         except BadRequestError as error:
             raise BadRequestError(
                 f"secrets: number {number}: {error}; {kind.credential}"

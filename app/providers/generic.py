@@ -20,7 +20,10 @@ from hookstream.app.providers.provider import (
     any_secret,
     signed,
 )
+from hookstream.app.providers.signatures.digests import check_key
+from hookstream.app.providers.signatures.hmac_scheme import hmac_key
 from hookstream.app.providers.signatures.named_challenge import is_token
+from hookstream.app.providers.signatures.option_checks import check_scheme_options
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 
@@ -56,6 +59,11 @@ def _sign(hook: Delivery) -> dict[str, str]:
     )
 
 
+def _secret(secret: str, options: SignatureOptions) -> None:
+    any_secret(secret, options)
+    check_key(hmac_key(secret, options.key_encoding))
+
+
 PROVIDER = Provider(
     name="generic",
     title="Any HMAC",
@@ -69,8 +77,9 @@ PROVIDER = Provider(
     # as long as retries take: one text twice may well be two events
     dedup_window_seconds=HOUR // 6,
     credential="the key of the HMAC, as text",
-    check_secret=any_secret,
+    check_secret=_secret,
     options=NAMED | ANSWERED | CHALLENGED | SCHEME | {"secret_from"},
+    check_options=lambda options: check_scheme_options(options, HEADER),
     answer=named_answer,
     challenge=any_challenge,
     learn=learn_named,

@@ -162,6 +162,8 @@ class Provider:
     correlation: Callable[[Any], Iterator[str]] | None = None
     #: The options that mean something to it; others are refused by name when they are set.
     options: frozenset[str] = frozenset()
+    #: Refuses, when they are set, those that mean nothing together. Raises BadRequestError.
+    check_options: Callable[[SignatureOptions], None] | None = None
     #: For senders that put the time of sending into the body: the body as sent at ``now``.
     stamp: Callable[[bytes, float], bytes] | None = None
     #: Where its own pages are: addresses that lead there stay addresses in text of strangers.

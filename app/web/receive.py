@@ -29,7 +29,7 @@ from hookstream.app.ingest.signing_keys import SigningKeys
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
-from hookstream.app.providers import PROVIDERS, Answer
+from hookstream.app.providers import PROVIDERS, Answer, check_secrets
 from hookstream.app.providers.first_contact import hub_challenge
 from hookstream.app.providers.provider import JSON
 from hookstream.app.providers.signatures.options import AnyAge, SignatureOptions
@@ -238,6 +238,8 @@ class Receiver:
         if provider.challenge and (answer := provider.challenge(hook, tool.secrets, tool.options)):
             return answer, ""
         if provider.learn and not tool.secrets and (learnt := provider.learn(hook, tool.options)):
+            # it could never be replaced by another: as one that people set
+            check_secrets(provider, learnt[:1], (), tool.options)
             return await self._learn(tool, *learnt, address), ""
         hook = await self._verified(hook, tool, tool.options, now_ms, address)
         if provider.confirm and (url := provider.confirm(hook)):
@@ -456,6 +458,10 @@ def _response(answer: Answer, event_id: str = "") -> web.Response:
     headers = {**answer.headers, "Content-Type": answer.content_type}
     if event_id:
         headers[EVENT_ID_HEADER] = event_id
+    if answer.status in (204, 205):
+        # what followed would be taken for the next answer (RFC 9110, 15.3.5 and 15.3.6)
+        del headers["Content-Type"]
+        return web.Response(status=answer.status, headers=headers)
     return web.Response(status=answer.status, body=answer.body or None, headers=headers)
 
 

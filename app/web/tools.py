@@ -27,6 +27,7 @@ from hookstream.app.providers import (
     provider,
     weak_secrets,
 )
+from hookstream.app.providers.signatures.option_checks import read_options
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.routing.event_keys import DedupFunction
@@ -237,7 +238,7 @@ class ToolViews:
 def options(tool: ToolIn) -> SignatureOptions:
     """The tool's signature options. Raises BadRequestError."""
     try:
-        return SignatureOptions(**tool.options)
+        return read_options(tool.options)
     except (TypeError, ValueError) as error:
         raise BadRequestError(f"options: {error}") from error
 

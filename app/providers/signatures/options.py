@@ -146,6 +146,8 @@ class SignatureOptions:
             )
 
     def _check_scheme(self) -> None:
+        if not isinstance(self.signed, str):
+            raise BadRequestError("options.signed: a text, as {timestamp}.{body}")
         try:
             compile_template(self.signed)
         except BadRequestError as error:
