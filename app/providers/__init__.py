@@ -30,6 +30,7 @@ __all__ = [
     "check_options",
     "check_secrets",
     "correlation_keys",
+    "is_pending",
     "is_signed",
     "provider",
     "weak_secrets",
@@ -73,6 +74,14 @@ def is_signed(name: str) -> bool:
     """Whether an event of this provider was verified: without a secret it would not be here."""
     row = PROVIDERS.get(name)
     return row is not None and row.needs_secret
+
+
+def is_pending(name: str, secrets: Sequence[str], options: Mapping[str, object]) -> bool:
+    """Whether a tool takes nothing yet: it waits for the secret that its sender hands over."""
+    row = PROVIDERS.get(name)
+    if row is None or not row.needs_secret or secrets:
+        return False
+    return not row.named_by or not all(options.get(option) for option in row.named_by)
 
 
 def correlation_keys(event: Event) -> tuple[str, ...]:
@@ -125,7 +134,7 @@ def check_secrets(
     Raises:
         BadRequestError: none where the provider needs one, or one that is malformed or guessable.
     """
-    if kind.needs_secret and not secrets and not kind.learns(options):
+    if kind.needs_secret and not (secrets or kind.learns(options) or kind.is_named(options)):
         raise BadRequestError(f"secrets: {kind.title} needs at least one; {kind.credential}")
     for number, secret in enumerate(secrets, 1):
         try:

@@ -156,6 +156,8 @@ class Provider:
     challenge: Challenge | None = None
     handshake: Challenge | None = None
     learn: Callable[[WebhookRequest, SignatureOptions], tuple[str, Answer] | None] | None = None
+    #: The options that say who sends, in place of a secret, where all of them are set.
+    named_by: tuple[str, ...] = ()
     #: The option without which it learns nothing.
     learns_by: str = ""
     answer: Callable[[WebhookRequest, SignatureOptions, Answer], Answer] | None = None
@@ -189,6 +191,10 @@ class Provider:
         return self.learn is not None and (
             not self.learns_by or getattr(options, self.learns_by) != ""
         )
+
+    def is_named(self, options: SignatureOptions) -> bool:
+        """Whether the options say who sends, so that no secret is needed."""
+        return bool(self.named_by) and all(getattr(options, name) for name in self.named_by)
 
     def type_of_copies(self, event_type: str, options: SignatureOptions) -> str:
         """What of an event's type all copies of its signed content have; "" for nothing."""

@@ -23,7 +23,7 @@ from hookstream.app.providers import (
     Provider,
     check_options,
     check_secrets,
-    is_signed,
+    is_pending,
     provider,
     weak_secrets,
 )
@@ -356,7 +356,7 @@ def tool_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "provider": row["provider"],
         "secret_count": len(row["secrets"]),
         "weak_secret_count": weak_secrets(row["provider"], row["secrets"]),
-        "pending": is_signed(row["provider"]) and not row["secrets"],
+        "pending": is_pending(row["provider"], row["secrets"], row["options"]),
         "learnt_secret_waits": row["learnt_secret"] is not None,
         "options": row["options"],
         "dedup": {
