@@ -27,6 +27,7 @@ __all__ = [
     "body_type",
     "event_name",
     "id_at",
+    "nothing_guessed",
     "short_id",
     "signed",
     "unsigned",
@@ -248,6 +249,11 @@ def signed(headers: Callable[[Delivery], dict[str, str]]) -> Sign:
         return {name: value for name, value in headers(hook).items() if value}
 
     return sign
+
+
+def nothing_guessed(secret: str) -> str:
+    """The ``guessed_part`` of a secret that only says who sends: what signs is the provider's."""
+    return "who sends is no secret, and there is nothing to guess"
 
 
 def unsigned(options: SignatureOptions) -> bool:

@@ -17,6 +17,7 @@ from tests.support.stack import Stack
 INSIDE = {
     "sns": ('payload.Message.Records[0].s3.bucket.name == "acme-invoices"', "acme-invoices"),
     "pubsub": ('payload.message.data.contentType == "application/pdf"', "gs://acme-uploads"),
+    "googlechat": ('payload.space.type == "ROOM"', "Google Chat message from Ada Lovelace"),
     "wix": ('payload.data.data.slug == "created"', "Wix contact created: Jane Doe"),
     "paypal": ('payload.resource.amount.value == "30.00"', "30.00 USD"),
     "plaid": ('payload.webhook_type == "TRANSACTIONS"', "can be synced"),

@@ -50,14 +50,14 @@ from tests.support.senders import FORM, NOW, OTHER, SIGNING, URL, VERIFYING, req
 NO_BODY_SIGNED = {
     *("datadog", "bearer", "basic", "alertmanager", "huggingface", "azuredevops", "jenkins"),
     *("argocd", "newrelic", "opsgenie", "cloudevents", "eventgrid", "googlechannel"),
-    *("postmark", "okta", "auth0", "mailchimp", "telegram", "monday", "pubsub"),
+    *("postmark", "okta", "auth0", "mailchimp", "telegram", "monday", "pubsub", "googlechat"),
 }
 #: Those whose secret is in the body, so that no header verifies.
 IN_BODY = {"figma", "graph", "sharepoint"}
 #: Those that send a time which nobody signs.
 NO_TIME_SIGNED = {"sentry"}
 #: Those whose time is in a token, where it cannot be seen.
-TIME_INSIDE = {"monday", "pubsub", "plaid"}
+TIME_INSIDE = {"monday", "pubsub", "googlechat", "plaid"}
 #: Those whose token is for one URL.
 URL_INSIDE = {"pubsub"}
 #: Those whose header is a list, which may stand on several lines.
