@@ -32,7 +32,7 @@ from hookstream.app.postgres.sql import statement
 from hookstream.app.providers import PROVIDERS, Answer, check_secrets
 from hookstream.app.providers.first_contact import hub_challenge
 from hookstream.app.providers.provider import JSON
-from hookstream.app.providers.signatures.options import AnyAge, SignatureOptions
+from hookstream.app.providers.signatures.options import BODILESS, AnyAge, SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.routing.event_keys import DedupFunction
@@ -279,7 +279,7 @@ class Receiver:
     def _request(self, request: web.Request, tool: Tool, body: bytes) -> WebhookRequest:
         return WebhookRequest(
             method=request.method,
-            url=self._called_url(tool, sender_of(request).origin, request.raw_path),
+            url=self._called_url(tool, sender_of(request).origin, _path(request)),
             headers=_headers(request),
             body=body,
             decoded=body,
@@ -446,7 +446,7 @@ def _refusal(
         address=sender.address,
         method=request.method,
         origin=sender.origin,
-        path=request.raw_path,
+        path=_path(request),
         headers=_headers(request),
         body=body,
         body_bytes=max(content.total_bytes, request.content_length or 0),
@@ -454,11 +454,23 @@ def _refusal(
     )
 
 
+def _path(request: web.Request) -> str:
+    """The path and query that were called, also where a proxy passes on the whole address.
+
+    RFC 9112, 3.2.2: servers have to take that form.
+    """
+    path = request.raw_path
+    if path.startswith("/"):
+        return path
+    _, mark, rest = path.partition("://")
+    return f"/{rest.partition('/')[2]}" if mark else path
+
+
 def _response(answer: Answer, event_id: str = "") -> web.Response:
     headers = {**answer.headers, "Content-Type": answer.content_type}
     if event_id:
         headers[EVENT_ID_HEADER] = event_id
-    if answer.status in (204, 205):
+    if answer.status in BODILESS:
         # what followed would be taken for the next answer (RFC 9110, 15.3.5 and 15.3.6)
         del headers["Content-Type"]
         return web.Response(status=answer.status, headers=headers)

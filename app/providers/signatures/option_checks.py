@@ -11,13 +11,11 @@ from typing import Any
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.signatures.hmac_scheme import HmacScheme
 from hookstream.app.providers.signatures.named_challenge import HEADER_NAME
-from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.options import BODILESS, SignatureOptions
 from hookstream.app.providers.signatures.template import compile_template
 
 __all__ = ["check_answer_options", "check_scheme_options", "read_options"]
 
-#: What an answer of these has a body for, nobody reads, or takes for the next answer.
-BODILESS = (204, 205)
 _UNSET = SignatureOptions()
 
 

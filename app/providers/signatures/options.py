@@ -29,7 +29,10 @@ from hookstream.app.providers.signatures.named_challenge import (
 from hookstream.app.providers.signatures.template import compile_template, uses
 from hookstream.app.providers.signatures.timestamps import DIGITS
 
-__all__ = ["DEFAULT_TOLERANCE_SECONDS", "AnyAge", "SignatureOptions"]
+__all__ = ["BODILESS", "DEFAULT_TOLERANCE_SECONDS", "AnyAge", "SignatureOptions"]
+
+#: Answers that have no body: one would be taken for the next answer.
+BODILESS = (204, 205)
 
 #: How far a signed time may be from this server's clock, either way, unless a provider differs.
 DEFAULT_TOLERANCE_SECONDS = 300
