@@ -141,10 +141,8 @@ class ToolViews:
         given = options(tool)
         check_options(kind, given)
         check_secrets(kind, tool.secrets, known, given)
-        secrets = tool.secrets
-        if kind.learns(given) and not secrets and before and before.provider == kind.name:
-            # what it has learnt is not for the caller to say again
-            secrets = list(known)
+        # what it has learnt is not for the caller to say again
+        keeps_secrets = kind.learns(given) and not tool.secrets
         tenant = request[TENANT_KEY]
         row = await self._quotas.put(
             "tools",
@@ -153,7 +151,7 @@ class ToolViews:
             tool_id,
             tenant,
             kind.name,
-            secrets,
+            tool.secrets,
             tool.options,
             dedup(tool, kind, self._functions, self._settings.dedup_history_days),
             ordering(tool),
@@ -164,6 +162,7 @@ class ToolViews:
             allow_from(tool),
             public_url(tool),
             self._quotas.most("tools"),
+            keeps_secrets,
         )
         if row is None:
             if not await self._postgres.fetchrow("SELECT FROM tools WHERE tool_id = $1", tool_id):

@@ -7,9 +7,12 @@ import time
 from typing import Any
 
 import aiohttp
+import asyncpg
 import pytest
 
+from hookstream.app.postgres.sql import statement
 from hookstream.app.web.receive import EVENT_ID_HEADER
+from tests.integration.postgres.test_upgrades import postgres_of
 from tests.support.senders import body_of, signed
 from tests.support.stack import Stack, eventually
 
@@ -240,6 +243,27 @@ async def test_a_secret_that_the_sender_hands_over_is_kept_and_shown_once(
     ):
         assert answer.status in (200, 202)
         assert answer.headers[EVENT_ID_HEADER]
+
+
+async def test_a_secret_that_another_receiver_has_just_learnt_is_not_lost_by_a_change(
+    stack: Stack, name: str
+) -> None:
+    tool = {"provider": "asana", "secrets": []}
+    await stack.put(f"/tools/{name}", tool)
+    database = await asyncpg.connect(postgres_of(stack))
+    try:
+        # as a receiver does it, of which this one has not heard yet
+        learnt = await database.fetchrow(
+            statement("learn_secret"), name, "default", secrets.token_hex(16)
+        )
+        assert learnt
+        changed = await stack.put(f"/tools/{name}", {**tool, "webhooks_per_second": 5})
+    finally:
+        await database.close()
+    assert (changed["pending"], changed["secret_count"]) == (False, 1)
+    # of another provider it has none
+    changed = await stack.put(f"/tools/{name}", {**tool, "provider": "notion"})
+    assert (changed["pending"], changed["secret_count"]) == (True, 0)
 
 
 async def test_a_secret_that_could_be_guessed_or_is_no_key_is_not_learnt(
