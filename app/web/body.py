@@ -191,8 +191,8 @@ def _inflate(body: bytes, window_bits: int, max_bytes: int) -> bytes:
             raise PayloadTooLargeError(_too_large(max_bytes, decoded=True))
         # gzip allows members one after another; deflate ends with its stream
         rest = inflater.unused_data
-        if inflater.eof and window_bits != 31:
-            break
+        if inflater.eof and window_bits != 31 and (rest or at < len(body)):
+            raise BadRequestError("the compressed body goes on behind its end")
     if body and not inflater.eof:
         raise BadRequestError("the compressed body is cut off")
     return b"".join(out)

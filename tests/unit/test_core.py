@@ -331,6 +331,10 @@ def test_body_that_is_cut_off_or_garbage_is_refused(name: str) -> None:
     for packed in (pack(BODY)[:-3], pack(BODY)[:8], b"garbage"):
         with pytest.raises(BadRequestError):
             decode_body(packed, name, 100_000)
+    with pytest.raises(BadRequestError):
+        decode_body(pack(BODY) + b"more", name, 100_000)
+    with pytest.raises(BadRequestError):
+        decode_body(pack(BODY) + b"\0" * 200_000, name, 100_000)
     # wherever it is cut, and where what is there gives all of the text
     packed = pack(random.Random(1).randbytes(300) + b"0" * 300_000)
     for cut in range(1, len(packed)):
