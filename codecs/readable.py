@@ -109,7 +109,10 @@ def _json(payload: bytes, content_type: str) -> Any:
 
 
 def _lenient(payload: bytes, content_type: str) -> Any:
-    """What other writers take for JSON: other characters, half a pair of surrogates, NaN, 1e400."""
+    """What other writers take for JSON: other characters, half a pair of surrogates, NaN, 1e400.
+
+    And line breaks within texts.
+    """
     text = text_of(payload, content_type)
     if text is None:
         text = payload.decode("utf-8", "replace")
@@ -118,7 +121,10 @@ def _lenient(payload: bytes, content_type: str) -> Any:
     # counted in what is parsed: the same characters are other bytes elsewhere
     written = text.encode("utf-8", "surrogatepass")
     check_limits(written)
-    value = json.loads(text, parse_constant=str, parse_float=_finite, parse_int=_short)
+    # lines of a text as they stand, which scripts put between quotes
+    value = json.loads(
+        text, strict=False, parse_constant=str, parse_float=_finite, parse_int=_short
+    )
     if may_be_deep(written):
         check_depth(value)
     return _whole_pairs(value)

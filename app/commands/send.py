@@ -13,6 +13,7 @@ from faust.cli.base import argument, option
 from hookstream.app.commands.command import Command
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers import provider
+from hookstream.app.providers.signatures.option_checks import read_options
 from hookstream.app.providers.signatures.options import SignatureOptions
 
 __all__ = ["send"]
@@ -122,7 +123,7 @@ def signature_options(settings: tuple[str, ...]) -> SignatureOptions:
             raise BadRequestError(f"--option {setting}: NAME=VALUE, as in header=X-Signature")
         given[name] = value
     try:
-        return SignatureOptions(**given)
+        return read_options(given)
     except TypeError as error:
         raise BadRequestError(f"--option: {error}") from error
 

@@ -7,6 +7,7 @@ from hookstream.app import tasks
 from hookstream.app.ids import new_event_id, partition_of
 from hookstream.app.providers import Provider
 from hookstream.app.providers.batches import BULK, Bulk, Parts, split
+from hookstream.app.providers.provider import JSON
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.event_keys import (
@@ -17,8 +18,10 @@ from hookstream.app.routing.event_keys import (
     with_digits,
 )
 from hookstream.codecs.envelope import Event
+from hookstream.codecs.form import FORM
 from hookstream.codecs.inner import token_claims, unfolded
 from hookstream.codecs.json_payload import dump_json, parse_payload
+from hookstream.codecs.readable import read_payload
 
 __all__ = ["Incoming", "incoming", "make_event", "make_events"]
 
@@ -115,7 +118,7 @@ def make_event(
     delivery_id = _printable(provider.delivery_id(hook, tool.options), 256)
     data = None
     if tool.strategy == "fields" or tool.order_by == "field":
-        data = with_digits(tool, _json_or_none(hook.decoded), hook.decoded)
+        data = with_digits(tool, _read(hook), hook.decoded)
     # with ordering "none" the partition follows from the message id, which for strategy "none"
     # is the event id, which carries the partition: random bits break the circle
     unique = f"{now_ms:x}-{random_bits:x}"
@@ -173,8 +176,16 @@ def _printable(text: str, limit: int) -> str:
     return text if text.isprintable() else "".join(char for char in text if char.isprintable())
 
 
-def _json_or_none(body: bytes) -> object:
+def _read(hook: WebhookRequest) -> object:
+    """What fields are looked up in; None where nothing can be read.
+
+    JSON is JSON, with what other writers put into it; all else is what its header says, as rules
+    see it, or a form. Nobody signs that header, and a copy under another one is to be a copy.
+    """
     try:
-        return token_claims(body) or unfolded(parse_payload(body))
+        return token_claims(hook.decoded) or unfolded(parse_payload(hook.decoded))
     except ValueError:
-        return None
+        said = hook.header("content-type")
+        kinds = (f"{JSON};{said.partition(';')[2]}", said, FORM)
+        read = (read_payload(hook.decoded, kind) for kind in kinds)
+        return next((found for found in read if isinstance(found, (dict, list))), None)

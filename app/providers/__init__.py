@@ -16,6 +16,8 @@ from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.correlation import first_keys
 from hookstream.app.providers.first_contact import signs_challenges
 from hookstream.app.providers.provider import Answer, Provider
+from hookstream.app.providers.signatures.digests import GuessableKeyError
+from hookstream.app.providers.signatures.option_checks import check_answer_options
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.secret_strength import MIN_CHARACTERS, is_guessable, is_weak
 from hookstream.codecs.envelope import Event
@@ -28,6 +30,7 @@ __all__ = [
     "check_options",
     "check_secrets",
     "correlation_keys",
+    "is_pending",
     "is_signed",
     "provider",
     "weak_secrets",
@@ -73,6 +76,14 @@ def is_signed(name: str) -> bool:
     return row is not None and row.needs_secret
 
 
+def is_pending(name: str, secrets: Sequence[str], options: Mapping[str, object]) -> bool:
+    """Whether a tool takes nothing yet: it waits for the secret that its sender hands over."""
+    row = PROVIDERS.get(name)
+    if row is None or not row.needs_secret or secrets:
+        return False
+    return not row.named_by or not all(options.get(option) for option in row.named_by)
+
+
 def correlation_keys(event: Event) -> tuple[str, ...]:
     """What an event is about, the most telling first; empty where nothing is known of its payload.
 
@@ -87,7 +98,11 @@ def correlation_keys(event: Event) -> tuple[str, ...]:
 
 
 def check_options(kind: Provider, options: SignatureOptions) -> None:
-    """Refuse options that mean nothing to a provider. Raises BadRequestError, naming the first."""
+    """Refuse options that mean nothing to a provider, or together.
+
+    Raises:
+        BadRequestError: naming the first.
+    """
     for field in fields(options):
         if field.name not in kind.options and getattr(options, field.name) != field.default:
             known = ", ".join(sorted(kind.options)) or "none"
@@ -97,6 +112,9 @@ def check_options(kind: Provider, options: SignatureOptions) -> None:
                 f"options.{field.name}: {kind.title} reads no such option, so it would change "
                 f"nothing (it reads: {known}); provider {who} reads it"
             )
+    check_answer_options(options)
+    if kind.check_options:
+        kind.check_options(options)
     if signs_challenges(options) and "signed" not in kind.options:
         raise BadRequestError(
             f"options.challenge_answer: {kind.title} signs nothing, so there is no {{hmac}}"
@@ -116,11 +134,14 @@ def check_secrets(
     Raises:
         BadRequestError: none where the provider needs one, or one that is malformed or guessable.
     """
-    if kind.needs_secret and not secrets and not kind.learns(options):
+    if kind.needs_secret and not (secrets or kind.learns(options) or kind.is_named(options)):
         raise BadRequestError(f"secrets: {kind.title} needs at least one; {kind.credential}")
     for number, secret in enumerate(secrets, 1):
         try:
             kind.check_secret(secret, options)
+        except GuessableKeyError as error:
+            if secret not in known:
+                raise BadRequestError(f"secrets: number {number}: {error}") from error
         except BadRequestError as error:
             raise BadRequestError(
                 f"secrets: number {number}: {error}; {kind.credential}"

@@ -17,6 +17,7 @@ from hookstream.app.providers.provider import (
     signed,
 )
 from hookstream.app.providers.signatures.adyen import seal_adyen, verify_adyen
+from hookstream.app.providers.signatures.digests import check_key
 from hookstream.app.providers.signatures.hmac_scheme import hmac_key
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
@@ -56,7 +57,7 @@ def _sign(hook: Delivery) -> dict[str, str]:
 
 
 def _secret(secret: str, options: SignatureOptions) -> None:
-    hmac_key(secret, "hex")
+    check_key(hmac_key(secret, "hex"))
 
 
 PROVIDER = Provider(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from hookstream.app.providers.batches import Batch, body_text
 from hookstream.app.providers.first_contact import event_grid_challenge
@@ -41,17 +42,25 @@ def _verify(
         verify_token(request, secrets, "Authorization", scheme="Bearer")
 
 
+def _attribute(request: WebhookRequest, name: str) -> str:
+    """What a header says in binary mode (HTTP Protocol Binding, 3.1.3.2: quoted and escaped)."""
+    text = request.header(f"ce-{name}")
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    return unquote(text)
+
+
 def _type(request: WebhookRequest, options: SignatureOptions) -> str:
     # binary: the event is in headers, and its body may be anything
-    if name := request.header("ce-type"):
+    if name := _attribute(request, "type"):
         return event_name(name)
     return event_name(text_at(request.json(), "type"))
 
 
 def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
     # an id is one of its source's
-    if found := request.header("ce-id"):
-        return short_id(f"{request.header('ce-source')} {found}")
+    if found := _attribute(request, "id"):
+        return short_id(f"{_attribute(request, 'source')} {found}")
     payload = request.json()
     found = text_at(payload, "id")
     return short_id(f"{text_at(payload, 'source')} {found}") if found else ""

@@ -20,7 +20,10 @@ from hookstream.app.providers.provider import (
     any_secret,
     signed,
 )
+from hookstream.app.providers.signatures.digests import check_key
+from hookstream.app.providers.signatures.hmac_scheme import hmac_key
 from hookstream.app.providers.signatures.named_challenge import is_token
+from hookstream.app.providers.signatures.option_checks import check_scheme_options
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 
@@ -56,20 +59,27 @@ def _sign(hook: Delivery) -> dict[str, str]:
     )
 
 
+def _secret(secret: str, options: SignatureOptions) -> None:
+    any_secret(secret, options)
+    check_key(hmac_key(secret, options.key_encoding))
+
+
 PROVIDER = Provider(
     name="generic",
     title="Any HMAC",
     verify=_verify,
     event_type=named_type,
     delivery_id=named_delivery,
-    signed_type=lambda options: not options.type_header,
+    # without a field it is the Content-Type that says whether a body names its type
+    signed_type=lambda options: bool(options.type_field) and not options.type_header,
     sign=signed(_sign),
     dedup_strategy="payload",
     # as long as retries take: one text twice may well be two events
     dedup_window_seconds=HOUR // 6,
     credential="the key of the HMAC, as text",
-    check_secret=any_secret,
+    check_secret=_secret,
     options=NAMED | ANSWERED | CHALLENGED | SCHEME | {"secret_from"},
+    check_options=lambda options: check_scheme_options(options, HEADER),
     answer=named_answer,
     challenge=any_challenge,
     learn=learn_named,

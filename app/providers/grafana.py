@@ -14,6 +14,7 @@ from hookstream.app.providers.provider import (
     signed,
 )
 from hookstream.app.providers.shared_secret import password_of, verify_shared_secret
+from hookstream.app.providers.signatures.option_checks import check_scheme_options
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 
@@ -57,6 +58,7 @@ PROVIDER = Provider(
     guessed_part=password_of,
     correlation=alert_keys("grafana"),
     options=READ,
+    check_options=lambda options: check_scheme_options(options, HEADER),
     hosts=("*.grafana.net",),
     notes=Notes(
         setup=(

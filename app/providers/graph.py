@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hookstream.app.errors import SignatureError
 from hookstream.app.providers.batches import Batch
 from hookstream.app.providers.first_contact import query_challenge
-from hookstream.app.providers.json_body import OBJECTS
+from hookstream.app.providers.json_body import ARRAYS, OBJECTS
 from hookstream.app.providers.lookup import text_at, value_at, word_at
 from hookstream.app.providers.parts import delivery_at
 from hookstream.app.providers.provider import (
@@ -19,17 +20,67 @@ from hookstream.app.providers.provider import (
     signed,
 )
 from hookstream.app.providers.signatures.client_state import verify_client_state
+from hookstream.app.providers.signatures.entra import (
+    check_entra_options,
+    entra_keys,
+    entra_tenant,
+)
+from hookstream.app.providers.signatures.key_source import KeySource
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
 
 
+#: The application that tokens of notifications are given to: Microsoft Graph Change Tracking.
+APPLICATION = "0bf30f3b-4a52-48df-9a82-234910c4a086"
+WHERE = "a token in validationTokens"
+#: One for each tenant and application that share an address.
+MAX_TOKENS = 32
+
+
+def _tokens(request: WebhookRequest, options: SignatureOptions) -> list[str]:
+    """The tokens that have to verify: those that are there, where the tool says for whom.
+
+    Raises:
+        SignatureError: they are no list of texts, or too many.
+    """
+    found = value_at(request.json(), "validationTokens") if options.audience else None
+    if found is None:
+        return []
+    tokens = list(found[: MAX_TOKENS + 1]) if isinstance(found, ARRAYS) else []
+    if len(tokens) > MAX_TOKENS or not all(isinstance(text, str) for text in tokens):
+        raise SignatureError(f"validationTokens is no list of at most {MAX_TOKENS} tokens")
+    return tokens
+
+
+def _keys(
+    request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
+) -> Sequence[KeySource]:
+    # who does not know clientState has nothing fetched
+    verify_client_state(request, secrets)
+    # all of them are in one place
+    return [entra_keys(text, WHERE) for text in _tokens(request, options)][:1]
+
+
 def _verify(
     request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
 ) -> None:
-    # what validationTokens of notifications with resource data prove is not looked at
     verify_client_state(request, secrets)
+    if not options.audience:
+        return
+    tenants = {
+        entra_tenant(text, request, options, now, APPLICATION, WHERE)
+        for text in _tokens(request, options)
+    }
+    for notification in value_at(request.json(), "value"):
+        if value_at(notification, "encryptedContent") is None:
+            # only resource data comes with a token
+            continue
+        if text_at(notification, "tenantId").lower() not in tenants:
+            raise SignatureError(
+                "validationTokens has no token of the tenant of a notification with resource data"
+            )
 
 
 def _name(notification: Any) -> str:
@@ -64,6 +115,7 @@ def _correlation(payload: Any) -> Iterator[str]:
 PROVIDER = Provider(
     name="graph",
     title="Microsoft Graph",
+    keys=_keys,
     verify=_verify,
     event_type=_type,
     delivery_id=delivery_at("value.0.id"),
@@ -75,6 +127,8 @@ PROVIDER = Provider(
     dedup_window_seconds=24 * HOUR,
     credential="the clientState of the subscription, a long random text of yours",
     check_secret=any_secret,
+    options=frozenset({"audience", "tenant"}),
+    check_options=check_entra_options,
     challenge=query_challenge("validationToken", method="POST"),
     correlation=_correlation,
     hosts=("graph.microsoft.com",),
@@ -84,8 +138,11 @@ PROVIDER = Provider(
             "`lifecycleNotificationUrl`, and a long random `clientState`"
         ),
         verified_by=(
-            "`clientState` of each notification in `value`; nothing is signed, and the "
-            "`validationTokens` of notifications with resource data are not looked at"
+            "`clientState` of each notification in `value`; nothing is signed. With "
+            "`options.audience`, the application's id, notifications with resource data need "
+            "`validationTokens` (RS256) by Microsoft's keys, which are fetched from "
+            "`login.microsoftonline.com`: given to Graph, for this application, of the "
+            "notification's tenant, which `options.tenant` may name"
         ),
         type_from=(
             "the resource's kind and `changeType`: `message.created`; "

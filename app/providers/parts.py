@@ -18,6 +18,7 @@ from hookstream.app.providers.provider import (
     short_id,
     signed,
 )
+from hookstream.app.providers.signatures.digests import check_key
 from hookstream.app.providers.signatures.hmac_scheme import HmacScheme, hmac_key
 from hookstream.app.providers.signatures.options import (
     DEFAULT_TOLERANCE_SECONDS,
@@ -95,7 +96,7 @@ def hmac_secret(scheme: HmacScheme) -> Callable[[str, SignatureOptions], None]:
     """The ``check_secret`` of a scheme whose key is encoded."""
 
     def check(secret: str, options: SignatureOptions) -> None:
-        hmac_key(secret, scheme.key_encoding)
+        check_key(hmac_key(secret, scheme.key_encoding))
 
     return check
 

@@ -27,6 +27,7 @@ __all__ = [
     "body_type",
     "event_name",
     "id_at",
+    "nothing_guessed",
     "short_id",
     "signed",
     "unsigned",
@@ -156,12 +157,16 @@ class Provider:
     challenge: Challenge | None = None
     handshake: Challenge | None = None
     learn: Callable[[WebhookRequest, SignatureOptions], tuple[str, Answer] | None] | None = None
+    #: The options that say who sends, in place of a secret, where all of them are set.
+    named_by: tuple[str, ...] = ()
     #: The option without which it learns nothing.
     learns_by: str = ""
     answer: Callable[[WebhookRequest, SignatureOptions, Answer], Answer] | None = None
     correlation: Callable[[Any], Iterator[str]] | None = None
     #: The options that mean something to it; others are refused by name when they are set.
     options: frozenset[str] = frozenset()
+    #: Refuses, when they are set, those that mean nothing together. Raises BadRequestError.
+    check_options: Callable[[SignatureOptions], None] | None = None
     #: For senders that put the time of sending into the body: the body as sent at ``now``.
     stamp: Callable[[bytes, float], bytes] | None = None
     #: Where its own pages are: addresses that lead there stay addresses in text of strangers.
@@ -187,6 +192,10 @@ class Provider:
         return self.learn is not None and (
             not self.learns_by or getattr(options, self.learns_by) != ""
         )
+
+    def is_named(self, options: SignatureOptions) -> bool:
+        """Whether the options say who sends, so that no secret is needed."""
+        return bool(self.named_by) and all(getattr(options, name) for name in self.named_by)
 
     def type_of_copies(self, event_type: str, options: SignatureOptions) -> str:
         """What of an event's type all copies of its signed content have; "" for nothing."""
@@ -240,6 +249,11 @@ def signed(headers: Callable[[Delivery], dict[str, str]]) -> Sign:
         return {name: value for name, value in headers(hook).items() if value}
 
     return sign
+
+
+def nothing_guessed(secret: str) -> str:
+    """The ``guessed_part`` of a secret that only says who sends: what signs is the provider's."""
+    return "who sends is no secret, and there is nothing to guess"
 
 
 def unsigned(options: SignatureOptions) -> bool:

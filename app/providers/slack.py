@@ -39,7 +39,7 @@ def _verify(
 
 def _type(request: WebhookRequest, options: SignatureOptions) -> str:
     # events are JSON; commands are forms; interactions are forms with JSON in one field
-    payload = request.json()
+    payload = request.json(FORM)
     kind = text_at(payload, "type")
     if kind == "event_callback":
         event = text_at(payload, "event.type")
@@ -53,7 +53,7 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
 
 
 def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
-    payload = request.json()
+    payload = request.json(FORM)
     return id_at(payload, "event_id") or id_at(payload, "trigger_id")
 
 

@@ -13,6 +13,7 @@ from hookstream.app.providers.provider import (
     short_id,
     signed,
 )
+from hookstream.app.providers.signatures.digests import check_key
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.providers.signatures.standard import (
@@ -47,7 +48,10 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
 
 def _secret(secret: str, options: SignatureOptions) -> None:
     any_secret(secret, options)
-    if standard_key(secret, options.secret_format) is None:
+    key = standard_key(secret, options.secret_format)
+    if key is not None:
+        check_key(key)
+    else:
         raise BadRequestError(
             "what follows whsec_ is not base64 (options.secret_format is raw for senders whose "
             "secret is plain text)"

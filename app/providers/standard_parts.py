@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.provider import Delivery, any_secret, body_type, short_id, signed
+from hookstream.app.providers.signatures.digests import check_key
 from hookstream.app.providers.signatures.options import (
     DEFAULT_TOLERANCE_SECONDS,
     SignatureOptions,
@@ -47,8 +48,10 @@ def standard_delivery(request: WebhookRequest, options: SignatureOptions) -> str
 
 def check_standard_secret(secret: str, options: SignatureOptions) -> None:
     any_secret(secret, options)
-    if standard_key(secret) is None:
+    key = standard_key(secret)
+    if key is None:
         raise BadRequestError("what follows whsec_ is not base64")
+    check_key(key)
 
 
 def standard_headers(hook: Delivery, secret_format: str = "") -> dict[str, str]:

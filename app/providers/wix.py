@@ -6,8 +6,17 @@ from typing import Any, Final
 from hookstream.app.errors import BadRequestError, SignatureError
 from hookstream.app.providers.json_body import OBJECTS, parse_json
 from hookstream.app.providers.lookup import text_at, word_at
-from hookstream.app.providers.parts import answered_200, delivery_at, type_at
-from hookstream.app.providers.provider import HOUR, Delivery, Notes, Provider, any_secret, signed
+from hookstream.app.providers.parts import answered_200
+from hookstream.app.providers.provider import (
+    HOUR,
+    Delivery,
+    Notes,
+    Provider,
+    any_secret,
+    event_name,
+    id_at,
+    signed,
+)
 from hookstream.app.providers.signatures.digests import UNSET
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.public_jwt import (
@@ -25,6 +34,8 @@ __all__ = ["PROVIDER"]
 
 ALGORITHM: Final = "RS256"
 WHERE = "the token in the body"
+#: Of what is no JSON of its own: a token is looked for.
+PLAIN: Final = "text/plain"
 #: Wix repeats for two days; whether with a new token is not documented. Tokens end after 83 hours.
 TOLERANCE_SECONDS = 72 * HOUR
 VALID_SECONDS = 300_000
@@ -36,7 +47,8 @@ def _verify(
     keys = [key for secret in secrets if (key := public_key(secret))]
     if not keys:
         raise SignatureError(UNSET)
-    text = request.body.decode("ascii", "replace").strip()
+    # readers know a token by how it begins
+    text = request.body.decode("ascii", "replace").rstrip()
     refused = SignatureError("")
     for key in keys:
         try:
@@ -47,6 +59,14 @@ def _verify(
         tolerance = options.tolerance(TOLERANCE_SECONDS)
         return check_age(now - issued_at(claims, WHERE), tolerance, f"iat of {WHERE}")
     raise refused
+
+
+def _type(request: WebhookRequest, options: SignatureOptions) -> str:
+    return event_name(text_at(request.json(PLAIN), "data.eventType"))
+
+
+def _delivery(request: WebhookRequest, options: SignatureOptions) -> str:
+    return id_at(request.json(PLAIN), "data.data.id")
 
 
 def _correlation(payload: Any) -> Iterator[str]:
@@ -86,8 +106,9 @@ PROVIDER = Provider(
     name="wix",
     title="Wix",
     verify=_verify,
-    event_type=type_at("data.eventType"),
-    delivery_id=delivery_at("data.data.id"),
+    event_type=_type,
+    delivery_id=_delivery,
+    content=lambda request: request.decoded.rstrip(),
     sign=signed(_sign),
     stamp=_stamp,
     seal=_seal,

@@ -1,10 +1,12 @@
 """Zoom."""
 
 import hmac
+import math
 from collections.abc import Sequence
 
 import orjson
 
+from hookstream.app.errors import SignatureError
 from hookstream.app.providers.lookup import text_at
 from hookstream.app.providers.parts import keys_at, no_delivery, signed_by, type_at, verified_by
 from hookstream.app.providers.provider import (
@@ -15,6 +17,7 @@ from hookstream.app.providers.provider import (
     Provider,
     any_secret,
 )
+from hookstream.app.providers.signatures.digests import key_bytes
 from hookstream.app.providers.signatures.hmac_scheme import HmacScheme
 from hookstream.app.providers.signatures.options import (
     DEFAULT_TOLERANCE_SECONDS,
@@ -33,6 +36,15 @@ SCHEME = HmacScheme(
 MAX_TOKEN_CHARS = 256
 
 
+def _has_signed(request: WebhookRequest, secret: str) -> bool:
+    try:
+        # when it was signed has been looked at
+        SCHEME.verify(request, [secret], now=0, tolerance_seconds=math.inf)
+    except SignatureError:
+        return False
+    return True
+
+
 def _handshake(
     request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions
 ) -> Answer | None:
@@ -41,7 +53,11 @@ def _handshake(
     if text_at(payload, "event") != "endpoint.url_validation" or not token:
         return None
     token = token[:MAX_TOKEN_CHARS]
-    proof = hmac.digest(secrets[0].encode(), token.encode("utf-8", "replace"), "sha256").hex()
+    # while a secret is replaced there are two, and Zoom knows one of them
+    secret = next((one for one in secrets if _has_signed(request, one)), "")
+    if not secret:
+        return None
+    proof = hmac.digest(key_bytes(secret), token.encode("utf-8", "replace"), "sha256").hex()
     return Answer(200, orjson.dumps({"plainToken": token, "encryptedToken": proof}), JSON)
 
 

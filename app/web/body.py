@@ -18,6 +18,7 @@ from hookstream.app.errors import (
     SlowBodyError,
 )
 from hookstream.app.web.expectations import begin_body
+from hookstream.codecs.zstd_frames import frame_end
 
 __all__ = ["ENCODINGS", "check_size", "decode_aside", "decode_body", "read_body"]
 
@@ -36,6 +37,8 @@ BROTLI_BYTES = 512 * 1024
 _UNPACKERS = ThreadPoolExecutor(2, "unpack")
 #: Gzip members one after the other in a body. Senders that flush often make a few.
 MAX_MEMBERS = 1024
+#: Blocks of all zstd frames of a body: one has 128 KiB, and less where the sender flushes.
+MAX_BLOCKS = 65_536
 #: A compressed body above it is undone in a thread (zlib and zstd let go of the GIL).
 ASIDE_BYTES = 4 * 1024
 #: What begins without much memory. Brotli fills a window of megabytes before it gives anything.
@@ -188,14 +191,15 @@ def _inflate(body: bytes, window_bits: int, max_bytes: int) -> bytes:
             raise PayloadTooLargeError(_too_large(max_bytes, decoded=True))
         # gzip allows members one after another; deflate ends with its stream
         rest = inflater.unused_data
-        if inflater.eof and window_bits != 31:
-            break
+        if inflater.eof and window_bits != 31 and (rest or at < len(body)):
+            raise BadRequestError("the compressed body goes on behind its end")
     if body and not inflater.eof:
         raise BadRequestError("the compressed body is cut off")
     return b"".join(out)
 
 
 def _unzstd(body: bytes, max_bytes: int) -> bytes:
+    _check_whole_zstd(body)
     out: list[bytes] = []
     size = 0
     reader = zstandard.ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW).stream_reader(
@@ -206,9 +210,24 @@ def _unzstd(body: bytes, max_bytes: int) -> bytes:
         size += len(chunk)
         if size > max_bytes:
             raise PayloadTooLargeError(_too_large(max_bytes, decoded=True))
-    if body and not size and zstandard.frame_content_size(body) != 0:
-        raise BadRequestError("the compressed body is cut off")
     return b"".join(out)
+
+
+def _check_whole_zstd(body: bytes) -> None:
+    """The last frame ends where the body does. Raises BadRequestError."""
+    at, blocks = 0, 0
+    while at < len(body):
+        try:
+            at, more = frame_end(body, at, MAX_BLOCKS - blocks)
+        except ValueError as error:
+            raise BadRequestError("the body is not valid zstd") from error
+        blocks += more
+        if blocks > MAX_BLOCKS:
+            raise BadRequestError(
+                f"the compressed body has more than {MAX_BLOCKS} zstd blocks: flush less often"
+            )
+    if at > len(body):
+        raise BadRequestError("the compressed body is cut off")
 
 
 def _unbrotli(body: bytes, max_bytes: int) -> bytes:

@@ -19,6 +19,7 @@ from aiohttp.web_request import BaseRequest
 
 from hookstream.app.addresses import Network
 from hookstream.app.providers import Answer
+from hookstream.app.providers.signatures.options import BODILESS
 from hookstream.app.web.browsers import HARDENED
 from hookstream.app.web.problem import problems
 from hookstream.app.web.receive import EVENT_ID_HEADER
@@ -154,12 +155,14 @@ def _ready(request: web.Request, answer: Answer, event_id: str, request_id: str)
     for value in answer.headers.values():
         if not value.isprintable():
             raise ValueError("a header of an answer has more than one line")
+    # what followed would be taken for the next answer (RFC 9110, 15.3.5 and 15.3.6)
+    body = b"" if answer.status in BODILESS else answer.body
     lines = [
         _STATUS.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n",
         *(f"{name}: {value}\r\n" for name, value in answer.headers.items()),
-        f"Content-Type: {answer.content_type}\r\n",
+        "" if answer.status in BODILESS else f"Content-Type: {answer.content_type}\r\n",
         f"{EVENT_ID_HEADER}: {event_id}\r\n" if event_id else "",
-        "" if answer.status == 204 else f"Content-Length: {len(answer.body)}\r\n",
+        "" if answer.status == 204 else f"Content-Length: {len(body)}\r\n",
         f"{REQUEST_ID}: {request_id}\r\n",
         _HARDENED,
         f"Date: {_date()}\r\n",
@@ -167,4 +170,4 @@ def _ready(request: web.Request, answer: Answer, event_id: str, request_id: str)
         "\r\n" if request.keep_alive else "Connection: close\r\n\r\n",
     ]
     head = "".join(lines).encode()
-    return ReadyResponse(head + answer.body, keep_alive=request.keep_alive)
+    return ReadyResponse(head + body, keep_alive=request.keep_alive)

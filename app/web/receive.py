@@ -29,10 +29,10 @@ from hookstream.app.ingest.signing_keys import SigningKeys
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
-from hookstream.app.providers import PROVIDERS, Answer
+from hookstream.app.providers import PROVIDERS, Answer, check_secrets
 from hookstream.app.providers.first_contact import hub_challenge
 from hookstream.app.providers.provider import JSON
-from hookstream.app.providers.signatures.options import AnyAge, SignatureOptions
+from hookstream.app.providers.signatures.options import BODILESS, AnyAge, SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.routing.event_keys import DedupFunction
@@ -238,6 +238,8 @@ class Receiver:
         if provider.challenge and (answer := provider.challenge(hook, tool.secrets, tool.options)):
             return answer, ""
         if provider.learn and not tool.secrets and (learnt := provider.learn(hook, tool.options)):
+            # it could never be replaced by another: as one that people set
+            check_secrets(provider, learnt[:1], (), tool.options)
             return await self._learn(tool, *learnt, address), ""
         hook = await self._verified(hook, tool, tool.options, now_ms, address)
         if provider.confirm and (url := provider.confirm(hook)):
@@ -277,7 +279,7 @@ class Receiver:
     def _request(self, request: web.Request, tool: Tool, body: bytes) -> WebhookRequest:
         return WebhookRequest(
             method=request.method,
-            url=self._called_url(tool, sender_of(request).origin, request.raw_path),
+            url=self._called_url(tool, sender_of(request).origin, _path(request)),
             headers=_headers(request),
             body=body,
             decoded=body,
@@ -444,7 +446,7 @@ def _refusal(
         address=sender.address,
         method=request.method,
         origin=sender.origin,
-        path=request.raw_path,
+        path=_path(request),
         headers=_headers(request),
         body=body,
         body_bytes=max(content.total_bytes, request.content_length or 0),
@@ -452,10 +454,26 @@ def _refusal(
     )
 
 
+def _path(request: web.Request) -> str:
+    """The path and query that were called, also where a proxy passes on the whole address.
+
+    RFC 9112, 3.2.2: servers have to take that form.
+    """
+    path = request.raw_path
+    if path.startswith("/"):
+        return path
+    _, mark, rest = path.partition("://")
+    return f"/{rest.partition('/')[2]}" if mark else path
+
+
 def _response(answer: Answer, event_id: str = "") -> web.Response:
     headers = {**answer.headers, "Content-Type": answer.content_type}
     if event_id:
         headers[EVENT_ID_HEADER] = event_id
+    if answer.status in BODILESS:
+        # what followed would be taken for the next answer (RFC 9110, 15.3.5 and 15.3.6)
+        del headers["Content-Type"]
+        return web.Response(status=answer.status, headers=headers)
     return web.Response(status=answer.status, body=answer.body or None, headers=headers)
 
 

@@ -92,8 +92,16 @@ def sender_of(request: web.Request) -> Sender:
     if remote.startswith("::ffff:") and "." in remote:
         # a socket of both kinds
         remote = remote[7:]
-    request[_SENDER] = known = Sender(remote, request.scheme, request.host)
+    request[_SENDER] = known = Sender(remote, request.scheme, _host(request))
     return known
+
+
+def _host(request: web.Request) -> str:
+    """The host that was called, with its port; of a whole address (RFC 9112, 3.2.2) its own."""
+    if request.raw_path.startswith("/"):
+        return request.host
+    # aiohttp leaves out the port
+    return request.url.host_port_subcomponent or request.host
 
 
 def check_allowed(allow_from: Sequence[Network], address: str) -> None:

@@ -23,10 +23,11 @@ from hookstream.app.providers import (
     Provider,
     check_options,
     check_secrets,
-    is_signed,
+    is_pending,
     provider,
     weak_secrets,
 )
+from hookstream.app.providers.signatures.option_checks import read_options
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.routing.event_keys import DedupFunction
@@ -140,10 +141,8 @@ class ToolViews:
         given = options(tool)
         check_options(kind, given)
         check_secrets(kind, tool.secrets, known, given)
-        secrets = tool.secrets
-        if kind.learns(given) and not secrets and before and before.provider == kind.name:
-            # what it has learnt is not for the caller to say again
-            secrets = list(known)
+        # what it has learnt is not for the caller to say again
+        keeps_secrets = kind.learns(given) and not tool.secrets
         tenant = request[TENANT_KEY]
         row = await self._quotas.put(
             "tools",
@@ -152,7 +151,7 @@ class ToolViews:
             tool_id,
             tenant,
             kind.name,
-            secrets,
+            tool.secrets,
             tool.options,
             dedup(tool, kind, self._functions, self._settings.dedup_history_days),
             ordering(tool),
@@ -163,6 +162,7 @@ class ToolViews:
             allow_from(tool),
             public_url(tool),
             self._quotas.most("tools"),
+            keeps_secrets,
         )
         if row is None:
             if not await self._postgres.fetchrow("SELECT FROM tools WHERE tool_id = $1", tool_id):
@@ -237,7 +237,7 @@ class ToolViews:
 def options(tool: ToolIn) -> SignatureOptions:
     """The tool's signature options. Raises BadRequestError."""
     try:
-        return SignatureOptions(**tool.options)
+        return read_options(tool.options)
     except (TypeError, ValueError) as error:
         raise BadRequestError(f"options: {error}") from error
 
@@ -355,7 +355,7 @@ def tool_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "provider": row["provider"],
         "secret_count": len(row["secrets"]),
         "weak_secret_count": weak_secrets(row["provider"], row["secrets"]),
-        "pending": is_signed(row["provider"]) and not row["secrets"],
+        "pending": is_pending(row["provider"], row["secrets"], row["options"]),
         "learnt_secret_waits": row["learnt_secret"] is not None,
         "options": row["options"],
         "dedup": {

@@ -52,6 +52,7 @@ OTHER_PRIVATE = ec.generate_private_key(ec.SECP256R1())
 NAMES = {
     "sns": ("arn:aws:sns:us-west-2:123456789012:MyTopic", RSA, OTHER_RSA),
     "paypal": ("5L518819FA0214926", RSA, OTHER_RSA),
+    "googlechat": ("846532198470", RSA, OTHER_RSA),
     "pubsub": ("push@acme-prod.iam.gserviceaccount.com", RSA, OTHER_RSA),
     "plaid": ("5f0a1b2c3d4e5f6a7b8c9d0e:0a1b2c3d4e5f6a7b8c9d0e1f2a3b4c", PRIVATE, OTHER_PRIVATE),
 }

@@ -333,6 +333,51 @@ def test_body_that_is_cut_off_or_garbage_is_refused(name: str) -> None:
     for packed in (pack(BODY)[:-3], pack(BODY)[:8], b"garbage"):
         with pytest.raises(BadRequestError):
             decode_body(packed, name, 100_000)
+    with pytest.raises(BadRequestError):
+        decode_body(pack(BODY) + b"more", name, 100_000)
+    with pytest.raises(BadRequestError):
+        decode_body(pack(BODY) + b"\0" * 200_000, name, 100_000)
+    # wherever it is cut, and where what is there gives all of the text
+    packed = pack(random.Random(1).randbytes(300) + b"0" * 300_000)
+    for cut in range(1, len(packed)):
+        with pytest.raises(BadRequestError):
+            decode_body(packed[:cut], name, 1_000_000)
+
+
+ZSTD_FORMS = {
+    "checksum": zstandard.ZstdCompressor(write_checksum=True),
+    "no size": zstandard.ZstdCompressor(write_content_size=False),
+    "several blocks": zstandard.ZstdCompressor(level=1),
+}
+
+
+@pytest.mark.parametrize("form", ZSTD_FORMS)
+@pytest.mark.parametrize("size", [0, 1, 300, 70_000, 400_000])
+def test_zstd_is_whole_or_refused(form: str, size: int) -> None:
+    text = random.Random(size).randbytes(size)
+    one = ZSTD_FORMS[form].compress(text)
+    skipped = b"\x5f\x2a\x4d\x18\x03\x00\x00\x00abc"
+    for packed, times in ((one, 1), (skipped + one, 1), (one + skipped, 1), (one * 3, 3)):
+        assert decode_body(packed, "zstd", 2_000_000) == text * times
+        cuts = range(1, len(packed)) if len(packed) < 2_000 else (1, 2, 3, 4, 5, 9, 70_000)
+        for cut in cuts:
+            # between two frames it is as whole as it can be known to be
+            if len(packed) - cut not in (len(one), len(one) * 2, len(skipped)):
+                with pytest.raises(BadRequestError):
+                    decode_body(packed[:-cut], "zstd", 2_000_000)
+    with pytest.raises(BadRequestError):
+        decode_body(one + b"\0", "zstd", 2_000_000)
+
+
+def test_many_zstd_blocks_cost_no_time() -> None:
+    # each of no bytes: a frame of 5 MB would have 1.7 million of them
+    frame = zstandard.compress(b"")[:6] + b"\0\0\0" * 1_700_000 + b"\1\0\0"
+    begun = time.process_time()
+    with pytest.raises(BadRequestError, match="more than 65536 zstd blocks"):
+        decode_body(frame, "zstd", 5_242_880)
+    with pytest.raises(BadRequestError, match="more than 65536 zstd blocks"):
+        decode_body(zstandard.compress(b"") * 500_000, "zstd", 5_242_880)
+    assert time.process_time() - begun < 0.5
 
 
 @pytest.mark.parametrize(
@@ -405,15 +450,13 @@ def test_a_refused_body_is_not_remembered_by_its_error(name: str) -> None:
             with pytest.raises(PayloadTooLargeError) as large:
                 decode_body(good, name, 2_000_000)
             errors.append(large.value)
-            # zstd has no checksum here, and its reader passes over a missing end
-            if name != "zstd":
-                with pytest.raises(BadRequestError) as bad:
-                    decode_body(broken, name, 4_000_000)
-                errors.append(bad.value)
+            with pytest.raises(BadRequestError) as bad:
+                decode_body(broken, name, 4_000_000)
+            errors.append(bad.value)
         assert tracemalloc.get_traced_memory()[0] < 1_000_000
     finally:
         tracemalloc.stop()
-    assert len(errors) == (5 if name == "zstd" else 10)
+    assert len(errors) == 10
 
 
 def test_gzip_members_are_joined_and_bounded() -> None:

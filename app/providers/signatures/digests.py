@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
-from hookstream.app.errors import SignatureError
+from hookstream.app.errors import BadRequestError, SignatureError
+from hookstream.app.secret_strength import MIN_CHARACTERS
 
 __all__ = [
     "DIGEST_BYTES",
@@ -18,7 +19,9 @@ __all__ = [
     "UNSET",
     "Algorithm",
     "Encoding",
+    "GuessableKeyError",
     "after_scheme",
+    "check_key",
     "digest_of",
     "digests_of",
     "encoded",
@@ -45,9 +48,26 @@ UNSET = (
 _HEX = re.compile(r"[0-9a-fA-F]*")
 
 
+class GuessableKeyError(BadRequestError):
+    """A key that can be guessed; what a tool has already may be as weak as it was."""
+
+
 def key_bytes(secret: bytes | str) -> bytes:
     """A secret as the key of an HMAC."""
     return secret if isinstance(secret, bytes) else secret.encode("utf-8", "surrogatepass")
+
+
+def check_key(key: bytes) -> None:
+    """Refuse a key of an HMAC that has so few bytes that all are tried in no time.
+
+    Raises:
+        GuessableKeyError: with how many it has.
+    """
+    if len(key) < MIN_CHARACTERS:
+        raise GuessableKeyError(
+            f"its key has {len(key)} bytes, which can be guessed: {MIN_CHARACTERS} at the very "
+            "least, of a random secret, as `openssl rand -base64 32` prints"
+        )
 
 
 def keys_of(secrets: Sequence[str]) -> list[bytes]:

@@ -14,6 +14,7 @@ from hookstream.app.providers.signatures.key_source import KeySource, never_abse
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.pinned import keys_for, senders, signer
 from hookstream.app.providers.signatures.public_jwt import (
+    SKEW_SECONDS,
     issued_at,
     key_id,
     sign_public_jwt,
@@ -23,7 +24,19 @@ from hookstream.app.providers.signatures.public_keys import read_key_set
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.providers.signatures.timestamps import check_age
 
-__all__ = ["HEADER", "TOLERANCE_SECONDS", "google_keys", "sign_google", "verify_google"]
+__all__ = [
+    "ALGORITHM",
+    "HEADER",
+    "ISSUERS",
+    "KEYS_URL",
+    "TOKEN",
+    "TOLERANCE_SECONDS",
+    "VALID_SECONDS",
+    "bearer_token",
+    "google_keys",
+    "sign_google",
+    "verify_google",
+]
 
 HEADER: Final = "Authorization"
 TOKEN: Final = "the token in Authorization"  # noqa: S105 what it is called
@@ -32,7 +45,6 @@ KEYS_URL: Final = "https://www.googleapis.com/oauth2/v3/certs"
 ISSUERS: Final = ("https://accounts.google.com", "accounts.google.com")
 #: Tokens live for an hour, and may be sent as long; clocks differ.
 VALID_SECONDS: Final = 3600
-SKEW_SECONDS: Final = 300
 TOLERANCE_SECONDS: Final = VALID_SECONDS + SKEW_SECONDS
 
 
@@ -40,7 +52,7 @@ def google_keys(
     request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
 ) -> Sequence[KeySource]:
     """Google's keys; nowhere if the tool has its own. Raises SignatureError."""
-    named = key_id(_token(request), ALGORITHM, TOKEN)
+    named = key_id(bearer_token(request), ALGORITHM, TOKEN)
     if all(sender.key for sender in senders(secrets)):
         return ()
     if not named:
@@ -56,7 +68,7 @@ def verify_google(
     Raises SignatureError.
     """
     taken = senders(secrets)
-    text = _token(request)
+    text = bearer_token(request)
     refused = SignatureError("")
     for sender, keys in keys_for(taken, request.keys):
         try:
@@ -108,5 +120,6 @@ def _check(
         )
 
 
-def _token(request: WebhookRequest) -> str:
+def bearer_token(request: WebhookRequest) -> str:
+    """What follows ``Bearer`` in Authorization. Raises SignatureError."""
     return after_scheme(request.single(HEADER), "Bearer", HEADER)

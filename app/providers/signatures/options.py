@@ -29,7 +29,10 @@ from hookstream.app.providers.signatures.named_challenge import (
 from hookstream.app.providers.signatures.template import compile_template, uses
 from hookstream.app.providers.signatures.timestamps import DIGITS
 
-__all__ = ["DEFAULT_TOLERANCE_SECONDS", "AnyAge", "SignatureOptions"]
+__all__ = ["BODILESS", "DEFAULT_TOLERANCE_SECONDS", "AnyAge", "SignatureOptions"]
+
+#: Answers that have no body: one would be taken for the next answer.
+BODILESS = (204, 205)
 
 #: How far a signed time may be from this server's clock, either way, unless a provider differs.
 DEFAULT_TOLERANCE_SECONDS = 300
@@ -53,7 +56,7 @@ TEXTS: Mapping[str, int] = {
     "prefix": 64, "type_field": 200, "delivery_field": 200, "signature_name": 64,
     "signature_field": 200, "signature_query": 64, "timestamp_name": 64, "timestamp_field": 200,
     "answer_body": 1024, "answer_type": 80, "challenge": 200, "challenge_answer": 400,
-    "secret_from": 200, "audience": 1024,
+    "secret_from": 200, "audience": 1024, "tenant": 64,
 }  # fmt: skip
 SEPARATORS = (",", ";", "&", " ")
 NUMBERS = (("tolerance_seconds", 1, MAX_TOLERANCE_SECONDS), ("answer_status", 200, 299))
@@ -69,7 +72,7 @@ class SignatureOptions:
     a sender is answered; ``secret_format`` whether a Standard Webhooks secret is ``raw`` text.
     ``challenge`` is where a request that tries out the address has what ``challenge_answer`` gives
     back; ``secret_from`` where a first request hands the secret over;
-    ``audience`` for whom a token has to be.
+    ``audience`` for whom a token has to be, ``tenant`` of whom it has to be.
 
     Raises:
         BadRequestError: a value that cannot be used; the detail names the option.
@@ -103,6 +106,7 @@ class SignatureOptions:
     challenge_answer: str = ""
     secret_from: str = ""
     audience: str = ""
+    tenant: str = ""
 
     def __post_init__(self) -> None:
         for name in ("header", "type_header", "delivery_header", "timestamp_header", "id_header"):
@@ -146,6 +150,8 @@ class SignatureOptions:
             )
 
     def _check_scheme(self) -> None:
+        if not isinstance(self.signed, str):
+            raise BadRequestError("options.signed: a text, as {timestamp}.{body}")
         try:
             compile_template(self.signed)
         except BadRequestError as error:

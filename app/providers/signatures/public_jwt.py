@@ -14,11 +14,21 @@ from hookstream.app.providers.signatures.jws import jws_part
 from hookstream.app.providers.signatures.public_keys import Keys, PrivateKey, SigningKey
 from hookstream.codecs.json_payload import dump_json, parse_payload
 
-__all__ = ["PublicAlgorithm", "issued_at", "key_id", "sign_public_jwt", "verified_claims"]
+__all__ = [
+    "SKEW_SECONDS",
+    "PublicAlgorithm",
+    "check_times",
+    "issued_at",
+    "key_id",
+    "sign_public_jwt",
+    "verified_claims",
+]
 
 PublicAlgorithm = Literal["RS256", "ES256"]
 #: A header has three short members; those that know more come with a certificate chain.
 MAX_HEADER_CHARS = 8192
+#: How far a sender's clock may be off where a token says from when until when it counts.
+SKEW_SECONDS = 300
 
 _JWS = jwt.PyJWS()
 
@@ -75,6 +85,20 @@ def issued_at(claims: dict[str, Any], where: str) -> float:
     if isinstance(issued, bool) or not isinstance(issued, (int, float)) or abs(issued) > 1e12:
         raise SignatureError(f"{where} does not say when it was issued (iat)")
     return issued
+
+
+def check_times(claims: dict[str, Any], now: float, where: str) -> None:
+    """The token counts now (``nbf`` where it says so, ``exp``), give or take what clocks differ.
+
+    Raises SignatureError.
+    """
+    begins: Any = claims.get("nbf", 0)
+    ends: Any = claims.get("exp")
+    for time in (begins, ends):
+        if isinstance(time, bool) or not isinstance(time, (int, float)) or abs(time) > 1e12:
+            raise SignatureError(f"{where} does not say until when it counts (nbf, exp)")
+    if not begins - SKEW_SECONDS <= now <= ends + SKEW_SECONDS:
+        raise SignatureError(f"{where} {'has expired' if now > ends else 'is not valid yet'}")
 
 
 def sign_public_jwt(

@@ -45,11 +45,15 @@ MAX_KEYS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A public key, and when what it has signed counts, in Unix seconds."""
+    """A public key, and when what it has signed counts, in Unix seconds.
+
+    ``issuer``: whose tokens alone it signs, where the set that it is from says so.
+    """
 
     key: PublicKey
     not_before: float = -math.inf
     not_after: float = math.inf
+    issuer: str = ""
 
     def check_valid(self, at: float) -> None:
         """Raises SignatureError where the key did not count at that time."""
@@ -129,7 +133,10 @@ def read_key_set(body: bytes) -> Keys:
     for one in listed[:MAX_KEYS]:
         if isinstance(one, dict) and isinstance(name := one.get("kid"), str) and name:
             try:
-                keys[name] = SigningKey(jwk_key(one))
+                issuer = one.get("issuer", "")
+                if not isinstance(issuer, str):
+                    continue
+                keys[name] = SigningKey(jwk_key(one), issuer=issuer)
             except ValueError:
                 # one for something else takes nothing from the others
                 continue

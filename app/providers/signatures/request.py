@@ -32,7 +32,7 @@ class WebhookRequest:
     body: bytes
     decoded: bytes
     keys: Keys = field(default_factory=dict, repr=False, compare=False)
-    _parsed: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
+    _parsed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def header(self, name: str) -> str:
         """The first value of a header, or "" where it is absent."""
@@ -82,18 +82,21 @@ class WebhookRequest:
         """The media type without its parameters, in lower case."""
         return self.header("content-type").partition(";")[0].strip().lower()
 
-    def json(self) -> Any:
+    def json(self, written_as: str = "") -> Any:
         """The decoded body as JSON to look into, parsed once (``json_body.look_into``).
 
-        None where nothing can be read of it, or it is not parsed: it is kept all the same.
+        None where nothing can be read of it, or it is not parsed: it is kept all the same. What is
+        no JSON is what ``Content-Type`` says. Nobody signs that: a sender that writes something
+        else into signed bodies has its row say what (``written_as``), so that a copy under another
+        header is read as the same.
         """
-        if not self._parsed:
+        if written_as not in self._parsed:
             try:
-                self._parsed.append(look_into(self.decoded))
+                self._parsed[written_as] = look_into(self.decoded)
             except BadRequestError:
-                found = read_payload(self.decoded, self.header("content-type"))
-                self._parsed.append(found)
-        return self._parsed[0]
+                kind = written_as or self.header("content-type")
+                self._parsed[written_as] = read_payload(self.decoded, kind)
+        return self._parsed[written_as]
 
     def form(self) -> dict[str, str]:
         """The first value of each field of a form; none where it is no form."""

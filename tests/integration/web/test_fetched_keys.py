@@ -17,6 +17,7 @@ from tests.support.stack import Stack
 INSIDE = {
     "sns": ('payload.Message.Records[0].s3.bucket.name == "acme-invoices"', "acme-invoices"),
     "pubsub": ('payload.message.data.contentType == "application/pdf"', "gs://acme-uploads"),
+    "googlechat": ('payload.space.type == "ROOM"', "Google Chat message from Ada Lovelace"),
     "wix": ('payload.data.data.slug == "created"', "Wix contact created: Jane Doe"),
     "paypal": ('payload.resource.amount.value == "30.00"', "30.00 USD"),
     "plaid": ('payload.webhook_type == "TRANSACTIONS"', "can be synced"),
@@ -77,7 +78,24 @@ async def test_options_that_only_one_row_reads_are_refused_by_the_others(
         path = f"/api/v1/tools/{name}"
         async with session.put(path, json=tool) as answer:
             assert answer.status == 400
-            assert "provider pubsub reads it" in await answer.text()
+            assert "or pubsub reads it" in await answer.text()
         tool = {**tool, "provider": "pubsub", "secrets": [NAMES["pubsub"][0]]}
         async with session.put(path, json=tool) as answer:
             assert answer.status == 201, await answer.text()
+
+
+async def test_event_grid_s_tool_may_have_no_secret_where_options_say_who_sends(
+    stack: Stack, name: str
+) -> None:
+    options = {
+        "audience": "api://925bff9b-f6e2-4a69-b858-f71ea2b9b6d0",
+        "tenant": "9f4ebab6-520d-49c0-85cc-7b25c78d4a93",
+    }
+    made = await stack.put(f"/tools/{name}", {"provider": "eventgrid", "options": options})
+    assert (made["pending"], made["secret_count"]) == (False, 0)
+    headers = {"Authorization": "Bearer a-secret-that-it-has-not"}
+    async with (
+        aiohttp.ClientSession(stack.url) as session,
+        session.post(f"/hooks/{name}", data=b"[]", headers=headers) as answer,
+    ):
+        assert answer.status == 401

@@ -7,9 +7,12 @@ import time
 from typing import Any
 
 import aiohttp
+import asyncpg
 import pytest
 
+from hookstream.app.postgres.sql import statement
 from hookstream.app.web.receive import EVENT_ID_HEADER
+from tests.integration.postgres.test_upgrades import postgres_of
 from tests.support.senders import body_of, signed
 from tests.support.stack import Stack, eventually
 
@@ -192,6 +195,8 @@ async def test_options_that_nothing_reads_are_refused_by_name(stack: Stack, name
         ("generic", {"signed": "{bdy}"}, "options.signed: {bdy}"),
         ("generic", {"signed": "{timestamp}.{body}"}, "where {timestamp} stands"),
         ("generic", {"timestamp_header": "X-Time"}, "anybody could change it"),
+        ("generic", {"nme": "x"}, "options.nme: there is no such option"),
+        ("generic", {"signature_field": "sig"}, "cannot sign itself"),
     ):
         body = {"provider": provider, "secrets": [SECRET], "options": options}
         async with (
@@ -238,6 +243,38 @@ async def test_a_secret_that_the_sender_hands_over_is_kept_and_shown_once(
     ):
         assert answer.status in (200, 202)
         assert answer.headers[EVENT_ID_HEADER]
+
+
+async def test_a_secret_that_another_receiver_has_just_learnt_is_not_lost_by_a_change(
+    stack: Stack, name: str
+) -> None:
+    tool = {"provider": "asana", "secrets": []}
+    await stack.put(f"/tools/{name}", tool)
+    database = await asyncpg.connect(postgres_of(stack))
+    try:
+        # as a receiver does it, of which this one has not heard yet
+        learnt = await database.fetchrow(
+            statement("learn_secret"), name, "default", secrets.token_hex(16)
+        )
+        assert learnt
+        changed = await stack.put(f"/tools/{name}", {**tool, "webhooks_per_second": 5})
+    finally:
+        await database.close()
+    assert (changed["pending"], changed["secret_count"]) == (False, 1)
+    # of another provider it has none
+    changed = await stack.put(f"/tools/{name}", {**tool, "provider": "notion"})
+    assert (changed["pending"], changed["secret_count"]) == (True, 0)
+
+
+async def test_a_secret_that_could_be_guessed_or_is_no_key_is_not_learnt(
+    stack: Stack, name: str
+) -> None:
+    options = {"secret_from": "header:X-Hook-Secret", "key_encoding": "hex"}
+    await stack.put(f"/tools/{name}", {"provider": "generic", "options": options})
+    for bad in ("test", "no hex at all, nor ever", "00ff"):
+        assert (await ask(stack, "POST", f"/hooks/{name}", X_Hook_Secret=bad))[0] == 400
+    assert (await stack.get(f"/tools/{name}"))["pending"]
+    assert (await ask(stack, "POST", f"/hooks/{name}", X_Hook_Secret="0aff" * 8))[0] == 200
 
 
 async def test_a_generic_tool_learns_its_secret_where_its_options_say(

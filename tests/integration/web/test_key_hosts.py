@@ -30,6 +30,7 @@ from hookstream.codecs.envelope import Event, encode_event
 from tests.support import ROOT
 from tests.support.key_host import KeyHost, certificate, key_host
 from tests.support.senders import NAMES, OTHER_RSA, PRIVATE, RSA, SIGNING, private_text
+from tests.unit.providers import test_entra as entra
 from tests.unit.providers.test_fetched_keys import CERTIFICATE, GOOGLE, PLAID, jwk
 
 HOSTS = (
@@ -37,6 +38,7 @@ HOSTS = (
     "www.googleapis.com",
     "production.plaid.com",
     "api.paypal.com",
+    "login.microsoftonline.com",
 )
 KID = "bfbd5111-8e33-4643-8ced-b2e642a72f3c"
 TOPIC = NAMES["sns"][0]
@@ -58,6 +60,11 @@ class Door:
             )
             for name, (secret, _, _) in NAMES.items()
         }  # fmt: skip
+        for name, secrets in (("graph", (entra.STATE,)), ("eventgrid", ())):
+            tools[name] = Tool(
+                *(name, "default", name, secrets, entra.OPTIONS),
+                *(PROVIDERS[name].dedup_strategy, (), 60_000, "tool", ""),
+            )
         parts: Any = SimpleNamespace(
             current=Catalog(1, 1, tools),
             encode_aside=self._encode,
@@ -334,3 +341,22 @@ async def test_plaid_is_asked_with_the_tool_s_credentials(door: Door) -> None:
     [asked] = door.host.bodies
     assert orjson.loads(asked) == {"client_id": client, "secret": secret, "key_id": KID}
     assert secret not in str(answers[0].text)
+
+
+async def test_entra_s_tokens_are_verified_by_keys_that_are_fetched_once(door: Door) -> None:
+    now = int(time.time())
+    door.host.at(
+        entra.KEYS_URL,
+        orjson.dumps({"keys": [jwk(RSA, "k1", issuer=entra.V2.format("{tenantid}"))]}),
+    )
+    for name in entra.APPS:
+        lasts = {"iat": now, "nbf": now, "exp": now + 3600}
+        hook = entra.sent(name, entra.token(name, **lasts))
+        headers = {header: values[0] for header, values in hook.headers.items()}
+        assert (await door.post(name, hook.body, headers)).status == 202
+        over = entra.sent(name, entra.token(name, **{**lasts, "exp": now - 600}))
+        headers = {header: values[0] for header, values in over.headers.items()}
+        refused = await door.post(name, over.body, headers)
+        assert (refused.status, "has expired" in refused.text) == (401, True)
+    assert len(door.events) == 2
+    assert len(door.host.asked) == 1

@@ -194,6 +194,18 @@ def twilio(url: str, body: bytes = b"A=1") -> dict[str, str]:
     return {**signed, **FORM}
 
 
+async def test_a_request_for_a_whole_address_is_one_for_its_path(proxied: Stack, name: str) -> None:
+    await proxied.put(f"/tools/{name}", {"provider": "twilio", "secrets": [TOKEN]})
+    hook = f"{proxied.url}/hooks/{name}?b=%20c"
+    host = proxied.url.removeprefix("http://")
+    head = [f"POST {hook} HTTP/1.1", f"Host: {host}", "Content-Length: 3", "Connection: close"]
+    head += [f"{header}: {value}" for header, value in twilio(hook).items()]
+    reader, writer = await asyncio.open_connection(*host.rsplit(":", 1))
+    writer.write("\r\n".join([*head, "", "A=1"]).encode())
+    assert (await asyncio.wait_for(reader.readline(), 10)).split()[1] == b"200"
+    writer.close()
+
+
 async def test_the_signed_url_is_that_of_the_tool_then_what_a_trusted_proxy_says(
     proxied: Stack, name: str
 ) -> None:

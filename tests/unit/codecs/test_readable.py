@@ -68,6 +68,8 @@ LATIN = "application/json; charset=ISO-8859-1"
         ('{"a": "表"}'.encode("cp932"), 'application/json; charset="Shift_JIS"', {"a": "表"}),
         ('{"a": "€"}'.encode("cp1252"), "application/json;charset=windows-1252", {"a": "€"}),
         (b"[NaN," + b"9" * 400 + b"]", "", ["NaN", "9" * 400]),
+        # a script's text, put between quotes as it stood
+        (b'{"text": "line\n\tline", "n": 1}', "", {"text": "line\n\tline", "n": 1}),
         (
             "<?xml version='1.0' encoding='ISO-8859-1'?><a>ü</a>".encode("latin-1"),
             "text/xml",

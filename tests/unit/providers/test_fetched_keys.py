@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hookstream.app.errors import BadRequestError, SignatureError
-from hookstream.app.providers import PROVIDERS, check_secrets
+from hookstream.app.providers import PROVIDERS, check_secrets, weak_secrets
 from hookstream.app.providers.signatures.key_source import KeySource
 from hookstream.app.providers.signatures.options import AnyAge, SignatureOptions
 from hookstream.app.providers.signatures.public_jwt import sign_public_jwt
@@ -242,6 +242,9 @@ def test_what_is_read_there_verifies(name: str) -> None:
     hook = sent(name)
     if name == "pubsub":
         hook = token_hook("pubsub", google_claims(), kid=KID)
+        body = orjson.dumps({"keys": [jwk(OTHER_RSA, "old"), jwk(RSA)]})
+    elif name == "googlechat":
+        hook = chat_hook(FOR_NUMBER)
         body = orjson.dumps({"keys": [jwk(OTHER_RSA, "old"), jwk(RSA)]})
     elif name == "plaid":
         body = orjson.dumps({"key": jwk(PRIVATE, expired_at=None, created_at=1), "request_id": "r"})
@@ -852,3 +855,79 @@ def test_wix_verifies_the_whole_body() -> None:
 
 def test_keys_count_for_ever_unless_they_say_otherwise() -> None:
     SigningKey(RSA.public_key()).check_valid(math.pi)
+
+
+# Google Chat: for a project's number by keys of its own, for an address by Google's
+
+CHAT = "chat@system.gserviceaccount.com"
+CHAT_KEYS = f"https://www.googleapis.com/service_accounts/v1/jwk/{CHAT}"
+NUMBER, ADDRESS = "846532198470", "https://hooks.example.com/hooks/chat"
+FOR_NUMBER = {"aud": NUMBER, "iss": CHAT}
+FOR_ADDRESS = {
+    "aud": ADDRESS,
+    "iss": "https://accounts.google.com",
+    "email": CHAT,
+    "email_verified": True,
+}
+
+
+def chat_hook(claims: dict[str, Any], key: Any = RSA, kid: str = KID) -> WebhookRequest:
+    times = {"iat": int(NOW), "exp": int(NOW) + 3600}
+    text = sign_public_jwt({**times, **claims}, key, "RS256", kid)
+    return replace(sent("googlechat"), headers={"authorization": (f"Bearer {text}",)})
+
+
+def test_chat_signs_for_a_number_by_its_own_keys_and_for_an_address_by_google_s() -> None:
+    for claims, audience, url in (
+        (FOR_NUMBER, NUMBER, CHAT_KEYS),
+        (FOR_ADDRESS, ADDRESS, GOOGLE),
+    ):
+        hook = chat_hook(claims)
+        [source] = sources("googlechat", hook, audience)
+        assert (source.url, source.key_id) == (url, KID)
+        assert not source.is_absent(404, b"")
+        keys = {KID: SigningKey(RSA.public_key())}
+        verify("googlechat", hook, keys, audience)
+        # either audience may be one of several
+        verify("googlechat", hook, keys, ADDRESS, NUMBER)
+    found = sources("googlechat", chat_hook(FOR_NUMBER), NUMBER, ADDRESS, "12345678901")
+    assert [source.url for source in found] == [CHAT_KEYS, GOOGLE]
+
+
+@pytest.mark.parametrize(
+    ("claims", "audience"),
+    [
+        ({**FOR_NUMBER, "aud": "12345678901"}, NUMBER),
+        ({**FOR_NUMBER, "aud": int(NUMBER)}, NUMBER),
+        ({**FOR_NUMBER, "aud": [NUMBER]}, NUMBER),
+        # anybody can have Google sign for any audience
+        ({**FOR_ADDRESS, "aud": NUMBER}, NUMBER),
+        ({**FOR_NUMBER, "iss": "https://accounts.google.com"}, NUMBER),
+        ({**FOR_NUMBER, "iss": "me@acme.iam.gserviceaccount.com"}, NUMBER),
+        ({**FOR_NUMBER, "exp": int(NOW) - 301}, NUMBER),
+        ({**FOR_NUMBER, "exp": None}, NUMBER),
+        ({**FOR_NUMBER, "iat": int(NOW) - 4000, "exp": int(NOW) + 10**7}, NUMBER),
+        ({**FOR_NUMBER, "iat": None}, NUMBER),
+        (FOR_ADDRESS, ADDRESS + "/"),
+        ({**FOR_ADDRESS, "email": "me@acme.iam.gserviceaccount.com"}, ADDRESS),
+        ({**FOR_ADDRESS, "email_verified": "true"}, ADDRESS),
+        ({**FOR_ADDRESS, "iss": CHAT}, ADDRESS),
+        (FOR_ADDRESS, NUMBER),
+        (FOR_NUMBER, ADDRESS),
+    ],
+)
+def test_a_token_of_google_that_is_none_of_chat_is_refused(
+    claims: dict[str, Any], audience: str
+) -> None:
+    keys = {KID: SigningKey(RSA.public_key())}
+    with pytest.raises(SignatureError):
+        verify("googlechat", chat_hook(claims), keys, audience)
+
+
+@pytest.mark.parametrize("wrong", ["acme-prod", "http://hooks.example.com", "me@x.com", "12 x"])
+def test_chat_s_secret_is_a_number_or_an_address(wrong: str) -> None:
+    with pytest.raises(BadRequestError):
+        check_secrets(PROVIDERS["googlechat"], [wrong])
+    # neither is anything to be guessed
+    check_secrets(PROVIDERS["googlechat"], ["123456", NUMBER, ADDRESS])
+    assert weak_secrets("googlechat", [NUMBER]) == 0

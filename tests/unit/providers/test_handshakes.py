@@ -49,6 +49,18 @@ def answered(name: str, body: dict[str, Any]) -> Answer:
     return answer(request({"Content-Type": JSON}, orjson.dumps(body)), OPTIONS, ACCEPTED)
 
 
+def test_zoom_is_shown_the_secret_that_it_has_while_there_are_two() -> None:
+    body = orjson.dumps({"event": "endpoint.url_validation", "payload": {"plainToken": "abc"}})
+    handshake = PROVIDERS["zoom"].handshake
+    assert handshake
+    for secrets in (("old-secret", "new-secret"), ("new-secret", "old-secret")):
+        hook = request(signed("zoom", body, secret="new-secret"), body)
+        answer = handshake(hook, secrets, OPTIONS)
+        proof = hmac.digest(b"new-secret", b"abc", "sha256").hex()
+        assert answer
+        assert orjson.loads(answer.body)["encryptedToken"] == proof
+
+
 # What the options of a tool say
 
 

@@ -2,11 +2,14 @@
 
 import base64
 import hmac
+from typing import Any
 
 import pytest
 
 from hookstream.app.errors import BadRequestError, SignatureError
+from hookstream.app.providers import PROVIDERS, check_options, check_secrets
 from hookstream.app.providers.signatures.hmac_scheme import HmacScheme, hmac_key
+from hookstream.app.providers.signatures.option_checks import read_options
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.providers.signatures.template import compile_template
@@ -177,6 +180,77 @@ def test_a_template_that_cannot_be_filled_in_is_refused(template: str) -> None:
         compile_template(template)
     with pytest.raises(BadRequestError, match=r"options\.signed"):
         SignatureOptions(signed=template)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"heade": "X-Sig"}, r"options\.heade: there is no such option; did you mean header"),
+        ({"signed": ["{body}"]}, r"options\.signed: a text"),
+        ({"signature_query": "sig", "header": "X-Sig"}, r"options\.header: nothing reads it"),
+        ({"signature_name": "v1", "prefix": "sha256="}, r"options\.prefix: nothing reads it"),
+        ({"tolerance_seconds": 60}, r"options\.tolerance_seconds: no time is signed"),
+        ({"timestamp_unit": "ms"}, r"options\.timestamp_unit: no time is signed"),
+        (
+            {"signed": "{timestamp}{body}", "header": "X-Sig", "timestamp_header": "x-sig"},
+            r"options\.timestamp_header: the signature stands there",
+        ),
+        ({"signed": "{id}{body}", "id_header": "x-signature"}, r"options\.id_header"),
+        ({"signed": "{header:a b}{body}"}, r"options\.signed: .* no name of a header"),
+        # a signature that is in what it signs
+        ({"signature_field": "sig"}, r"options\.signed: \{body\} has the signature in it"),
+        ({"signature_field": "a", "signed": "{field:a}"}, r"options\.signed: \{field:a\}"),
+        ({"signature_query": "sig", "signed": "{url}{body}"}, r"options\.signed: \{url\}"),
+        ({"signature_query": "sig", "signed": "{query:sig}"}, r"options\.signed: \{query:sig\}"),
+        ({"signed": "{header:x-SIGNATURE}{body}"}, r"options\.signed: \{header:x-SIGNATURE\}"),
+        ({"answer_status": 204, "answer_body": "ok"}, r"options\.answer_body: .* has no body"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused_with_what_to_do(
+    given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(BadRequestError, match=said):
+        check_options(PROVIDERS["generic"], read_options(given))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"header": "X-LI-Signature", "signed": "hmacsha256={body}"},
+        {"signature_field": "sig", "signed": "{field:time}{field:id}"},
+        {"signature_query": "sig", "signed": "{query:id}{body}"},
+        {"signed": "{timestamp}{body}", "timestamp_field": "t", "tolerance_seconds": "60"},
+        {"signature_name": "v1", "timestamp_name": "t", "signed": "{timestamp}.{body}"},
+        {"answer_status": 204},
+    ],
+)
+def test_options_that_mean_something_together_are_taken(given: dict[str, Any]) -> None:
+    check_options(PROVIDERS["generic"], read_options(given))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "secret", "said"),
+    [
+        ("generic", {"key_encoding": "hex"}, "not hex, this one", "the secret is not hex"),
+        ("generic", {"key_encoding": "base64"}, "*** no base64 ***", "the secret is not base64"),
+        ("generic", {"key_encoding": "whsec"}, "whsec_AAEC", "its key has 3 bytes"),
+        ("generic", {"key_encoding": "hex"}, "00ff00ff0a", "its key has 5 bytes"),
+        ("standard", {}, "whsec_AAEC", "its key has 3 bytes"),
+        ("openai", {}, "whsec_AAEC", "its key has 3 bytes"),
+        ("gitlab", {}, "whsec_AAEC", "its key has 3 bytes"),
+        ("adyen", {}, "00ff00ff0a", "its key has 5 bytes"),
+        ("airtable", {}, "AAECAwQ=", "its key has 5 bytes"),
+    ],
+)
+def test_a_key_that_is_none_or_can_be_guessed_is_refused_when_it_is_set(
+    name: str, given: dict[str, Any], secret: str, said: str
+) -> None:
+    row, options = PROVIDERS[name], read_options(given)
+    with pytest.raises(BadRequestError, match=said):
+        check_secrets(row, [secret], (), options)
+    if "its key" in said:
+        # one that the tool has already goes on
+        check_secrets(row, [secret], [secret], options)
 
 
 def test_options_and_scheme_say_the_same() -> None:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
+import orjson
 import pytest
 
 from hookstream.app.errors import BadRequestError
@@ -378,3 +379,13 @@ def test_what_send_signs_names_the_event_that_was_asked_for() -> None:
     ):
         headers = signed(name, b"{}", event_type=given_type)
         assert named(name, b"{}", headers) == expected
+
+
+def test_a_cloud_event_in_headers_is_the_same_as_in_a_body() -> None:
+    row = PROVIDERS["cloudevents"]
+    said = {"ce-type": "caf%C3%A9.%22open%22", "ce-source": '"/a b%25"', "ce-id": "1%2"}
+    binary = request({**said, "Content-Type": "text/plain"}, b"x")
+    body = {"specversion": "1.0", "type": 'café."open"', "source": "/a b%", "id": "1%2"}
+    structured = request({"Content-Type": "application/cloudevents+json"}, orjson.dumps(body))
+    for of in (row.event_type, row.delivery_id):
+        assert of(binary, SignatureOptions()) == of(structured, SignatureOptions()) != ""

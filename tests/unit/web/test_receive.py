@@ -4,10 +4,13 @@ import asyncio
 from typing import Any, cast
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from hookstream.app.errors import NotFoundError, UnavailableError
+from hookstream.app.providers import Answer
 from hookstream.app.routing.catalog import Catalog, Tool
-from hookstream.app.web.receive import RELOAD_SECONDS, Receiver
+from hookstream.app.web.hot_route import _ready
+from hookstream.app.web.receive import EVENT_ID_HEADER, RELOAD_SECONDS, Receiver, _response
 
 MADE = cast(Tool, "a tool")
 
@@ -99,3 +102,18 @@ async def test_a_tool_that_cannot_be_read_is_not_told_not_to_be() -> None:
     database.unreadable = frozenset({"new"})
     with pytest.raises(UnavailableError, match="too old"):
         await receiver(database)._tool("new")
+
+
+@pytest.mark.parametrize("status", [204, 205])
+def test_an_answer_without_content_has_none_whatever_its_tool_says(status: int) -> None:
+    # it would be taken for the next answer
+    said = Answer(status, b"ok", "text/plain")
+    answer = _response(said, "an id")
+    assert answer.body is None
+    assert answer.headers == {EVENT_ID_HEADER: "an id"}
+    # on the way past the router, too
+    request = make_mocked_request("POST", "/hooks/t")
+    head, end, body = _ready(request, said, "an id", "r")._data.partition(b"\r\n\r\n")
+    assert (end, body) == (b"\r\n\r\n", b"")
+    assert b"\ncontent-type:" not in head.lower()
+    assert (b"Content-Length: 0" in head) == (status == 205)
