@@ -1,6 +1,7 @@
 """A port for operators beside the public one, with several receiver processes."""
 
 import asyncio
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -98,7 +99,19 @@ async def test_the_public_port_has_webhooks_feeds_mcp_and_a_bare_liveness(
     split: Stack, name: str
 ) -> None:
     await split.context(name, {"provider": "none"})
-    event_id = await split.hook(name, b"{}")
+
+    async def routed() -> str:
+        """An event's id: the other process hears of a subscription a moment later."""
+        event_id = await split.hook(name, os.urandom(8).hex().encode())
+
+        async def recorded() -> bool:
+            return (await split.get(f"/events/{event_id}"))["status"] != "accepted"
+
+        await eventually(recorded, "it is recorded")
+        status = (await split.get(f"/events/{event_id}"))["status"]
+        return event_id if status == "delivered" else ""
+
+    event_id = await eventually(routed, "its subscription is known")
     for url in (split.url, *admin_urls(split)):
         async with (
             aiohttp.ClientSession(url, headers=split.headers) as session,
