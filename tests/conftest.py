@@ -1,13 +1,17 @@
 """Real servers on state of their own, once a session; the whole system as a user runs it."""
 
+import asyncio
 import atexit
+import functools
 import gc
+import inspect
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -65,6 +69,9 @@ LONG = (
     "unit/providers/test_fixtures.py",
 )
 
+#: A test that waits for longer waits for ever, and all of the run with it.
+HANGING_SECONDS = 300
+
 # until all tests are known nothing that is made goes away again: why look for it
 gc.disable()
 
@@ -77,9 +84,22 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the long files begun first; all others keep their order."""
+    """Have the long files begun first, the others in their order; none waits for ever."""
     places = {TESTS / name: at for at, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            # with Hypothesis it is no such function, and has a deadline of its own if it wants one
+            item.obj = _ending(item.obj)
+
+
+def _ending(test: Callable[..., Awaitable[None]]) -> Callable[..., Any]:
+    @functools.wraps(test)
+    async def bounded(*arguments: Any, **named: Any) -> None:
+        async with asyncio.timeout(HANGING_SECONDS):
+            await test(*arguments, **named)
+
+    return bounded
 
 
 def pytest_collection_finish() -> None:
