@@ -171,13 +171,14 @@ def _unequal(value: Any, other: Any) -> bool:
 
 def _harmless(value: Any) -> str:
     """What an expression inserts: never an object, never more than a line."""
+    if isinstance(value, str):
+        # as much as that looks at
+        _spend_on_showing(value, 4 * MAX_VALUE_CHARS)
+        return plain_text(value, MAX_VALUE_CHARS)
     if value is None or value is missing or isinstance(value, (ChainableUndefined, dict, list)):
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, str):
-        # as much as that looks at
-        _spend_on_showing(value, 4 * MAX_VALUE_CHARS)
     return plain_text(value, MAX_VALUE_CHARS)
 
 
@@ -327,7 +328,13 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """A field, an item of a list, a slice of a text, a loop's place; else undefined."""
-        if isinstance(obj, LoopContext):
+        if type(obj) is dict:
+            # twenty times an event
+            try:
+                return obj[argument]
+            except (LookupError, TypeError):
+                pass
+        elif isinstance(obj, LoopContext):
             # not what would look ahead, or at all of the list
             if argument in ("first", "index", "index0"):
                 return getattr(obj, argument)
