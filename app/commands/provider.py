@@ -62,7 +62,7 @@ def what_each_becomes(
     sent["content-type"] = (content_type,)
     hook = WebhookRequest("POST", "http://127.0.0.1/hooks/t", sent, body, body)
     options = options or SignatureOptions()
-    came = incoming(hook, row, Settings.model_fields["max_batch_events"].default)
+    came = incoming(hook, row, Settings.model_fields["max_batch_events"].default, options)
     made = make_events(
         came,
         Tool(tool or row.name, "default", row.name, (), options, "payload", (), 0, "tool", ""),
