@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from faust.cli.base import argument, option
 
 from hookstream.app.commands.command import Command
 from hookstream.app.errors import BadRequestError
-from hookstream.app.providers import provider
+from hookstream.app.providers import check_options, provider
 from hookstream.app.providers.signatures.options import SignatureOptions
 
 __all__ = ["send"]
@@ -87,6 +88,10 @@ class send(Command):  # noqa: N801 Faust names a command by its class
                 f"{kind.title} signs its webhooks: give --secret-file, HOOK_SECRET or --secret"
             )
         body = read_payload(file)
+        tool_options = signature_options(settings)
+        check_options(kind, tool_options)
+        if url and not url.startswith(("http://", "https://")):
+            raise BadRequestError(f"--url {url}: an address, as http://127.0.0.1:6066")
         now = time.time()
         if kind.stamp:
             body = kind.stamp(body, now)
@@ -99,7 +104,7 @@ class send(Command):  # noqa: N801 Faust names a command by its class
         headers = kind.sign(
             body,
             secret,
-            signature_options(settings),
+            tool_options,
             now=now,
             event_type=event,
             delivery_id=delivery or secrets.token_hex(16),
@@ -121,10 +126,12 @@ def signature_options(settings: tuple[str, ...]) -> SignatureOptions:
         if not equals:
             raise BadRequestError(f"--option {setting}: NAME=VALUE, as in header=X-Signature")
         given[name] = value
-    try:
-        return SignatureOptions(**given)
-    except TypeError as error:
-        raise BadRequestError(f"--option: {error}") from error
+    known = {field.name for field in fields(SignatureOptions)}
+    if others := sorted(given.keys() - known):
+        raise BadRequestError(
+            f"--option {others[0]}: there is no such option; docs/providers.md names them"
+        )
+    return SignatureOptions(**given)
 
 
 def read_secret(file: str) -> str:
@@ -139,5 +146,8 @@ def read_secret(file: str) -> str:
 
 
 def read_payload(file: str) -> bytes:
-    """The bytes of a file, or of standard input for "-"."""
-    return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    """The bytes of a file, or of standard input for "-". Raises BadRequestError."""
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise BadRequestError(f"{file}: {error.strerror}") from error
