@@ -140,8 +140,11 @@ def read_secret(file: str) -> str:
         secret = read_payload(file).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise BadRequestError(f"--secret-file: {error}") from error
-    if not secret or "\n" in secret:
-        raise BadRequestError(f"--secret-file: {file} has not the secret alone, on one line")
+    # a key as PEM has lines
+    if not secret or ("\n" in secret and not secret.startswith("-----BEGIN ")):
+        raise BadRequestError(
+            f"--secret-file: {file} has not the secret alone, on one line or as PEM"
+        )
     return secret
 
 
