@@ -1,7 +1,8 @@
 """The table of docs/summaries.md: what the summaries of each provider's fixtures are like.
 
 ``python -m tests.support.summary_table`` prints it; ``--updates`` what whole updates cost, the
-lines and their facts; ``--write`` keeps it in the page (``make docs``), ``--check`` says whether it is kept there as it is. Summaries are those of
+lines and their facts; ``--write`` keeps it in the page (``make docs``), ``--check``
+says whether it is kept there as it is. Summaries are those of
 ``expected.toml``, which ``tests/unit/providers/test_fixtures.py`` compares with what is made.
 """
 

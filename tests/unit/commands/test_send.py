@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hookstream.app.commands.send import read_secret
+from hookstream.app.errors import BadRequestError
 from tests.support import ROOT
 
 PAYLOAD = str(ROOT / "examples" / "payloads" / "github-pull-request.json")
@@ -39,3 +41,14 @@ def test_what_it_cannot_do_is_a_sentence(
     assert done.returncode == 2, done.stdout
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_secret_is_one_line_of_its_file_or_a_key_as_pem(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    for text in ("7f3c9a51d2", "-----BEGIN PRIVATE KEY-----\nMIG=\n-----END PRIVATE KEY-----"):
+        file.write_text(f"{text}\n")
+        assert read_secret(str(file)) == text
+    for text in ("", "one\ntwo\n"):
+        file.write_text(text)
+        with pytest.raises(BadRequestError, match="has not the secret alone"):
+            read_secret(str(file))
