@@ -8,10 +8,11 @@ from typing import Any
 from faust.cli.base import argument, option
 
 from hookstream.app.commands.command import Command
-from hookstream.app.commands.send import read_payload
+from hookstream.app.commands.send import read_payload, signature_options
 from hookstream.app.errors import BadRequestError
-from hookstream.app.providers import PROVIDERS, correlation_keys
+from hookstream.app.providers import PROVIDERS, check_options, correlation_keys
 from hookstream.app.providers import provider as provider_of
+from hookstream.app.providers.provider import UNKNOWN
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.settings import Settings
@@ -46,7 +47,7 @@ def what_each_becomes(
     tool: str = "",
     options: SignatureOptions | None = None,
 ) -> list[dict[str, Any]]:
-    """What a payload becomes: type, delivery id, correlation keys, summary and its tokens.
+    """What a payload becomes: type, delivery id, correlation keys, summary, data and their tokens.
 
     ``tool`` is the id of the tool that it is sent to; the provider's name where none is given.
     One for each event, in order: several of a batch, none of an empty one. Nothing is verified,
@@ -62,7 +63,7 @@ def what_each_becomes(
     sent["content-type"] = (content_type,)
     hook = WebhookRequest("POST", "http://127.0.0.1/hooks/t", sent, body, body)
     options = options or SignatureOptions()
-    came = incoming(hook, row, Settings.model_fields["max_batch_events"].default)
+    came = incoming(hook, row, Settings.model_fields["max_batch_events"].default, options)
     made = make_events(
         came,
         Tool(tool or row.name, "default", row.name, (), options, "payload", (), 0, "tool", ""),
@@ -82,6 +83,7 @@ def _told(event: Event, summary: Any) -> dict[str, Any]:
         "delivery_id": event.delivery_id,
         "keys": list(correlation_keys(event)),
         "summary": summary.text,
+        "data": dict(summary.facts),
         "tokens": summary.tokens,
         "template": summary.template,
         "unparsed": event.data() is None,
@@ -106,13 +108,20 @@ class provider(Command):  # noqa: N801 Faust names a command by its class
             metavar="NAME=VALUE",
             help="A header that the sender sets, as X-GitHub-Event=push.",
         ),
+        option(
+            "--option",
+            "settings",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="An option of the tool, as type_field=event for provider generic.",
+        ),
         option("--json", "as_json", is_flag=True, help="Print JSON."),
     ]
 
     def perform(self, **options: Any) -> int:
         """Print."""
         action = options.pop("action")
-        if action == "list":
+        if action == "list" and not options["name"]:
             return self._list(as_json=options["as_json"])
         if action != "test" or not options["name"] or not options["file"]:
             raise BadRequestError("say `provider list`, or `provider test NAME FILE`")
@@ -128,12 +137,19 @@ class provider(Command):  # noqa: N801 Faust names a command by its class
             self.stdout.write(f"{row.name:<16}{row.title}\n")
         return 0
 
-    def _test(self, *, name: str, file: str, headers: tuple[str, ...], as_json: bool) -> int:
-        provider_of(name)
-        try:
-            body = read_payload(file)
-        except OSError as error:
-            raise BadRequestError(f"{file}: {error.strerror}") from error
+    def _test(
+        self,
+        *,
+        name: str,
+        file: str,
+        headers: tuple[str, ...],
+        settings: tuple[str, ...],
+        as_json: bool,
+    ) -> int:
+        row = provider_of(name)
+        tool_options = signature_options(settings)
+        check_options(row, tool_options)
+        body = read_payload(file)
         given: dict[str, str] = {}
         for header in headers:
             key, equals, value = header.partition("=")
@@ -141,7 +157,7 @@ class provider(Command):  # noqa: N801 Faust names a command by its class
                 raise BadRequestError(f"--header {header}: NAME=VALUE, as X-GitHub-Event=push")
             given[key] = value
         kind = KINDS.get(Path(file).suffix, KINDS[".json"])
-        each = what_each_becomes(name, body, kind, given)
+        each = what_each_becomes(name, body, kind, given, options=tool_options)
         if as_json:
             # a payload that is one event is an object, of a batch there is a list
             found: Any = each[0] if len(each) == 1 else each
@@ -153,11 +169,14 @@ class provider(Command):  # noqa: N801 Faust names a command by its class
             if len(each) > 1:
                 self.stdout.write(f"\n{number}.\n")
             self._show(found)
+        if any(found["type"] == UNKNOWN for found in each):
+            self.stdout.write(f"no type was found; it is taken from {row.notes.type_from}\n")
         return 0
 
     def _show(self, found: Mapping[str, Any]) -> None:
         for what in ("type", "delivery_id", "summary", "template"):
             self.stdout.write(f"{what + ':':<14}{found[what]}\n")
+        self.stdout.write(f"{'data:':<14}{json.dumps(found['data'], ensure_ascii=False)}\n")
         self.stdout.write(f"{'keys:':<14}{', '.join(found['keys'])}\n")
         self.stdout.write(f"{'tokens:':<14}{found['tokens']}\n")
         if found["unparsed"]:

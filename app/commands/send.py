@@ -12,7 +12,7 @@ from faust.cli.base import argument, option
 
 from hookstream.app.commands.command import Command
 from hookstream.app.errors import BadRequestError
-from hookstream.app.providers import provider
+from hookstream.app.providers import check_options, provider
 from hookstream.app.providers.signatures.option_checks import read_options
 from hookstream.app.providers.signatures.options import SignatureOptions
 
@@ -88,6 +88,10 @@ class send(Command):  # noqa: N801 Faust names a command by its class
                 f"{kind.title} signs its webhooks: give --secret-file, HOOK_SECRET or --secret"
             )
         body = read_payload(file)
+        tool_options = signature_options(settings)
+        check_options(kind, tool_options)
+        if url and not url.startswith(("http://", "https://")):
+            raise BadRequestError(f"--url {url}: an address, as http://127.0.0.1:6066")
         now = time.time()
         if kind.stamp:
             body = kind.stamp(body, now)
@@ -100,7 +104,7 @@ class send(Command):  # noqa: N801 Faust names a command by its class
         headers = kind.sign(
             body,
             secret,
-            signature_options(settings),
+            tool_options,
             now=now,
             event_type=event,
             delivery_id=delivery or secrets.token_hex(16),
@@ -134,11 +138,17 @@ def read_secret(file: str) -> str:
         secret = read_payload(file).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise BadRequestError(f"--secret-file: {error}") from error
-    if not secret or "\n" in secret:
-        raise BadRequestError(f"--secret-file: {file} has not the secret alone, on one line")
+    # a key as PEM has lines
+    if not secret or ("\n" in secret and not secret.startswith("-----BEGIN ")):
+        raise BadRequestError(
+            f"--secret-file: {file} has not the secret alone, on one line or as PEM"
+        )
     return secret
 
 
 def read_payload(file: str) -> bytes:
-    """The bytes of a file, or of standard input for "-"."""
-    return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    """The bytes of a file, or of standard input for "-". Raises BadRequestError."""
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise BadRequestError(f"{file}: {error.strerror}") from error

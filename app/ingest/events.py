@@ -8,6 +8,7 @@ from hookstream.app.ids import new_event_id, partition_of
 from hookstream.app.providers import Provider
 from hookstream.app.providers.batches import BULK, Bulk, Parts, split
 from hookstream.app.providers.provider import JSON
+from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.event_keys import (
@@ -43,9 +44,17 @@ class Incoming:
     bulk: Bulk | None = None
 
 
-def incoming(hook: WebhookRequest, provider: Provider, most: int) -> Incoming:
-    """What a verified request brings; a batch of more than ``most`` things is one event."""
-    found = split(hook, provider.batch, most)
+def incoming(
+    hook: WebhookRequest, provider: Provider, most: int, options: SignatureOptions | None = None
+) -> Incoming:
+    """What a verified request brings; a batch of more than ``most`` things is one event.
+
+    ``options`` are the tool's, which may say where the things stand.
+    """
+    batch = provider.batch
+    if options is not None and provider.batch_by:
+        batch = provider.batch_by(options)
+    found = split(hook, batch, most)
     if isinstance(found, Bulk):
         whole = replace(
             provider,

@@ -7,6 +7,7 @@ from hookstream.app.providers.plain import (
     CHALLENGED,
     NAMED,
     named_answer,
+    named_batch,
     named_delivery,
     named_headers,
     named_type,
@@ -52,6 +53,7 @@ PROVIDER = Provider(
     guessed_part=lambda secret: secret.partition(":")[2],
     options=NAMED | ANSWERED | CHALLENGED,
     answer=named_answer,
+    batch_by=named_batch,
     challenge=any_challenge,
     notes=Notes(
         setup="a user and a password",

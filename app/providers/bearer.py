@@ -8,6 +8,7 @@ from hookstream.app.providers.plain import (
     CHALLENGED,
     NAMED,
     named_answer,
+    named_batch,
     named_delivery,
     named_headers,
     named_type,
@@ -61,6 +62,7 @@ PROVIDER = Provider(
     check_secret=any_secret,
     options=NAMED | ANSWERED | CHALLENGED | {"header"},
     answer=named_answer,
+    batch_by=named_batch,
     challenge=any_challenge,
     notes=Notes(
         setup="a token",

@@ -6,6 +6,7 @@ from hookstream.app.providers.plain import (
     CHALLENGED,
     NAMED,
     named_answer,
+    named_batch,
     named_delivery,
     named_headers,
     named_type,
@@ -36,6 +37,7 @@ PROVIDER = Provider(
     check_secret=any_secret,
     options=NAMED | ANSWERED | CHALLENGED,
     answer=named_answer,
+    batch_by=named_batch,
     challenge=any_challenge,
     notes=Notes(
         setup="nothing is verified: whoever knows the URL can send",

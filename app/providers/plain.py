@@ -1,8 +1,9 @@
 """What senders have in common that nobody has a file for: names in headers and fields."""
 
+from functools import lru_cache
 from typing import Any
 
-from hookstream.app.providers.batches import BULK
+from hookstream.app.providers.batches import BULK, Batch
 from hookstream.app.providers.json_body import ARRAYS
 from hookstream.app.providers.lookup import text_at
 from hookstream.app.providers.provider import (
@@ -16,12 +17,14 @@ from hookstream.app.providers.provider import (
 )
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.codecs.json_items import Shape
 
 __all__ = [
     "ANSWERED",
     "CHALLENGED",
     "NAMED",
     "named_answer",
+    "named_batch",
     "named_delivery",
     "named_headers",
     "named_type",
@@ -72,8 +75,21 @@ def named_headers(hook: Delivery) -> dict[str, str]:
     return headers
 
 
+@lru_cache(256)
+def named_batch(options: SignatureOptions) -> Batch | None:
+    """Where the options say that a list of events stands, if they do."""
+    if not options.batch_field:
+        return None
+    shape: Shape = []
+    for name in reversed(options.batch_names()):
+        shape = {name: shape}
+    # of an item within an object, what is before it is the same for all
+    path = options.type_field.removeprefix(options.first_item())
+    return Batch(shape, kind=lambda item: event_name(text_at(item, path)))
+
+
 #: The options by which events and deliveries are named, and by which they are answered.
-NAMED = frozenset({"type_header", "type_field", "delivery_header", "delivery_field"})
+NAMED = frozenset({"type_header", "type_field", "delivery_header", "delivery_field", "batch_field"})
 CHALLENGED = frozenset({"challenge", "challenge_answer"})
 ANSWERED = frozenset({"answer_status", "answer_body", "answer_type"})
 

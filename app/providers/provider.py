@@ -179,6 +179,8 @@ class Provider:
     content: Callable[[WebhookRequest], bytes] | None = None
     #: For senders that put several events into one body: each is looked at, and kept, by itself.
     batch: Batch | None = None
+    #: The same where the tool's options say where they stand.
+    batch_by: Callable[[SignatureOptions], Batch | None] | None = None
     #: The largest body that it sends, where that is more than other senders' is.
     max_body_bytes: int = 0
     #: For senders whose signature stands in the body: the body as signed with a secret. Raises

@@ -128,6 +128,10 @@ PROVIDER = Provider(
             "`Notification.alarm.ok`, `Notification.Bounce`, `UnsubscribeConfirmation`"
         ),
         delivery_from="`MessageId`",
+        batch=(
+            "`Message.Records[]` of S3 is one event: it has one id, and S3 puts one there; of more "
+            "the summary names the first and counts the rest"
+        ),
         why=(
             "a retry has the message's id and time, which are signed; a slow topic may be hours "
             "behind"

@@ -1,5 +1,8 @@
 """HCP Terraform (Terraform Cloud) and Terraform Enterprise: generic notifications."""
 
+from typing import Any
+
+from hookstream.app.providers.batches import Batch
 from hookstream.app.providers.lookup import text_at
 from hookstream.app.providers.parts import keys_at, no_delivery, ping_at, signed_by, verified_by
 from hookstream.app.providers.provider import HOUR, Notes, Provider, any_secret, event_name
@@ -21,6 +24,10 @@ def _type(request: WebhookRequest, options: SignatureOptions) -> str:
     return event_name(trigger.replace(":", "."))
 
 
+def _kind(item: Any) -> str:
+    return event_name(text_at(item, "trigger").replace(":", "."))
+
+
 PROVIDER = Provider(
     name="terraform",
     title="HCP Terraform",
@@ -28,6 +35,7 @@ PROVIDER = Provider(
     event_type=_type,
     delivery_id=no_delivery,
     sign=signed_by(SCHEME),
+    batch=Batch({"notifications": []}, kind=_kind),
     dedup_strategy="payload",
     dedup_window_seconds=24 * HOUR,
     credential="the notification configuration's Token",

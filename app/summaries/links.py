@@ -22,7 +22,10 @@ _PLACE: Final = re.compile(r"[^\s/?#()\[\]<>\"'`,;‹›❴❵|^]*")
 _ADDRESS: Final = re.compile(
     rf"(?P<scheme>https?|ftp)(?P<slashes>:[/\\]{{2,}})(?P<place>{_PLACE.pattern})", re.IGNORECASE
 )
-_WWW: Final = re.compile(r"(?<![A-Za-z0-9/.\\-])www\.(?P<rest>[A-Za-z0-9.-]+)", re.IGNORECASE)
+#: What ends a name of a host in text, and may stand in one in a browser: who follows
+#: ``https://github.com,.evil.example`` comes to ``evil.example``.
+_LONGER: Final = re.compile(r"[()\[\]<>\"'`,;‹›❴❵|^]++[^\s/?#]")
+_WWW: Final = re.compile(r"(?<![A-Za-z0-9/.-])www\.(?P<rest>[A-Za-z0-9.-]+)", re.IGNORECASE)
 #: An address without a scheme, as HTML's attributes and Markdown's links may have it.
 _RELATIVE: Final = re.compile(
     r"(?<=[(\"'=<‹])(?P<slashes>[/\\]{2,})(?P<place>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)"
@@ -36,7 +39,7 @@ _LINK: Final = re.compile(
     r"|\](?=:\s{0,8}[<‹]?(?P<elsewhere>[^\s>›]{0,64}))"
 )
 #: The beginning of an image, by what is left of one.
-_IMAGE: Final = re.compile(r"!\[(?=[^\[\]]{0,500}\](?: \(|\[))")
+_IMAGE: Final = re.compile(r"!\[(?=[^\[\]]{0,500}\](?: ?\(|\[))")
 _DEFANGED: Final = {"http": "hxxp", "https": "hxxps", "ftp": "fxp"}
 #: Longer ones are no names of hosts (RFC 1035).
 MAX_NAME_CHARS: Final = 253
@@ -121,12 +124,17 @@ def without_links(text: str) -> str:
     text = _ADDRESS.sub(_defanged, text)
     text = _RELATIVE.sub(_undotted, text)
     text = _WWW.sub(_unnamed, text)
-    return _IMAGE.sub("! [", _LINK.sub(_apart, text))
+    text = _IMAGE.sub("! [", _LINK.sub(_apart, text))
+    if "![" in text:
+        # one with brackets in its text, however deep: wherever it leads, also to a file beside
+        text = text.replace("](", "] (").replace("][", "] [")
+    return text
 
 
 def _defanged(found: "re.Match[str]") -> str:
     scheme, slashes, place = found["scheme"].lower(), found["slashes"], found["place"]
-    if scheme == "https" and slashes == "://" and place in hosts:
+    leads = scheme == "https" and slashes == "://" and place in hosts
+    if leads and not _LONGER.match(found.string, found.end()):
         return found[0]
     return _DEFANGED[scheme] + slashes + _dotted(place)
 

@@ -32,6 +32,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
 
 from hookstream.app.errors import BadRequestError
+from hookstream.app.summaries.holes import HOLE, without_holes
 from hookstream.app.summaries.markup import (
     MAX_DOCUMENT_NODES,
     first_address,
@@ -78,7 +79,9 @@ MAX_TEXT_CHARS = 4 * MAX_SUMMARY_CHARS
 MAX_COMPILED = 4096
 
 #: Of Jinja's own, those that take a value of any size in no time.
-_FILTERS = ("count", "d", "default", "first", "last", "length")
+_FILTERS = ("d", "default")
+#: Those of them that want something of many.
+_LENGTH_FILTERS = ("count", "first", "last", "length")
 #: Of Jinja's own, those that are given a text cut to :data:`MAX_TEXT_CHARS`, and a list or an
 #: iterator of at most :data:`MAX_ITEMS`.
 _TEXT_FILTERS = ("capitalize", "lower", "string", "title", "trim", "upper")
@@ -155,10 +158,11 @@ def _compared(value: Any) -> Any:
 
 
 def _sliced(value: Any) -> Any:
-    """What a slice is taken of: it is a copy."""
+    """What a slice is taken of: it is a copy. Of what has no parts it is empty."""
     if isinstance(value, (str, list, tuple)):
         _spend(1 + len(value) // 32)
-    return value
+        return value
+    return value if isinstance(value, ChainableUndefined) else ""
 
 
 def _equal(value: Any, other: Any) -> bool:
@@ -182,6 +186,11 @@ def _harmless(value: Any) -> str:
     return plain_text(value, MAX_VALUE_CHARS)
 
 
+def _inserted(value: Any) -> str:
+    """What an expression inserts, or the hole that it leaves."""
+    return _harmless(value) or HOLE
+
+
 def _text(value: Any) -> str:
     """A text, or a number as one, cut to what any filter needs of it; "" for what is neither."""
     if isinstance(value, str):
@@ -194,13 +203,18 @@ def _text(value: Any) -> str:
     return str(value)[:MAX_TEXT_CHARS]
 
 
+def _several(value: Any) -> Any:
+    """A value of many, or of none: senders write ``null`` where they have no list."""
+    return "" if value is None or isinstance(value, (bool, int, float)) else value
+
+
 def _items(values: Any, steps: int = 1) -> Iterator[Any]:
-    """What a loop or filter goes through; ``steps`` for each item.
+    """What a loop or filter goes through; ``steps`` for each item. Nothing of what has no items.
 
     Raises:
         TemplateRuntimeError: more than :data:`MAX_ITEMS`, once so many have been looked at.
     """
-    for number, value in enumerate(values):
+    for number, value in enumerate(_several(values)):
         if number == MAX_ITEMS:
             raise TemplateRuntimeError(f"a list of more than {MAX_ITEMS} items")
         _spend(steps + (len(value) // 1024 if isinstance(value, str) else 0))
@@ -284,9 +298,9 @@ def _replace(value: Any, old: str, new: str = "") -> str:
 
 
 def _join(values: Any, separator: str = "") -> str:
-    """The first items of a list, harmless each."""
-    shown = (_harmless(value) for value in itertools.islice(values, MAX_JOINED))
-    return separator[:8].join(shown)
+    """The first items of a list, harmless each; those that say nothing are left out."""
+    shown = (_harmless(value) for value in itertools.islice(_several(values), MAX_JOINED))
+    return separator[:8].join(text for text in shown if text)
 
 
 def _int(value: Any, default: int = 0) -> int:
@@ -374,11 +388,12 @@ def _given(cut: Callable[[Any], Any], function: Callable[..., Any]) -> Callable[
 
 def _environment() -> _Environment:
     environment = _Environment(
-        undefined=ChainableUndefined, finalize=_harmless, trim_blocks=True, lstrip_blocks=True
+        undefined=ChainableUndefined, finalize=_inserted, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.clear()
     environment.filters = {name: environment.filters[name] for name in _FILTERS}
-    for names, cut in ((_TEXT_FILTERS, _text), (_LIST_FILTERS, _items)):
+    cuts = ((_TEXT_FILTERS, _text), (_LIST_FILTERS, _items), (_LENGTH_FILTERS, _several))
+    for names, cut in cuts:
         environment.filters.update({name: _given(cut, DEFAULT_FILTERS[name]) for name in names})
     own = {"short": _short, "money": _money, "replace": _replace, "join": _join}
     own |= {"sentence": _sentence, "document": _document, "before": _before}
@@ -396,6 +411,10 @@ _ENVIRONMENT = _environment()
 #: Filters that no source can name.
 _INNER: Final = {"_items": _items, "_concat": _concat, "_compared": _compared, "_sliced": _sliced}
 _ENVIRONMENT.filters.update(_INNER)
+
+
+#: An emoji by its name, at the end of a line.
+_REACTION: Final = re.compile(r":[a-z0-9_+-]{1,60}:$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,8 +459,9 @@ class Template:
         context = new_context(_ENVIRONMENT, None, program.blocks, values, shared=True)
         _steps.left = MAX_STEPS
         text = _joined(program.root_render_func(context))
-        # what follows a colon may be missing in this payload
-        return plain_text(text, MAX_SUMMARY_CHARS).rstrip(" :;,")
+        line = plain_text(without_holes(text), MAX_SUMMARY_CHARS).strip(" ;,")
+        # what follows a colon may be missing in this payload; a text may end in ``:wave:``
+        return line.rstrip(" :;,") if line[-1:] == ":" and not _REACTION.search(line) else line
 
 
 def compile_template(pattern: str, source: str) -> Template:

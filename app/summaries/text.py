@@ -54,7 +54,16 @@ def plain_text(value: object, limit: int) -> str:
     if not text.isalnum():
         text = _FENCES.sub(lambda run: run.group()[:2], text).translate(_BRACKETS)
         text = _SPACE.sub(" ", without_links(text)).strip()
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+    return text if len(text) <= limit else _cut(text, limit)
+
+
+def _cut(text: str, limit: int) -> str:
+    """Its beginning. An address that would end within its host leads elsewhere: it goes whole."""
+    text = text[: limit - 1]
+    word = text[text.rfind(" ") + 1 :]
+    if "/" not in word.partition("://")[2] and "://" in word:
+        text = text[: len(text) - len(word)]
+    return text.rstrip() + "…"
 
 
 def is_plain(text: str) -> bool:

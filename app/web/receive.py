@@ -248,7 +248,7 @@ class Receiver:
             return CONFIRMED, ""
         if provider.handshake and (answer := provider.handshake(hook, tool.secrets, tool.options)):
             return answer, ""
-        found = incoming(hook, provider, settings.max_batch_events)
+        found = incoming(hook, provider, settings.max_batch_events, tool.options)
         self._limit.take_of(tool, max(1, len(found.requests)))
         ids = await self._acceptance.accept(found, tool, now_ms)
         accepted = Answer(202, orjson.dumps(accepted_out(ids, is_batch=found.is_batch)), JSON)
@@ -326,7 +326,7 @@ class Receiver:
                 raise ConflictError("it asked for a confirmation, which was given: it is no event")
             if provider.handshake and provider.handshake(hook, tool.secrets, tool.options):
                 raise ConflictError("it only tries out the address: there is no event in it")
-            found = incoming(hook, provider, self._settings.max_batch_events)
+            found = incoming(hook, provider, self._settings.max_batch_events, tool.options)
             if not len(found.requests):
                 raise ConflictError("it is an empty batch: there is no event in it")
             ids = await self._acceptance.accept(found, tool, now_ms)

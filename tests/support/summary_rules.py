@@ -17,7 +17,7 @@ MAX_TOKENS = 150
 _MARKS = {
     "Python's own writing": r"\b(?:None|True|False|NaN)\b|[❴{\[]['\"]|['\"][}\]❵]|Undefined|<class",
     "an empty slot": (
-        r"\[\s*[,;]|[,;]\s*\]|\[\s*\]|\(\s*[,;]|\(\s*\)|“\s*”|\s[,;:.](?:\s|$)|[:;,]\s*[;,](?!\))"
+        r"\[\s*[,;]|[,;]\s*\]|\[\s*\]|\(\s*[,;]|\(\s*\)|“\s*”|(?<!\])\s[,;:.](?:\s|$)|[:;,]\s*[;,](?!\))"
         r"|→\s*(?:[;,)\]]|$)|(?:^|[;:,(\[])\s*→|[:;,(]\s*(?:$|\))|  "
         r"|\b(?:by|for|to|from|of|at|with|and|as)\s*(?:$|[:;,)\]])"
         r"|(?<!goes )(?<!due )(?<!sign )(?<!signed )(?<!filled )(?<!comes )(?<!logged )"
@@ -89,7 +89,7 @@ def broken(summary: str, payload: Any, kind: str = "") -> list[str]:
     found = [
         f"{what}: {hit[0]!r}"
         for what, pattern in _BROKEN.items()
-        for hit in pattern.finditer(_LINK_WHOLE.sub("https://x", summary))
+        for hit in pattern.finditer(_WHOLE.sub("https://x", summary))
         # who writes "None" or "unknown" has written it
         if what not in ("Python's own writing", "unknown") or hit[0] not in texts
     ]
@@ -104,7 +104,8 @@ def broken(summary: str, payload: Any, kind: str = "") -> list[str]:
     return found
 
 
-_LINK_WHOLE = re.compile(r"h(?:tt|xx)ps?://\S+")
+#: Links, and emojis by their names, whose colons part nothing.
+_WHOLE = re.compile(r"h(?:tt|xx)ps?://\S+|(?<!\S):[a-z0-9_+-]+:(?!\S)")
 
 
 def has_link(summary: str) -> bool:

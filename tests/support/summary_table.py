@@ -1,7 +1,8 @@
 """The table of docs/summaries.md: what the summaries of each provider's fixtures are like.
 
-``python -m tests.support.summary_table`` prints it; ``--write`` keeps it in the page (``make
-docs``), ``--check`` says whether it is kept there as it is. Summaries are those of
+``python -m tests.support.summary_table`` prints it; ``--updates`` what whole updates cost, the
+lines and their facts; ``--write`` keeps it in the page (``make docs``), ``--check``
+says whether it is kept there as it is. Summaries are those of
 ``expected.toml``, which ``tests/unit/providers/test_fixtures.py`` compares with what is made.
 """
 
@@ -11,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
+import orjson
+
 from hookstream.app.summaries.tokens import count_tokens
 from tests.support import ROOT
 from tests.support.summary_rules import broken, has_link, names_somebody
-from tests.unit.providers.test_fixtures import cases, events_of, expected, payload_of
+from tests.unit.providers.test_fixtures import cases, each_of, events_of, expected, payload_of
 
 __all__ = ["Row", "renewed", "rows", "table"]
 
@@ -77,6 +80,25 @@ def table() -> Iterator[str]:
     yield from (row.line() for row in rows())
 
 
+def updates() -> Iterator[str]:
+    """What the updates of all fixtures cost, and how much of their facts the lines say."""
+    lines, wholes, shorter = [], [], []
+    for name, file in cases():
+        for found in each_of(name, file, expected(name)[file]):
+            line, facts = found["summary"], found["data"]
+            rest = {key: value for key, value in facts.items() if str(value) not in line}
+            lines.append(count_tokens(line))
+            wholes.append(found["tokens"])
+            shorter.append(lines[-1] + (count_tokens(orjson.dumps(rest).decode()) if rest else 0))
+    yield f"{len(lines)} updates"
+    for what, tokens in (
+        ("lines", lines),
+        ("lines and facts", wholes),
+        ("lines and facts that they do not say word for word", shorter),
+    ):
+        yield f"{what}: {sum(tokens)} tokens, median {statistics.median(tokens):.0f}"
+
+
 def renewed(page: str) -> str:
     """``page`` with the table between its markers made anew."""
     before, begun, rest = page.partition(BEGIN)
@@ -93,4 +115,4 @@ if __name__ == "__main__":
         if renewed(PAGE.read_text()) != PAGE.read_text():
             sys.exit("docs/summaries.md: the table of fixtures is stale. Run: make docs")
     else:
-        print("\n".join(table()))
+        print("\n".join(updates() if "--updates" in sys.argv else table()))

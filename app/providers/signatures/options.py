@@ -42,6 +42,10 @@ MAX_TOLERANCE_SECONDS = 7 * 24 * 3600
 _SECRET_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "cookie", "x-gitlab-token", "x-hookstream-token"}
 )
+#: In place of a list's name: the body is the list.
+WHOLE = "[]"
+MAX_BATCH_NAMES = 8
+_LIST_NAME = re.compile(r"(?!\d+$)[^*\[\]\s]+")
 _MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,60}")
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -56,7 +60,7 @@ TEXTS: Mapping[str, int] = {
     "prefix": 64, "type_field": 200, "delivery_field": 200, "signature_name": 64,
     "signature_field": 200, "signature_query": 64, "timestamp_name": 64, "timestamp_field": 200,
     "answer_body": 1024, "answer_type": 80, "challenge": 200, "challenge_answer": 400,
-    "secret_from": 200, "audience": 1024, "tenant": 64,
+    "secret_from": 200, "audience": 1024, "tenant": 64, "batch_field": 200,
 }  # fmt: skip
 SEPARATORS = (",", ";", "&", " ")
 NUMBERS = (("tolerance_seconds", 1, MAX_TOLERANCE_SECONDS), ("answer_status", 200, 299))
@@ -72,7 +76,9 @@ class SignatureOptions:
     a sender is answered; ``secret_format`` whether a Standard Webhooks secret is ``raw`` text.
     ``challenge`` is where a request that tries out the address has what ``challenge_answer`` gives
     back; ``secret_from`` where a first request hands the secret over;
-    ``audience`` for whom a token has to be, ``tenant`` of whom it has to be.
+    ``audience`` for whom a token has to be, ``tenant`` of whom it has to be. ``batch_field`` is the
+    list of the body whose items are an event each: its dotted path, or ``[]`` where the body is
+    that list.
 
     Raises:
         BadRequestError: a value that cannot be used; the detail names the option.
@@ -107,6 +113,7 @@ class SignatureOptions:
     secret_from: str = ""
     audience: str = ""
     tenant: str = ""
+    batch_field: str = ""
 
     def __post_init__(self) -> None:
         for name in ("header", "type_header", "delivery_header", "timestamp_header", "id_header"):
@@ -136,6 +143,7 @@ class SignatureOptions:
         self._check_scheme()
         self._check_answer()
         self._check_first_contact()
+        self._check_batch()
         for name, low, high in NUMBERS:
             value = getattr(self, name)
             if isinstance(value, str) and DIGITS.fullmatch(value):
@@ -195,6 +203,35 @@ class SignatureOptions:
             self.secret_place()
         except BadRequestError as error:
             raise BadRequestError(f"options.secret_from: {error}") from error
+
+    def _check_batch(self) -> None:
+        if not self.batch_field:
+            return
+        names = self.batch_names()
+        if len(names) > MAX_BATCH_NAMES or not all(map(_LIST_NAME.fullmatch, names)):
+            raise BadRequestError(
+                "options.batch_field: the list's name, as events or data.items, or [] where the "
+                f"body is the list; at most {MAX_BATCH_NAMES} names, and none is a number"
+            )
+        if self.delivery_header:
+            raise BadRequestError(
+                "options.delivery_header: all events of a batch would have one id, and all but the "
+                "first be duplicates; set delivery_field, or leave it out"
+            )
+        if names and self.delivery_field and not self.delivery_field.startswith(self.first_item()):
+            raise BadRequestError(
+                "options.delivery_field: all events of a batch would have one id; each keeps its "
+                f"place in the body, so it is {self.first_item()} and the id's name"
+            )
+
+    def batch_names(self) -> list[str]:
+        """The names that lead to the list of events; none where the body is it."""
+        return [] if self.batch_field in ("", WHOLE) else self.batch_field.split(".")
+
+    def first_item(self) -> str:
+        """What paths into an item begin with: each event has one item, where it stood."""
+        names = self.batch_names()
+        return "".join(f"{name}." for name in (*names, "0")) if names else ""
 
     def challenge_place(self) -> Place | None:
         """Where a challenge stands, if that is said."""

@@ -48,12 +48,31 @@ def test_each_event_of_a_batch_is_shown(tmp_path: Path) -> None:
     assert run("test", "sendgrid", str(empty), cwd=tmp_path).stdout == "a batch of 0 events\n"
 
 
+def test_a_tools_options_count_and_a_type_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
+    file = tmp_path / "two.json"
+    file.write_text('{"of": [{"is": "a", "title": "One"}, {"is": "b"}]}')
+    options = ("--option", "batch_field=of", "--option", "type_field=of.0.is")
+    said = run("test", "generic", str(file), *options, cwd=tmp_path).stdout
+    assert said.startswith("a batch of 2 events\n\n1.\ntype:         a\n")
+    assert "no type was found" not in said
+    payload = ROOT / "examples" / "payloads" / "github-pull-request.json"
+    said = run("test", "github", str(payload), cwd=tmp_path).stdout
+    assert "no type was found; it is taken from `X-GitHub-Event`" in said
+    assert '\ndata:         {"' in said
+
+
 def test_what_it_cannot_do_is_a_sentence(tmp_path: Path) -> None:
     for arguments, said in (
         (("tst",), "say `provider list`"),
         (("test", "githup", "x.json"), "did you mean github"),
         (("test", "github", "x.json"), "x.json: No such file"),
         (("test", "github", __file__, "--header", "X"), "NAME=VALUE"),
+        (("test", "github", __file__, "--option", "type_field=a"), "GitHub reads no such option"),
+        (
+            ("test", "generic", __file__, "--option", "tpye_field=a"),
+            "--option tpye_field: there is",
+        ),
+        (("list", "github"), "say `provider list`"),
     ):
         done = run(*arguments, cwd=tmp_path)
         assert done.returncode == 2, done.stdout

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hookstream.app.errors import BadRequestError
 from hookstream.app.ingest.events import incoming, make_events
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.providers.signatures.options import SignatureOptions
@@ -29,10 +30,11 @@ def events(
         "order_by": "tool",
         "order_field": "",
     }
-    source = Tool("t", "default", name, (), SignatureOptions(), **fields | tool)
+    options = SignatureOptions(**tool.pop("options", {}))
+    source = Tool("t", "default", name, (), options, **fields | tool)
     functions = {"n": lambda event: str(event.data()["n"])}
     made = make_events(
-        incoming(request(headers, body), row, most),
+        incoming(request(headers, body), row, most, options),
         source,
         partitions=64,
         registry_version=1,
@@ -139,3 +141,68 @@ def test_lists_of_senders_that_send_no_batches_are_one_event() -> None:
     # a group of alerts is one notification
     group = request(JSON, b'{"status": "firing", "alerts": [{}, {}]}')
     assert incoming(group, PROVIDERS["alertmanager"], 10).requests == [group]
+
+
+@pytest.mark.parametrize("name", ["generic", "bearer", "basic", "none"])
+def test_a_tool_says_where_its_events_are(name: str) -> None:
+    items = [{"id": "a", "type": "x"}, {"id": "b", "type": "y"}]
+    whole = {"batch_field": "[]", "type_field": "type", "delivery_field": "id"}
+    body = json.dumps(items).encode()
+    found = [event for event, _ in events(name, body, options=whole)]
+    assert [event.data() for event in found] == items
+    assert [(event.type, event.delivery_id) for event in found] == [("x", "a"), ("y", "b")]
+    assert [event.batch_index for event in found] == [0, 1]
+    inside = {
+        "batch_field": "data.items",
+        "type_field": "data.items.0.type",
+        "delivery_field": "data.items.0.id",
+    }
+    body = json.dumps({"of": "shop", "data": {"items": items, "n": 2}}).encode()
+    found = [event for event, _ in events(name, body, options=inside)]
+    assert [event.data() for event in found] == [
+        {"of": "shop", "data": {"items": [item], "n": 2}} for item in items
+    ]
+    assert [(event.type, event.delivery_id) for event in found] == [("x", "a"), ("y", "b")]
+    assert found[0].message_id != found[1].message_id
+    for options, text in ((whole, json.dumps(items)), (inside, body.decode())):
+        [(bulk, _)] = events(name, text.encode(), most=1, options=options)
+        assert (bulk.type, bulk.enrichment) == (
+            "batch",
+            {"batch": {"events": 2, "kinds": {"x": 1, "y": 1}}},
+        )
+    # nobody said so, or there is no such list: it stays one
+    assert len(events(name, body)) == 1
+    for other in (b'{"data": {"items": 5}}', b"[1]", b"a=b", b'{"data": {"items": ['):
+        assert payloads(name, other, options=inside) == [other]
+    assert events(name, b'{"data": {"items": []}}', options=inside) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"batch_field": "a..b"}, "batch_field"),
+        ({"batch_field": "items[]"}, "batch_field"),
+        ({"batch_field": "data.0.items"}, "batch_field"),
+        ({"batch_field": "*_events"}, "batch_field"),
+        ({"batch_field": ".".join("abcdefghi")}, "batch_field"),
+        ({"batch_field": ["a"]}, "batch_field"),
+        ({"batch_field": "[]", "delivery_header": "X-Id"}, "delivery_header"),
+        ({"batch_field": "a.b", "delivery_field": "id"}, "delivery_field"),
+        ({"batch_field": "a", "delivery_field": "a.id"}, "delivery_field"),
+    ],
+)
+def test_what_would_lose_events_or_find_none_is_refused(
+    options: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(BadRequestError, match=rf"options\.{named}: "):
+        SignatureOptions(**options)
+
+
+def test_notifications_of_terraform_are_events() -> None:
+    run = {"run_id": "run-1", "notifications": [{"trigger": "run:errored"}]}
+    both = run | {"notifications": [{"trigger": "run:errored"}, {"trigger": "run:completed"}]}
+    found = [event for event, _ in events("terraform", json.dumps(both).encode())]
+    assert [event.type for event in found] == ["run.errored", "run.completed"]
+    assert found[0].data() == run
+    [(other, _)] = events("terraform", b'{"trigger": "assessment:drifted"}')
+    assert other.type == "assessment.drifted"

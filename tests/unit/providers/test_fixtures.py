@@ -4,7 +4,7 @@
 
     ["push.json"]
     source = "https://…"         # whence it is; or "made after https://…"
-    licence = "MIT"
+    licence = "MIT"              # of the repository; "our own" of what was made after a page
     headers = {"X-GitHub-Event" = "push"}    # of those that are read
     tool = "uptime"                          # where the tool's name is told: generic and the like
     options = {"type_field" = "event"}       # where the tool has to say what is where
@@ -20,6 +20,7 @@ in that form: to be read by eye, and corrected in the row or its templates, befo
 """
 
 import json
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -35,6 +36,9 @@ from hookstream.codecs.readable import read_payload
 from tests.support.summary_rules import MAX_TOKENS, broken
 
 FOLDER = Path(__file__).parent / "fixtures"
+#: Where a payload is a repository's its licence is that of it.
+REPOSITORY = re.compile(r"(?<![\w.])github\.com/([^/]+/[^/\s),]+)")
+OUR_OWN = "our own"
 #: What stands before what comes out, in its order.
 GIVEN = ("source", "licence", "headers", "tool", "options")
 COMES_OUT = ("type", "delivery_id", "keys", "summary")
@@ -47,10 +51,10 @@ def expected(name: str) -> dict[str, dict[str, Any]]:
     return tomllib.loads(file.read_text()) if file.exists() else {}
 
 
-def became(name: str, file: str, row: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a payload becomes, an event each."""
+def each_of(name: str, file: str, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """All that is said of what a payload becomes, an event each."""
     path = FOLDER / name / file
-    each = what_each_becomes(
+    return what_each_becomes(
         name,
         path.read_bytes(),
         KINDS[path.suffix],
@@ -58,7 +62,13 @@ def became(name: str, file: str, row: dict[str, Any]) -> list[dict[str, Any]]:
         tool=row.get("tool", ""),
         options=SignatureOptions(**row.get("options", {})),
     )
-    return [{key: found[key] for key in (*COMES_OUT, "tokens")} for found in each]
+
+
+def became(name: str, file: str, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a payload becomes, an event each."""
+    return [
+        {key: found[key] for key in (*COMES_OUT, "tokens")} for found in each_of(name, file, row)
+    ]
 
 
 def events_of(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -92,6 +102,24 @@ def test_payload_becomes_what_somebody_has_approved(name: str, file: str) -> Non
     for found in each:
         # what one of several says is not of all of it
         assert broken(found["summary"], payload, found["type"]) == [] or len(each) > 1
+
+
+def licences() -> Iterator[tuple[str, str]]:
+    for name in sorted({name for name, _ in cases()}):
+        for row in expected(name).values():
+            yield row["source"], row["licence"]
+
+
+def test_licences_are_those_of_the_repositories_and_ours_of_what_we_made() -> None:
+    of_repositories: dict[str, set[str]] = {}
+    for source, licence in licences():
+        repository = REPOSITORY.search(source)
+        if repository:
+            of_repositories.setdefault(repository[1], set()).add(licence)
+        assert (licence == OUR_OWN) == (repository is None and source.startswith("made after ")), (
+            source
+        )
+    assert {name: found for name, found in of_repositories.items() if len(found) > 1} == {}
 
 
 def test_every_expectation_has_its_payload() -> None:

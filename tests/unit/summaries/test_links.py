@@ -62,13 +62,16 @@ LINKS = [
     "https://github.com\\@evil.example/x",
     "https://github.com.evil.example/x",
     "https://evil.example#github.com",
+    "https://github.com,.evil.example/x",
+    "https://github.com{.evil.example/x",
+    "https://github.com)].evil.example/x",
     "https://evil.example/https://github.com/",
     "http\u200bs://evil.example/x",
     "![a]\u2060(https://evil\u00ad.example/x.png)",
     "![a](https://github.com/evil/evil/raw/x.png)",
 ]
 #: What makes a link of an address without more (GFM, linkify-it).
-BARE = re.compile(r"(?i)(https?|ftp)://|\bwww\.\w")
+BARE = re.compile(r"(?i)(https?|ftp)://|(?<![\w.:/@-])www\.\w")
 RENDERER = MarkdownIt("commonmark", {"html": True})
 
 
@@ -94,8 +97,11 @@ def _targets(text: str) -> Iterator[str]:
 
 def _is_allowed(where: str) -> bool:
     # providers' own addresses, some of which stand in their templates
-    place = re.match(r"(?:https://)?([a-z0-9.-]+)(?=[/)\s]|$)", where)
-    return place is not None and place[1] in PROVIDED
+    host = where.removeprefix("https://").lower()
+    host = re.split(r"[\s/?#]", host, maxsplit=1)[0].rstrip("()[]<>\"'`,;‹›❴❵|^")
+    return any(
+        host == name or (name.startswith("*.") and host.endswith(name[1:])) for name in PROVIDED
+    )
 
 
 PROVIDED = {host for row in PROVIDERS.values() for host in row.hosts}
@@ -152,6 +158,11 @@ def test_fields_that_are_addresses_stay_so_over_mcp() -> None:
 )
 @example("https://a.:x:y")
 @example("https://a.(//b.c")
+@example("\\www.evil.example")
+@example(f"see {EVIL}.www.evil.example/x")
+@example("![b](WWW.evil.example)")
+@example("![b](x.png)")
+@example("![a[b[c]]](x.png) ![a][b]")
 def test_text_stays_harmless_and_the_same_when_it_is_read_again(text: str) -> None:
     once = plain_text(text, 300)
     assert plain_text(once, 300) == once
