@@ -79,7 +79,16 @@ class Database:
         """Tables that nobody else may touch."""
         async with self.admin("hookstream") as connection, connection.transaction():
             await connection.execute("SET LOCAL lock_timeout = '5s'")
-            await connection.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+            while True:
+                try:
+                    async with connection.transaction():
+                        await connection.execute(
+                            f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"
+                        )
+                    break
+                except asyncpg.DeadlockDetectedError:
+                    # the system has one of them and waits for another: it goes first
+                    continue
             yield
 
     def stop(self) -> None:

@@ -70,7 +70,7 @@ def test_what_it_cannot_do_is_a_sentence(tmp_path: Path) -> None:
         (("test", "github", __file__, "--option", "type_field=a"), "GitHub reads no such option"),
         (
             ("test", "generic", __file__, "--option", "tpye_field=a"),
-            "--option tpye_field: there is",
+            "options.tpye_field: there is",
         ),
         (("list", "github"), "say `provider list`"),
     ):
