@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mode import Service
 from mode.utils.logging import get_logger
@@ -69,6 +69,19 @@ class Append:
     urgent: bool = False
 
 
+class Waiting(Protocol):
+    """Who waits for an entry, as a future does."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, result: None, /) -> None:
+        """The entry is kept."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """It is not."""
+
+
 @dataclass(slots=True)
 class Pending:
     """An entry that a request waits for.
@@ -80,7 +93,7 @@ class Pending:
     key: str
     data: bytes
     urgent: bool
-    done: "asyncio.Future[None]"
+    done: Waiting
     request: object = None
     sent: bool = False
 
@@ -179,6 +192,11 @@ class Appender(Service):
         """
         await self.append_all([Append(key, data, urgent)])
 
+    def put(self, key: str, data: bytes, urgent: bool, done: Waiting) -> None:
+        """As :meth:`append`; ``done`` is told in the end, and raises nothing."""
+        self._pending.append(Pending(key, data, urgent, done))
+        self._work.set()
+
     async def append_all(self, entries: Sequence[Append]) -> None:
         """Append several, in their order; returns once all of them are kept.
 
@@ -190,18 +208,18 @@ class Appender(Service):
         """
         loop = asyncio.get_running_loop()
         request = object() if len(entries) > 1 else None
-        waiting = [
-            Pending(entry.key, entry.data, entry.urgent, loop.create_future(), request)
-            for entry in entries
-        ]
-        self._pending += waiting
+        waiting = [loop.create_future() for _ in entries]
+        self._pending += (
+            Pending(entry.key, entry.data, entry.urgent, done, request)
+            for entry, done in zip(entries, waiting, strict=True)
+        )
         self._work.set()
         if request is None:
-            for item in waiting:
-                await item.done
+            for done in waiting:
+                await done
             return
         # all have an answer before anybody is told: what is under way then would be a surprise
-        ends = await asyncio.gather(*(item.done for item in waiting), return_exceptions=True)
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
@@ -641,7 +659,7 @@ def _whole_requests(pending: Sequence[Pending], most: int) -> int:
     return end
 
 
-def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
+def _settle(done: Waiting, error: Exception | None) -> None:
     if done.done():
         return
     if error is None:

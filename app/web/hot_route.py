@@ -25,7 +25,7 @@ from hookstream.app.web.receive import EVENT_ID_HEADER
 from hookstream.app.web.request_log import REQUEST_ID, begin, is_verbose, log_request
 from hookstream.app.web.sender import look_past
 
-__all__ = ["HotRoute"]
+__all__ = ["PREFIX", "HotRoute", "answer_bytes"]
 
 PREFIX: Final = "/hooks/"
 #: What may stand for a tool in a path as it is: all else is for the router to decode.
@@ -146,7 +146,14 @@ _SERVER: Final = f"Server: {SERVER_SOFTWARE}\r\n"
 
 
 def _ready(request: web.Request, answer: Answer, event_id: str, request_id: str) -> ReadyResponse:
-    """An answer as bytes, with what every other gets on its way.
+    """An answer as bytes, with what every other gets on its way. Raises ValueError."""
+    keep_alive = request.keep_alive
+    data = answer_bytes(answer, event_id, request_id, keep_alive=keep_alive)
+    return ReadyResponse(data, keep_alive=keep_alive)
+
+
+def answer_bytes(answer: Answer, event_id: str, request_id: str, *, keep_alive: bool) -> bytes:
+    """All that is sent for an answer.
 
     Raises:
         ValueError: it has a header that is none.
@@ -164,7 +171,6 @@ def _ready(request: web.Request, answer: Answer, event_id: str, request_id: str)
         _HARDENED,
         f"Date: {_date()}\r\n",
         _SERVER,
-        "\r\n" if request.keep_alive else "Connection: close\r\n\r\n",
+        "\r\n" if keep_alive else "Connection: close\r\n\r\n",
     ]
-    head = "".join(lines).encode()
-    return ReadyResponse(head + answer.body, keep_alive=request.keep_alive)
+    return "".join(lines).encode() + answer.body
