@@ -1,7 +1,7 @@
 """The event and its protobuf envelope, versions 1 and 2."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -274,7 +274,7 @@ class Blank:
         message_id: str,
         delivery_id: str,
         received_at_ms: int,
-        headers: dict[str, str],
+        headers: Iterable[tuple[str, str]],
         content_type: str,
         trace_context: str,
     ) -> bytes:
@@ -286,14 +286,17 @@ class Blank:
             message_id=message_id,
             delivery_id=delivery_id,
             received_at_ms=received_at_ms,
-            headers=headers,
             content_type=content_type,
             trace_context=trace_context,
             payload=payload.data,
             payload_encoding=packed,  # type: ignore[arg-type]
             payload_bytes=payload.size if packed else 0,
-        ).SerializeToString()
-        return (self._packed if packed else self._plain) + own
+        )
+        # one by one: what is given as a whole goes through Python's mixin of mappings
+        kept = own.headers
+        for name, value in headers:
+            kept[name] = value
+        return (self._packed if packed else self._plain) + own.SerializeToString()
 
 
 def decode_event(data: bytes) -> Event:

@@ -33,6 +33,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_redis_down
 from hookstream.app.redis.durability import Durability
 from hookstream.app.redis.errors import redis_kind
+from hookstream.app.redis.line import Line
 from hookstream.codecs.envelope import take_out_payload
 from hookstream.codecs.errors import CodecError
 
@@ -158,6 +159,7 @@ class Appender(Service):
         self._urgent_behind: set[str] = set()
         self._receives = receives
         self._durability = durability
+        self._line = Line.of(redis)
         self._scripts = scripts
         self._claim_check_bytes = claim_check_bytes
         self._pending: list[Pending] = []
@@ -233,6 +235,8 @@ class Appender(Service):
 
     async def on_stop(self) -> None:
         """Close the spool; what is in it stays for the next process."""
+        if self._line is not None:
+            self._line.close()
         if self.spool is not None:
             self.spool.close()
 
@@ -321,14 +325,16 @@ class Appender(Service):
             self._heard(key, reply)
             for item in items:
                 item.sent = True
-                if isinstance(reply, Exception) and _not_now(reply):
-                    # if it was taken, the copy is recognised by its event id, and comes marked
-                    late.append(item)
-                elif isinstance(reply, Exception):
-                    _settle(item.done, reply)
-                else:
-                    self.backlog.added(key)
+            if not isinstance(reply, Exception):
+                self.backlog.added(key, len(items))
+                for item in items:
                     _settle(item.done, None)
+            elif _not_now(reply):
+                # if they were taken, the copies are recognised by their ids, and come marked
+                late += items
+            else:
+                for item in items:
+                    _settle(item.done, reply)
         if behind:
             self._pending = behind + self._pending
         if late:
@@ -349,12 +355,14 @@ class Appender(Service):
     async def _send(self, streams: Mapping[str, Sequence[bytes]]) -> list[Any]:
         """Append to each stream, all of its entries or none; a reply or an error for each stream.
 
-        A command and its reply cost redis-py more than the entries in it.
+        A command and its reply cost more than the entries in it.
         """
         if not streams:
             return []
         try:
             calls = [await self._call(key, values) for key, values in streams.items()]
+            if self._line is not None and not self._durability.confirms:
+                return await self._line.run([command for _, command in calls])
             return await self._durability.run(calls)
         except Exception as error:  # noqa: BLE001 every waiting request must hear of it
             return [error] * len(streams)

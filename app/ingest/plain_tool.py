@@ -6,7 +6,7 @@ fetched, a word to the provider) is made by :mod:`hookstream.app.ingest.events`,
 is refused: whatever raises here is tried there again, which says what is wrong.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -114,12 +114,17 @@ class PlainTool:
             message_id=message,
             delivery_id=delivery_id,
             received_at_ms=now_ms,
-            headers={
-                name: printable(", ".join(headers[name]), 1024)
+            headers=[
+                (name, printable(", ".join(headers[name]), 1024))
                 for name in provider.keep_headers
                 if name in headers
-            },
-            content_type=printable(hook.header("content-type"), 256),
-            trace_context=printable(hook.header("traceparent"), 128),
+            ],
+            content_type=_kept(headers, "content-type", 256),
+            trace_context=_kept(headers, "traceparent", 128),
         )
         return Taken(event_id, key, entry)
+
+
+def _kept(headers: Mapping[str, tuple[str, ...]], name: str, limit: int) -> str:
+    values = headers.get(name)
+    return printable(values[0], limit) if values else ""

@@ -124,25 +124,28 @@ class ReadyResponse(web.StreamResponse):
         """Nothing is left to write."""
 
 
+_HARDENED: Final = "".join(f"{name}: {value}\r\n" for name, value in HARDENED.items())
+_SERVER: Final = f"Server: {SERVER_SOFTWARE}\r\n"
+#: Every answer's first line, by its status.
+_STATUS: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+
+
 class _Clock:
-    """The time as HTTP has it, made once a second."""
+    """The last lines of all answers, with the time as HTTP has it: made once a second."""
 
     def __init__(self) -> None:
         self._second = -1
         self._text = ""
 
-    def date(self) -> str:
+    def lines(self) -> str:
         second = int(time.time())
         if second != self._second:
-            self._second, self._text = second, formatdate(second, usegmt=True)
+            date = formatdate(second, usegmt=True)
+            self._second, self._text = second, f"{_HARDENED}Date: {date}\r\n{_SERVER}"
         return self._text
 
 
-_date = _Clock().date
-_HARDENED: Final = "".join(f"{name}: {value}\r\n" for name, value in HARDENED.items())
-#: Every answer's first lines, by its status; the last lines of all.
-_STATUS: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
-_SERVER: Final = f"Server: {SERVER_SOFTWARE}\r\n"
+_last_lines = _Clock().lines
 
 
 def _ready(request: web.Request, answer: Answer, event_id: str, request_id: str) -> ReadyResponse:
@@ -161,16 +164,13 @@ def answer_bytes(answer: Answer, event_id: str, request_id: str, *, keep_alive: 
     for value in answer.headers.values():
         if not value.isprintable():
             raise ValueError("a header of an answer has more than one line")
-    lines = [
-        _STATUS.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n",
-        *(f"{name}: {value}\r\n" for name, value in answer.headers.items()),
-        f"Content-Type: {answer.content_type}\r\n",
-        f"{EVENT_ID_HEADER}: {event_id}\r\n" if event_id else "",
-        "" if answer.status == 204 else f"Content-Length: {len(answer.body)}\r\n",
-        f"{REQUEST_ID}: {request_id}\r\n",
-        _HARDENED,
-        f"Date: {_date()}\r\n",
-        _SERVER,
-        "\r\n" if keep_alive else "Connection: close\r\n\r\n",
-    ]
-    return "".join(lines).encode() + answer.body
+    status = _STATUS.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n"
+    own = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+    event = f"{EVENT_ID_HEADER}: {event_id}\r\n" if event_id else ""
+    length = "" if answer.status == 204 else f"Content-Length: {len(answer.body)}\r\n"
+    end = "\r\n" if keep_alive else "Connection: close\r\n\r\n"
+    head = (
+        f"{status}{own}Content-Type: {answer.content_type}\r\n{event}{length}"
+        f"{REQUEST_ID}: {request_id}\r\n{_last_lines()}{end}"
+    )
+    return head.encode() + answer.body
