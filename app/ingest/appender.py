@@ -295,7 +295,8 @@ class Appender(Service):
     @tasks.loop
     async def _flush_forever(self) -> None:
         while not self.should_stop:
-            await self.wait_first(self._work.wait())
+            # this task is cancelled when its service stops
+            await self._work.wait()
             self._work.clear()
             while self._pending:
                 most = _whole_requests(self._pending, MAX_FLUSH)
