@@ -10,7 +10,6 @@ been done by then.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final, Protocol
 
 import orjson
@@ -100,7 +99,7 @@ class FastLane:
         self._most = min(MOST_BYTES, settings.max_body_bytes)
         #: The state of the catalog that the tools are prepared for; by the path that they have.
         self._catalog: Catalog | None = None
-        self._tools: dict[str, PlainTool | None] = {}
+        self._tools: dict[str, tuple[PlainTool, str] | None] = {}
 
     def take(
         self, landing: Landing, message: RawRequestMessage, payload: StreamReader, peer: Sender
@@ -109,9 +108,9 @@ class FastLane:
 
         ``peer``: who is at the connection's other end; its host is not looked at.
         """
-        plain = self._tool(message.path)
+        found = self._tool(message.path)
         if (
-            plain is None
+            found is None
             or message.method != "POST"
             or message.should_close
             or message.version != HttpVersion11
@@ -126,7 +125,7 @@ class FastLane:
         if len(headers) != len(message.headers) or not UNUSUAL.isdisjoint(headers):
             return False
         try:
-            return self._take(landing, message, payload, peer, plain, headers)
+            return self._take(landing, message, payload, peer, headers, *found)
         except Exception:  # noqa: BLE001 whatever it is, it is raised again where all are dealt with
             return False
 
@@ -136,22 +135,23 @@ class FastLane:
         message: RawRequestMessage,
         payload: StreamReader,
         peer: Sender,
-        plain: PlainTool,
         headers: Mapping[str, tuple[str, ...]],
+        plain: PlainTool,
+        url: str,
     ) -> bool:
         tool, provider = plain.tool, plain.provider
         [host] = headers["host"]
-        sender = peer
-        if self._trusted:
-            sender = self._sender(replace(peer, host=host), message)
-            host = sender.host
+        if self._trusted and (tool.allow_from or not url):
+            peer = self._sender(Sender(peer.address, peer.scheme, host), message)
+            host = peer.host
         if tool.allow_from:
-            check_allowed(tool.allow_from, sender.address)
+            check_allowed(tool.allow_from, peer.address)
+        if not url:
+            url = called_url(tool, "", f"{peer.scheme}://{host}", message.path)
         if not self._limit.has_room(tool):
             return False
         chunks = payload._buffer
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        url = called_url(tool, self._settings.public_url, f"{sender.scheme}://{host}", message.path)
         hook = WebhookRequest("POST", url, headers, body, body)
         now_ms = time.time_ns() // 1_000_000
         taken = plain.take(hook, now_ms, random_bits(), self._payloads.pack)
@@ -169,8 +169,11 @@ class FastLane:
         self._appender.put(taken.key, taken.entry, plain.urgent, flight)
         return True
 
-    def _tool(self, path: str) -> PlainTool | None:
-        """The tool whose path is this, as it is; None where others know, or it needs more."""
+    def _tool(self, path: str) -> tuple[PlainTool, str] | None:
+        """The tool whose path is this, as it is, and its URL where that is set.
+
+        None where others know, or it needs more.
+        """
         catalog = self._cache.current
         if catalog is not self._catalog:
             self._catalog, self._tools = catalog, {}
@@ -179,8 +182,10 @@ class FastLane:
         tool = catalog.tools.get(path.removeprefix(PREFIX)) if path.startswith(PREFIX) else None
         if tool is None:
             return None
-        found = PlainTool.of(tool, catalog, self._settings.partitions)
-        self._tools[path] = found
+        plain = PlainTool.of(tool, catalog, self._settings.partitions)
+        public = tool.public_url or self._settings.public_url
+        url = called_url(tool, public, "", path) if public else ""
+        found = self._tools[path] = None if plain is None else (plain, url)
         return found
 
     def _sender(self, direct: Sender, message: RawRequestMessage) -> Sender:

@@ -2,13 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from ipaddress import ip_network
+from types import SimpleNamespace
+from typing import Any, cast
 
+import orjson
 import pytest
 from aiohttp import web
 
+from hookstream.app.payloads.payloads import Payloads
+from hookstream.app.providers.signatures.body_hmac import sign_hmac
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.routing.catalog import Catalog, Tool
+from hookstream.app.settings import Settings
 from hookstream.app.web.connection import Connection, LaneServer, not_kept
+from hookstream.app.web.fast_lane import FastLane
+from hookstream.app.web.limits import tool_limit
 from hookstream.app.web.server import make_runner
+from hookstream.codecs.envelope import decode_event
+from hookstream.codecs.payload import Packing
 
 BY_LANE = b"HTTP/1.1 202 Accepted\r\nContent-Length: 4\r\n\r\nlane"
 
@@ -46,6 +58,7 @@ async def place() -> AsyncIterator[Place]:
 
     app = web.Application()
     app.router.add_post("/{name}", handle)
+    app.router.add_get("/hooks/{name}", handle)
     runner = make_runner(app)
     await runner.setup()
     server = runner.server
@@ -189,3 +202,96 @@ async def test_a_port_may_be_without_lane(place: Place) -> None:
     writer.write(post("/lane"))
     assert await answer(reader) == (200, b"task x")
     writer.close()
+
+
+SECRET = "a-secret-long-enough-to-be-one"
+BODY = b'{"action":"opened","issue":{"number":1},"repository":{"full_name":"a/b"}}'
+
+
+class Kept:
+    """An appender that keeps nothing, and tells so when it is asked to."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, bytes]] = []
+
+    def put(self, key: str, data: bytes, urgent: bool, done: Any) -> None:
+        self.entries.append((key, data))
+        asyncio.get_running_loop().call_soon(done.set_result, None)
+
+
+async def by_lane(place: Place, request: bytes, tool: dict[str, Any], **set_: Any) -> list[bytes]:
+    """What the lane makes of a request for a tool of GitHub's: its entry, or nothing."""
+    kept, values = Kept(), {"allow_from": (), **tool}
+    made = Tool(
+        *("t", "default", "github", (SECRET,), SignatureOptions()),
+        *("payload", (), 60_000, "tool", ""),
+        **values,
+    )
+    settings = Settings(**set_)
+    nothing: Any = None
+    place.server.lane = FastLane(
+        settings=settings,
+        catalog=cast(Any, SimpleNamespace(current=Catalog(1, 1, {"t": made}))),
+        payloads=Payloads(nothing, cast(Any, SimpleNamespace(current=lambda _: None)), Packing()),
+        appender=cast(Any, kept),
+        limit=tool_limit(settings),
+    )
+    reader, writer = await place.connect()
+    writer.write(request)
+    status, body = await answer(reader)
+    await asyncio.sleep(0)
+    writer.close()
+    assert status == (202 if kept.entries else 405), body
+    if kept.entries:
+        event = decode_event(kept.entries[0][1])
+        assert orjson.loads(body) == {"event_id": event.event_id, "status": "accepted"}
+        assert (event.type, event.payload) == ("issues.opened", BODY)
+    return [entry for _, entry in kept.entries]
+
+
+def signed(
+    *lines: str, path: str = "/hooks/t", version: str = "1.1", secret: str = SECRET
+) -> bytes:
+    digest = sign_hmac(BODY, secret)
+    head = [
+        *(f"POST {path} HTTP/1.1", "Host: a.example", f"Content-Length: {len(BODY)}"),
+        *("X-GitHub-Event: issues", f"X-Hub-Signature-256: sha256={digest}", *lines),
+    ]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + BODY
+
+
+async def test_a_genuine_webhook_goes_by_the_lane(place: Place) -> None:
+    assert await by_lane(place, signed(), {})
+    assert await by_lane(place, signed("X-Forwarded-For: 1.2.3.4"), {})
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        signed(secret="another-secret-long-enough"),
+        signed(path="/hooks/t?a=b"),
+        signed(path="/hooks/%74"),
+        signed(path="/hooks/nobody"),
+        signed("Content-Encoding: identity"),
+        signed("Connection: close"),
+        signed("Origin: https://a.example"),
+        signed("X-GitHub-Event: push"),
+    ],
+)
+async def test_what_is_out_of_the_ordinary_does_not(place: Place, request_: bytes) -> None:
+    assert not await by_lane(place, request_, {})
+
+
+async def test_nor_does_what_is_above_its_tools_limit(place: Place) -> None:
+    # each has a bucket of its own, and the second has room for one
+    tool = {"webhooks_per_second": 0.01}
+    entries = await by_lane(place, signed() * 2, tool)
+    assert len(entries) == 1
+
+
+async def test_where_it_comes_from_is_seen_through_trusted_proxies(place: Place) -> None:
+    tool = {"allow_from": (ip_network("1.2.3.0/24"),)}
+    forwarded = signed("X-Forwarded-For: 1.2.3.4")
+    assert not await by_lane(place, forwarded, tool)
+    assert await by_lane(place, forwarded, tool, trusted_proxies="127.0.0.0/8")
+    assert not await by_lane(place, signed(), tool, trusted_proxies="127.0.0.0/8")
