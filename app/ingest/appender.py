@@ -437,7 +437,8 @@ class Appender(Service):
                 if failures % 50 == 1:
                     logger.warning("the spool waits: %s", error)
             if failures:
-                await self.sleep(min(1.0, backoff_seconds(failures)))
+                # shorter than streams sit out, so that others have their turn meanwhile
+                await self.sleep(min(SIT_OUT_SECONDS / 2, backoff_seconds(failures)))
 
     async def _drain(self, drain: Drain) -> int:
         """Bring one page to Redis; returns how many went."""
