@@ -18,6 +18,7 @@ from hookstream.app.web.console import console_routes
 from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.dead_letters import LetterViews
 from hookstream.app.web.events import EventViews
+from hookstream.app.web.fast_lane import LANE, FastLane
 from hookstream.app.web.feeds import FeedViews
 from hookstream.app.web.health import HealthViews, ReadyViews
 from hookstream.app.web.health_parts import RedisHealth, StreamHealth
@@ -82,6 +83,14 @@ class Endpoints:
         )
 
         self._quotas = Quotas(services.settings, services.postgres)
+        limit = tool_limit(services.settings)
+        self._lane = FastLane(
+            settings=services.settings,
+            catalog=services.catalog,
+            payloads=services.payloads,
+            appender=services.appender,
+            limit=limit,
+        )
         self._receiver = Receiver(
             settings=services.settings,
             postgres=services.postgres,
@@ -90,7 +99,7 @@ class Endpoints:
             appender=services.appender,
             refusals=services.refusals,
             functions=functions,
-            limit=tool_limit(services.settings),
+            limit=limit,
             payload_check=services.payload_check,
             fetcher=services.fetcher,
         )
@@ -99,6 +108,7 @@ class Endpoints:
         """What every process serves: webhooks, health and metrics."""
         web_app.add_routes(self._receiver.routes())
         web_app[DOOR] = self._receiver
+        web_app[LANE] = self._lane
         self.add_health(web_app)
 
     def add_api(self, web_app: web.Application) -> None:

@@ -1,7 +1,7 @@
 """The event and its protobuf envelope, versions 1 and 2."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -20,6 +20,7 @@ __all__ = [
     "KNOWN_VERSIONS",
     "MAX_ENRICHMENT_BYTES",
     "SCHEMA_VERSION",
+    "Blank",
     "EnvelopeCodec",
     "Event",
     "RecentEvents",
@@ -234,6 +235,72 @@ def encode_event(event: Event, packed: StoredPayload | None = None) -> bytes:
         envelope.payload_bytes = packed.size
         envelope.payload_blob = packed.blob
     return envelope.SerializeToString()
+
+
+class Blank:
+    """An envelope with what many events have in common, encoded once; filled in for each of them.
+
+    Two messages' bytes, one behind the other, are one message with the fields of both
+    (protobuf.dev/programming-guides/encoding, "Last One Wins"). Costs a third of an Event and its
+    :func:`encode_event`.
+    """
+
+    def __init__(
+        self,
+        *,
+        tenant: str,
+        tool_id: str,
+        provider: str,
+        dedup_window_ms: int,
+        dedup_history_ms: int,
+        registry_version: int,
+        registry_token: int,
+    ) -> None:
+        common = Envelope(
+            tenant=tenant,
+            tool_id=tool_id,
+            provider=provider,
+            dedup_window_ms=dedup_window_ms,
+            dedup_history_ms=dedup_history_ms,
+            registry_version=registry_version,
+            registry_token=registry_token,
+        ).SerializeToString()
+        #: What stands before an event whose payload is as it came, and before any other.
+        self._plain = common + Envelope(schema_version=PLAIN_VERSION).SerializeToString()
+        self._packed = common + Envelope(schema_version=SCHEMA_VERSION).SerializeToString()
+
+    def filled(
+        self,
+        payload: StoredPayload,
+        *,
+        event_id: str,
+        event_type: str,
+        message_id: str,
+        delivery_id: str,
+        received_at_ms: int,
+        headers: Iterable[tuple[str, str]],
+        content_type: str,
+        trace_context: str,
+    ) -> bytes:
+        """The envelope of an event; its payload lies in the entry itself."""
+        packed = payload.encoding
+        own = Envelope(
+            event_id=event_id,
+            type=event_type,
+            message_id=message_id,
+            delivery_id=delivery_id,
+            received_at_ms=received_at_ms,
+            content_type=content_type,
+            trace_context=trace_context,
+            payload=payload.data,
+            payload_encoding=packed,  # type: ignore[arg-type]
+            payload_bytes=payload.size if packed else 0,
+        )
+        # one by one: what is given as a whole goes through Python's mixin of mappings
+        kept = own.headers
+        for name, value in headers:
+            kept[name] = value
+        return (self._packed if packed else self._plain) + own.SerializeToString()
 
 
 def decode_event(data: bytes) -> Event:

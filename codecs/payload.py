@@ -11,7 +11,7 @@ from faust.serializers.codecs import Codec
 
 from hookstream.codecs.dictionaries import BOOK, Dictionary
 from hookstream.codecs.errors import CodecError, MissingBlobError, UnknownDictionaryError
-from hookstream.codecs.zstd import ZstdCodec, dictionary_id
+from hookstream.codecs.zstd import ZstdCodec, compress, dictionary_id
 from hookstream.proto.envelope_pb2 import PayloadEncoding
 
 __all__ = ["DICTIONARY_MAX_BYTES", "Packing", "StoredPayload"]
@@ -116,8 +116,7 @@ class Packing:
         size = len(payload)
         if not self.compress or size < self.min_bytes:
             return StoredPayload(RAW, size, payload)
-        writer = ZstdCodec(dictionary=dictionary if size <= DICTIONARY_MAX_BYTES else None)
-        packed = writer.dumps(payload)
+        packed = compress(payload, dictionary if size <= DICTIONARY_MAX_BYTES else None)
         if len(packed) > size * WORTH:
             return StoredPayload(RAW, size, payload)
         return StoredPayload(ZSTD, size, packed)

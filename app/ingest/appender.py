@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mode import Service
 from mode.utils.logging import get_logger
@@ -33,6 +33,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_redis_down
 from hookstream.app.redis.durability import Durability
 from hookstream.app.redis.errors import redis_kind
+from hookstream.app.redis.line import Line
 from hookstream.codecs.envelope import take_out_payload
 from hookstream.codecs.errors import CodecError
 
@@ -69,6 +70,19 @@ class Append:
     urgent: bool = False
 
 
+class Waiting(Protocol):
+    """Who waits for an entry, as a future does."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, result: None, /) -> None:
+        """The entry is kept."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """It is not."""
+
+
 @dataclass(slots=True)
 class Pending:
     """An entry that a request waits for.
@@ -80,7 +94,7 @@ class Pending:
     key: str
     data: bytes
     urgent: bool
-    done: "asyncio.Future[None]"
+    done: Waiting
     request: object = None
     sent: bool = False
 
@@ -145,6 +159,7 @@ class Appender(Service):
         self._urgent_behind: set[str] = set()
         self._receives = receives
         self._durability = durability
+        self._line = Line.of(redis)
         self._scripts = scripts
         self._claim_check_bytes = claim_check_bytes
         self._pending: list[Pending] = []
@@ -179,6 +194,11 @@ class Appender(Service):
         """
         await self.append_all([Append(key, data, urgent)])
 
+    def put(self, key: str, data: bytes, urgent: bool, done: Waiting) -> None:
+        """As :meth:`append`; ``done`` is told in the end, and raises nothing."""
+        self._pending.append(Pending(key, data, urgent, done))
+        self._work.set()
+
     async def append_all(self, entries: Sequence[Append]) -> None:
         """Append several, in their order; returns once all of them are kept.
 
@@ -190,18 +210,18 @@ class Appender(Service):
         """
         loop = asyncio.get_running_loop()
         request = object() if len(entries) > 1 else None
-        waiting = [
-            Pending(entry.key, entry.data, entry.urgent, loop.create_future(), request)
-            for entry in entries
-        ]
-        self._pending += waiting
+        waiting = [loop.create_future() for _ in entries]
+        self._pending += (
+            Pending(entry.key, entry.data, entry.urgent, done, request)
+            for entry, done in zip(entries, waiting, strict=True)
+        )
         self._work.set()
         if request is None:
-            for item in waiting:
-                await item.done
+            for done in waiting:
+                await done
             return
         # all have an answer before anybody is told: what is under way then would be a surprise
-        ends = await asyncio.gather(*(item.done for item in waiting), return_exceptions=True)
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
@@ -215,6 +235,8 @@ class Appender(Service):
 
     async def on_stop(self) -> None:
         """Close the spool; what is in it stays for the next process."""
+        if self._line is not None:
+            self._line.close()
         if self.spool is not None:
             self.spool.close()
 
@@ -273,7 +295,8 @@ class Appender(Service):
     @tasks.loop
     async def _flush_forever(self) -> None:
         while not self.should_stop:
-            await self.wait_first(self._work.wait())
+            # this task is cancelled when its service stops
+            await self._work.wait()
             self._work.clear()
             while self._pending:
                 most = _whole_requests(self._pending, MAX_FLUSH)
@@ -303,14 +326,16 @@ class Appender(Service):
             self._heard(key, reply)
             for item in items:
                 item.sent = True
-                if isinstance(reply, Exception) and _not_now(reply):
-                    # if it was taken, the copy is recognised by its event id, and comes marked
-                    late.append(item)
-                elif isinstance(reply, Exception):
-                    _settle(item.done, reply)
-                else:
-                    self.backlog.added(key)
+            if not isinstance(reply, Exception):
+                self.backlog.added(key, len(items))
+                for item in items:
                     _settle(item.done, None)
+            elif _not_now(reply):
+                # if they were taken, the copies are recognised by their ids, and come marked
+                late += items
+            else:
+                for item in items:
+                    _settle(item.done, reply)
         if behind:
             self._pending = behind + self._pending
         if late:
@@ -331,12 +356,14 @@ class Appender(Service):
     async def _send(self, streams: Mapping[str, Sequence[bytes]]) -> list[Any]:
         """Append to each stream, all of its entries or none; a reply or an error for each stream.
 
-        A command and its reply cost redis-py more than the entries in it.
+        A command and its reply cost more than the entries in it.
         """
         if not streams:
             return []
         try:
             calls = [await self._call(key, values) for key, values in streams.items()]
+            if self._line is not None and not self._durability.confirms:
+                return await self._line.run([command for _, command in calls])
             return await self._durability.run(calls)
         except Exception as error:  # noqa: BLE001 every waiting request must hear of it
             return [error] * len(streams)
@@ -410,7 +437,8 @@ class Appender(Service):
                 if failures % 50 == 1:
                     logger.warning("the spool waits: %s", error)
             if failures:
-                await self.sleep(min(1.0, backoff_seconds(failures)))
+                # shorter than streams sit out, so that others have their turn meanwhile
+                await self.sleep(min(SIT_OUT_SECONDS / 2, backoff_seconds(failures)))
 
     async def _drain(self, drain: Drain) -> int:
         """Bring one page to Redis; returns how many went."""
@@ -641,7 +669,7 @@ def _whole_requests(pending: Sequence[Pending], most: int) -> int:
     return end
 
 
-def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
+def _settle(done: Waiting, error: Exception | None) -> None:
     if done.done():
         return
     if error is None:

@@ -24,7 +24,7 @@ from hookstream.codecs.inner import token_claims, unfolded
 from hookstream.codecs.json_payload import dump_json, parse_payload
 from hookstream.codecs.readable import read_payload
 
-__all__ = ["Incoming", "incoming", "make_event", "make_events"]
+__all__ = ["Incoming", "incoming", "make_event", "make_events", "printable"]
 
 #: The lowest bits of an event's random ones count within a batch, so that ids keep its order.
 INDEX_BITS = 14
@@ -124,7 +124,7 @@ def make_event(
     and the worker asks the function again.
     """
     event_type = provider.event_type(hook, tool.options)
-    delivery_id = _printable(provider.delivery_id(hook, tool.options), 256)
+    delivery_id = printable(provider.delivery_id(hook, tool.options), 256)
     data = None
     if tool.strategy == "fields" or tool.order_by == "field":
         data = with_digits(tool, _read(hook), hook.decoded)
@@ -144,12 +144,12 @@ def make_event(
         delivery_id=delivery_id,
         received_at_ms=now_ms,
         headers={
-            name: _printable(", ".join(hook.headers[name]), 1024)
+            name: printable(", ".join(hook.headers[name]), 1024)
             for name in provider.keep_headers
             if name in hook.headers
         },
-        content_type=_printable(hook.header("content-type"), 256),
-        trace_context=_printable(hook.header("traceparent"), 128),
+        content_type=printable(hook.header("content-type"), 256),
+        trace_context=printable(hook.header("traceparent"), 128),
         payload=hook.decoded,
         dedup_window_ms=tool.window_ms,
         dedup_history_ms=tool.history_ms,
@@ -179,7 +179,7 @@ def _named(
     return replace(event, message_id=never, dedup_window_ms=0, dedup_history_ms=0)
 
 
-def _printable(text: str, limit: int) -> str:
+def printable(text: str, limit: int) -> str:
     """Without control characters and lone surrogates, which neither protobuf nor SQL can hold."""
     text = text[:limit]
     return text if text.isprintable() else "".join(char for char in text if char.isprintable())

@@ -38,10 +38,14 @@ class Payloads:
         """
         if event.stored is not None:
             return encode_event(event, event.stored)
-        packed = self._packing.pack(event.payload, self._dictionaries.current(event.tool_id))
+        return encode_event(event, self.pack(event.tool_id, event.payload))
+
+    def pack(self, tool_id: str, payload: bytes) -> StoredPayload:
+        """A tool's new payload in the form in which it is kept."""
+        packed = self._packing.pack(payload, self._dictionaries.current(tool_id))
         _RAW_BYTES.inc(packed.size)
         _STORED_BYTES.inc(len(packed.data or b""))
-        return encode_event(event, packed)
+        return packed
 
     async def encode_aside(self, event: Event) -> bytes:
         """As :meth:`encode`, on another thread where it would hold the event loop up.

@@ -24,6 +24,8 @@ __all__ = [
 OBJECTS: Final = (dict, simdjson.Object)
 ARRAYS: Final = (list, simdjson.Array)
 _BOM: Final = b"\xef\xbb\xbf"
+#: One for all bodies, whose memory is there already. It refuses while somebody looks into the last.
+_parser: Final = simdjson.Parser()
 
 
 class UnparsedBodyError(BadRequestError):
@@ -57,11 +59,18 @@ def look_into(data: bytes) -> Any:
     if data.startswith(_BOM) or len(data) > limits.elements or may_be_deep(data):
         return parse_json(data)
     try:
-        # a parser of its own: one that is used again must have no document any more
-        return simdjson.Parser().parse(data)
+        return _look_into(data)
     except (ValueError, RuntimeError):
         # whole numbers of more than 64 bits it cannot read; else this says what is wrong
         return parse_json(data)
+
+
+def _look_into(data: bytes) -> Any:
+    try:
+        return _parser.parse(data)
+    except RuntimeError:
+        # somebody still looks into the last one
+        return simdjson.Parser().parse(data)
 
 
 def look_into_text(text: str) -> Any:

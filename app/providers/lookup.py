@@ -46,11 +46,11 @@ def value_at(data: Any, path: str, missing: Any = None) -> Any:
 
 def _last(data: Any, name: str, missing: Any) -> Any:
     """What an object has by a name; of several the last, as where it is converted."""
-    found = data.get(name, missing)
-    # simdjson finds the first
-    if found is not missing and list(data.keys()).count(name) > 1:
-        return data.as_dict()[name]
-    return found
+    # simdjson finds the first of several, and takes 10 µs to say that there is none
+    times = list(data).count(name)
+    if times == 1:
+        return data[name]
+    return data.as_dict()[name] if times else missing
 
 
 def text_at(data: Any, path: str) -> str:

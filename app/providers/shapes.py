@@ -26,12 +26,13 @@ __all__ = ["UNVERIFIED", "Shapes", "is_unverified"]
 
 #: What the type of an event begins with whose body does not bear it out.
 UNVERIFIED: Final = "unverified"
+_UNVERIFIED_DOT: Final = f"{UNVERIFIED}."
 _MISSING: Final = object()
 
 
 def is_unverified(event_type: str) -> bool:
     """Whether a type is one that its body does not bear out."""
-    return event_type.startswith(f"{UNVERIFIED}.")
+    return event_type.startswith(_UNVERIFIED_DOT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,11 @@ class Durability:
         [reply] = await self.run([(key, ("SET", key, ""))])
         return not isinstance(reply, Exception)
 
+    @property
+    def confirms(self) -> bool:
+        """Whether it takes a word of a replica, or of the disk, for a write to be durable."""
+        return self._confirmation() is not None
+
     def _confirmation(self) -> tuple[Any, ...] | None:
         if self.mode == "replicated":
             return ("WAIT", 1, CONFIRM_MS)

@@ -36,6 +36,7 @@ __all__ = [
     "GuardedRedis",
     "RedisLibraryError",
     "as_ours",
+    "as_redis_error",
     "as_unavailable",
     "is_missing",
     "is_redis_away",
@@ -126,7 +127,8 @@ def as_ours(error: Exception) -> Exception:
     return error
 
 
-def _as_redis_error(error: Exception) -> RedisError:
+def as_redis_error(error: Exception) -> RedisError:
+    """What went wrong as a RedisError, whatever it was."""
     if isinstance(error, RedisError):
         return error
     if isinstance(error, UnicodeError):
@@ -144,11 +146,11 @@ def _guarded(call: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
         except RedisError:
             raise
         except Exception as error:
-            raise _as_redis_error(error) from error
+            raise as_redis_error(error) from error
         if isinstance(replies, list):
             for at, reply in enumerate(replies):
                 if isinstance(reply, Exception):
-                    replies[at] = _as_redis_error(reply)
+                    replies[at] = as_redis_error(reply)
         return replies
 
     return guarded
@@ -215,7 +217,7 @@ class GuardedCluster(RedisCluster):
                 await self.initialize()
             return self.get_node_from_key(key)
         except Exception as error:
-            raise _as_redis_error(error) from error
+            raise as_redis_error(error) from error
 
     def look_again(self) -> None:
         """Ask who has what before the next command."""

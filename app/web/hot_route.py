@@ -26,7 +26,7 @@ from hookstream.app.web.receive import EVENT_ID_HEADER
 from hookstream.app.web.request_log import REQUEST_ID, begin, is_verbose, log_request
 from hookstream.app.web.sender import look_past
 
-__all__ = ["HotRoute"]
+__all__ = ["PREFIX", "HotRoute", "answer_bytes"]
 
 PREFIX: Final = "/hooks/"
 #: What may stand for a tool in a path as it is: all else is for the router to decode.
@@ -125,29 +125,39 @@ class ReadyResponse(web.StreamResponse):
         """Nothing is left to write."""
 
 
+_HARDENED: Final = "".join(f"{name}: {value}\r\n" for name, value in HARDENED.items())
+_SERVER: Final = f"Server: {SERVER_SOFTWARE}\r\n"
+#: Every answer's first line, by its status.
+_STATUS: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+
+
 class _Clock:
-    """The time as HTTP has it, made once a second."""
+    """The last lines of all answers, with the time as HTTP has it: made once a second."""
 
     def __init__(self) -> None:
         self._second = -1
         self._text = ""
 
-    def date(self) -> str:
+    def lines(self) -> str:
         second = int(time.time())
         if second != self._second:
-            self._second, self._text = second, formatdate(second, usegmt=True)
+            date = formatdate(second, usegmt=True)
+            self._second, self._text = second, f"{_HARDENED}Date: {date}\r\n{_SERVER}"
         return self._text
 
 
-_date = _Clock().date
-_HARDENED: Final = "".join(f"{name}: {value}\r\n" for name, value in HARDENED.items())
-#: Every answer's first lines, by its status; the last lines of all.
-_STATUS: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
-_SERVER: Final = f"Server: {SERVER_SOFTWARE}\r\n"
+_last_lines = _Clock().lines
 
 
 def _ready(request: web.Request, answer: Answer, event_id: str, request_id: str) -> ReadyResponse:
-    """An answer as bytes, with what every other gets on its way.
+    """An answer as bytes, with what every other gets on its way. Raises ValueError."""
+    keep_alive = request.keep_alive
+    data = answer_bytes(answer, event_id, request_id, keep_alive=keep_alive)
+    return ReadyResponse(data, keep_alive=keep_alive)
+
+
+def answer_bytes(answer: Answer, event_id: str, request_id: str, *, keep_alive: bool) -> bytes:
+    """All that is sent for an answer.
 
     Raises:
         ValueError: it has a header that is none.
@@ -156,18 +166,13 @@ def _ready(request: web.Request, answer: Answer, event_id: str, request_id: str)
         if not value.isprintable():
             raise ValueError("a header of an answer has more than one line")
     # what followed would be taken for the next answer (RFC 9110, 15.3.5 and 15.3.6)
-    body = b"" if answer.status in BODILESS else answer.body
-    lines = [
-        _STATUS.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n",
-        *(f"{name}: {value}\r\n" for name, value in answer.headers.items()),
-        "" if answer.status in BODILESS else f"Content-Type: {answer.content_type}\r\n",
-        f"{EVENT_ID_HEADER}: {event_id}\r\n" if event_id else "",
-        "" if answer.status == 204 else f"Content-Length: {len(body)}\r\n",
-        f"{REQUEST_ID}: {request_id}\r\n",
-        _HARDENED,
-        f"Date: {_date()}\r\n",
-        _SERVER,
-        "\r\n" if request.keep_alive else "Connection: close\r\n\r\n",
-    ]
-    head = "".join(lines).encode()
-    return ReadyResponse(head + body, keep_alive=request.keep_alive)
+    bodiless = answer.status in BODILESS
+    body = b"" if bodiless else answer.body
+    status = _STATUS.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n"
+    own = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+    kind = "" if bodiless else f"Content-Type: {answer.content_type}\r\n"
+    event = f"{EVENT_ID_HEADER}: {event_id}\r\n" if event_id else ""
+    length = "" if answer.status == 204 else f"Content-Length: {len(body)}\r\n"
+    end = "\r\n" if keep_alive else "Connection: close\r\n\r\n"
+    head = f"{status}{own}{kind}{event}{length}{REQUEST_ID}: {request_id}\r\n{_last_lines()}{end}"
+    return head.encode() + body

@@ -55,6 +55,10 @@ class ToolLimit(RateLimit):
         own = _pace(tool)
         self._judge_own(tool, self._buckets.wait_seconds(tool.tool_id, time.monotonic(), own))
 
+    def has_room(self, tool: Tool) -> bool:
+        """Whether :meth:`look_at` raises nothing."""
+        return not self._buckets.wait_seconds(tool.tool_id, time.monotonic(), _pace(tool))
+
     def take_of(self, tool: Tool, events: int = 1) -> None:
         """Take one for each event of a webhook. Raises LimitError where the tool has nothing left.
 

@@ -43,11 +43,12 @@ from hookstream.app.token_bucket import TokenBuckets
 from hookstream.app.web.body import check_size, decode_aside, read_body
 from hookstream.app.web.body_limit import LargeBodies, Room, most_bytes
 from hookstream.app.web.browsers import refuse_other_sites
+from hookstream.app.web.connection import not_kept
 from hookstream.app.web.limits import ToolLimit
 from hookstream.app.web.malformed import Fault
 from hookstream.app.web.sender import check_allowed, sender_of
 
-__all__ = ["Receiver", "make_event"]
+__all__ = ["GONE", "Receiver", "accepted_out", "called_url", "make_event", "received"]
 
 logger = get_logger(__name__)
 
@@ -129,7 +130,12 @@ class Receiver:
         came: list[bytes] = []
         status = 500
         try:
+            error = not_kept(request)
             tool = await self._tool(tool_id)
+            if error is not None:
+                # found genuine by who took it (``fast_lane``), and not kept: told like all others
+                came.append(request.content.read_nowait())
+                raise error
             self._check_address(request, tool)
             # before its body is read; taken from only once it has been found genuine, so that who
             # cannot sign uses up nothing of the tool's
@@ -146,7 +152,7 @@ class Receiver:
             status = GONE
             raise
         finally:
-            _received(tool.provider if tool else "unknown", status).inc()
+            received(tool.provider if tool else "unknown", status).inc()
 
     async def try_out(self, request: web.Request) -> web.StreamResponse:
         """Answer a sender that tries out the address with GET, HEAD or OPTIONS."""
@@ -279,7 +285,9 @@ class Receiver:
     def _request(self, request: web.Request, tool: Tool, body: bytes) -> WebhookRequest:
         return WebhookRequest(
             method=request.method,
-            url=self._called_url(tool, sender_of(request).origin, _path(request)),
+            url=called_url(
+                tool, self._settings.public_url, sender_of(request).origin, _path(request)
+            ),
             headers=_headers(request),
             body=body,
             decoded=body,
@@ -310,7 +318,7 @@ class Receiver:
         now_ms = time.time_ns() // 1_000_000
         hook = WebhookRequest(
             method=refusal.method,
-            url=self._called_url(tool, refusal.origin, refusal.path),
+            url=called_url(tool, self._settings.public_url, refusal.origin, refusal.path),
             headers=refusal.headers,
             body=refusal.body,
             decoded=refusal.body,
@@ -400,16 +408,17 @@ class Receiver:
         self._reloaded_at, self._next_reload = time.monotonic(), None
         return await self._catalog.refresh()
 
-    def _called_url(self, tool: Tool, origin: str, path: str) -> str:
-        """The URL that the sender has called, which some sign: ``origin`` and ``path`` came here.
 
-        What is set of the tool counts first, then what is set for all, then what the request says.
-        """
-        if tool.names_address:
-            # the whole of it but for the query, which differs
-            _, mark, query = path.partition("?")
-            return tool.public_url + mark + query
-        return (tool.public_url or self._settings.public_url or origin).rstrip("/") + path
+def called_url(tool: Tool, public_url: str, origin: str, path: str) -> str:
+    """The URL that the sender has called, which some sign: ``origin`` and ``path`` came here.
+
+    What is set of the tool counts first, then what is set for all, then what the request says.
+    """
+    if tool.names_address:
+        # the whole of it but for the query, which differs
+        _, mark, query = path.partition("?")
+        return tool.public_url + mark + query
+    return (tool.public_url or public_url or origin).rstrip("/") + path
 
 
 def accepted_out(ids: Sequence[str], *, is_batch: bool) -> dict[str, Any]:
@@ -421,7 +430,7 @@ def accepted_out(ids: Sequence[str], *, is_batch: bool) -> dict[str, Any]:
 
 
 @cache
-def _received(provider: str, status: int) -> Any:
+def received(provider: str, status: int) -> Any:
     """The counter of a kind of answer: finding it costs more than counting."""
     return metrics.RECEIVED.labels(provider=provider, status=status)
 

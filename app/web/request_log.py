@@ -30,6 +30,7 @@ __all__ = [
     "is_verbose",
     "log_request",
     "log_requests",
+    "request_id_of",
     "route_of",
 ]
 
@@ -107,13 +108,17 @@ def route_of(request: web.Request) -> tuple[str, str]:
 
 def begin(request: web.Request) -> str:
     """Give a request its id, which is returned, unless it has one."""
-    given = request.headers.get(REQUEST_ID, "")
-    request_id = given if _harmless_id(given) else f"{random_bits():016x}"
+    request_id = request_id_of(request.headers.get(REQUEST_ID, ""))
     request[_REQUEST_ID_KEY] = request_id
     request[_BEGUN_KEY] = time.perf_counter()
     # each request is a task, which takes it along
     bind_contextvars(request_id=request_id)
     return request_id
+
+
+def request_id_of(given: str) -> str:
+    """The id of a request that came with ``given`` for one, if it did."""
+    return given if given and _harmless_id(given) else f"{random_bits():016x}"
 
 
 def is_verbose() -> bool:

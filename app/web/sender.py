@@ -13,11 +13,21 @@ from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+from multidict import CIMultiDictProxy
 
 from hookstream.app.addresses import Address, Network, address_of, is_among
 from hookstream.app.errors import ForbiddenError
 
-__all__ = ["Sender", "check_allowed", "look_past", "see_senders", "seen_through", "sender_of"]
+__all__ = [
+    "Sender",
+    "check_allowed",
+    "forwarded",
+    "look_past",
+    "peer_of",
+    "see_senders",
+    "seen_through",
+    "sender_of",
+]
 
 #: Proxies one behind the other; in a longer list nobody is believed.
 MAX_HOPS: Final = 32
@@ -79,8 +89,12 @@ def look_past(request: web.Request, trusted: Sequence[Network]) -> None:
     direct = sender_of(request)
     peer = address_of(direct.address)
     if peer is not None and is_among(peer, trusted):
-        headers = {name: request.headers.getall(name, []) for name in NAMES}
-        request[_SENDER] = seen_through(peer, direct, headers, trusted)
+        request[_SENDER] = seen_through(peer, direct, forwarded(request.headers), trusted)
+
+
+def forwarded(headers: CIMultiDictProxy[str]) -> _Headers:
+    """The lines of a request's headers that proxies write."""
+    return {name: headers.getall(name, []) for name in NAMES}
 
 
 def sender_of(request: web.Request) -> Sender:
@@ -88,10 +102,7 @@ def sender_of(request: web.Request) -> Sender:
     known: Sender | None = request.get(_SENDER)
     if known is not None:
         return known
-    remote = request.remote or ""
-    if remote.startswith("::ffff:") and "." in remote:
-        # a socket of both kinds
-        remote = remote[7:]
+    remote = plain_address(request.remote or "")
     request[_SENDER] = known = Sender(remote, request.scheme, _host(request))
     return known
 
@@ -102,6 +113,17 @@ def _host(request: web.Request) -> str:
         return request.host
     # aiohttp leaves out the port
     return request.url.host_port_subcomponent or request.host
+
+
+def plain_address(remote: str) -> str:
+    """The address at a connection's other end, of IPv4 as such on a socket of both kinds, too."""
+    return remote[7:] if remote.startswith("::ffff:") and "." in remote else remote
+
+
+def peer_of(peername: object, *, is_secure: bool) -> Sender:
+    """Who is at a connection's other end, by the address of its socket; it has no host."""
+    remote = peername[0] if isinstance(peername, (list, tuple)) else peername
+    return Sender(plain_address(str(remote or "")), "https" if is_secure else "http", "")
 
 
 def check_allowed(allow_from: Sequence[Network], address: str) -> None:

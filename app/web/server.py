@@ -16,8 +16,9 @@ from hookstream.app import metrics, tasks
 from hookstream.app.errors import NotFoundError
 from hookstream.app.settings import Settings, cannot_listen, listen_hosts
 from hookstream.app.web.browsers import harden
-from hookstream.app.web.connection import Runner
+from hookstream.app.web.connection import LaneServer, Runner
 from hookstream.app.web.expectations import close_unread
+from hookstream.app.web.fast_lane import LANE
 from hookstream.app.web.hot_route import HotRoute
 from hookstream.app.web.malformed import MAX_FIELD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 from hookstream.app.web.problem import Handler, problems
@@ -190,7 +191,9 @@ class HookstreamWeb(Web):
     def _pass_by_router(self) -> None:
         """From now on webhooks go their own way, if this process takes any."""
         server, door = self._runner.server, self.web_app.get(DOOR)
-        if isinstance(server, web.Server) and door is not None:
+        if isinstance(server, LaneServer) and door is not None:
+            server.lane = self.web_app.get(LANE)
+            server.no_lane = self._settings.admin_port
             server.request_handler = HotRoute(
                 door.take,
                 server.request_handler,

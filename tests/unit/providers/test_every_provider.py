@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 import hookstream.app.providers
 from hookstream.app.errors import BadRequestError, SignatureError
 from hookstream.app.ingest.events import incoming, make_events
+from hookstream.app.ingest.plain_tool import PlainTool
 from hookstream.app.providers import (
     PROVIDERS,
     Answer,
@@ -35,14 +37,16 @@ from hookstream.app.providers.provider import JSON, UNKNOWN
 from hookstream.app.providers.shapes import is_unverified
 from hookstream.app.providers.signatures.options import AnyAge, SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
-from hookstream.app.routing.catalog import Tool
+from hookstream.app.redis import keys
+from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.summaries.facts import find_facts
 from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.summaries.templates import builtin_templates
 from hookstream.app.testing import make_event
 from hookstream.app.web.models.tools import DedupIn
-from hookstream.codecs.envelope import Event
+from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.codecs.json_items import Group, grouped, items_of
+from hookstream.codecs.payload import Packing
 from tests.support import ROOT
 from tests.support.senders import FORM, NOW, OTHER, SIGNING, URL, VERIFYING, request
 
@@ -423,6 +427,65 @@ def all_received(
     return [event for event, _ in made]
 
 
+PACKED, AS_IT_CAME = Packing(min_bytes=0), Packing(compress=False)
+
+
+@rows
+def test_the_short_way_makes_what_the_long_one_makes(row: Provider) -> None:
+    ways = product(("payload", "delivery", "none"), ("tool", "none"), (PACKED, AS_IT_CAME))
+    for strategy, order_by, packing in ways:
+        tool = Tool(
+            *("t", "default", row.name, (right(row),), OPTIONS),
+            *(strategy, (), 60_000, order_by, ""),
+            history_ms=5000,
+        )
+        plain = PlainTool.of(tool, Catalog(version=7, token=99), 4)
+        if plain is None:
+            assert row.batch or row.keys or row.confirm
+            return
+        for hook in deliveries(row):
+            for whole in (hook, changed(hook, traceparent=("00-a\x00b",))):
+                check_short_way(plain, whole, packing)
+
+
+def check_short_way(plain: PlainTool, hook: WebhookRequest, packing: Packing) -> None:
+    row, tool = plain.provider, plain.tool
+    taken = plain.take(hook, int(NOW * 1000), 12345, lambda _, body: packing.pack(body))
+    [(event, partition)] = make_events(
+        incoming(hook, row, 100),
+        tool,
+        partitions=4,
+        registry_version=7,
+        registry_token=99,
+        now_ms=int(NOW * 1000),
+        random_bits=12345,
+        functions={},
+    )
+    answered = row.handshake and row.handshake(hook, tool.secrets, tool.options)
+    if answered or is_unverified(event.type):
+        assert taken is None
+        return
+    assert taken is not None
+    assert (taken.event_id, taken.key) == (event.event_id, keys.events(partition))
+    there = decode_event(encode_event(event, packing.pack(event.payload)))
+    assert decode_event(taken.entry) == there
+    assert decode_event(taken.entry).payload == hook.decoded
+
+
+@signing_rows
+def test_the_short_way_takes_nothing_that_is_not_signed_right(row: Provider) -> None:
+    tool = Tool(
+        *("t", "default", row.name, (wrong(row),), OPTIONS),
+        *("payload", (), 60_000, "tool", ""),
+    )
+    plain = PlainTool.of(tool, Catalog(), 4)
+    if plain is None:
+        return
+    for hook in deliveries(row):
+        with pytest.raises((SignatureError, BadRequestError)):
+            plain.take(hook, int(NOW * 1000), 1, lambda _, body: PACKED.pack(body))
+
+
 BY_HEADERS = SignatureOptions(type_header="X-Event", delivery_header="X-Id")
 body_signing_rows = pytest.mark.parametrize(
     "row",
@@ -748,3 +811,12 @@ def take_apart(row: Provider, hook: WebhookRequest, payload: Any) -> None:
     Summariser().summarise(event)
     look_at(row, changed(hook, body))
     look_at(row, changed(deliveries(row)[0], body))
+
+
+def test_a_tool_whose_bodies_hold_several_events_has_no_short_way() -> None:
+    for options, is_plain in (
+        (SignatureOptions(), True),
+        (SignatureOptions(batch_field="a"), False),
+    ):
+        tool = Tool(*("t", "default", "none", (), options), *("payload", (), 60_000, "tool", ""))
+        assert (PlainTool.of(tool, Catalog(), 4) is not None) == is_plain
