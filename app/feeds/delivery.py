@@ -100,6 +100,9 @@ class Delivery:
         now = await self._without_deleted(now)
         await self._prepare(now)
         priority = most_urgent(target.priority for _, targets in now for target in targets)
+        if source is None:
+            # what is urgent may come behind it: moving the others aside is not for them to wait for
+            priority = self._catalog().most_urgent
         due_at = due(time.monotonic(), len(batch), priority)
         async with self._scheduler.slot(due_at, len(batch)) as slot:
             ready = await self._rendered(now, slot)
