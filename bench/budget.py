@@ -37,6 +37,7 @@ AT_ONCE = 50_000.0
 EVENTS_AT_SATURATION = 8_000
 COST = "µs of CPU an event"
 OTHER = "event loop, system calls, rest"
+WAITING: Final = frozenset(("app/stalls.py", "futures/thread.py", "threading.py"))
 LINGER_SECONDS = 0.01
 COPY_SECONDS = 0.25
 #: Stages by where their code is, the most special first: of a stack the innermost frame that is in
@@ -44,7 +45,7 @@ COPY_SECONDS = 0.25
 Stages = Sequence[tuple[str, tuple[str, ...]]]
 RECEIVER: Final[Stages] = (
     ("signature", ("app/providers/signatures/", "hmac.py", "app/ingest/signing_keys.py")),
-    ("envelope", ("codecs/", "app/payloads/", "app/ids.py")),
+    ("envelope, packing", ("codecs/", "app/payloads/", "app/ids.py")),
     ("looking into the body", ("app/providers/", "app/routing/", "app/web/body.py")),
     ("append", ("app/ingest/", "app/redis/durability.py")),
     ("feeds to clients", ("app/feeds/", "web/websocket.py", "web/updates.py", "web/frames.py",
@@ -54,7 +55,7 @@ RECEIVER: Final[Stages] = (
     ("client of Redis", ("app/redis/", "redis/", "asyncio/client.py", "asyncio/connection.py")),
 )  # fmt: skip
 WORKER: Final[Stages] = (
-    ("envelopes", ("codecs/", "app/payloads/", "app/streams/entry_fields.py")),
+    ("envelopes, payloads parsed", ("codecs/", "app/payloads/", "app/streams/entry_fields.py")),
     ("render", ("app/summaries/", "app/feeds/rendering.py", "tiktoken/", "jinja2/")),
     ("dedup", ("agents/dedupe.py", "app/deduplication/", "tables/")),
     ("route", ("agents/route.py", "app/routing/")),
@@ -73,7 +74,9 @@ def by_stage(stacks: Iterable[tuple[Sequence[str], int]], stages: Stages) -> dic
     """The share of each stage; frames are ``function place``, the outermost first."""
     found: Counter[str] = Counter()
     for frames, times in stacks:
-        found[_stage(frames, stages)] += times
+        # threads that wait are no work, whatever the sampler takes them for
+        if frames[-1].rpartition(" ")[2] not in WAITING:
+            found[_stage(frames, stages)] += times
     count = max(1, found.total())
     return {name: found[name] / count for name in (*(name for name, _ in stages), OTHER)}
 

@@ -18,7 +18,7 @@ import asyncpg
 
 from bench.end_to_end import FIRST_RATE, LEAD_SECONDS, TOOLS, percentile, search
 from bench.end_to_end import one as sustain
-from bench.load import Posted, Target, Watched, beside, post_at_rate, watch
+from bench.load import Posted, Target, Watched, beside, post_at_rate, wake, watch
 from bench.measure import Result, main, progress
 from bench.system import SECRET, TOOL, System, system
 from hookstream.app.ids import partition_of_event
@@ -31,9 +31,12 @@ URGENT_RATE = 25.0
 #: In a partition without any of the other tools: of one it would wait behind what is in it.
 URGENT = "urgent-1"
 SHARES = (0.0, 0.5, 2.0)
+QUICK_SHARES = (0.0, 2.0)
 #: The load of low ones is under way by then.
 AFTER_SECONDS = 2.0
 STEP_SECONDS = 3.0
+#: Two loads, and the clients of two kinds of contexts.
+BESIDE = 4
 #: For critical ones to come after the load has ended.
 ARRIVE_SECONDS = 10.0
 
@@ -97,13 +100,15 @@ async def one(
         few,
         begin + AFTER_SECONDS,
     )
-    others = {name: seq for name, seq in contexts.items() if name != f"{tools[0]}-0"}
+    first = f"{tools[0]}-0"
+    others = {name: seq for name, seq in contexts.items() if name != first}
     # who waits for critical ones has to see all of its context's frames, whoever else has many
-    mine = start(
-        watch, running.url, running.key, {f"{tools[0]}-0": contexts[f"{tools[0]}-0"]},
-        few + many, until,
-    )  # fmt: skip
-    theirs = start(watch, running.url, running.key, others, many, until, 1000)
+    of_first = -(-many // len(tools))
+    mine = start(watch, running.url, running.key, {first: contexts[first]}, few + of_first, until)
+    theirs = None
+    if many:
+        count = max(1, many - of_first)
+        theirs = start(watch, running.url, running.key, others, count, until, 1000)
     posted: Posted = await asyncio.wrap_future(urgent)
     async with running.client() as client:
         delivered = await running.delivered(client) - before
@@ -112,13 +117,16 @@ async def one(
     if low is not None:
         accepted = (await asyncio.wrap_future(low)).statuses[202]
     watched: Watched = await asyncio.wrap_future(mine)
-    await asyncio.wrap_future(theirs)
+    if theirs is not None:
+        await asyncio.wrap_future(theirs)
     came = sorted(
         watched.came[event_id] - due
         for event_id, due in posted.due.items()
         if event_id in watched.came
     )
-    worked, shown = await parts(running, f"{tools[0]}-0", watched)
+    if not came:
+        raise RuntimeError(f"none of {few} critical updates came: {dict(posted.statuses)}")
+    worked, shown = await parts(running, first, watched)
     return Urgent(
         came,
         sorted(posted.answer_seconds),
@@ -170,6 +178,7 @@ async def measure(
 ) -> tuple[float, dict[float, list[Urgent]]]:
     """The rate that is sustained, and all runs by what of it came at low priority."""
     tools = await prepare(running, start, given.quick)
+    await asyncio.gather(*(asyncio.wrap_future(start(wake, 0.5)) for _ in range(BESIDE)))
     sustained = given.rate
     if not sustained:
 
@@ -181,7 +190,8 @@ async def measure(
         sustained, _ = await search(attempt, FIRST_RATE)
     if not sustained:
         raise RuntimeError(f"not even {FIRST_RATE:g} events/s are sustained here: give --rate")
-    found: dict[float, list[Urgent]] = {share: [] for share in SHARES}
+    shares = QUICK_SHARES if given.quick else SHARES
+    found: dict[float, list[Urgent]] = {share: [] for share in shares}
     for _ in range(given.runs):
         for share, runs in found.items():
             runs.append(await one(running, start, tools, sustained * share, given.seconds))
@@ -197,7 +207,7 @@ def run(given: argparse.Namespace) -> Result:
     """Everything, in one system."""
     if given.quick:
         given.rate, given.seconds = 100.0, 1.0
-    with system() as running, beside(4) as start:
+    with system() as running, beside(BESIDE) as start:
         sustained, found = asyncio.run(measure(running, start, given))
     result = Result(
         f"{URGENT_RATE:g} critical events a second for {given.seconds:g} s by a tool of its own, "

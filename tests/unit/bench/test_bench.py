@@ -189,10 +189,12 @@ def test_a_sample_counts_for_the_innermost_stage_on_its_stack() -> None:
         # of several stages together
         "main (app/cli.py:1);_flush (hookstream/app/redis/client.py:1);read (asyncio/x.py:1) 4\n"
         "main (app/cli.py:1);run (mode/worker.py:1) 1\n"
+        # a thread that waits
+        "_look_on (hookstream/app/stalls.py:1);wait (threading.py:1) 9\n"
     )
     shares = by_stage(found.stacks, WORKER)
     assert shares["commit"] == 0.3
-    assert shares["envelopes"] == 0.2
+    assert shares["envelopes, payloads parsed"] == 0.2
     assert shares["client of Redis"] == 0.4
     assert shares[OTHER] == 0.1
     assert sum(shares.values()) == pytest.approx(1)
