@@ -12,10 +12,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # two cores: three quarters of a test's time are waiting for what it has started
 PARALLEL := -n 5 --dist loadfile --no-loadscope-reorder
 
-.PHONY: up test check unit properties integration chaos browser coverage format docs proto lock bench audit sbom clean help
+.PHONY: up test check unit properties integration chaos browser coverage format docs proto lock bench bench-budget audit sbom clean help
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 $(RUN): requirements-run.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -62,6 +62,9 @@ browser: $(STAMP) ## what browsers are told, and may do: the tests of that only
 
 bench: $(STAMP) ## every benchmark, and its results file
 	$(BIN)/hookstream bench --write
+
+bench-budget: $(STAMP) ## where an event's CPU time goes, by part and stage
+	$(BIN)/python -m bench.budget --write
 
 coverage: $(STAMP) ## which lines tests of rules and on servers have run, also in their processes
 	$(BIN)/python -m coverage erase

@@ -28,7 +28,7 @@ from hookstream.app.streams.commit import Writes
 from hookstream.app.streams.commit import commit as run_commit
 from hookstream.app.streams.event_log import write_audit_entry
 from hookstream.app.streams.outputs import outputs, partitions_of
-from hookstream.app.streams.scheduler import TimeSlot, due
+from hookstream.app.streams.scheduler import TimeSlot, begins, due
 
 if TYPE_CHECKING:
     from hookstream.app.services import Services
@@ -45,7 +45,7 @@ async def commit(batch: Batch) -> None:
     if priority != "critical":
         await let_deliver_catch_up(batch)
     due_at = due(time.monotonic(), len(batch), priority)
-    slot = app.worker.scheduler.slot(due_at, len(batch))
+    slot = app.worker.scheduler.slot(due_at, len(batch), at_once=begins(len(batch), priority))
     async with slot as held, batch.partition[FailureState].lock:
         await settle(batch, held, app.services, app.settings)
     log_failures(batch)

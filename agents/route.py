@@ -15,7 +15,7 @@ from hookstream.app.routing.condition_judge import ConditionJudge, Name
 from hookstream.app.routing.matching import Matcher
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.outcome import Dropped
-from hookstream.app.streams.scheduler import due
+from hookstream.app.streams.scheduler import begins, due
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target
 
@@ -26,9 +26,10 @@ async def route(batch: Batch) -> None:
     catalog = await app.services.catalog.catch_up(*batch.registry_version)
     judge = app.services.conditions
     urgent = any(entry.value.tool_id in catalog.urgent_tools for entry in batch.live())
-    due_at = due(time.monotonic(), len(batch), "critical" if urgent else "normal")
+    priority = "critical" if urgent else "normal"
+    due_at, at_once = due(time.monotonic(), len(batch), priority), begins(len(batch), priority)
     unsettled = []
-    async with app.worker.scheduler.slot(due_at, len(batch)) as slot:
+    async with app.worker.scheduler.slot(due_at, len(batch), at_once=at_once) as slot:
         for entry in list(batch.live()):
             try:
                 wanted = Wanted(entry.value, catalog, judge)

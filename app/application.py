@@ -46,6 +46,7 @@ from hookstream.app.redis import keys
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.settings import Settings, host_in_url
+from hookstream.app.siblings import siblings_here
 from hookstream.app.stage_tables.table import StageTables, Table, World
 from hookstream.app.stages import (
     EventStage,
@@ -106,6 +107,8 @@ class Hookstream(Unsupported, CheckedApp):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        #: Other processes of the command that started this one.
+        self.siblings = siblings_here()
         self.stream_channels: dict[str, RedisStreamChannel] = {}
         self._stages: dict[str, list[BatchChannel]] = {}
         self._names = StageNames()
@@ -248,6 +251,7 @@ class Hookstream(Unsupported, CheckedApp):
             settings=self.settings,
             add_endpoints=self._add_endpoints,
             stopping_since=lambda: self.stopping_since,
+            siblings=self.siblings,
         )
 
     def _add_endpoints(self, web_app: web.Application) -> None:
@@ -258,6 +262,7 @@ class Hookstream(Unsupported, CheckedApp):
             functions=self.dedup_functions,
             admin_key=lambda: self.admin_key,
             missing_modules=self.missing_modules,
+            siblings=self.siblings,
             own_channels=lambda: [c.name for c in self.stream_channels.values() if c.own],
         )
         if not self.producer_only:

@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import sys
+from itertools import zip_longest
 from typing import Any
 
 from hookstream.app.errors import HookstreamError
@@ -38,14 +39,16 @@ REFUSED_OPTIONS = {
 #: In the help of Faust's group, and about its own debugger.
 HIDDEN_OPTIONS = {"console_port", "blocking_timeout", "debug", "app", "datadir", "logfile", "loop"}
 USAGE = 2
+#: Of a kind, under `hookstream up`: :data:`hookstream.app.commands.processes.MOST`.
+MOST_PROCESSES = 64
 
 
 def main() -> None:
     """Run a command; a wrong setting is a message and status 78, not a traceback."""
     arguments = sys.argv[1:]
     try:
-        if arguments == ["up"]:
-            raise SystemExit(_up())
+        if (counts := _counts_of_up(arguments)) is not None:
+            raise SystemExit(_up(counts))
         if arguments == ["--version"]:
             raise SystemExit(_version())
         _refuse(arguments)
@@ -128,12 +131,26 @@ def _version() -> int:
     return 0
 
 
-def _up() -> int:
+def _counts_of_up(arguments: list[str]) -> dict[str, int] | None:
+    """The options of a plain ``hookstream up``; None for all else, which click looks at."""
+    if arguments[:1] != ["up"]:
+        return None
+    counts = {}
+    words = [part for argument in arguments[1:] for part in argument.split("=", 1)]
+    for option, value in zip_longest(words[::2], words[1::2], fillvalue=""):
+        if option not in ("--receivers", "--workers") or not value.isdecimal():
+            return None
+        counts[option.lstrip("-")] = int(value)
+    # what is out of bounds is said where there are words for it
+    return counts if all(0 < count <= MOST_PROCESSES for count in counts.values()) else None
+
+
+def _up(counts: dict[str, int]) -> int:
     """``hookstream up`` without Faust, which only its children need."""
     settings = importlib.import_module("hookstream.app.settings").load_settings()
     everything = importlib.import_module("hookstream.app.commands.everything")
     try:
-        status: int = everything.run_everything(settings, _say)
+        status: int = everything.run_everything(settings, _say, **counts)
     except OSError as error:
         print(f"hookstream: {error}", file=sys.stderr)
         return USAGE

@@ -12,6 +12,7 @@ from mode import Service
 from hookstream.app.mcp.views import McpHandler, McpViews
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
+from hookstream.app.siblings import Siblings
 from hookstream.app.web.access import Access
 from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.console import console_routes
@@ -28,6 +29,7 @@ from hookstream.app.web.metrics import MetricsViews
 from hookstream.app.web.openapi import document
 from hookstream.app.web.pages import Pages, first_names, send_to_receivers
 from hookstream.app.web.partitions import PartitionViews, StreamMeter
+from hookstream.app.web.processes import ProcessViews
 from hookstream.app.web.quotas import Quotas
 from hookstream.app.web.receive import Receiver
 from hookstream.app.web.refusals import RefusalViews
@@ -56,14 +58,17 @@ class Endpoints:
         functions: Mapping[str, DedupFunction],
         admin_key: Callable[[], str],
         missing_modules: Mapping[str, str],
+        siblings: Siblings | None,
         own_channels: Callable[[], Iterable[str]],
     ) -> None:
         """``process``: what all this ends with; ``functions``: dedup functions by name.
 
         ``missing_modules``: those with stages that could not be imported, and why;
+        ``siblings``: other processes of the same command;
         ``own_channels``: names of the stream channels that stages of one's own have made.
         """
         self._missing_modules = missing_modules
+        self._siblings = siblings
         self._services = services
         self._settings = services.settings
         self._catalog = services.catalog
@@ -169,7 +174,12 @@ class Endpoints:
         metrics = MetricsViews(
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker
         )
-        web_app.add_routes([*ready.routes(), *health.routes(), *metrics.routes()])
+        web_app.add_routes(ready.routes())
+        if self._siblings is None:
+            web_app.add_routes([*health.routes(), *metrics.routes()])
+        else:
+            everyone = ProcessViews(self._siblings, health=health.answer, metrics=metrics.answer)
+            web_app.add_routes(everyone.routes())
 
     def _api_routes(self) -> list[Route]:
         """The routes below ``/api/v1``, in the order of the OpenAPI document."""

@@ -51,6 +51,7 @@ __all__ = [
     "LOOP_STALLED_SECONDS",
     "LOOP_STALLS",
     "MALFORMED_REQUESTS",
+    "OF_ALL_PROCESSES",
     "PARTITIONS_OWNED",
     "PARTITIONS_UNOWNED",
     "PAYLOAD_BYTES",
@@ -479,6 +480,30 @@ class _OldNames:
                     again.add_sample(name, sample.labels, sample.value)
                 yield again
 
+
+#: What every process measures alike in Redis when it is asked: it is told once for all of them.
+OF_ALL_PROCESSES: Final = frozenset(
+    name
+    for metric in (
+        CONTEXT_SENT,
+        CONTEXT_ACKNOWLEDGED,
+        CONTEXT_SUCCESS,
+        CONTEXT_THROTTLED,
+        DEAD_LETTERS,
+        PARTITIONS_UNOWNED,
+        QUARANTINED_ENTRIES,
+        REDIS_DANGERS,
+        REDIS_MEMORY_BYTES,
+        STREAM_LAG,
+        STREAM_OLDEST_PENDING_SECONDS,
+        STREAM_OLDEST_SECONDS,
+        STREAM_PENDING,
+        TOOL_FAILING,
+        WORKERS,
+    )
+    for family in metric.describe()
+    for name in (family.name, RENAMED.get(family.name, family.name))
+)
 
 REGISTRY.register(
     _OldNames(

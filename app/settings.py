@@ -73,7 +73,7 @@ class Settings(BaseSettings):
         6067,
         ge=1,
         le=65535,
-        description="Port of the worker's own health and metrics under `hookstream up`.",
+        description="Port of the workers' health, metrics and pages under `hookstream up`.",
     )
     admin_host: str = Field(
         "127.0.0.1",
@@ -85,8 +85,8 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         description="Port of a second HTTP server for operators: API, console, pages, metrics, "
-        "health. The other one then has webhooks, WebSocket, MCP and `/health/live` only. Of "
-        "several receiver processes each takes the next number. 0: none, all is on one port.",
+        "health. The other one then has webhooks, WebSocket, MCP and `/health/live` only. "
+        "0: none, all is on one port.",
     )
     public_url: str = Field(
         "",
@@ -121,7 +121,16 @@ class Settings(BaseSettings):
         32, ge=1, le=4096, description="Number of partitions; fixed once data is there."
     )
     receiver_processes: int = Field(
-        1, ge=1, le=64, description="Receiver processes that `hookstream up` starts."
+        0,
+        ge=0,
+        le=64,
+        description="Receiver processes that `hookstream up` starts (`--receivers`). 0: by cores.",
+    )
+    worker_processes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Worker processes that `hookstream up` starts (`--workers`). 0: by cores.",
     )
     max_body_bytes: int = Field(
         5 * 1024 * 1024,
@@ -611,21 +620,6 @@ class Settings(BaseSettings):
         if not self.admin_port:
             return self.address
         return http_address(self.admin_host, self.admin_port)
-
-    def admin_ports(self, processes: int) -> list[int]:
-        """The operators' port of each of so many processes; none where all is on one port.
-
-        Raises:
-            SettingsError: there are not so many ports.
-        """
-        first = self.admin_port
-        if not first:
-            return []
-        if first + processes > 65536:
-            raise SettingsError(
-                f"HOOKSTREAM_ADMIN_PORT: {processes} processes need as many ports from {first} on"
-            )
-        return list(range(first, first + processes))
 
     def known_api_key(self) -> str:
         """The admin key for a command that talks to a running system: none is made.

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 OURS: Final = frozenset(
     {
         "address", "admin.key", "faust", "marks.json", "postgres", "registry.json", "spool",
-        "tables", "valkey", "worker-id",
+        "tables", "valkey", "worker-id", "workers",
     }
 )  # fmt: skip
 #: Every new file system has one.

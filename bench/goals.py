@@ -54,7 +54,7 @@ GOALS = (
         10,
         (("worker", "worker to FastStream, one by one", "ratio"),),
         "summaries over a third (of all: tokens 9 %, parsing 8, then template, facts and keys), "
-        "reading entries 15 %, commits 9 %, the rest spread over the record, scripts and Faust "
+        "reading entries 15 %, commits 9 %, the rest spread over the event log, scripts and Faust "
         "(profile below)",
     ),
     Goal(
@@ -83,7 +83,7 @@ GOALS = (
         15,
         (("end-to-end", "latency at 2000/s, p99", "ms"),),
         "three quarters of what is sustained, and nine tenths of both cores: what is pending of a "
-        "partition waits for its batch in hand, and a hiccup (training, a checkpoint) queues",
+        "partition waits for its batch in flight, and a hiccup (training, a checkpoint) queues",
         less_is_better=True,
     ),
     Goal(

@@ -1,7 +1,7 @@
-"""How costs grow: with partitions, workers, the size of payloads, what waits, the dedup table.
+"""How costs grow: with partitions, the size of payloads, what waits, the dedup table.
 
 ``python -m bench.growth [--full] [--quick] [--write]``. A worker on a small backlog with 1, 8 and
-32 partitions, and with payloads of 0.5, 10 and 256 KiB; 1, 2 and 4 workers on the same backlog; a
+32 partitions, and with payloads of 0.5, 10 and 256 KiB; a
 worker's first events while up to a million wait behind them; and the dedup table by itself with ten
 thousand and a million keys. With ``--full`` also 5 million waiting events (5 GB of memory) and 50
 million keys (5 GB of disk, a quarter of an hour).
@@ -22,16 +22,12 @@ from bench.measure import Result, main, progress
 from bench.payloads import DAY_MS, Entries
 from bench.system import cpu_seconds, system
 from bench.worker import Drained, drain
-from hookstream.app.redis import keys
-from hookstream.app.streams.rendezvous import rendezvous
 from hookstream.codecs.envelope import decode_event
 from hookstream.tables.dedup import Candidate, DedupTable, decide, mark_key
 
 __all__ = ["Judged", "fill_and_judge"]
 
 TOOLS = 8
-#: Enough that every one of several workers owns partitions that have work.
-TOOLS_TO_SHARE = 64
 PARTITIONS = (1, 8, 32)
 KIB = (0.5, 10, 256)
 #: Most bytes of payload in a backlog, so that large ones do not take minutes.
@@ -40,7 +36,6 @@ BATCH = 64
 NOW_MS = 1_767_225_600_000
 KEYS = (10_000, 1_000_000)
 FULL_KEYS = 50_000_000
-WORKERS = (1, 2, 4)
 WAITING = (0, 100_000, 1_000_000)
 FULL_WAITING = 5_000_000
 #: Payloads of what waits: small, so that much of it fits into memory.
@@ -117,51 +112,6 @@ async def one(partitions: int, size: int, events: int, runs: int) -> list[Draine
         return [await drain(running, entries.make(tools, events), 1) for _ in range(runs)]
 
 
-async def together(workers: int, events: int, runs: int) -> list[Drained]:
-    """So many workers on backlogs: events/s of all, and what an event costs them together."""
-    with system() as running:
-        running.launch("receiver")
-        tools = await running.tools(TOOLS_TO_SHARE)
-        entries = Entries(running.partitions)
-        names = [f"worker-{number}" for number in range(1, workers + 1)]
-        async with running.client() as client:
-            processes = [await asyncio.to_thread(running.launch, name) for name in names]
-            redis = running.server("valkey")
-
-            async def shared() -> int:
-                alive = sorted(name.decode() for name in await client.zrange(keys.WORKERS, 0, -1))
-                pipe = client.pipeline(transaction=False)
-                for partition in range(running.partitions):
-                    pipe.hget(keys.lease(partition), "owner")
-                owners = await pipe.execute()
-                return len(alive) == workers and all(
-                    owner and owner.decode() == rendezvous(partition, alive)
-                    for partition, owner in enumerate(owners)
-                )
-
-            await running.until(shared, 1, "workers that share the partitions")
-            found = []
-            for _ in range(runs):
-                made = entries.make(tools, events)
-                before = await running.delivered(client)
-                begun, redis_cpu = time.perf_counter(), cpu_seconds(redis)
-                cpu = sum(map(cpu_seconds, processes))
-                await running.append(client, made)
-                await running.until(
-                    lambda: running.delivered(client),
-                    before + events,
-                    "updates",
-                )
-                await running.until_settled(client)
-                seconds = time.perf_counter() - begun
-                cpu = sum(map(cpu_seconds, processes)) - cpu
-                redis_cpu = cpu_seconds(redis) - redis_cpu
-                found.append(
-                    Drained(events / seconds, cpu / events * 1e6, redis_cpu / events * 1e6)
-                )
-        return found
-
-
 def waiting(made: Sequence[tuple[int, bytes]], first: int, count: int) -> list[tuple[int, bytes]]:
     """More events like ``made`` of the same sizes, told apart by their event and message ids."""
     found = []
@@ -205,16 +155,14 @@ async def before(behind: int, events: int, runs: int) -> list[Drained]:
 def run(given: argparse.Namespace) -> Result:
     """Everything, one after the other."""
     counts, sizes, tables = PARTITIONS, KIB, KEYS + (FULL_KEYS,) * given.full
-    workers, behind = WORKERS, WAITING + (FULL_WAITING,) * given.full
+    behind = WAITING + (FULL_WAITING,) * given.full
     if given.quick:
         given.events, counts, sizes, tables = 400, PARTITIONS[:0], KIB[:1], KEYS[:1]
-        workers, behind = WORKERS[1:2], (1000,)
+        behind = (1000,)
     result = Result(
         f"A worker on a backlog of {given.events} events of {TOOLS} tools, fewer where payloads "
         f"are large ({BACKLOG_BYTES >> 20} MiB at most). By partitions: GitHub's example "
-        "payloads. By size: random words, 32 partitions, no dictionary. By workers: started "
-        f"before a backlog of {given.events * 4} events of {TOOLS_TO_SHARE} tools comes, 32 "
-        "partitions shared by hash, CPU time of all together. By what "
+        "payloads. By size: random words, 32 partitions, no dictionary. By what "
         f"waits: payloads of {WAITING_BYTES} bytes, the first {given.events} updates while so many "
         "events are in the streams behind them. Dedup table: one RocksDB "
         f"table by itself, batches of {BATCH}, half of the events copies of random earlier ones."
@@ -233,11 +181,6 @@ def run(given: argparse.Namespace) -> Result:
         result.add(
             f"payloads of {kib:g} KiB", "µs of CPU an event", (each.cpu_us for each in found)
         )
-    for count in workers:
-        progress(f"{count} workers")
-        found = asyncio.run(together(count, given.events * 4, given.runs))
-        result.add(f"{count} workers", "events/s", (each.rate for each in found))
-        result.add(f"{count} workers", "µs of CPU an event", (each.cpu_us for each in found))
     for count in behind:
         progress(f"{count} events behind")
         found = asyncio.run(before(count, given.events, 1 if count == FULL_WAITING else given.runs))

@@ -20,7 +20,17 @@ import uvloop
 
 from bench.payloads import requests
 
-__all__ = ["Posted", "Target", "Watched", "beside", "kept", "post_at_rate", "post_on", "watch"]
+__all__ = [
+    "Posted",
+    "Target",
+    "Watched",
+    "beside",
+    "kept",
+    "post_at_rate",
+    "post_on",
+    "wake",
+    "watch",
+]
 
 #: Different requests that are built; with a delivery id of its own each is one more event.
 PREBUILT = 1000
@@ -299,6 +309,11 @@ async def _watch(
         await asyncio.gather(*tasks, return_exceptions=True)
     watched.cpu_seconds = time.process_time() - cpu
     return watched
+
+
+def wake(seconds: float) -> None:
+    """Be there: what a process imports first takes seconds where others use the machine."""
+    time.sleep(seconds)
 
 
 @contextmanager

@@ -53,6 +53,8 @@ class Result:
     rows: list[Row] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     model: dict[str, float] = field(default_factory=dict)
+    #: A table of its own, in place of that of the rows.
+    text: str = ""
 
     def add(self, what: str, unit: str, values: Iterable[float]) -> Row:
         """Add a row; returns it."""
@@ -140,7 +142,10 @@ def main(
         **asdict(result),
     }
     text = json.dumps(found, indent=2, ensure_ascii=False)
-    print(text if given.json else f"{table(result.rows)}\n\n{result.method}", flush=True)
+    print(
+        text if given.json else f"{result.text or table(result.rows)}\n\n{result.method}",
+        flush=True,
+    )
     if given.write:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name.replace('_', '-')}.json").write_text(text + "\n")

@@ -1,182 +1,255 @@
 """Latency of ``critical`` updates while ``low`` ones come faster than they can be delivered.
 
-``python -m bench.priority`` starts the whole system, floods one context with real payloads at low
-priority, posts critical ones at a fixed rate beside them, and measures from before each post to its
-frame on the client's WebSocket: by the schedule, so that a post which is late counts as late.
+``python -m bench.priority [--rate N] [--seconds S] [--quick] [--write]``. First the rate is looked
+for that this machine sustains now, as in ``bench.end_to_end``; then ``low`` events come at none,
+half and twice of it, by the schedule, and a tool sends ``critical`` ones beside them, to a context
+that has low ones, too. Loads and clients are processes of their own, so that none of them waits for
+the other. A latency begins when the first byte of a request was due, and ends with its frame.
 """
 
 import argparse
 import asyncio
-import contextlib
-import json
-import statistics
-import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import aiohttp
+import asyncpg
 
-from tests.support.fixtures import github_examples
-from tests.support.stack import Stack
+from bench.end_to_end import FIRST_RATE, LEAD_SECONDS, TOOLS, percentile, search
+from bench.end_to_end import one as sustain
+from bench.load import Posted, Target, Watched, beside, post_at_rate, wake, watch
+from bench.measure import Result, main, progress
+from bench.system import SECRET, TOOL, System, system
+from hookstream.app.ids import partition_of_event
+from hookstream.app.redis import keys
+from hookstream.codecs.envelope import decode_event
 
-RESULTS = Path(__file__).parent / "results" / "priority.json"
-RATE = 25.0
-WARM_UP_SECONDS = 3.0
-#: Most events of low priority in one run: what waits stays bounded.
-MAX_LOW = 100_000
+__all__ = ["Urgent"]
+
+URGENT_RATE = 25.0
+#: In a partition without any of the other tools: of one it would wait behind what is in it.
+URGENT = "urgent-1"
+SHARES = (0.0, 0.5, 2.0)
+QUICK_SHARES = (0.0, 2.0)
+#: The load of low ones is under way by then.
+AFTER_SECONDS = 2.0
+STEP_SECONDS = 3.0
+#: Two loads, and the clients of two kinds of contexts.
+BESIDE = 4
+#: For critical ones to come after the load has ended.
+ARRIVE_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
-class Load:
-    """``connections`` post low events as fast as they are taken, for so many contexts."""
+@dataclass(frozen=True, slots=True)
+class Urgent:
+    """One run: latencies of critical updates in order, until accepted and until they came."""
 
-    name: str
-    connections: int
-    contexts: int = 1
-    same_tool: bool = False
+    latencies: list[float]
+    accepted: list[float]
+    #: From the stream of events to the feed, which is the worker's part; from there to the client.
+    worked: list[float]
+    shown: list[float]
+    missing: int
+    #: Low events: offered, accepted, and delivered, a second while the load went on.
+    low_offered: float
+    low_accepted: float
+    low_delivered: float
 
 
-LOADS = (
-    Load("none", 0),
-    Load("low, as fast as it is received", 16),
-    Load("low for 8 contexts: more than is delivered", 16, contexts=8),
-    Load("low and critical by the same tool", 16, same_tool=True),
+async def prepare(running: System, start: Any, quick: bool) -> list[str]:
+    """Tools whose contexts take low updates; one of these contexts takes critical ones, too."""
+    running.launch("receiver")
+    tools = await running.tools(TOOLS)
+    for tool in tools:
+        await running.put(f"/contexts/{tool}-0", {"priority": "low"})
+        await running.put(
+            f"/contexts/{tool}-0/subscriptions/all",
+            {"tool": tool, "types": ["*"], "priority": "low"},
+        )
+    await running.put(f"/tools/{URGENT}", TOOL)
+    await running.put(
+        f"/contexts/{tools[0]}-0/subscriptions/urgent",
+        {"tool": URGENT, "types": ["*"], "priority": "critical"},
+    )
+    if not quick:
+        progress("training compression dictionaries")
+        await running.train(tools)
+    await asyncio.to_thread(running.launch, "worker")
+    return tools
+
+
+async def one(
+    running: System, start: Any, tools: Sequence[str], rate: float, seconds: float
+) -> Urgent:
+    """One run, once the last one's events are all done."""
+    async with running.client() as client:
+        await running.until_settled(client)
+        before = await running.delivered(client)
+    contexts = await running.last_seqs(f"{tool}-0" for tool in tools)
+    few, many = max(1, int(URGENT_RATE * seconds)), int(rate * (seconds + AFTER_SECONDS))
+    begin = time.monotonic() + LEAD_SECONDS
+    until = begin + AFTER_SECONDS + seconds + ARRIVE_SECONDS
+    low = None
+    if many:
+        low = start(post_at_rate, Target(running.port, tools, SECRET, 64), rate, many, begin, 1000)
+    urgent = start(
+        post_at_rate,
+        Target(running.port, [URGENT], SECRET, 8),
+        URGENT_RATE,
+        few,
+        begin + AFTER_SECONDS,
+    )
+    first = f"{tools[0]}-0"
+    others = {name: seq for name, seq in contexts.items() if name != first}
+    # who waits for critical ones has to see all of its context's frames, whoever else has many
+    of_first = -(-many // len(tools))
+    mine = start(watch, running.url, running.key, {first: contexts[first]}, few + of_first, until)
+    theirs = None
+    if many:
+        count = max(1, many - of_first)
+        theirs = start(watch, running.url, running.key, others, count, until, 1000)
+    posted: Posted = await asyncio.wrap_future(urgent)
+    async with running.client() as client:
+        delivered = await running.delivered(client) - before
+    ended = time.monotonic() - begin
+    accepted = 0
+    if low is not None:
+        accepted = (await asyncio.wrap_future(low)).statuses[202]
+    watched: Watched = await asyncio.wrap_future(mine)
+    if theirs is not None:
+        await asyncio.wrap_future(theirs)
+    came = sorted(
+        watched.came[event_id] - due
+        for event_id, due in posted.due.items()
+        if event_id in watched.came
+    )
+    if not came:
+        raise RuntimeError(f"none of {few} critical updates came: {dict(posted.statuses)}")
+    worked, shown = await parts(running, first, watched)
+    return Urgent(
+        came,
+        sorted(posted.answer_seconds),
+        worked,
+        shown,
+        few - len(came),
+        rate,
+        accepted / max(ended, 1e-9),
+        max(0, delivered - few) / max(ended, 1e-9),
+    )
+
+
+async def parts(running: System, context: str, watched: Watched) -> tuple[list[float], list[float]]:
+    """Seconds of critical updates from stream to feed, and from there to the client.
+
+    By the id that Redis gave an event in its stream, and by when the worker says that it wrote.
+    """
+    # the clock of clients begins elsewhere
+    since = time.time() - time.monotonic()
+    log = await asyncpg.connect(running.settings["HOOKSTREAM_POSTGRES_URL"])
+    try:
+        async with running.client() as client:
+            await running.until_settled(client)
+            rows = await log.fetch(
+                "SELECT d.event_id::text AS id, d.delivered_at FROM deliveries d JOIN events e "
+                "USING (event_id) WHERE d.context_id = $1 AND e.tool_id = $2",
+                context,
+                URGENT,
+            )
+            in_feed = {row["id"]: row["delivered_at"].timestamp() for row in rows}
+            worked, shown = [], []
+            for number in {partition_of_event(event_id) for event_id in in_feed}:
+                for entry_id, fields in await client.xrange(keys.events(number)):
+                    event_id = decode_event(fields[b"d"]).event_id
+                    if event_id in watched.came and event_id in in_feed:
+                        worked.append(in_feed[event_id] - _seconds(entry_id))
+                        shown.append(watched.came[event_id] + since - in_feed[event_id])
+    finally:
+        await log.close()
+    return sorted(worked), sorted(shown)
+
+
+def _seconds(entry_id: bytes) -> float:
+    return int(entry_id.partition(b"-")[0]) / 1000
+
+
+async def measure(
+    running: System, start: Any, given: argparse.Namespace
+) -> tuple[float, dict[float, list[Urgent]]]:
+    """The rate that is sustained, and all runs by what of it came at low priority."""
+    tools = await prepare(running, start, given.quick)
+    await asyncio.gather(*(asyncio.wrap_future(start(wake, 0.5)) for _ in range(BESIDE)))
+    sustained = given.rate
+    if not sustained:
+
+        async def attempt(rate: float) -> bool:
+            held = (await sustain(running, start, tools, rate, STEP_SECONDS)).is_sustained
+            progress(f"{rate:.0f}/s: {'sustained' if held else 'not sustained'}")
+            return held
+
+        sustained, _ = await search(attempt, FIRST_RATE)
+    if not sustained:
+        raise RuntimeError(f"not even {FIRST_RATE:g} events/s are sustained here: give --rate")
+    shares = QUICK_SHARES if given.quick else SHARES
+    found: dict[float, list[Urgent]] = {share: [] for share in shares}
+    for _ in range(given.runs):
+        for share, runs in found.items():
+            runs.append(await one(running, start, tools, sustained * share, given.seconds))
+            progress(
+                f"{share:g} times {sustained:.0f}/s low: critical p50 "
+                f"{percentile(runs[-1].latencies, 0.5) * 1e3:.0f} ms, p99 "
+                f"{percentile(runs[-1].latencies, 0.99) * 1e3:.0f} ms"
+            )
+    return sustained, found
+
+
+def run(given: argparse.Namespace) -> Result:
+    """Everything, in one system."""
+    if given.quick:
+        given.rate, given.seconds = 100.0, 1.0
+    with system() as running, beside(BESIDE) as start:
+        sustained, found = asyncio.run(measure(running, start, given))
+    result = Result(
+        f"{URGENT_RATE:g} critical events a second for {given.seconds:g} s by a tool of its own, "
+        "to a context that has low updates, too, beside signed GitHub events of "
+        f"{TOOLS} tools with a context each at low priority: none, half, and twice of "
+        f"{sustained:.0f}/s, which is what "
+        "was sustained in the same run (0 lost, no backlog that grows). Loads and clients are "
+        "processes of their own on the same cores. From the due time of a request's first byte to "
+        "its answer, and to its frame on the WebSocket.",
+        facts={"sustained": round(sustained)},
+    )
+    for share, runs in found.items():
+        name = f"low at {share:g} times what is sustained" if share else "no low ones"
+        for label, part in (("p50", 0.5), ("p99", 0.99), ("worst", 1.0)):
+            result.add(
+                f"{name}: critical, {label}",
+                "ms",
+                (percentile(each.latencies, part) * 1000 for each in runs),
+            )
+        result.add(
+            f"{name}: critical, until accepted, p99",
+            "ms",
+            (percentile(each.accepted, 0.99) * 1000 for each in runs),
+        )
+        for label, took in (
+            ("in the worker, p99", [each.worked for each in runs]),
+            ("from the feed to the client, p99", [each.shown for each in runs]),
+        ):
+            values = [percentile(each, 0.99) * 1000 for each in took if each]
+            result.add(f"{name}: critical, {label}", "ms", values)
+        result.add(f"{name}: critical missing", "events", (each.missing for each in runs))
+        if share:
+            result.add(f"{name}: low offered", "events/s", (each.low_offered for each in runs))
+            result.add(f"{name}: low accepted", "events/s", (each.low_accepted for each in runs))
+            result.add(f"{name}: low delivered", "events/s", (each.low_delivered for each in runs))
+    return result
+
+
+OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--rate", {"type": float, "default": 0.0, "help": "events/s sustained (0: look for it)"}),
+    ("--seconds", {"type": float, "default": 10.0, "help": "seconds a run"}),
 )
 
-
-async def set_up(stack: Stack, contexts: int, same_tool: bool) -> tuple[str, str]:
-    """A context for low and critical updates, others for low ones; returns the two tools."""
-    low = {"provider": "none", "dedup": {"strategy": "none"}}
-    await stack.put("/tools/low", low)
-    await stack.put("/tools/urgent", low)
-    for n in range(contexts):
-        await stack.put(f"/contexts/c{n}", {"priority": "low"})
-        await stack.put(f"/contexts/c{n}/subscriptions/low", {"tool": "low", "types": ["*"]})
-    urgent = {"tool": "low" if same_tool else "urgent", "priority": "critical"}
-    if same_tool:
-        urgent["where"] = "has(payload.urgent)"
-    await stack.put("/contexts/c0/subscriptions/urgent", urgent)
-    return "low", "low" if same_tool else "urgent"
-
-
-class Run:
-    """One run: what was posted, and when each critical update came."""
-
-    def __init__(self, stack: Stack, seconds: float) -> None:
-        self.stack = stack
-        self.seconds = seconds
-        self.low_sent = 0
-        self.due: dict[int, float] = {}
-        self.came: dict[int, float] = {}
-        self.stop = asyncio.Event()
-        self.moved = asyncio.Event()
-
-    async def flood(self, session: aiohttp.ClientSession, tool: str, bodies: list[bytes]) -> None:
-        while not self.stop.is_set() and self.low_sent < MAX_LOW:
-            self.low_sent += 1
-            body = bodies[self.low_sent % len(bodies)]
-            async with session.post(f"/hooks/{tool}", data=body) as response:
-                assert response.status == 202, await response.text()
-
-    async def urgent(self, session: aiohttp.ClientSession, tool: str) -> None:
-        begun = time.perf_counter() + WARM_UP_SECONDS
-        posts = []
-        for n in range(int(self.seconds * RATE)):
-            self.due[n] = begun + n / RATE
-            await asyncio.sleep(max(0.0, self.due[n] - time.perf_counter()))
-            posts.append(asyncio.create_task(self._post(session, tool, n)))
-        await asyncio.gather(*posts)
-
-    async def _post(self, session: aiohttp.ClientSession, tool: str, n: int) -> None:
-        body = json.dumps({"urgent": n, "title": f"urgent {n}"})
-        async with session.post(f"/hooks/{tool}", data=body) as response:
-            assert response.status == 202, await response.text()
-
-    async def all_came(self) -> None:
-        """Wait for the last critical update."""
-        while len(self.came) < len(self.due):
-            self.moved.clear()
-            await self.moved.wait()
-
-    async def listen(self) -> None:
-        async with (
-            self.stack.session() as session,
-            session.ws_connect("/contexts/c0/updates?after=0", max_msg_size=0) as socket,
-        ):
-            async for message in socket:
-                # most frames are low ones: parsing each would cost the cores that are measured
-                if '"priority":"critical"' in message.data:
-                    update = message.json()
-                    self.came.setdefault(
-                        int(update["summary"].rpartition("urgent ")[2]), time.perf_counter()
-                    )
-                    self.moved.set()
-
-
-async def measure(stack: Stack, load: Load, seconds: float) -> dict[str, Any]:
-    """One run under a load."""
-    low, urgent = await set_up(stack, load.contexts, load.same_tool)
-    bodies = [example.body for example in github_examples()]
-    run = Run(stack, seconds)
-    listener = asyncio.create_task(run.listen())
-    async with aiohttp.ClientSession(
-        stack.url, connector=aiohttp.TCPConnector(limit=load.connections + 16)
-    ) as session:
-        floods = [
-            asyncio.create_task(run.flood(session, low, bodies)) for _ in range(load.connections)
-        ]
-        begun = time.perf_counter()
-        await run.urgent(session, urgent)
-        run.stop.set()
-        await asyncio.gather(*floods)
-        flooded = time.perf_counter() - begun
-    delivered = 0
-    for n in range(load.contexts):
-        delivered += (await stack.get(f"/contexts/c{n}"))["last_seq"]
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(run.all_came(), 60)
-    listener.cancel()
-    lost = len(run.due) - len(run.came)
-    took = sorted((run.came[n] - run.due[n]) * 1000 for n in run.came)
-    return {
-        "load": load.name,
-        "critical": len(run.due),
-        "critical_missing": lost,
-        "p50_ms": round(statistics.median(took), 1),
-        "p99_ms": round(took[int(len(took) * 0.99)], 1),
-        "max_ms": round(took[-1], 1),
-        "low_events_per_second": round(run.low_sent / flooded),
-        "updates_per_second": round(delivered / flooded),
-        "low_updates_waiting": max(0, run.low_sent * load.contexts + len(run.due) - delivered),
-    }
-
-
-def main() -> None:
-    """Run, print a table, and with ``--write`` keep the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--write", action="store_true")
-    arguments = parser.parse_args()
-    rows = []
-    for load in LOADS:
-        found = []
-        for _ in range(arguments.runs):
-            with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
-                found.append(asyncio.run(measure(stack, load, arguments.seconds)))
-            print(json.dumps(found[-1]), flush=True)
-        middle = sorted(found, key=lambda row: row["p99_ms"])[len(found) // 2]
-        rows.append({**middle, "p99_ms_of_runs": sorted(row["p99_ms"] for row in found)})
-    columns = ("p50_ms", "p99_ms", "max_ms", "low_events_per_second", "low_updates_waiting")
-    print(f"{'load':<44}" + "".join(f"{name:>24}" for name in columns))
-    for row in rows:
-        print(f"{row['load']:<44}" + "".join(f"{row[name]:>24}" for name in columns))
-    if arguments.write:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    main("priority", __doc__, run, *OPTIONS)

@@ -41,10 +41,13 @@ class Profile:
         self.own: Counter[str] = Counter()
         self.total: Counter[str] = Counter()
         self.count = 0
+        #: Frames, the outermost first, and how often they were seen.
+        self.stacks: list[tuple[list[str], int]] = []
         for line in raw.splitlines():
             stack, _, times = line.rpartition(" ")
             frames = [_named(frame) for frame in stack.split(";")]
             self.count += int(times)
+            self.stacks.append((frames, int(times)))
             self.own[frames[-1]] += int(times)
             for frame in set(frames):
                 self.total[frame] += int(times)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench import goals
+from bench import budget_table, goals
 from bench.measure import RESULTS, shown
 
 __all__ = ["NAMES", "figures", "fill", "markdown", "write_page"]
@@ -25,6 +25,8 @@ NAMES = {
     "overload": "Twice as much as can be done",
     "soak": "Half an hour",
     "growth": "Growth",
+    "scale": "Processes",
+    "priority": "Critical updates beside low ones",
 }
 #: Those that ``hookstream plan`` computes with.
 PLANNED = ("ingest", "worker", "memory")
@@ -99,6 +101,8 @@ def write_page() -> None:
     """Fill in the page between its marks, and write the figures once they are complete."""
     results = load()
     fill("bench", markdown(results))
+    if (kept := RESULTS / "budget.json").exists():
+        fill("budget", budget_table.markdown(json.loads(kept.read_text())))
     if found := figures(results):
         FIGURES.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 

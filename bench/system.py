@@ -88,7 +88,7 @@ class System(Stack):
     def launch(self, name: str) -> psutil.Process:
         """Start ``receiver`` or ``worker``, and wait until it is ready.
 
-        More workers beside the first have names like ``worker-2``.
+        More beside the first have names like ``worker-2``; receivers share a port.
         """
         kind, _, another = name.partition("-")
         worker_port = free_port() if another else self.worker_port
@@ -98,7 +98,7 @@ class System(Stack):
         }[kind]
         environment = self.environment()
         if another:
-            # each worker has tables of its own
+            # each worker has tables of its own, each receiver here a spool
             environment["HOOKSTREAM_STATE_DIR"] = str(self.state_dir / name)
         with self.log.open("ab") as log:
             child = self.children[name] = subprocess.Popen(
@@ -109,7 +109,8 @@ class System(Stack):
                 stderr=log,
             )
         deadline = time.monotonic() + START_SECONDS
-        while not answers(f"http://127.0.0.1:{port}/health/ready"):
+        # of several on one port the others would answer for it
+        while not (_listens(child.pid, port) and answers(f"http://127.0.0.1:{port}/health/ready")):
             if child.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the {name} did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.05)
@@ -229,6 +230,14 @@ async def settled(client: Any, partitions: int) -> bool:
         ):
             return stream["last-generated-id"] == b"0-0"
     return True
+
+
+def _listens(pid: int, port: int) -> bool:
+    try:
+        found = psutil.Process(pid).net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return False
+    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in found)
 
 
 def _children(name: str) -> Iterator[psutil.Process]:

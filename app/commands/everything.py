@@ -1,16 +1,15 @@
 """What ``hookstream up`` does: everything on one machine, in the foreground."""
 
-import os
 import secrets
 import socket
-import sys
 from collections.abc import Callable, Mapping
 
-from hookstream.app import embedded
-from hookstream.app.embedded.supervisor import Child, Supervisor, answers
-from hookstream.app.settings import EMBEDDED, Settings, cannot_listen, http_address, listen_hosts
+from hookstream.app.commands.processes import Group, embedded_servers, make_children, private_folder
+from hookstream.app.embedded.cores import default_processes, usable_cores
+from hookstream.app.embedded.supervisor import Supervisor
+from hookstream.app.settings import Settings, cannot_listen, http_address, listen_hosts
 
-__all__ = ["run_everything"]
+__all__ = ["process_counts", "run_everything"]
 
 WELCOME = """\
 
@@ -20,7 +19,7 @@ WELCOME = """\
   admin key  {key_file}
   state      {state_dir}
   worker     {worker}/health
-
+{processes}
   This line works as pasted: a tool with a token of its own, and a webhook that has it.
 
     curl -sS -X PUT {url}/api/v1/tools/hello -H "Authorization: Bearer $({key_command})" \
@@ -29,8 +28,12 @@ WELCOME = """\
 """
 
 
-def run_everything(settings: Settings, say: Callable[[str], None]) -> int:
-    """Run embedded servers, receiver and worker until Ctrl-C; returns the exit status.
+def run_everything(
+    settings: Settings, say: Callable[[str], None], *, receivers: int = 0, workers: int = 0
+) -> int:
+    """Run embedded servers, receivers and workers until Ctrl-C; returns the exit status.
+
+    ``receivers`` and ``workers``: how many processes; 0: as the settings say.
 
     Imports neither Faust nor the application: its children do, and who waits for them should not
     wait for that twice.
@@ -38,33 +41,26 @@ def run_everything(settings: Settings, say: Callable[[str], None]) -> int:
     Raises:
         SettingsError: a port is taken, the state folder cannot be used, a server does not start.
     """
-    state_dir = settings.ensure_state_dir()
+    settings.ensure_state_dir()
     settings.api_key()
     refuse_busy_ports(settings)
-    services: list[embedded.EmbeddedServer] = []
-    # children are told where the servers are: one that is started again does not look after
-    # them itself, which takes as long as they do, but listens
-    urls: dict[str, str] = {}
-    if settings.redis_url == EMBEDDED:
-        say("starting Redis (embedded)")
-        services.append(
-            embedded.start_valkey(state_dir, max_bytes=settings.embedded_redis_max_bytes)
-        )
-        urls["HOOKSTREAM_REDIS_URL"] = services[-1].url
-    if settings.postgres_url == EMBEDDED:
-        say("starting PostgreSQL (embedded)")
-        services.append(embedded.start_postgres(state_dir))
-        urls["HOOKSTREAM_POSTGRES_URL"] = services[-1].url
-    try:
+    counts = process_counts(settings, receivers, workers, usable_cores())
+    with embedded_servers(settings, say) as (services, urls), private_folder() as folder:
         return Supervisor(
-            children(settings, urls),
+            make_children(settings, groups(settings, counts, urls), folder),
             announce=say,
             services=services,
-            on_ready=lambda: say(welcome(settings)),
+            on_ready=lambda: say(welcome(settings, counts)),
         ).run()
-    finally:
-        for service in reversed(services):
-            service.stop()
+
+
+def process_counts(settings: Settings, receivers: int, workers: int, cores: int) -> tuple[int, int]:
+    """How many receivers and workers: as was asked for, else the settings', else by cores."""
+    by_cores = default_processes(cores)
+    return (
+        receivers or settings.receiver_processes or by_cores[0],
+        workers or settings.worker_processes or min(by_cores[1], settings.partitions),
+    )
 
 
 def refuse_busy_ports(settings: Settings) -> None:
@@ -87,18 +83,15 @@ def refuse_busy_ports(settings: Settings) -> None:
 
 
 def listened_on(settings: Settings) -> list[tuple[str, int, str]]:
-    """Host, port, and the setting that says so, of everything that listens for HTTP.
-
-    Raises:
-        SettingsError: the receivers' operators' ports are more than there are.
-    """
-    admin = settings.admin_ports(settings.receiver_processes)
+    """Host, port, and the setting that says so, of everything that listens for HTTP."""
     ports = [
         (settings.web_host, settings.web_port, "HOOKSTREAM_WEB_PORT"),
         (worker_host(settings), settings.worker_web_port, "HOOKSTREAM_WORKER_WEB_PORT"),
-        *((settings.admin_host, port, "HOOKSTREAM_ADMIN_PORT") for port in admin),
+        (settings.admin_host, settings.admin_port, "HOOKSTREAM_ADMIN_PORT"),
     ]
-    return [(host, port, name) for hosts, port, name in ports for host in listen_hosts(hosts)]
+    return [
+        (host, port, name) for hosts, port, name in ports if port for host in listen_hosts(hosts)
+    ]
 
 
 def worker_host(settings: Settings) -> str:
@@ -111,48 +104,42 @@ def worker_address(settings: Settings) -> str:
     return http_address(worker_host(settings), settings.worker_web_port)
 
 
-def children(settings: Settings, urls: Mapping[str, str]) -> list[Child]:
-    """The processes of the application: receivers with the API, and a worker.
+def groups(settings: Settings, counts: tuple[int, int], urls: Mapping[str, str]) -> list[Group]:
+    """The processes of the application: receivers with the API, and workers.
 
     ``urls``: settings that say where the embedded servers are.
     """
-    environment = {**os.environ, **urls}
+    receivers, workers = counts
     on_one_port = {"HOOKSTREAM_ADMIN_PORT": "0", "HOOKSTREAM_WEB_HOST": worker_host(settings)}
-
-    def child(name: str, address: str, *arguments: object, vital: bool = True, **own: str) -> Child:
-        command = [sys.executable, "-m", "hookstream.app.cli", "--quiet"]
-        return Child(
-            name,
-            [*command, *map(str, arguments)],
-            {**environment, **own},
-            stop_seconds=settings.stop_seconds,
-            is_ready=lambda: answers(f"{address}/health/ready"),
-            vital=vital,
-        )
-
-    port, processes = settings.worker_web_port, settings.receiver_processes
-    receive = ("receive", "--with-api", "--processes", processes)
     return [
-        child("receiver", settings.api_address, *receive),
+        Group(
+            "receiver",
+            receivers,
+            ("--quiet", "receive", "--with-api"),
+            {**urls, "HOOKSTREAM_RECEIVER_PROCESSES": str(receivers)},
+        ),
         # webhooks are taken whatever stages are like: what comes waits for a worker
-        child(
+        Group(
             "worker",
-            worker_address(settings),
-            *("worker", "--web-port", port),
+            workers,
+            ("--quiet", "worker", "--web-port", str(settings.worker_web_port)),
+            {**urls, **on_one_port},
             vital=False,
-            **on_one_port,
         ),
     ]
 
 
-def welcome(settings: Settings) -> str:
+def welcome(settings: Settings, counts: tuple[int, int] = (1, 1)) -> str:
     """What a newcomer needs to know, with lines that work as pasted."""
     key_file = settings.state_path / "admin.key"
     own = bool(settings.admin_key)
+    receivers, workers = counts
+    several = f"  processes  {receivers} of the receiver, {workers} of the worker\n"
     return WELCOME.format(
         url=settings.api_address,
         hooks=settings.address,
         worker=worker_address(settings),
+        processes=several if receivers + workers > 2 else "",
         key_file="HOOKSTREAM_ADMIN_KEY" if own else key_file,
         key_command='echo "$HOOKSTREAM_ADMIN_KEY"' if own else f"cat {key_file}",
         state_dir=settings.state_path,

@@ -1,11 +1,22 @@
 """``hookstream worker``: Faust's worker command, with a banner that speaks of our servers."""
 
 import os
-from typing import Any
+import sys
+from typing import Any, ClassVar, NoReturn
 
+from faust.cli.base import option
 from faust.cli.worker import worker as faust_worker
 
 from hookstream import __version__
+from hookstream.app.commands.processes import (
+    Group,
+    embedded_servers,
+    make_children,
+    private_folder,
+    wanted_processes,
+)
+from hookstream.app.embedded.supervisor import Supervisor
+from hookstream.app.errors import HookstreamError
 from hookstream.app.settings import http_address
 
 __all__ = ["shown", "worker"]
@@ -16,6 +27,37 @@ class worker(faust_worker):  # noqa: N801 Faust names a command by its class
 
     #: What a stage prints would be a warning for each part of it: this counts before the setting.
     redirect_stdouts = False
+
+    kind: ClassVar[str] = "worker"
+
+    options = [
+        option("--processes", default=1, type=int, help="How many processes share the work."),
+        *faust_worker.options,
+    ]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run in this process, or supervise ``--processes`` of them."""
+        try:
+            processes = wanted_processes(self.kwargs.pop("processes"), "--processes")
+            if processes > 1:
+                self._supervise(processes)
+        except HookstreamError as error:
+            sys.stderr.write(f"hookstream: {error}\n")
+            sys.exit(error.exit_status)
+        return super().__call__(*args, **kwargs)
+
+    def _supervise(self, processes: int) -> NoReturn:
+        settings = self.app.settings
+        again = (*sys.argv[1:], "--processes", "1")
+        with embedded_servers(settings, self.say) as (services, urls), private_folder() as folder:
+            told = {**urls, **self._told(processes)}
+            group = Group(self.kind, processes, again, told, serves_http=self.kwargs["with_web"])
+            children = make_children(settings, [group], folder)
+            sys.exit(Supervisor(children, announce=self.say, services=services).run())
+
+    def _told(self, processes: int) -> dict[str, str]:
+        """What each of so many is told by its environment."""
+        return {}
 
     def _banner_title(self) -> str:
         return f"Hookstream v{__version__} on {self.faust_ident()}"

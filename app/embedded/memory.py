@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from hookstream.app.embedded.cgroups import group_files
+
 __all__ = ["SHARE", "memory_bytes", "redis_bytes"]
 
 #: What Redis may fill of it by itself: PostgreSQL and our processes are there, too, and while Redis
@@ -28,25 +30,7 @@ def memory_bytes(root: Path = Path("/")) -> int:
 
 def _limits(root: Path) -> Iterator[int]:
     """The limits of this process's cgroups and of those around them, of version 1 and 2."""
-    mount = root / "sys/fs/cgroup"
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return  # not Linux
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            yield from _upwards(mount, path, "memory.max")
-        elif "memory" in controllers.split(","):
-            yield from _upwards(mount / "memory", path, "memory.limit_in_bytes")
-
-
-def _upwards(mount: Path, path: str, name: str) -> Iterator[int]:
-    # within a container its own group may be the mount itself: what is not there is passed over
-    group = mount / path.strip("/")
-    for folder in (group, *group.parents):
-        # no such group here, or "max"
+    for file in group_files(root, "memory", "memory.max", "memory.limit_in_bytes"):
+        # "max": no limit
         with suppress(OSError, ValueError):
-            yield int((folder / name).read_text())
-        if folder == mount:
-            return
+            yield int(file.read_text())

@@ -4,18 +4,20 @@ import http.client
 import os
 import select
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from hookstream.app.embedded.process import GuardedProcess
 from hookstream.app.errors import EmbeddedServerError, SettingsError
 
-__all__ = ["Child", "Service", "Supervisor", "answers", "restart_wait_seconds"]
+__all__ = ["Child", "Service", "Supervisor", "answers", "answers_on", "restart_wait_seconds"]
 
 FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 5.0
@@ -65,6 +67,28 @@ def answers(url: str, *, timeout_seconds: float = 1.0) -> bool:
             return True
     except (OSError, http.client.HTTPException):
         return False
+
+
+def answers_on(path: Path, url: str, *, timeout_seconds: float = 1.0) -> bool:
+    """Say whether a GET of ``url`` succeeds on a unix socket: of processes that share a port."""
+    connection = _OnSocket("localhost", timeout=timeout_seconds)
+    connection.path = path
+    try:
+        connection.request("GET", url)
+        return 200 <= connection.getresponse().status < 300
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+class _OnSocket(http.client.HTTPConnection):
+    path: Path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
 
 
 @dataclass(slots=True)

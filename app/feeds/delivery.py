@@ -30,7 +30,7 @@ from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.outcome import Accepted
 from hookstream.app.streams.partition import Partition
-from hookstream.app.streams.scheduler import Scheduler, TimeSlot, due
+from hookstream.app.streams.scheduler import Scheduler, TimeSlot, begins, due
 from hookstream.app.streams.source_positions import SourcePosition, admit, write_source_positions
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Finished, Target
@@ -102,8 +102,12 @@ class Delivery:
         now = await self._without_deleted(now)
         await self._prepare(now)
         priority = most_urgent(target.priority for _, targets in now for target in targets)
+        at_once = begins(len(batch), priority)
+        if source is None:
+            # what is urgent may come behind it: moving the others aside is not for them to wait for
+            priority = self._catalog().most_urgent
         due_at = due(time.monotonic(), len(batch), priority)
-        async with self._scheduler.slot(due_at, len(batch)) as slot:
+        async with self._scheduler.slot(due_at, len(batch), at_once=at_once) as slot:
             ready = await self._rendered(now, slot)
             later = [part for part in later if not part.entry.failure]
             async with state.lock:

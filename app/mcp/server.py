@@ -104,7 +104,7 @@ class McpServer:
         )
         self._room = SessionRoom(settings.mcp_sessions_per_key, self._sessions.replace)
         # sessions live in one process's memory: processes that share a port cannot have them
-        sessions = settings.receiver_processes == 1
+        sessions = settings.receiver_processes <= 1
         self._server = Server(
             "hookstream",
             version=version("hookstream"),

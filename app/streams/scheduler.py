@@ -16,13 +16,16 @@ from contextlib import asynccontextmanager
 
 from hookstream.app.priority import rank
 
-__all__ = ["Scheduler", "TimeSlot", "due"]
+__all__ = ["Scheduler", "TimeSlot", "begins", "due"]
 
 #: How long one piece of work runs before others are looked after.
 SLICE_SECONDS = 0.001
 #: Work that is in flight at once, in events: three full batches, of which one runs while the others
 #: wait for Redis.
 EVENTS_AT_ONCE = 192
+#: So few critical events begin beside what is in flight: a full batch has its slot until Redis has
+#: answered, which is longer than all that they need.
+FEW_EVENTS = 8
 #: A batch counts as due later the more events it has: few ones do not wait behind many.
 EVENT_SECONDS = 0.0002
 #: How much later work is due, by its priority: more than the queue of an overloaded worker is long.
@@ -35,6 +38,11 @@ def due(now: float, events: int, priority: str = "critical") -> float:
     return now + events * EVENT_SECONDS + PRIORITY_SECONDS[rank(priority)]
 
 
+def begins(events: int, priority: str) -> bool:
+    """Whether a batch waits for no slot: few events, with something critical among them."""
+    return events <= FEW_EVENTS and priority == "critical"
+
+
 class Scheduler:
     """Lends the loop to work with some ``at_once`` events at a time; who begins may exceed that."""
 
@@ -45,10 +53,15 @@ class Scheduler:
         self._order = itertools.count()
 
     @asynccontextmanager
-    async def slot(self, due: float, events: int = 1) -> AsyncIterator["TimeSlot"]:
-        """Wait for a slot for work of so many events, and have it until the block ends."""
+    async def slot(
+        self, due: float, events: int = 1, *, at_once: bool = False
+    ) -> AsyncIterator["TimeSlot"]:
+        """Wait for a slot for work of so many events, and have it until the block ends.
+
+        ``at_once``: one more than there are (:func:`begins`).
+        """
         events = max(1, events)
-        await self.take(due, events)
+        await self.take(due, events, at_once=at_once)
         slot = TimeSlot(self, due, events)
         try:
             yield slot
@@ -56,9 +69,9 @@ class Scheduler:
             if slot.held:
                 self.release(events)
 
-    async def take(self, due: float, events: int = 1) -> None:
+    async def take(self, due: float, events: int = 1, *, at_once: bool = False) -> None:
         """Wait until this work has a slot."""
-        if self._free > 0:
+        if self._free > 0 or at_once:
             self._free -= events
             return
         await self._wait(due, events)

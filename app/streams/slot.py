@@ -79,6 +79,8 @@ class Slot:
     #: Most entries in the next batch: smaller after a failure, so that a poison event ends alone.
     limit: int = 1
     waiting: asyncio.TimerHandle | None = None
+    #: What was read last is being decoded: it is not read again before that.
+    receiving: bool = False
     #: It is not read until ``waiting`` is over.
     lingering: bool = False
     #: The next batch is being put together.
@@ -101,7 +103,8 @@ class Slot:
     def reads(self) -> bool:
         """Whether it may be read now: there is room, and it waits for nothing else."""
         self.full = len(self.buffer) >= self.reader.buffer_max
-        return not (self.full or self.lingering or self.reader.drains(self.partition.number))
+        waits = self.full or self.lingering or self.receiving
+        return not (waits or self.reader.drains(self.partition.number))
 
     def recover(self) -> None:
         """Read what is pending once more: what a read brought may be lost."""

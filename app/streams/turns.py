@@ -238,23 +238,25 @@ class Turns(Service):
             slot.read_at = lane.steps
         # not after the reads: what is appended while they are carried out may not be in them
         lane.hungry.difference_update(alone, together)
-        came = 0
+        came = fresh = 0
+        replies: list[Any] = []
         if alone:
             # at one time, so that they are one round trip
             found, *replies = await asyncio.gather(
                 self._look(together), *map(self._read, alone), return_exceptions=True
             )
-            came = await self._receive_alone(alone, replies)
-            if isinstance(found, BaseException):
-                raise found
         else:
             found = await self._look(together)
-        fresh = 0
-        for slot, entries in found:
-            slot.came_at = now
-            came += len(entries)
-            fresh += 0 if slot.reader.channel.by_owner else len(entries)
-            await self._receive(slot, entries, LOOK)
+        if not isinstance(found, BaseException):
+            # first: pages of what has a backlog take a while to decode
+            for slot, entries in found:
+                slot.came_at = now
+                came += len(entries)
+                fresh += 0 if slot.reader.channel.by_owner else len(entries)
+                await self._receive(slot, entries, LOOK)
+        came += await self._receive_alone(lane, alone, replies)
+        if isinstance(found, BaseException):
+            raise found
         if looks:
             lane.rate.add(fresh, now)
             lane.active = came > 0
@@ -290,8 +292,13 @@ class Turns(Service):
             if timer is not None:
                 timer.cancel()
 
-    async def _receive_alone(self, slots: Sequence[Slot], replies: Sequence[Any]) -> int:
+    async def _receive_alone(
+        self, lane: Lane, slots: Sequence[Slot], replies: Sequence[Any]
+    ) -> int:
         """Hand on what was read one by one; how many entries that is.
+
+        Pages of new entries are decoded beside the next turns: on a loop that is never idle that
+        takes as long as dozens of turns, for which nobody with one urgent entry should wait.
 
         Raises what the server says where that is not one partition's trouble.
         """
@@ -309,10 +316,25 @@ class Turns(Service):
             elif reply is not None:
                 came += len(reply)
                 slot.came_at = slot.looked_at
-                await self._receive(slot, reply, slot.reader.page)
+                if reply and not slot.recovering:
+                    slot.receiving = True
+                    tasks.spawn("Turns._take_in", self._take_in(lane, slot, reply), service=self)
+                else:
+                    await self._receive(slot, reply, slot.reader.page)
         for error in failed:
             raise error
         return came
+
+    async def _take_in(self, lane: Lane, slot: Slot, entries: list[Any]) -> None:
+        """Decode a page; until then its stream is not read again, which keeps the order."""
+        try:
+            await self._receive(slot, entries, slot.reader.page)
+        except REDIS_ERRORS as error:
+            # the lane raises it
+            lane.error = error
+        finally:
+            slot.receiving = False
+            lane.wake.set()
 
     async def _receive(self, slot: Slot, entries: list[Any], asked: int) -> None:
         if slot.trouble and slot.in_flight is None and slot.attempt == 0:

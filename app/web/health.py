@@ -119,6 +119,10 @@ class HealthViews:
 
         At most a second old.
         """
+        return await self.answer()
+
+    async def answer(self) -> web.Response:
+        """What this process says of itself."""
         return await self._page()
 
     async def _measure(self) -> Page:

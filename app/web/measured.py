@@ -62,6 +62,8 @@ class Page:
     body: bytes
     content_type: str
     status: int = 200
+    #: When the oldest of what it is made of was begun to be measured; 0: when it was made itself.
+    measured_at: float = 0.0
 
 
 def measured_page(make: Callable[[], Awaitable[Page]]) -> Callable[[], Awaitable[web.Response]]:
@@ -75,5 +77,5 @@ async def _dated(make: Callable[[], Awaitable[Page]]) -> tuple[float, Page]:
 
 async def _answer(measured: Measured[tuple[float, Page]]) -> web.Response:
     at, page = await measured.get()
-    headers = {"Content-Type": page.content_type, MEASURED_AT: f"{at:.3f}"}
+    headers = {"Content-Type": page.content_type, MEASURED_AT: f"{page.measured_at or at:.3f}"}
     return web.Response(body=page.body, status=page.status, headers=headers)

@@ -36,6 +36,10 @@ class MetricsViews:
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """Prometheus' text format, at most a second old."""
+        return await self.answer()
+
+    async def answer(self) -> web.Response:
+        """What this process has counted."""
         return await self._page()
 
     async def _measure(self) -> Page:

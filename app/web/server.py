@@ -1,8 +1,10 @@
 """The HTTP server: Faust's own web driver with bounded connections, and the same for receivers."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -15,6 +17,7 @@ from mode import Service
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import NotFoundError
 from hookstream.app.settings import Settings, cannot_listen, listen_hosts
+from hookstream.app.siblings import Siblings, kind_of
 from hookstream.app.web.browsers import harden
 from hookstream.app.web.connection import LaneServer, Runner
 from hookstream.app.web.expectations import close_unread
@@ -22,6 +25,7 @@ from hookstream.app.web.fast_lane import LANE
 from hookstream.app.web.hot_route import HotRoute
 from hookstream.app.web.malformed import MAX_FIELD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 from hookstream.app.web.problem import Handler, problems
+from hookstream.app.web.processes import hand_on
 from hookstream.app.web.request_log import DOOR, ServerLog, log_requests
 from hookstream.app.web.sender import see_senders
 
@@ -67,8 +71,7 @@ def split_by_port(admin_port: int) -> Middleware:
         # nothing is found for another method, either: who sends a webhook by GET is told so
         hooks = request.path.startswith("/hooks/")
         place = resource.canonical if resource else HOOKS if hooks else ""
-        here = request.get_extra_info("sockname")
-        if here is None or here[1] != admin_port:
+        if not _is_for_operators(request, admin_port):
             if place not in PUBLIC:
                 raise NotFoundError(
                     "this port has /hooks/TOOL, /contexts/CONTEXT/updates (WebSocket), /mcp and "
@@ -81,6 +84,15 @@ def split_by_port(admin_port: int) -> Middleware:
         return await handler(request)
 
     return split
+
+
+def _is_for_operators(request: web.Request, admin_port: int) -> bool:
+    here = request.get_extra_info("sockname")
+    if isinstance(here, tuple):
+        return bool(here[1] == admin_port)
+    connection = request.get_extra_info("socket")
+    # other processes of ours ask on a socket in a folder that nobody else may enter
+    return connection is not None and connection.family == socket.AF_UNIX
 
 
 class HookstreamWeb(Web):
@@ -100,13 +112,16 @@ class HookstreamWeb(Web):
         settings: Settings,
         add_endpoints: Callable[[web.Application], None],
         stopping_since: Callable[[], float],
+        siblings: Siblings | None = None,
         **kwargs: Any,
     ) -> None:
         """``app`` is for Faust. ``add_endpoints`` is called when this starts.
 
         ``stopping_since``: when the process began to stop, by the event loop's clock.
+        ``siblings``: other processes of the command that started this one.
         """
         super().__init__(app, **kwargs)
+        self._siblings = siblings
         self._settings = settings
         self._add_endpoints = add_endpoints
         self._stopping_since = stopping_since
@@ -118,6 +133,8 @@ class HookstreamWeb(Web):
         self.web_app.middlewares.append(problems)
         if settings.admin_port:
             self.web_app.middlewares.append(split_by_port(settings.admin_port))
+        if siblings is not None and siblings.shares_ports and kind_of(siblings.name) == "worker":
+            self.web_app.middlewares.append(hand_on(siblings))
         self._runner = make_runner(self.web_app)
 
     async def on_start(self) -> None:
@@ -130,14 +147,18 @@ class HookstreamWeb(Web):
         return self._site(listen_hosts(self.app.conf.web_bind)[0])
 
     def _site(self, host: str) -> web.TCPSite:
-        """Several receiver processes may listen on one port."""
+        """Several receiver processes may listen on one port, and so may workers of one command."""
         return web.TCPSite(
             self._runner,
             host,
             self.app.conf.web_port,
             backlog=1024,
-            reuse_port=self.app.producer_only or None,
+            reuse_port=self.app.producer_only or self._shares_ports or None,
         )
+
+    @property
+    def _shares_ports(self) -> bool:
+        return self._siblings is not None and self._siblings.shares_ports
 
     async def stop_server(self) -> None:
         """Answer what is in flight, and stop listening; by now ``/health/ready`` says 503."""
@@ -175,6 +196,8 @@ class HookstreamWeb(Web):
         self._pass_by_router()
         for host in listen_hosts(settings.admin_host) if settings.admin_port else ():
             await self._start_admin(host, settings.admin_port)
+        if self._siblings is not None:
+            await self._start_for(self._siblings)
         await self.add_runtime_dependency(
             ConnectionReaper(
                 self._runner,
@@ -202,10 +225,19 @@ class HookstreamWeb(Web):
                 trusted=self._settings.trusted_networks,
             )
 
+    async def _start_for(self, siblings: Siblings) -> None:
+        """Listen for who asks this process and no other one."""
+        path = siblings.socket()
+        with suppress(FileNotFoundError):
+            path.unlink()  # of one that was killed
+        await web.UnixSite(self._runner, path).start()
+
     async def _start_admin(self, host: str, port: int) -> None:
-        """Listen for operators, too; no process shares this port, each answers for itself."""
+        """Listen for operators, too."""
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            await web.TCPSite(
+                self._runner, host, port, reuse_port=self._shares_ports or None
+            ).start()
         except OSError as error:
             raise cannot_listen(host, port, error, "HOOKSTREAM_ADMIN_PORT") from error
 

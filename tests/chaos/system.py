@@ -242,7 +242,8 @@ class System:
         self.postgres = await asyncio.to_thread(Database, self.folder / "pg")
         await self.postgres.prepare()
         if self.supervised:
-            up = Process(self, "up", "up", HOOKSTREAM_WORKER_WEB_PORT=str(lasting_port()))
+            one = {f"HOOKSTREAM_{kind}_PROCESSES": "1" for kind in ("RECEIVER", "WORKER")}
+            up = Process(self, "up", "up", HOOKSTREAM_WORKER_WEB_PORT=str(lasting_port()), **one)
             self._add(up, "receive", "worker", "")
         else:
             for number in range(self.receivers):

@@ -142,6 +142,9 @@ class Stack:
             "HOOKSTREAM_WORKER_WEB_PORT": str(self.worker_port),
             "HOOKSTREAM_ADMIN_KEY": self.key,
             "HOOKSTREAM_PARTITIONS": "8",
+            # on a machine with more cores, too
+            "HOOKSTREAM_RECEIVER_PROCESSES": "1",
+            "HOOKSTREAM_WORKER_PROCESSES": "1",
         }
         return {**os.environ, **mine, **self.settings}
 

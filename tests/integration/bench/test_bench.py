@@ -85,9 +85,28 @@ def left_over(folder: Path) -> list[str]:
             "growth",
             [
                 "payloads of 0.5 KiB",
-                "2 workers",
                 "1,000 events behind",
                 "dedup table of 10,000 keys",
+            ],
+        ),
+        ("scale", ["1 receiver", "2 receivers", "1 worker", "2 workers", "Redis beside 2 workers"]),
+        (
+            "budget",
+            [
+                "receiver at 100/s",
+                "receiver at 100/s, floor",
+                "worker at saturation",
+                "PostgreSQL at saturation, floor",
+                "all of ours at 100/s",
+            ],
+        ),
+        (
+            "priority",
+            [
+                "no low ones: critical, p99",
+                "low at 2 times what is sustained: critical, p99",
+                "low at 2 times what is sustained: critical, in the worker, p99",
+                "low at 2 times what is sustained: low delivered",
             ],
         ),
     ],
@@ -106,6 +125,8 @@ def test_benchmark_works_and_leaves_nothing_behind(
         assert rows["lost, doubled or refused"]["high"] == 0
     if name == "overload":
         assert rows["lost"]["high"] == rows["doubled"]["high"] == 0
+    if name == "priority":
+        assert not any(row["high"] for what, row in rows.items() if what.endswith("missing"))
     if name == "soak":
         assert found["facts"]["lost"] == found["facts"]["doubled"] == found["facts"]["gaps"] == 0
     assert set(MODEL.get(name, ())) <= set(found["model"])

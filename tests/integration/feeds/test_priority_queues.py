@@ -1,6 +1,7 @@
 """Deferral on a real server: what waits is known to the next owner, and urgent updates go ahead."""
 
 import asyncio
+import time
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ import redis.asyncio
 from hookstream.app.failures.state import FailureState
 from hookstream.app.feeds.delivery import Delivery
 from hookstream.app.feeds.state import FeedState, read_deferred
-from hookstream.app.ids import new_event_id
+from hookstream.app.ids import new_event_id, partition_of_event
 from hookstream.app.priority import DEFERRABLE, channel_name
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
@@ -18,7 +19,7 @@ from hookstream.app.routing.catalog import Catalog, Context
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.partition import Partition
-from hookstream.app.streams.scheduler import Scheduler
+from hookstream.app.streams.scheduler import Scheduler, due
 from hookstream.codecs.envelope import Event, encode_event
 from hookstream.codecs.routed import Target, decode_routed, encode_routed
 from tests.integration.streams.test_model import Plain
@@ -121,6 +122,32 @@ async def test_under_pressure_critical_goes_first_and_each_thing_keeps_its_order
     assert owner.partition[FeedState].deferred["low"].empty
 
 
+async def test_moving_low_ones_aside_waits_for_nothing_that_is_less_urgent_than_critical(
+    owner: Owner,
+) -> None:
+    """A critical one that comes behind them in ``updates[q]`` would wait, too."""
+    scheduler = owner.delivery._scheduler = Scheduler(at_once=1)
+    done: list[str] = []
+
+    async def other() -> None:
+        async with scheduler.slot(due(time.monotonic(), 1, "high")):
+            done.append("what is high")
+
+    async def moved() -> None:
+        await owner.deliver(*LOW)
+        done.append("moved aside")
+
+    async def both_wait() -> bool:
+        return len(scheduler._waiting) == 2
+
+    async with scheduler.slot(0.0):
+        work = [asyncio.create_task(other()), asyncio.create_task(moved())]
+        await eventually(both_wait, "both wait for the loop")
+    await asyncio.gather(*work)
+    assert done == ["moved aside", "what is high"]
+    assert await owner.feed() == []
+
+
 async def test_next_owner_knows_what_waits(owner: Owner) -> None:
     await owner.deliver(*LOW)
     await owner.serve("low", 18)
@@ -182,3 +209,41 @@ async def test_flood_and_urgent_update_share_a_context_without_gaps(
     assert updates[at]["priority"] == "critical"
     times = [update["received_at"] for update in updates if update["priority"] == "low"]
     assert times == sorted(times)
+
+
+async def test_critical_events_pass_a_backlog_of_low_ones(stack: Stack, name: str) -> None:
+    """No time is measured: of what waits when it comes, more comes behind it than before it."""
+    low, urgent = f"{name}-low", ""
+    await stack.put(f"/tools/{low}", {"provider": "none", "dedup": {"strategy": "none"}})
+    backlog_in = partition_of_event(await stack.hook(low, b"{}"))
+    # one tool's events are in one partition, where what came before goes before
+    for number in range(50):
+        urgent = f"{name}-urgent-{number}"
+        await stack.put(f"/tools/{urgent}", {"provider": "none"})
+        if partition_of_event(await stack.hook(urgent, b"{}")) != backlog_in:
+            break
+    # so that more is received than delivered
+    for context in (name, *(f"{name}-{number}" for number in range(15))):
+        await stack.put(f"/contexts/{context}", {"priority": "low"})
+        await stack.put(f"/contexts/{context}/subscriptions/low", {"tool": low})
+    await stack.put(
+        f"/contexts/{name}/subscriptions/urgent", {"tool": urgent, "priority": "critical"}
+    )
+    sent = waiting = 0
+    async with stack.session() as session:
+
+        async def flood(count: int) -> None:
+            for _ in range(count):
+                async with session.post(f"/hooks/{low}", data=b'{"title": "x"}') as response:
+                    assert response.status == 202
+
+        while waiting < 400:
+            assert sent < 20_000, "the worker has kept up"
+            await asyncio.gather(*(flood(40) for _ in range(16)))
+            sent += 16 * 40
+            waiting = sent - (await stack.get(f"/contexts/{name}"))["last_seq"]
+    event_id = await stack.hook(urgent, b'{"title": "now"}')
+    updates = await stack.updates(name, sent + 1)
+    [at] = [n for n, update in enumerate(updates) if update["event_id"] == event_id]
+    assert updates[at]["priority"] == "critical"
+    assert sent - at > waiting / 2, f"{at - (sent - waiting)} of {waiting} went before it"

@@ -1,5 +1,6 @@
 """Turns on a real server: what all partitions have is read together, and nothing is overlooked."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -274,3 +275,42 @@ async def test_many_calls_of_one_moment_are_one_look(
         turns.appended(stream)
     await eventually(log.has(p0=[b"x"], p1=[b"x"], p2=[b"x"], p3=[b"x"]), "all is read")
     assert [len(look) // 2 for look in scripts.looks] == [4]
+
+
+class Decoding(Kept):
+    """One that takes in pages of a backlog only when it is let."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.held = 0
+        self.let = asyncio.Event()
+
+    async def receive(self, slot: Slot, entries: list[Any], *, asked: int) -> None:
+        if asked == self.page and entries and not slot.recovering:
+            self.held += 1
+            await self.let.wait()
+        await super().receive(slot, entries, asked=asked)
+
+
+async def test_nobody_waits_for_a_page_of_anothers_backlog_to_be_decoded(
+    redis_client: "redis.asyncio.Redis", scripts: Watched, turns: Turns
+) -> None:
+    events = Decoding("events")
+    await joined(redis_client, scripts, turns, events)
+    await quiet(turns)
+    backlog = [str(number).encode() for number in range(3 * events.page)]
+    pipe = redis_client.pipeline(transaction=True)
+    for value in backlog:
+        pipe.xadd(keys.stream("events", 0), {"d": value})
+    await pipe.execute()
+
+    async def holds() -> bool:
+        return events.held > 0
+
+    await eventually(holds, "a page of the backlog is read")
+    for value in (b"now", b"and again"):
+        await append(redis_client, keys.stream("events", 1), value=value)
+    await eventually(events.has(p1=[b"now", b"and again"]), "what is urgent is handed on")
+    assert len(events.came[0]) < events.page, "while that page is not"
+    events.let.set()
+    await eventually(events.has(p0=backlog), "and the backlog in its order")

@@ -7,11 +7,14 @@ import orjson
 import pytest
 
 from bench import goals, report
+from bench.budget import OTHER, WORKER, by_stage
+from bench.budget_table import budget_rows
 from bench.end_to_end import backlog, grows, judge, percentile, search
 from bench.load import Posted, Watched, kept
 from bench.measure import Row, shown, table
 from bench.payloads import Entries, numbered, requests, sized
 from bench.profile import Profile
+from bench.scale import counts_up_to
 from bench.soak import a_part, slope
 from hookstream.app.commands.bench import refuse_without_checkout
 from hookstream.app.commands.capacity import Figures, load_figures
@@ -176,6 +179,51 @@ def test_a_profile_tells_own_time_from_that_of_what_was_called() -> None:
     assert found.total["`read` app/streams/consumer.py"] == 4
     assert "| 75.0 | `loads` orjson.py |" in found.table(5)
     assert "| 100.0 | `read` app/streams/consumer.py |" in found.table(5)
+
+
+def test_a_sample_counts_for_the_innermost_stage_on_its_stack() -> None:
+    found = Profile(
+        # a stage's call of Redis is the stage's
+        "main (app/cli.py:1);commit (agents/commit.py:7);call (hookstream/app/redis/a.py:1) 3\n"
+        "main (app/cli.py:1);deliver (agents/deliver.py:9);read (hookstream/codecs/a.py:1) 2\n"
+        # of several stages together
+        "main (app/cli.py:1);_flush (hookstream/app/redis/client.py:1);read (asyncio/x.py:1) 4\n"
+        "main (app/cli.py:1);run (mode/worker.py:1) 1\n"
+        # a thread that waits
+        "_look_on (hookstream/app/stalls.py:1);wait (threading.py:1) 9\n"
+    )
+    shares = by_stage(found.stacks, WORKER)
+    assert shares["commit"] == 0.3
+    assert shares["envelopes, payloads parsed"] == 0.2
+    assert shares["client of Redis"] == 0.4
+    assert shares[OTHER] == 0.1
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_the_budget_is_one_table_with_floors_beside() -> None:
+    rows = [
+        {"what": what, "median": value}
+        for what, value in (
+            ("receiver at 500/s", 400),
+            ("receiver: HTTP at 500/s", 100),
+            ("all of ours at 500/s", 1000),
+            ("receiver at 500/s, floor", 80),
+            ("receiver at saturation", 200),
+            ("receiver at saturation, floor", 40),
+            ("all of ours at saturation", 500),
+        )
+    ]
+    assert budget_rows(rows, ["500/s", "saturation"]) == [
+        "| µs of CPU an event | 500/s | floor | saturation | floor |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| **receiver** | 400 | 80 | 200 | 40 |",
+        "| HTTP | 100 |  |  |  |",
+        "| **all of ours** | 1,000 |  | 500 |  |",
+    ]
+
+
+def test_processes_are_doubled_up_to_the_most() -> None:
+    assert [counts_up_to(most) for most in (1, 2, 3, 8)] == [[1], [1, 2], [1, 2, 3], [1, 2, 4, 8]]
 
 
 def test_an_installed_package_says_where_the_benchmarks_are(tmp_path: Path) -> None:

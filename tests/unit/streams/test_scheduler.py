@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from hookstream.app.streams.scheduler import Scheduler, due
+from hookstream.app.streams.scheduler import Scheduler, begins, due
 
 
 async def test_what_is_due_first_goes_first_and_takes_over() -> None:
@@ -136,3 +136,26 @@ def test_low_work_that_has_waited_goes_before_new_urgent_work() -> None:
     assert due(0.0, 256, "low") < due(2.1, 1, "critical")
     assert due(0.0, 1, "critical") < due(0.0, 1, "high") < due(0.0, 1, "normal")
     assert due(0.0, 1, "critical") < due(0.0, 256, "critical")
+
+
+async def test_few_critical_events_begin_beside_what_is_in_flight() -> None:
+    assert begins(1, "critical")
+    assert begins(8, "critical")
+    assert not begins(9, "critical")
+    assert not begins(1, "high")
+    scheduler, seen = Scheduler(at_once=64), list[str]()
+
+    async def work(name: str) -> None:
+        async with scheduler.slot(5.0, 64):
+            seen.append(name)
+
+    async with scheduler.slot(0.0, 64):
+        waiting = asyncio.create_task(work("full"))
+        await asyncio.sleep(0)
+        async with scheduler.slot(9.0, 1, at_once=True):
+            seen.append("critical")
+        # it has given back what it took beyond, and no more
+        await asyncio.sleep(0)
+        assert seen == ["critical"]
+    await waiting
+    assert seen == ["critical", "full"]
