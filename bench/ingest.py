@@ -111,6 +111,10 @@ def run(given: argparse.Namespace) -> Result:
     for name in (SIGNED, UNSIGNED):
         pairs = zip(runs[name], runs[BARE], strict=True)
         result.add(f"{name}, share of bare", "ratio", (a["rate"] / b["rate"] for a, b in pairs))
+    for name in (SIGNED, UNSIGNED):
+        pairs = zip(runs[name], runs[BARE], strict=True)
+        ratios = (b["cpu_us"] / a["cpu_us"] for a, b in pairs)
+        result.add(f"CPU of bare to {name}", "ratio", ratios)
     for name, found in runs.items():
         result.add(name, "µs of CPU a request", (row["cpu_us"] for row in found))
     for name, found in runs.items():

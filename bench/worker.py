@@ -175,6 +175,8 @@ def run(given: argparse.Namespace) -> Result:
     four = result.add(
         many, "µs of CPU an event", (found.cpu_us for found in drained[MANY_CONTEXTS])
     )
+    pairs = zip(drained[MANY_CONTEXTS], drained[1], strict=True)
+    result.add(f"{many}, to one", "ratio", (a.cpu_us / b.cpu_us for a, b in pairs))
     redis = result.add(
         "Redis beside the worker", "µs of CPU an event", (one.redis_cpu_us for one in drained[1])
     )

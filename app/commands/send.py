@@ -136,8 +136,8 @@ def read_secret(file: str) -> str:
     """The secret in a file, or on standard input for "-". Raises BadRequestError."""
     try:
         secret = read_payload(file).decode().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRequestError(f"--secret-file: {error}") from error
+    except (BadRequestError, UnicodeDecodeError) as error:
+        raise BadRequestError(f"--secret-file {error}") from error
     # a key as PEM has lines
     if not secret or ("\n" in secret and not secret.startswith("-----BEGIN ")):
         raise BadRequestError(

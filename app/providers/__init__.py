@@ -141,7 +141,7 @@ def check_secrets(
             kind.check_secret(secret, options)
         except GuessableKeyError as error:
             if secret not in known:
-                raise BadRequestError(f"secrets: number {number}: {error}") from error
+                raise BadRequestError(f"secrets: number {number} {error}") from error
         except BadRequestError as error:
             raise BadRequestError(
                 f"secrets: number {number}: {error}; {kind.credential}"

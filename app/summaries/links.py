@@ -103,12 +103,14 @@ def leads_home(text: str) -> bool:
 
     :func:`without_links` would leave such a text as it is, in ten times the time.
     """
-    if "\\" in text or "www." in text.lower() or _BRACKET.search(text) is not None:
+    if "\\" in text or "![" in text or "www." in text.lower() or _BRACKET.search(text):
         return False
     at = text.find("//")
     while at >= 0:
         found = _PLACE.match(text, at + 2)
         if text[max(0, at - 6) : at] != "https:" or found is None or found[0] not in hosts:
+            return False
+        if _LONGER.match(text, found.end()):
             return False
         at = text.find("//", found.end())
     return True

@@ -64,8 +64,9 @@ async def run(
 ) -> Soak:
     """Start a supervised system, let honest and hostile traffic at it for so long, look at both.
 
-    Each kind of attack is done by one attacker after the other, all kinds together
-    :data:`ATTACKS_PER_SECOND` times a second at most; or with ``pause`` seconds between them.
+    It goes on until each kind of attack was done once, if that takes longer. Each kind is done by
+    one attacker after the other, all kinds together :data:`ATTACKS_PER_SECOND` times a second at
+    most; or with ``pause`` seconds between them.
     """
     if pause is None:
         pause = len(attacks) / ATTACKS_PER_SECOND
@@ -126,8 +127,11 @@ async def _sample(system: System, soak: Soak) -> None:
 
 async def _wait(seconds: float, soak: Soak, honest: Honest, say: Callable[[str], None]) -> None:
     begun = time.monotonic()
-    while (passed := time.monotonic() - begun) < seconds:
-        await asyncio.sleep(min(30.0, seconds - passed))
+    while (
+        (passed := time.monotonic() - begun) < seconds
+        or (passed < seconds + ATTACK_SECONDS and not all(soak.attacks.values()))
+    ):  # fmt: skip
+        await asyncio.sleep(min(30.0, max(1.0, seconds - passed)))
         done = sum(counts.total() for counts in soak.attacks.values())
         most = {name: sizes[-1] for name, sizes in soak.memory.items() if sizes}
         say(

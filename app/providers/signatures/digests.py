@@ -65,8 +65,8 @@ def check_key(key: bytes) -> None:
     """
     if len(key) < MIN_CHARACTERS:
         raise GuessableKeyError(
-            f"its key has {len(key)} bytes, which can be guessed: {MIN_CHARACTERS} at the very "
-            "least, of a random secret, as `openssl rand -base64 32` prints"
+            f"can be guessed: its key has {len(key)} bytes, and {MIN_CHARACTERS} are the very "
+            "least; set a random one, such as `openssl rand -base64 32` prints"
         )
 
 

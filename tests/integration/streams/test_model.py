@@ -48,6 +48,7 @@ from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.state import FeedState
 from hookstream.app.ids import new_event_id, partition_of
 from hookstream.app.priority import DEFERRABLE, channel_name
+from hookstream.app.providers import correlation_keys
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
@@ -147,7 +148,7 @@ def finished(event: Event, target: Target) -> Finished:
         event.type,
         event.replay_id,
         event.received_at_ms,
-        (),
+        correlation_keys(event),
         (orjson.dumps(shared),),
     )
 
