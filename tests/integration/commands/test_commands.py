@@ -138,7 +138,7 @@ async def test_send_signs_and_posts(stack: Stack, name: str, tmp_path: Path) -> 
         (("send", "linear", str(payload), "--secret-file", "no-such-file"), "no-such-file"),
         (("send", "linear", str(payload), "--secret-file", str(payload.parent)), "--secret-file"),
         (("send", "none", "no-such-file"), "no-such-file"),
-        (("send", "generic", str(payload), "--secret", "s", "--option", "x=1"), "--option"),
+        (("send", "generic", str(payload), "--secret", "s", "--option", "x=1"), "options.x"),
     ):
         failed = run(*arguments, "--tool", name, stack=stack)
         assert failed.returncode == 2
