@@ -7,7 +7,13 @@ from hookstream.app.redis import keys
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.scheduler import TimeSlot
 from hookstream.codecs.envelope import Event
-from hookstream.codecs.routed import Finished, Target, encode_routed, recently_routed
+from hookstream.codecs.routed import (
+    Finished,
+    Target,
+    encode_finished,
+    encode_routed,
+    recently_routed,
+)
 
 __all__ = ["outputs", "partitions_of"]
 
@@ -43,11 +49,12 @@ async def outputs(
         # what may have been sent before is sent under the same source position
         origin = pins.get(entry.failed_event_id, entry.entry_id)
         for q, targets in _by_partition(partitions, event.tenant, entry.targets).items():
-            groups.setdefault(q, []).append(
-                encode_routed(
-                    batch.partition.number, origin, batch.low_water_mark, said, targets, pinned
-                )
-            )
+            where = (batch.partition.number, origin, batch.low_water_mark)
+            if isinstance(said, Finished):
+                entry_bytes = encode_finished(*where, said, targets, pinned)
+            else:
+                entry_bytes = encode_routed(*where, said, targets, pinned)
+            groups.setdefault(q, []).append(entry_bytes)
         await slot.pause()
     return [(keys.updates(q), values) for q, values in groups.items()]
 

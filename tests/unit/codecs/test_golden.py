@@ -22,6 +22,7 @@ from hookstream.codecs.routed import (
     Target,
     decode_changes,
     decode_routed,
+    encode_finished,
     encode_routed,
     routed_origin,
 )
@@ -88,6 +89,12 @@ def test_finished_updates_of_the_first_form_are_read_for_ever() -> None:
         ("1767225600000-2",),
     )
     assert routed_origin(found)[1] == "1767225600000-4"
+    # as it is remembered by who wrote it, it is what others read
+    known = decode_routed(found)
+    where = (known.origin_partition, known.origin_entry_id, known.origin_floor)
+    assert isinstance(known.event, Finished)
+    assert encode_finished(*where, known.event, known.targets, known.origin_pins) == found
+    assert decode_routed(found) == known
     # a release before this one keeps it for one that can read it, as any newer version
     envelope = RoutedEvent.FromString(found).envelope
     assert Envelope.FromString(envelope) == Envelope(schema_version=FINISHED_VERSION)
