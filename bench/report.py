@@ -28,6 +28,8 @@ NAMES = {
     "scale": "Processes",
     "priority": "Critical updates beside low ones",
 }
+#: Has a table of its own kind, and figures that are goals.
+BUDGET = "budget"
 #: Those that ``hookstream plan`` computes with.
 PLANNED = ("ingest", "worker", "memory")
 
@@ -35,7 +37,7 @@ PLANNED = ("ingest", "worker", "memory")
 def load() -> dict[str, dict[str, Any]]:
     """The results that there are, by name."""
     found = {}
-    for name in NAMES:
+    for name in (*NAMES, BUDGET):
         path = RESULTS / f"{name}.json"
         if path.exists():
             found[name] = json.loads(path.read_text())
@@ -46,6 +48,8 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
     """The results as tables for people."""
     parts = [goals.markdown(results)] if results else []
     for name, found in results.items():
+        if name == BUDGET:
+            continue
         on = found["machine"]
         lines = [
             f"### {NAMES[name]}",
