@@ -74,8 +74,8 @@ GOALS = (
         150,
         90,
         (("worker", "worker", CPU),),
-        "rendering over two fifths (templates a third of it, then parsing, tokens, facts and "
-        "keys), reading entries an eighth, commits and delivery a tenth each, the event log 8 %",
+        "rendering is a third (125 µs: template 35, parsing 29, tokens 15, facts and keys 11); the "
+        "rest is spread over reading entries, dedup, commits, delivery, the event log and Faust",
         less_is_better=True,
     ),
     Goal(
