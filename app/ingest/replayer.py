@@ -32,6 +32,8 @@ LOOK_SECONDS = 0.5
 #: How long a replay waits for another worker where its own was killed; a page at the lowest rate
 #: takes ten seconds.
 LEASE_SECONDS = 15.0
+#: How often it is looked for replays that are through and that nobody has ended.
+FINISH_SECONDS = 10.0
 #: The same trouble again is a line in the log every so many times.
 SAID_EVERY = 20
 #: Most events of one page.
@@ -65,10 +67,13 @@ class Replayer(Service):
 
     @tasks.loop
     async def _send_forever(self) -> None:
-        failures = 0
+        failures, finish_at = 0, 0.0
         while not self.should_stop:
             await self.sleep(LOOK_SECONDS)
             try:
+                if time.monotonic() >= finish_at:
+                    finish_at = time.monotonic() + FINISH_SECONDS
+                    await self._replays.finish_sent()
                 replay = await self._replays.take(self.owner, LEASE_SECONDS)
                 while replay is not None and not self.should_stop:
                     replay = await self._send_page(replay)

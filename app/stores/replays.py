@@ -43,6 +43,11 @@ WHERE replay_id = (
 RETURNING *
 """
 
+#: Replays whose events are all sent, and that nobody has ended yet.
+_SENT = """
+SELECT replay_id FROM replays WHERE status = 'running' AND all_sent ORDER BY created_at LIMIT 100
+"""
+
 _ADVANCE = """
 UPDATE replays
 SET
@@ -198,6 +203,16 @@ class ReplayStore:
             # the last outcome may have been recorded before this was known
             await self._postgres.execute(statement("finish_replays"), [replay["replay_id"]])
         return row is not None and row["status"] == "running"
+
+    async def finish_sent(self) -> None:
+        """End replays that are through and that nobody has ended.
+
+        Who records the last outcome, and who notes that all is sent, each look whether the other
+        one has done so. Neither sees it where both do it at one time, or one fails in between.
+        """
+        if rows := await self._postgres.fetch(_SENT):
+            ids = [row["replay_id"] for row in rows]
+            await self._postgres.execute(statement("finish_replays"), ids)
 
     @staticmethod
     def _page_arguments(

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
+from hookstream.app import embedded
 from tests.support.stack import Stack, eventually
 
 
@@ -92,6 +94,22 @@ async def test_replay_of_a_context_goes_to_it_alone_and_one_may_be_named(stack: 
     assert len(await stack.updates("newcomer", 3)) == 3
     neighbour = await stack.get("/contexts/neighbour")
     assert neighbour["last_seq"] == 3
+
+
+async def test_a_replay_that_nobody_has_ended_is_ended(stack: Stack) -> None:
+    """As two leave it that look for each other's last word at one time."""
+    await stack.context("through", {"provider": "none"})
+    await stack.hook("through", b"{}")
+    await recorded(stack, "through", 1)
+    begun = await replay(stack, tool="through")
+    await ended(stack, begun["replay_id"])
+    connection = await asyncpg.connect(embedded.find_postgres(stack.state_dir / "state"))
+    await connection.execute(
+        "UPDATE replays SET status = 'running', finished_at = NULL WHERE replay_id = $1",
+        begun["replay_id"],
+    )
+    await connection.close()
+    await ended(stack, begun["replay_id"])
 
 
 async def test_cancel_stops_a_slow_replay(stack: Stack) -> None:
