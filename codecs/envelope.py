@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from faust.serializers.codecs import Codec
 from google.protobuf.message import DecodeError
@@ -23,6 +23,7 @@ __all__ = [
     "Blank",
     "EnvelopeCodec",
     "Event",
+    "Recent",
     "RecentEvents",
     "decode_event",
     "encode_event",
@@ -30,6 +31,8 @@ __all__ = [
     "take_out_payload",
     "with_replay",
 ]
+
+Value = TypeVar("Value")
 
 SCHEMA_VERSION: Final = 2
 #: The version of an envelope whose payload is there as it is: older builds read it.
@@ -356,19 +359,33 @@ def decode_event(data: bytes) -> Event:
     )
 
 
-class RecentEvents:
-    """Events by their envelope's bytes, the last ``most`` of them: read anew, they are not decoded.
+class Recent(Generic[Value]):
+    """What bytes are decoded to, of the last ``most`` of them: read anew, they are not decoded."""
 
-    Those with large payloads are not kept.
-    """
-
-    def __init__(self, most: int = 1024, payload_bytes: int = 32_768) -> None:
-        self._events: dict[bytes, Event] = {}
+    def __init__(self, most: int) -> None:
+        self._known: dict[bytes, Value] = {}
         self._most = most
-        self._payload_bytes = payload_bytes
 
     def __len__(self) -> int:
-        return len(self._events)
+        return len(self._known)
+
+    def keep(self, data: bytes, value: Value) -> None:
+        """Remember ``value``, which is what ``data`` is decoded to."""
+        self._known[data] = value
+        if len(self._known) > self._most:
+            del self._known[next(iter(self._known))]
+
+    def get(self, data: bytes) -> Value | None:
+        """What was kept of these bytes; None where that is not remembered."""
+        return self._known.get(data)
+
+
+class RecentEvents(Recent[Event]):
+    """Events by their envelope's bytes. Those with large payloads are not kept."""
+
+    def __init__(self, most: int = 1024, payload_bytes: int = 32_768) -> None:
+        super().__init__(most)
+        self._payload_bytes = payload_bytes
 
     def keep(self, data: bytes, event: Event) -> None:
         """Remember ``event``, which :func:`decode_event` made of ``data``."""
@@ -376,13 +393,11 @@ class RecentEvents:
             return
         # neither the memory of the parsed payload, nor what a stage may have changed in it
         event._parsed.clear()
-        self._events[data] = event
-        if len(self._events) > self._most:
-            del self._events[next(iter(self._events))]
+        super().keep(data, event)
 
     def decode(self, data: bytes) -> Event:
         """As :func:`decode_event`."""
-        return self._events.get(data) or decode_event(data)
+        return self.get(data) or decode_event(data)
 
 
 def with_replay(

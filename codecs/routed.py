@@ -7,7 +7,7 @@ from typing import Any
 from faust.serializers.codecs import Codec
 from google.protobuf.message import DecodeError, Message
 
-from hookstream.codecs.envelope import FINISHED_VERSION, Event, RecentEvents, is_event_id
+from hookstream.codecs.envelope import FINISHED_VERSION, Event, Recent, RecentEvents, is_event_id
 from hookstream.codecs.errors import CodecError
 from hookstream.proto.envelope_pb2 import Envelope
 from hookstream.proto.pipeline_pb2 import (
@@ -29,7 +29,6 @@ __all__ = [
     "decode_changes",
     "decode_routed",
     "encode_changes",
-    "encode_finished",
     "encode_routed",
     "only_targets",
     "recently_routed",
@@ -99,7 +98,8 @@ class Routed:
     origin_pins: tuple[str, ...] = ()
 
 
-_recently_finished: dict[bytes, Routed] = {}
+#: Entries with finished updates that this process has made, and reads again in a moment.
+_recently_finished: Recent[Routed] = Recent(MAX_REMEMBERED)
 
 
 def encode_routed(
@@ -110,8 +110,12 @@ def encode_routed(
     targets: Sequence[Target],
     origin_pins: Sequence[str] = (),
 ) -> bytes:
-    """Bytes of one ``updates[q]`` entry; an envelope's bytes go through as they are."""
-    return RoutedEvent(
+    """Bytes of one ``updates[q]`` entry; an envelope's bytes go through as they are.
+
+    Of finished updates what was encoded is remembered: where this process owns the contexts, too,
+    it reads it again in a moment, and to decode it takes 18 µs for each partition of them.
+    """
+    data: bytes = RoutedEvent(
         origin_partition=origin_partition,
         origin_entry_id=origin_entry_id,
         origin_floor=origin_floor,
@@ -128,25 +132,8 @@ def encode_routed(
             for target in targets
         ],
     ).SerializeToString()
-
-
-def encode_finished(
-    origin_partition: int,
-    origin_entry_id: str,
-    origin_floor: str,
-    event: Finished,
-    targets: Sequence[Target],
-    origin_pins: Sequence[str] = (),
-) -> bytes:
-    """As :func:`encode_routed`; what this process reads again in a moment is remembered.
-
-    To decode it takes 18 µs, of an event for four contexts in as many partitions four times.
-    """
-    data = encode_routed(
-        origin_partition, origin_entry_id, origin_floor, event, targets, origin_pins
-    )
-    if len(data) <= MAX_REMEMBERED_BYTES:
-        _recently_finished[data] = Routed(
+    if isinstance(event, Finished) and len(data) <= MAX_REMEMBERED_BYTES:
+        routed = Routed(
             origin_partition,
             origin_entry_id,
             origin_floor or "0-0",
@@ -154,8 +141,7 @@ def encode_finished(
             tuple(targets),
             tuple(origin_pins),
         )
-        if len(_recently_finished) > MAX_REMEMBERED:
-            del _recently_finished[next(iter(_recently_finished))]
+        _recently_finished.keep(data, routed)
     return data
 
 

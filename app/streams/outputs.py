@@ -10,7 +10,6 @@ from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import (
     Finished,
     Target,
-    encode_finished,
     encode_routed,
     recently_routed,
 )
@@ -49,12 +48,11 @@ async def outputs(
         # what may have been sent before is sent under the same source position
         origin = pins.get(entry.failed_event_id, entry.entry_id)
         for q, targets in _by_partition(partitions, event.tenant, entry.targets).items():
-            where = (batch.partition.number, origin, batch.low_water_mark)
-            if isinstance(said, Finished):
-                entry_bytes = encode_finished(*where, said, targets, pinned)
-            else:
-                entry_bytes = encode_routed(*where, said, targets, pinned)
-            groups.setdefault(q, []).append(entry_bytes)
+            groups.setdefault(q, []).append(
+                encode_routed(
+                    batch.partition.number, origin, batch.low_water_mark, said, targets, pinned
+                )
+            )
         await slot.pause()
     return [(keys.updates(q), values) for q, values in groups.items()]
 
