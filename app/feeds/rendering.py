@@ -32,21 +32,21 @@ class Renderer:
 
     def render(self, event: Event, target: Target) -> bytes:
         """The update that ``event`` is to the context of ``target``."""
-        return addressed(event_update(event, self._summary(event, target)), target)
+        summary = self._summary(event, self._budget(event, target))
+        return addressed(event_update(event, summary), target)
 
     def finish(
         self, event: Event, targets: Sequence[Target]
     ) -> tuple[Finished, tuple[Target, ...]]:
         """All updates of an event, and its targets (one at least), each with its own named."""
         summaries: list[Summary] = []
+        by_budget: dict[int | None, int] = {}
         named = []
         for target in targets:
-            summary = self._summary(event, target)
-            # contexts whose budgets it fits into have one and the same
-            at = next((at for at, made in enumerate(summaries) if made is summary), -1)
-            if at < 0:
-                at = len(summaries)
-                summaries.append(summary)
+            budget = self._budget(event, target)
+            at = by_budget.get(budget)
+            if at is None:
+                at = by_budget[budget] = _place(self._summary(event, budget), summaries)
             named.append(replace(target, update=at))
         finished = Finished(
             event.event_id,
@@ -60,8 +60,20 @@ class Renderer:
         )
         return finished, tuple(named)
 
-    def _summary(self, event: Event, target: Target) -> Summary:
-        catalog = self._catalog()
-        context = catalog.contexts.get((event.tenant, target.context_id))
-        budget = context.token_budget if context else None
-        return self._summaries.summarise(event, budget, catalog.books.get(event.tenant))
+    def _budget(self, event: Event, target: Target) -> int | None:
+        context = self._catalog().contexts.get((event.tenant, target.context_id))
+        return context.token_budget if context else None
+
+    def _summary(self, event: Event, budget: int | None) -> Summary:
+        own = self._catalog().books.get(event.tenant)
+        return self._summaries.summarise(event, budget, own)
+
+
+def _place(summary: Summary, summaries: list[Summary]) -> int:
+    """Where a summary is among others, behind them where it was not."""
+    # budgets that all of it fits into have one and the same
+    for at, made in enumerate(summaries):
+        if made is summary:
+            return at
+    summaries.append(summary)
+    return len(summaries) - 1
