@@ -108,12 +108,15 @@ def leads_home(text: str) -> bool:
     at = text.find("//")
     while at >= 0:
         found = _PLACE.match(text, at + 2)
-        if text[max(0, at - 6) : at] != "https:" or found is None or found[0] not in hosts:
-            return False
-        if _LONGER.match(text, found.end()):
+        if found is None or text[max(0, at - 6) : at] != "https:" or not _is_home(found, found[0]):
             return False
         at = text.find("//", found.end())
     return True
+
+
+def _is_home(found: "re.Match[str]", place: str) -> bool:
+    """Whether a place, which ends where ``found`` does, is allowed and goes no further."""
+    return place in hosts and not _LONGER.match(found.string, found.end())
 
 
 def without_links(text: str) -> str:
@@ -135,8 +138,7 @@ def without_links(text: str) -> str:
 
 def _defanged(found: "re.Match[str]") -> str:
     scheme, slashes, place = found["scheme"].lower(), found["slashes"], found["place"]
-    leads = scheme == "https" and slashes == "://" and place in hosts
-    if leads and not _LONGER.match(found.string, found.end()):
+    if scheme == "https" and slashes == "://" and _is_home(found, place):
         return found[0]
     return _DEFANGED[scheme] + slashes + _dotted(place)
 
