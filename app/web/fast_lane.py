@@ -17,7 +17,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from hookstream.app.addresses import Network, address_of, is_among
+from hookstream.app.addresses import Network
 from hookstream.app.ids import random_bits
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.plain_tool import PlainTool
@@ -32,7 +32,7 @@ from hookstream.app.web.hot_route import PREFIX, answer_bytes
 from hookstream.app.web.limits import ToolLimit
 from hookstream.app.web.receive import GONE, accepted_out, called_url, received
 from hookstream.app.web.request_log import REQUEST_ID, is_verbose, request_id_of
-from hookstream.app.web.sender import Sender, check_allowed, forwarded, seen_through
+from hookstream.app.web.sender import Sender, check_allowed, past_proxies
 
 __all__ = ["LANE", "FastLane", "Landing"]
 
@@ -142,7 +142,8 @@ class FastLane:
         tool, provider = plain.tool, plain.provider
         [host] = headers["host"]
         if self._trusted and (tool.allow_from or not url):
-            peer = self._sender(Sender(peer.address, peer.scheme, host), message)
+            direct = Sender(peer.address, peer.scheme, host)
+            peer = past_proxies(direct, message.headers, self._trusted)
             host = peer.host
         if tool.allow_from:
             check_allowed(tool.allow_from, peer.address)
@@ -187,12 +188,6 @@ class FastLane:
         url = called_url(tool, public, "", path) if public else ""
         found = self._tools[path] = None if plain is None else (plain, url)
         return found
-
-    def _sender(self, direct: Sender, message: RawRequestMessage) -> Sender:
-        peer = address_of(direct.address)
-        if peer is None or not is_among(peer, self._trusted):
-            return direct
-        return seen_through(peer, direct, forwarded(message.headers), self._trusted)
 
 
 #: Of an application that takes webhooks.

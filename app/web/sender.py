@@ -21,8 +21,8 @@ from hookstream.app.errors import ForbiddenError
 __all__ = [
     "Sender",
     "check_allowed",
-    "forwarded",
     "look_past",
+    "past_proxies",
     "peer_of",
     "see_senders",
     "seen_through",
@@ -86,15 +86,18 @@ def see_senders(trusted: Sequence[Network]) -> Middleware:
 
 def look_past(request: web.Request, trusted: Sequence[Network]) -> None:
     """Find out who has sent a request, for :func:`sender_of`."""
-    direct = sender_of(request)
+    request[_SENDER] = past_proxies(sender_of(request), request.headers, trusted)
+
+
+def past_proxies(
+    direct: Sender, headers: CIMultiDictProxy[str], trusted: Sequence[Network]
+) -> Sender:
+    """Who is behind ``direct``, which has connected; itself where it is no trusted proxy."""
     peer = address_of(direct.address)
-    if peer is not None and is_among(peer, trusted):
-        request[_SENDER] = seen_through(peer, direct, forwarded(request.headers), trusted)
-
-
-def forwarded(headers: CIMultiDictProxy[str]) -> _Headers:
-    """The lines of a request's headers that proxies write."""
-    return {name: headers.getall(name, []) for name in NAMES}
+    if peer is None or not is_among(peer, trusted):
+        return direct
+    lines = {name: headers.getall(name, []) for name in NAMES}
+    return seen_through(peer, direct, lines, trusted)
 
 
 def sender_of(request: web.Request) -> Sender:
