@@ -1,11 +1,11 @@
 """Auth0 log streams."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from hookstream.app.providers.batches import Batch
 from hookstream.app.providers.lookup import word_at
-from hookstream.app.providers.parts import answered_200, delivery_at, kind_at, type_at
+from hookstream.app.providers.parts import answered_200, delivery_at, kind_at, token_in, type_at
 from hookstream.app.providers.provider import (
     HOUR,
     Delivery,
@@ -15,19 +15,10 @@ from hookstream.app.providers.provider import (
     body_type,
     signed,
 )
-from hookstream.app.providers.signatures.options import SignatureOptions
-from hookstream.app.providers.signatures.plain_token import verify_token
-from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
 
 HEADER = "Authorization"
-
-
-def _verify(
-    request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
-) -> None:
-    verify_token(request, secrets, HEADER)
 
 
 def _correlation(payload: Any) -> Iterator[str]:
@@ -44,7 +35,7 @@ def _sign(hook: Delivery) -> dict[str, str]:
 PROVIDER = Provider(
     name="auth0",
     title="Auth0",
-    verify=_verify,
+    verify=token_in(HEADER),
     event_type=type_at("data.type"),
     delivery_id=delivery_at("log_id"),
     sign=signed(_sign),

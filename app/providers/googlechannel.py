@@ -5,7 +5,7 @@ Such a notification says that something has changed, not what: its body is empty
 
 from collections.abc import Sequence
 
-from hookstream.app.providers.parts import keys_at
+from hookstream.app.providers.parts import keys_at, token_in
 from hookstream.app.providers.provider import (
     HOUR,
     UNKNOWN,
@@ -20,19 +20,12 @@ from hookstream.app.providers.provider import (
     signed,
 )
 from hookstream.app.providers.signatures.options import SignatureOptions
-from hookstream.app.providers.signatures.plain_token import verify_token
 from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
 
 TOKEN = "X-Goog-Channel-Token"  # noqa: S105 the name of a header
 STATE = "X-Goog-Resource-State"
-
-
-def _verify(
-    request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
-) -> None:
-    verify_token(request, secrets, TOKEN)
 
 
 def _type(request: WebhookRequest, options: SignatureOptions) -> str:
@@ -70,7 +63,7 @@ def _sign(hook: Delivery) -> dict[str, str]:
 PROVIDER = Provider(
     name="googlechannel",
     title="Google notification channels",
-    verify=_verify,
+    verify=token_in(TOKEN),
     event_type=_type,
     delivery_id=_delivery,
     sign=signed(_sign),

@@ -1,25 +1,16 @@
 """Hugging Face: webhooks of the Hub."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from hookstream.app.providers.correlation import tickets
 from hookstream.app.providers.lookup import word_at
-from hookstream.app.providers.parts import no_delivery, type_at
+from hookstream.app.providers.parts import no_delivery, token_in, type_at
 from hookstream.app.providers.provider import JSON, Delivery, Notes, Provider, any_secret, signed
-from hookstream.app.providers.signatures.options import SignatureOptions
-from hookstream.app.providers.signatures.plain_token import verify_token
-from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
 
 HEADER = "X-Webhook-Secret"
-
-
-def _verify(
-    request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
-) -> None:
-    verify_token(request, secrets, HEADER)
 
 
 def _correlation(payload: Any) -> Iterator[str]:
@@ -38,7 +29,7 @@ def _sign(hook: Delivery) -> dict[str, str]:
 PROVIDER = Provider(
     name="huggingface",
     title="Hugging Face",
-    verify=_verify,
+    verify=token_in(HEADER),
     event_type=type_at("event.scope", "event.action"),
     delivery_id=no_delivery,
     sign=signed(_sign),

@@ -24,6 +24,7 @@ from hookstream.app.providers.signatures.options import (
     DEFAULT_TOLERANCE_SECONDS,
     SignatureOptions,
 )
+from hookstream.app.providers.signatures.plain_token import verify_token
 from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "no_delivery",
     "ping_at",
     "signed_by",
+    "token_in",
     "type_at",
     "type_header",
     "verified_by",
@@ -66,6 +68,17 @@ def verified_by(scheme: HmacScheme, tolerance_seconds: int = DEFAULT_TOLERANCE_S
         scheme.verify(
             request, secrets, now=now, tolerance_seconds=options.tolerance(tolerance_seconds)
         )
+
+    return verify
+
+
+def token_in(header: str) -> Verify:
+    """The ``verify`` of a provider that sends the secret itself in a header."""
+
+    def verify(
+        request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
+    ) -> None:
+        verify_token(request, secrets, header)
 
     return verify
 

@@ -1,13 +1,13 @@
 """Telegram bots."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers.json_body import OBJECTS
 from hookstream.app.providers.lookup import word_at
-from hookstream.app.providers.parts import delivery_at
+from hookstream.app.providers.parts import delivery_at, token_in
 from hookstream.app.providers.provider import (
     HOUR,
     JSON,
@@ -19,19 +19,12 @@ from hookstream.app.providers.provider import (
     signed,
 )
 from hookstream.app.providers.signatures.options import SignatureOptions
-from hookstream.app.providers.signatures.plain_token import verify_token
 from hookstream.app.providers.signatures.request import WebhookRequest
 
 __all__ = ["PROVIDER"]
 
 HEADER = "X-Telegram-Bot-Api-Secret-Token"
 _SECRET = re.compile(r"[A-Za-z0-9_-]{1,256}")
-
-
-def _verify(
-    request: WebhookRequest, secrets: Sequence[str], options: SignatureOptions, now: float
-) -> None:
-    verify_token(request, secrets, HEADER)
 
 
 def _type(request: WebhookRequest, options: SignatureOptions) -> str:
@@ -62,7 +55,7 @@ def _secret(secret: str, options: SignatureOptions) -> None:
 PROVIDER = Provider(
     name="telegram",
     title="Telegram",
-    verify=_verify,
+    verify=token_in(HEADER),
     event_type=_type,
     delivery_id=delivery_at("update_id"),
     sign=signed(_sign),
