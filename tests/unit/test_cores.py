@@ -9,6 +9,7 @@ from hookstream.app.cli import _counts_of_up
 from hookstream.app.commands.everything import process_counts
 from hookstream.app.embedded.cores import default_processes, usable_cores
 from hookstream.app.settings import Settings
+from tests.support.cgroups import write_groups
 
 HERE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 V2, V1 = "0::/a/b\n", "5:devices:/\n4:cpu,cpuacct:/a/b\n0::/\n"
@@ -35,10 +36,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_least_limit_counts(tmp_path: Path, case: str) -> None:
     said, files, right = CASES[case]
-    below = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
-    for name, text in {"proc/self/cgroup": said, **below}.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_groups(tmp_path, said, files)
     assert usable_cores(tmp_path) == right
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hookstream.app.embedded.memory import SHARE, memory_bytes, redis_bytes
+from tests.support.cgroups import write_groups
 
 MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 MIB = 1 << 20
@@ -30,10 +31,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_least_limit_counts(tmp_path: Path, case: str) -> None:
     said, files, right = CASES[case]
-    below = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
-    for name, text in {"proc/self/cgroup": said, **below}.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_groups(tmp_path, said, files)
     assert memory_bytes(tmp_path) == right
     assert redis_bytes(tmp_path) == int(right * SHARE)
 
