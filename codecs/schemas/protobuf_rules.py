@@ -107,7 +107,10 @@ def _field(
     elif reader.message_type is not None and writer.message_type is not None:
         yield from _message(reader.message_type, writer.message_type, path, seen)
     elif reader.enum_type is not None and reader.enum_type.is_closed:
-        yield from _closed_enum(reader.enum_type, writer.enum_type, path)
+        numbers = reader.enum_type.values_by_number
+        # a bool is never another number
+        if writer.type != F.TYPE_BOOL or not {0, 1} <= set(numbers):
+            yield from _closed_enum(reader.enum_type, writer.enum_type, path)
 
 
 def _closed_enum(
