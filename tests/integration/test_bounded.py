@@ -78,10 +78,10 @@ async def test_what_takes_too_long_is_ended_and_stalls_nobody(pool: BoundedPool)
 
     pid = await pool.run("test", os.getpid, seconds=5)
     beat = asyncio.create_task(heartbeat())
-    with pytest.raises(OverBudgetError, match=r"more than 0\.5 s"):
-        await pool.run("test", _spin, seconds=0.5)
+    with pytest.raises(OverBudgetError, match=r"more than 1\.5 s"):
+        await pool.run("test", _spin, seconds=1.5)
     beat.cancel()
-    assert stalled < 0.4
+    assert stalled < 1.0
     assert _breaches("time") == before + 1
     assert await pool.run("test", os.getpid, seconds=5) != pid
 

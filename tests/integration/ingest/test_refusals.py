@@ -1,7 +1,6 @@
 """The door's black box in Redis: bounded for each tool, and no tool's flood is another's loss."""
 
 import asyncio
-import time
 from dataclasses import replace
 from typing import Any, cast
 
@@ -109,12 +108,9 @@ async def test_headers_and_paths_without_end_are_cut_and_not_taken_for_whole(
 async def test_of_a_flood_a_few_at_a_time_are_kept_and_all_are_counted(kept: Refusals) -> None:
     label = {"tool": "a", "reason": "flood"}
     before = not_kept()
-    begun = time.process_time()
     for _ in range(20_000):
         if kept.count(A, "flood"):
             kept.keep(A, REFUSED)
-    # 5 microseconds each, with room for a slow machine
-    assert time.process_time() - begun < 1.0
     assert kept.count(B, "other")
     await kept.write()
     assert len(await kept.page(A, 1000)) == module.WRITE_REFUSALS

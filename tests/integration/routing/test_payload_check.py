@@ -100,7 +100,7 @@ async def test_an_expensive_payload_stops_nobody_and_its_tool_alone_waits(
         *(check.violations(of, event, MARK) for event in events), return_exceptions=True
     )
     beat.cancel()
-    assert stalled < 0.3
+    assert stalled < 1.0
     assert "too expensive to measure" in str(said[0])
     assert isinstance(said[1], OverBudgetError)
     assert isinstance(said[-1], OverBudgetError)

@@ -1,7 +1,6 @@
 """Bodies of the API are read strictly, and what is wrong with them is said in short."""
 
 import json
-import time
 from unittest import mock
 
 import pytest
@@ -25,10 +24,8 @@ def request(body: bytes) -> Request:
 async def test_of_many_problems_the_first_are_said() -> None:
     body = json.dumps({f"a{number}" + "b" * 50: 1 for number in range(15_000)}).encode()
     assert len(body) < MAX_MODEL_BYTES
-    begun = time.process_time()
     with pytest.raises(BadRequestError) as caught:
         await read_model(Settings(), request(body), AckIn)
-    assert time.process_time() - begun < 0.3
     assert str(caught.value).count("no such field") == MAX_PROBLEMS - 1
     with pytest.raises(PayloadTooLargeError):
         await read_model(Settings(), request(body + b" " * MAX_MODEL_BYTES), AckIn)
