@@ -443,6 +443,31 @@ STREAM_OLDEST_SECONDS = Gauge(
     "Age of the oldest entry that waits, whether it was read or not.",
     ["channel"],
 )
+TIER_CACHE = Counter(
+    "hookstream_tier_cache_total",
+    "Looks for what is kept packed together, in the cache of what was unpacked: hit or miss.",
+    ["tier", "result"],
+)
+TIER_MOVED = Counter(
+    "hookstream_tier_moved_total",
+    "Events that were moved, by the tier that they left; gone: their time was over.",
+    ["left"],
+)
+TIER_EVENTS = Gauge(
+    "hookstream_tier_events", "Events of this worker's partitions that are warm.", ["tier"]
+)
+TIER_BYTES = Gauge(
+    "hookstream_tier_bytes", "Bytes of the warm blocks of this worker's partitions.", ["tier"]
+)
+TIER_LAG_SECONDS = Gauge(
+    "hookstream_tier_lag_seconds",
+    "For how long the event that should have moved first has been due, by the tier it is in.",
+    ["tier"],
+)
+MEMORY_PRESSURE = Gauge(
+    "hookstream_memory_pressure",
+    "Which mark of its memory Redis is above: 0 none, 1 to 3 as docs/retention.md says.",
+)
 DEAD_LETTERS = Gauge("hookstream_dead_letters", "Dead letters that nobody has dealt with yet.")
 
 #: Names of before, by those of now; dashboards and alerts go on with them for a release.

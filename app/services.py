@@ -42,6 +42,7 @@ from hookstream.app.stores.catalog_copy import CatalogCopy
 from hookstream.app.stores.condition_errors import ConditionErrors
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.replays import ReplayStore
+from hookstream.app.stores.tiers import Tiers
 from hookstream.app.summaries.links import hosts
 from hookstream.app.web.access import TENANT
 from hookstream.codecs.json_payload import limits
@@ -74,6 +75,7 @@ class Services(Service):
     feeds: Feeds
     followers: Followers
     resets: Resets
+    tiers: Tiers
     events: EventStore
     dead_letters: DeadLetters
     losses: LossStore
@@ -169,7 +171,10 @@ class Services(Service):
         await self.add_runtime_dependency(
             ConditionErrors(self.conditions, self.postgres, loop=self.loop, beacon=self.beacon)
         )
-        self.events = EventStore(self.redis, self.postgres, settings.partitions, self.payloads)
+        self.tiers = Tiers(self.redis, self.scripts)
+        self.events = EventStore(
+            self.redis, self.postgres, settings.partitions, self.payloads, self.tiers
+        )
         self.replays = ReplayStore(self.postgres, settings.running_replays_per_context)
         self.history_lookup = HistoryLookup(
             self.redis, EventLog(self.redis, self.postgres), settings

@@ -23,11 +23,13 @@ __all__ = [
     "Blank",
     "EnvelopeCodec",
     "Event",
+    "KeptEnvelope",
     "Recent",
     "RecentEvents",
     "decode_event",
     "encode_event",
     "is_event_id",
+    "read_kept",
     "take_out_payload",
     "with_replay",
 ]
@@ -439,6 +441,59 @@ def take_out_payload(data: bytes, blob_of: Callable[[str], str]) -> tuple[bytes,
     envelope.payload_blob = blob_of(envelope.event_id)
     envelope.payload = b""
     return envelope.SerializeToString(), envelope.payload_blob, payload
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEnvelope:
+    """An envelope as it lies somewhere: whose event it is, and its payload as it is kept there."""
+
+    event_id: str
+    tenant: str
+    tool_id: str
+    replay_id: str
+    stored: StoredPayload
+    _envelope: Envelope = field(repr=False)
+
+    def whole(self) -> bytes:
+        """The envelope with the payload in it, as it came: nothing else is needed to read it.
+
+        Raises:
+            CodecError: the payload cannot be had; see :meth:`StoredPayload.open`.
+        """
+        envelope = self._envelope
+        envelope.payload = self.stored.open()
+        for packing in ("payload_encoding", "payload_bytes", "payload_blob"):
+            envelope.ClearField(packing)
+        envelope.schema_version = PLAIN_VERSION
+        return envelope.SerializeToString()
+
+
+def read_kept(data: bytes) -> KeptEnvelope:
+    """What an envelope says of where its event belongs, for who only puts it somewhere else.
+
+    Raises:
+        CodecError: the bytes are no envelope.
+        UnknownVersionError: the envelope is of a version that this build does not know.
+    """
+    envelope = _envelope(data)
+    if envelope.schema_version == PLAIN_VERSION:
+        payload = envelope.payload
+        stored = StoredPayload(PayloadEncoding.PAYLOAD_ENCODING_RAW, len(payload), payload)
+    else:
+        stored = StoredPayload(
+            envelope.payload_encoding,
+            envelope.payload_bytes,
+            None if envelope.payload_blob else envelope.payload,
+            envelope.payload_blob,
+        )
+    return KeptEnvelope(
+        envelope.event_id,
+        envelope.tenant,
+        envelope.tool_id,
+        envelope.replay_id,
+        stored,
+        envelope,
+    )
 
 
 def _envelope(data: bytes) -> Envelope:

@@ -56,6 +56,22 @@ class RoutedEvent(_message.Message):
     finished: FinishedUpdates
     def __init__(self, origin_partition: _Optional[int] = ..., origin_entry_id: _Optional[str] = ..., envelope: _Optional[bytes] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., origin_floor: _Optional[str] = ..., origin_pins: _Optional[_Iterable[str]] = ..., finished: _Optional[_Union[FinishedUpdates, _Mapping]] = ...) -> None: ...
 
+class WarmEvent(_message.Message):
+    __slots__ = ("entry_id", "envelope")
+    ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    entry_id: str
+    envelope: bytes
+    def __init__(self, entry_id: _Optional[str] = ..., envelope: _Optional[bytes] = ...) -> None: ...
+
+class WarmBlock(_message.Message):
+    __slots__ = ("schema_version", "events")
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    schema_version: int
+    events: _containers.RepeatedCompositeFieldContainer[WarmEvent]
+    def __init__(self, schema_version: _Optional[int] = ..., events: _Optional[_Iterable[_Union[WarmEvent, _Mapping]]] = ...) -> None: ...
+
 class TableChange(_message.Message):
     __slots__ = ("key", "value")
     KEY_FIELD_NUMBER: _ClassVar[int]

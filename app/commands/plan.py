@@ -9,8 +9,8 @@ from faust.cli.base import option
 
 from hookstream.app.commands.capacity import FIGURES, Load, Measured, Plan, load_figures, plan_for
 from hookstream.app.commands.command import Command
+from hookstream.app.durations import duration_seconds
 from hookstream.app.errors import BadRequestError
-from hookstream.app.web.models.fields import duration_seconds
 
 __all__ = ["plan"]
 

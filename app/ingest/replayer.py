@@ -20,7 +20,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts
 from hookstream.app.redis.durability import Durability, append_groups
 from hookstream.app.routing.catalog import Catalog
-from hookstream.app.stores.events import EventStore
+from hookstream.app.stores.events import EventStore, place_of
 from hookstream.app.stores.replays import ReplayStore
 from hookstream.codecs.envelope import with_replay
 
@@ -91,7 +91,7 @@ class Replayer(Service):
         begun = time.monotonic()
         limit = max(1, min(PAGE, int(replay["rate"] * PAGE_SHARE)))
         rows = await self._replays.page(replay, limit)
-        found = await self._events.envelopes([(row["partition"], row["entry_id"]) for row in rows])
+        found = await self._events.envelopes([place_of(replay["tenant"], row) for row in rows])
         pairs = list(zip(rows, found, strict=True))
         fresh = [(row, data) for row, data in pairs if data and not row["replayed"]]
         await self._append(replay, fresh)

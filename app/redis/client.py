@@ -175,6 +175,17 @@ def is_cluster(redis: Any) -> bool:
     return isinstance(redis, GuardedCluster)
 
 
+#: What a script's first line may begin with: flags for the server, where it knows any.
+FLAGS = "-- flags: "
+
+
+def _engine(text: str) -> str:
+    """The line that tells the server in which language a script is, and its flags."""
+    first = text.partition("\n")[0]
+    flags = f" flags={first[len(FLAGS) :].strip()}" if first.startswith(FLAGS) else ""
+    return f"#!lua{flags}\n"
+
+
 #: A refusal is told for so long after it, where the script is not called again.
 REFUSED_SECONDS = 5.0
 
@@ -195,7 +206,8 @@ class Scripts:
         """Read the files and hand them to the server.
 
         From Redis 7 on they carry ``#!lua``: over maxmemory such a script is refused whole,
-        where one without it could acknowledge and then fail to append.
+        where one without it could acknowledge and then fail to append; but for those that free
+        more than they take, which say ``-- flags: allow-oom``.
         """
         info = await self._redis.info("server")
         if is_cluster(self._redis):
@@ -204,8 +216,10 @@ class Scripts:
             major = min(int(str(node["redis_version"]).split(".")[0]) for node in nodes)
         else:
             major = int(str(info["redis_version"]).split(".")[0])
-        prefix = "#!lua\n" if major >= 7 else ""
-        self._sources = {name: prefix + text for name, text in script_sources().items()}
+        self._sources = {
+            name: _engine(text) + text if major >= 7 else text
+            for name, text in script_sources().items()
+        }
         for source in self._sources.values():
             await self._redis.script_load(source)
         self._shas = {

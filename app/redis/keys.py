@@ -51,6 +51,9 @@ __all__ = [
     "throttled_updates",
     "training",
     "updates",
+    "warm_block",
+    "warm_index",
+    "warm_tools",
 ]
 
 #: What stands behind a partition's hash tag: no channel of one's own may be called so.
@@ -58,7 +61,7 @@ RESERVED = frozenset(
     (  # noqa: SIM905 a line each would be longer than the rest of this module's head
         "ack-times acks audit barrier blob breakers changelog daily dead-letters deaths deferred "
         "events feed folded held held-version held-versions history holds lease letter letters "
-        "origins parked pins retries seqs table-log updates withheld"
+        "origins parked pins retries seqs table-log updates warm warm-tools withheld"
     ).split()
 )
 #: The consumer group of every stream.
@@ -118,6 +121,22 @@ def events(partition: int) -> str:
 def blob(stream_key: str, event_id: str) -> str:
     """A payload too large for its stream, in the partition of that stream; lives as its event."""
     return f"{stream_key.rpartition('}')[0]}}}:blob:{event_id}"
+
+
+def warm_tools(partition: int) -> str:
+    """Set: ``tenant/tool`` of those that have warm blocks in this partition."""
+    return f"{{hs:{partition}}}:warm-tools"
+
+
+def warm_index(partition: int, tenant: str, tool_id: str) -> str:
+    """Sorted set: a tool's warm blocks, ``first-entry:last-entry:events:bytes`` by the time (ms)
+    of the last entry."""
+    return f"{{hs:{partition}}}:warm:{tenant}/{tool_id}"
+
+
+def warm_block(partition: int, tenant: str, tool_id: str, last_entry: str) -> str:
+    """A tool's events up to an entry, packed together; the index says from which one on."""
+    return f"{{hs:{partition}}}:warm:{tenant}/{tool_id}:{last_entry}"
 
 
 def updates(partition: int) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "PayloadRule",
     "Subscription",
     "Tool",
+    "Ttl",
 ]
 
 #: What becomes of a payload that breaks its tool's schema.
@@ -35,6 +36,15 @@ class PayloadRule:
 
     subject: str
     on_violation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ttl:
+    """How long a tool's events stay in each tier, in milliseconds: one time after the other."""
+
+    hot_ms: int = 2 * 3_600_000
+    warm_ms: int = 24 * 3_600_000
+    cold_ms: int = 365 * 24 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,7 @@ class Tool:
     payload_rule: PayloadRule | None = None
     #: How many of its webhooks a receiver process accepts; None where it is the installation's.
     webhooks_per_second: float | None = None
+    ttl: Ttl = Ttl()
     #: Networks that its webhooks come from; none for any.
     allow_from: tuple[Network, ...] = ()
     #: As its sender calls it: an address without a path stands for all that is asked for there.

@@ -8,9 +8,10 @@ from typing import Any, Final
 import orjson
 
 from hookstream.app.addresses import networks_of
+from hookstream.app.durations import duration_seconds
 from hookstream.app.priority import rank
 from hookstream.app.providers.signatures.options import SignatureOptions
-from hookstream.app.routing.catalog import AgentKey, Context, PayloadRule, Subscription, Tool
+from hookstream.app.routing.catalog import AgentKey, Context, PayloadRule, Subscription, Tool, Ttl
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.routing.matching import compile_condition, compile_types
 from hookstream.app.stores.row_checks import check_context, check_subscription, check_tool
@@ -41,6 +42,9 @@ Key = tuple[str, ...]
 #: What comes of a row that a newer release, or a person, has written: anything. Compilers and
 #: libraries have errors of their own for it, and no row may keep a process from starting.
 UNREADABLE: Final = (Exception,)
+
+#: Of a tool's ``ttl``, in the order in which an event comes through them.
+TIERS: Final = ("hot", "warm", "cold")
 
 #: What a catalog is made of, each with the columns that name a row of it.
 KEYS: Final[Mapping[str, Sequence[str]]] = {
@@ -146,6 +150,7 @@ def tool_from_row(row: Row) -> Tool:
             webhooks_per_second=row.get("webhooks_per_second"),
             allow_from=networks_of(row.get("allow_from", ())),
             public_url=row.get("public_url", ""),
+            ttl=Ttl(*(duration_seconds(row["ttl"][tier]) * 1000 for tier in TIERS)),
         )
     )
 

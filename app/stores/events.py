@@ -1,4 +1,4 @@
-"""Finding events: their record in PostgreSQL, their payload in Redis."""
+"""Finding events: their record in PostgreSQL, their payload in whichever tier it is."""
 
 import asyncio
 import base64
@@ -18,13 +18,14 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.status import Status
+from hookstream.app.stores.tiers import HOT, Place, Tiers
 from hookstream.codecs.envelope import Event, decode_event
 from hookstream.codecs.errors import CodecError, UnknownDictionaryError
 from hookstream.codecs.json_payload import load_json, parse_payload
 from hookstream.codecs.payload import DICTIONARY_MAX_BYTES
 from hookstream.codecs.readable import text_of
 
-__all__ = ["EventFilter", "EventStore"]
+__all__ = ["EventFilter", "EventStore", "place_of"]
 
 #: How far the receiver's clock and Redis's may differ when an event is looked for by time alone.
 SCAN_BEFORE_MS = 5_000
@@ -73,12 +74,13 @@ class EventStore:
     """Looks in PostgreSQL first, and in the stream for what has not got there yet."""
 
     def __init__(
-        self, redis: Redis, postgres: Postgres, partitions: int, payloads: Payloads
+        self, redis: Redis, postgres: Postgres, partitions: int, payloads: Payloads, tiers: Tiers
     ) -> None:
         self._redis = redis
         self._postgres = postgres
         self._partitions = partitions
         self._payloads = payloads
+        self._tiers = tiers
         self._scans = asyncio.Semaphore(SCANS)
 
     async def search(
@@ -101,7 +103,8 @@ class EventStore:
             cursor = str(last["event_id"]) if last else None
             if last:
                 metrics.SCANS_CUT.labels(what="events").inc()
-        return [event_out(row) for row in rows], cursor
+        tiers = await self._tiers.tiers([place_of(tenant, row) for row in rows])
+        return [event_out(row, tier) for row, tier in zip(rows, tiers, strict=True)], cursor
 
     async def _rows(self, tenant: str, wanted: EventFilter, *, enriched: bool = False) -> list[Any]:
         return await self._postgres.fetch(
@@ -130,10 +133,11 @@ class EventStore:
         events: list[Event | None] = []
         for start in range(0, len(rows), PAYLOAD_PAGE):
             page = rows[start : start + PAYLOAD_PAGE]
-            events += await self.payloads([(row["partition"], row["entry_id"]) for row in page])
+            events += await self.payloads([place_of(tenant, row) for row in page])
+        tiers = await self._tiers.tiers([place_of(tenant, row) for row in rows])
         return [
-            (event_out(row), event and replace(event, enriched=row["enrichment"].encode()))
-            for row, event in zip(rows, events, strict=True)
+            (event_out(row, tier), event and replace(event, enriched=row["enrichment"].encode()))
+            for row, event, tier in zip(rows, events, tiers, strict=True)
         ]
 
     async def get(
@@ -178,10 +182,11 @@ class EventStore:
         if reached is not None and not deliveries:
             return None
         more, deliveries = len(deliveries) > DELIVERIES, deliveries[:DELIVERIES]
-        event = await self._payload(row["partition"], row["entry_id"])
+        place = place_of(tenant, row)
+        [event], [tier] = await self.payloads([place]), await self._tiers.tiers([place])
         acknowledged = await self._acknowledged_at(tenant, deliveries)
         return {
-            **event_out(row),
+            **event_out(row, tier),
             **(content_out(event) if event else {}),
             "enrichment": load_json(row["enrichment"].encode() or b"{}"),
             "deliveries": [
@@ -222,25 +227,23 @@ class EventStore:
     async def envelope(self, tenant: str, event_id: str) -> bytes | None:
         """The event as it is kept; None when the tenant has no such event, or it is gone."""
         row = await self._postgres.fetchrow(
-            "SELECT partition, entry_id FROM events WHERE tenant = $1 AND event_id = $2",
+            "SELECT tool_id, partition, entry_id FROM events WHERE tenant = $1 AND event_id = $2",
             tenant,
             UUID(event_id),
         )
         if row is None:
             return await self.find_in_stream(tenant, event_id)
-        return (await self.envelopes([(row["partition"], row["entry_id"])]))[0]
+        return (await self.envelopes([place_of(tenant, row)]))[0]
 
     async def samples(self, tenant: str, tool_id: str, limit: int) -> list[bytes]:
-        """The newest payloads of a tool that lie in their stream, at most ``limit``.
+        """The newest payloads of a tool, at most ``limit``.
 
         Raises:
             UnavailableError: PostgreSQL is away.
         """
         rows = await self._rows(tenant, EventFilter(tool=tool_id, limit=limit))
         places = [
-            (row["partition"], row["entry_id"])
-            for row in rows
-            if row["payload_bytes"] <= DICTIONARY_MAX_BYTES
+            place_of(tenant, row) for row in rows if row["payload_bytes"] <= DICTIONARY_MAX_BYTES
         ]
         found: list[bytes] = []
         for start in range(0, len(places), PAYLOAD_PAGE):
@@ -302,25 +305,19 @@ class EventStore:
             start = f"({entries[-1][0].decode()}"
         return None, False
 
-    async def payloads(self, places: Sequence[tuple[int, str]]) -> list[Event | None]:
-        """The events at (partition, entry id); None for those that are no longer there.
+    async def payloads(self, places: Sequence[Place]) -> list[Event | None]:
+        """The events at their places, whichever tier they are in; None for those that are gone.
 
         Raises:
-            UnavailableError: a dictionary that one was packed with cannot be had at the moment.
+            UnavailableError: a dictionary that one was packed with, or the archive, cannot be had
+                at the moment.
         """
         return await self._events(await self.envelopes(places))
 
-    async def envelopes(self, places: Sequence[tuple[int, str]]) -> list[bytes | None]:
-        """The same as they are kept, packed and without looking into their payloads."""
-        pipe = self._redis.pipeline(transaction=False)
-        for partition, entry_id in places:
-            pipe.xrange(keys.events(partition), entry_id, entry_id)
-        replies = await pipe.execute() if places else []
-        found = [reply[0][1][b"d"] if reply else None for reply in replies]
+    async def envelopes(self, places: Sequence[Place]) -> list[bytes | None]:
+        """The same as they are kept, without looking into their payloads."""
+        found = await self._tiers.envelopes(places)
         return [data if data and _decoded(data) else None for data in found]
-
-    async def _payload(self, partition: int, entry_id: str) -> Event | None:
-        return (await self.payloads([(partition, entry_id)]))[0]
 
     async def _events(self, envelopes: Sequence[bytes | None]) -> list[Event | None]:
         events = [_decoded(data) if data else None for data in envelopes]
@@ -341,7 +338,12 @@ def like(glob: str) -> str:
     return escaped.replace("*", "%")
 
 
-def event_out(row: Mapping[str, Any]) -> dict[str, Any]:
+def place_of(tenant: str, row: Mapping[str, Any]) -> Place:
+    """Where the event of a record came in."""
+    return Place(tenant, row["tool_id"], row["partition"], row["entry_id"])
+
+
+def event_out(row: Mapping[str, Any], tier: str) -> dict[str, Any]:
     """An event's record as the API shows it."""
     return {
         "event_id": str(row["event_id"]),
@@ -354,7 +356,7 @@ def event_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "dedup": row["dedup"] or None,
         "delivery_id": row["delivery_id"],
         "received_at": row["received_at"].isoformat(),
-        "tier": "hot",
+        "tier": tier,
         "payload_bytes": row["payload_bytes"],
         "payload_changed": row["payload_changed"],
         "stage": row["stage"],
@@ -378,7 +380,7 @@ def accepted_out(event: Event, readable: Event | None) -> dict[str, Any]:
         "message_id": event.message_id,
         "delivery_id": event.delivery_id,
         "received_at": iso(event.received_at_ms),
-        "tier": "hot",
+        "tier": HOT,
         "payload_bytes": event.payload_bytes,
         "payload_changed": False,
         "stage": "",

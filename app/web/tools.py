@@ -8,6 +8,7 @@ from aiohttp import web
 from mode.utils.logging import get_logger
 
 from hookstream.app.addresses import networks_of
+from hookstream.app.durations import duration_seconds, duration_text
 from hookstream.app.errors import (
     BadRequestError,
     ConflictError,
@@ -36,7 +37,7 @@ from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.events import check_query
-from hookstream.app.web.models.fields import PAGE_QUERY, duration_seconds, duration_text
+from hookstream.app.web.models.fields import PAGE_QUERY
 from hookstream.app.web.models.tools import PURGE_QUERY, LearntSecretOut, ToolIn, ToolList, ToolOut
 from hookstream.app.web.paging import asked_page, next_cursor
 from hookstream.app.web.problem import json_response

@@ -4,7 +4,7 @@
 -- Without a status: what is no duplicate and did not fail. What is recorded as replayed already
 -- (by an owner that crashed before it noted its place) is marked, and not sent again.
 SELECT
-    e.event_id, e.partition, e.entry_id, e.entry_ms, e.entry_seq,
+    e.event_id, e.tool_id, e.partition, e.entry_id, e.entry_ms, e.entry_seq,
     EXISTS (
         SELECT FROM replay_events AS r WHERE r.replay_id = $8 AND r.event_id = e.event_id
     ) AS replayed

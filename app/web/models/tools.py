@@ -4,12 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from hookstream.app.durations import duration_seconds
 from hookstream.app.web.models.fields import (
     Duration,
     Model,
     Strict,
     Text,
-    duration_seconds,
 )
 
 __all__ = [

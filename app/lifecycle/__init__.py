@@ -1,0 +1,1 @@
+"""Lifecycle: moves events from tier to tier as they age, and forgets what is over."""

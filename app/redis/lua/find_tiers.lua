@@ -1,0 +1,27 @@
+-- Where entries of a partition's events are: in their stream, or in which warm block.
+-- KEYS: stream, then indexes of warm blocks. ARGV: for each entry its id and the number of its tool's
+-- index among the keys. Returns for each entry 1 (in the stream), the members of the index whose
+-- blocks may have it, or 0.
+local reply = {}
+local function less(one, other)
+  local ms, seq = string.match(one, '^(%d+)-(%d+)$')
+  local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
+  if ms ~= other_ms then return tonumber(ms) < tonumber(other_ms) end
+  return tonumber(seq) < tonumber(other_seq)
+end
+for i = 1, #ARGV, 2 do
+  local id, found = ARGV[i], 0
+  if #redis.call('XRANGE', KEYS[1], id, id) > 0 then
+    found = 1
+  else
+    local index = KEYS[tonumber(ARGV[i + 1])]
+    local ms = string.match(id, '^(%d+)-')
+    -- blocks do not overlap; several may end in one millisecond
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', index, ms, '+inf', 'LIMIT', 0, 16)) do
+      local first, last = string.match(member, '^([^:]+):([^:]+):')
+      if not less(id, first) and not less(last, id) then found = member break end
+    end
+  end
+  reply[#reply + 1] = found
+end
+return reply

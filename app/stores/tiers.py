@@ -1,0 +1,234 @@
+"""Where events are kept: hot in their stream, warm in a block, cold in the archive.
+
+What moves is written further on before it is taken away, so whoever asks in this order finds it.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics
+from hookstream.app.ids import entry_order
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import Scripts
+from hookstream.codecs.errors import CodecError
+from hookstream.codecs.warm_block import read_block
+
+__all__ = ["COLD", "GONE", "HOT", "WARM", "Archived", "Place", "Tiers", "WarmEntry", "warm_entry"]
+
+logger = get_logger(__name__)
+
+HOT, WARM, COLD, GONE = "hot", "warm", "cold", "gone"
+
+#: Unpacked blocks that are kept for who reads on, in bytes of their events.
+CACHE_BYTES = 32 * 1024 * 1024
+#: Blocks that are unpacked aside, on a thread: smaller ones take less than a millisecond.
+ASIDE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an event came in: its entry of ``events[p]``, and whose it is."""
+
+    tenant: str
+    tool_id: str
+    partition: int
+    entry_id: str
+
+
+class Archived(Protocol):
+    """The archive, as far as reading asks it."""
+
+    async def find(self, places: Sequence[Place]) -> list[bytes | None]:
+        """Envelopes with their payloads; None for what is not in it."""
+
+    async def holds(self, places: Sequence[Place]) -> list[bool]:
+        """Whether it has them, without reading any."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmEntry:
+    """A warm block, as its index has it: its first and last entry, its events, its bytes."""
+
+    first: str
+    last: str
+    events: int
+    size: int
+
+    def encode(self) -> str:
+        """Its member of the index."""
+        return f"{self.first}:{self.last}:{self.events}:{self.size}"
+
+    @property
+    def first_ms(self) -> int:
+        """When its first entry was appended."""
+        return entry_order(self.first)[0]
+
+    @property
+    def last_ms(self) -> int:
+        """When its last entry was appended."""
+        return entry_order(self.last)[0]
+
+
+def warm_entry(member: bytes) -> WarmEntry:
+    """The block that a member of an index stands for."""
+    first, last, events, size = member.decode().split(":")
+    return WarmEntry(first, last, int(events), int(size))
+
+
+class Tiers:
+    """Finds events in whichever tier they are, many at a time."""
+
+    def __init__(
+        self,
+        redis: Any,
+        scripts: Scripts,
+        archive: Archived | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self._redis = redis
+        self._scripts = scripts
+        self._archive = archive
+        self._cache: OrderedDict[str, dict[str, bytes]] = OrderedDict()
+        self._cached_bytes = 0
+        self._cache_bytes = cache_bytes
+
+    async def envelopes(self, places: Sequence[Place]) -> list[bytes | None]:
+        """The events' envelopes as they are kept; None for those that are gone.
+
+        One round trip for those that are hot, two more for those that are warm.
+
+        Raises:
+            UnavailableError: it cannot be asked whether the archive has them.
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        if not places:
+            return []
+        pipe = self._redis.pipeline(transaction=False)
+        for place in places:
+            pipe.xrange(keys.events(place.partition), place.entry_id, place.entry_id)
+        found: list[bytes | None] = [
+            reply[0][1].get(b"d") if reply else None for reply in await pipe.execute()
+        ]
+        if missing := [at for at, data in enumerate(found) if data is None]:
+            warm = await self._warm([places[at] for at in missing])
+            for at, data in zip(missing, warm, strict=True):
+                found[at] = data
+        missing = [at for at, data in enumerate(found) if data is None]
+        if missing and self._archive is not None:
+            cold = await self._archive.find([places[at] for at in missing])
+            for at, data in zip(missing, cold, strict=True):
+                found[at] = data
+        return found
+
+    async def tiers(self, places: Sequence[Place]) -> list[str]:
+        """In which tier each event is; no payload is read.
+
+        Raises:
+            UnavailableError: it cannot be asked whether the archive has them.
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        told = await self._told(places)
+        found = [GONE if not one else HOT if one == 1 else WARM for one in told]
+        missing = [at for at, tier in enumerate(found) if tier == GONE]
+        if missing and self._archive is not None:
+            held = await self._archive.holds([places[at] for at in missing])
+            for at, there in zip(missing, held, strict=True):
+                found[at] = COLD if there else GONE
+        return found
+
+    async def _told(self, places: Sequence[Place]) -> list[Any]:
+        """Of each place what ``find_tiers`` says: 1 for hot, a block (of the index), or 0."""
+        by_partition: dict[int, list[int]] = {}
+        for at, place in enumerate(places):
+            by_partition.setdefault(place.partition, []).append(at)
+        told: list[Any] = [0] * len(places)
+        replies = await asyncio.gather(
+            *(
+                self._ask(number, [places[at] for at in mine])
+                for number, mine in by_partition.items()
+            )
+        )
+        for mine, reply in zip(by_partition.values(), replies, strict=True):
+            for at, one in zip(mine, reply, strict=True):
+                told[at] = one
+        return told
+
+    async def _ask(self, partition: int, places: Sequence[Place]) -> list[Any]:
+        indexes: dict[str, int] = {}
+        arguments: list[Any] = []
+        for place in places:
+            index = keys.warm_index(partition, place.tenant, place.tool_id)
+            arguments += place.entry_id, indexes.setdefault(index, len(indexes) + 2)
+        reply: list[Any] = await self._scripts.call(
+            "find_tiers", [keys.events(partition), *indexes], arguments
+        )
+        return reply
+
+    async def _warm(self, places: Sequence[Place]) -> list[bytes | None]:
+        told = await self._told(places)
+        blocks: dict[str, dict[str, bytes]] = {}
+        names: list[str | None] = []
+        for place, one in zip(places, told, strict=True):
+            name = None
+            if isinstance(one, bytes):
+                name = keys.warm_block(
+                    place.partition, place.tenant, place.tool_id, warm_entry(one).last
+                )
+                blocks[name] = {}
+            names.append(name)
+        await self._open(blocks)
+        return [
+            blocks[name].get(place.entry_id) if name else None
+            for name, place in zip(names, places, strict=True)
+        ]
+
+    async def _open(self, blocks: dict[str, dict[str, bytes]]) -> None:
+        """Fill in the events of blocks by their keys; none for one that is not there any more."""
+        wanted = []
+        for name in blocks:
+            if (known := self._cache.get(name)) is not None:
+                self._cache.move_to_end(name)
+                blocks[name] = known
+            else:
+                wanted.append(name)
+        metrics.TIER_CACHE.labels(tier=WARM, result="hit").inc(len(blocks) - len(wanted))
+        metrics.TIER_CACHE.labels(tier=WARM, result="miss").inc(len(wanted))
+        if not wanted:
+            return
+        pipe = self._redis.pipeline(transaction=False)
+        for name in wanted:
+            pipe.get(name)
+        for name, data in zip(wanted, await pipe.execute(), strict=True):
+            if data is None:
+                continue
+            if len(data) > ASIDE_BYTES:
+                blocks[name] = await asyncio.to_thread(_events, name, data)
+            else:
+                blocks[name] = _events(name, data)
+            self._remember(name, blocks[name])
+
+    def _remember(self, name: str, events: dict[str, bytes]) -> None:
+        if name in self._cache:
+            return
+        self._cache[name] = events
+        self._cached_bytes += _size(events)
+        while self._cached_bytes > self._cache_bytes and len(self._cache) > 1:
+            _, gone = self._cache.popitem(last=False)
+            self._cached_bytes -= _size(gone)
+
+
+def _size(events: dict[str, bytes]) -> int:
+    return sum(map(len, events.values()))
+
+
+def _events(name: str, data: bytes) -> dict[str, bytes]:
+    try:
+        return {event.entry_id: event.envelope for event in read_block(data)}
+    except CodecError as error:
+        logger.error("the warm block %s cannot be read: %s", name, error)
+        return {}

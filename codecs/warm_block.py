@@ -1,0 +1,59 @@
+"""Warm blocks: many events of one tool packed together, each with its payload as it came.
+
+zstd over all of it finds what an event has in common with those around it, which is more than any
+dictionary knows: GitHub's example payloads take a sixth of what they take one by one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from hookstream.codecs.errors import CodecError, UnknownVersionError
+from hookstream.codecs.zstd import compress, decompress
+from hookstream.proto.pipeline_pb2 import WarmBlock
+
+__all__ = ["BLOCK_BYTES", "BLOCK_EVENTS", "BLOCK_VERSION", "KeptEvent", "pack_block", "read_block"]
+
+BLOCK_VERSION: Final = 1
+#: A block is full with so many events, or so many bytes of them before compression. Who looks for
+#: one event unpacks all of its block: a millisecond or two at most.
+BLOCK_EVENTS: Final = 512
+BLOCK_BYTES: Final = 2 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEvent:
+    """An event's entry in its stream, and its envelope with the payload inside, as it came."""
+
+    entry_id: str
+    envelope: bytes
+
+
+def pack_block(events: Iterable[KeptEvent]) -> bytes:
+    """A block of events in the order of their entries."""
+    block = WarmBlock(schema_version=BLOCK_VERSION)
+    for event in events:
+        block.events.add(entry_id=event.entry_id, envelope=event.envelope)
+    return compress(block.SerializeToString())
+
+
+def read_block(data: bytes) -> list[KeptEvent]:
+    """What :func:`pack_block` made.
+
+    Raises:
+        CodecError: the bytes are no block, or a damaged one.
+        UnknownVersionError: a newer build has made it.
+    """
+    try:
+        block = WarmBlock.FromString(decompress(data))
+    except DecodeError as error:
+        raise CodecError(f"not a warm block ({len(data)} bytes): {error}") from error
+    if block.schema_version != BLOCK_VERSION:
+        raise UnknownVersionError(
+            f"a warm block of schema version {block.schema_version}; this build reads version "
+            f"{BLOCK_VERSION}: upgrade it",
+            block.schema_version,
+        )
+    return [KeptEvent(event.entry_id, event.envelope) for event in block.events]
