@@ -125,7 +125,6 @@ class WarmMover:
 
         Raises:
             FencedError: another worker has the partition.
-            UnknownDictionaryError: what a payload was packed with cannot be had at the moment.
             redis.exceptions.RedisError: what the server said; what is packed is packed.
         """
         progress = self._progress.get(partition.number)
@@ -136,13 +135,9 @@ class WarmMover:
         if last is None:
             return 0
         catalog, now_ms = self._catalog(), self._now_ms()
-        shortest = min(
-            (hot_ms(tool.ttl, pressure) for tool in catalog.tools.values()),
-            default=hot_ms(Ttl(), pressure),
-        )
-        until = min(
-            last, f"{max(0, now_ms - min(shortest, hot_ms(Ttl(), pressure)))}-0", key=entry_order
-        )
+        ttls = (Ttl(), *(tool.ttl for tool in catalog.tools.values()))
+        due_ms = now_ms - min(hot_ms(ttl, pressure) for ttl in ttls)
+        until = min(last, f"{max(0, due_ms)}-0", key=entry_order)
         return await _Look(self, progress, catalog, now_ms, pressure).run(until)
 
     async def _done_until(self, progress: Progress) -> str | None:
@@ -217,46 +212,34 @@ class _Look:
         """Look from where something may be due to ``until``."""
         redis, stream = self._mover._redis, keys.events(self._number)
         progress = self._progress
-        start = self._start()
+        begin = place = self._begin()
         looked = 0
         while looked < LOOK_ENTRIES:
-            page = await redis.xrange(stream, start, until, count=PAGE)
+            page = await redis.xrange(stream, place, until, count=PAGE)
             for taken in await asyncio.to_thread(_read, page):
                 await self._take(taken)
             looked += len(page)
             if page:
-                start = f"({page[-1][0].decode()}"
+                place = f"({page[-1][0].decode()}"
             if len(page) < PAGE:
                 break
         await self._rest()
-        # what was left in front of where this look began is left still
-        progress.behind = {
-            owner: entry for owner, entry in progress.behind.items() if owner not in self._seen
-        } | self._behind
-        if start != "-" and (progress.after == "-" or _key(start) > _key(progress.after)):
-            progress.after = start
-        if self._behind:
-            self._note_due()
+        for owner, entry in progress.behind.items():
+            if not _key(begin) <= _key(entry) < _key(place):
+                self._leave(owner, entry)
+        progress.behind = self._behind
+        progress.after = max(progress.after, place, key=_key)
+        self._note_due()
         return self._moved
 
-    def _start(self) -> str:
-        """From where on something may be due: new entries, or those that were left of some tool."""
-        due = {
-            owner: entry
+    def _begin(self) -> str:
+        """From where on something may be due: what was left of some tool, or what is new."""
+        due = [
+            entry
             for owner, entry in self._progress.behind.items()
             if self._is_due(owner, entry, gathered=True)
-        }
-        self._seen = set(due)
-        first = min(due.values(), key=entry_order, default=None)
-        if first is None:
-            return self._progress.after
-        # whoever was left behind it is seen again
-        self._seen |= {
-            owner
-            for owner, entry in self._progress.behind.items()
-            if entry_order(entry) >= entry_order(first)
-        }
-        return first
+        ]
+        return min([*due, self._progress.after], key=_key)
 
     def _is_due(self, owner: Owner, entry_id: str, *, gathered: bool = False) -> bool:
         ttl = ttl_of(self._catalog, owner[1])
@@ -313,7 +296,12 @@ class _Look:
         mover, partition = self._mover, self._progress.partition
         wanted = [taken for taken in gathered.entries if taken.kept and not taken.kept.replay_id]
         await mover._payloads.fetch(taken.kept.stored for taken in wanted if taken.kept)
-        block = await asyncio.to_thread(_packed, wanted) if wanted else b""
+        try:
+            block = await asyncio.to_thread(_packed, wanted) if wanted else b""
+        except UnknownDictionaryError as error:
+            logger.warning("events of %s/%s stay hot for now: %s", *owner, error)
+            self._leave(owner, gathered.entries[0].entry_id)
+            return
         last = gathered.entries[-1].entry_id
         ends = (wanted[0].entry_id, wanted[-1].entry_id) if wanted else (last, last)
         entry = WarmEntry(*ends, len(wanted), len(block))
@@ -350,7 +338,9 @@ class _Look:
 
 
 def _key(place: str) -> tuple[tuple[int, int], bool]:
-    """Order of places of a stream as XRANGE takes them: ``(id`` is behind ``id``."""
+    """Order of places of a stream as XRANGE takes them: ``(id`` is behind ``id``, ``-`` first."""
+    if place == "-":
+        return (0, 0), False
     return entry_order(place.removeprefix("(")), place.startswith("(")
 
 

@@ -142,11 +142,11 @@ class Tiers:
         return found
 
     async def _told(self, places: Sequence[Place]) -> list[Any]:
-        """Of each place what ``find_tiers`` says: 1 for hot, a block (of the index), or 0."""
+        """Of each place what ``find_tiers`` says: 1 for hot, else the blocks that may have it."""
         by_partition: dict[int, list[int]] = {}
         for at, place in enumerate(places):
             by_partition.setdefault(place.partition, []).append(at)
-        told: list[Any] = [0] * len(places)
+        told: list[Any] = [()] * len(places)
         replies = await asyncio.gather(
             *(
                 self._ask(number, [places[at] for at in mine])
@@ -171,20 +171,18 @@ class Tiers:
 
     async def _warm(self, places: Sequence[Place]) -> list[bytes | None]:
         told = await self._told(places)
-        blocks: dict[str, dict[str, bytes]] = {}
-        names: list[str | None] = []
-        for place, one in zip(places, told, strict=True):
-            name = None
-            if isinstance(one, bytes):
-                name = keys.warm_block(
-                    place.partition, place.tenant, place.tool_id, warm_entry(one).last
-                )
-                blocks[name] = {}
-            names.append(name)
+        names = [
+            [
+                keys.warm_block(place.partition, place.tenant, place.tool_id, warm_entry(one).last)
+                for one in (found if isinstance(found, list) else ())
+            ]
+            for place, found in zip(places, told, strict=True)
+        ]
+        blocks: dict[str, dict[str, bytes]] = {name: {} for each in names for name in each}
         await self._open(blocks)
         return [
-            blocks[name].get(place.entry_id) if name else None
-            for name, place in zip(names, places, strict=True)
+            next((data for name in each if (data := blocks[name].get(place.entry_id))), None)
+            for place, each in zip(places, names, strict=True)
         ]
 
     async def _open(self, blocks: dict[str, dict[str, bytes]]) -> None:

@@ -1,7 +1,7 @@
 -- Where entries of a partition's events are: in their stream, or in which warm block.
 -- KEYS: stream, then indexes of warm blocks. ARGV: for each entry its id and the number of its tool's
--- index among the keys. Returns for each entry 1 (in the stream), the members of the index whose
--- blocks may have it, or 0.
+-- index among the keys. Returns for each entry 1 (in the stream), or the members of the index whose
+-- blocks may have it: one, but for what only became readable when others had moved.
 local reply = {}
 local function less(one, other)
   local ms, seq = string.match(one, '^(%d+)-(%d+)$')
@@ -10,7 +10,7 @@ local function less(one, other)
   return tonumber(seq) < tonumber(other_seq)
 end
 for i = 1, #ARGV, 2 do
-  local id, found = ARGV[i], 0
+  local id, found = ARGV[i], {}
   if #redis.call('XRANGE', KEYS[1], id, id) > 0 then
     found = 1
   else
@@ -19,7 +19,7 @@ for i = 1, #ARGV, 2 do
     -- blocks do not overlap; several may end in one millisecond
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', index, ms, '+inf', 'LIMIT', 0, 16)) do
       local first, last = string.match(member, '^([^:]+):([^:]+):')
-      if not less(id, first) and not less(last, id) then found = member break end
+      if not less(id, first) and not less(last, id) then found[#found + 1] = member end
     end
   end
   reply[#reply + 1] = found
