@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hookstream.app import metrics
-from hookstream.app.lifecycle.rules import Pressure, hot_ms, ttl_of, warm_ms
+from hookstream.app.lifecycle.rules import hot_ms, ttl_of, warm_ms
 from hookstream.app.lifecycle.warm import HOUR_MS, Owner
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
+from hookstream.app.redis.memory import Pressure
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.stores.tiers import WARM, WarmEntry, warm_entry
 from hookstream.app.streams.partition import Partition

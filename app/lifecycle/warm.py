@@ -13,11 +13,12 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
 from hookstream.app.ids import entry_order
-from hookstream.app.lifecycle.rules import Pressure, gather_ms, hot_ms, ttl_of
+from hookstream.app.lifecycle.rules import gather_ms, hot_ms, ttl_of
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.redis.errors import is_missing
+from hookstream.app.redis.memory import Pressure
 from hookstream.app.routing.catalog import Catalog, Ttl
 from hookstream.app.stores.tiers import HOT, WarmEntry
 from hookstream.app.streams.event_log import audit_end, is_recorded

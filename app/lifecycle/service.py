@@ -1,0 +1,120 @@
+"""The lifecycle of this worker's partitions: looks what is due in each tier, and moves it."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mode import Service
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics, tasks
+from hookstream.app.errors import FencedError, UnavailableError
+from hookstream.app.lifecycle.cold import ColdMover, WarmTotals
+from hookstream.app.lifecycle.warm import WarmMover
+from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.redis.memory import MemoryWatch, Pressure
+from hookstream.app.routing.catalog import Catalog
+from hookstream.app.stores.tiers import HOT, WARM
+from hookstream.app.streams.partition import Partition
+
+__all__ = ["Lifecycle"]
+
+logger = get_logger(__name__)
+
+#: How often partitions are looked at for what is due; under pressure, and for the archive.
+LOOK_SECONDS = 5.0
+HURRY_SECONDS = 1.0
+ARCHIVE_SECONDS = 30.0
+#: Most of the time that moving takes, while nothing presses: stages go first.
+SHARE = 0.25
+
+
+class Lifecycle(Service):
+    """Moves events of owned partitions on, one partition at a time."""
+
+    mundane_level = "debug"
+
+    def __init__(
+        self,
+        warm: WarmMover,
+        cold: ColdMover,
+        memory: MemoryWatch,
+        *,
+        catalog: Callable[[], Catalog],
+        now_ms: Callable[[], int],
+        owned: Callable[[], Mapping[int, Partition]],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.warm = warm
+        self.cold = cold
+        self._memory = memory
+        self._catalog = catalog
+        self._now_ms = now_ms
+        self._owned = owned
+        self._totals: dict[int, WarmTotals] = {}
+        #: What kept the archive from taking what is due, when it was last tried; for people.
+        self.archive_trouble = ""
+
+    @tasks.loop
+    async def _move_forever(self) -> None:
+        archive_at = 0.0
+        while not self.should_stop:
+            pressure = self._memory.pressure
+            await self.sleep(HURRY_SECONDS if pressure else LOOK_SECONDS)
+            # without a catalog nobody knows how long a tool's events stay
+            if not self._catalog().version:
+                continue
+            archiving = pressure >= Pressure.STRAIGHT or time.monotonic() >= archive_at
+            if archiving:
+                archive_at = time.monotonic() + ARCHIVE_SECONDS
+            try:
+                await self.move(pressure, archiving=archiving)
+            except REDIS_ERRORS as error:
+                logger.debug("events are moved later: %s", error)
+
+    async def move(self, pressure: Pressure = Pressure.NONE, *, archiving: bool = True) -> int:
+        """Move what is due in all partitions that are owned now; how many entries became warm.
+
+        Raises:
+            redis.exceptions.RedisError: what the server said; the rest is moved later.
+        """
+        owned, moved = dict(self._owned()), 0
+        self.warm.keep(owned)
+        self._totals = {n: known for n, known in self._totals.items() if n in owned}
+        trouble = ""
+        for number, partition in owned.items():
+            begun = time.monotonic()
+            try:
+                moved += await self.warm.move(partition, pressure)
+                if archiving and not trouble:
+                    self._totals[number] = await self.cold.move(partition, pressure)
+            except FencedError:
+                continue
+            except UnavailableError as error:
+                # the same one for all: warm blocks stay where they are
+                trouble = str(error)
+            if not pressure:
+                await self.sleep((time.monotonic() - begun) * (1 / SHARE - 1))
+            if self.should_stop:
+                return moved
+        if archiving:
+            self._note(trouble)
+        self._measure()
+        return moved
+
+    def _note(self, trouble: str) -> None:
+        if trouble and not self.archive_trouble:
+            logger.warning("the archive takes nothing, events stay warm: %s", trouble)
+        elif self.archive_trouble and not trouble:
+            logger.info("the archive takes events again")
+        self.archive_trouble = trouble
+
+    def _measure(self) -> None:
+        now_ms, every = self._now_ms(), list(self._totals.values())
+        metrics.TIER_EVENTS.labels(tier=WARM).set(sum(one.events for one in every))
+        metrics.TIER_BYTES.labels(tier=WARM).set(sum(one.size for one in every))
+        hot = min(self.warm.due_since.values(), default=now_ms)
+        warm = min((one.due_since_ms for one in every if one.due_since_ms), default=now_ms)
+        for tier, since in ((HOT, hot), (WARM, warm)):
+            metrics.TIER_LAG_SECONDS.labels(tier=tier).set(max(0, now_ms - since) / 1000)
