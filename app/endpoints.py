@@ -150,6 +150,7 @@ class Endpoints:
             services.met,
             lambda: services.met_with,
             services.scripts.refused_lately,
+            services.memory,
         )
         ready = ReadyViews(
             redis=redis,

@@ -30,6 +30,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, connect
 from hookstream.app.redis.durability import Durability
 from hookstream.app.redis.errors import redis_kind
+from hookstream.app.redis.memory import MemoryWatch
 from hookstream.app.redis.watch import RedisWatch
 from hookstream.app.routing.condition_judge import ConditionJudge
 from hookstream.app.routing.payload_check import PayloadCheck
@@ -63,6 +64,7 @@ class Services(Service):
     payload_check: PayloadCheck
     redis: Any
     watch: RedisWatch
+    memory: MemoryWatch
     durability: Durability
     scripts: Scripts
     postgres: Postgres
@@ -147,8 +149,14 @@ class Services(Service):
         hosts.allow(settings.link_host_names)
         packing = Packing(settings.compression != "none", settings.compression_min_bytes)
         self.payloads = Payloads(self.redis, self.dictionaries, packing)
+        self.memory = MemoryWatch(self.redis, loop=self.loop, beacon=self.beacon)
+        await self.add_runtime_dependency(self.memory)
         backlog = Backlog(
-            self.redis, settings.backlog_max_events, loop=self.loop, beacon=self.beacon
+            self.redis,
+            settings.backlog_max_events,
+            self.memory,
+            loop=self.loop,
+            beacon=self.beacon,
         )
         await self.add_runtime_dependency(backlog)
         self.appender = Appender(
@@ -175,6 +183,7 @@ class Services(Service):
         self.events = EventStore(
             self.redis, self.postgres, settings.partitions, self.payloads, self.tiers
         )
+        self.payloads.elsewhere = self.events.payloads_of
         self.replays = ReplayStore(self.postgres, settings.running_replays_per_context)
         self.history_lookup = HistoryLookup(
             self.redis, EventLog(self.redis, self.postgres), settings

@@ -24,6 +24,8 @@ from hookstream.app.feeds.rendering import Renderer
 from hookstream.app.feeds.state import opens_feeds, rated_contexts
 from hookstream.app.feeds.upkeep import RateUpkeep
 from hookstream.app.ingest.replayer import Replayer
+from hookstream.app.lifecycle.service import Lifecycle
+from hookstream.app.lifecycle.warm import WarmMover
 from hookstream.app.payloads.trainer import Trainer
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.services import Services
@@ -51,6 +53,7 @@ WORKER_SERVICES = (
     "dedup_upkeep",
     "rate_upkeep",
     "context_deletion",
+    "lifecycle",
     "retry_scheduler",
     "digest_flusher",
     "replayer",
@@ -215,6 +218,20 @@ class WorkerServices(Service):
             loop=self.loop,
             beacon=self.beacon,
         )
+
+    @cached_property
+    def lifecycle(self) -> Lifecycle:
+        """Moves events from tier to tier."""
+        services = self._services
+        now_ms = services.clock.now_ms
+        warm = WarmMover(
+            services.redis,
+            services.scripts,
+            services.payloads,
+            catalog=self._catalog,
+            now_ms=now_ms,
+        )
+        return Lifecycle(warm, None, services.memory, **self._in_partitions())
 
     def _in_partitions(self) -> dict[str, Any]:
         """What services get that work in this worker's partitions."""

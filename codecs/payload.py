@@ -69,6 +69,10 @@ class StoredPayload:
         number = self.dictionary_id
         return UnknownDictionaryError(number) if number and not BOOK.get(number) else None
 
+    def found(self, payload: bytes) -> None:
+        """Open as ``payload``, which was found where the event is by now."""
+        self.encoding, self.data = RAW, payload
+
     def release(self) -> None:
         """Forget what it was unpacked to, where it can be unpacked again."""
         if self.data is not None and self.encoding != RAW:

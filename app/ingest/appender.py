@@ -424,7 +424,7 @@ class Appender(Service):
             try:
                 spool = self._own_spool()
                 assert self._drain_of_own is not None
-                held = self.backlog.full | self._left_behind()
+                held = self.backlog.held(spool.backlog) | self._left_behind()
                 if spool.backlog and held.issuperset(spool.backlog):
                     await self.sleep(HELD_SECONDS)
                     continue
@@ -497,7 +497,7 @@ class Appender(Service):
         them is not held up.
         """
         backlog, now = drain.spool.backlog, time.monotonic()
-        skip: set[str] = self.backlog.full.intersection(backlog)
+        skip = self.backlog.held(backlog)
         if drain.spool is self.spool:
             skip |= self._left_behind()
         refused = {key for key, until in drain.sits_out.items() if now < until}

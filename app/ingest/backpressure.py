@@ -3,9 +3,10 @@
 Receivers ask Redis once a second how much of each stream its workers have not done yet. What is new
 for a stream that is full goes to the receiver's spool, and to Redis when workers have caught up: a
 sender that sends more than is delivered fills a disk's folder of a known size, not Redis's memory.
+So does everything that is not urgent while Redis is nearly full (``app/redis/memory.py``).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from mode import Service
@@ -14,6 +15,7 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics, tasks
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.redis.memory import MemoryWatch, Pressure
 
 __all__ = ["Backlog"]
 
@@ -31,20 +33,37 @@ class Backlog(Service):
 
     mundane_level = "debug"
 
-    def __init__(self, redis: Any, most: int, **kwargs: object) -> None:
-        """``most``: entries of one stream that may wait; 0 for any number."""
+    def __init__(
+        self, redis: Any, most: int, memory: MemoryWatch | None = None, **kwargs: object
+    ) -> None:
+        """``most``: entries of one stream that may wait; 0 for any number.
+
+        ``memory``: how full Redis is; without one it never is.
+        """
         super().__init__(**kwargs)
         self._redis = redis
+        self._memory = memory
         self._most = most
         #: Of streams that were appended to: what Redis said, and what this process has added since.
         self._waiting: dict[str, int] = {}
         self.full: set[str] = set()
 
     def holds(self, key: str, *, urgent: bool) -> bool:
-        """Whether a stream has so much waiting that an event for it has to wait elsewhere."""
+        """Whether an event for a stream has to wait elsewhere: it has so much waiting, or Redis has
+        no memory to spare. What is urgent, and little, goes on for longer.
+        """
+        if self._is_memory_short() and not urgent:
+            return True
         if key not in self.full:
             return False
         return not urgent or self._waiting[key] >= self._most * URGENT_TIMES
+
+    def held(self, streams: Iterable[str]) -> set[str]:
+        """Those of some streams that take nothing now but what is urgent."""
+        return set(streams) if self._is_memory_short() else self.full.intersection(streams)
+
+    def _is_memory_short(self) -> bool:
+        return self._memory is not None and self._memory.pressure >= Pressure.SPOOL
 
     def added(self, key: str, entries: int = 1) -> None:
         """Note what was appended; that counts as waiting until Redis has been asked again."""

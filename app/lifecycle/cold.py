@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mode.utils.logging import get_logger
+
 from hookstream.app import metrics
 from hookstream.app.lifecycle.rules import hot_ms, ttl_of, warm_ms
 from hookstream.app.lifecycle.warm import HOUR_MS, Owner
@@ -18,6 +20,8 @@ from hookstream.codecs.errors import CodecError
 from hookstream.codecs.warm_block import KeptEvent, read_block
 
 __all__ = ["Archiving", "ColdMover", "WarmTotals"]
+
+logger = get_logger(__name__)
 
 #: Blocks of one object: packed bytes from which on nobody waits for the end of their hour, and most
 #: that one object is made of.
@@ -112,17 +116,24 @@ class ColdMover:
         number = partition.number
         ranges = [(block.first, block.last) for block in blocks]
         covered = await self._archive.covered(*owner, number, ranges)
-        names = [keys.warm_block(number, *owner, block.last) for block in blocks]
-        fresh = [name for name, there in zip(names, covered, strict=True) if not there]
+        fresh = [block for block, there in zip(blocks, covered, strict=True) if not there]
         if fresh:
             partition.check()
             pipe = self._redis.pipeline(transaction=False)
-            for name in fresh:
-                pipe.get(name)
+            for block in fresh:
+                pipe.get(keys.warm_block(number, *owner, block.last))
             packed = await pipe.execute()
-            events = await asyncio.to_thread(_unpacked, fresh, packed)
+            events, damaged = await asyncio.to_thread(_unpacked, fresh, packed)
+            for block, error in damaged.items():
+                logger.error(
+                    "the warm block %s cannot be archived and stays: %s",
+                    keys.warm_block(number, *owner, block.last),
+                    error,
+                )
+            blocks = [block for block in blocks if block not in damaged]
             if events:
                 await self._archive.store(*owner, number, events)
+        names = [keys.warm_block(number, *owner, block.last) for block in blocks]
         partition.check()
         await self._scripts.call(
             "drop_warm",
@@ -140,31 +151,30 @@ class ColdMover:
 def _by_hour(blocks: Iterable[WarmEntry]) -> list[list[WarmEntry]]:
     """Blocks in their order, those of one hour together, no more than make one object."""
     groups: list[list[WarmEntry]] = []
-    size = 0
+    hour, size = -1, 0
     for block in blocks:
-        last = groups[-1] if groups else None
-        if (
-            last
-            and last[0].first_ms // HOUR_MS == block.first_ms // HOUR_MS
-            and size < WORTH_AN_OBJECT
-        ):
-            last.append(block)
+        if block.first_ms // HOUR_MS == hour and size < WORTH_AN_OBJECT:
+            groups[-1].append(block)
             size += block.size
         else:
             groups.append([block])
-            size = block.size
+            hour, size = block.first_ms // HOUR_MS, block.size
     return groups
 
 
-def _unpacked(names: Sequence[str], packed: Sequence[bytes | None]) -> list[KeptEvent]:
-    """The events of blocks.
-
-    Raises:
-        CodecError: a block is lost or damaged: it stays where it is, for people to look at.
-    """
+def _unpacked(
+    blocks: Sequence[WarmEntry], packed: Sequence[bytes | None]
+) -> tuple[list[KeptEvent], dict[WarmEntry, CodecError]]:
+    """The events of blocks, and those of them that cannot be read."""
     events: list[KeptEvent] = []
-    for name, data in zip(names, packed, strict=True):
+    damaged: dict[WarmEntry, CodecError] = {}
+    for block, data in zip(blocks, packed, strict=True):
         if data is None:
-            raise CodecError(f"the warm block {name} is in its index, and not there")
-        events += read_block(data)
-    return events
+            # nothing that could be kept: it leaves the index with the others
+            logger.error("a warm block up to %s is in its index, and not there", block.last)
+            continue
+        try:
+            events += read_block(data)
+        except CodecError as error:
+            damaged[block] = error
+    return events, damaged

@@ -37,7 +37,7 @@ class Lifecycle(Service):
     def __init__(
         self,
         warm: WarmMover,
-        cold: ColdMover,
+        cold: ColdMover | None,
         memory: MemoryWatch,
         *,
         catalog: Callable[[], Catalog],
@@ -87,7 +87,7 @@ class Lifecycle(Service):
             begun = time.monotonic()
             try:
                 moved += await self.warm.move(partition, pressure)
-                if archiving and not trouble:
+                if self.cold is not None and archiving and not trouble:
                     self._totals[number] = await self.cold.move(partition, pressure)
             except FencedError:
                 continue

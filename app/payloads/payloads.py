@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from hookstream.app import metrics
@@ -30,6 +30,8 @@ class Payloads:
         self._dictionaries = dictionaries
         self._packing = packing
         self.seen: Counter[str] = Counter()
+        #: What knows where else payloads are that were beside their stream, by their events' ids.
+        self.elsewhere: Callable[[Sequence[str]], Awaitable[dict[str, bytes]]] | None = None
 
     def encode(self, event: Event) -> bytes:
         """The event as envelope bytes, its payload packed; one that came packed stays as it came.
@@ -71,7 +73,16 @@ class Payloads:
                 pipe.get(payload.blob)
             for payload, data in zip(away, await pipe.execute(), strict=True):
                 payload.data = data
+            await self._fetch_moved([payload for payload in away if payload.data is None])
         await self._dictionaries.fetch({payload.dictionary_id for payload in kept})
+
+    async def _fetch_moved(self, lost: Sequence[StoredPayload]) -> None:
+        """Get payloads of events that have left their stream, and the blobs with them."""
+        if not lost or self.elsewhere is None:
+            return
+        by_event = {payload.blob.rpartition(":")[2]: payload for payload in lost}
+        for event_id, data in (await self.elsewhere(list(by_event))).items():
+            by_event[event_id].found(data)
 
     async def open(self, events: Sequence[Event | None]) -> list[Event | None]:
         """Events whose payload can be looked at; None for those whose payload is lost.

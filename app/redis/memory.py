@@ -1,5 +1,6 @@
 """Memory pressure: how full the fullest Redis server is, looked at every few seconds."""
 
+import contextlib
 from enum import IntEnum
 from typing import Any
 
@@ -10,7 +11,7 @@ from hookstream.app import metrics, tasks
 from hookstream.app.redis.client import is_cluster
 from hookstream.app.redis.errors import REDIS_ERRORS
 
-__all__ = ["MARKS", "MemoryWatch", "Pressure", "pressure_of"]
+__all__ = ["MARKS", "SAYS", "MemoryWatch", "Pressure", "pressure_of"]
 
 logger = get_logger(__name__)
 
@@ -33,6 +34,7 @@ class Pressure(IntEnum):
     SPOOL = 3
 
 
+#: What each pressure means, for people.
 SAYS = {
     Pressure.NONE: "below its marks: all as set",
     Pressure.EARLY: "above 70 %: events leave their tiers earlier",
@@ -86,8 +88,7 @@ class MemoryWatch(Service):
     @tasks.loop
     async def _look_forever(self) -> None:
         while not self.should_stop:
-            try:
+            # what it was stays so where nobody answers: nothing moves then anyhow
+            with contextlib.suppress(*REDIS_ERRORS):
                 await self.look()
-            except REDIS_ERRORS:
-                pass  # what it was stays so: nothing moves now anyhow
             await self.sleep(LOOK_SECONDS)

@@ -235,6 +235,23 @@ class EventStore:
             return await self.find_in_stream(tenant, event_id)
         return (await self.envelopes([place_of(tenant, row)]))[0]
 
+    async def payloads_of(self, event_ids: Sequence[str]) -> dict[str, bytes]:
+        """Payloads of events that have left their stream, by their ids; those that are found."""
+        try:
+            rows = await self._postgres.fetch(
+                "SELECT event_id, tenant, tool_id, partition, entry_id FROM events "
+                "WHERE event_id = ANY($1::uuid[])",
+                [UUID(event_id) for event_id in event_ids],
+            )
+            found = await self._tiers.moved([place_of(row["tenant"], row) for row in rows])
+        except UnavailableError:
+            return {}
+        return {
+            str(row["event_id"]): event.payload
+            for row, data in zip(rows, found, strict=True)
+            if data and (event := _decoded(data))
+        }
+
     async def samples(self, tenant: str, tool_id: str, limit: int) -> list[bytes]:
         """The newest payloads of a tool, at most ``limit``.
 

@@ -115,9 +115,14 @@ class Tiers:
             reply[0][1].get(b"d") if reply else None for reply in await pipe.execute()
         ]
         if missing := [at for at, data in enumerate(found) if data is None]:
-            warm = await self._warm([places[at] for at in missing])
-            for at, data in zip(missing, warm, strict=True):
+            moved = await self.moved([places[at] for at in missing])
+            for at, data in zip(missing, moved, strict=True):
                 found[at] = data
+        return found
+
+    async def moved(self, places: Sequence[Place]) -> list[bytes | None]:
+        """As :meth:`envelopes`, of events that are not hot any more."""
+        found = await self._warm(places) if places else []
         missing = [at for at, data in enumerate(found) if data is None]
         if missing and self._archive is not None:
             cold = await self._archive.find([places[at] for at in missing])

@@ -18,6 +18,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.redis.errors import redis_kind
+from hookstream.app.redis.memory import SAYS, MemoryWatch
 from hookstream.app.redis.watch import RedisWatch
 from hookstream.app.routing.condition_judge import Name, Trouble
 from hookstream.app.settings import Settings
@@ -62,6 +63,7 @@ class RedisHealth:
         met: asyncio.Event,
         met_with: Callable[[], str],
         refused: Callable[[], Mapping[str, str]],
+        memory: MemoryWatch,
     ) -> None:
         """``met``: it is the one that the settings are for; ``met_with``: what it said instead.
 
@@ -71,6 +73,7 @@ class RedisHealth:
         self._watch = watch
         self._met = met
         self._met_with = met_with
+        self._memory = memory
 
     async def is_well(self) -> bool:
         """Whether this process can work with it."""
@@ -86,15 +89,18 @@ class RedisHealth:
             status, kind = "refusing", self._met_with()
         findings, refused = self._watch.findings, dict(self._refused())
         told = [*findings.dangers, *findings.warnings]
+        pressure = self._memory.pressure
         return {
-            "status": "degraded" if status == "ok" and (told or refused) else status,
+            "status": "degraded" if status == "ok" and (told or refused or pressure) else status,
             "detail": kind or ", ".join(sorted(set(refused.values()))),
             "refused": refused,
             "settings": [*told, *findings.notes],
             "policy": findings.policy,
             "persistence": findings.persistence,
-            "used_bytes": findings.used_bytes,
-            "max_bytes": findings.max_bytes,
+            "used_bytes": self._memory.used or findings.used_bytes,
+            "max_bytes": self._memory.most or findings.max_bytes,
+            "memory_pressure": int(pressure),
+            "memory": SAYS[pressure],
         }
 
 
