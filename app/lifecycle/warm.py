@@ -56,11 +56,15 @@ Owner = tuple[str, str]
 
 @dataclass(slots=True)
 class Taken:
-    """An entry that is due: ``kept`` is None for one that nobody will look for."""
+    """An entry; ``kept`` is None for what is no envelope, or one of a version of ``newer`` builds.
+
+    Nobody looks for the former, and the latter stays where it is.
+    """
 
     entry_id: str
     data: bytes
     kept: KeptEnvelope | None
+    newer: bool = False
 
 
 @dataclass(slots=True)
@@ -80,14 +84,22 @@ class Gathered:
 
 
 @dataclass(slots=True)
+class Left:
+    """Entries of a tool that were left in their stream, none of them before ``place``."""
+
+    place: str
+    #: How many of them are due already, but too few to be packed; 0: the first one is not due.
+    few: int = 0
+
+
+@dataclass(slots=True)
 class Progress:
     """Where to look next in a partition's stream."""
 
     partition: Partition
-    #: Everything before it was looked at; what was left behind is in ``behind``.
-    after: str = "-"
-    #: The oldest entry of each tool that was left, since it is not due yet or is too few.
-    behind: dict[Owner, str] = field(default_factory=dict)
+    #: The last entry that was looked at; ``left`` says which ones before it are there still.
+    after: str = "0-0"
+    left: dict[Owner, Left] = field(default_factory=dict)
     #: The last entry that all groups were through with, and the end of the audit stream then.
     seen: tuple[str, str] | None = None
 
@@ -138,7 +150,7 @@ class WarmMover:
         catalog, now_ms = self._catalog(), self._now_ms()
         ttls = (Ttl(), *(tool.ttl for tool in catalog.tools.values()))
         due_ms = now_ms - min(hot_ms(ttl, pressure) for ttl in ttls)
-        until = min(last, f"{max(0, due_ms)}-0", key=entry_order)
+        until = min(last, f"{max(0, due_ms)}-{2**64 - 1}", key=entry_order)
         return await _Look(self, progress, catalog, now_ms, pressure).run(until)
 
     async def _done_until(self, progress: Progress) -> str | None:
@@ -151,13 +163,17 @@ class WarmMover:
         last = await done_until(self._redis, keys.events(number))
         if last is None:
             return None
-        seen, found = progress.seen, None
-        if seen is None or await is_recorded(self._redis, number, seen[1]):
-            found = seen[0] if seen else None
-            progress.seen = (last, await audit_end(self._redis, number))
-            if found is None and await is_recorded(self._redis, number, progress.seen[1]):
-                found = last
-        return found
+        end = await audit_end(self._redis, number)
+        if await is_recorded(self._redis, number, end):
+            progress.seen = None
+            return last
+        # under load something always waits: then what was seen before counts
+        before = progress.seen
+        if before is None or await is_recorded(self._redis, number, before[1]):
+            progress.seen = (last, end)
+        else:
+            before = None
+        return before[0] if before else None
 
 
 async def done_until(redis: Any, stream: str) -> str | None:
@@ -206,41 +222,78 @@ class _Look:
         self._pressure = pressure
         self._number = progress.partition.number
         self._gathered: dict[Owner, Gathered] = {}
-        self._behind: dict[Owner, str] = {}
+        #: What could not be packed.
+        self._stuck: dict[Owner, Left] = {}
         self._moved = 0
 
     async def run(self, until: str) -> int:
-        """Look from where something may be due to ``until``."""
-        redis, stream = self._mover._redis, keys.events(self._number)
+        """What was left and is due by now, and then what is new, up to ``until``."""
         progress = self._progress
-        begin = place = self._begin()
-        looked = 0
-        while looked < LOOK_ENTRIES:
-            page = await redis.xrange(stream, place, until, count=PAGE)
-            for taken in await asyncio.to_thread(_read, page):
-                await self._take(taken)
-            looked += len(page)
-            if page:
-                place = f"({page[-1][0].decode()}"
-            if len(page) < PAGE:
-                break
-        await self._rest()
-        for owner, entry in progress.behind.items():
-            if not _key(begin) <= _key(entry) < _key(place):
-                self._leave(owner, entry)
-        progress.behind = self._behind
-        progress.after = max(progress.after, place, key=_key)
+        for owner, left in list(progress.left.items()):
+            if self._is_ripe(owner, left):
+                found = await self._again(owner, left)
+                del progress.left[owner]
+                if found:
+                    progress.left[owner] = found
+        after, new = await self._new(until)
+        for owner, found in new.items():
+            known = progress.left.setdefault(owner, found)
+            if known is not found and known.few:
+                known.few += found.few
+        progress.after = after
         self._note_due()
         return self._moved
 
-    def _begin(self) -> str:
-        """From where on something may be due: what was left of some tool, or what is new."""
-        due = [
-            entry
-            for owner, entry in self._progress.behind.items()
-            if self._is_due(owner, entry, gathered=True)
-        ]
-        return min([*due, self._progress.after], key=_key)
+    def _is_ripe(self, owner: Owner, left: Left) -> bool:
+        return self._is_due(owner, left.place, gathered=0 < left.few < WORTH_A_BLOCK)
+
+    async def _again(self, owner: Owner, left: Left) -> Left | None:
+        """Pack what was left of a tool, as far as it is due; what is left of it now."""
+        looked, place, later = 0, left.place, None
+        while later is None:
+            page = await self._page(place, self._progress.after)
+            for taken in page:
+                if taken.newer or _owner(taken) != owner:
+                    continue
+                if not self._is_due(owner, taken.entry_id):
+                    later = Left(taken.entry_id)
+                    break
+                await self._gather(owner, taken)
+            looked += PAGE
+            if len(page) < PAGE:
+                break
+            place = f"({page[-1].entry_id}"
+            if looked >= LOOK_ENTRIES:
+                later = later or Left(page[-1].entry_id)
+        return await self._rest(owner) or later
+
+    async def _new(self, until: str) -> tuple[str, dict[Owner, Left]]:
+        """Look at what is new: up to which entry, and what is left of it."""
+        looked, after = 0, self._progress.after
+        left: dict[Owner, Left] = {}
+        while looked < LOOK_ENTRIES:
+            page = await self._page(f"({after}", until)
+            for taken in page:
+                owner = _owner(taken)
+                if taken.newer:
+                    continue
+                if self._is_due(owner, taken.entry_id):
+                    await self._gather(owner, taken)
+                else:
+                    left.setdefault(owner, Left(taken.entry_id))
+            looked += PAGE
+            if page:
+                after = page[-1].entry_id
+            if len(page) < PAGE:
+                break
+        for owner in list(self._gathered):
+            if found := await self._rest(owner):
+                left.setdefault(owner, found)
+        return after, left
+
+    async def _page(self, start: str, end: str) -> list[Taken]:
+        page = await self._mover._redis.xrange(keys.events(self._number), start, end, count=PAGE)
+        return await asyncio.to_thread(_read, page)
 
     def _is_due(self, owner: Owner, entry_id: str, *, gathered: bool = False) -> bool:
         ttl = ttl_of(self._catalog, owner[1])
@@ -251,13 +304,7 @@ class _Look:
             stays += gather_ms(ttl, self._pressure)
         return entry_order(entry_id)[0] + stays <= self._now_ms
 
-    async def _take(self, taken: Taken | None) -> None:
-        if taken is None:
-            return
-        owner = (taken.kept.tenant, taken.kept.tool_id) if taken.kept else ("", "")
-        if not self._is_due(owner, taken.entry_id):
-            self._leave(owner, taken.entry_id)
-            return
+    async def _gather(self, owner: Owner, taken: Taken) -> None:
         gathered = self._gathered.get(owner)
         if gathered and _hour(gathered.entries[0].entry_id) != _hour(taken.entry_id):
             await self._pack(owner)
@@ -268,24 +315,26 @@ class _Look:
         if gathered.full:
             await self._pack(owner)
 
-    def _leave(self, owner: Owner, entry_id: str) -> None:
-        known = self._behind.get(owner)
-        if known is None or entry_order(entry_id) < entry_order(known):
-            self._behind[owner] = entry_id
+    async def _rest(self, owner: Owner) -> Left | None:
+        """Pack what is gathered of a tool if it is worth it, or has waited; else it is left."""
+        gathered = self._gathered.get(owner)
+        if gathered is None:
+            return self._stuck.pop(owner, None)
+        first, count = gathered.entries[0].entry_id, len(gathered.entries)
+        if count >= WORTH_A_BLOCK or self._is_due(owner, first, gathered=True):
+            await self._pack(owner)
+            return self._stuck.pop(owner, None)
+        del self._gathered[owner]
+        return self._stuck.pop(owner, None) or Left(first, count)
 
-    async def _rest(self) -> None:
-        """Pack what is worth it, or has waited long enough; the others are left for later."""
-        for owner, gathered in list(self._gathered.items()):
-            first = gathered.entries[0].entry_id
-            if len(gathered.entries) >= WORTH_A_BLOCK or self._is_due(owner, first, gathered=True):
-                await self._pack(owner)
-            else:
-                self._leave(owner, first)
+    def _leave(self, owner: Owner, gathered: Gathered) -> None:
+        first = gathered.entries[0].entry_id
+        self._stuck.setdefault(owner, Left(first, len(gathered.entries)))
 
     def _note_due(self) -> None:
         ages = [
-            entry_order(entry)[0] + hot_ms(ttl, self._pressure)
-            for owner, entry in self._behind.items()
+            entry_order(left.place)[0] + hot_ms(ttl, self._pressure)
+            for owner, left in self._progress.left.items()
             if (ttl := ttl_of(self._catalog, owner[1])) is not None
         ]
         if ages:
@@ -301,7 +350,7 @@ class _Look:
             block = await asyncio.to_thread(_packed, wanted) if wanted else b""
         except UnknownDictionaryError as error:
             logger.warning("events of %s/%s stay hot for now: %s", *owner, error)
-            self._leave(owner, gathered.entries[0].entry_id)
+            self._leave(owner, gathered)
             return
         last = gathered.entries[-1].entry_id
         ends = (wanted[0].entry_id, wanted[-1].entry_id) if wanted else (last, last)
@@ -332,38 +381,34 @@ class _Look:
         )
         if deleted < 0:
             # some group has been given an entry again: it is looked at anew
-            self._leave(owner, gathered.entries[0].entry_id)
+            self._leave(owner, gathered)
             return
         self._moved += deleted
         metrics.TIER_MOVED.labels(left=HOT).inc(deleted)
 
 
-def _key(place: str) -> tuple[tuple[int, int], bool]:
-    """Order of places of a stream as XRANGE takes them: ``(id`` is behind ``id``, ``-`` first."""
-    if place == "-":
-        return (0, 0), False
-    return entry_order(place.removeprefix("(")), place.startswith("(")
+def _owner(taken: Taken) -> Owner:
+    return (taken.kept.tenant, taken.kept.tool_id) if taken.kept else ("", "")
 
 
 def _hour(entry_id: str) -> int:
     return entry_order(entry_id)[0] // HOUR_MS
 
 
-def _read(page: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Taken | None]:
-    """Entries as they are to be moved; None for what only a newer build can read, which stays."""
-    found: list[Taken | None] = []
+def _read(page: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Taken]:
+    """Entries with what is to be known of them to move them."""
+    found: list[Taken] = []
     for entry_id, fields in page:
         data = fields.get(b"d", b"")
-        kept = None
+        kept, newer = None, False
         try:
             kept = read_kept(data)
         except UnknownVersionError:
-            found.append(None)
-            continue
+            newer = True
         except CodecError:
             # no envelope: the dead letter that it became has its bytes
             pass
-        found.append(Taken(entry_id.decode(), data, kept))
+        found.append(Taken(entry_id.decode(), data, kept, newer))
     return found
 
 
