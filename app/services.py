@@ -186,7 +186,7 @@ class Services(Service):
         self.payloads.elsewhere = self.events.payloads_of
         self.replays = ReplayStore(self.postgres, settings.running_replays_per_context)
         self.history_lookup = HistoryLookup(
-            self.redis, EventLog(self.redis, self.postgres), settings
+            self.redis, EventLog(self.redis, self.postgres, self.tiers), settings
         )
         self.dead_letters = DeadLetters(
             self.redis, self.scripts, settings.partitions, self.payloads

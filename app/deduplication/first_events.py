@@ -21,6 +21,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.status import Status
+from hookstream.app.stores.tiers import GONE, Place, Tiers
 from hookstream.app.streams.event_log import unrecorded_from
 from hookstream.proto.pipeline_pb2 import AuditBatch
 from hookstream.tables.dedup import Record, entry_ms
@@ -49,8 +50,9 @@ class Suspect:
 class EventLog:
     """Looks up candidates: one statement a batch, and one look at what is on its way to it."""
 
-    def __init__(self, redis: Any, postgres: Postgres) -> None:
+    def __init__(self, redis: Any, postgres: Postgres, tiers: Tiers) -> None:
         self._redis = redis
+        self._tiers = tiers
         self._postgres = postgres
         self._pause_until = 0.0
 
@@ -80,28 +82,32 @@ class EventLog:
         """
         tail, behind = await self._unwritten_batches(partition)
         rows = await self._ask(statement("event_entries"), list(entries))
-        known = {str(row["event_id"]): str(row["entry_id"]) for row in rows or ()}
+        known = {
+            str(row["event_id"]): Place(row["tenant"], row["tool_id"], partition, row["entry_id"])
+            for row in rows or ()
+        }
         for event in (event for batch in tail for event in batch.events):
             if event.event_id in entries and not event.replay_id:
-                known[event.event_id] = event.entry_id
-        others = {name: known[name] for name in known if known[name] != entries[name]}
-        return await self._still_there(partition, others), rows is not None and not behind
+                place = Place(event.tenant, event.tool_id, partition, event.entry_id)
+                known[event.event_id] = place
+        others = {name: known[name] for name in known if known[name].entry_id != entries[name]}
+        try:
+            there = await self._still_there(partition, others)
+        except UnavailableError:
+            return {}, False
+        return there, rows is not None and not behind
 
-    async def _still_there(self, partition: int, entries: Mapping[str, str]) -> dict[str, str]:
-        """Those entries that their stream has, or has had before it was trimmed."""
-        if not entries:
+    async def _still_there(self, partition: int, places: Mapping[str, Place]) -> dict[str, str]:
+        """The entries of those that some tier has, or whose stream begins behind them."""
+        if not places:
             return {}
-        stream = keys.events(partition)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.xrange(stream, "-", "+", count=1)
-        for entry_id in entries.values():
-            pipe.xrange(stream, entry_id, entry_id)
-        oldest, *found = await pipe.execute()
+        oldest = await self._redis.xrange(keys.events(partition), "-", "+", count=1)
         begins = entry_order(oldest[0][0].decode()) if oldest else (0, 0)
+        found = await self._tiers.tiers(list(places.values()))
         return {
-            name: entry_id
-            for (name, entry_id), there in zip(entries.items(), found, strict=True)
-            if there or entry_order(entry_id) < begins
+            name: place.entry_id
+            for (name, place), tier in zip(places.items(), found, strict=True)
+            if tier != GONE or entry_order(place.entry_id) < begins
         }
 
     async def _recorded(self, suspects: Sequence[Suspect]) -> list[Record | None] | None:

@@ -46,9 +46,10 @@ class Archiving(Protocol):
 
 @dataclass(slots=True)
 class WarmTotals:
-    """What is warm in a partition, and since when (ms) its first block has been due."""
+    """What is warm in a partition, since when (ms) its first block has been due, what was archived."""
 
     events: int = 0
+    archived: int = 0
     size: int = 0
     due_since_ms: int | None = None
 
@@ -71,8 +72,12 @@ class ColdMover:
         self._catalog = catalog
         self._now_ms = now_ms
 
-    async def move(self, partition: Partition, pressure: Pressure) -> WarmTotals:
+    async def move(
+        self, partition: Partition, pressure: Pressure, *, eager: bool = False
+    ) -> WarmTotals:
         """Archive what is due in one partition; what is left there then.
+
+        ``eager``: nothing waits for the end of its hour.
 
         Raises:
             FencedError: another worker has the partition.
@@ -82,11 +87,16 @@ class ColdMover:
         totals = WarmTotals()
         for name in sorted(await self._redis.smembers(keys.warm_tools(partition.number))):
             tenant, _, tool_id = name.decode().partition("/")
-            await self._move_tool(partition, (tenant, tool_id), pressure, totals)
+            await self._move_tool(partition, (tenant, tool_id), pressure, totals, eager)
         return totals
 
     async def _move_tool(
-        self, partition: Partition, owner: Owner, pressure: Pressure, totals: WarmTotals
+        self,
+        partition: Partition,
+        owner: Owner,
+        pressure: Pressure,
+        totals: WarmTotals,
+        eager: bool,
     ) -> None:
         ttl, now_ms = ttl_of(self._catalog(), owner[1]), self._now_ms()
         index = keys.warm_index(partition.number, *owner)
@@ -99,8 +109,8 @@ class ColdMover:
             left = blocks[len(due) :]
             for group in _by_hour(due):
                 over = (group[-1].first_ms // HOUR_MS + 1) * HOUR_MS + stays <= now_ms
-                if over or pressure or sum(block.size for block in group) >= WORTH_AN_OBJECT:
-                    await self._archive_blocks(partition, owner, group)
+                if over or eager or pressure or sum(block.size for block in group) >= WORTH_AN_OBJECT:
+                    totals.archived += await self._archive_blocks(partition, owner, group)
                 else:
                     left = [*group, *left]
             if left and left[0].last_ms + stays <= now_ms:
@@ -111,8 +121,8 @@ class ColdMover:
 
     async def _archive_blocks(
         self, partition: Partition, owner: Owner, blocks: Sequence[WarmEntry]
-    ) -> None:
-        """Archive blocks of one hour, then delete them."""
+    ) -> int:
+        """Archive blocks of one hour, then delete them; how many events were in them."""
         number = partition.number
         ranges = [(block.first, block.last) for block in blocks]
         covered = await self._archive.covered(*owner, number, ranges)
@@ -145,7 +155,9 @@ class ColdMover:
                 *(block.encode() for block in blocks),
             ],
         )
-        metrics.TIER_MOVED.labels(left=WARM).inc(sum(block.events for block in blocks))
+        archived = sum(block.events for block in blocks)
+        metrics.TIER_MOVED.labels(left=WARM).inc(archived)
+        return archived
 
 
 def _by_hour(blocks: Iterable[WarmEntry]) -> list[list[WarmEntry]]:

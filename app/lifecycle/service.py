@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mode import Service
@@ -10,6 +11,7 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import FencedError, UnavailableError
 from hookstream.app.lifecycle.cold import ColdMover, WarmTotals
+from hookstream.app.lifecycle.status import asked_ms, note_run
 from hookstream.app.lifecycle.warm import WarmMover
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.redis.memory import MemoryWatch, Pressure
@@ -27,6 +29,18 @@ HURRY_SECONDS = 1.0
 ARCHIVE_SECONDS = 30.0
 #: Most of the time that moving takes, while nothing presses: stages go first.
 SHARE = 0.25
+#: A partition that has so many entries to move is looked at again, a few times.
+MANY = 1024
+LOOKS = 8
+
+
+@dataclass(slots=True)
+class Run:
+    """What moving came to."""
+
+    warm: int = 0
+    archived: int = 0
+    trouble: str = ""
 
 
 class Lifecycle(Service):
@@ -36,18 +50,23 @@ class Lifecycle(Service):
 
     def __init__(
         self,
+        redis: Any,
         warm: WarmMover,
-        cold: ColdMover | None,
+        cold: ColdMover,
         memory: MemoryWatch,
         *,
+        worker: Callable[[], str],
         catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
         owned: Callable[[], Mapping[int, Partition]],
         **kwargs: Any,
     ) -> None:
+        """``worker``: what this one is called."""
         super().__init__(**kwargs)
         self.warm = warm
         self.cold = cold
+        self._redis = redis
+        self._worker = worker
         self._memory = memory
         self._catalog = catalog
         self._now_ms = now_ms
@@ -58,50 +77,78 @@ class Lifecycle(Service):
 
     @tasks.loop
     async def _move_forever(self) -> None:
-        archive_at = 0.0
+        archive_at, asked = 0.0, 0
         while not self.should_stop:
             pressure = self._memory.pressure
             await self.sleep(HURRY_SECONDS if pressure else LOOK_SECONDS)
             # without a catalog nobody knows how long a tool's events stay
             if not self._catalog().version:
                 continue
-            archiving = pressure >= Pressure.STRAIGHT or time.monotonic() >= archive_at
-            if archiving:
-                archive_at = time.monotonic() + ARCHIVE_SECONDS
             try:
-                await self.move(pressure, archiving=archiving)
+                wanted = await asked_ms(self._redis)
+                eager = wanted > asked
+                archiving = eager or pressure >= Pressure.STRAIGHT
+                if archiving or time.monotonic() >= archive_at:
+                    archive_at, archiving = time.monotonic() + ARCHIVE_SECONDS, True
+                run = await self.move(pressure, archiving=archiving, eager=eager)
+                asked = max(asked, wanted)
+                if archiving:
+                    await note_run(self._redis, self._worker(), self._told(run, asked))
             except REDIS_ERRORS as error:
                 logger.debug("events are moved later: %s", error)
 
-    async def move(self, pressure: Pressure = Pressure.NONE, *, archiving: bool = True) -> int:
-        """Move what is due in all partitions that are owned now; how many entries became warm.
+    def _told(self, run: Run, asked: int) -> dict[str, Any]:
+        return {
+            "at_ms": self._now_ms(),
+            "asked_ms": asked,
+            "moved": run.warm,
+            "archived": run.archived,
+            "trouble": run.trouble,
+        }
+
+    async def move(
+        self, pressure: Pressure = Pressure.NONE, *, archiving: bool = True, eager: bool = False
+    ) -> Run:
+        """Move what is due in all partitions that are owned now.
+
+        ``eager``: nothing waits for what it might be packed with.
 
         Raises:
             redis.exceptions.RedisError: what the server said; the rest is moved later.
         """
-        owned, moved = dict(self._owned()), 0
+        owned, run = dict(self._owned()), Run()
         self.warm.keep(owned)
         self._totals = {n: known for n, known in self._totals.items() if n in owned}
-        trouble = ""
         for number, partition in owned.items():
             begun = time.monotonic()
             try:
-                moved += await self.warm.move(partition, pressure)
-                if self.cold is not None and archiving and not trouble:
-                    self._totals[number] = await self.cold.move(partition, pressure)
+                for _ in range(LOOKS):
+                    moved = await self.warm.move(partition, pressure, eager=eager)
+                    run.warm += moved
+                    if moved < MANY:
+                        break
+                    await self._give_way(begun, pressure)
+                if archiving and not run.trouble:
+                    totals = await self.cold.move(partition, pressure, eager=eager)
+                    self._totals[number] = totals
+                    run.archived += totals.archived
             except FencedError:
                 continue
             except UnavailableError as error:
                 # the same one for all: warm blocks stay where they are
-                trouble = str(error)
-            if not pressure:
-                await self.sleep((time.monotonic() - begun) * (1 / SHARE - 1))
+                run.trouble = str(error)
             if self.should_stop:
-                return moved
+                return run
+            await self._give_way(begun, pressure)
         if archiving:
-            self._note(trouble)
+            self._note(run.trouble)
         self._measure()
-        return moved
+        return run
+
+    async def _give_way(self, begun: float, pressure: Pressure) -> None:
+        """Leave the time to stages, most of it, while nothing presses."""
+        if not pressure:
+            await self.sleep((time.monotonic() - begun) * (1 / SHARE - 1))
 
     def _note(self, trouble: str) -> None:
         if trouble and not self.archive_trouble:

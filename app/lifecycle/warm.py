@@ -133,8 +133,12 @@ class WarmMover:
             del self._progress[number]
             self.due_since.pop(number, None)
 
-    async def move(self, partition: Partition, pressure: Pressure) -> int:
+    async def move(
+        self, partition: Partition, pressure: Pressure, *, eager: bool = False
+    ) -> int:
         """Pack what is due in one partition, and say how many entries left their stream.
+
+        ``eager``: nothing waits for others to be packed with.
 
         Raises:
             FencedError: another worker has the partition.
@@ -151,7 +155,7 @@ class WarmMover:
         ttls = (Ttl(), *(tool.ttl for tool in catalog.tools.values()))
         due_ms = now_ms - min(hot_ms(ttl, pressure) for ttl in ttls)
         until = min(last, f"{max(0, due_ms)}-{2**64 - 1}", key=entry_order)
-        return await _Look(self, progress, catalog, now_ms, pressure).run(until)
+        return await _Look(self, progress, catalog, now_ms, pressure, eager).run(until)
 
     async def _done_until(self, progress: Progress) -> str | None:
         """The last entry that all groups are through with, and whose events are all on record.
@@ -214,7 +218,9 @@ class _Look:
         catalog: Catalog,
         now_ms: int,
         pressure: Pressure,
+        eager: bool,
     ) -> None:
+        self._eager = eager
         self._mover = mover
         self._progress = progress
         self._catalog = catalog
@@ -300,7 +306,7 @@ class _Look:
         if ttl is None:
             return False
         stays = hot_ms(ttl, self._pressure)
-        if gathered:
+        if gathered and not self._eager:
             stays += gather_ms(ttl, self._pressure)
         return entry_order(entry_id)[0] + stays <= self._now_ms
 

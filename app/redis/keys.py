@@ -5,6 +5,7 @@ __all__ = [
     "ALERTS_DUE",
     "DICTIONARIES",
     "GROUP",
+    "LIFECYCLE",
     "META",
     "OF_WORKERS",
     "PROBE",
@@ -68,6 +69,9 @@ RESERVED = frozenset(
 GROUP = "hookstream"
 #: Hash of facts about the whole installation: the partition count, the schema version.
 META = "hs:meta"
+#: Hash: when (ms) somebody asked for a run of the lifecycle, as ``asked``, and by worker what its last
+#: run came to, as JSON.
+LIFECYCLE = "hs:lifecycle"
 #: Written to see whether anything can be.
 PROBE = "hs:probe"
 #: Hash of alerts by id, and the sorted set of when (ms) each is to be sent.

@@ -17,6 +17,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.settings import Settings
 from hookstream.app.stores.recorder import Recorder
+from hookstream.app.stores.tiers import Tiers
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.event_log import audit
@@ -91,7 +92,7 @@ class Flow:
         self.postgres = postgres
         self.recorder = Recorder(owner.redis, postgres)
         settings = Settings(dedup_history_events=1000)
-        self.history_lookup = HistoryLookup(owner.redis, EventLog(owner.redis, postgres), settings)
+        self.history_lookup = HistoryLookup(owner.redis, EventLog(owner.redis, postgres, Tiers(owner.redis, owner.scripts)), settings)
 
     async def judged(self, *events: Event, failed_event: str = "") -> Batch:
         entries = [

@@ -178,7 +178,7 @@ async def test_an_event_is_found_by_its_id_however_it_is_planned(
     connection: asyncpg.Connection,
 ) -> None:
     """A plan that is made once for any arguments must not walk through the events before it."""
-    store = EventStore(None, Asking(), 1, None)  # type: ignore[arg-type]
+    store = EventStore(None, Asking(), 1, None, None)  # type: ignore[arg-type]
     with pytest.raises(AskedError) as asked:
         await store.get("t", str(SOME))
     query, *arguments = asked.value.args

@@ -11,6 +11,7 @@ from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.redis import keys
 from hookstream.app.stores.events import SCAN_BYTES, SCAN_ENTRIES, SCAN_PAGE, EventStore
+from hookstream.app.stores.tiers import Tiers
 from hookstream.codecs.envelope import Event, encode_event
 
 AT = 1_764_000_000_000
@@ -35,7 +36,7 @@ def envelope(event_id: str) -> bytes:
 @pytest.fixture
 def store(redis_client: Redis) -> EventStore:
     # only streams are looked through here: neither records nor payloads are asked for
-    return EventStore(redis_client, cast(Postgres, None), 1, cast(Payloads, None))
+    return EventStore(redis_client, cast(Postgres, None), 1, cast(Payloads, None), cast(Tiers, None))
 
 
 async def fill(redis: Redis, data: bytes, count: int, at_ms: int) -> None:

@@ -1,0 +1,105 @@
+"""Whether event log, manifest, archive and Redis say the same: what differs, as sentences."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from hookstream.app.lifecycle.rules import ttl_of
+from hookstream.app.lifecycle.status import warm_of
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
+from hookstream.app.redis import keys
+from hookstream.app.routing.catalog import Catalog
+from hookstream.app.stores.tiers import GONE, Place, Tiers, warm_entry
+from hookstream.codecs.errors import CodecError
+from hookstream.codecs.warm_block import read_block
+
+__all__ = ["Verified", "verify_events", "verify_warm"]
+
+#: Blocks that are read in one round trip.
+BLOCKS = 16
+
+
+@dataclass(slots=True)
+class Verified:
+    """A part that was looked at: what differs, and from where the next one begins."""
+
+    looked_at: int = 0
+    differences: list[str] = field(default_factory=list)
+    #: By tier: of how many events.
+    tiers: dict[str, int] = field(default_factory=dict)
+    cursor: str | None = None
+
+
+async def verify_events(
+    postgres: Postgres, tiers: Tiers, catalog: Catalog, now_ms: int, after: str, limit: int
+) -> Verified:
+    """Whether a page of events, in the order of their ids, are in some tier for as long as they should.
+
+    Raises:
+        UnavailableError: PostgreSQL or the archive is away.
+        redis.exceptions.RedisError: Redis does not answer.
+    """
+    rows = await postgres.fetch(statement("verify_events"), UUID(after or "0" * 32), limit)
+    places = [
+        Place(row["tenant"], row["tool_id"], row["partition"], row["entry_id"]) for row in rows
+    ]
+    result = Verified(len(rows), cursor=str(rows[-1]["event_id"]) if len(rows) == limit else None)
+    for row, place, tier in zip(rows, places, await tiers.tiers(places), strict=True):
+        result.tiers[tier] = result.tiers.get(tier, 0) + 1
+        ttl = ttl_of(catalog, place.tool_id)
+        if tier != GONE or ttl is None:
+            continue
+        age_ms = now_ms - row["received_ms"]
+        if age_ms < ttl.hot_ms + ttl.warm_ms + ttl.cold_ms:
+            result.differences.append(
+                f"event {row['event_id']} of {place.tenant}/{place.tool_id} (entry "
+                f"{place.entry_id} of partition {place.partition}) is in no tier, "
+                f"{age_ms / 1000:.0f} s after it was received"
+            )
+    return result
+
+
+async def verify_warm(redis: Any, partition: int) -> Verified:
+    """Whether a partition's warm blocks are there, readable, and what their index says.
+
+    Raises:
+        redis.exceptions.RedisError: Redis does not answer.
+    """
+    result = Verified()
+    for owner, members in (await warm_of(redis, partition)).items():
+        for start in range(0, len(members), BLOCKS):
+            await _verify_blocks(redis, partition, owner, members[start : start + BLOCKS], result)
+    return result
+
+
+async def _verify_blocks(
+    redis: Any,
+    partition: int,
+    owner: tuple[str, str],
+    members: Sequence[bytes],
+    result: Verified,
+) -> None:
+    blocks = [warm_entry(member) for member in members]
+    names = [keys.warm_block(partition, *owner, block.last) for block in blocks]
+    pipe = redis.pipeline(transaction=False)
+    for name in names:
+        pipe.get(name)
+    for name, block, data in zip(names, blocks, await pipe.execute(), strict=True):
+        result.looked_at += 1
+        if data is None:
+            # it may have been archived since the index was read
+            index = keys.warm_index(partition, *owner)
+            if await redis.zscore(index, block.encode()) is not None:
+                result.differences.append(f"{name} is in its index, and not there")
+            continue
+        try:
+            events = await asyncio.to_thread(read_block, data)
+        except CodecError as error:
+            result.differences.append(f"{name} cannot be read: {error}")
+            continue
+        ends = (events[0].entry_id, events[-1].entry_id, len(events)) if events else ()
+        if ends != (block.first, block.last, block.events):
+            result.differences.append(f"{name} has {ends}, its index says {block.encode()}")

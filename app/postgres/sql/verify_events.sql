@@ -1,0 +1,8 @@
+-- A page of all events in the order of their ids. $1 past which one, $2 limit
+SELECT
+    event_id, tenant, tool_id, partition, entry_id,
+    (extract(epoch FROM received_at) * 1000)::bigint AS received_ms
+FROM events
+WHERE event_id > $1
+ORDER BY event_id
+LIMIT $2
