@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 COMMANDS = (
     "worker", "receive", "send", "up", "dead", "partitions", "provider", "replay", "schema",
-    "plan", "bench", "doctor",
+    "lifecycle",    "plan", "bench", "doctor",
 )  # fmt: skip
 #: Faust's commands that would do nothing sensible here, and what does.
 REFUSED = {

@@ -23,6 +23,7 @@ from hookstream.app.web.fast_lane import LANE, FastLane
 from hookstream.app.web.feeds import FeedViews
 from hookstream.app.web.health import HealthViews, ReadyViews
 from hookstream.app.web.health_parts import RedisHealth, StreamHealth
+from hookstream.app.web.lifecycle import LifecycleViews
 from hookstream.app.web.limits import call_limit, replay_limit, tool_limit
 from hookstream.app.web.losses import LossViews
 from hookstream.app.web.metrics import MetricsViews
@@ -251,6 +252,16 @@ class Endpoints:
             *LetterViews(settings=settings, dead_letters=services.dead_letters).routes(),
             *LossViews(services.losses).routes(),
             *PartitionViews(self._meter).routes(),
+            *LifecycleViews(
+                services.redis,
+                services.postgres,
+                services.tiers,
+                services.archive,
+                services.memory,
+                services.clock,
+                partitions=settings.partitions,
+                catalog=lambda: self._catalog.current,
+            ).routes(),
         ]
 
     def _add_document(self, web_app: web.Application, routes: Sequence[Route]) -> None:

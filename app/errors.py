@@ -1,6 +1,7 @@
 """Errors of the app: each carries what a person needs to act."""
 
 __all__ = [
+    "ArchiveDamagedError",
     "AuthError",
     "BadRequestError",
     "ConflictError",
@@ -181,6 +182,22 @@ class UnavailableError(HookstreamError):
     status = 503
     slug = "unavailable"
     title = "Temporarily unavailable"
+
+
+class ArchiveDamagedError(HookstreamError):
+    """An object of the archive is missing, or is not what was written; the detail says which.
+
+    ``object_name``: its name below ``HOOKSTREAM_ARCHIVE_URL``.
+    """
+
+    slug = "archive-damaged"
+    title = "An object of the archive is damaged"
+
+    def __init__(self, object_name: str, what: str) -> None:
+        super().__init__(
+            f"the archive's object {object_name} {what}: bring it back from a copy of the archive"
+        )
+        self.object_name = object_name
 
 
 class UnavailableKeyError(UnavailableError):

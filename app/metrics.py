@@ -9,6 +9,17 @@ from prometheus_client.metrics_core import Metric
 __all__ = [
     "AGENT_DROPPED",
     "APPEND_BATCH_REQUESTS",
+    "ARCHIVE_BYTES",
+    "ARCHIVE_CACHE_BYTES",
+    "ARCHIVE_DAMAGED",
+    "ARCHIVE_ERRORS",
+    "ARCHIVE_EVENTS",
+    "ARCHIVE_OBJECTS",
+    "ARCHIVE_READS",
+    "ARCHIVE_READ_BYTES",
+    "ARCHIVE_SECONDS",
+    "ARCHIVE_WRITTEN_BYTES",
+    "ARCHIVE_WRITTEN_EVENTS",
     "BATCH_EVENTS",
     "BATCH_FAILURES",
     "BOUNDED_BREACHES",
@@ -128,6 +139,43 @@ APPEND_BATCH_REQUESTS = Histogram(
     "hookstream_append_batch_requests",
     "Requests that shared one flush to Redis.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+)
+ARCHIVE_OBJECTS = Gauge(
+    "hookstream_archive_objects", "Objects that the archive's manifest names, when last counted."
+)
+ARCHIVE_BYTES = Gauge("hookstream_archive_bytes", "Bytes of these objects.")
+ARCHIVE_EVENTS = Gauge("hookstream_archive_events", "Events in these objects.")
+ARCHIVE_WRITTEN_EVENTS = Counter(
+    "hookstream_archive_written_events_total",
+    "Events written to the archive: stored, or moved from small objects into larger ones.",
+    ["by"],
+)
+ARCHIVE_WRITTEN_BYTES = Counter(
+    "hookstream_archive_written_bytes_total", "Bytes of the objects written for these.", ["by"]
+)
+ARCHIVE_READS = Counter(
+    "hookstream_archive_reads_total",
+    "Footers and row groups wanted: in memory (hit), being read by another (shared), or read.",
+    ["what", "result"],
+)
+ARCHIVE_READ_BYTES = Counter(
+    "hookstream_archive_read_bytes_total", "Bytes of these that were read from the archive."
+)
+ARCHIVE_CACHE_BYTES = Gauge(
+    "hookstream_archive_cache_bytes", "What is kept in memory of what was read in the archive."
+)
+ARCHIVE_SECONDS = Histogram(
+    "hookstream_archive_seconds",
+    "How long requests to the folder or bucket took, whatever came of them.",
+    ["what"],
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+ARCHIVE_ERRORS = Counter(
+    "hookstream_archive_errors_total", "Requests to it that failed, by what was asked.", ["what"]
+)
+ARCHIVE_DAMAGED = Counter(
+    "hookstream_archive_damaged_total",
+    "Reads of objects that were missing, or not what was written.",
 )
 BOUNDED_SECONDS = Histogram(
     "hookstream_bounded_seconds",

@@ -8,6 +8,7 @@ from mode.utils.logging import get_logger
 from redis.exceptions import AuthenticationError, RedisError
 
 from hookstream.app import embedded, tasks
+from hookstream.app.archive.archive import Archive
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.bounded import BoundedPool
 from hookstream.app.clock import RedisClock
@@ -68,6 +69,7 @@ class Services(Service):
     durability: Durability
     scripts: Scripts
     postgres: Postgres
+    archive: Archive
     schemas: SchemaStore
     catalog: CatalogCache
     dictionaries: Dictionaries
@@ -124,6 +126,14 @@ class Services(Service):
         self.postgres = Postgres(self._postgres_url(), loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.postgres)
         await self.postgres.meet()
+        self.archive = Archive(
+            settings.archive_address,
+            self.postgres,
+            cache_bytes=settings.archive_cache_bytes,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+        await self.add_runtime_dependency(self.archive)
         self.schemas = SchemaStore(self.postgres)
         self.catalog = CatalogCache(
             self.postgres,
@@ -179,7 +189,7 @@ class Services(Service):
         await self.add_runtime_dependency(
             ConditionErrors(self.conditions, self.postgres, loop=self.loop, beacon=self.beacon)
         )
-        self.tiers = Tiers(self.redis, self.scripts)
+        self.tiers = Tiers(self.redis, self.scripts, self.archive)
         self.events = EventStore(
             self.redis, self.postgres, settings.partitions, self.payloads, self.tiers
         )

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hookstream.app.addresses import Network, networks_of
+from hookstream.app.archive_address import ArchiveAddress, parse_archive_url
 from hookstream.app.errors import SettingsError, UnavailableError
 from hookstream.app.public_addresses import check_url
 from hookstream.app.secret_strength import essence
@@ -106,6 +107,17 @@ class Settings(BaseSettings):
         "`sentinel://h1:26379,h2:26379/mymaster` or `cluster://h1:6379,h2:6379`.",
     )
     postgres_url: str = Field(EMBEDDED, repr=False, description="`embedded://` or `postgresql://`.")
+    archive_url: str = Field(
+        "",
+        description="Where events go when they are cold: `file:///folder`, `s3://bucket/prefix`, "
+        "`gs://bucket/prefix` or `az://container/prefix`; credentials, region and endpoint by the "
+        "cloud's own variables. Empty: the folder `archive` in `HOOKSTREAM_STATE_DIR`.",
+    )
+    archive_cache_bytes: int = Field(
+        64 << 20,
+        ge=1 << 20,
+        description="Most bytes that a process keeps in memory of what it has read in the archive.",
+    )
     admin_key: str = Field(
         "",
         repr=False,
@@ -475,6 +487,22 @@ class Settings(BaseSettings):
                 "/ in the password"
             )
         return self
+
+    @model_validator(mode="after")
+    def _archive_has_an_address(self) -> Self:
+        if self.archive_url:
+            try:
+                parse_archive_url(self.archive_url)
+            except ValueError as error:
+                raise ValueError(f"HOOKSTREAM_ARCHIVE_URL {error}") from error
+        return self
+
+    @property
+    def archive_address(self) -> ArchiveAddress:
+        """Where the archive is."""
+        if self.archive_url:
+            return parse_archive_url(self.archive_url)
+        return ArchiveAddress("file", "", str(self.state_path / "archive"))
 
     @model_validator(mode="after")
     def _redis_has_room(self) -> Self:

@@ -24,6 +24,7 @@ from hookstream.app.feeds.rendering import Renderer
 from hookstream.app.feeds.state import opens_feeds, rated_contexts
 from hookstream.app.feeds.upkeep import RateUpkeep
 from hookstream.app.ingest.replayer import Replayer
+from hookstream.app.lifecycle.cold import ColdMover
 from hookstream.app.lifecycle.service import Lifecycle
 from hookstream.app.lifecycle.warm import WarmMover
 from hookstream.app.payloads.trainer import Trainer
@@ -231,7 +232,22 @@ class WorkerServices(Service):
             catalog=self._catalog,
             now_ms=now_ms,
         )
-        return Lifecycle(warm, None, services.memory, **self._in_partitions())
+        cold = ColdMover(
+            services.redis,
+            services.scripts,
+            services.archive,
+            catalog=self._catalog,
+            now_ms=now_ms,
+        )
+        return Lifecycle(
+            services.redis,
+            warm,
+            cold,
+            services.memory,
+            worker=lambda: self.assignment.worker_id,
+            partitions=self._settings.partitions,
+            **self._in_partitions(),
+        )
 
     def _in_partitions(self) -> dict[str, Any]:
         """What services get that work in this worker's partitions."""

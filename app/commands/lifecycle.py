@@ -98,9 +98,13 @@ def _table(shown: dict[str, Any]) -> str:
     rows = [("tier", "events", "bytes", "oldest")]
     hot, warm, cold = shown["hot"], shown["warm"], shown["cold"]
     rows.append(("hot", f"{hot['entries']:.0f}", "", _age(hot["oldest_seconds"])))
-    rows.append(("warm", f"{warm['events']:.0f}", f"{warm['bytes']:.0f}", _age(warm["oldest_seconds"])))
     rows.append(
-        ("cold", f"{cold['events']:.0f}", f"{cold['bytes']:.0f}", "") if cold else ("cold", "?", "?", "")
+        ("warm", f"{warm['events']:.0f}", f"{warm['bytes']:.0f}", _age(warm["oldest_seconds"]))
+    )
+    rows.append(
+        ("cold", f"{cold['events']:.0f}", f"{cold['bytes']:.0f}", "")
+        if cold
+        else ("cold", "?", "?", "")
     )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [

@@ -90,7 +90,11 @@ def _is_ready(path: Path) -> Callable[[], bool]:
 
 def _of_its_own(settings: Settings, number: int) -> dict[str, str]:
     """A state folder for a worker that is not the first, and the key that is in the first's."""
-    own = {"HOOKSTREAM_STATE_DIR": str(settings.state_path / "workers" / str(number))}
+    own = {
+        "HOOKSTREAM_STATE_DIR": str(settings.state_path / "workers" / str(number)),
+        # one archive for all of them
+        "HOOKSTREAM_ARCHIVE_URL": str(settings.archive_address),
+    }
     # on a full disk, say, there is none: pages of stages want another key then
     with suppress(UnavailableError):
         own["HOOKSTREAM_ADMIN_KEY"] = settings.api_key()

@@ -15,13 +15,14 @@ from google.protobuf.message import DecodeError
 from mode.utils.logging import get_logger
 
 from hookstream.app import tasks
+from hookstream.app.archive.rows import Place
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import entry_order
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.status import Status
-from hookstream.app.stores.tiers import GONE, Place, Tiers
+from hookstream.app.stores.tiers import GONE, Tiers
 from hookstream.app.streams.event_log import unrecorded_from
 from hookstream.proto.pipeline_pb2 import AuditBatch
 from hookstream.tables.dedup import Record, entry_ms

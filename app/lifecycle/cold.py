@@ -3,23 +3,26 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
+from hookstream.app.archive.archive import Archive
+from hookstream.app.archive.rows import ArchivedEvent
+from hookstream.app.errors import ArchiveDamagedError
 from hookstream.app.lifecycle.rules import hot_ms, ttl_of, warm_ms
 from hookstream.app.lifecycle.warm import HOUR_MS, Owner
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.redis.memory import Pressure
 from hookstream.app.routing.catalog import Catalog
-from hookstream.app.stores.tiers import WARM, WarmEntry, warm_entry
+from hookstream.app.stores.tiers import COLD, WARM, WarmEntry, warm_entry
 from hookstream.app.streams.partition import Partition
 from hookstream.codecs.errors import CodecError
 from hookstream.codecs.warm_block import KeptEvent, read_block
 
-__all__ = ["Archiving", "ColdMover", "WarmTotals"]
+__all__ = ["ColdMover", "WarmTotals"]
 
 logger = get_logger(__name__)
 
@@ -30,23 +33,9 @@ WORTH_AN_OBJECT = 8 * 1024 * 1024
 PAGE = 1000
 
 
-class Archiving(Protocol):
-    """The archive, as far as moving asks it."""
-
-    async def covered(
-        self, tenant: str, tool_id: str, partition: int, ranges: Sequence[tuple[str, str]]
-    ) -> list[bool]:
-        """Which ranges of entries are in objects already."""
-
-    async def store(
-        self, tenant: str, tool_id: str, partition: int, events: Sequence[KeptEvent]
-    ) -> object:
-        """Make them one object, written, read back, compared, and in the manifest."""
-
-
 @dataclass(slots=True)
 class WarmTotals:
-    """What is warm in a partition, since when (ms) its first block has been due, what was archived."""
+    """What is warm in a partition, since when (ms) the first is due, what was archived."""
 
     events: int = 0
     archived: int = 0
@@ -61,7 +50,7 @@ class ColdMover:
         self,
         redis: Any,
         scripts: Scripts,
-        archive: Archiving,
+        archive: Archive,
         *,
         catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
@@ -87,8 +76,29 @@ class ColdMover:
         totals = WarmTotals()
         for name in sorted(await self._redis.smembers(keys.warm_tools(partition.number))):
             tenant, _, tool_id = name.decode().partition("/")
-            await self._move_tool(partition, (tenant, tool_id), pressure, totals, eager)
+            try:
+                await self._move_tool(partition, (tenant, tool_id), pressure, totals, eager)
+            except (ArchiveDamagedError, CodecError) as error:
+                # others' go on; this one's stay warm and are tried again
+                logger.error("events of %s/%s cannot be archived: %s", tenant, tool_id, error)
         return totals
+
+    async def expire(self, is_mine: Callable[[str, str], bool]) -> int:
+        """Forget archived events whose time is over, of the tools that ``is_mine`` says; how many.
+
+        Raises:
+            UnavailableError: the archive, or its manifest, is away.
+        """
+        catalog, now_ms, gone = self._catalog(), self._now_ms(), 0
+        for tenant, tool_id in await self._archive.tools():
+            ttl = ttl_of(catalog, tool_id)
+            if ttl is None or not is_mine(tenant, tool_id):
+                continue
+            over_ms = now_ms - ttl.hot_ms - ttl.warm_ms - ttl.cold_ms
+            removed = await self._archive.expire(tenant, tool_id, over_ms)
+            gone += removed.events
+        metrics.TIER_MOVED.labels(left=COLD).inc(gone)
+        return gone
 
     async def _move_tool(
         self,
@@ -109,7 +119,12 @@ class ColdMover:
             left = blocks[len(due) :]
             for group in _by_hour(due):
                 over = (group[-1].first_ms // HOUR_MS + 1) * HOUR_MS + stays <= now_ms
-                if over or eager or pressure or sum(block.size for block in group) >= WORTH_AN_OBJECT:
+                if (
+                    over
+                    or eager
+                    or pressure
+                    or sum(block.size for block in group) >= WORTH_AN_OBJECT
+                ):
                     totals.archived += await self._archive_blocks(partition, owner, group)
                 else:
                     left = [*group, *left]
@@ -142,7 +157,9 @@ class ColdMover:
                 )
             blocks = [block for block in blocks if block not in damaged]
             if events:
-                await self._archive.store(*owner, number, events)
+                taken = [ArchivedEvent(number, event.entry_id, event.envelope) for event in events]
+                whole = [(number, block.first, block.last) for block in blocks]
+                await self._archive.store(*owner, taken, whole)
         names = [keys.warm_block(number, *owner, block.last) for block in blocks]
         partition.check()
         await self._scripts.call(

@@ -10,6 +10,7 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import FencedError, UnavailableError
+from hookstream.app.ids import partition_of
 from hookstream.app.lifecycle.cold import ColdMover, WarmTotals
 from hookstream.app.lifecycle.status import asked_ms, note_run
 from hookstream.app.lifecycle.warm import WarmMover
@@ -27,6 +28,8 @@ logger = get_logger(__name__)
 LOOK_SECONDS = 5.0
 HURRY_SECONDS = 1.0
 ARCHIVE_SECONDS = 30.0
+#: How often it is looked for what is over in the archive.
+EXPIRE_SECONDS = 600.0
 #: Most of the time that moving takes, while nothing presses: stages go first.
 SHARE = 0.25
 #: A partition that has so many entries to move is looked at again, a few times.
@@ -59,9 +62,10 @@ class Lifecycle(Service):
         catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
         owned: Callable[[], Mapping[int, Partition]],
+        partitions: int,
         **kwargs: Any,
     ) -> None:
-        """``worker``: what this one is called."""
+        """``worker``: what this one is called; ``partitions``: how many there are."""
         super().__init__(**kwargs)
         self.warm = warm
         self.cold = cold
@@ -71,13 +75,14 @@ class Lifecycle(Service):
         self._catalog = catalog
         self._now_ms = now_ms
         self._owned = owned
+        self._partitions = partitions
         self._totals: dict[int, WarmTotals] = {}
         #: What kept the archive from taking what is due, when it was last tried; for people.
         self.archive_trouble = ""
 
     @tasks.loop
     async def _move_forever(self) -> None:
-        archive_at, asked = 0.0, 0
+        archive_at, expire_at, asked = 0.0, 0.0, 0
         while not self.should_stop:
             pressure = self._memory.pressure
             await self.sleep(HURRY_SECONDS if pressure else LOOK_SECONDS)
@@ -91,6 +96,9 @@ class Lifecycle(Service):
                 if archiving or time.monotonic() >= archive_at:
                     archive_at, archiving = time.monotonic() + ARCHIVE_SECONDS, True
                 run = await self.move(pressure, archiving=archiving, eager=eager)
+                if eager or time.monotonic() >= expire_at:
+                    expire_at = time.monotonic() + EXPIRE_SECONDS
+                    await self.expire()
                 asked = max(asked, wanted)
                 if archiving:
                     await note_run(self._redis, self._worker(), self._told(run, asked))
@@ -144,6 +152,17 @@ class Lifecycle(Service):
             self._note(run.trouble)
         self._measure()
         return run
+
+    async def expire(self) -> None:
+        """Forget what is over, of the tools that a partition owned here looks after."""
+        owned, partitions = self._owned(), self._partitions
+        try:
+            gone = await self.cold.expire(lambda *tool: partition_of(partitions, *tool) in owned)
+        except UnavailableError as error:
+            logger.debug("archived events are forgotten later: %s", error)
+            return
+        if gone:
+            logger.info("%d archived events were over their time and are gone", gone)
 
     async def _give_way(self, begun: float, pressure: Pressure) -> None:
         """Leave the time to stages, most of it, while nothing presses."""

@@ -37,7 +37,9 @@ async def note_run(redis: Any, worker: str, note: Mapping[str, Any]) -> None:
 
 async def warm_of(redis: Any, partition: int) -> dict[tuple[str, str], list[bytes]]:
     """By tenant and tool: the index of their warm blocks in a partition, the oldest first."""
-    names = [name.decode().partition("/") for name in await redis.smembers(keys.warm_tools(partition))]
+    names = [
+        name.decode().partition("/") for name in await redis.smembers(keys.warm_tools(partition))
+    ]
     pipe = redis.pipeline(transaction=False)
     for tenant, _, tool_id in names:
         pipe.zrange(keys.warm_index(partition, tenant, tool_id), 0, -1)

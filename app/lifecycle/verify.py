@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from hookstream.app.archive.rows import Place
 from hookstream.app.lifecycle.rules import ttl_of
 from hookstream.app.lifecycle.status import warm_of
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import Catalog
-from hookstream.app.stores.tiers import GONE, Place, Tiers, warm_entry
+from hookstream.app.stores.tiers import GONE, Tiers, warm_entry
 from hookstream.codecs.errors import CodecError
 from hookstream.codecs.warm_block import read_block
 
@@ -36,7 +37,7 @@ class Verified:
 async def verify_events(
     postgres: Postgres, tiers: Tiers, catalog: Catalog, now_ms: int, after: str, limit: int
 ) -> Verified:
-    """Whether a page of events, in the order of their ids, are in some tier for as long as they should.
+    """Whether a page of events, in the order of their ids, are in some tier while they should be.
 
     Raises:
         UnavailableError: PostgreSQL or the archive is away.

@@ -133,9 +133,7 @@ class WarmMover:
             del self._progress[number]
             self.due_since.pop(number, None)
 
-    async def move(
-        self, partition: Partition, pressure: Pressure, *, eager: bool = False
-    ) -> int:
+    async def move(self, partition: Partition, pressure: Pressure, *, eager: bool = False) -> int:
         """Pack what is due in one partition, and say how many entries left their stream.
 
         ``eager``: nothing waits for others to be packed with.

@@ -69,8 +69,8 @@ RESERVED = frozenset(
 GROUP = "hookstream"
 #: Hash of facts about the whole installation: the partition count, the schema version.
 META = "hs:meta"
-#: Hash: when (ms) somebody asked for a run of the lifecycle, as ``asked``, and by worker what its last
-#: run came to, as JSON.
+#: Hash: when (ms) somebody asked for a run of the lifecycle, as ``asked``, and by worker what its
+#: last run came to, as JSON.
 LIFECYCLE = "hs:lifecycle"
 #: Written to see whether anything can be.
 PROBE = "hs:probe"

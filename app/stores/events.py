@@ -11,6 +11,7 @@ from uuid import UUID
 from redis.asyncio import Redis
 
 from hookstream.app import metrics
+from hookstream.app.archive.rows import Place
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import event_time_ms, id_range, partition_of, partition_of_event
 from hookstream.app.payloads.payloads import Payloads
@@ -18,7 +19,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.status import Status
-from hookstream.app.stores.tiers import HOT, Place, Tiers
+from hookstream.app.stores.tiers import HOT, Tiers
 from hookstream.codecs.envelope import Event, decode_event
 from hookstream.codecs.errors import CodecError, UnknownDictionaryError
 from hookstream.codecs.json_payload import load_json, parse_payload

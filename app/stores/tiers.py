@@ -7,18 +7,20 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
+from hookstream.app.archive.archive import Archive
+from hookstream.app.archive.rows import Place
 from hookstream.app.ids import entry_order
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.codecs.errors import CodecError
 from hookstream.codecs.warm_block import read_block
 
-__all__ = ["COLD", "GONE", "HOT", "WARM", "Archived", "Place", "Tiers", "WarmEntry", "warm_entry"]
+__all__ = ["COLD", "GONE", "HOT", "WARM", "Tiers", "WarmEntry", "warm_entry"]
 
 logger = get_logger(__name__)
 
@@ -28,26 +30,6 @@ HOT, WARM, COLD, GONE = "hot", "warm", "cold", "gone"
 CACHE_BYTES = 32 * 1024 * 1024
 #: Blocks that are unpacked aside, on a thread: smaller ones take less than a millisecond.
 ASIDE_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an event came in: its entry of ``events[p]``, and whose it is."""
-
-    tenant: str
-    tool_id: str
-    partition: int
-    entry_id: str
-
-
-class Archived(Protocol):
-    """The archive, as far as reading asks it."""
-
-    async def find(self, places: Sequence[Place]) -> list[bytes | None]:
-        """Envelopes with their payloads; None for what is not in it."""
-
-    async def holds(self, places: Sequence[Place]) -> list[bool]:
-        """Whether it has them, without reading any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +69,7 @@ class Tiers:
         self,
         redis: Any,
         scripts: Scripts,
-        archive: Archived | None = None,
+        archive: Archive | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self._redis = redis

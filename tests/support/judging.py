@@ -92,7 +92,11 @@ class Flow:
         self.postgres = postgres
         self.recorder = Recorder(owner.redis, postgres)
         settings = Settings(dedup_history_events=1000)
-        self.history_lookup = HistoryLookup(owner.redis, EventLog(owner.redis, postgres, Tiers(owner.redis, owner.scripts)), settings)
+        self.history_lookup = HistoryLookup(
+            owner.redis,
+            EventLog(owner.redis, postgres, Tiers(owner.redis, owner.scripts)),
+            settings,
+        )
 
     async def judged(self, *events: Event, failed_event: str = "") -> Batch:
         entries = [

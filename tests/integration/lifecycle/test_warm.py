@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hookstream.app.archive.rows import Place
 from hookstream.app.errors import FencedError
 from hookstream.app.lifecycle import warm as module
 from hookstream.app.lifecycle.warm import WarmMover
@@ -14,7 +15,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.redis.memory import Pressure
 from hookstream.app.routing.catalog import Catalog, Tool, Ttl
-from hookstream.app.stores.tiers import GONE, HOT, WARM, Place, Tiers
+from hookstream.app.stores.tiers import GONE, HOT, WARM, Tiers
 from hookstream.app.streams.partition import Partition
 from hookstream.codecs.envelope import decode_event, encode_event, take_out_payload
 from hookstream.codecs.payload import Packing

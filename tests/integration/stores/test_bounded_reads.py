@@ -12,13 +12,13 @@ from hookstream.app.ids import new_event_id, random_bits
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
+from hookstream.app.redis.client import Scripts
 from hookstream.app.redis.durability import Durability
 from hookstream.app.stores import events as events_module
 from hookstream.app.stores import replays as replays_module
 from hookstream.app.stores.events import DELIVERIES, EventFilter, EventStore
-from hookstream.app.redis.client import Scripts
-from hookstream.app.stores.tiers import Tiers
 from hookstream.app.stores.replays import ReplayFilter, ReplayStore
+from hookstream.app.stores.tiers import Tiers
 from hookstream.codecs.payload import Packing
 
 AT = 1_764_000_000_000
@@ -47,7 +47,9 @@ def events(redis_client: Redis, postgres: Postgres) -> EventStore:
     durability = Durability(redis_client, "local")
     dictionaries = Dictionaries(redis_client, postgres, durability, enabled=False)
     payloads = Payloads(redis_client, dictionaries, Packing(False, 0))
-    return EventStore(redis_client, postgres, 1, payloads, Tiers(redis_client, Scripts(redis_client)))
+    return EventStore(
+        redis_client, postgres, 1, payloads, Tiers(redis_client, Scripts(redis_client))
+    )
 
 
 async def record(postgres: Postgres, tenant: str, number: int, kind: str) -> str:

@@ -36,7 +36,9 @@ def envelope(event_id: str) -> bytes:
 @pytest.fixture
 def store(redis_client: Redis) -> EventStore:
     # only streams are looked through here: neither records nor payloads are asked for
-    return EventStore(redis_client, cast(Postgres, None), 1, cast(Payloads, None), cast(Tiers, None))
+    return EventStore(
+        redis_client, cast(Postgres, None), 1, cast(Payloads, None), cast(Tiers, None)
+    )
 
 
 async def fill(redis: Redis, data: bytes, count: int, at_ms: int) -> None:

@@ -1,0 +1,396 @@
+"""The archive: events in, events out, and what leaves it.
+
+What is stored is first written under a name that the manifest has drawn, then read back and
+compared, and only then stands in the manifest, together with the ranges of entries that it covers.
+What leaves goes the other way: out of the manifest first. Reads ask the manifest, then read the
+footer and one row group of an object. They ask again where it has gone meanwhile (compaction).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from mode import Service
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics
+from hookstream.app.archive.cache import ReadCache
+from hookstream.app.archive.manifest import (
+    Covered,
+    Located,
+    Manifest,
+    Removed,
+    Totals,
+    Written,
+    merged,
+)
+from hookstream.app.archive.objects import MissingObjectError, Objects
+from hookstream.app.archive.rows import (
+    ArchivedEvent,
+    Entry,
+    Place,
+    Row,
+    entry_id,
+    join,
+    parse_entry,
+)
+from hookstream.app.archive.scan import Ordered, in_order, keyed
+from hookstream.app.archive_address import ArchiveAddress
+from hookstream.app.errors import ArchiveDamagedError, UnavailableError
+from hookstream.app.postgres.pool import Postgres
+
+if TYPE_CHECKING:
+    from hookstream.app.archive import parquet
+
+__all__ = ["Archive"]
+
+logger = get_logger(__name__)
+
+T = TypeVar("T")
+
+#: Threads in which Arrow and zstd work; they let the event loop go on.
+THREADS: Final = 2
+#: How often a store begins again because somebody else has stored some of the same meanwhile.
+STORE_TRIES: Final = 4
+#: How often a read asks the manifest again because an object has gone.
+FIND_TRIES: Final = 3
+#: Of row groups at a time, by one call of `find`.
+FIND_CONCURRENCY: Final = 4
+#: What was begun and not finished for so long is given up.
+UNFINISHED: Final = timedelta(days=1)
+LEFTOVERS: Final = 500
+
+
+class Archive(Service):
+    """A folder or bucket of Parquet objects, and their manifest in PostgreSQL.
+
+    Every method raises UnavailableError where one of them is away: then nothing that the caller has
+    may be thrown away. None of them deletes what the manifest does not say is gone.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(
+        self,
+        address: ArchiveAddress,
+        postgres: Postgres,
+        *,
+        cache_bytes: int,
+        objects: Objects | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """``objects``: the folder or bucket at ``address``, if it is to be a special one."""
+        super().__init__(**kwargs)
+        self.address = address
+        self.objects = objects or Objects(address)
+        self.manifest = Manifest(postgres)
+        self.cache = ReadCache(cache_bytes)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="archive")
+
+    async def on_stop(self) -> None:
+        """Let its threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def covered(
+        self, tenant: str, tool_id: str, partition: int, ranges: Sequence[tuple[str, str]]
+    ) -> list[bool]:
+        """Whether all of a tool's entries in each range (first and last ``ms-seq``) are stored."""
+        if not ranges:
+            return []
+        return await self.manifest.covered(
+            [
+                (tenant, tool_id, partition, parse_entry(first), parse_entry(last))
+                for first, last in ranges
+            ]
+        )
+
+    async def holds(self, places: Sequence[Place]) -> list[bool]:
+        """Whether each entry is stored, by the manifest alone; of one that never was: either."""
+        if not places:
+            return []
+        return await self.manifest.covered(
+            [
+                (place.tenant, place.tool_id, place.partition, entry, entry)
+                for place in places
+                for entry in [parse_entry(place.entry_id)]
+            ]
+        )
+
+    async def store(
+        self,
+        tenant: str,
+        tool_id: str,
+        events: Sequence[ArchivedEvent],
+        ranges: Sequence[tuple[int, str, str]] | None = None,
+    ) -> list[str]:
+        """Store events of a tool, in an object for each hour; names of what is new.
+
+        ``ranges`` (partition, first and last entry): of which the events are all there is of the
+        tool, which is what :meth:`covered` says afterwards. Where they are not given it is each
+        partition's, from its first event to its last. What is covered already is left out, so a
+        call may be repeated after whatever became of the one before.
+
+        The caller bounds how much it gives at a time: all of it is in memory twice.
+
+        Raises:
+            UnavailableError: archive or PostgreSQL is away; whether it is stored is not known.
+            ArchiveDamagedError: what was read back is not what was written; it is not stored.
+            CodecError: an event's envelope is none.
+            ValueError: an entry's id is none.
+        """
+        placed = [(event.partition, parse_entry(event.entry_id), event) for event in events]
+        wanted = _ranges(placed, ranges)
+        for _ in range(STORE_TRIES):
+            seen = await self.manifest.covers(tenant, tool_id, wanted)
+            fresh = [
+                event
+                for partition, entry, event in placed
+                if not any(each.has(partition, entry) for each in seen)
+            ]
+            if not fresh:
+                return []
+            written = await self._write(tenant, tool_id, fresh)
+            newest = max(each.encoded.newest_ms for each in written)
+            covers = [each._replace(newest_ms=newest) for each in wanted]
+            names = [each.name for each in written]
+            if await self.manifest.finish(tenant, tool_id, written, covers, seen):
+                for each in written:
+                    metrics.ARCHIVE_WRITTEN_EVENTS.labels("store").inc(each.encoded.events)
+                    metrics.ARCHIVE_WRITTEN_BYTES.labels("store").inc(len(each.encoded.data))
+                return names
+            # another one has stored some of it meanwhile
+            await self.manifest.abandon(names)
+            await self.delete_leftovers()
+        raise UnavailableError(
+            f"others store events of the tool {tool_id} at the same time: try again shortly"
+        )
+
+    async def _write(
+        self, tenant: str, tool_id: str, events: Sequence[ArchivedEvent]
+    ) -> list[Written]:
+        encoded = await self._in_thread(_parquet, "encode_by_hour", tenant, tool_id, events)
+        return [await self.write(tenant, tool_id, each) for each in encoded]
+
+    async def write(self, tenant: str, tool_id: str, encoded: "parquet.Encoded") -> Written:
+        """Write an object and compare it with what is read back; it is in no manifest yet."""
+        from hookstream.app.archive.parquet import SCHEMA_VERSION
+
+        written = await self.manifest.begin(tenant, tool_id, encoded, SCHEMA_VERSION)
+        await self.objects.put(written.name, encoded.data)
+        try:
+            data = await self.objects.get(written.name)
+        except MissingObjectError as error:
+            raise self._damaged(written.name, "is missing just after it was written") from error
+        with self._reading(written.name):
+            await self._in_thread(_parquet, "check_rows", encoded, data)
+        return written
+
+    async def find(self, places: Sequence[Place]) -> list[bytes | None]:
+        """The envelopes of events; None for what is not in the archive.
+
+        Reads each row group that is needed once, however many of its events are asked for.
+
+        Raises:
+            ArchiveDamagedError: an object that should have one of them cannot be read.
+        """
+        found: dict[int, bytes] = {}
+        gone: str | None = None
+        for _ in range(FIND_TRIES):
+            left = [number for number in range(len(places)) if number not in found]
+            if not left:
+                break
+            wanted: dict[Located, list[int]] = {}
+            located = await self.manifest.locate([places[number] for number in left])
+            for number, groups in zip(left, located, strict=True):
+                for group in groups:
+                    wanted.setdefault(group, []).append(number)
+            gone = None
+            for outcome in await self._find_in(wanted, places):
+                if isinstance(outcome, str):
+                    gone = outcome
+                else:
+                    found.update(outcome)
+            if gone is None:
+                break
+        if gone is not None:
+            raise self._damaged(gone, "is missing")
+        return [found.get(number) for number in range(len(places))]
+
+    async def _find_in(
+        self, wanted: dict[Located, list[int]], places: Sequence[Place]
+    ) -> list["dict[int, bytes] | str"]:
+        free = asyncio.Semaphore(FIND_CONCURRENCY)
+
+        async def one(group: Located, numbers: list[int]) -> "dict[int, bytes] | str":
+            async with free:
+                try:
+                    read = await self.group(group)
+                except MissingObjectError:
+                    # compacted, or expired, since the manifest was asked
+                    return group.object
+                entries = {
+                    number: (places[number].partition, *parse_entry(places[number].entry_id))
+                    for number in numbers
+                }
+                return await self._in_thread(_find, read, entries)
+
+        return await asyncio.gather(*(one(*item) for item in wanted.items()))
+
+    async def group(self, group: Located, *, keep: bool = True) -> "parquet.Group":
+        """A row group, from memory or by one range of its object; ``keep``: for who asks next.
+
+        Raises:
+            MissingObjectError: there is no such object.
+            ArchiveDamagedError: it is not what was written.
+        """
+        if not keep:
+            return (await self._read_group(group))[0]
+        found: parquet.Group = await self.cache.get(
+            "row group", (group.object, group.row_group), lambda: self._read_group(group)
+        )
+        return found
+
+    async def _read_group(self, group: Located) -> tuple["parquet.Group", int]:
+        footer = await self.cache.get("footer", group.object, lambda: self._read_footer(group))
+        with self._reading(group.object):
+            span = await self._in_thread(_parquet, "span_of", footer, group.row_group, group.size)
+        data = await self._read(group.object, span.start, span.end)
+        with self._reading(group.object):
+            read: parquet.Group = await self._in_thread(
+                _parquet, "read_group", footer, group.row_group, data, span, group.size
+            )
+        return read, read.nbytes
+
+    async def _read_footer(self, group: Located) -> tuple[Any, int]:
+        tail = await self._read(group.object, group.size - group.footer_bytes, group.size)
+        with self._reading(group.object):
+            footer = await self._in_thread(_parquet, "read_footer", tail, group.size)
+        # what it is parsed to takes several times of what it was
+        return footer, 4 * len(tail)
+
+    async def _read(self, name: str, start: int, end: int) -> bytes:
+        data = await self.objects.get_range(name, start, end)
+        metrics.ARCHIVE_READ_BYTES.inc(len(data))
+        if len(data) != end - start:
+            raise self._damaged(name, "is shorter than what was written")
+        return data
+
+    async def scan(
+        self, tenant: str, tool_id: str | None, since_ms: int, until_ms: int
+    ) -> AsyncIterator[list[ArchivedEvent]]:
+        """Events that were received from ``since_ms`` on and before ``until_ms``, in that order.
+
+        None: of all tools. Some hundred at a time; in memory are the row groups that overlap.
+        What is stored, compacted or expired meanwhile: each event that stays is given once.
+
+        Raises:
+            ArchiveDamagedError: an object cannot be read; what was before it has been given.
+        """
+        try:
+            rows = in_order(
+                partial(self.manifest.page, tenant, tool_id), self._rows, since_ms, until_ms
+            )
+            async for some in rows:
+                yield await self._in_thread(_events, some)
+        except MissingObjectError as error:
+            raise self._damaged(error.name, "is missing") from error
+
+    async def _rows(self, group: Located) -> list[Ordered]:
+        # what is read once, from end to end, would drive out what is read again
+        read = await self.group(group, keep=False)
+        return await self._in_thread(keyed, read)
+
+    async def expire(self, tenant: str, tool_id: str, before_ms: int) -> Removed:
+        """Delete the objects of a tool whose newest event was received before that."""
+        removed = await self.manifest.expire(tenant, tool_id, before_ms)
+        await self.delete_leftovers()
+        return removed
+
+    async def delete_tool(self, tenant: str, tool_id: str) -> Removed:
+        """Delete all of a tool."""
+        removed = await self.manifest.delete_tool(tenant, tool_id)
+        await self.delete_leftovers()
+        return removed
+
+    async def delete_leftovers(self, *, now: datetime | None = None) -> int:
+        """Delete the bytes of what has left the manifest, and what was begun a day ago; how many.
+
+        Of all tools. Whoever crashes here leaves the rest to whoever calls it next.
+        """
+        await self.manifest.abandon(None, (now or datetime.now(UTC)) - UNFINISHED)
+        deleted = 0
+        while names := await self.manifest.leftovers(LEFTOVERS):
+            for name in names:
+                await self.objects.delete(name)
+            await self.manifest.forget_leftovers(names)
+            deleted += len(names)
+        return deleted
+
+    async def tools(self) -> list[tuple[str, str]]:
+        """Tenant and tool of all that is stored."""
+        return await self.manifest.tools()
+
+    async def totals(self) -> Totals:
+        """Objects, bytes and events in the manifest; also as metrics."""
+        totals = await self.manifest.totals()
+        metrics.ARCHIVE_OBJECTS.set(totals.objects)
+        metrics.ARCHIVE_BYTES.set(totals.bytes)
+        metrics.ARCHIVE_EVENTS.set(totals.events)
+        return totals
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, function, *arguments)
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """What Arrow says of bytes that it cannot read is said of their object."""
+        try:
+            yield
+        except (ArchiveDamagedError, UnavailableError):
+            raise
+        except Exception as error:
+            raise self._damaged(name, f"cannot be read ({error})") from error
+
+    def _damaged(self, name: str, what: str) -> ArchiveDamagedError:
+        metrics.ARCHIVE_DAMAGED.inc()
+        error = ArchiveDamagedError(name, what)
+        logger.error("%s", error)
+        return error
+
+
+def _parquet(name: str, *arguments: Any) -> Any:
+    """A function of the module that imports Arrow: in a thread, since that takes a while."""
+    from hookstream.app.archive import parquet
+
+    return getattr(parquet, name)(*arguments)
+
+
+def _events(rows: Sequence[Row]) -> list[ArchivedEvent]:
+    return [
+        ArchivedEvent(row.partition, entry_id((row.entry_ms, row.entry_seq)), join(row))
+        for row in rows
+    ]
+
+
+def _find(group: "parquet.Group", entries: dict[int, tuple[int, int, int]]) -> dict[int, bytes]:
+    found = {number: group.find(*entry) for number, entry in entries.items()}
+    return {number: envelope for number, envelope in found.items() if envelope is not None}
+
+
+def _ranges(
+    placed: Iterable[tuple[int, Entry, ArchivedEvent]],
+    ranges: Sequence[tuple[int, str, str]] | None,
+) -> list[Covered]:
+    if ranges is not None:
+        given = ((number, parse_entry(first), parse_entry(last)) for number, first, last in ranges)
+        return merged(Covered(*each) for each in given)
+    ends: dict[int, Covered] = {}
+    for partition, entry, _ in placed:
+        one = Covered(partition, entry, entry)
+        ends[partition] = ends[partition].joined(one) if partition in ends else one
+    return list(ends.values())

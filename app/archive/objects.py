@@ -1,0 +1,230 @@
+"""The folder or bucket: bytes in and out, and whose trouble an error of it is."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics
+from hookstream.app.archive_address import ArchiveAddress
+from hookstream.app.errors import UnavailableError
+
+__all__ = ["Found", "MissingObjectError", "Objects"]
+
+logger = get_logger(__name__)
+
+T = TypeVar("T")
+
+#: One request, its repetitions among them.
+TIMEOUT_SECONDS: Final = 30.0
+CONNECT_SECONDS: Final = 5.0
+MAX_RETRIES: Final = 2
+CONCURRENCY: Final = 8
+#: At most one line of log in this time about the same kind of trouble.
+LOG_SECONDS: Final = 30.0
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+
+
+class MissingObjectError(Exception):
+    """There is no object of this name, and the bucket or folder itself is there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class Found(NamedTuple):
+    """An object as a list has it."""
+
+    name: str
+    size: int
+    modified: datetime
+
+
+class Objects:
+    """Every method raises UnavailableError where the folder or bucket cannot be used now."""
+
+    def __init__(
+        self, address: ArchiveAddress, *, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
+        self.address = address
+        self._timeout_seconds = timeout_seconds
+        self._store: Any = None
+        self._free = asyncio.Semaphore(CONCURRENCY)
+        self._told: dict[str, float] = {}
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Write an object, durably, in place of one of that name."""
+        import obstore
+
+        store = await self._opened(make=True)
+        await self._ask("put", name, lambda: obstore.put_async(store, name, data))
+        if self.address.kind == "file":
+            await self._ask("put", name, lambda: asyncio.to_thread(self._sync, name))
+
+    async def get(self, name: str) -> bytes:
+        """All of an object. Raises MissingObjectError."""
+        import obstore
+
+        store = await self._opened()
+
+        async def read() -> bytes:
+            found = await obstore.get_async(store, name)
+            return bytes(await found.bytes_async())
+
+        return await self._ask("get", name, read)
+
+    async def get_range(self, name: str, start: int, end: int) -> bytes:
+        """Some bytes of an object; fewer where it is shorter. Raises MissingObjectError."""
+        import obstore
+
+        store = await self._opened()
+
+        async def read() -> bytes:
+            return bytes(await obstore.get_range_async(store, name, start=start, end=end))
+
+        return await self._ask("get", name, read)
+
+    async def size(self, name: str) -> int:
+        """Bytes of an object. Raises MissingObjectError."""
+        import obstore
+
+        store = await self._opened()
+        found = await self._ask("head", name, lambda: obstore.head_async(store, name))
+        return found["size"]
+
+    async def delete(self, name: str) -> None:
+        """Delete an object; one that is not there is deleted already."""
+        import obstore
+
+        store = await self._opened()
+        try:
+            await self._ask("delete", name, lambda: obstore.delete_async(store, name))
+        except MissingObjectError:
+            return
+
+    async def list(self) -> AsyncIterator[Found]:
+        """All objects, in no order that may be relied on."""
+        import obstore
+
+        store = await self._opened()
+        listing = obstore.list(store, chunk_size=1000)
+
+        async def following() -> Any:
+            return await anext(listing, None)
+
+        while (chunk := await self._ask("list", "", following)) is not None:
+            for found in chunk:
+                yield Found(found["path"], found["size"], found["last_modified"])
+
+    async def _opened(self, *, make: bool = False) -> Any:
+        if self.address.kind == "file":
+            await asyncio.to_thread(self._look_for_folder, make)
+        if self._store is None:
+            # reading certificates and the environment takes its time
+            self._store = await self._ask("open", "", lambda: asyncio.to_thread(self._open))
+        return self._store
+
+    def _look_for_folder(self, make: bool) -> None:
+        folder = Path(self.address.path)
+        try:
+            if make:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            elif not folder.is_dir():
+                raise FileNotFoundError("there is no such folder")
+        except OSError as error:
+            raise UnavailableError(
+                f"the archive's folder {folder} cannot be used ({error.strerror or error}): is "
+                "its disk there?"
+            ) from error
+
+    def _open(self) -> Any:
+        from obstore import store
+
+        kind, place, path = self.address.kind, self.address.place, self.address.path
+        if kind == "file":
+            return store.LocalStore(path)
+        shared: dict[str, Any] = {
+            "prefix": path or None,
+            "client_options": {
+                "timeout": timedelta(seconds=self._timeout_seconds),
+                "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+                "allow_http": _is_plain(os.environ),
+            },
+            "retry_config": {
+                "max_retries": MAX_RETRIES,
+                "retry_timeout": timedelta(seconds=self._timeout_seconds),
+            },
+        }
+        if kind == "s3":
+            return store.S3Store(place, **shared)
+        if kind == "gs":
+            return store.GCSStore(place, **shared)
+        return store.AzureStore(place, **shared)
+
+    def _sync(self, name: str) -> None:
+        """Have the disk keep a new file, and the folders that name it."""
+        path = Path(self.address.path, name)
+        top = Path(self.address.path)
+        for each in (path, *path.parents):
+            number = os.open(each, os.O_RDONLY)
+            try:
+                os.fsync(number)
+            finally:
+                os.close(number)
+            if each == top:
+                return
+
+    async def _ask(self, what: str, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        """The one place where the archive's trouble becomes UnavailableError."""
+        begun = time.monotonic()
+        try:
+            async with self._free, asyncio.timeout(self._timeout_seconds):
+                return await call()
+        except FileNotFoundError as error:
+            if what in ("get", "head", "delete") and not _is_about_bucket(error):
+                raise MissingObjectError(name) from error
+            raise self._unavailable(what, error) from error
+        except Exception as error:
+            # whatever a library, a network and a cloud can say: all of it is their trouble
+            raise self._unavailable(what, error) from error
+        finally:
+            metrics.ARCHIVE_SECONDS.labels(what).observe(time.monotonic() - begun)
+
+    def _unavailable(self, what: str, error: Exception) -> UnavailableError:
+        kind = type(error).__name__.removesuffix("Error") or "Error"
+        metrics.ARCHIVE_ERRORS.labels(what).inc()
+        now = time.monotonic()
+        if now - self._told.get(kind, -LOG_SECONDS) >= LOG_SECONDS:
+            self._told[kind] = now
+            logger.warning("archive %s: %s: %s: %s", self.address, what, kind, _first_line(error))
+        return UnavailableError(
+            f"the archive {self.address} cannot be used now ({what}: {kind}): try again shortly"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:300]
+
+
+def _is_about_bucket(error: Exception) -> bool:
+    """Whether it is not the object that is missing: its bucket, or container."""
+    said = str(error)
+    return any(
+        code in said
+        for code in ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+    )
+
+
+def _is_plain(environ: Any) -> bool:
+    """Whether an endpoint of one's own is spoken to without TLS, as its address says."""
+    allowed = any(
+        environ.get(name, "").lower() in ("true", "1") for name in ("AWS_ALLOW_HTTP", "ALLOW_HTTP")
+    )
+    return allowed or any(urlsplit(environ.get(name, "")).scheme == "http" for name in _ENDPOINTS)
