@@ -110,9 +110,11 @@ class Objects:
             return
 
     async def list(self) -> AsyncIterator[Found]:
-        """All objects, in no order that may be relied on."""
+        """All objects, in no order that may be relied on; none of a folder that there is not yet."""
         import obstore
 
+        if self.address.kind == "file" and not await asyncio.to_thread(self._is_there):
+            return
         store = await self._opened()
         listing = obstore.list(store, chunk_size=1000)
 
@@ -131,12 +133,15 @@ class Objects:
             self._store = await self._ask("open", "", lambda: asyncio.to_thread(self._open))
         return self._store
 
+    def _is_there(self) -> bool:
+        return Path(self.address.path).is_dir()
+
     def _look_for_folder(self, make: bool) -> None:
         folder = Path(self.address.path)
         try:
             if make:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            elif not folder.is_dir():
+            elif not self._is_there():
                 raise FileNotFoundError("there is no such folder")
         except OSError as error:
             raise UnavailableError(
