@@ -51,10 +51,10 @@ def status(line: str) -> Fault:
 
 def stalls(
     environ: dict[str, Any], start: Callable[..., Any], inner: Application
-) -> Iterable[bytes] | None:
-    """Longer than anybody waits for it; then as ever."""
+) -> Iterable[bytes]:
+    """Longer than anybody waits for it, and in vain: else it would be done in the next test."""
     time.sleep(2.5)
-    return None
+    return status("503 Slow Down")(environ, start, inner)
 
 
 def cut(environ: dict[str, Any], start: Callable[..., Any], inner: Application) -> Iterable[bytes]:
