@@ -107,7 +107,7 @@ async def measure(running: System, post: Any, given: argparse.Namespace) -> Resu
     running.launch("worker")
     result = Result(
         f"{given.events} of GitHub's example payloads, each different, of {TOOLS} tools, through "
-        "the whole system; then warm and cold by a changed ttl. CPU of moving: what is used meanwhile, "
+        "the whole system; then warm and cold by a changed ttl. CPU of moving: what is used then, "
         "less what is used when nothing happens. Finding: GET of an event by its id over HTTP."
     )
     size: dict[str, float] = {}

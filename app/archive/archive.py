@@ -7,7 +7,7 @@ footer and one row group of an object. They ask again where it has gone meanwhil
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -30,8 +30,8 @@ from hookstream.app.archive.manifest import (
 )
 from hookstream.app.archive.objects import MissingObjectError, Objects
 from hookstream.app.archive.rows import (
+    MAX_MS,
     ArchivedEvent,
-    Entry,
     Place,
     Row,
     entry_id,
@@ -39,6 +39,7 @@ from hookstream.app.archive.rows import (
     parse_entry,
 )
 from hookstream.app.archive.scan import Ordered, in_order, keyed
+from hookstream.app.archive.verification import Difference, verify
 from hookstream.app.archive_address import ArchiveAddress
 from hookstream.app.errors import ArchiveDamagedError, UnavailableError
 from hookstream.app.postgres.pool import Postgres
@@ -60,6 +61,11 @@ STORE_TRIES: Final = 4
 FIND_TRIES: Final = 3
 #: Of row groups at a time, by one call of `find`.
 FIND_CONCURRENCY: Final = 4
+#: What has fewer bytes is put together with others, up to so many of all of them.
+SMALL_BYTES: Final = 8 << 20
+COMPACTED_BYTES: Final = 32 << 20
+#: No event is received later.
+END_MS: Final = MAX_MS + 1
 #: What was begun and not finished for so long is given up.
 UNFINISHED: Final = timedelta(days=1)
 LEFTOVERS: Final = 500
@@ -125,14 +131,14 @@ class Archive(Service):
         tenant: str,
         tool_id: str,
         events: Sequence[ArchivedEvent],
-        ranges: Sequence[tuple[int, str, str]] | None = None,
+        ranges: Sequence[tuple[int, str, str]],
     ) -> list[str]:
         """Store events of a tool, in an object for each hour; names of what is new.
 
-        ``ranges`` (partition, first and last entry): of which the events are all there is of the
-        tool, which is what :meth:`covered` says afterwards. Where they are not given it is each
-        partition's, from its first event to its last. What is covered already is left out, so a
-        call may be repeated after whatever became of the one before.
+        ``ranges`` (partition, first and last entry) say of what the events are all there is of the
+        tool: :meth:`covered` says so afterwards, and whatever else turns up in there is taken for
+        stored. What is covered already is left out, so a call may be repeated after whatever
+        became of the one before, also with more events than that had.
 
         The caller bounds how much it gives at a time: all of it is in memory twice.
 
@@ -140,10 +146,15 @@ class Archive(Service):
             UnavailableError: archive or PostgreSQL is away; whether it is stored is not known.
             ArchiveDamagedError: what was read back is not what was written; it is not stored.
             CodecError: an event's envelope is none.
-            ValueError: an entry's id is none.
+            ValueError: an entry's id is none, or in none of the ranges.
         """
         placed = [(event.partition, parse_entry(event.entry_id), event) for event in events]
-        wanted = _ranges(placed, ranges)
+        wanted = merged(
+            Covered(number, parse_entry(first), parse_entry(last)) for number, first, last in ranges
+        )
+        for partition, entry, _ in placed:
+            if not any(each.has(partition, entry) for each in wanted):
+                raise ValueError(f"the entry {entry_id(entry)} is in none of the ranges to store")
         for _ in range(STORE_TRIES):
             seen = await self.manifest.covers(tenant, tool_id, wanted)
             fresh = [
@@ -258,7 +269,7 @@ class Archive(Service):
         footer = await self.cache.get("footer", group.object, lambda: self._read_footer(group))
         with self._reading(group.object):
             span = await self._in_thread(_parquet, "span_of", footer, group.row_group, group.size)
-        data = await self._read(group.object, span.start, span.end)
+        data = await self._read(group.object, span.start, span.end, group.size)
         with self._reading(group.object):
             read: parquet.Group = await self._in_thread(
                 _parquet, "read_group", footer, group.row_group, data, span, group.size
@@ -266,14 +277,21 @@ class Archive(Service):
         return read, read.nbytes
 
     async def _read_footer(self, group: Located) -> tuple[Any, int]:
-        tail = await self._read(group.object, group.size - group.footer_bytes, group.size)
+        start = group.size - group.footer_bytes
+        tail = await self._read(group.object, start, group.size, group.size)
         with self._reading(group.object):
             footer = await self._in_thread(_parquet, "read_footer", tail, group.size)
         # what it is parsed to takes several times of what it was
         return footer, 4 * len(tail)
 
-    async def _read(self, name: str, start: int, end: int) -> bytes:
-        data = await self.objects.get_range(name, start, end)
+    async def _read(self, name: str, start: int, end: int, size: int) -> bytes:
+        try:
+            data = await self.objects.get_range(name, start, end)
+        except UnavailableError:
+            # what is asked for behind an object's end is refused in many ways
+            if await self.objects.size(name) == size:
+                raise
+            data = b""
         metrics.ARCHIVE_READ_BYTES.inc(len(data))
         if len(data) != end - start:
             raise self._damaged(name, "is shorter than what was written")
@@ -334,6 +352,65 @@ class Archive(Service):
         """Tenant and tool of all that is stored."""
         return await self.manifest.tools()
 
+    async def compact(self, before_ms: int) -> Removed:
+        """Put small objects of one tool and day into one; how many there were, and their events.
+
+        Of those whose newest event was received before that: the tool and day with the most of
+        them. None are left where it says 0. May be called by anybody at any time: who reads finds
+        either, and of two that do the same one has done it in vain.
+
+        Raises:
+            ArchiveDamagedError: one of them cannot be read; all stay as they are.
+        """
+        rows = await self.manifest.small_objects(SMALL_BYTES, before_ms, COMPACTED_BYTES)
+        if len(rows) < 2:
+            return Removed(0, 0)
+        names = [row["name"] for row in rows]
+        tenant, tool_id = rows[0]["tenant"], rows[0]["tool_id"]
+        ranges = await self.manifest.ranges_of(names)
+        events = sum(row["events"] for row in rows)
+
+        async def source(
+            behind: tuple[int, str, int], since_ms: int, until_ms: int
+        ) -> list[Located]:
+            later = (each for each in ranges if each.position > behind)
+            return [
+                each for each in later if each.newest_ms >= since_ms and each.oldest_ms < until_ms
+            ]
+
+        writer = await self._in_thread(_parquet, "ObjectWriter", tenant, tool_id)
+        try:
+            async for some in in_order(source, self._rows, 0, END_MS):
+                await self._in_thread(writer.add, some)
+        except MissingObjectError as error:
+            if error.name in await self.manifest.state([error.name]):
+                raise self._damaged(error.name, "is missing") from error
+            # somebody else has compacted, or expired, it meanwhile
+            return Removed(0, 0)
+        encoded: parquet.Encoded = await self._in_thread(writer.finish)
+        if encoded.events != events:
+            raise self._damaged(
+                names[0], f"and others of its day have {encoded.events} events of {events}"
+            )
+        written = await self.write(tenant, tool_id, encoded)
+        done = await self.manifest.replace(tenant, tool_id, written, names)
+        if done:
+            metrics.ARCHIVE_WRITTEN_EVENTS.labels("compact").inc(events)
+            metrics.ARCHIVE_WRITTEN_BYTES.labels("compact").inc(len(encoded.data))
+        else:
+            await self.manifest.abandon([written.name])
+        await self.delete_leftovers()
+        return Removed(len(names), events) if done else Removed(0, 0)
+
+    def verify(
+        self, *, read: bool = True, now: datetime | None = None
+    ) -> AsyncIterator[Difference]:
+        """Every difference between manifest and objects, as it is found; nothing is changed.
+
+        ``read``: objects are read whole and their checksums compared; else only their sizes.
+        """
+        return verify(self.manifest, self.objects, read=read, now=now)
+
     async def totals(self) -> Totals:
         """Objects, bytes and events in the manifest; also as metrics."""
         totals = await self.manifest.totals()
@@ -380,17 +457,3 @@ def _events(rows: Sequence[Row]) -> list[ArchivedEvent]:
 def _find(group: "parquet.Group", entries: dict[int, tuple[int, int, int]]) -> dict[int, bytes]:
     found = {number: group.find(*entry) for number, entry in entries.items()}
     return {number: envelope for number, envelope in found.items() if envelope is not None}
-
-
-def _ranges(
-    placed: Iterable[tuple[int, Entry, ArchivedEvent]],
-    ranges: Sequence[tuple[int, str, str]] | None,
-) -> list[Covered]:
-    if ranges is not None:
-        given = ((number, parse_entry(first), parse_entry(last)) for number, first, last in ranges)
-        return merged(Covered(*each) for each in given)
-    ends: dict[int, Covered] = {}
-    for partition, entry, _ in placed:
-        one = Covered(partition, entry, entry)
-        ends[partition] = ends[partition].joined(one) if partition in ends else one
-    return list(ends.values())

@@ -57,6 +57,11 @@ class Located(NamedTuple):
     tenant: str = ""
     tool_id: str = ""
 
+    @property
+    def position(self) -> tuple[int, str, int]:
+        """Where it is in the order in which a scan reads."""
+        return self.oldest_ms, self.object, self.row_group
+
 
 class Written(NamedTuple):
     """An object that has been begun: its name, and what was encoded (parquet.Encoded)."""

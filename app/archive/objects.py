@@ -110,9 +110,11 @@ class Objects:
             return
 
     async def list(self) -> AsyncIterator[Found]:
-        """All objects, in no order that may be relied on."""
+        """All objects, in no order that may be relied on; none where there is no folder yet."""
         import obstore
 
+        if self.address.kind == "file" and not await asyncio.to_thread(self._is_there):
+            return
         store = await self._opened()
         listing = obstore.list(store, chunk_size=1000)
 
@@ -131,12 +133,15 @@ class Objects:
             self._store = await self._ask("open", "", lambda: asyncio.to_thread(self._open))
         return self._store
 
+    def _is_there(self) -> bool:
+        return Path(self.address.path).is_dir()
+
     def _look_for_folder(self, make: bool) -> None:
         folder = Path(self.address.path)
         try:
             if make:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            elif not folder.is_dir():
+            elif not self._is_there():
                 raise FileNotFoundError("there is no such folder")
         except OSError as error:
             raise UnavailableError(
@@ -168,6 +173,17 @@ class Objects:
             return store.GCSStore(place, **shared)
         return store.AzureStore(place, **shared)
 
+    async def _look_for_bucket(self) -> None:
+        """A bucket that is not there has no list; an object's own answer does not say enough."""
+        import obstore
+
+        listing = obstore.list(self._store, "none", chunk_size=1)
+
+        async def first() -> Any:
+            return await anext(listing, None)
+
+        await self._ask("list", "", first)
+
     def _sync(self, name: str) -> None:
         """Have the disk keep a new file, and the folders that name it."""
         path = Path(self.address.path, name)
@@ -188,7 +204,8 @@ class Objects:
             async with self._free, asyncio.timeout(self._timeout_seconds):
                 return await call()
         except FileNotFoundError as error:
-            if what in ("get", "head", "delete") and not _is_about_bucket(error):
+            if what in ("get", "head", "delete"):
+                await self._look_for_bucket()
                 raise MissingObjectError(name) from error
             raise self._unavailable(what, error) from error
         except Exception as error:
@@ -211,15 +228,6 @@ class Objects:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:300]
-
-
-def _is_about_bucket(error: Exception) -> bool:
-    """Whether it is not the object that is missing: its bucket, or container."""
-    said = str(error)
-    return any(
-        code in said
-        for code in ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
-    )
 
 
 def _is_plain(environ: Any) -> bool:

@@ -118,7 +118,7 @@ class ObjectWriter:
         self._sink = io.BytesIO()
         self._writer = pq.ParquetWriter(
             self._sink,
-            COLUMNS.with_metadata({METADATA_KEY: orjson.dumps(about)}),
+            COLUMNS,
             compression="zstd",
             compression_level=LEVEL,
             use_dictionary=_DICTIONARIES,
@@ -128,6 +128,7 @@ class ObjectWriter:
             write_page_checksum=True,
             store_schema=False,
         )
+        self._writer.add_key_value_metadata({METADATA_KEY: orjson.dumps(about)})
         self._waiting: list[Row] = []
         self._waiting_bytes = 0
         self._groups: list[GroupRange] = []

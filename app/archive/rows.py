@@ -16,6 +16,7 @@ from hookstream.proto.envelope_pb2 import Envelope
 
 __all__ = [
     "HOUR_MS",
+    "MAX_MS",
     "ArchivedEvent",
     "Entry",
     "Place",

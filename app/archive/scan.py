@@ -99,8 +99,7 @@ async def _next(
         fresh = [group for group in groups if (group.object, group.row_group) not in seen]
         if fresh:
             return fresh
-        last = groups[-1]
-        behind = (last.oldest_ms, last.object, last.row_group)
+        behind = groups[-1].position
     return []
 
 

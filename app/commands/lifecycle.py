@@ -26,6 +26,7 @@ class lifecycle(Command):  # noqa: N801 Faust names a command by its class
 
     options = [
         argument("action", metavar="ACTION"),
+        option("--read", is_flag=True, help="verify: read the archive's objects whole."),
         option("--json", "as_json", is_flag=True, help="Print JSON."),
         option("--url", default="", help="Where to; http://HOST:PORT of the settings by default."),
     ]
@@ -36,10 +37,10 @@ class lifecycle(Command):  # noqa: N801 Faust names a command by its class
             raise BadRequestError(f"{options['action']}: one of {', '.join(ACTIONS)}")
         return asyncio.run(self._run(**options))
 
-    async def _run(self, *, action: str, as_json: bool, url: str) -> int:
+    async def _run(self, *, action: str, read: bool, as_json: bool, url: str) -> int:
         async with ApiClient(self.app.settings, url) as api:
             if action == "verify":
-                return await self._verify(api, as_json)
+                return await self._verify(api, read, as_json)
             if action == "run":
                 await self._wait_for_run(api)
             shown = await api.call("GET", "/lifecycle")
@@ -61,14 +62,16 @@ class lifecycle(Command):  # noqa: N801 Faust names a command by its class
             await asyncio.sleep(ASK_SECONDS)
         raise BadRequestError(f"the run is not over after {RUN_SECONDS} s; it goes on")
 
-    async def _verify(self, api: ApiClient, as_json: bool) -> int:
+    async def _verify(self, api: ApiClient, read: bool, as_json: bool) -> int:
         """Look at everything, part by part; the exit status is 1 where something differs."""
         looked: Counter[str] = Counter()
         tiers: Counter[str] = Counter()
         differences: list[str] = []
         cursor: str | None = ""
         while cursor is not None:
-            found = await api.call("GET", "/lifecycle/verify", cursor=cursor)
+            found = await api.call(
+                "GET", "/lifecycle/verify", cursor=cursor, read="1" if read else ""
+            )
             looked[found["part"]] += found["looked_at"]
             tiers.update(found["tiers"])
             differences += found["differences"]

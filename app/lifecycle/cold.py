@@ -29,8 +29,9 @@ logger = get_logger(__name__)
 #: Blocks of one object: packed bytes from which on nobody waits for the end of their hour, and most
 #: that one object is made of.
 WORTH_AN_OBJECT = 8 * 1024 * 1024
-#: Members of an index that are looked at in one round trip.
-PAGE = 1000
+#: Objects that are made of smaller ones before others are looked after.
+COMPACTIONS = 8
+DAY_MS = 86_400_000
 
 
 @dataclass(slots=True)
@@ -99,6 +100,20 @@ class ColdMover:
             gone += removed.events
         metrics.TIER_MOVED.labels(left=COLD).inc(gone)
         return gone
+
+    async def compact(self) -> int:
+        """Put small objects of days that are over into larger ones; how many there were.
+
+        Raises:
+            UnavailableError: the archive, or its manifest, is away.
+        """
+        before_ms, compacted = self._now_ms() // DAY_MS * DAY_MS, 0
+        for _ in range(COMPACTIONS):
+            replaced = await self._archive.compact(before_ms)
+            compacted += replaced.objects
+            if not replaced.objects:
+                break
+        return compacted
 
     async def _move_tool(
         self,

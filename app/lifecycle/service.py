@@ -9,7 +9,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
-from hookstream.app.errors import FencedError, UnavailableError
+from hookstream.app.errors import ArchiveDamagedError, FencedError, UnavailableError
 from hookstream.app.ids import partition_of
 from hookstream.app.lifecycle.cold import ColdMover, WarmTotals
 from hookstream.app.lifecycle.status import asked_ms, note_run
@@ -158,8 +158,14 @@ class Lifecycle(Service):
         owned, partitions = self._owned(), self._partitions
         try:
             gone = await self.cold.expire(lambda *tool: partition_of(partitions, *tool) in owned)
+            # one worker at a time is enough for what concerns all of it
+            if 0 in owned:
+                await self.cold.compact()
         except UnavailableError as error:
             logger.debug("archived events are forgotten later: %s", error)
+            return
+        except ArchiveDamagedError as error:
+            logger.error("small objects of the archive stay as they are: %s", error)
             return
         if gone:
             logger.info("%d archived events were over their time and are gone", gone)

@@ -6,6 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from hookstream.app.archive.archive import Archive
+from hookstream.app.archive.verification import verify_names, verify_page
 from hookstream.app.clock import RedisClock
 from hookstream.app.errors import BadRequestError, UnavailableError
 from hookstream.app.lifecycle.status import ask_for_run, lifecycle_status
@@ -20,10 +21,12 @@ from hookstream.app.web.routes import Route
 
 __all__ = ["LifecycleViews"]
 
-#: Events that one request looks at.
+#: Events, and objects of the archive, that one request looks at.
 PAGE = 2000
-CURSOR: dict[str, dict[str, object]] = {
-    "cursor": {"type": "string", "description": "Where a part begins: `next` of the last."}
+OBJECTS = 8
+QUERY: dict[str, dict[str, object]] = {
+    "cursor": {"type": "string", "description": "Where a part begins: `next` of the last."},
+    "read": {"type": "string", "enum": ["0", "1"], "description": "1: read objects whole."},
 }
 
 
@@ -75,7 +78,7 @@ class LifecycleViews:
                 self.verify,
                 "Whether a part of what is kept fits: event log, manifest, archive and Redis",
                 gives=VerifiedOut,
-                query=CURSOR,
+                query=QUERY,
                 errors=(400, 503),
             ),
         ]
@@ -107,7 +110,7 @@ class LifecycleViews:
         """One part: first events by their ids, then warm blocks by partition, then the archive."""
         part, _, rest = request.query.get("cursor", "events:").partition(":")
         try:
-            found, following = await self._verify(part, rest)
+            found, following = await self._verify(part, rest, read=request.query.get("read") == "1")
         except ValueError as error:
             raise BadRequestError("cursor: take it as `next` gave it") from error
         return json_response(
@@ -120,7 +123,7 @@ class LifecycleViews:
             }
         )
 
-    async def _verify(self, part: str, rest: str) -> tuple[Verified, str | None]:
+    async def _verify(self, part: str, rest: str, *, read: bool) -> tuple[Verified, str | None]:
         if part == "events":
             found = await verify_events(
                 self._postgres,
@@ -138,8 +141,14 @@ class LifecycleViews:
             found = await verify_warm(self._redis, number)
             last = number + 1 == self._partitions
             return found, "archive:" if last else f"warm:{number + 1}"
+        archive = self._archive
         if part == "archive":
-            differences: list[str] = []
-            totals = await self._archive.totals()
-            return Verified(totals.objects, differences), None
+            count, different, behind = await verify_page(
+                archive.manifest, archive.objects, rest, OBJECTS, read=read
+            )
+            found = Verified(count, [str(one) for one in different])
+            return found, f"archive:{behind}" if behind else "unnamed:"
+        if part == "unnamed":
+            names = verify_names(archive.manifest, archive.objects)
+            return Verified(0, [str(one) async for one in names]), None
         raise ValueError(part)
