@@ -1,0 +1,263 @@
+"""From warm to cold on real servers: nothing is deleted that is not stored, whatever fails."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hookstream.app.archive.archive import Archive
+from hookstream.app.archive.objects import Objects
+from hookstream.app.archive_address import ArchiveAddress
+from hookstream.app.errors import ArchiveDamagedError, FencedError, UnavailableError
+from hookstream.app.lifecycle import cold as module
+from hookstream.app.lifecycle.cold import ColdMover
+from hookstream.app.lifecycle.verify import verify_warm
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import Scripts
+from hookstream.app.redis.memory import Pressure
+from hookstream.app.routing.catalog import Catalog, Ttl
+from hookstream.app.stores.tiers import COLD, GONE, WARM, Tiers
+from hookstream.codecs.envelope import decode_event
+from tests.integration.lifecycle.test_warm import MINUTE, NOW, NUMBER, House, tool
+
+HOUR = 60 * MINUTE
+
+
+class ColdHouse(House):
+    """One with an archive."""
+
+    archive: Archive
+
+    @property
+    def tiers(self) -> Tiers:
+        return Tiers(self.redis, self.scripts, self.archive)
+
+    @property
+    def cold(self) -> ColdMover:
+        return ColdMover(
+            self.redis,
+            self.scripts,
+            self.archive,
+            catalog=lambda: Catalog(1, tools=self.tools),
+            now_ms=lambda: self.now_ms,
+        )
+
+    async def fill(self, count: int = 100) -> None:
+        """So many warm events of each tool, all of one hour."""
+        for n in range(1, count + 1):
+            await self.add("a", 2 * n)
+            await self.add("b", 2 * n + 1)
+        await self.work_off()
+        self.now_ms += 2 * HOUR
+        assert await self.move() == 2 * count
+
+    async def archived(self, pressure: Pressure = Pressure.NONE, *, eager: bool = False) -> int:
+        totals = await self.cold.move(self.partition, pressure, eager=eager)
+        return totals.archived
+
+
+@pytest.fixture
+async def house(redis_client: Any, postgres_url: str, tmp_path: Path) -> AsyncIterator[ColdHouse]:
+    scripts = Scripts(redis_client)
+    await scripts.load()
+    await redis_client.hset(keys.lease(NUMBER), mapping={"epoch": 1, "nonce": "n"})
+    await redis_client.xgroup_create(keys.events(NUMBER), keys.GROUP, id="0", mkstream=True)
+    house = ColdHouse(redis_client, scripts)
+    for name in "ab":
+        house.tools[name] = tool(name, Ttl(10 * MINUTE, 5 * HOUR, 100 * HOUR))
+    address = ArchiveAddress("file", "", str(tmp_path / "archive"))
+    async with Postgres(postgres_url) as postgres:
+        for table in ("archive_objects", "archive_covered", "archive_leftovers"):
+            await postgres.execute(f"TRUNCATE {table} CASCADE")
+        async with Archive(address, postgres, cache_bytes=1 << 24) as house.archive:
+            yield house
+
+
+async def test_blocks_that_are_due_become_objects_and_go(house: ColdHouse) -> None:
+    await house.fill()
+    assert await house.archived() == 0
+    assert set(await house.check()) == {WARM}
+    house.now_ms += 5 * HOUR
+    assert await house.archived() == 200
+    assert set(await house.check()) == {COLD}
+    assert await house.redis.keys("*warm*") == []
+    assert (await house.archive.totals()).objects == 2
+
+
+async def test_the_end_of_the_hour_is_waited_for_unless_somebody_asks(house: ColdHouse) -> None:
+    house.now_ms = NOW // HOUR * HOUR + 50 * MINUTE
+    await house.add("a", 1)
+    house.now_ms += 5 * MINUTE
+    await house.add("a", 2)
+    await house.work_off()
+    house.now_ms += 13 * MINUTE
+    assert await house.move() == 2
+    house.now_ms = NOW // HOUR * HOUR + 55 * MINUTE + 10 * MINUTE + 5 * HOUR
+    mover = house.cold
+    totals = await mover.move(house.partition, Pressure.NONE)
+    assert (totals.archived, totals.events) == (0, 2)
+    assert totals.due_since_ms == house.now_ms
+    assert await house.archived(eager=True) == 2
+    assert await house.check() == [COLD] * 2
+
+
+async def test_an_hour_with_much_in_it_is_not_waited_for(
+    house: ColdHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.tools["a"] = tool("a", Ttl(MINUTE, MINUTE, 100 * HOUR))
+    house.now_ms = NOW // HOUR * HOUR
+    for n in range(1, 101):
+        await house.add("a", n)
+    await house.work_off()
+    house.now_ms += 3 * MINUTE
+    await house.move()
+    assert await house.archived() == 0
+    monkeypatch.setattr(module, "WORTH_AN_OBJECT", 1)
+    assert await house.archived() == 100
+
+
+async def test_under_pressure_blocks_go_at_once(house: ColdHouse) -> None:
+    await house.fill()
+    assert await house.archived(Pressure.STRAIGHT) == 200
+    assert set(await house.check()) == {COLD}
+
+
+@pytest.mark.parametrize("step", ["covered", "store", "before dropping"])
+async def test_whoever_crashes_loses_nothing_and_stores_nothing_twice(
+    house: ColdHouse, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.fill()
+    house.now_ms += 5 * HOUR
+
+    class CrashError(Exception):
+        pass
+
+    async def crash(*_: Any, **__: Any) -> Any:
+        raise CrashError
+
+    with monkeypatch.context() as patched:
+        if step == "before dropping":
+            call = house.scripts.call
+
+            async def not_dropping(name: str, *rest: Any) -> Any:
+                return await (crash() if name == "drop_warm" else call(name, *rest))
+
+            patched.setattr(house.scripts, "call", not_dropping)
+        else:
+            patched.setattr(house.archive, step, crash)
+        with pytest.raises(CrashError):
+            await house.archived()
+        assert len(await house.check()) == 200
+    # more is due by now: it is made of other blocks
+    house.now_ms += HOUR
+    assert await house.archived() == 200
+    assert set(await house.check()) == {COLD}
+    assert (await house.archive.totals()).events == 200
+    assert [difference async for difference in house.archive.verify()] == []
+
+
+async def test_while_the_archive_is_away_blocks_stay(
+    house: ColdHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.fill()
+    house.now_ms += 5 * HOUR
+
+    async def away(*_: Any) -> None:
+        raise UnavailableError("no bucket")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Objects, "put", away)
+        with pytest.raises(UnavailableError):
+            await house.archived()
+        assert set(await house.check()) == {WARM}
+    assert await house.archived() == 200
+
+
+async def test_what_is_not_read_back_as_it_was_written_is_not_deleted(
+    house: ColdHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.fill()
+    house.now_ms += 5 * HOUR
+    put = Objects.put
+
+    async def damaging(self: Objects, name: str, data: bytes) -> None:
+        await put(self, name, data[:-40] + b"x" * 40 if "tool=a" in name else data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Objects, "put", damaging)
+        # the other tool's are stored
+        assert await house.archived() == 100
+        assert sorted(set(await house.check())) == [COLD, WARM]
+    assert await house.archived() == 100
+    assert set(await house.check()) == {COLD}
+
+
+async def test_a_damaged_block_stays_alone_and_verify_names_it(house: ColdHouse) -> None:
+    await house.fill()
+    index = keys.warm_index(NUMBER, "default", "a")
+    [member] = await house.redis.zrange(index, 0, -1)
+    name = keys.warm_block(NUMBER, "default", "a", member.decode().split(":")[1])
+    block = await house.redis.get(name)
+    await house.redis.set(name, block[:-9] + b"\0" * 9)
+    assert len((await verify_warm(house.redis, NUMBER)).differences) == 1
+    house.now_ms += 5 * HOUR
+    assert await house.archived() == 100
+    assert await house.redis.exists(name)
+    await house.redis.set(name, block)
+    assert (await verify_warm(house.redis, NUMBER)).differences == []
+    assert await house.archived() == 100
+    assert set(await house.check()) == {COLD}
+
+
+async def test_a_block_that_is_lost_leaves_the_index(house: ColdHouse) -> None:
+    await house.fill()
+    index = keys.warm_index(NUMBER, "default", "a")
+    [member] = await house.redis.zrange(index, 0, -1)
+    await house.redis.delete(keys.warm_block(NUMBER, "default", "a", member.decode().split(":")[1]))
+    assert "not there" in (await verify_warm(house.redis, NUMBER)).differences[0]
+    house.now_ms += 5 * HOUR
+    await house.archived()
+    assert await house.redis.zcard(index) == 0
+
+
+async def test_a_stale_owner_deletes_nothing(house: ColdHouse) -> None:
+    await house.fill()
+    house.now_ms += 5 * HOUR
+    await house.redis.hset(keys.lease(NUMBER), "epoch", 2)
+    with pytest.raises(FencedError):
+        await house.archived()
+    assert set(await house.check()) == {WARM}
+
+
+async def test_what_is_over_is_gone_and_its_neighbours_are_not(house: ColdHouse) -> None:
+    await house.fill()
+    house.now_ms += 5 * HOUR
+    await house.archived()
+    house.tools["a"] = tool("a", Ttl(10 * MINUTE, 5 * HOUR, MINUTE))
+    assert await house.cold.expire(lambda *_: False) == 0
+    # the time that counts in the archive is that at which events were received
+    event = decode_event((await house.tiers.envelopes(list(house.sent)[:1]))[0] or b"")
+    house.now_ms = event.received_at_ms + 6 * HOUR
+    assert await house.cold.expire(lambda *_: True) == 100
+    places = list(house.sent)
+    tiers = await house.tiers.tiers(places)
+    assert {(place.tool_id, tier) for place, tier in zip(places, tiers, strict=True)} == {
+        ("a", GONE),
+        ("b", COLD),
+    }
+
+
+async def test_damage_in_the_archive_is_said_and_stops_nobody(house: ColdHouse) -> None:
+    await house.fill(10)
+    house.now_ms += 6 * HOUR
+    await house.archived()
+    folder = Path(house.archive.address.path)
+    [of_a] = folder.rglob("*tool=a*/**/*.parquet")
+    of_a.write_bytes(of_a.read_bytes()[:-100])
+    mine = [place for place in house.sent if place.tool_id == "a"]
+    with pytest.raises(ArchiveDamagedError):
+        await house.tiers.envelopes(mine)
+    others = [place for place in house.sent if place.tool_id == "b"]
+    assert None not in await house.tiers.envelopes(others)
