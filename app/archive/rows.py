@@ -128,7 +128,7 @@ def split(event: ArchivedEvent) -> Row:
     if not is_event_id(event_id) or not 0 <= received_at <= MAX_MS:
         raise CodecError("an envelope to be archived has no event id, or no time")
     delivery_id, headers = envelope.delivery_id, envelope.headers
-    # most senders put their delivery's id into a header: 16 random bytes that need not be there twice
+    # most senders put it into a header, too: random bytes that need not be there twice
     kept = {name: None if (value := headers[name]) == delivery_id else value for name in headers}
     entry_ms, entry_seq = parse_entry(event.entry_id)
     columns = (
