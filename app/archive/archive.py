@@ -7,11 +7,13 @@ footer and one row group of an object. They ask again where it has gone meanwhil
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mode import Service
@@ -32,6 +34,7 @@ from hookstream.app.archive.objects import MissingObjectError, Objects
 from hookstream.app.archive.rows import (
     MAX_MS,
     ArchivedEvent,
+    Entry,
     Place,
     Row,
     entry_id,
@@ -148,20 +151,13 @@ class Archive(Service):
             CodecError: an event's envelope is none.
             ValueError: an entry's id is none, or in none of the ranges.
         """
-        placed = [(event.partition, parse_entry(event.entry_id), event) for event in events]
         wanted = merged(
             Covered(number, parse_entry(first), parse_entry(last)) for number, first, last in ranges
         )
-        for partition, entry, _ in placed:
-            if not any(each.has(partition, entry) for each in wanted):
-                raise ValueError(f"the entry {entry_id(entry)} is in none of the ranges to store")
+        placed = await self._in_thread(_placed, events, wanted)
         for _ in range(STORE_TRIES):
             seen = await self.manifest.covers(tenant, tool_id, wanted)
-            fresh = [
-                event
-                for partition, entry, event in placed
-                if not any(each.has(partition, entry) for each in seen)
-            ]
+            fresh = await self._in_thread(_not_in, placed, seen)
             if not fresh:
                 return []
             written = await self._write(tenant, tool_id, fresh)
@@ -445,6 +441,33 @@ def _parquet(name: str, *arguments: Any) -> Any:
     from hookstream.app.archive import parquet
 
     return getattr(parquet, name)(*arguments)
+
+
+def _placed(
+    events: Sequence[ArchivedEvent], ranges: Sequence[Covered]
+) -> list[tuple[Entry, int, ArchivedEvent]]:
+    """Events with their entries, in that order; each is in one of the ranges."""
+    placed = [(parse_entry(event.entry_id), event.partition, event) for event in events]
+    if outside := _not_in(placed, ranges):
+        raise ValueError(f"the entry {outside[0].entry_id} is in none of the ranges to store")
+    return sorted(placed, key=itemgetter(0, 1))
+
+
+def _not_in(
+    placed: Iterable[tuple[Entry, int, ArchivedEvent]], ranges: Sequence[Covered]
+) -> list[ArchivedEvent]:
+    """Events that are in none of these ranges, which do not overlap."""
+    of: dict[int, list[Covered]] = {}
+    for each in sorted(ranges):
+        of.setdefault(each.partition, []).append(each)
+    lasts = {partition: [each.last for each in some] for partition, some in of.items()}
+    found = []
+    for entry, partition, event in placed:
+        some = of.get(partition, ())
+        at = bisect_left(lasts.get(partition, ()), entry)
+        if at == len(some) or some[at].first > entry:
+            found.append(event)
+    return found
 
 
 def _events(rows: Sequence[Row]) -> list[ArchivedEvent]:

@@ -128,10 +128,8 @@ def split(event: ArchivedEvent) -> Row:
     if not is_event_id(event_id) or not 0 <= received_at <= MAX_MS:
         raise CodecError("an envelope to be archived has no event id, or no time")
     delivery_id, headers = envelope.delivery_id, envelope.headers
-    kept: dict[str, str | None] = {name: headers[name] for name in headers}
-    if delivery_id:
-        # most senders put it into a header: 16 random bytes that need not be there twice
-        kept = {name: None if kept[name] == delivery_id else kept[name] for name in kept}
+    # most senders put it into a header, too: random bytes that need not be there twice
+    kept = {name: None if (value := headers[name]) == delivery_id else value for name in headers}
     entry_ms, entry_seq = parse_entry(event.entry_id)
     columns = (
         bytes.fromhex(event_id.replace("-", "")),
@@ -150,7 +148,7 @@ def split(event: ArchivedEvent) -> Row:
     clear = envelope.ClearField
     for name in _IN_COLUMNS:
         clear(name)
-    return Row(*columns, envelope.SerializeToString(deterministic=True))
+    return Row(*columns, envelope.SerializeToString())
 
 
 def join(row: Row) -> bytes:
