@@ -105,6 +105,7 @@ async def measure(running: System, post: Any, given: argparse.Namespace) -> Resu
         progress("training compression dictionaries")
         await running.train(tools)
     running.launch("worker")
+    spent_us: dict[str, float] = {}
     result = Result(
         f"{given.events} of GitHub's example payloads, each different, of {TOOLS} tools, through "
         "the whole system; then warm and cold by a changed ttl. CPU of moving: what is used then, "
@@ -124,12 +125,21 @@ async def measure(running: System, post: Any, given: argparse.Namespace) -> Resu
             used = await moved(running, session, tier, given.events)
             for part in ("worker", "Redis", "PostgreSQL"):
                 spent = max(0.0, used[part] - rest[part] * used["seconds"])
-                result.add(f"{part}, to {tier}", "µs of CPU an event", [spent / given.events * 1e6])
+                spent_us[f"{part}, to {tier}"] = spent / given.events * 1e6
             if tier == "warm":
                 size["warm"] = await bytes_of(client, running, "warm")
             found[tier] = await find(session, events)
         async with session.get("/api/v1/lifecycle") as response:
             size["cold"] = (await response.json())["cold"]["bytes"]
+    for name, value in spent_us.items():
+        result.add(name, "µs of CPU an event", [value])
+    both = spent_us["worker, to warm"] + spent_us["worker, to cold"]
+    result.add("worker, through both tiers", "µs of CPU an event", [both])
+    result.model = {
+        "warm_event_bytes": size["warm"] / given.events,
+        "archive_event_bytes": size["cold"] / given.events,
+        "move_cpu_us": both,
+    }
     for tier, taken in size.items():
         result.add(f"bytes {tier}", "bytes an event", [taken / given.events])
     for tier, took in found.items():

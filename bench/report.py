@@ -27,11 +27,13 @@ NAMES = {
     "growth": "Growth",
     "scale": "Processes",
     "priority": "Critical updates beside low ones",
+    "lifecycle": "Through the tiers",
+    "archive": "The archive",
 }
 #: Has a table of its own kind, and figures that are goals.
 BUDGET = "budget"
 #: Those that ``hookstream plan`` computes with.
-PLANNED = ("ingest", "worker", "memory")
+PLANNED = ("ingest", "worker", "memory", "lifecycle")
 
 
 def load() -> dict[str, dict[str, Any]]:

@@ -1,7 +1,8 @@
 """What an installation needs, computed from what was measured: ``hookstream plan``.
 
 The figures are those of the benchmarks (``figures.json``, written by ``hookstream bench --write``).
-What is kept: an event and its updates for as long as it is hot, its dedup mark for the window.
+What is kept (docs/retention.md): an event in Redis while it is hot and warm, then in the archive; updates for as
+long as feeds keep what is acknowledged; dedup marks for the window.
 """
 
 import json
@@ -24,17 +25,26 @@ FILE_SHARE = 3
 #: RocksDB's files before they are compacted.
 TABLE_SHARE = 2
 DAY_SECONDS = 86_400
+#: Most updates that a feed keeps if nothing else is set.
+FEED_UPDATES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What comes in, and how long it is kept. ``size``: bytes of an average payload."""
+    """What comes in, and how long it is kept. ``size``: bytes of an average payload.
+
+    ``contexts``: how many there are; a feed has :data:`FEED_UPDATES` at most.
+    """
 
     rate: float
     size: float
     contexts_per_event: float = 1.0
     hot_seconds: float = 7_200
     window_seconds: float = 86_400
+    warm_seconds: float = 86_400
+    cold_seconds: float = 365 * 86_400
+    feed_seconds: float = 7 * 86_400
+    contexts: float = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,9 @@ class Figures:
     postgres_bytes: float
     receiver_bytes: float
     worker_bytes: float
+    warm_event_bytes: float
+    archive_event_bytes: float
+    move_cpu_us: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,7 @@ class Plan:
     """What it takes. Bytes, but for the counts; ``redis_cores``: cores that Redis is busy."""
 
     redis_events_bytes: float
+    redis_warm_bytes: float
     redis_feeds_bytes: float
     redis_changelog_bytes: float
     redis_bytes: float
@@ -77,6 +91,7 @@ class Plan:
     redis_disk_bytes: float
     tables_disk_bytes: float
     postgres_bytes_per_day: float
+    archive_bytes: float
     receivers: int
     workers: int
     processes_bytes: float
@@ -98,15 +113,20 @@ def plan_for(load: Load, figures: Figures) -> Plan:
             raise BadRequestError(f"{name}: {value:g} cannot be")
     hot, kept = load.rate * load.hot_seconds, load.rate * load.window_seconds
     events = hot * (figures.redis_event_bytes + load.size * figures.redis_bytes_per_payload_byte)
-    feeds = hot * load.contexts_per_event * figures.redis_feed_bytes
-    changelog = kept * figures.redis_changelog_bytes
-    data = events + feeds + changelog
     larger = max(1.0, load.size / figures.payload_bytes)
+    # packed together, an event takes what is its own: as much of a smaller one, in proportion of a larger
+    warm = load.rate * load.warm_seconds * figures.warm_event_bytes * larger
+    updates = load.rate * load.contexts_per_event * load.feed_seconds
+    feeds = min(updates, load.contexts * FEED_UPDATES) * figures.redis_feed_bytes
+    changelog = kept * figures.redis_changelog_bytes
+    data = events + warm + feeds + changelog
     worker_us = figures.worker_cpu_us + load.contexts_per_event * figures.worker_context_cpu_us
+    worker_us += figures.move_cpu_us
     receivers = processes(load.rate * figures.receiver_cpu_us * larger)
     workers = processes(load.rate * worker_us * larger)
     return Plan(
         redis_events_bytes=events,
+        redis_warm_bytes=warm,
         redis_feeds_bytes=feeds,
         redis_changelog_bytes=changelog,
         redis_bytes=data,
@@ -114,6 +134,7 @@ def plan_for(load: Load, figures: Figures) -> Plan:
         redis_disk_bytes=data * FILE_SHARE,
         tables_disk_bytes=kept * figures.table_bytes * TABLE_SHARE,
         postgres_bytes_per_day=load.rate * DAY_SECONDS * figures.postgres_bytes,
+        archive_bytes=load.rate * load.cold_seconds * figures.archive_event_bytes * larger,
         receivers=receivers,
         workers=workers,
         processes_bytes=receivers * figures.receiver_bytes + workers * figures.worker_bytes,

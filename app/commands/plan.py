@@ -26,7 +26,11 @@ class plan(Command):  # noqa: N801 Faust names a command by its class
             default=1.0,
             help="Contexts that an event reaches; 1 by default.",
         ),
-        option("--hot", default="2h", help="How long events stay in Redis."),
+        option("--hot", default="2h", help="How long events are hot."),
+        option("--warm", default="24h", help="How long they are warm then."),
+        option("--cold", default="365d", help="How long they are in the archive then."),
+        option("--feeds", default="7d", help="How long feeds keep what is acknowledged."),
+        option("--contexts", default=100.0, help="How many contexts there are; 100 by default."),
         option("--window", default="24h", help="Dedup window."),
         option(
             "--figures", default="", help="File of figures; those that came with this by default."
@@ -43,6 +47,10 @@ class plan(Command):  # noqa: N801 Faust names a command by its class
             options["contexts_per_event"],
             seconds(options["hot"]),
             seconds(options["window"]),
+            seconds(options["warm"]),
+            seconds(options["cold"]),
+            seconds(options["feeds"]),
+            options["contexts"],
         )
         made = plan_for(load, measured.figures)
         if options["as_json"]:
@@ -76,12 +84,14 @@ def text(load: Load, made: Plan, measured: Measured, partitions: int) -> str:
     rows = [
         ("Redis memory", size(made.redis_memory_bytes), f"{size(made.redis_bytes)} of data"),
         ("  events", size(made.redis_events_bytes), f"hot for {load.hot_seconds:g} s"),
+        ("  warm events", size(made.redis_warm_bytes), f"for {load.warm_seconds:g} s more"),
         ("  feeds", size(made.redis_feeds_bytes), f"{load.contexts_per_event:g} contexts an event"),
         ("  dedup changelog", size(made.redis_changelog_bytes), f"{load.window_seconds:g} s"),
         ("Redis disk", size(made.redis_disk_bytes), "append-only file while it is rewritten"),
         ("Redis CPU", f"{made.redis_cores:.2f} cores", "for the workers' part"),
         ("worker disk", size(made.tables_disk_bytes), "dedup tables of all workers"),
         ("PostgreSQL", size(made.postgres_bytes_per_day), "more each day"),
+        ("archive", size(made.archive_bytes), f"once it has {load.cold_seconds / 86400:g} days"),
         ("receivers", str(made.receivers), "processes, each at most 60 % busy"),
         ("workers", str(made.workers), "processes, each at most 60 % busy"),
         ("their memory", size(made.processes_bytes), "all receivers and workers"),

@@ -30,6 +30,7 @@ MODEL = {
         "receiver_bytes",
         "worker_bytes",
     ),
+    "lifecycle": ("warm_event_bytes", "archive_event_bytes", "move_cpu_us"),
 }
 
 
@@ -109,6 +110,7 @@ def left_over(folder: Path) -> list[str]:
                 "low at 2 times what is sustained: low delivered",
             ],
         ),
+        ("lifecycle", ["worker, to warm", "bytes warm", "found cold, p99"]),
     ],
 )
 def test_benchmark_works_and_leaves_nothing_behind(

@@ -33,6 +33,9 @@ ROUND = Figures(
     postgres_bytes=700,
     receiver_bytes=150e6,
     worker_bytes=250e6,
+    warm_event_bytes=200,
+    archive_event_bytes=150,
+    move_cpu_us=40,
 )
 LOADS = st.builds(
     Load,
@@ -41,25 +44,43 @@ LOADS = st.builds(
     contexts_per_event=st.floats(0, 1000),
     hot_seconds=st.floats(0, 1e7),
     window_seconds=st.floats(0, 1e7),
+    warm_seconds=st.floats(0, 1e7),
+    cold_seconds=st.floats(0, 1e8),
+    feed_seconds=st.floats(0, 1e7),
+    contexts=st.floats(0, 1e6),
 )
 
 
 def test_numbers_are_those_of_a_calculation_by_hand() -> None:
-    load = Load(1000, 5000, contexts_per_event=2, hot_seconds=3600, window_seconds=7200)
+    load = Load(
+        1000,
+        5000,
+        contexts_per_event=2,
+        hot_seconds=3600,
+        window_seconds=7200,
+        warm_seconds=10_000,
+        cold_seconds=1_000_000,
+        feed_seconds=3600,
+        contexts=1000,
+    )
     made = plan_for(load, ROUND)
     assert made.redis_events_bytes == 3_600_000 * (500 + 500)
     assert made.redis_feeds_bytes == 3_600_000 * 2 * 600
     assert made.redis_changelog_bytes == 7_200_000 * 80
-    assert made.redis_bytes == 3.6e9 + 4.32e9 + 0.576e9
+    assert made.redis_warm_bytes == 10_000_000 * 200
+    assert made.archive_bytes == 1_000_000_000 * 150
+    assert made.redis_bytes == 3.6e9 + 2e9 + 4.32e9 + 0.576e9
+    few = plan_for(dataclasses.replace(load, contexts=10), ROUND)
+    assert few.redis_feeds_bytes == 10 * 100_000 * 600
     assert made.redis_memory_bytes == made.redis_bytes * 1.5
     assert made.redis_disk_bytes == made.redis_bytes * 3
     assert made.tables_disk_bytes == 7_200_000 * 100 * 2
     assert made.postgres_bytes_per_day == 86_400_000 * 700
-    # 1000/s at 200 µs is a fifth of a core, at 400 µs two fifths: each fits one process
+    # 1000/s at 200 µs is a fifth of a core, at 440 µs two fifths: each fits one process
     assert (made.receivers, made.workers) == (1, 1)
     assert made.redis_cores == pytest.approx(0.05)
     busier = plan_for(dataclasses.replace(load, rate=10_000), ROUND)
-    assert (busier.receivers, busier.workers) == (4, 7)
+    assert (busier.receivers, busier.workers) == (4, 8)
 
 
 @given(LOADS, st.sampled_from([field.name for field in dataclasses.fields(Load)]))
