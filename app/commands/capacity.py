@@ -1,8 +1,8 @@
 """What an installation needs, computed from what was measured: ``hookstream plan``.
 
 The figures are those of the benchmarks (``figures.json``, written by ``hookstream bench --write``).
-What is kept (docs/retention.md): an event in Redis while it is hot and warm, then in the archive; updates for as
-long as feeds keep what is acknowledged; dedup marks for the window.
+What is kept (docs/retention.md): an event in Redis while it is hot and warm, then in the archive;
+updates for as long as feeds keep what is acknowledged; dedup marks for the window.
 """
 
 import json
@@ -114,7 +114,7 @@ def plan_for(load: Load, figures: Figures) -> Plan:
     hot, kept = load.rate * load.hot_seconds, load.rate * load.window_seconds
     events = hot * (figures.redis_event_bytes + load.size * figures.redis_bytes_per_payload_byte)
     larger = max(1.0, load.size / figures.payload_bytes)
-    # packed together, an event takes what is its own: as much of a smaller one, in proportion of a larger
+    # what is packed together is taken to grow with larger payloads, and not to shrink with smaller
     warm = load.rate * load.warm_seconds * figures.warm_event_bytes * larger
     updates = load.rate * load.contexts_per_event * load.feed_seconds
     feeds = min(updates, load.contexts * FEED_UPDATES) * figures.redis_feed_bytes
