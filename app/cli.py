@@ -36,6 +36,8 @@ REFUSED_OPTIONS = {
     "-L": "uvloop is used where it is there",
     "--loop": "uvloop is used where it is there",
 }
+#: Commands that come from Faust's own: what is said of its options holds behind them, too.
+OF_FAUST = {"worker", "receive"}
 #: In the help of Faust's group, and about its own debugger.
 HIDDEN_OPTIONS = {"console_port", "blocking_timeout", "debug", "app", "datadir", "logfile", "loop"}
 USAGE = 2
@@ -103,7 +105,7 @@ def _refuse(arguments: list[str]) -> None:
         if name in REFUSED_OPTIONS:
             print(f"hookstream {name}: not supported: {REFUSED_OPTIONS[name]}", file=sys.stderr)
             raise SystemExit(USAGE)
-        if not argument.startswith("-"):
+        if not argument.startswith("-") and argument not in OF_FAUST:
             # options of Faust's stand before the command; what follows is the command's own
             if argument in REFUSED:
                 print(f"hookstream {argument}: {REFUSED[argument]}", file=sys.stderr)
@@ -112,15 +114,19 @@ def _refuse(arguments: list[str]) -> None:
 
 
 def _take_log_level(arguments: list[str]) -> None:
-    """``-l LEVEL`` is the setting for this run."""
+    """``-l LEVEL`` is the setting for this run, before ``worker`` or ``receive`` or behind it."""
     for at, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name in ("-l", "--loglevel"):
-            given = value if equals else "".join(arguments[at + 1 : at + 2])
+            given = (value if equals else "".join(arguments[at + 1 : at + 2])).lower()
             if given in ("debug", "info", "warn", "error", "crit"):
                 known = {"warn": "warning", "crit": "error"}
                 os.environ["HOOKSTREAM_LOG_LEVEL"] = known.get(given, given)
-        if not argument.startswith("-") and arguments[at - 1] not in ("-l", "--loglevel"):
+        elif not (
+            argument.startswith("-")
+            or arguments[at - 1] in ("-l", "--loglevel")
+            or OF_FAUST.intersection(arguments[: at + 1])
+        ):
             return
 
 
