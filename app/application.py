@@ -682,6 +682,7 @@ class Hookstream(Unsupported, CheckedApp):
         seconds = metrics.STAGE_SECONDS.labels(stage=name)
         # what ours wait for has limits of its own; a timer for each batch costs 4 µs
         ours = function.__module__.startswith(OURS)
+        told: set[str] = set()
 
         async def work(batch: Batch) -> bool:
             """Do a batch; whether it goes on."""
@@ -690,9 +691,12 @@ class Hookstream(Unsupported, CheckedApp):
             try:
                 # of a channel of one's own, what has only failed entries is not its function's
                 if not batch.own or any(batch.live()):
-                    result = function(batch)
+                    result: object = function(batch)
                     if inspect.isawaitable(result):
-                        await result
+                        result = await result
+                    if result is not None and name not in told:
+                        told.add(name)
+                        _tell_returned(name, function, result)
             except BaseException as error:  # the reader decides by its kind
                 if tasks.ends_task(error):
                     raise
@@ -726,6 +730,17 @@ class Hookstream(Unsupported, CheckedApp):
         stages = self._stages.get(after, [])
         at = stages.index(source) + 1 if source in stages else 0
         return stages[at] if at < len(stages) else self._outputs.get(after)
+
+
+def _tell_returned(name: str, function: Callable[..., Any], result: object) -> None:
+    """Tell that what a batch function returns counts for nothing: it may be meant as a filter."""
+    logger.warning(
+        "the batch function %r (%s) returned %s, which counts for nothing: all entries of its "
+        "batches go on. entry.fail(...) and batch.send(...) say what becomes of one",
+        name,
+        place_of(function),
+        type(result).__name__,
+    )
 
 
 def _check_sinks(sinks: Any, place: str) -> None:

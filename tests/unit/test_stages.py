@@ -592,3 +592,22 @@ def test_all_places_that_are_not_there_are_named_at_once(
     assert "'passes'" in said
     assert "did you mean 'route'?" in said
     assert said.endswith("says after='nothing', and there is no such stage. There are route")
+
+
+@pytest.mark.parametrize("kind", ["list", "generator"])
+async def test_what_a_batch_function_returns_is_told_once(
+    app: Hookstream, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """It may be meant as a filter, and lets everything pass."""
+    source = app.stream_channel("mine", codec="json")
+
+    @app.batches(source)
+    def filters(batch: Batch) -> Any:
+        return [1] if kind == "list" else (n for n in range(3))
+
+    assert source.taker is not None
+    for _ in range(2):
+        assert await source.taker.work(batch(1))
+    [said] = [record.getMessage() for record in caplog.records]
+    assert f"'filters' ({__file__}:" in said
+    assert f"returned {kind}, which counts for nothing" in said
