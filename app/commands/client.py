@@ -67,9 +67,17 @@ class ApiClient:
         """What ``/health`` says of the process that is asked."""
         try:
             async with self._session.get(f"{self.url}/health") as response:
-                return dict(await response.json())
+                found = json.loads(await response.read())
         except aiohttp.ClientConnectorError as error:
             raise self._nobody(error) from error
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or "parts" not in found:
+            raise HookstreamError(
+                f"{self.url}/health is not what Hookstream says: is this its address, or the one "
+                "for operators?"
+            )
+        return found
 
     def _nobody(self, error: aiohttp.ClientConnectorError) -> HookstreamError:
         number = error.os_error.errno
