@@ -198,6 +198,24 @@ def test_who_does_not_answer_is_named_and_which_key_was_wrong(stack: Stack, tmp_
     assert f"({stack.url}; the key is that of HOOKSTREAM_ADMIN_KEY)" in done.stderr
 
 
+def test_commands_for_operators_need_no_stages(stack: Stack, tmp_path: Path) -> None:
+    """One that cannot be imported is when they are needed most."""
+    settings = {**of(stack), "HOOKSTREAM_AGENTS": "not_there"}
+    for command in (("dead", "list"), ("partitions",), ("replay", "--list"), ("provider", "list")):
+        done = run(tmp_path, *command, **settings)
+        assert done.returncode == 0, done.stderr
+    done = run(tmp_path, "agents", **settings)
+    assert done.returncode == 78
+    assert "not_there cannot be imported" in done.stderr
+
+
+def test_a_module_without_a_stage_is_told_where_stages_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "forgotten.py").write_text("async def mine(event):\n    return event\n")
+    done = run(tmp_path, "agents", HOOKSTREAM_AGENTS="forgotten")
+    assert done.returncode == 0, done.stderr
+    assert "hookstream: forgotten declares nothing" in done.stderr
+
+
 def of(stack: Stack) -> dict[str, str]:
     """Where a running system is, for a command."""
     state = str(stack.state_dir / "state")

@@ -28,3 +28,17 @@ def test_a_level_of_the_log_counts_before_a_worker_and_behind_it(
     monkeypatch.setattr(os, "environ", dict(os.environ))
     cli._take_log_level(words.split())
     assert os.environ.get("HOOKSTREAM_LOG_LEVEL") == level
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("dead list", "dead"),
+        ("-l debug --quiet worker -p 6068", "worker"),
+        ("--loglevel=info doctor", "doctor"),
+        ("--help", ""),
+        ("", ""),
+    ],
+)
+def test_the_command_is_found_behind_options(words: str, command: str) -> None:
+    assert cli._command_of(words.split()) == command
