@@ -27,6 +27,7 @@ NAMES = {
     "growth": "Growth",
     "scale": "Processes",
     "priority": "Critical updates beside low ones",
+    "archive": "The archive",
 }
 #: Has a table of its own kind, and figures that are goals.
 BUDGET = "budget"

@@ -16,7 +16,7 @@ __all__ = ["bench"]
 
 #: What runs when no name is given.
 USUAL = ("ingest", "worker", "end-to-end", "memory", "recovery")
-NAMES = (*USUAL, "overload", "soak", "growth", "scale", "budget", "priority")
+NAMES = (*USUAL, "overload", "soak", "growth", "scale", "budget", "priority", "archive")
 #: Packages that are not installed with Hookstream itself, by the name they are imported by.
 NEEDED = ("faststream", "psutil")
 #: Where a checkout has its benchmarks.
@@ -26,7 +26,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 class bench(Command):  # noqa: N801 Faust names a command by its class
     """Run benchmarks: ingest, worker, end-to-end, memory, recovery (those if none is named);
     overload, soak (half an hour), growth, scale (1 to N processes), budget (µs by stage),
-    priority (critical updates under load)."""
+    priority (critical updates under load), archive (cold events)."""
 
     options = [
         argument("names", metavar="[NAME]...", nargs=-1),
