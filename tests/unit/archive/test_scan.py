@@ -89,9 +89,13 @@ async def test_an_object_that_the_manifest_names_and_nobody_has_is_an_error() ->
 
     del objects.groups["o1"]
     found: list[Row] = []
-    with pytest.raises(MissingObjectError, match="o1"):
+
+    async def read_all() -> None:
         async for some in in_order(source, objects.read, DAY, DAY + 100):
-            found += some
+            found.extend(some)
+
+    with pytest.raises(MissingObjectError, match="o1"):
+        await read_all()
     assert found == [row(1, 1)]
 
 
