@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 __all__ = ["ArchiveAddress", "parse_archive_url"]
 
@@ -26,7 +26,8 @@ class ArchiveAddress:
     path: str
 
     def __str__(self) -> str:
-        return f"{self.kind}://{self.place}{'/' if self.place and self.path else ''}{self.path}"
+        between = "/" if self.place and self.path else ""
+        return f"{self.kind}://{self.place}{between}{quote(self.path)}"
 
 
 def parse_archive_url(url: str) -> ArchiveAddress:

@@ -156,13 +156,10 @@ def test_docker_compose_file_is_valid() -> None:
     )
     assert answer.returncode == 0, answer.stderr.decode()
     services = orjson.loads(answer.stdout)["services"]
-    assert set(services) == {
-        *("redis", "postgres", "s3", "s3-bucket"),
-        *("receiver", "worker-1", "worker-2"),
-    }
+    assert set(services) == {"redis", "postgres", "s3", "receiver", "worker-1", "worker-2"}
     for name in ("receiver", "worker-1", "worker-2"):
         given = services[name]["environment"]
-        assert given["HOOKSTREAM_ARCHIVE_URL"] == "s3://hookstream"
+        assert given["HOOKSTREAM_ARCHIVE_URL"].startswith("s3://")
         assert given["AWS_ENDPOINT_URL"] == "http://s3:8333"
     for name in ("receiver", "worker-1", "worker-2"):
         port = services[name]["environment"]["HOOKSTREAM_ADMIN_PORT"]

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -492,3 +494,14 @@ async def test_the_event_loop_goes_on_while_much_is_stored_and_found(archive: Ar
     ticking.cancel()
     assert stored > 20
     assert seen > 5
+
+
+def test_processes_that_read_no_archive_do_not_pay_for_arrow() -> None:
+    code = (
+        "import sys, hookstream.app.main; "
+        "print([name for name in ('pyarrow', 'obstore') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"

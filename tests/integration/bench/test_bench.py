@@ -102,6 +102,10 @@ def left_over(folder: Path) -> list[str]:
             ],
         ),
         (
+            "archive",
+            ["stored", "of one block: compared", "archived", "compacted", "found, p99", "scanned"],
+        ),
+        (
             "priority",
             [
                 "no low ones: critical, p99",
