@@ -22,6 +22,7 @@ from hookstream.app.feeds.digest_flusher import DigestFlusher
 from hookstream.app.feeds.marks import Marks
 from hookstream.app.feeds.rendering import Renderer
 from hookstream.app.feeds.state import opens_feeds, rated_contexts
+from hookstream.app.feeds.trimming import FeedTrimming
 from hookstream.app.feeds.upkeep import RateUpkeep
 from hookstream.app.ingest.replayer import Replayer
 from hookstream.app.payloads.trainer import Trainer
@@ -51,6 +52,7 @@ WORKER_SERVICES = (
     "dedup_upkeep",
     "rate_upkeep",
     "context_deletion",
+    "feed_trimming",
     "retry_scheduler",
     "digest_flusher",
     "replayer",
@@ -199,6 +201,14 @@ class WorkerServices(Service):
     def rate_upkeep(self) -> RateUpkeep:
         """Trims what rates do not look back to any more."""
         return RateUpkeep(self._services.redis, **self._in_partitions())
+
+    @cached_property
+    def feed_trimming(self) -> FeedTrimming:
+        """Lets go what feeds keep no longer."""
+        services = self._services
+        return FeedTrimming(
+            services.redis, services.scripts, self._settings, **self._in_partitions()
+        )
 
     @cached_property
     def context_deletion(self) -> ContextDeletion:
