@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-__all__ = ["Keeping"]
+__all__ = ["Keeping", "duration_ms"]
 
 _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -20,7 +20,7 @@ class Keeping:
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Self:
         """As the database has it: durations as in ``30d``. Raises whatever else makes it raise."""
-        return cls(_ms(kept.get("age")), kept.get("updates"), _ms(kept.get("acknowledged")))
+        return cls(_given(kept.get("age")), kept.get("updates"), _given(kept.get("acknowledged")))
 
     def over(self, other: "Keeping") -> "Keeping":
         """This one, and what ``other`` says where this one says nothing."""
@@ -31,5 +31,10 @@ class Keeping:
         )
 
 
-def _ms(duration: str | None) -> int | None:
-    return None if duration is None else int(duration[:-1]) * _UNITS_MS[duration[-1]]
+def duration_ms(text: str) -> int:
+    """A duration as the API takes it, ``30d``. Raises whatever else makes it raise."""
+    return int(text[:-1]) * _UNITS_MS[text[-1]]
+
+
+def _given(text: str | None) -> int | None:
+    return None if text is None else duration_ms(text)
