@@ -238,6 +238,17 @@ async def test_only_the_owner_trims(world: World) -> None:
     assert len(await world.numbers()) == 5
     assert isinstance(world.partition.lost, FencedError)
     assert await world.redis.hgetall(keys.feed_marks(0)) == {}
+    # also where nothing has to be noted before
+    world.trimming = world.claim()
+    await world.redis.hset(keys.lease(0), "nonce", "n")
+    world.keep(Keeping(updates=5))
+    await world.trimming.round()
+    assert await world.redis.hgetall(keys.feed_marks(0)) != {}
+    world.keep(Keeping(updates=2))
+    await world.redis.hset(keys.lease(0), "nonce", "another")
+    await world.trimming.round()
+    assert len(await world.numbers()) == 5
+    assert isinstance(world.partition.lost, FencedError)
 
 
 @pytest.mark.parametrize("at", range(1, 8))
