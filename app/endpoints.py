@@ -308,7 +308,11 @@ class Endpoints:
             catalog=self._catalog, feeds=feeds, resets=self._services.resets, events=events
         )
         tools = AgentTools(
-            reader=reader, feeds=feeds, events=events, single_replay=self._single_replay
+            reader=reader,
+            feeds=feeds,
+            resets=self._services.resets,
+            events=events,
+            single_replay=self._single_replay,
         )
         mcp = McpServer(
             process=self._process,

@@ -39,12 +39,17 @@ __all__ = [
     "CONTEXT_SENT",
     "CONTEXT_SUCCESS",
     "CONTEXT_THROTTLED",
+    "DEAD_LETTERS_EXPIRED",
     "DEDUP_PURGED",
     "DICTIONARY",
     "DUPLICATES",
     "EVENTS",
+    "EVENT_LOG_EXPIRED",
     "EVENT_LOG_ROWS",
+    "FEED_OLDEST_SECONDS",
+    "FEED_OVERDUE",
     "FEED_RESETS",
+    "FEED_TRIMMED",
     "FEED_UNREADABLE",
     "FULL_STREAMS",
     "HISTORY_BYTES",
@@ -199,6 +204,29 @@ FEED_UNREADABLE = Counter(
 FEED_RESETS = Counter(
     "hookstream_feed_resets_total",
     "Feeds that began a new generation here, since Redis had lost data.",
+)
+FEED_TRIMMED = Counter(
+    "hookstream_feed_updates_trimmed_total",
+    "Updates that went from feeds since their time was over, by rule: age, acknowledged, updates.",
+    ["rule"],
+)
+FEED_OLDEST_SECONDS = Gauge(
+    "hookstream_feed_oldest_update_seconds",
+    "How old the oldest update in any feed of this worker is at least.",
+)
+FEED_OVERDUE = Gauge(
+    "hookstream_feed_updates_overdue",
+    "Updates seen in this worker's last round over its feeds that are still to go.",
+)
+DEAD_LETTERS_EXPIRED = Counter(
+    "hookstream_dead_letters_expired_total",
+    "Dead letters that were thrown away since their time was over, by tool.",
+    ["tool"],
+)
+EVENT_LOG_EXPIRED = Counter(
+    "hookstream_event_log_expired_rows_total",
+    "Rows that were deleted from PostgreSQL since their time was over, by table.",
+    ["table"],
 )
 TASK_FAILURES = Counter(
     "hookstream_task_failures_total",

@@ -42,6 +42,8 @@ MIN_KEY_CHARACTERS = 12
 MIN_KEY_ESSENCE = 5
 #: An embedded Redis with less has no room for events beside scripts and streams' own keys.
 MIN_REDIS_BYTES = 16 << 20
+#: An hour: what is younger is on its way to somebody.
+MIN_FEED_DAYS = 1 / 24
 #: How long an empty file of the admin key may be one that another process is about to write.
 BEING_WRITTEN_SECONDS = 1.0
 #: In the state folder: where the API of what runs there is.
@@ -436,6 +438,41 @@ class Settings(BaseSettings):
     )
     feed_read_max_updates: int = Field(
         256, ge=1, description="Most updates a WebSocket reads from its feed at a time."
+    )
+    feed_max_days: float = Field(
+        30.0,
+        ge=MIN_FEED_DAYS,
+        le=3650,
+        description="How long a feed keeps an update, where its context does not say otherwise.",
+    )
+    feed_max_updates: int = Field(
+        100_000,
+        ge=1,
+        le=100_000_000,
+        description="Most updates a feed keeps, where its context does not say otherwise.",
+    )
+    feed_acknowledged_days: float = Field(
+        7.0,
+        ge=0,
+        le=3650,
+        description="How long a feed keeps an update once that is acknowledged, where its context "
+        "does not say otherwise.",
+    )
+    dead_letter_days: float = Field(
+        30.0,
+        ge=MIN_FEED_DAYS,
+        le=3650,
+        description="How long after its last failure a dead letter is kept.",
+    )
+    replay_days: float = Field(
+        90.0, ge=1, le=3650, description="How long a replay is shown after it has ended."
+    )
+    event_log_days: float = Field(
+        400.0,
+        ge=1,
+        le=36500,
+        description="How long PostgreSQL keeps what became of events, and daily summaries; longer "
+        "where dead letters or feeds are kept longer, or some tool's `ttl` is.",
     )
     health_oldest_seconds: float = Field(
         60.0,

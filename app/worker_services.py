@@ -12,6 +12,7 @@ from hookstream.app.deduplication.state import opens_dedup
 from hookstream.app.deduplication.upkeep import DedupUpkeep
 from hookstream.app.failures.alerts import Alerts
 from hookstream.app.failures.blocking import tripped
+from hookstream.app.failures.expiry import DeadLetterExpiry
 from hookstream.app.failures.released import ReleasedEntries
 from hookstream.app.failures.retry_scheduler import RetryScheduler
 from hookstream.app.failures.state import opens_failures
@@ -22,6 +23,7 @@ from hookstream.app.feeds.digest_flusher import DigestFlusher
 from hookstream.app.feeds.marks import Marks
 from hookstream.app.feeds.rendering import Renderer
 from hookstream.app.feeds.state import opens_feeds, rated_contexts
+from hookstream.app.feeds.trimming import FeedTrimming
 from hookstream.app.feeds.upkeep import RateUpkeep
 from hookstream.app.ingest.replayer import Replayer
 from hookstream.app.lifecycle.cold import ColdMover
@@ -33,6 +35,7 @@ from hookstream.app.services import Services
 from hookstream.app.settings import Settings
 from hookstream.app.stage_tables.state import opens_tables
 from hookstream.app.stages import Lifespans
+from hookstream.app.stores.log_expiry import LogExpiry
 from hookstream.app.stores.recorder import Recorder
 from hookstream.app.streams.assignment import PartitionAssignment
 from hookstream.app.streams.channel import RedisStreamChannel
@@ -55,6 +58,9 @@ WORKER_SERVICES = (
     "rate_upkeep",
     "context_deletion",
     "lifecycle",
+    "feed_trimming",
+    "dead_letter_expiry",
+    "log_expiry",
     "retry_scheduler",
     "digest_flusher",
     "replayer",
@@ -213,6 +219,43 @@ class WorkerServices(Service):
     def rate_upkeep(self) -> RateUpkeep:
         """Trims what rates do not look back to any more."""
         return RateUpkeep(self._services.redis, **self._in_partitions())
+
+    @cached_property
+    def feed_trimming(self) -> FeedTrimming:
+        """Lets go what feeds keep no longer."""
+        services = self._services
+        return FeedTrimming(
+            services.redis, services.scripts, self._settings, **self._in_partitions()
+        )
+
+    @cached_property
+    def dead_letter_expiry(self) -> DeadLetterExpiry:
+        """Throws dead letters away whose time is over."""
+        services = self._services
+        return DeadLetterExpiry(
+            services.redis,
+            services.scripts,
+            self._settings,
+            now_ms=services.clock.now_ms,
+            owned=self._owned,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
+    @cached_property
+    def log_expiry(self) -> LogExpiry:
+        """Deletes what PostgreSQL keeps no longer."""
+        services = self._services
+        return LogExpiry(
+            services.postgres,
+            self._settings,
+            catalog=self._catalog,
+            now_ms=services.clock.now_ms,
+            # one at a time does so
+            mine=lambda: 0 in self._owned(),
+            loop=self.loop,
+            beacon=self.beacon,
+        )
 
     @cached_property
     def context_deletion(self) -> ContextDeletion:

@@ -22,6 +22,11 @@ async def watch(context: str, url: str, key: str) -> None:
                     print(f"watching {context}", flush=True)
                     async for message in socket:
                         update = message.json()
+                        if update["type"] == "truncated":
+                            # older than the feed keeps: what is there comes behind it
+                            gone = update["digest"] or {"text": "kept no longer"}
+                            print(f"{update['to_seq']:>5}  {gone['text']}", flush=True)
+                            continue
                         if update["type"] != "update":
                             print(update, file=sys.stderr, flush=True)
                             continue

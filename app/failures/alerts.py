@@ -39,6 +39,8 @@ LEASE_MS = 30_000
 RETRY_BASE_MS, RETRY_MAX_MS = 1_000, 300_000
 #: An alert that could not be sent for so long is given up.
 KEEP_MS = 24 * 3_600_000
+#: How often it is looked for those, where no address is set any more, and how many go at once.
+DROP_SECONDS, DROPPED_AT_ONCE = 60.0, 100
 BREAKER_FAILURES = 5
 
 
@@ -65,6 +67,7 @@ class Alerts(Service):
         self._failures: Counter[tuple[str, str, str]] = Counter()
         self.breaker = Breaker(BREAKER_FAILURES, 10_000)
         self._session: aiohttp.ClientSession | None = None
+        self._drop_at = 0.0
 
     def failed(self, batch: Batch) -> None:
         """Note what failed in a batch that was committed."""
@@ -101,6 +104,8 @@ class Alerts(Service):
                 await self._count()
                 if self._settings.alert_url:
                     await self._send_due()
+                else:
+                    await self._drop_old()
             except REDIS_ERRORS as error:
                 logger.debug("alerts wait for Redis: %s", error)
 
@@ -153,6 +158,18 @@ class Alerts(Service):
                 self.breaker.succeeded()
                 metrics.ALERTS_SENT.labels(result="ok").inc()
                 await self._forget(name)
+
+    async def _drop_old(self) -> None:
+        """Nobody is told any more: what waited for that waits no longer than it would have."""
+        if time.monotonic() < self._drop_at:
+            return
+        self._drop_at = time.monotonic() + DROP_SECONDS
+        now_ms = time.time_ns() // 1_000_000
+        for name in await self._redis.zrangebyscore(
+            keys.ALERTS_DUE, "-inf", now_ms - KEEP_MS, start=0, num=DROPPED_AT_ONCE
+        ):
+            logger.warning("alert %s is given up: HOOKSTREAM_ALERT_URL is not set", name.decode())
+            await self._forget(name.decode())
 
     async def _send(self, name: str, alert: dict[str, Any]) -> None:
         """POST an alert. Raises when it was not answered with 2xx; redirects are not followed."""

@@ -1,6 +1,8 @@
 """Daily summaries: one update a day and context, at a time of day where the agent's people live."""
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Self
@@ -9,10 +11,10 @@ from mode.utils.logging import get_logger
 
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.feeds.delivery import Delivery
-from hookstream.app.feeds.digests import MAX_DIGESTED
+from hookstream.app.feeds.digests import MAX_DIGESTED, Digest, DigestBuilder, digest_budget
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.plan import FeedPlan
-from hookstream.app.feeds.update import DAILY, digest_update
+from hookstream.app.feeds.update import DAILY, told_update
 from hookstream.app.ids import partition_of
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
@@ -26,6 +28,12 @@ __all__ = ["DailySummaries", "Told"]
 
 logger = get_logger(__name__)
 
+#: Updates of a feed that are read at once.
+PAGE = 256
+#: What a digest needs of an update.
+DIGESTED = (
+    "seq", "event_id", "tool_id", "event_type", "priority", "summary", "received_at",
+)  # fmt: skip
 #: What rings each minute is this machine's clock, what counts is Redis's: where that is a little
 #: behind, a summary would come a minute late.
 EARLY = timedelta(seconds=2)
@@ -109,49 +117,98 @@ class DailySummaries:
         day = rule.due(now, told.day if told else None)
         if day is None:
             return False
-        feeds, who = self._feeds, (context.tenant, context.context_id)
-        found = await feeds.newest(*who, told.to_seq if told else 0, MAX_DIGESTED)
-        if not found and await feeds.last_seq(*who) > (told.to_seq if told else 0):
+        begun = await self._begun(context, told, now)
+        read = None if begun is None else await self._read(context, begun)
+        if read is None:
             # what is there cannot be read yet (its replication is waited for): the next minute can
             return False
-        updates = await feeds.expand(*who, found)
-        if told is None:
-            begin_ms = (now - timedelta(days=1)).timestamp() * 1000
-            updates = [update for update in updates if update["received_at"] >= begin_ms]
-        to_seq = found[-1].seq if found else told.to_seq if told else 0
+        updates, event_ids, to_seq = read
+        budget = rule.token_budget or context.token_budget
+        # counting tokens takes a while: other work goes on meanwhile
+        digest = await asyncio.to_thread(updates.fit, digest_budget(budget))
 
         def make(plan: FeedPlan) -> Writes:
-            if updates:
-                announce(plan, context, day, updates, to_seq, now)
+            if updates.count:
+                announce(plan, context, day, updates, digest, event_ids, to_seq, now)
             writes = Writes()
             writes.add("HSET", keys.daily(partition.number), name, Told(day, to_seq).encode())
             return writes
 
         await self._delivery.announce(partition, name, make)
-        return bool(updates)
+        return bool(updates.count)
+
+    async def _begun(
+        self, context: Context, told: Told | None, now: datetime
+    ) -> tuple[int, float] | None:
+        """Past which number a summary begins, and when (Unix ms) what it tells of was received.
+
+        The first one tells of 24 hours: where those begin is looked for from the feed's end. None
+        where the feed cannot be read.
+        """
+        if told is not None:
+            return told.to_seq, 0.0
+        who = (context.tenant, context.context_id)
+        begin_ms = (now - timedelta(days=1)).timestamp() * 1000
+        before = None
+        while True:
+            page = await self._feeds.newest(*who, 0, PAGE, before=before)
+            if not page:
+                ended = before is not None or not await self._feeds.last_seq(*who)
+                return (0, begin_ms) if ended else None
+            if all(one.values()["received_at"] < begin_ms for one in page):
+                return page[-1].seq, begin_ms
+            before = page[0].seq
+
+    async def _read(
+        self, context: Context, begun: tuple[int, float]
+    ) -> tuple[DigestBuilder, Sequence[str], int] | None:
+        """All that there is to tell, in pages; the newest ids of its events; up to which number.
+
+        None where some of it cannot be read yet.
+        """
+        who = (context.tenant, context.context_id)
+        after, begin_ms = begun
+        end = await self._feeds.last_seq(*who)
+        builder = DigestBuilder(listed=False)
+        newest: deque[str] = deque(maxlen=MAX_DIGESTED)
+        while after < end:
+            page = await self._feeds.read(*who, after, PAGE)
+            if not page:
+                return None
+            async for values in self._feeds.opened(*who, page):
+                meant = [_slim(value) for value in values if value["received_at"] >= begin_ms]
+                builder.add(meant)
+                # a digest whose list is gone stands for itself, without an event
+                newest.extend(value["event_id"] for value in meant if value["event_id"])
+            after = page[-1].seq
+        return builder, newest, after
+
+
+def _slim(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What a digest needs of an update: a long day's are many."""
+    kept = {name: value[name] for name in DIGESTED}
+    return {**kept, "keys": value.get("keys", [])[:1]}
 
 
 def announce(
     plan: FeedPlan,
     context: Context,
     day: date,
-    updates: list[dict[str, Any]],
+    updates: DigestBuilder,
+    digest: Digest,
+    event_ids: Sequence[str],
     to_seq: int,
     now: datetime,
 ) -> None:
     """Add the summary of a day, of which there are ``updates``, to a plan."""
-    assert context.daily is not None
-    budget = context.daily.token_budget or context.token_budget
-    body = digest_update(DAILY, context.context_id, updates, budget)
+    body = told_update(DAILY, context.context_id, updates, digest)
     daily = DailyAudit(
         tenant=context.tenant,
         context_id=context.context_id,
         day=day.isoformat(),
-        updates=len(updates),
-        from_seq=updates[0]["seq"],
+        updates=updates.count,
+        from_seq=updates.from_seq,
         to_seq=to_seq,
         created_at_ms=int(now.timestamp() * 1000),
     )
-    # a digest that was not opened for its size stands for itself, without an event
-    ids = [update["event_id"] for update in updates if update["event_id"]]
-    plan.announce(daily, body, ids)
+    plan.announce(daily, body, event_ids)

@@ -195,7 +195,8 @@ class ContextDeletion(Service):
             ):
                 writes.add("UNLINK", key)
             writes.add("HDEL", keys.throttled(number), name)
-            writes.add("HDEL", keys.daily(number), name)
+            for kept in (keys.daily(number), keys.trimmed(number), keys.feed_marks(number)):
+                writes.add("HDEL", kept, name)
             writes.add("HSET", keys.seqs(number), name, last)
             # the next one has nothing to read before that
             writes.add("HSET", keys.acks(number), name, last)

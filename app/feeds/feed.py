@@ -1,7 +1,7 @@
 """Feeds: a context's updates, read by sequence number."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,8 @@ logger = get_logger(__name__)
 READS_AT_ONCE = 32
 #: Acknowledgements whose time is remembered, a context.
 ACK_TIMES_KEPT = 10_000
+#: Updates of a digest that are read at once where all of them are.
+OPENED_AT_ONCE = 500
 #: An owner renews its lease once a second.
 HEARD_MS = 3000
 
@@ -76,11 +78,15 @@ class FeedEnd:
 
 @dataclass(frozen=True, slots=True)
 class FeedProgress:
-    """Numbers of a feed: the last one, the last acknowledged; updates that wait to be coalesced."""
+    """Numbers of a feed: the last one, the last acknowledged; updates that wait to be coalesced.
+
+    ``trimmed_seq``: up to which number updates have gone, since their time was over.
+    """
 
     last_seq: int
     acknowledged_seq: int
     throttled: int
+    trimmed_seq: int = 0
 
 
 class Feeds(Service):
@@ -197,6 +203,28 @@ class Feeds(Service):
             found.append([{**one, "seq": update.seq} for one in inside] or [value])
         return [value for values in reversed(found) for value in values]
 
+    async def opened(
+        self, tenant: str, context_id: str, updates: Sequence[FeedUpdate]
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """As :meth:`expand` for any number of them, some hundreds of values at a time."""
+        values: list[dict[str, Any]] = []
+        for update in updates:
+            value = update.values()
+            kind = value.get("kind")
+            if kind == "daily":
+                continue
+            start = 0
+            while kind == "digest":
+                inside = await self.coalesced(tenant, context_id, update.seq, start, OPENED_AT_ONCE)
+                if not inside:
+                    break
+                start += len(inside)
+                yield [*values, *({**one, "seq": update.seq} for one in inside)]
+                values = []
+            if not start:
+                values.append(value)
+        yield values
+
     async def last_seq(self, tenant: str, context_id: str) -> int:
         """The highest sequence number of a context; 0 when it has no update yet."""
         number = self.partition(tenant, context_id)
@@ -223,7 +251,11 @@ class Feeds(Service):
         return {n: _generations(begun) for n, begun in zip(wanted, replies, strict=True)}
 
     async def unread(self, tenant: str, context_id: str, after: int) -> int:
-        """How many updates are past ``after``: numbers have gaps where a generation begins."""
+        """How many updates there are past ``after``: numbers have gaps where a generation begins.
+
+        What has gone, since its time was over, does not count.
+        """
+        after = max(after, await self.trimmed(tenant, context_id))
         end = await self.look(tenant, context_id)
         total = 0
         while into := end.generations.crossing(after):
@@ -243,7 +275,7 @@ class Feeds(Service):
         return [
             await self.unread(*name, reached.acknowledged_seq)
             if begun[self.partition(*name)].crossing(reached.acknowledged_seq)
-            else max(0, reached.last_seq - reached.acknowledged_seq)
+            else max(0, reached.last_seq - max(reached.acknowledged_seq, reached.trimmed_seq))
             for name, reached in zip(names, progress, strict=True)
         ]
 
@@ -287,10 +319,16 @@ class Feeds(Service):
         pipe = self._redis.pipeline(transaction=False)
         for tenant, context_id in names:
             number, field = self.partition(tenant, context_id), keys.feed_field(tenant, context_id)
-            for key in (keys.seqs(number), keys.acks(number), keys.throttled(number)):
-                pipe.hget(key, field)
+            for hash_of in (keys.seqs, keys.acks, keys.throttled, keys.trimmed):
+                pipe.hget(hash_of(number), field)
         found = iter(await pipe.execute() if names else ())
-        return [FeedProgress(*(int(next(found) or 0) for _ in range(3))) for _ in names]
+        return [FeedProgress(*(int(next(found) or 0) for _ in range(4))) for _ in names]
+
+    async def trimmed(self, tenant: str, context_id: str) -> int:
+        """Up to which number updates have gone, since their time was over; 0 where none have."""
+        number = self.partition(tenant, context_id)
+        value = await self._redis.hget(keys.trimmed(number), keys.feed_field(tenant, context_id))
+        return int(value or 0)
 
     async def acknowledge(self, tenant: str, context_id: str, seq: int, generation: int = 0) -> int:
         """Keep ``seq`` as acknowledged, never going back; returns the number now kept.
@@ -328,8 +366,11 @@ class Feeds(Service):
         generations, last = end.generations, end.last
         if generation == generations.current and seq <= last:
             return
-        # of an earlier one, what is still there counts
-        there = await self.read(tenant, context_id, seq - 1, 1, before=seq + 1) if seq else []
+        # of an earlier one, what is still there counts, and what went since its time was over
+        there = bool(seq) and (
+            seq <= await self.trimmed(tenant, context_id)
+            or bool(await self.read(tenant, context_id, seq - 1, 1, before=seq + 1))
+        )
         if not there or generations.at(seq - 1) != generation:
             raise ConflictError(
                 f"there is no update {seq} of generation {generation} here: this feed is at "

@@ -61,10 +61,16 @@ class LossStore:
         ]
 
     async def _held(self, tenant: str, context_id: str) -> tuple[list[int], list[int]]:
-        """First and last numbers of what the feed holds of each generation."""
+        """First and last numbers of what the feed holds of each generation, and of what went.
+
+        What went since its time was over is no loss.
+        """
         end = await self._feeds.look(tenant, context_id)
         feed = keys.feed(self._feeds.partition(tenant, context_id), tenant, context_id)
         firsts, lasts = [], []
+        if trimmed := await self._feeds.trimmed(tenant, context_id):
+            firsts.append(1)
+            lasts.append(trimmed)
         after = 0
         while True:
             into = end.generations.crossing(after)

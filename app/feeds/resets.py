@@ -12,10 +12,11 @@ from hookstream.app import tasks
 from hookstream.app.errors import UnavailableError
 from hookstream.app.feeds.feed import Feeds, FeedUpdate
 from hookstream.app.feeds.generations import Generations, Place
+from hookstream.app.feeds.truncation import Truncated, Truncations
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 
-__all__ = ["Page", "Reset", "Resets", "Standing", "unbroken"]
+__all__ = ["Gap", "Page", "Reset", "Resets", "Standing", "unbroken"]
 
 logger = get_logger(__name__)
 
@@ -67,18 +68,28 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """What is told where updates are missing between two numbers, in this order."""
+
+    truncated: Truncated | None = None
+    reset: Reset | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """Updates as JSON values, and where to go on; ``reset`` comes before them."""
+    """Updates as JSON values, and where to go on; ``truncated`` and ``reset`` come before them."""
 
     updates: list[dict[str, Any]]
     generation: int
     after: int
     last: int
     reset: Reset | None = None
+    truncated: Truncated | None = None
 
     def told(self) -> dict[str, Any]:
-        """The reset, where there is one."""
-        return {"reset": self.reset.out()} if self.reset else {}
+        """What comes before the updates, where there is anything."""
+        told = {"truncated": self.truncated, "reset": self.reset}
+        return {name: what.out() for name, what in told.items() if what}
 
 
 class Resets:
@@ -87,6 +98,7 @@ class Resets:
     def __init__(self, feeds: Feeds, postgres: Postgres) -> None:
         self._feeds = feeds
         self._postgres = postgres
+        self._truncations = Truncations(feeds, postgres)
 
     async def stand(self, who: Who, after: int, generation: int = 0) -> Standing | None:
         """Where a client goes on that has come to ``after`` of ``generation`` (0: it was not told).
@@ -140,18 +152,30 @@ class Resets:
 
     async def skip(
         self, who: Who, after: int, to: int, generations: Generations, generation: int = 0
-    ) -> Reset | None:
+    ) -> Gap:
         """What is told a client at ``after`` where the updates up to ``to`` are gone from a feed.
 
-        They were deleted, or a generation begins behind them.
-
-        None where it has had nothing before, and nothing is known to be missing.
+        Their time was over, they were deleted, or a generation begins behind them. A client that
+        has had nothing before is told of what went only.
         """
-        count, missing = await self._missing(who, after, to + 1)
+        truncated = await self._truncations.between(who, after, to, generations.at(after))
+        reached = truncated.to if truncated else after
+        if reached == to and generations.at(to) == generations.at(after):
+            return Gap(truncated)
+        # what went in time is no loss
+        count, missing = await self._missing(who, reached, to + 1)
         if not after and not generation and count == 0:
-            return None
+            return Gap(truncated)
         previous = generations.at(after) or generation
-        return Reset(who[1], generations.at(to), previous, to, missing, count)
+        reset = Reset(who[1], generations.at(to), previous, to, missing, count)
+        return Gap(truncated, reset)
+
+    async def truncated(self, who: Who, after: int, to: int) -> Truncated | None:
+        """What of the updates past ``after`` and up to ``to`` went since its time was over."""
+        if to <= after:
+            return None
+        end = await self._feeds.look(*who)
+        return await self._truncations.between(who, after, to, end.generations.at(after))
 
     async def page(self, who: Who, after: int, generation: int, limit: int) -> Page:
         """The next updates past ``after``, none of two generations.
@@ -163,19 +187,23 @@ class Resets:
         if standing is None:
             return Page([], generation, after, after)
         generations, reset = standing.generations, standing.reset
-        after = standing.after
+        after, truncated = standing.after, None
         while True:
             into = generations.crossing(after)
             before = into.start if into else None
             updates = unbroken(await self._feeds.read(*who, after, limit, before=before))
             if updates and updates[0].seq != after + 1:
-                gone_from, after = after, updates[0].seq - 1
-                if reset is None:
-                    reset = await self.skip(who, gone_from, after, generations, generation)
+                gap = await self.skip(who, after, updates[0].seq - 1, generations, generation)
+                if truncated and gap.truncated:
+                    # of the next generation: the next page tells it
+                    updates = []
+                    break
+                truncated, reset = truncated or gap.truncated, reset or gap.reset
+                after = updates[0].seq - 1
             if updates or into is None or await self._feeds.holds(*who, after, into.start):
                 break
-            if reset is None:
-                reset = await self.skip(who, after, into.start - 1, generations, generation)
+            gap = await self.skip(who, after, into.start - 1, generations, generation)
+            truncated, reset = truncated or gap.truncated, reset or gap.reset
             after = into.start - 1
         return Page(
             [update.values(generations.at(update.seq - 1)) for update in updates],
@@ -183,6 +211,7 @@ class Resets:
             _reached(updates, after),
             standing.last,
             reset,
+            truncated,
         )
 
     async def _missing(

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from hookstream.app.feeds.digests import digest_budget, fit_digest
-from hookstream.app.priority import rank
+from hookstream.app.feeds.digests import Digest, DigestBuilder, digest_budget
 from hookstream.app.providers import is_signed
 from hookstream.app.summaries.summariser import Summary
 from hookstream.codecs.envelope import Event
@@ -24,15 +23,13 @@ __all__ = [
     "coalesced_values",
     "digest_update",
     "event_update",
+    "told_update",
 ]
 
 #: Kinds of updates.
 UPDATE: Final = "update"
 DIGEST: Final = "digest"
 DAILY: Final = "daily"
-
-#: Event ids that a digest names itself; the rest is fetched by its sequence number.
-MAX_NAMED = 100
 
 
 def event_update(event: Event, summary: Summary) -> bytes:
@@ -76,9 +73,14 @@ def digest_update(
 
     Its text is a digest; ``folded`` says how many there are, when, and the first of their ids.
     """
-    digest = fit_digest(updates, digest_budget(budget), sign="~" if kind == DIGEST else "#")
-    ids = [update["event_id"] for update in updates if update["event_id"]]
-    times = [update["received_at"] for update in updates]
+    told = DigestBuilder()
+    told.add(updates)
+    digest = told.fit(digest_budget(budget), sign="~" if kind == DIGEST else "#")
+    return told_update(kind, context_id, told, digest)
+
+
+def told_update(kind: str, context_id: str, told: DigestBuilder, digest: Digest) -> bytes:
+    """One update that stands for all that was ``told``, whose text is ``digest``."""
     return orjson.dumps(
         {
             "kind": kind,
@@ -86,20 +88,20 @@ def digest_update(
             "event_id": None,
             "tool_id": None,
             "event_type": f"hookstream.{kind}",
-            "priority": min((update["priority"] for update in updates), key=rank),
+            "priority": told.priority,
             "summary": digest.text,
             "data": {},
-            "received_at": max(times),
+            "received_at": told.last_at,
             "tokens": digest.tokens,
             "template": kind,
             "keys": [],
             "untrusted": ["summary"],
             "folded": {
-                "count": len(updates),
-                "first_at": min(times),
-                "last_at": max(times),
-                "event_ids": ids[:MAX_NAMED],
-                "more": max(0, len(ids) - MAX_NAMED),
+                "count": told.count,
+                "first_at": told.first_at,
+                "last_at": told.last_at,
+                "event_ids": told.named,
+                "more": told.events - len(told.named),
             },
         }
     )

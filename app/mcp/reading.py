@@ -65,6 +65,7 @@ class AgentReader:
         """A page of a context's updates; ``next_after`` is where to go on.
 
         ``reset`` is there where Redis has lost data since: numbers begin anew, and what is missing.
+        ``truncated`` is there where updates past ``after`` are kept no longer.
 
         Raises:
             ForbiddenError, NotFoundError: it is none of the caller's.

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hookstream.app.errors import BadRequestError, NotFoundError
 from hookstream.app.feeds.digests import MAX_BUDGET, MIN_BUDGET, digest_budget
 from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.resets import Resets
 from hookstream.app.mcp.reading import PAGE, AgentReader
 from hookstream.app.mcp.untrusted import cut
 from hookstream.app.status import Status
@@ -144,10 +145,17 @@ class AgentTools:
     """What each tool does for a caller."""
 
     def __init__(
-        self, *, reader: AgentReader, feeds: Feeds, events: EventStore, single_replay: SingleReplay
+        self,
+        *,
+        reader: AgentReader,
+        feeds: Feeds,
+        resets: Resets,
+        events: EventStore,
+        single_replay: SingleReplay,
     ) -> None:
         self._reader = reader
         self._feeds = feeds
+        self._resets = resets
         self._events = events
         self._single_replay = single_replay
 
@@ -191,7 +199,9 @@ class AgentTools:
         """What is unread, folded into a token budget."""
         context = await self._reader.context(caller, arguments.context_id)
         budget = arguments.budget or digest_budget(context.token_budget)
-        digest = await read_digest(self._feeds, caller, context.context_id, budget, arguments.after)
+        digest = await read_digest(
+            self._feeds, self._resets, caller, context.context_id, budget, arguments.after
+        )
         # the groups repeat the text with all their ids: get_updates gives those by number
         return {name: value for name, value in digest.items() if name not in ("groups", "omitted")}
 
@@ -250,7 +260,8 @@ TOOLS = {
             "What is new",
             "What is unread in a context, folded into a token budget: critical updates word for "
             "word, the rest by what it is about. Numbers such as #17 are updates: fetch them with "
-            "get_updates. Read this first, then acknowledge its last_seq.",
+            "get_updates. Read this first, then acknowledge its last_seq. With truncated, the "
+            "oldest of what is unread are kept no longer: its digest says what they were about.",
             GetDigest,
             AgentTools.get_digest,
         ),
@@ -258,7 +269,8 @@ TOOLS = {
             "get_updates",
             "Read updates",
             "A context's updates in their order, past a number. Nothing is marked as read. With a "
-            "reset, some that you have not read are lost: it names them, and where to go on.",
+            "reset, some that you have not read are lost: it names them, and where to go on. With "
+            "truncated, some are kept no longer: its digest says what they were about.",
             GetUpdates,
             AgentTools.get_updates,
         ),

@@ -35,6 +35,7 @@ __all__ = [
     "feed",
     "feed_channel",
     "feed_field",
+    "feed_marks",
     "history",
     "history_day",
     "lease",
@@ -51,6 +52,7 @@ __all__ = [
     "throttled",
     "throttled_updates",
     "training",
+    "trimmed",
     "updates",
     "warm_block",
     "warm_index",
@@ -61,8 +63,8 @@ __all__ = [
 RESERVED = frozenset(
     (  # noqa: SIM905 a line each would be longer than the rest of this module's head
         "ack-times acks audit barrier blob breakers changelog daily dead-letters deaths deferred "
-        "events feed folded held held-version held-versions history holds lease letter letters "
-        "origins parked pins retries seqs table-log updates warm warm-tools withheld"
+        "events feed feed-marks folded held held-version held-versions history holds lease letter "
+        "letters origins parked pins retries seqs table-log trimmed updates warm warm-tools withheld"
     ).split()
 )
 #: The consumer group of every stream.
@@ -271,6 +273,16 @@ def ack_times(partition: int, tenant: str, context_id: str) -> str:
 def feed(partition: int, tenant: str, context_id: str) -> str:
     """Stream of a context's updates; an entry's id is ``seq-0``."""
     return f"{{hs:{partition}}}:feed:{tenant}/{context_id}"
+
+
+def trimmed(partition: int) -> str:
+    """Hash: the highest number of each context's feed that has gone since its time was over."""
+    return f"{{hs:{partition}}}:trimmed"
+
+
+def feed_marks(partition: int) -> str:
+    """Hash: when each context's feed had come how far, ``ms:seq:acknowledged`` each."""
+    return f"{{hs:{partition}}}:feed-marks"
 
 
 def throttled(partition: int) -> str:

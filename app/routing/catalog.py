@@ -7,6 +7,7 @@ from hookstream.app.addresses import Network
 from hookstream.app.priority import PRIORITIES
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.daily_rule import DailyRule
+from hookstream.app.routing.keeping import Keeping
 from hookstream.app.routing.matching import Condition, TypePattern
 from hookstream.app.summaries.templates import TemplateBook
 from hookstream.codecs.envelope import Event
@@ -97,6 +98,8 @@ class Context:
     rate: Rate | None = None
     #: When it wants the summary of its day.
     daily: DailyRule | None = None
+    #: What its feed keeps, where that is not as in the whole installation.
+    keeping: Keeping = field(default_factory=Keeping)
 
 
 @dataclass(frozen=True, slots=True)

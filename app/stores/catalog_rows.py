@@ -13,6 +13,7 @@ from hookstream.app.priority import rank
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.catalog import AgentKey, Context, PayloadRule, Subscription, Tool, Ttl
 from hookstream.app.routing.daily_rule import DailyRule
+from hookstream.app.routing.keeping import Keeping
 from hookstream.app.routing.matching import compile_condition, compile_types
 from hookstream.app.stores.row_checks import check_context, check_subscription, check_tool
 from hookstream.app.summaries.templates import Template, TemplateBook, compile_template
@@ -173,6 +174,8 @@ def context_from_row(row: Row) -> Context:
             row["token_budget"],
             Rate(**row["rate"]) if row["rate"] else None,
             DailyRule.from_dict(row["daily"]) if row["daily"] else None,
+            # a copy that an earlier release has written does not have this
+            Keeping.from_dict(row.get("retention") or {}),
         )
     )
 

@@ -41,7 +41,7 @@ def check_tool(tool: Tool) -> Tool:
 def check_context(context: Context) -> Context:
     """The same context. Raises ValueError, naming the column, where it cannot be worked with."""
     rank(context.priority)
-    rate, daily = context.rate, context.daily
+    rate, daily, keeping = context.rate, context.daily, context.keeping
     _expect(
         "rate",
         rate is None
@@ -58,6 +58,13 @@ def check_context(context: Context) -> Context:
         or (
             daily.since.tzinfo is not None
             and (daily.token_budget is None or _whole(daily.token_budget))
+        ),
+    )
+    _expect(
+        "retention",
+        all(
+            value is None or (_whole(value) and value >= 0)
+            for value in (keeping.age_ms, keeping.updates, keeping.acknowledged_ms)
         ),
     )
     return context

@@ -45,6 +45,11 @@ function watch(context) {
       say(`Redis has lost data: ${update.missing_count ?? "unknown"} updates are missing, see hookstream doctor --loss.`);
       return;
     }
+    if (update.type === "truncated") {
+      last = update.to_seq;
+      say(update.digest?.text ?? `Updates up to #${update.to_seq} are kept no longer.`);
+      return;
+    }
     if (update.type !== "update") { say(update.detail); return; }
     last = update.seq;
     const item = document.createElement("li");

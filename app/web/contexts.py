@@ -112,6 +112,7 @@ class ContextViews:
             context.rate.model_dump() if context.rate else None,
             context.token_budget,
             self._daily(context),
+            self._retention(context),
         )
         if row["created"]:
             # what was on its way into the log when it was deleted
@@ -167,6 +168,11 @@ class ContextViews:
         await self._catalog.reload()
         return web.Response(status=204)
 
+    @staticmethod
+    def _retention(context: ContextIn) -> dict[str, Any] | None:
+        kept = context.retention.model_dump(exclude_none=True) if context.retention else None
+        return kept or None
+
     def _daily(self, context: ContextIn) -> dict[str, Any] | None:
         if context.daily is None:
             return None
@@ -187,6 +193,7 @@ def context_out(row: Mapping[str, Any], reached: FeedProgress) -> dict[str, Any]
         "rate": row["rate"],
         "token_budget": row["token_budget"],
         "daily": {name: row["daily"][name] for name in DAILY_FIELDS} if row["daily"] else None,
+        "retention": row["retention"],
         "last_seq": reached.last_seq,
         "acknowledged_seq": reached.acknowledged_seq,
         "created_at": row["created_at"].isoformat(),

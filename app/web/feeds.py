@@ -129,7 +129,9 @@ class FeedViews:
         budget = parse_budget(request.query.get("budget"), row["token_budget"])
         after = parse_after(request.query.get("after"))
         return json_response(
-            await read_digest(self._feeds, request[CALLER_KEY], context_id, budget, after)
+            await read_digest(
+                self._feeds, self._resets, request[CALLER_KEY], context_id, budget, after
+            )
         )
 
     async def acknowledge(self, request: web.Request) -> web.StreamResponse:
@@ -192,9 +194,16 @@ class FeedViews:
 
 
 async def read_digest(
-    feeds: Feeds, caller: Caller, context_id: str, budget: int, after: int | None
+    feeds: Feeds,
+    resets: Resets,
+    caller: Caller,
+    context_id: str,
+    budget: int,
+    after: int | None,
 ) -> dict[str, Any]:
     """The digest of what is past ``after`` (None: past what is acknowledged), as JSON values.
+
+    ``truncated`` is there where some of that is kept no longer.
 
     Raises:
         LimitError: the caller waits for many already.
@@ -208,11 +217,11 @@ async def read_digest(
             DIGEST_RETRY_SECONDS,
         )
     async with turns.turn(caller.digest):
-        return await _made_digest(feeds, (caller.tenant, context_id), budget, after)
+        return await _made_digest(feeds, resets, (caller.tenant, context_id), budget, after)
 
 
 async def _made_digest(
-    feeds: Feeds, who: tuple[str, str], budget: int, after: int | None
+    feeds: Feeds, resets: Resets, who: tuple[str, str], budget: int, after: int | None
 ) -> dict[str, Any]:
     context_id = who[1]
     if after is None:
@@ -222,6 +231,11 @@ async def _made_digest(
     full = len(found) >= MAX_DIGESTED
     skipped = max(0, await feeds.unread(*who, after) - len(found)) if full else 0
     end = await feeds.look(*who)
+    gone = await feeds.trimmed(*who)
+    if found:
+        # what goes while this reads is in it
+        gone = min(gone, found[0].seq - 1)
+    truncated = await resets.truncated(who, after, gone)
     # counting tokens takes a while: other requests go on meanwhile
     digest = await asyncio.to_thread(fit_digest, updates, budget)
     return {
@@ -238,6 +252,7 @@ async def _made_digest(
         "generation": end.generations.current,
         "groups": [group.out() for group in digest.shown],
         "omitted": [group.out() for group in digest.omitted],
+        **({"truncated": truncated.out()} if truncated else {}),
     }
 
 

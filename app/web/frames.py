@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from hookstream.app.feeds.digests import MAX_DIGESTED, digest_budget, fit_digest
-from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.feed import Feeds, FeedUpdate
 from hookstream.app.feeds.generations import Generations
 from hookstream.app.feeds.resets import Resets, unbroken
 from hookstream.app.settings import Settings
@@ -103,8 +103,13 @@ class FeedFrames:
 
     async def _skip(self, after: int, to: int, generations: Generations) -> FramePage:
         """Say that the updates up to ``to`` are gone, where there is anybody who missed them."""
-        reset = await self._resets.skip(self._who, after, to, generations, self._generation)
-        return FramePage([(to, frame_text(reset.out()) if reset else "")], more=True)
+        gap = await self._resets.skip(self._who, after, to, generations, self._generation)
+        frames = []
+        if gap.truncated:
+            frames.append((gap.truncated.to, frame_text(gap.truncated.out())))
+        if gap.reset or not frames or frames[-1][0] < to:
+            frames.append((to, frame_text(gap.reset.out()) if gap.reset else ""))
+        return FramePage(frames, more=True)
 
     async def _stand(self, after: int) -> FramePage:
         """Find out where the client stands, and say so."""
@@ -128,6 +133,9 @@ class FeedFrames:
             frames.append((standing.after, frame_text(standing.reset.out())))
         return FramePage(frames, more=True)
 
+    async def _first(self, after: int) -> list[FeedUpdate]:
+        return await self._feeds.read(*self._who, after, 1)
+
     async def _digest(self, after: int, fold: int, before: int | None) -> tuple[int, str] | None:
         """One frame for all that waits, and the number it reaches; None for ``fold`` or fewer.
 
@@ -136,9 +144,11 @@ class FeedFrames:
         if await self._feeds.last_seq(*self._who) - after <= fold:
             return None
         waiting = await self._feeds.newest(*self._who, after, MAX_DIGESTED, before=before)
-        if waiting and waiting[0].seq > after + 1 and len(waiting) < MAX_DIGESTED:
-            # some are gone: that is told first
-            return None
+        if waiting and waiting[0].seq > after + 1:
+            oldest = waiting if len(waiting) < MAX_DIGESTED else await self._first(after)
+            if oldest and oldest[0].seq > after + 1:
+                # some are gone: that is told first
+                return None
         # behind a place where numbers begin anew there may be fewer than they say
         if not waiting or waiting[-1].seq - max(after, waiting[0].seq - 1) <= fold:
             return None

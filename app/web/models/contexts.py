@@ -5,9 +5,18 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from hookstream.app.web.models.fields import Model, Priority, Strict, Text
+from hookstream.app.web.models.fields import (
+    Duration,
+    Model,
+    Priority,
+    Strict,
+    Text,
+    duration_seconds,
+)
 
-__all__ = ["ContextIn", "ContextList", "ContextOut", "DailyIn", "RateIn"]
+__all__ = ["ContextIn", "ContextList", "ContextOut", "DailyIn", "RateIn", "RetentionIn"]
+
+MAX_RETENTION_SECONDS = 3650 * 86400
 
 
 def _zone(text: str) -> str:
@@ -33,6 +42,31 @@ class DailyIn(Strict):
     token_budget: Annotated[int, Field(ge=64, le=100_000)] | None = None
 
 
+def _age(text: str) -> str:
+    if not 3600 <= duration_seconds(text) <= MAX_RETENTION_SECONDS:
+        raise ValueError("a feed keeps its updates from 1h to 3650d")
+    return text
+
+
+def _acknowledged(text: str) -> str:
+    if duration_seconds(text) > MAX_RETENTION_SECONDS:
+        raise ValueError("a feed keeps what was acknowledged for at most 3650d")
+    return text
+
+
+class RetentionIn(Strict):
+    """What a feed keeps: so long, so many updates, and for so long what was acknowledged.
+
+    Whatever comes first counts. What is left out is as in the whole installation.
+    """
+
+    age: Annotated[Duration, AfterValidator(_age), Field(examples=["30d"])] | None = None
+    updates: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    acknowledged: (
+        Annotated[Duration, AfterValidator(_acknowledged), Field(examples=["7d"])] | None
+    ) = None
+
+
 class ContextIn(Strict):
     """What one AI agent session watches."""
 
@@ -41,6 +75,7 @@ class ContextIn(Strict):
     rate: RateIn | None = None
     token_budget: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     daily: DailyIn | None = None
+    retention: RetentionIn | None = None
 
 
 class ContextOut(ContextIn):

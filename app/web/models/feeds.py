@@ -18,9 +18,12 @@ __all__ = [
     "FoldedList",
     "FoldedOut",
     "FoldedUpdateOut",
+    "GoneDigestOut",
+    "GoneKindOut",
     "GroupOut",
     "MissingOut",
     "ResetOut",
+    "TruncatedOut",
     "UpdateList",
     "UpdateOut",
 ]
@@ -87,16 +90,57 @@ class ResetOut(Model):
     missing_count: int | None
 
 
+class GoneKindOut(Model):
+    """How many of the events that updates told of were of one tool and type."""
+
+    tool_id: str | None
+    event_type: str | None
+    events: int
+
+
+class GoneDigestOut(Model):
+    """What the event log has of updates that went; with ``more`` there are older ones than counted.
+
+    ``kinds`` are the most frequent ones; ``first_at`` and ``last_at`` say when they were delivered.
+    """
+
+    text: str
+    events: int
+    more: bool
+    kinds: list[GoneKindOut]
+    first_at: int | None
+    last_at: int | None
+
+
+class TruncatedOut(Model):
+    """That updates which the client has not had are kept no longer: no loss, but retention.
+
+    ``updates`` counts the numbers from ``from_seq`` to ``to_seq``; ``digest`` is null where the
+    event log did not answer.
+    """
+
+    type: Literal["truncated"]
+    context_id: str
+    generation: int
+    from_seq: int
+    to_seq: int
+    updates: int
+    digest: GoneDigestOut | None
+    untrusted: list[str]
+
+
 class UpdateList(Model):
     """A page of updates, none of two generations; the next one begins past ``next_after``.
 
-    ``generation`` is the newest one of the feed. ``reset``, where there is one, comes before them.
+    ``generation`` is the newest one of the feed. ``truncated`` and ``reset``, where there are any,
+    come before them.
     """
 
     updates: list[UpdateOut]
     generation: int
     next_after: int
     reset: ResetOut | None = None
+    truncated: TruncatedOut | None = None
 
 
 class FoldedUpdateOut(Model):
@@ -175,7 +219,8 @@ class DigestOut(Model):
     """What is new in a context. ``text`` has at most ``budget`` tokens, ``tokens`` exactly.
 
     ``updates`` of the feed stand for ``events``. ``groups`` are what ``text`` shows, ``omitted``
-    what it only counts. ``skipped`` updates past ``after`` are older than a digest looks back.
+    what it only counts. ``skipped`` updates past ``after`` are older than a digest looks back,
+    those of ``truncated`` are kept no longer.
     """
 
     context_id: str
@@ -191,6 +236,7 @@ class DigestOut(Model):
     generation: int
     groups: list[GroupOut]
     omitted: list[GroupOut]
+    truncated: TruncatedOut | None = None
 
 
 _AFTER = {"type": "integer", "minimum": 0, "maximum": 2**53}

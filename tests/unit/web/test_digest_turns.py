@@ -7,6 +7,7 @@ import pytest
 
 from hookstream.app.errors import LimitError
 from hookstream.app.feeds.feed import Feeds
+from hookstream.app.feeds.resets import Resets
 from hookstream.app.feeds.turns import FairTurns
 from hookstream.app.web.access import Caller
 from hookstream.app.web.feeds import MAX_WAITING_DIGESTS, read_digest
@@ -43,7 +44,9 @@ async def test_one_digest_is_made_at_a_time_and_a_key_waits_for_so_many() -> Non
 
     def ask(key: bytes) -> asyncio.Task[Any]:
         caller = Caller("default", frozenset({"c"}), key)
-        return asyncio.create_task(read_digest(cast(Feeds, feeds), caller, "c", 1000, 0))
+        return asyncio.create_task(
+            read_digest(cast(Feeds, feeds), cast(Resets, None), caller, "c", 1000, 0)
+        )
 
     asked = [ask(b"many") for _ in range(MAX_WAITING_DIGESTS + 5)]
     await asyncio.sleep(0)

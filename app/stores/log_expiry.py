@@ -1,0 +1,138 @@
+"""Deletes from PostgreSQL what is older than it is kept: the event log, replays, daily summaries.
+
+By whoever has partition 0, some rows at a time: what is left of a round that breaks off is found by
+the next one.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+from mode import Service
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics, tasks
+from hookstream.app.errors import UnavailableError
+from hookstream.app.ids import id_range
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
+from hookstream.app.routing.catalog import Catalog
+from hookstream.app.routing.keeping import duration_ms
+from hookstream.app.settings import Settings
+
+__all__ = ["LogExpiry"]
+
+logger = get_logger(__name__)
+
+DAY_MS = 86_400_000
+#: From one round to the next, give or take a quarter.
+ROUND_SECONDS = 600.0
+#: Rows of one statement, and the pause behind it: 10,000 a second at most.
+BATCH = 1000
+PAUSE_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A table, and what its statement takes beside the limit, in its place."""
+
+    table: str
+    first: object
+    more: tuple[object, ...] = ()
+
+
+class LogExpiry(Service):
+    """One round over all tables every ten minutes."""
+
+    mundane_level = "debug"
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        settings: Settings,
+        *,
+        catalog: Callable[[], Catalog],
+        now_ms: Callable[[], int],
+        mine: Callable[[], bool],
+        **kwargs: Any,
+    ) -> None:
+        """``mine``: whether it is this worker that does so now."""
+        super().__init__(**kwargs)
+        self._postgres = postgres
+        self._settings = settings
+        self._catalog = catalog
+        self._now_ms = now_ms
+        self._mine = mine
+
+    @tasks.loop
+    async def _tend(self) -> None:
+        while not self.should_stop:
+            await self.sleep(ROUND_SECONDS * random.uniform(0.75, 1.25))
+            try:
+                await self.expire()
+            except (UnavailableError, asyncpg.PostgresError) as error:
+                logger.debug("the event log is cut off later: %s", error)
+
+    async def kept_ms(self) -> int:
+        """For how long what became of an event is kept.
+
+        Never shorter than the event itself is to be had, or than anything asks for what became of
+        it: feeds, dead letters, dedup's look into its history.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+        """
+        settings = self._settings
+        rows = await self._postgres.fetch(statement("tool_ttls"))
+        ttls = [sum(map(duration_ms, row["ttl"].values())) for row in rows]
+        ages = [context.keeping.age_ms or 0 for context in self._catalog().contexts.values()]
+        days = (
+            settings.event_log_days,
+            settings.dead_letter_days,
+            settings.feed_max_days,
+            settings.dedup_history_days,
+        )
+        return max(*(int(day * DAY_MS) for day in days), *ttls, *ages)
+
+    async def expire(self) -> int:
+        """Delete what there is to delete now; returns how many rows.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+            asyncpg.PostgresError: what the server said.
+        """
+        if not self._mine():
+            return 0
+        now_ms = self._now_ms()
+        cut = _moment(now_ms - await self.kept_ms())
+        replays = _moment(now_ms - int(self._settings.replay_days * DAY_MS))
+        below = id_range(cut, None)[0]
+        rules = (
+            _Rule("deliveries", below, (cut,)),
+            _Rule("events", below),
+            _Rule("daily_summaries", cut),
+            _Rule("replay_events", replays),
+            _Rule("replays", replays),
+        )
+        total = 0
+        for rule in rules:
+            while self._mine() and not self.should_stop:
+                tag = await self._postgres.execute(
+                    statement(f"expire_{rule.table}"), rule.first, BATCH, *rule.more
+                )
+                deleted = int(tag.rpartition(" ")[2])
+                metrics.EVENT_LOG_EXPIRED.labels(table=rule.table).inc(deleted)
+                total += deleted
+                if deleted < BATCH:
+                    break
+                await self.sleep(PAUSE_SECONDS)
+        if total:
+            logger.info("%d rows that are kept no longer were deleted from PostgreSQL", total)
+        return total
+
+
+def _moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(max(0, ms) / 1000, UTC)
