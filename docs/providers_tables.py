@@ -4,9 +4,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from hookstream.app.durations import duration_text
 from hookstream.app.providers import ALIASES, PROVIDERS, Provider
 from hookstream.app.providers.provider import HOUR
-from hookstream.app.web.models.fields import duration_text
 
 PAGE = Path(__file__).resolve().parent / "providers.md"
 #: Those that stand for no sender in particular come last.

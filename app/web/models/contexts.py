@@ -5,13 +5,13 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, ConfigDict, Field
 
+from hookstream.app.durations import duration_seconds
 from hookstream.app.web.models.fields import (
     Duration,
     Model,
     Priority,
     Strict,
     Text,
-    duration_seconds,
 )
 
 __all__ = ["ContextIn", "ContextList", "ContextOut", "DailyIn", "RateIn", "RetentionIn"]
