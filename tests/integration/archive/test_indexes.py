@@ -14,7 +14,8 @@ INSERT INTO archive_objects (
     name, tenant, tool_id, hour, schema_version, events, bytes, payload_bytes, footer_bytes, sha256,
     first_event, last_event, oldest_ms, newest_ms, finished
 )
-SELECT 'o' || n, 'default', CASE n % 9 WHEN 0 THEN 'tool' ELSE 'other' END, now(), 1, 1, 1, 1, 1, '', gen_random_uuid(), gen_random_uuid(),
+SELECT 'o' || n, 'default', CASE n % 9 WHEN 0 THEN 'tool' ELSE 'other' END, now(), 1, 1, 1, 1, 1,
+    '', gen_random_uuid(), gen_random_uuid(),
     n * 1000, n * 1000 + 999, true
 FROM generate_series(1, 20000) AS n
 """
