@@ -151,9 +151,21 @@ def tool_from_row(row: Row) -> Tool:
             webhooks_per_second=row.get("webhooks_per_second"),
             allow_from=networks_of(row.get("allow_from", ())),
             public_url=row.get("public_url", ""),
-            ttl=Ttl(*(duration_seconds(row["ttl"][tier]) * 1000 for tier in TIERS)),
+            ttl=ttl_from(row.get("ttl") or {}),
         )
     )
+
+
+def ttl_from(given: Mapping[str, str]) -> Ttl:
+    """How long a tool's events stay where; what is not said is as in :class:`Ttl`.
+
+    Raises:
+        ValueError: one of them is no duration.
+    """
+    times = {
+        f"{tier}_ms": duration_seconds(given[tier]) * 1000 for tier in TIERS if tier in given
+    }
+    return Ttl(**times)
 
 
 def subject_of(row: Row) -> str | None:

@@ -60,7 +60,8 @@ def test_every_key_that_there_can_be_has_a_rule() -> None:
 
 
 def test_rows_say_how_long() -> None:
-    for cells in rows():
+    kept = [cells for cells in rows() if kind_of(cells[0].strip("`")) and len(cells) >= 4]
+    for cells in kept:
         assert all(cells[:3]), cells
 
 
