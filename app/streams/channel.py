@@ -319,7 +319,7 @@ async def _apart(through: Sequence[Batch], left: Sequence[Batch], taker: Taker) 
                 running[going] = (through, False)
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             through = []
-            for task in done:
+            for task in [each for each in running if each in done]:
                 batches, here = running.pop(task)
                 if error := _error_of(task):
                     # its task was ended, and not this one: a batch without an end stops its

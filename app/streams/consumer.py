@@ -19,7 +19,7 @@ from hookstream.app.errors import FencedError, OutdatedError, UnavailableError
 from hookstream.app.ids import entry_order
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
-from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_redis_down
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster, is_redis_down
 from hookstream.app.redis.errors import redis_kind
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.channel import RedisStreamChannel
@@ -107,6 +107,7 @@ class StreamReader(Service):
         self._turns = turns
         self._sizes = metrics.BATCH_EVENTS.labels(channel=channel.name)
         self._is_urgent = is_urgent
+        self._apart = is_cluster(redis)
         #: Slots whose next batch is sent on its way in a moment.
         self._ready: dict[Slot, None] = {}
         self._idle = asyncio.Event()
@@ -284,8 +285,12 @@ class StreamReader(Service):
     def _groups(self, batches: Sequence[Batch]) -> Iterator[list[Batch]]:
         """Batches that go together: what is critical apart, and no more events than of one batch.
 
-        All that a group has are through when the last one is.
+        All that a group has are through when the last one is. In a cluster each goes by itself: one
+        of its servers that does not answer is nothing to partitions of others.
         """
+        if self._apart:
+            yield from ([batch] for batch in batches)
+            return
         urgent = [batch for batch in batches if any(map(self._is_urgent, batch.entries))]
         for alike in (urgent, [batch for batch in batches if batch not in urgent]):
             group: list[Batch] = []
