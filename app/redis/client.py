@@ -244,6 +244,8 @@ class Scripts:
 
         One that fails says nothing of the others, which may have been carried out.
         """
+        if not calls:
+            return []
         if not self._shas:
             await self.load()
         replies = await self._run_all(

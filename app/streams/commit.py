@@ -199,6 +199,8 @@ async def commit_all(scripts: Scripts, commits: Sequence[Commit]) -> list[Except
     Gives what each of them failed with. One whose partition commits something else at the moment
     goes by itself: none waits for another one's partition.
     """
+    if not commits:
+        return []
     if len(commits) == 1:
         return [await _commit_alone(scripts, commits[0])]
     now: list[int] = []
@@ -244,6 +246,8 @@ async def _carry_out(scripts: Scripts, commits: Sequence[Commit]) -> list[Except
             errors[at] = error
         else:
             asked.append((at, each, call))
+    if not asked:
+        return errors
     try:
         replies = await scripts.call_all([each.script(call) for _, each, call in asked])
     except BaseException as error:
