@@ -5,6 +5,7 @@ asked of that, which is made when it is first needed: see :mod:`hookstream.app.m
 """
 
 from collections.abc import Awaitable, Callable
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,6 +36,7 @@ _OF_THE_APPLICATION = frozenset(
         "on_partitions_revoked",
         "on_rebalance_complete",
         "page",
+        "send",
         "stream_channel",
         "table_route",
         "task",
@@ -85,4 +87,10 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         if name in _OF_THE_APPLICATION:
             return getattr(_application(), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name.startswith("_"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        near = get_close_matches(name, (*__all__, *_OF_THE_APPLICATION), 1)
+        hint = f"did you mean app.{near[0]}? " if near else ""
+        raise AttributeError(
+            f"there is no app.{name}: {hint}docs/stages.md says what there is of Faust's"
+        )

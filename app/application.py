@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from faust.cli import base as command_line
 from faust.transport.drivers.aiokafka import Transport
-from faust.types import ChannelT
+from faust.types import AgentT, ChannelT
 from faust.web import View
 from faust.web.cache.backends import memory
 from mode.utils.logging import get_logger
@@ -29,6 +29,8 @@ from hookstream.app.declarations import (
     CheckedApp,
     caller,
     check_codec,
+    check_default,
+    check_flag,
     check_function,
     check_name,
     check_number,
@@ -81,6 +83,8 @@ logger = get_logger(__name__)
 
 BatchStage = Callable[[Batch], Awaitable[None] | None]
 Stage = TypeVar("Stage", bound=BatchStage)
+#: What an agent may be declared with, beside a channel and a name.
+AGENT_OPTIONS = frozenset(("concurrency", "sink", "supervisor_strategy"))
 #: Batches of different partitions that one stage may have in flight at a time.
 CONCURRENCY = 64
 #: What a stream channel may be called, beside what :data:`keys.RESERVED` keeps, and what stands
@@ -104,6 +108,9 @@ class Hookstream(Unsupported, CheckedApp):
     #: Set on a process that serves webhooks and health only, without the API.
     receiver_only = False
 
+    #: Set for a command that needs none: one that cannot be imported is in nobody's way, then.
+    without_stages = False
+
     #: When the stop began, by the event loop's clock.
     stopping_since = 0.0
 
@@ -118,6 +125,10 @@ class Hookstream(Unsupported, CheckedApp):
         self._stage_tables = StageTables(World(self._seen, lambda: self.services.clock.now_ms()))
         self._lifespans: list[Callable[[], AsyncGenerator[None, None]]] = []
         self._outputs: dict[str, BatchChannel] = {}
+        #: Channels by identity, and the batch function that takes from each.
+        self._takers: dict[int, tuple[BatchChannel, str]] = {}
+        #: Channels, and the agents that look on at them.
+        self._lookers: list[tuple[BatchChannel, str]] = []
         #: Modules with stages that a receiver could not import, and why.
         self.missing_modules: dict[str, str] = {}
         #: Dedup functions by name.
@@ -161,6 +172,8 @@ class Hookstream(Unsupported, CheckedApp):
             SettingsError: one cannot be imported (Faust would leave it out), has a name that is
                 taken, or is behind a stage that is not there.
         """
+        if self.without_stages:
+            return
         modules = [*agent_modules(self.settings.agents), *extra]
         if self.producer_only:
             discover(modules, self._declared, failed=self._not_imported)
@@ -189,12 +202,27 @@ class Hookstream(Unsupported, CheckedApp):
         )
 
     def _check_outputs(self) -> None:
-        """Refuse batch functions whose batches would go where nobody takes them."""
+        """Refuse batch functions whose batches would never end, and those that would get none."""
         for name, out in self._outputs.items():
             if not out.consumer:
                 raise SettingsError(
                     f"the batches of {name!r} go to the channel {out.name!r}, and no @app.batches "
                     "takes from that: they would never end"
+                )
+        for name in self._outputs:
+            passed = [name]
+            while (after := self._outputs.get(passed[-1])) is not None:
+                passed.append(self._takers[id(after)][1])
+                if passed.count(passed[-1]) > 1:
+                    raise SettingsError(
+                        f"batches go round: {' → '.join(map(repr, passed))}. They would never end"
+                    )
+        reached = {id(out) for out in self._outputs.values()}
+        for channel, name in (*self._takers.values(), *self._lookers):
+            if id(channel) not in reached and not isinstance(channel, RedisStreamChannel):
+                raise SettingsError(
+                    f"nothing brings batches to the channel {channel.name!r}, from which {name!r} "
+                    "takes: it would never run. `out` of another @app.batches does"
                 )
 
     def _not_imported(self, module: str, error: SettingsError) -> None:
@@ -328,6 +356,11 @@ class Hookstream(Unsupported, CheckedApp):
             raise TableUseError(
                 "this process receives webhooks: tables are where partitions are, in workers"
             )
+        if not self.started:
+            raise TableUseError(
+                "tables are read in stages, pages and timers: no worker runs where a module is "
+                "imported"
+            )
         return self.worker.assignment.owned
 
     def partition_for(self, key: str) -> int:
@@ -371,8 +404,10 @@ class Hookstream(Unsupported, CheckedApp):
             )
         if batch_max is not None:
             check_number(f"`batch_max` of {name!r}", batch_max, place, least=1, whole=True)
-        if linger_seconds:
+        if linger_seconds != 0:
             check_number(f"`linger_seconds` of {name!r}", linger_seconds, place)
+        if linger_share != math.inf:
+            check_number(f"`linger_share` of {name!r}", linger_share, place)
         check_codec(name, codec, place)
         return self.pipeline_channel(
             name,
@@ -402,6 +437,15 @@ class Hookstream(Unsupported, CheckedApp):
                 f"an agent ({caller()}) takes from a channel, such as that of app.stream_channel, "
                 f"not from {shown(channel)}"
             )
+        place = caller()
+        if name is not None:
+            check_name("the name of an agent", name, place)
+        if unknown := set(kwargs) - AGENT_OPTIONS:
+            refuse(
+                f"{', '.join(sorted(unknown))} of an agent",
+                f"it takes a channel, name, {', '.join(sorted(AGENT_OPTIONS))}",
+            )
+        _check_sinks(kwargs.get("sink"), place)
         declare = super().agent
 
         def decorate(function: Callable[..., Any]) -> Any:
@@ -416,6 +460,7 @@ class Hookstream(Unsupported, CheckedApp):
                 self._take_from(channel, function)
                 made = each_event(label, function, lambda: self.worker.channel_commits)
             elif isinstance(channel, BatchChannel):
+                self._lookers.append((channel, label))
                 source, made = channel.looked_at_by(label), looks_on(label, function)
             return declare(source, name=name, **kwargs)(made)
 
@@ -471,12 +516,15 @@ class Hookstream(Unsupported, CheckedApp):
                 "batch.send(channel, value), which goes with their commit"
             )
         check_number("`concurrency` of @app.batches", concurrency, place, least=1, whole=True)
+        if not isinstance(name, str):
+            check_name("the name of a batch function", name, place)
 
         def decorate(function: Stage) -> Stage:
             check_function("the batch function", function, EITHER, "batch")
             agent = name or function.__name__
             self._names.take(agent, function)
             self._take_from(source, function)
+            self._takers[id(source)] = (source, agent)
             if out is not None:
                 self._outputs[agent] = out
             self._batch_agent(
@@ -498,10 +546,13 @@ class Hookstream(Unsupported, CheckedApp):
             SettingsError: it is no such function.
         """
         if not inspect.isasyncgenfunction(function) or inspect.signature(function).parameters:
+            managed = inspect.isasyncgenfunction(inspect.unwrap(function))
             raise SettingsError(
                 f"the lifespan {place_of(function)} has to be an `async def` with one `yield`, "
                 "and takes nothing"
+                + (": leave @asynccontextmanager away, @app.lifespan makes it one" * managed)
             )
+        self._check_module("lifespan", function)
         self._lifespans.append(function)
         return function
 
@@ -557,6 +608,8 @@ class Hookstream(Unsupported, CheckedApp):
                 f"`default` of the table {name!r} ({place}) is a function that makes one, such as "
                 f"int or list, or lambda: {default!r:.40}; not {shown(default)}"
             )
+        if default is not None:
+            check_default(name, default, place)
         if name in (DedupTable.name, RateTable.name):
             raise SettingsError(f"the table {name!r} is Hookstream's own ({place}): rename yours")
         table = self._stage_tables.declare(name, default, help, place)
@@ -583,6 +636,7 @@ class Hookstream(Unsupported, CheckedApp):
         """
 
         check_name("the path of a page", path, caller())
+        check_flag("`public` of a page", public, caller())
 
         def decorate(function: Any) -> type[View]:
             is_view = inspect.isclass(function) and issubclass(function, View)
@@ -642,6 +696,7 @@ class Hookstream(Unsupported, CheckedApp):
         seconds = metrics.STAGE_SECONDS.labels(stage=name)
         # what ours wait for has limits of its own; a timer for each batch costs 4 µs
         ours = function.__module__.startswith(OURS)
+        told: set[str] = set()
 
         async def work(batch: Batch) -> bool:
             """Do a batch; whether it goes on."""
@@ -650,9 +705,12 @@ class Hookstream(Unsupported, CheckedApp):
             try:
                 # of a channel of one's own, what has only failed entries is not its function's
                 if not batch.own or any(batch.live()):
-                    result = function(batch)
+                    result: object = function(batch)
                     if inspect.isawaitable(result):
-                        await result
+                        result = await result
+                    if result is not None and name not in told:
+                        told.add(name)
+                        _tell_returned(name, function, result)
             except BaseException as error:  # the reader decides by its kind
                 if tasks.ends_task(error):
                     raise
@@ -692,7 +750,8 @@ class Hookstream(Unsupported, CheckedApp):
         async def forward(batch: Batch) -> None:
             await pass_on([batch], following())
 
-        run.__doc__ = doc or function.__doc__
+        # of a stage without a docstring that of what runs it says nothing
+        run.__doc__ = doc or (None if isinstance(function, EventStageRunner) else function.__doc__)
         source.taker = Taker(work, following, work_together if together else None)
         agent = super().agent(source, name=name, concurrency=concurrency, sink=[forward])(run)
         agent.log = QuietLogger(agent.log.logger, agent.log.formatter)
@@ -702,3 +761,25 @@ class Hookstream(Unsupported, CheckedApp):
         stages = self._stages.get(after, [])
         at = stages.index(source) + 1 if source in stages else 0
         return stages[at] if at < len(stages) else self._outputs.get(after)
+
+
+def _tell_returned(name: str, function: Callable[..., Any], result: object) -> None:
+    """Tell that what a batch function returns counts for nothing: it may be meant as a filter."""
+    logger.warning(
+        "the batch function %r (%s) returned %s, which counts for nothing: all entries of its "
+        "batches go on. entry.fail(...) and batch.send(...) say what becomes of one",
+        name,
+        place_of(function),
+        type(result).__name__,
+    )
+
+
+def _check_sinks(sinks: Any, place: str) -> None:
+    """Refuse sinks that nothing could be sent to: the first value would say so."""
+    given = [sinks] if isinstance(sinks, str) or callable(sinks) else list(sinks or ())
+    wrong = [sink for sink in given if not (callable(sink) or isinstance(sink, ChannelT | AgentT))]
+    if wrong or given == [sinks]:
+        raise SettingsError(
+            f"`sink` of an agent ({place}) is a list of functions, agents and channels, not "
+            f"{shown(wrong[0] if wrong else sinks)}"
+        )

@@ -3,6 +3,7 @@
 import gc
 import importlib
 import io
+import logging
 import os
 import sys
 from itertools import zip_longest
@@ -36,6 +37,12 @@ REFUSED_OPTIONS = {
     "-L": "uvloop is used where it is there",
     "--loop": "uvloop is used where it is there",
 }
+#: What asks a running system, or nobody: it is of use where a stage cannot be imported, too.
+WITHOUT_STAGES = frozenset(COMMANDS) - {"worker", "receive"}
+#: Options before a command that have a value behind them.
+WITH_VALUE = ("-l", "--loglevel", "-W", "--workdir")
+#: Commands that come from Faust's own: what is said of its options holds behind them, too.
+OF_FAUST = {"worker", "receive"}
 #: In the help of Faust's group, and about its own debugger.
 HIDDEN_OPTIONS = {"console_port", "blocking_timeout", "debug", "app", "datadir", "logfile", "loop"}
 USAGE = 2
@@ -91,9 +98,22 @@ def _run(app: Any) -> None:
     # what App.main does, which knows no name for the program
     app.finalize()
     app.worker_init()
+    command = _command_of(sys.argv[1:])
+    if command not in OF_FAUST:
+        # those set up the log themselves; without, a warning about a module would be seen by nobody
+        logging.basicConfig(level=logging.WARNING, format="hookstream: %(message)s")
+    app.without_stages = command in WITHOUT_STAGES
     app.discover()
     app.worker_init_post_autodiscover()
     group(prog_name="hookstream", app=app)
+
+
+def _command_of(arguments: list[str]) -> str:
+    """The command among the arguments; "" where there is none."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument.startswith("-") and before not in WITH_VALUE:
+            return argument
+    return ""
 
 
 def _refuse(arguments: list[str]) -> None:
@@ -103,7 +123,7 @@ def _refuse(arguments: list[str]) -> None:
         if name in REFUSED_OPTIONS:
             print(f"hookstream {name}: not supported: {REFUSED_OPTIONS[name]}", file=sys.stderr)
             raise SystemExit(USAGE)
-        if not argument.startswith("-"):
+        if not argument.startswith("-") and argument not in OF_FAUST:
             # options of Faust's stand before the command; what follows is the command's own
             if argument in REFUSED:
                 print(f"hookstream {argument}: {REFUSED[argument]}", file=sys.stderr)
@@ -112,15 +132,19 @@ def _refuse(arguments: list[str]) -> None:
 
 
 def _take_log_level(arguments: list[str]) -> None:
-    """``-l LEVEL`` is the setting for this run."""
+    """``-l LEVEL`` is the setting for this run, before ``worker`` or ``receive`` or behind it."""
     for at, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name in ("-l", "--loglevel"):
-            given = value if equals else "".join(arguments[at + 1 : at + 2])
+            given = (value if equals else "".join(arguments[at + 1 : at + 2])).lower()
             if given in ("debug", "info", "warn", "error", "crit"):
                 known = {"warn": "warning", "crit": "error"}
                 os.environ["HOOKSTREAM_LOG_LEVEL"] = known.get(given, given)
-        if not argument.startswith("-") and arguments[at - 1] not in ("-l", "--loglevel"):
+        elif not (
+            argument.startswith("-")
+            or arguments[at - 1] in ("-l", "--loglevel")
+            or OF_FAUST.intersection(arguments[: at + 1])
+        ):
             return
 
 

@@ -28,6 +28,8 @@ __all__ = [
     "Kind",
     "caller",
     "check_codec",
+    "check_default",
+    "check_flag",
     "check_function",
     "check_name",
     "check_number",
@@ -39,6 +41,9 @@ __all__ = [
 
 #: How often a task that waits to be the leader's looks whether this worker is.
 LEADER_SECONDS = 0.5
+
+#: Classes whose values would come back as something else, or not at all.
+NOT_JSON = (set, frozenset, tuple, bytes, bytearray, complex)
 
 #: Which functions are meant, and how one is written.
 Kind = tuple[Callable[[Any], bool], str]
@@ -111,7 +116,13 @@ def check_function(
             f"{what} {name!r} ({place}) has no name of its own: declare a function, "
             f"`{begins} NAME({takes})`"
         )
-    inner = inspect.unwrap(function)
+    if kind is not PLAIN and hasattr(function, "cache_parameters"):
+        raise SettingsError(
+            f"{what} {name!r} ({place}) is cached by functools, which keeps what can be awaited "
+            "once only: keep what it looks up in a dictionary of your own"
+        )
+    # what is a plain `def` may hand on what another one gives; all else is what it is
+    inner = inspect.unwrap(function) if _is_plain(function) else function
     if not is_wanted(inner):
         yields = inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner)
         raise SettingsError(
@@ -142,6 +153,16 @@ def check_name(what: str, name: object, place: str) -> str:
     if not isinstance(name, str) or not name:
         raise SettingsError(f"{what} ({place}) has to be text, not {shown(name)}")
     return name
+
+
+def check_flag(what: str, flag: object, place: str) -> None:
+    """Refuse what is neither True nor False: ``"no"`` would count as yes.
+
+    Raises:
+        SettingsError: with the place.
+    """
+    if not isinstance(flag, bool):
+        raise SettingsError(f"{what} ({place}) has to be True or False, not {shown(flag)}")
 
 
 def check_number(
@@ -178,6 +199,26 @@ def check_codec(channel: str, codec: object, place: str) -> None:
     )
 
 
+def check_default(table: str, default: Callable[..., Any], place: str) -> None:
+    """Refuse what makes no first value for a table: it waits for something, or wants arguments.
+
+    Raises:
+        SettingsError: with the place.
+    """
+    what = f"`default` of the table {table!r} ({place})"
+    if inspect.iscoroutinefunction(default):
+        raise SettingsError(f"{what} has to be a plain function, not {name_of(default)!r}")
+    if default in NOT_JSON:
+        raise SettingsError(f"{what} makes values that JSON has not, as {name_of(default)!r} does")
+    try:
+        inspect.signature(default).bind()
+    except TypeError as error:
+        raise SettingsError(f"{what} has to take nothing: {error}") from error
+    except ValueError:
+        # `int` and the like have none that Python knows
+        return
+
+
 def shown(value: object) -> str:
     """A wrong value, for people: short, and of a function its name."""
     if callable(value):
@@ -188,6 +229,22 @@ def shown(value: object) -> str:
 
 class CheckedApp(faust.App):
     """Faust's application, with wrong arguments of its decorators refused where they stand."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        #: Places of what has no name that could be taken, and the module that declared it there.
+        self._modules_at: dict[tuple[str, str], str] = {}
+        super().__init__(*arguments, **options)
+
+    def _check_module(self, what: str, function: Any) -> None:
+        """Refuse what is declared again because its file is imported under another name.
+
+        Raises:
+            SettingsError: with both names: it would be begun twice.
+        """
+        place, module = place_of(function), str(function.__module__)
+        known = self._modules_at.setdefault((what, place), module)
+        if known != module:
+            raise SettingsError(declared_twice(what, name_of(function), place, {known, module}))
 
     def task(self, fun: Any = None, *, on_leader: bool = False, traced: bool = True) -> Any:
         """Faust's; with ``on_leader`` it begins where and when a worker becomes the leader.
@@ -200,6 +257,8 @@ class CheckedApp(faust.App):
         if fun is None:
             return lambda function: self.task(function, on_leader=on_leader, traced=traced)
         check_function("the task", fun, ASYNC, "app", optional=True)
+        check_flag("`on_leader` of a task", on_leader, place_of(fun))
+        self._check_module("task", fun)
         if not on_leader:
             return super().task(fun, traced=traced)
 
@@ -222,10 +281,12 @@ class CheckedApp(faust.App):
         """
         seconds = interval.total_seconds() if isinstance(interval, timedelta) else interval
         check_number("the interval of a timer, in seconds,", seconds, caller())
+        check_flag("`on_leader` of a timer", options.get("on_leader", False), caller())
         declare = super().timer(seconds, *arguments, **options)
 
         def decorate(function: Any) -> Any:
             check_function("the timer", function, ASYNC, "app", optional=True)
+            self._check_module("timer", function)
             return declare(function)
 
         return decorate
@@ -249,10 +310,12 @@ class CheckedApp(faust.App):
                 f"{what} is none: minute, hour, day, month and day of the week, such as "
                 f"'30 18 * * *' ({error})"
             ) from error
+        check_flag("`on_leader` of a crontab", options.get("on_leader", False), caller())
         declare = super().crontab(cron_format, timezone=timezone, **options)
 
         def decorate(function: Any) -> Any:
             check_function("the crontab", function, ASYNC, "app", optional=True)
+            self._check_module("crontab", function)
             return declare(function)
 
         return decorate
@@ -261,8 +324,14 @@ class CheckedApp(faust.App):
         """Faust's.
 
         Raises:
-            SettingsError: there is a command of its name, one of Hookstream's own perhaps.
+            SettingsError: there is a command of its name, one of Hookstream's own perhaps; or it
+                has no parentheses, which would declare nothing.
         """
+        if options and inspect.iscoroutinefunction(options[0]):
+            raise SettingsError(
+                f"the command {name_of(options[0])!r} ({place_of(options[0])}) is declared by "
+                "`@app.command()`, with parentheses"
+            )
         declare = super().command(*options, **more)
 
         def decorate(function: Any) -> Any:

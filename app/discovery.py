@@ -3,6 +3,7 @@
 import importlib
 import os
 import pkgutil
+import re
 import sys
 import sysconfig
 import traceback
@@ -30,6 +31,27 @@ NOT_THEIRS = (
     str(Path(__file__).parent),
     *map(sysconfig.get_path, ("stdlib", "purelib")),
 )
+
+
+#: A file and its line in a message.
+PLACE = re.compile(r"\.py:\d+")
+#: What Python says of a call that does not fit.
+CALLED = re.compile(r"(?:\w+\.)*(\w+)\(\) (?:takes|missing|got an unexpected)")
+#: How each of the application's decorators is written.
+WRITTEN = {
+    "Table": 'app.Table("name", default=int)',
+    "agent": "@app.agent(channel)",
+    "batches": "@app.batches(channel)",
+    "command": "@app.command()",
+    "crontab": '@app.crontab("30 18 * * *")',
+    "dedup": '@app.dedup("name")',
+    "lifespan": "@app.lifespan",
+    "page": '@app.page("/name")',
+    "stage": '@app.stage(after="dedupe"), with concurrency=N and timeout=SECONDS where wanted',
+    "stream_channel": 'app.stream_channel("name", codec="json")',
+    "task": "@app.task",
+    "timer": "@app.timer(SECONDS)",
+}
 
 
 def agent_modules(wanted: str) -> list[str]:
@@ -104,13 +126,25 @@ def _tried(name: str, failed: Callable[[str, SettingsError], None] | None, why: 
 def _import(name: str, why: str = "") -> object:
     try:
         return importlib.import_module(name)
-    except SettingsError:
-        raise
+    except SettingsError as error:
+        if PLACE.search(str(error)):
+            raise
+        raise SettingsError(f"{error}{_where(error)}") from error
     except (Exception, SystemExit) as error:
         # a script that ends itself when it is run ends here, too
         raise SettingsError(
-            f"the stage in {name} cannot be imported: {error!r}{_where(error)}{why}"
+            f"the stage in {name} cannot be imported: {error!r}{_where(error)}{_hint(error)}{why}"
         ) from error
+
+
+def _hint(error: BaseException) -> str:
+    """How a decorator is written that was called with something else; "" where it was none."""
+    called = CALLED.match(str(error)) if isinstance(error, TypeError) else None
+    lines = [str(frame.line) for frame in traceback.extract_tb(error.__traceback__)]
+    # a function of their own may have the name of one of ours
+    if called is None or called[1] not in WRITTEN or not any("app." in line for line in lines):
+        return ""
+    return f". It is written {WRITTEN[called[1]]}"
 
 
 def _where(error: BaseException) -> str:

@@ -198,6 +198,7 @@ class Endpoints:
                 quotas=self._quotas,
                 functions=self._functions,
                 dead_letters=services.dead_letters,
+                refusals=services.refusals,
                 dictionaries=services.dictionaries,
             ).routes(),
             *ContextViews(

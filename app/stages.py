@@ -56,12 +56,21 @@ SUSPICIOUS_EVENTS = 100
 LOOKS = 20
 #: What an event is known by: a stage that returned another one would have it delivered twice.
 IDENTITY = ("event_id", "tenant", "replay_id", "replay_context_id")
+#: What windows, order and the event log go by: it is as it was when the event came.
+FIXED = ("received_at_ms", "message_id", "batch_id", "batch_index")
 #: A batch that is in a stage for so long is told.
 SLOW_SECONDS = 30.0
 #: A lifespan that takes so long to begin or to end is told.
 LIFESPAN_SECONDS = 10.0
 #: Different errors of a stage whose traceback is in the log, once each.
 MAX_KINDS = 50
+#: What failed events have for their stage where none of them failed, and why.
+NOT_STAGES = {
+    "batch": "a batch failed as a whole",
+    "crashed": "the worker died of them",
+    "decode": "they could not be read",
+    "schema": "their payload breaks the tool's schema",
+}
 #: Frames of a traceback that say nothing about a stage.
 OURS = str(Path(__file__).parent)
 #: Not an event's trouble: its batch comes again, or its partition is opened anew.
@@ -85,9 +94,14 @@ class StageNames:
 
         Raises:
             SettingsError: another one has the name, or it is there already: each webhook would
-                meet only one of them, or none.
+                meet only one of them, or none; or the name says of failed events something else.
         """
         place, module = place_of(function), str(function.__module__)
+        if name in NOT_STAGES:
+            raise SettingsError(
+                f"no stage or agent can be called {name!r} ({place}): failed events have that for "
+                f"their stage where {NOT_STAGES[name]}. Rename it"
+            )
         known = self._places.get(name)
         if known == place:
             raise SettingsError(
@@ -107,16 +121,19 @@ class StageNames:
         To be called when all modules are imported.
 
         Raises:
-            SettingsError: a stage names something else.
+            SettingsError: stages name something else: all that do are in it.
         """
+        wrong = []
         for name, after in self._after.items():
             if after not in names:
                 near = difflib.get_close_matches(after, names, 1)
-                hint = f": did you mean {near[0]!r}?" if near else ""
-                raise SettingsError(
+                hint = f": did you mean {near[0]!r}?" if near else "."
+                wrong.append(
                     f"the stage {name!r} ({self._places[name]}) says after={after!r}, and there is "
-                    f"no such stage{hint} There are {', '.join(sorted(names))}"
+                    f"no such stage{hint}"
                 )
+        if wrong:
+            raise SettingsError(f"{' '.join(wrong)} There are {', '.join(sorted(names))}")
 
 
 def check_event_stage(
@@ -288,6 +305,12 @@ def wrong_result(event: Event, result: object) -> str:
             f"another event ({result.event_id!r:.40}) than it was given: return the one that it is "
             "called with, or what replace() or enrich() makes of it"
         )
+    for name in FIXED:
+        if getattr(event, name) != getattr(result, name):
+            return (
+                f"an event with another {name} than it was given, which stays as it came: change "
+                "type, headers, content_type and payload, or enrich() it"
+            )
     return result.unsendable()
 
 

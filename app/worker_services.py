@@ -117,6 +117,15 @@ class WorkerServices(Service):
     def _catalog(self) -> Catalog:
         return self._services.catalog.current
 
+    def _lacks(self) -> str:
+        """Without what it could do nothing with events; "" where all is there."""
+        if self._services.catalog.loaded:
+            return ""
+        troubles = (
+            ", ".join(self._services.postgres.troubles()) or "PostgreSQL has not answered yet"
+        )
+        return f"tools and subscriptions are not known: {troubles}"
+
     @cached_property
     def lifespans(self) -> Lifespans:
         """What stages need while a worker runs."""
@@ -146,6 +155,7 @@ class WorkerServices(Service):
             released=ReleasedEntries(services.redis, services.scripts),
             commit=self.channel_commits,
             revoke=self.marks.leave,
+            lacks=self._lacks,
             standby=LeaseStandby(
                 services.connect_redis,
                 services.stalls,

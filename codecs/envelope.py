@@ -120,6 +120,9 @@ class Event:
             "".join((*texts, *self.headers.keys(), *self.headers.values())).encode()
         except (TypeError, ValueError, AttributeError) as error:
             return f"a type, content_type, or name or value of a header that is no text: {error}"
+        if "\0" in self.type:
+            # the event log could not have it: it would be delivered, and unknown to the API
+            return "a type with the character NUL, which PostgreSQL does not take"
         return ""
 
     @property

@@ -1,15 +1,16 @@
 """The HTTP API, as the commands use it."""
 
 import json
+import os
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 
-from hookstream.app.errors import AuthError, HookstreamError, NotFoundError
+from hookstream.app.errors import AuthError, BadRequestError, HookstreamError, NotFoundError
 from hookstream.app.settings import Settings
 
-__all__ = ["ApiClient", "quoted"]
+__all__ = ["ApiClient", "address_of", "quoted"]
 
 TIMEOUT_SECONDS = 60
 
@@ -18,7 +19,10 @@ class ApiClient:
     """Calls ``/api/v1`` with the admin key of the settings; an ``async with`` block long."""
 
     def __init__(self, settings: Settings, url: str = "") -> None:
-        self.url = (url or settings.known_address()).rstrip("/")
+        self.url = address_of(url or settings.known_address())
+        self._key_from = (
+            "HOOKSTREAM_ADMIN_KEY" if settings.admin_key else str(settings.state_path / "admin.key")
+        )
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {settings.known_api_key()}"},
             timeout=aiohttp.ClientTimeout(TIMEOUT_SECONDS),
@@ -35,30 +39,74 @@ class ApiClient:
 
         Raises:
             HookstreamError: the server refused; the message is its own.
-            aiohttp.ClientError: it cannot be reached.
+            aiohttp.ClientError: the connection broke.
         """
         given = {name: value for name, value in query.items() if value}
         address = f"{self.url}/api/v1{path}"
-        async with self._session.request(method, address, json=body, params=given) as response:
-            text = await response.text()
-            if response.ok:
-                return json.loads(text) if text else None
+        try:
+            async with self._session.request(method, address, json=body, params=given) as response:
+                text = await response.text()
+                if response.ok:
+                    return json.loads(text) if text else None
+        except aiohttp.ClientConnectorError as error:
+            raise self._nobody(error) from error
+        except (ValueError, UnicodeDecodeError) as error:
+            raise HookstreamError(
+                f"{address} answered what is no JSON: is this Hookstream's address?"
+            ) from error
         try:
             detail = str(json.loads(text)["detail"])
         except (ValueError, KeyError, TypeError):
             detail = f"{address} answered {response.status}: is this Hookstream's address?"
+        if response.status == 401:
+            detail = f"{detail} ({self.url}; the key is that of {self._key_from})"
         kinds: dict[int, type[HookstreamError]] = {401: AuthError, 404: NotFoundError}
         raise kinds.get(response.status, HookstreamError)(detail)
 
     async def health(self) -> dict[str, Any]:
         """What ``/health`` says of the process that is asked."""
-        async with self._session.get(f"{self.url}/health") as response:
-            return dict(await response.json())
+        try:
+            async with self._session.get(f"{self.url}/health") as response:
+                found = json.loads(await response.read())
+        except aiohttp.ClientConnectorError as error:
+            raise self._nobody(error) from error
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or "parts" not in found:
+            raise HookstreamError(
+                f"{self.url}/health is not what Hookstream says: is this its address, or the one "
+                "for operators?"
+            )
+        return found
+
+    def _nobody(self, error: aiohttp.ClientConnectorError) -> HookstreamError:
+        number = error.os_error.errno
+        reason = os.strerror(number) if number and number > 0 else error.os_error
+        return HookstreamError(
+            f"nobody answers at {self.url} ({reason}): is Hookstream up there? --url names another "
+            "address, HOOKSTREAM_STATE_DIR the folder of another one"
+        )
 
     async def spooled(self) -> int | None:
         """Events in the spool of the process that was asked; None where it has none."""
         parts = (await self.health())["parts"]
         return int(parts["spool"]["entries"]) if "spool" in parts else None
+
+
+def address_of(url: str) -> str:
+    """``url`` without the slash at its end.
+
+    Raises:
+        BadRequestError: it is no address of an HTTP server.
+    """
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        fits = None
+    if not fits:
+        raise BadRequestError(f"--url: http://HOST:PORT or https://…, not {url[:100]!r}")
+    return url.rstrip("/")
 
 
 def quoted(part: str) -> str:

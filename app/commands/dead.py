@@ -43,6 +43,12 @@ class dead(Command):  # noqa: N801 Faust names a command by its class
         self, *, action: str, ids: tuple[str, ...], url: str, as_json: bool, **rest: Any
     ) -> int:
         wanted = {name: rest[name] for name in ("tool", "stage", "since", "until") if rest[name]}
+        if ids and action == "list":
+            raise BadRequestError("list takes no ids: `hookstream dead show ID` shows one")
+        if ids and (wanted or rest["everything"]):
+            raise BadRequestError("ids, or a filter, or --all: one of them")
+        if rest["limit"] < 1:
+            raise BadRequestError("--limit: at least 1")
         async with ApiClient(self.app.settings, url) as api:
             if action == "list":
                 return await self._list(api, wanted, rest["limit"], as_json)

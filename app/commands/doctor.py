@@ -88,7 +88,8 @@ class doctor(Command):  # noqa: N801 Faust names a command by its class
     async def _run(self, *, as_json: bool, url: str) -> int:
         contexts: dict[str, dict[str, Losses]] = {}
         async with ApiClient(self.app.settings, url) as api:
-            for context in (await api.call("GET", "/contexts"))["contexts"]:
+            named, _ = await _pages(api, "/contexts", "contexts")
+            for context in named:
                 name = context["context_id"]
                 rows, _ = await _pages(api, "/losses/deliveries", "deliveries", context=name)
                 if rows:

@@ -2,7 +2,7 @@
 
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from hookstream.app.commands.processes import Group, embedded_servers, make_children, private_folder
 from hookstream.app.embedded.cores import default_processes, usable_cores
@@ -43,7 +43,7 @@ def run_everything(
     """
     settings.ensure_state_dir()
     settings.api_key()
-    refuse_busy_ports(settings)
+    refuse_busy_ports(listened_on(settings))
     counts = process_counts(settings, receivers, workers, usable_cores())
     with embedded_servers(settings, say) as (services, urls), private_folder() as folder:
         return Supervisor(
@@ -63,13 +63,15 @@ def process_counts(settings: Settings, receivers: int, workers: int, cores: int)
     )
 
 
-def refuse_busy_ports(settings: Settings) -> None:
+def refuse_busy_ports(ports: Iterable[tuple[str, int, str]]) -> None:
     """Say at once which port is taken, and by which setting to choose another.
+
+    Processes that share a port with each other would share it with whoever does so, too.
 
     Raises:
         SettingsError: something listens there already, or there are not so many ports.
     """
-    for host, port, setting in listened_on(settings):
+    for host, port, setting in ports:
         try:
             # of whichever family the address is
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -84,14 +86,22 @@ def refuse_busy_ports(settings: Settings) -> None:
 
 def listened_on(settings: Settings) -> list[tuple[str, int, str]]:
     """Host, port, and the setting that says so, of everything that listens for HTTP."""
-    ports = [
-        (settings.web_host, settings.web_port, "HOOKSTREAM_WEB_PORT"),
-        (worker_host(settings), settings.worker_web_port, "HOOKSTREAM_WORKER_WEB_PORT"),
-        (settings.admin_host, settings.admin_port, "HOOKSTREAM_ADMIN_PORT"),
-    ]
     return [
-        (host, port, name) for hosts, port, name in ports if port for host in listen_hosts(hosts)
+        *ports_of(settings, settings.web_host, settings.web_port),
+        *_each(worker_host(settings), settings.worker_web_port, "HOOKSTREAM_WORKER_WEB_PORT"),
     ]
+
+
+def ports_of(settings: Settings, hosts: str, port: int) -> list[tuple[str, int, str]]:
+    """The same of one command, which was told to listen on these ``hosts`` and ``port``."""
+    return [
+        *_each(hosts, port, "HOOKSTREAM_WEB_PORT"),
+        *_each(settings.admin_host, settings.admin_port, "HOOKSTREAM_ADMIN_PORT"),
+    ]
+
+
+def _each(hosts: str, port: int, setting: str) -> list[tuple[str, int, str]]:
+    return [(host, port, setting) for host in listen_hosts(hosts)] if port else []
 
 
 def worker_host(settings: Settings) -> str:

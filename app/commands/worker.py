@@ -4,10 +4,13 @@ import os
 import sys
 from typing import Any, ClassVar, NoReturn
 
+import click
+from faust.cli import params
 from faust.cli.base import option
 from faust.cli.worker import worker as faust_worker
 
 from hookstream import __version__
+from hookstream.app.commands.everything import ports_of, refuse_busy_ports
 from hookstream.app.commands.processes import (
     Group,
     embedded_servers,
@@ -21,6 +24,9 @@ from hookstream.app.settings import http_address
 
 __all__ = ["shown", "worker"]
 
+#: Of the log, as Faust's command line has them.
+LEVELS = ("crit", "error", "warn", "info", "debug")
+
 
 class worker(faust_worker):  # noqa: N801 Faust names a command by its class
     """Start a worker: the pipeline, and the HTTP server unless --without-web."""
@@ -30,13 +36,37 @@ class worker(faust_worker):  # noqa: N801 Faust names a command by its class
 
     kind: ClassVar[str] = "worker"
 
+    #: Ours in place of Faust's, whose defaults are not true here, and of which some do nothing.
     options = [
         option("--processes", default=1, type=int, help="How many processes share the work."),
-        *faust_worker.options,
+        option("--with-web/--without-web", default=True, help="Whether to serve HTTP at all."),
+        option(
+            "--web-port",
+            "-p",
+            type=params.TCPPort(),
+            metavar="PORT",
+            help="Port to listen on, in place of HOOKSTREAM_WEB_PORT.",
+        ),
+        option(
+            "--web-bind",
+            "-b",
+            metavar="HOST",
+            help="Address to listen on, in place of HOOKSTREAM_WEB_HOST.",
+        ),
+        option(
+            "--loglevel",
+            "-l",
+            # it is taken before modules are imported: app/cli.py
+            expose_value=False,
+            type=click.Choice(LEVELS, case_sensitive=False),
+            help="Level of the log, in place of HOOKSTREAM_LOG_LEVEL.",
+        ),
     ]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run in this process, or supervise ``--processes`` of them."""
+        # Faust's worker asks for what is no option here
+        self.kwargs.update(web_host=None, web_transport=None)
         try:
             processes = wanted_processes(self.kwargs.pop("processes"), "--processes")
             if processes > 1:
@@ -48,6 +78,10 @@ class worker(faust_worker):  # noqa: N801 Faust names a command by its class
 
     def _supervise(self, processes: int) -> NoReturn:
         settings = self.app.settings
+        if self.kwargs["with_web"]:
+            hosts = self.kwargs["web_bind"] or settings.web_host
+            port = self.kwargs["web_port"] or settings.web_port
+            refuse_busy_ports(ports_of(settings, hosts, port))
         again = (*sys.argv[1:], "--processes", "1")
         with embedded_servers(settings, self.say) as (services, urls), private_folder() as folder:
             told = {**urls, **self._told(processes)}

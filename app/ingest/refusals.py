@@ -141,6 +141,12 @@ class Refusals(Service):
         """Forget one, for it was accepted after all. Raises RedisError."""
         await self._redis.xdel(_key(tool), refusal_id)
 
+    async def forget(self, tenant: str, tool_id: str) -> None:
+        """Forget all of a tool: one of its name is another one. Raises RedisError."""
+        key = keys.refusals(tenant, tool_id)
+        self._waiting_bytes -= sum(map(len, self._waiting.pop(key, ())))
+        await self._redis.delete(key)
+
     def _share_bytes(self) -> int:
         tools = len(self._catalog.current.tools) + 1
         return max(LEAST_BYTES, min(TOOL_BYTES, TOTAL_BYTES // tools))

@@ -12,6 +12,8 @@ __all__ = ["Seconds", "Window", "ms_of"]
 #: A length of time, as Faust has it.
 Seconds = float | int | timedelta
 
+#: Windows that one event may be in: each is a write of a stage.
+MOST_WINDOWS: Final = 1000
 _START: Final = struct.Struct(">Q")
 
 
@@ -53,6 +55,11 @@ class Window:
             raise SettingsError(
                 f"windows of the table {table!r}: the size is above 0 seconds, the step above 0 "
                 "and at most the size, and expires at least 0"
+            )
+        if (count := made.size_ms // made.step_ms) > MOST_WINDOWS:
+            raise SettingsError(
+                f"windows of the table {table!r}: an event would be in {count} of them, and at "
+                f"most {MOST_WINDOWS} are written for one: make the step longer"
             )
         return made
 

@@ -3,7 +3,7 @@
 Rendezvous hashing over the living workers says whose a partition is; the lease, fenced by epoch and
 nonce, says who has it. A worker that comes gets its share as the others finish what is in flight.
 Each partition is opened by itself: what keeps one closed is one partition's trouble, told in
-``/health``. A worker that cannot write its tables takes none, and says why.
+``/health``. A worker that cannot write its tables, or knows no tools yet, takes none, and says why.
 """
 
 import asyncio
@@ -94,6 +94,7 @@ class PartitionAssignment(Service):
         released: Released,
         commit: Callable[[Batch], Awaitable[None]],
         revoke: Callable[[Partition], None] = lambda partition: None,
+        lacks: Callable[[], str] = lambda: "",
         standby: LeaseStandby,
         is_urgent: Callable[[Entry], bool] = lambda _: False,
         **kwargs: Any,
@@ -102,7 +103,8 @@ class PartitionAssignment(Service):
 
         ``released`` gives entries of ``events`` whose turn has come; ``commit`` commits batches of
         stream developers' own channels; ``revoke`` is told of each partition before it is closed
-        here; ``standby`` renews leases while the event loop stands still; ``is_urgent``: what other
+        here; ``lacks`` says without what it could do nothing with any, "" where all is there;
+        ``standby`` renews leases while the event loop stands still; ``is_urgent``: what other
         entries are not to go together with.
         """
         super().__init__(**kwargs)
@@ -117,6 +119,7 @@ class PartitionAssignment(Service):
         self._released = released
         self._commit = commit
         self._on_revoke = revoke
+        self._lacks = lacks
         self._standby = standby
         self._is_urgent = is_urgent
         self.owned: dict[int, Partition] = {}
@@ -179,13 +182,14 @@ class PartitionAssignment(Service):
             )
             self.readers.append(reader)
             await self.add_runtime_dependency(reader)
+        # before the others hear of it: they would hand over to it what it could not work on
+        self._look_at_itself()
         # beside the turns: opening a partition may take longer than a lease lasts
         tasks.spawn_loop("PartitionAssignment._live", self._live, self)
         self._standby.start()
         if not self._met.is_set():
             return
         try:
-            self._look_at_disk()
             async with self._turning:
                 await self._heartbeat()
                 await self._claim_mine()
@@ -270,8 +274,9 @@ class PartitionAssignment(Service):
         lost, self._lost = self._lost, []
         for partition in lost:
             await self._give_up(partition)
-        if self.unable or any(trouble.here for trouble in self.troubles.values()):
-            self._look_at_disk()
+        here = any(trouble.here for trouble in self.troubles.values())
+        if self.unable or here or self._lacks():
+            self._look_at_itself()
         self._forget_troubles()
         mine = self._mine()
         leaving = [number for number in self.owned if number not in mine]
@@ -315,23 +320,27 @@ class PartitionAssignment(Service):
         if attempts == 1 or attempts % 20 == 0:
             logger.error("partition %d cannot be opened here, trying on: %s", number, text)
 
-    def _look_at_disk(self) -> None:
-        """See whether tables can be written at all: who cannot takes no partitions."""
+    def _look_at_itself(self) -> None:
+        """See whether it could do its work: who cannot takes no partitions."""
+        why = self._lacks() or self._disk_trouble()
+        if why and not self.unable:
+            logger.error("takes no partitions: %s", why)
+        elif self.unable and not why:
+            logger.warning("takes partitions: that is over (%s)", self.unable)
+            self.troubles = {n: t for n, t in self.troubles.items() if not t.here}
+        self.unable = why
+
+    def _disk_trouble(self) -> str:
+        """Why tables cannot be written at all; "" where they can."""
         folder = self._settings.state_path / "tables"
         probe = folder / f".{self.worker_id}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"\0" * 4096)
             probe.unlink()
-            why = ""
         except OSError as error:
-            why = f"tables cannot be written: {error}"
-        if why and not self.unable:
-            logger.error("takes no partitions: %s", why)
-        elif self.unable and not why:
-            logger.warning("takes partitions again: tables can be written")
-            self.troubles = {n: t for n, t in self.troubles.items() if not t.here}
-        self.unable = why
+            return f"tables cannot be written: {error}"
+        return ""
 
     def _mine(self) -> set[int]:
         """The partitions that are this worker's to have."""

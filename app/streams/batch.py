@@ -27,6 +27,8 @@ __all__ = ["Batch", "Entry", "OutputChannel", "event_of"]
 
 #: Of a traceback: some twenty frames.
 MAX_TRACE_CHARACTERS = 4000
+#: Of what an error says.
+MAX_ERROR_CHARACTERS = 2000
 
 
 class OutputChannel(Protocol):
@@ -113,9 +115,26 @@ class Entry:
 
         ``trace``: the frames of its traceback, for a person to look at; the last ones are kept.
         """
-        kind, text = type(error).__name__, str(error)
-        said = f"{kind}: {text}" if text else f"{kind} (it says no more)"
-        self.outcome = Failed(stage, said[:2000], final, trace[-MAX_TRACE_CHARACTERS:])
+        trace = storable(trace[-MAX_TRACE_CHARACTERS:])
+        self.outcome = Failed(stage, words_of(error)[:MAX_ERROR_CHARACTERS], final, trace)
+
+
+def words_of(error: BaseException) -> str:
+    """An error as it is kept: its kind, and what it says, if it can say that."""
+    kind = type(error).__name__
+    try:
+        text = storable(str(error))
+    except Exception as another:  # noqa: BLE001 its words are user code, too
+        text = f"(what it says cannot be read: {type(another).__name__})"
+    return f"{kind}: {text}" if text else f"{kind} (it says no more)"
+
+
+def storable(text: str) -> str:
+    """``text`` as Redis and PostgreSQL take it: neither lone surrogates nor NUL, but their escapes.
+
+    An error may quote what a sender sent.
+    """
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 @dataclass(slots=True, eq=False)

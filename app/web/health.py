@@ -15,6 +15,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.condition_judge import ConditionJudge
 from hookstream.app.stalls import LoopWatch
 from hookstream.app.stores.catalog import CatalogCache
+from hookstream.app.web.health_advice import advise
 from hookstream.app.web.health_parts import (
     RedisHealth,
     StreamHealth,
@@ -133,6 +134,7 @@ class HealthViews:
             parts |= await self._streams.parts()
         if self._worker:
             parts |= worker_out(self._worker, self._streams.partitions)
+        advise(parts)
         if not answers and not can_spool(self._appender, self._worker):
             overall = "down"
         else:

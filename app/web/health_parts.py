@@ -276,7 +276,9 @@ def workers_out(found: Assignment) -> dict[str, Any]:
         "unowned_partitions": list(found.unowned),
         "troubles": troubles,
     }
-    if not found.workers:
+    if not found.workers and troubles:
+        part["do"] = "no worker can work: troubles say why; events are kept until then"
+    elif not found.workers:
         part["do"] = "no worker lives: start one (hookstream worker); events are kept until then"
     elif found.unowned:
         part["do"] = "partitions without an owner stand still: see troubles, and workers' logs"

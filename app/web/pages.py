@@ -1,5 +1,6 @@
 """Pages of stages (``@app.page``): served by workers, where tables are, to the admin key."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,11 +53,13 @@ class Pages:
             web.UrlDispatcher().add_resource(page.path)
         except ValueError as error:
             raise SettingsError(f"{what} cannot be: {error}") from error
-        known = self._pages.setdefault(page.path, page)
+        # whatever the names are for what stands there: the second one would never be asked
+        known = self._pages.setdefault(re.sub(r"\{\w+\}", "{}", page.path), page)
         if known is not page:
+            also = "" if known.path == page.path else f", and {known.path!r} is the same to it"
             raise SettingsError(
-                f"two pages have the path {page.path!r}: {known.place} and {page.place}. Rename "
-                "one of them"
+                f"two pages have the path {page.path!r}{also}: {known.place} and {page.place}. "
+                "Rename one of them"
             )
 
     def serve(self, server: Any, access: Access, ours: Collection[str]) -> None:
@@ -71,7 +74,9 @@ class Pages:
                     f"the path of the page {page.path!r} ({page.place}) begins as one of "
                     f"Hookstream's own: {', '.join(sorted(filter(None, ours)))}"
                 )
-            view = page.view if page.public else _guarded(page.view, access)
+            view = _answering(page)
+            if not page.public:
+                view = _guarded(view, access)
             server.add_view(view, cors_options=page.cors_options)
 
     def send_elsewhere(self, web_app: web.Application, worker_port: int) -> None:
@@ -102,6 +107,23 @@ def send_to_receivers(web_app: web.Application, names: Iterable[str]) -> None:
         web_app.router.add_route("*", f"/{name}", elsewhere)
         if name:
             web_app.router.add_route("*", f"/{name}/{{rest:.*}}", elsewhere)
+
+
+def _answering(page: Page) -> type[View]:
+    """A view that is told where it answers with something else than a response."""
+    view = page.view
+
+    async def call(self: Any, request: web.Request) -> web.StreamResponse:
+        answer: object = await view.__call__(self, request)
+        if not isinstance(answer, web.StreamResponse):
+            raise TypeError(
+                f"the page {page.path!r} ({page.place}) returned {type(answer).__name__}: a "
+                "response is wanted, such as self.json(...) or self.text(...)"
+            )
+        return answer
+
+    answering: type[View] = type(view.__name__, (view,), {"__call__": call})
+    return answering
 
 
 def _guarded(view: type[View], access: Access) -> type[View]:

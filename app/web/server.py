@@ -147,17 +147,18 @@ class HookstreamWeb(Web):
         return self._site(listen_hosts(self.app.conf.web_bind)[0])
 
     def _site(self, host: str) -> web.TCPSite:
-        """Several receiver processes may listen on one port, and so may workers of one command."""
+        """Processes of one kind and command listen on one port."""
         return web.TCPSite(
             self._runner,
             host,
             self.app.conf.web_port,
             backlog=1024,
-            reuse_port=self.app.producer_only or self._shares_ports or None,
+            reuse_port=self._shares_ports or None,
         )
 
     @property
     def _shares_ports(self) -> bool:
+        # with nobody else: another installation on the port would take half of what comes
         return self._siblings is not None and self._siblings.shares_ports
 
     async def stop_server(self) -> None:

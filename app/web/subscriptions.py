@@ -260,6 +260,12 @@ async def check_subscription(
     postgres: Postgres, tenant: str, subscription: SubscriptionIn
 ) -> tuple[TypePattern, Condition | None]:
     """Refuse what cannot work. Raises BadRequestError, NotFoundError."""
+    for pattern in subscription.types:
+        if pattern != pattern.strip():
+            # no type has any: it would match nothing, and say nothing of it
+            raise BadRequestError(
+                f"types: {pattern!r} begins or ends with a space, as no type does"
+            )
     types = compile_types(subscription.types)
     condition = compile_condition(subscription.where) if subscription.where else None
     if condition:

@@ -16,6 +16,7 @@ from hookstream.app.errors import (
     UnavailableError,
 )
 from hookstream.app.failures.dead_letters import DeadLetterFilter, DeadLetters
+from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
@@ -72,9 +73,11 @@ class ToolViews:
         quotas: Quotas,
         functions: Mapping[str, DedupFunction],
         dead_letters: DeadLetters,
+        refusals: Refusals,
         dictionaries: Dictionaries,
     ) -> None:
         self._dead_letters = dead_letters
+        self._refusals = refusals
         self._dictionaries = dictionaries
         self._settings = settings
         self._postgres = postgres
@@ -117,7 +120,7 @@ class ToolViews:
                 "DELETE",
                 TOOL,
                 self.delete,
-                "Delete a tool, and with purge its dead letters and its compression dictionary",
+                "Delete a tool; with purge its dead letters, refusals and dictionary, too",
                 status=204,
                 errors=(400, 404),
                 query=PURGE_QUERY,
@@ -199,8 +202,8 @@ class ToolViews:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Delete a tool; its events stay.
 
-        With ``purge`` its dead letters are discarded, and a tool of its name that is made later
-        begins without its dictionary. What was packed with that stays readable.
+        With ``purge`` its dead letters and refused webhooks are discarded, and a tool of its name
+        that is made later begins without its dictionary. What was packed with that stays readable.
         """
         tool_id = path_id(request, "tool_id")
         check_query(request.query, PURGE_QUERY)
@@ -228,6 +231,7 @@ class ToolViews:
                     break
                 page = await self._dead_letters.find(tenant, wanted, PURGED_AT_ONCE, page.next)
             await self._dictionaries.forget(tool_id)
+            await self._refusals.forget(tenant, tool_id)
         except REDIS_ERRORS as error:
             raise UnavailableError(
                 "Redis cannot do it at the moment, and the tool is still there: try again"

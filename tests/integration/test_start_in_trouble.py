@@ -184,6 +184,36 @@ async def test_postgresql_is_away_at_the_start(running: Stack, name: str, tmp_pa
         assert (await receiver.post("unknown"))[0] == 503
 
 
+async def test_a_worker_that_knows_no_tools_takes_no_partitions(
+    running: Stack, name: str, tmp_path: Path, postgres_url: str
+) -> None:
+    """Its database is not there: what is in its partitions would stand still."""
+    await running.context(name, {"provider": "none", "ordering": {"by": "none"}})
+    absent = postgres_url.replace("/hookstream?", "/made_later?")
+    with other(running, tmp_path / "second", "worker", HOOKSTREAM_POSTGRES_URL=absent) as second:
+
+        async def says_why() -> Any:
+            found = (await running.health())["parts"]["workers"]
+            notes = [note["why"] for note in found["troubles"].values()]
+            return notes and (notes, found)
+
+        notes, found = await eventually(says_why, "/health says why it takes nothing", 60)
+        assert "tools and subscriptions are not known: InvalidCatalogNameError" in notes[0]
+        assert len(found["alive"]) == 1
+        assert not found["unowned_partitions"]
+        sent = [await running.hook(name, b'{"n": %d}' % n) for n in range(10)]
+        assert {update["event_id"] for update in await running.updates(name, 10)} == set(sent)
+        admin = await asyncpg.connect(postgres_url)
+        await admin.execute("CREATE DATABASE made_later")
+        await admin.close()
+
+        async def joins() -> bool:
+            return len((await running.health())["parts"]["workers"]["alive"]) == 2
+
+        await eventually(joins, "it joins once it can", 60)
+        assert second.process.poll() is None
+
+
 async def test_credentials_that_once_worked_do_not_keep_a_receiver_from_listening(
     running: Stack, node: Node, name: str, tmp_path: Path
 ) -> None:

@@ -33,7 +33,7 @@ HERE_RE = r".*test_stages\.py:\d+"
 @pytest.fixture
 def app(tmp_path: Path) -> Hookstream:
     made = Hookstream(Settings(state_dir=tmp_path))
-    source, out = made.batch_channel("in"), made.batch_channel("out")
+    source, out = made.stream_channel("in", codec="json"), made.batch_channel("out")
 
     @made.batches(source, out=out)
     async def route(batch: Batch) -> None: ...
@@ -168,6 +168,9 @@ async def test_a_wrong_result_names_the_stage_and_its_place() -> None:
         ({"headers": {"x-n": 1}}, "no text"),
         ({"headers": {"x-n": "\ud800"}}, "no text"),
         ({"headers": None}, "no text"),
+        ({"type": "a\0b"}, "the character NUL"),
+        ({"received_at_ms": "x"}, "another received_at_ms than it was given"),
+        ({"message_id": "x"}, "another message_id than it was given"),
     ],
 )
 async def test_an_event_that_no_envelope_holds_fails_alone_with_its_stage(
@@ -539,3 +542,72 @@ async def test_async_tests_and_batches() -> None:
 
     entries = await run_batch(drops_odd, events)
     assert [entry.outcome for entry in entries] == [ACCEPTED, Dropped("drops_odd"), ACCEPTED]
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UnspeakableError(), "UnspeakableError: (what it says cannot be read: ValueError)"),
+        (ValueError("\ud800 and \0"), "ValueError: \\ud800 and \\x00"),
+        (ValueError("x" * 5000), "ValueError: " + "x" * 1988),
+    ],
+    ids=["no words", "no text", "long"],
+)
+async def test_an_error_that_nobody_could_store_is_still_its_stages(
+    error: Exception, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else its batch fails as a whole, and nobody is told which stage it was."""
+    # what is captured goes from one test process to another, which takes no surrogates
+    caplog.set_level(logging.CRITICAL)
+
+    async def breaks(event: Event) -> Event | None:
+        raise error
+
+    mine = batch(1)
+    await EventStageRunner("breaks", breaks)(mine)
+    failure = mine.entries[0].failure
+    assert failure is not None
+    assert (failure.stage, failure.error) == ("breaks", said)
+    assert failure.error.encode()
+
+
+def test_all_places_that_are_not_there_are_named_at_once(
+    app: Hookstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hookstream.app.application.discover", lambda *_, **__: None)
+
+    async def another(event: Event) -> Event | None:
+        return event
+
+    app.stage(after="rout")(passes)
+    app.stage(after="nothing")(another)
+    with pytest.raises(SettingsError) as caught:
+        app.discover()
+    said = str(caught.value)
+    assert "'passes'" in said
+    assert "did you mean 'route'?" in said
+    assert said.endswith("says after='nothing', and there is no such stage. There are route")
+
+
+@pytest.mark.parametrize("kind", ["list", "generator"])
+async def test_what_a_batch_function_returns_is_told_once(
+    app: Hookstream, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """It may be meant as a filter, and lets everything pass."""
+    source = app.stream_channel("mine", codec="json")
+
+    @app.batches(source)
+    def filters(batch: Batch) -> Any:
+        return [1] if kind == "list" else (n for n in range(3))
+
+    assert source.taker is not None
+    for _ in range(2):
+        assert await source.taker.work(batch(1))
+    [said] = [record.getMessage() for record in caplog.records]
+    assert f"'filters' ({__file__}:" in said
+    assert f"returned {kind}, which counts for nothing" in said

@@ -40,6 +40,9 @@ def run(folder: Path, *arguments: str, **settings: str) -> "subprocess.Completed
         (["-A", "wrong", "agents"], 2, "HOOKSTREAM_AGENTS"),
         (["--datadir=/tmp", "agents"], 2, "HOOKSTREAM_STATE_DIR"),
         (["-f", "x.log", "worker"], 2, "standard error"),
+        (["worker", "-f", "x.log"], 2, "standard error"),
+        (["receive", "--logfile=x.log"], 2, "standard error"),
+        (["worker", "-l", "loud"], 2, "not one of 'crit', 'error', 'warn', 'info', 'debug'"),
         (["nothere"], 2, "No such command 'nothere'"),
         (["dead", "list"], 78, "there is no admin key in"),
         (["replay", "--list"], 78, "there is no admin key in"),
@@ -65,6 +68,15 @@ def test_help_and_version_speak_of_hookstream(tmp_path: Path) -> None:
         assert there in shown
 
 
+@pytest.mark.parametrize("command", ["worker", "receive"])
+def test_the_help_of_a_command_shows_what_is_true(tmp_path: Path, command: str) -> None:
+    shown = run(tmp_path, command, "--help").stdout
+    for gone in ("--logfile", "--console-port", "--blocking-timeout", "--web-transport", "6066"):
+        assert gone not in shown
+    for there in ("HOOKSTREAM_WEB_PORT", "HOOKSTREAM_WEB_HOST", "HOOKSTREAM_LOG_LEVEL"):
+        assert there in shown
+
+
 @pytest.mark.parametrize("command", [["up"], ["worker"], ["receive"]])
 def test_a_busy_port_names_the_setting(stack: Stack, tmp_path: Path, command: list[str]) -> None:
     servers = {
@@ -83,6 +95,24 @@ def test_a_busy_port_names_the_setting(stack: Stack, tmp_path: Path, command: li
     assert done.stderr.splitlines()[-1].startswith("hookstream: cannot listen on ")
     # what was begun by then may say that it was ended; the port itself is a sentence
     assert "create_server" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["receive", "worker"])
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_port_is_not_shared_with_another_command(
+    stack: Stack, tmp_path: Path, command: str, processes: str
+) -> None:
+    """A second installation would get half of the webhooks of the first, and answer 404."""
+    servers = {
+        "HOOKSTREAM_REDIS_URL": str(embedded.find_valkey(stack.state_dir / "state")),
+        "HOOKSTREAM_POSTGRES_URL": str(embedded.find_postgres(stack.state_dir / "state")),
+        "HOOKSTREAM_PARTITIONS": "8",
+    }
+    port = str(stack.port if command == "receive" else stack.worker_port)
+    words = (command, "--processes", processes, "--web-port", port)
+    done = run(tmp_path, *words, **servers)
+    assert done.returncode == 78, done.stderr
+    assert f"cannot listen on 127.0.0.1:{port} (Address already in use)" in done.stderr
 
 
 @pytest.mark.parametrize("command", [["up"], ["worker"], ["receive"]])
@@ -132,3 +162,61 @@ def test_an_ipv6_address_is_listened_on(stack: Stack, tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("list --limit 0", "--limit: at least 1"),
+        ("list some-id", "list takes no ids"),
+        ("retry some-id --tool x", "ids, or a filter, or --all"),
+        ("discard some-id --all", "ids, or a filter, or --all"),
+        ("list --url nonsense", "--url: http://HOST:PORT or https://…, not 'nonsense'"),
+        ("list --url ftp://127.0.0.1", "--url: http://HOST:PORT"),
+        ("list --url http://127.0.0.1:x", "--url: http://HOST:PORT"),
+    ],
+)
+def test_what_dead_cannot_do_is_no_answer_of_none(stack: Stack, words: str, says: str) -> None:
+    """`no dead letters` would be taken for true."""
+    done = run(stack.state_dir, "dead", *words.split(), **of(stack))
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
+def test_who_does_not_answer_is_named_and_which_key_was_wrong(stack: Stack, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        for command in (("dead", "list"), ("doctor",), ("partitions",), ("replay", "--list")):
+            done = run(tmp_path, *command, "--url", url, **of(stack))
+            assert done.returncode == 2
+            assert f"nobody answers at {url} (Connection refused)" in done.stderr, done.stderr
+    another = {**of(stack), "HOOKSTREAM_ADMIN_KEY": "another-key-than-theirs"}
+    done = run(tmp_path, "dead", "list", **another)
+    assert done.returncode == 2
+    assert f"({stack.url}; the key is that of HOOKSTREAM_ADMIN_KEY)" in done.stderr
+
+
+def test_commands_for_operators_need_no_stages(stack: Stack, tmp_path: Path) -> None:
+    """One that cannot be imported is when they are needed most."""
+    settings = {**of(stack), "HOOKSTREAM_AGENTS": "not_there"}
+    for command in (("dead", "list"), ("partitions",), ("replay", "--list"), ("provider", "list")):
+        done = run(tmp_path, *command, **settings)
+        assert done.returncode == 0, done.stderr
+    done = run(tmp_path, "agents", **settings)
+    assert done.returncode == 78
+    assert "not_there cannot be imported" in done.stderr
+
+
+def test_a_module_without_a_stage_is_told_where_stages_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "forgotten.py").write_text("async def mine(event):\n    return event\n")
+    done = run(tmp_path, "agents", HOOKSTREAM_AGENTS="forgotten")
+    assert done.returncode == 0, done.stderr
+    assert "hookstream: forgotten declares nothing" in done.stderr
+
+
+def of(stack: Stack) -> dict[str, str]:
+    """Where a running system is, for a command."""
+    state = str(stack.state_dir / "state")
+    return {"HOOKSTREAM_STATE_DIR": state, "HOOKSTREAM_ADMIN_KEY": stack.key}

@@ -91,7 +91,7 @@ async def test_discarded_letter_is_gone(fragile: Fragile, tool: str) -> None:
     assert await fragile.status(bad) == "dead"
 
 
-async def test_a_purged_tool_takes_its_dead_letters_and_its_dictionary_along(
+async def test_a_purged_tool_takes_dead_letters_refusals_and_dictionary_along(
     fragile: Fragile, tool: str
 ) -> None:
     other = f"{tool}-other"
@@ -101,10 +101,16 @@ async def test_a_purged_tool_takes_its_dead_letters_and_its_dictionary_along(
     url = embedded.find_valkey(fragile.state_dir / "state")
     with redis.Redis.from_url(url, protocol=2) as client:
         client.hset(keys.DICTIONARIES, mapping={tool: 7, other: 7})
+        # as of one that asks for a signature
+        refused = [keys.refusals("default", name) for name in (tool, other)]
+        for key in refused:
+            client.xadd(key, {"f": "{}"})
         assert await fragile.call("DELETE", f"/tools/{tool}?purge=perhaps") == 400
         assert await fragile.call("DELETE", f"/tools/{tool}-none?purge=true") == 404
         assert await fragile.call("DELETE", f"/tools/{tool}?purge=true") == 204
         assert client.hkeys(keys.DICTIONARIES) == [other.encode()]
+        assert [client.exists(key) for key in refused] == [0, 1]
+        client.delete(*refused)
         client.hdel(keys.DICTIONARIES, other)
     left = (await fragile.get("/dead-letters"))["letters"]
     assert tool not in {one["tool_id"] for one in left}

@@ -54,6 +54,11 @@ async def found(page, request, tool):
     return page.json({name: sum(values) for name, values in found.items()})
 
 
+@app.page("/nothing")
+async def nothing(page, request):
+    page.text("its return is missing")
+
+
 @app.page("/open", public=True)
 async def opened(page, request):
     return page.text("for everybody")
@@ -119,6 +124,15 @@ async def test_events_are_counted_once_though_the_worker_is_killed_between(
     await counting.counted(name, 300)
     counts = await counting.counts(name)
     assert counts["totals"] == 300
+
+
+async def test_a_page_that_answers_nothing_is_named(counting: Counting) -> None:
+    status, text = await counting.read(counting.worker_url("/nothing"), **counting.headers)
+    assert status == 500
+    assert json.loads(text)["title"] == "Internal error"
+    said = "the page '/nothing' ("
+    lines = [line for line in counting.log.read_text().splitlines() if said in line]
+    assert "returned NoneType: a response is wanted" in lines[0]
 
 
 @pytest.mark.parametrize("on_error", ["skip", "hold"])

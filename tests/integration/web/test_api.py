@@ -85,6 +85,7 @@ async def test_tool_is_made_changed_shown_and_deleted(stack: Stack, name: str) -
         ("contexts/x", {"priority": "urgent"}, "priority"),
         ("contexts/x", {"rate": {"updates_per_second": 0}}, "rate"),
         ("contexts/x/subscriptions/s", {"tool": "t", "types": []}, "types"),
+        ("contexts/x/subscriptions/s", {"tool": "t", "types": ["push "]}, "'push ' begins or ends"),
         ("contexts/x/subscriptions/s", {"tool": "t", "where": "payload."}, "CEL"),
         ("contexts/x/subscriptions/s", {"tool": "t", "where": "event.typ == 'a'"}, "event.type?"),
         ("contexts/x/subscriptions/s", {"tool": "t", "follow": "OPS-7"}, "ticket:OPS-7"),
