@@ -16,9 +16,18 @@ from hookstream.app.main import app
 from hookstream.app.routing.catalog import DEAD_LETTER, MARK, REJECT, Catalog
 from hookstream.app.routing.payload_check import PayloadCheck
 from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.group import Group
 
 
-@app.batches(channels.deduped, out=channels.checked)
+async def check_together(group: Group) -> None:
+    """The same for several batches; those are left of which anything is to be measured."""
+    catalog = app.services.catalog
+    for batch in group:
+        if catalog.current.schemas or not catalog.caught_up(*batch.registry_version):
+            group.leave(batch)
+
+
+@app.batches(channels.deduped, out=channels.checked, together=check_together)
 async def check(batch: Batch) -> None:
     """Finds payloads that break their tool's schema."""
     catalog = await app.services.catalog.catch_up(*batch.registry_version)

@@ -15,12 +15,35 @@ from hookstream.app.failures.failed_events import origin_named_in
 from hookstream.app.main import app
 from hookstream.app.routing.event_keys import ask_again
 from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.group import Group
 from hookstream.app.streams.outcome import Duplicate
 from hookstream.codecs.envelope import Event
 from hookstream.tables.dedup import Candidate, Own, decide, mark_key, mark_keys
 
 
-@app.batches(channels.events, out=channels.deduped)
+async def dedupe_together(group: Group) -> None:
+    """The same for several batches; those are left that may have to ask the event log."""
+    for batch in group:
+        if looks_back(batch, app.services.history_lookup):
+            group.leave(batch)
+            continue
+        with group.alone(batch):
+            await dedupe(batch)
+
+
+def looks_back(batch: Batch, history_lookup: HistoryLookup) -> bool:
+    """Whether an event of a batch has a history, or may have been there before."""
+    return any(
+        entry.doubt_ms is not None
+        or (
+            isinstance(entry.value, Event)
+            and min(entry.value.dedup_history_ms, history_lookup.longest_ms) > 0
+        )
+        for entry in batch.entries
+    )
+
+
+@app.batches(channels.events, out=channels.deduped, together=dedupe_together)
 async def dedupe(batch: Batch) -> None:
     """Marks duplicates. One RocksDB multi-get a batch; the event log is asked about candidates
     only.

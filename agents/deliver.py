@@ -8,12 +8,26 @@ context's rate is throttled and coalesced into a digest update.
 
 from hookstream.app import channels, metrics
 from hookstream.app.failures.failed_events import log_failures
+from hookstream.app.feeds.delivery import Delivered
 from hookstream.app.main import app
 from hookstream.app.priority import DEFERRABLE
 from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.group import Group
 
 
-@app.batches(channels.updates)
+async def deliver_together(group: Group) -> None:
+    """The same for several batches; those are left that wait for PostgreSQL or a model."""
+    going = list(group)
+    for batch, done in zip(going, await app.worker.delivery.deliver_all(going), strict=True):
+        if done is None:
+            group.leave(batch)
+        elif isinstance(done, Exception):
+            batch.fail(done)
+        else:
+            over(batch, done)
+
+
+@app.batches(channels.updates, together=deliver_together)
 async def deliver(batch: Batch) -> None:
     """Writes updates to feeds: one script a batch."""
     await work(batch)
@@ -28,8 +42,12 @@ for priority in DEFERRABLE:
 
 
 async def work(batch: Batch, source: str | None = None) -> None:
-    """Deliver a batch, and count what came of it."""
-    done = await app.worker.delivery.deliver(batch, source)
+    """Deliver a batch."""
+    over(batch, await app.worker.delivery.deliver(batch, source), source)
+
+
+def over(batch: Batch, done: Delivered, source: str | None = None) -> None:
+    """End a batch that is delivered, and count what came of it."""
     log_failures(batch)
     app.worker.alerts.failed(batch)
     now_ms = app.services.clock.now_ms()

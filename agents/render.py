@@ -6,22 +6,33 @@ seconds in which what is critical passes; and while a worker lives that reads en
 """
 
 import time
+from collections.abc import Sequence
 
 from hookstream.app import channels
 from hookstream.app.main import app
 from hookstream.app.priority import most_urgent
 from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.group import Group
 from hookstream.app.streams.scheduler import due
 from hookstream.codecs.envelope import FINISHED_VERSION
 
 
-@app.batches(channels.routed, out=channels.rendered)
+async def render_together(group: Group) -> None:
+    """The same for several batches."""
+    await _render(list(group))
+
+
+@app.batches(channels.routed, out=channels.rendered, together=render_together)
 async def render(batch: Batch) -> None:
     """Makes the updates of each event."""
+    await _render([batch])
+
+
+async def _render(batches: Sequence[Batch]) -> None:
     renderer = app.worker.renderer
     if renderer.slow or not app.worker.assignment.all_read(FINISHED_VERSION):
         return
-    live = list(batch.live())
+    live = [entry for batch in batches for entry in batch.live()]
     priority = most_urgent(target.priority for entry in live for target in entry.targets)
     due_at = due(time.monotonic(), len(live), priority)
     async with app.worker.scheduler.slot(due_at, len(live)) as slot:

@@ -5,7 +5,8 @@ becomes ``unrouted``. Nothing in a payload can name a context: it only meets con
 wrong with one subscription concerns it alone: it does not hold for that event.
 """
 
-import time
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 from hookstream.app import channels
 from hookstream.app.main import app
@@ -13,44 +14,70 @@ from hookstream.app.priority import rank
 from hookstream.app.routing.catalog import Catalog, Subscription
 from hookstream.app.routing.condition_judge import ConditionJudge, Name
 from hookstream.app.routing.matching import Matcher
-from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.group import Group
 from hookstream.app.streams.outcome import Dropped
-from hookstream.app.streams.scheduler import begins, due
+from hookstream.app.streams.scheduler import TimeSlot
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Target
 
 
-@app.batches(channels.checked, out=channels.routed)
+async def route_together(group: Group) -> None:
+    """The same for several batches; those are left with a condition that a child has to judge."""
+    cache, judge = app.services.catalog, app.services.conditions
+    for batch in group:
+        if not cache.caught_up(*batch.registry_version):
+            group.leave(batch)
+    catalog, going = cache.current, list(group)
+    async with _slot(catalog, going) as slot:
+        for batch in going:
+            with group.alone(batch):
+                if await _match(batch, catalog, judge, slot):
+                    group.leave(batch)
+
+
+@app.batches(channels.checked, out=channels.routed, together=route_together)
 async def route(batch: Batch) -> None:
     """Finds the contexts that each event concerns."""
     catalog = await app.services.catalog.catch_up(*batch.registry_version)
-    judge = app.services.conditions
-    urgent = any(entry.value.tool_id in catalog.urgent_tools for entry in batch.live())
-    priority = "critical" if urgent else "normal"
-    due_at, at_once = due(time.monotonic(), len(batch), priority), begins(len(batch), priority)
-    unsettled = []
-    async with app.worker.scheduler.slot(due_at, len(batch), at_once=at_once) as slot:
-        for entry in list(batch.live()):
-            try:
-                wanted = Wanted(entry.value, catalog, judge)
-                entry.targets = wanted.targets()
-            except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
-                entry.fail("route", error)
-                continue
-            if wanted.expensive:
-                unsettled.append((entry, wanted))
-            elif not entry.targets:
-                entry.outcome = Dropped()
-            await slot.pause()
+    async with _slot(catalog, [batch]) as slot:
+        unsettled = await _match(batch, catalog, app.services.conditions, slot)
     # others have the slot while children judge
     for entry, wanted in unsettled:
         try:
             entry.targets = await wanted.settled()
-        except Exception as error:  # noqa: BLE001 see above
+        except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
             entry.fail("route", error)
             continue
         if not entry.targets:
             entry.outcome = Dropped()
+
+
+def _slot(catalog: Catalog, batches: Sequence[Batch]) -> AbstractAsyncContextManager[TimeSlot]:
+    """A slot for the events of batches."""
+    tools = {entry.value.tool_id for batch in batches for entry in batch.live()}
+    priority = "normal" if tools.isdisjoint(catalog.urgent_tools) else "critical"
+    return app.worker.scheduler.slot_for(batches, priority)
+
+
+async def _match(
+    batch: Batch, catalog: Catalog, judge: ConditionJudge, slot: TimeSlot
+) -> "list[tuple[Entry, Wanted]]":
+    """Give each event its targets; those come back that have conditions still to be judged."""
+    unsettled = []
+    for entry in list(batch.live()):
+        try:
+            wanted = Wanted(entry.value, catalog, judge)
+            entry.targets = wanted.targets()
+        except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
+            entry.fail("route", error)
+            continue
+        if wanted.expensive:
+            unsettled.append((entry, wanted))
+        elif not entry.targets:
+            entry.outcome = Dropped()
+        await slot.pause()
+    return unsettled
 
 
 class Wanted:

@@ -6,9 +6,9 @@ import inspect
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 from faust.cli import base as command_line
@@ -58,7 +58,8 @@ from hookstream.app.stages import (
     tell_slow,
 )
 from hookstream.app.streams.batch import Batch
-from hookstream.app.streams.channel import BatchChannel, RedisStreamChannel, Taker
+from hookstream.app.streams.channel import BatchChannel, RedisStreamChannel, Taker, pass_on
+from hookstream.app.streams.group import Group, Together
 from hookstream.app.streams.partition import Partition
 from hookstream.app.summaries.tokens import load_tokenizer
 from hookstream.app.unsupported import (
@@ -81,6 +82,7 @@ __all__ = ["Hookstream"]
 logger = get_logger(__name__)
 
 BatchStage = Callable[[Batch], Awaitable[None] | None]
+Stage = TypeVar("Stage", bound=BatchStage)
 #: What an agent may be declared with, beside a channel and a name.
 AGENT_OPTIONS = frozenset(("concurrency", "sink", "supervisor_strategy"))
 #: Batches of different partitions that one stage may have in flight at a time.
@@ -484,11 +486,15 @@ class Hookstream(Unsupported, CheckedApp):
         out: BatchChannel | None = None,
         name: str = "",
         concurrency: int = CONCURRENCY,
-    ) -> Callable[[BatchStage], BatchStage]:
+        together: Together | None = None,
+    ) -> Callable[[Stage], Stage]:
         """Make a function of one batch an agent over ``source`` that passes batches on to ``out``.
 
         The agent has the function's name, or ``name``. Up to ``concurrency`` batches, of different
         partitions, are in it at a time; how they share the loop is for :attr:`scheduler` to say.
+
+        ``together`` does the same with several batches of different partitions in one pass, of
+        which it leaves those to the function that have to wait for something else.
 
         Between it and ``out`` run the stages declared ``after`` its name. When it raises, the
         batch goes back: its entries are still pending, and come again. Of a stream channel of
@@ -513,7 +519,7 @@ class Hookstream(Unsupported, CheckedApp):
         if not isinstance(name, str):
             check_name("the name of a batch function", name, place)
 
-        def decorate(function: BatchStage) -> BatchStage:
+        def decorate(function: Stage) -> Stage:
             check_function("the batch function", function, EITHER, "batch")
             agent = name or function.__name__
             self._names.take(agent, function)
@@ -521,7 +527,9 @@ class Hookstream(Unsupported, CheckedApp):
             self._takers[id(source)] = (source, agent)
             if out is not None:
                 self._outputs[agent] = out
-            self._batch_agent(agent, function, source, after=agent, concurrency=concurrency)
+            self._batch_agent(
+                agent, function, source, after=agent, concurrency=concurrency, together=together
+            )
             return function
 
         return decorate
@@ -682,6 +690,7 @@ class Hookstream(Unsupported, CheckedApp):
         *,
         after: str,
         concurrency: int = CONCURRENCY,
+        together: Together | None = None,
         doc: str | None = None,
     ) -> None:
         seconds = metrics.STAGE_SECONDS.labels(stage=name)
@@ -713,6 +722,23 @@ class Hookstream(Unsupported, CheckedApp):
                 seconds.inc(time.perf_counter() - start)
             return True
 
+        async def work_together(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+            """Do several batches; those that go on, and those that are to be done one by one."""
+            assert together is not None
+            start = time.perf_counter()
+            group = Group(batches)
+            try:
+                await together(group)
+            except BaseException as error:
+                if tasks.ends_task(error):
+                    raise
+                # whose trouble it is shows when each is tried again by itself
+                for batch in group.all:
+                    batch.fail(error)
+            finally:
+                seconds.inc(time.perf_counter() - start)
+            return group.through(), group.left
+
         def following() -> BatchChannel | None:
             return self._next(after, source)
 
@@ -722,11 +748,11 @@ class Hookstream(Unsupported, CheckedApp):
                     yield batch
 
         async def forward(batch: Batch) -> None:
-            await _pass_on(batch, following())
+            await pass_on([batch], following())
 
         # of a stage without a docstring that of what runs it says nothing
         run.__doc__ = doc or (None if isinstance(function, EventStageRunner) else function.__doc__)
-        source.taker = Taker(work, following)
+        source.taker = Taker(work, following, work_together if together else None)
         agent = super().agent(source, name=name, concurrency=concurrency, sink=[forward])(run)
         agent.log = QuietLogger(agent.log.logger, agent.log.formatter)
 
@@ -757,22 +783,3 @@ def _check_sinks(sinks: Any, place: str) -> None:
             f"`sink` of an agent ({place}) is a list of functions, agents and channels, not "
             f"{shown(wrong[0] if wrong else sinks)}"
         )
-
-
-async def _pass_on(batch: Batch, target: BatchChannel | None) -> None:
-    """Take a batch from stage to stage, to its end, in the agent of the first one.
-
-    From agent to agent a stage costs 25 µs of CPU more, which is as much as the stages themselves
-    where batches are small. Who looks on at a channel sees it all the same.
-    """
-    while target is not None:
-        await target.show(batch)
-        assert target.taker is not None
-        if not await target.taker.work(batch):
-            return
-        target = target.taker.following()
-    if batch.own:
-        try:
-            batch.done()
-        except TableUseError as error:
-            batch.fail(error)

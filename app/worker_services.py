@@ -38,12 +38,15 @@ from hookstream.app.stages import Lifespans
 from hookstream.app.stores.log_expiry import LogExpiry
 from hookstream.app.stores.recorder import Recorder
 from hookstream.app.streams.assignment import PartitionAssignment
+from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.channel import RedisStreamChannel
 from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.scheduler import Scheduler
 from hookstream.app.streams.standby import LeaseStandby
 from hookstream.app.summaries.model import ModelSummariser
 from hookstream.app.web.worker import Worker
+from hookstream.codecs.envelope import Event
+from hookstream.codecs.routed import Routed
 
 __all__ = ["WorkerServices"]
 
@@ -169,9 +172,19 @@ class WorkerServices(Service):
                 lease_seconds=settings.lease_ttl_seconds,
                 most_seconds=settings.stall_lease_seconds,
             ),
+            is_urgent=self._is_urgent,
             loop=self.loop,
             beacon=self.beacon,
         )
+
+    def _is_urgent(self, entry: Entry) -> bool:
+        """Whether somebody wants an entry's event, or one of its updates, as critical."""
+        match entry.value:
+            case Event() as event:
+                return event.tool_id in self._catalog().urgent_tools
+            case Routed() as routed:
+                return any(target.priority == "critical" for target in routed.targets)
+        return False
 
     def _channels_to_read(self) -> list[RedisStreamChannel]:
         """All but those of stages of one's own that nobody takes anything from."""

@@ -1,6 +1,5 @@
 """What is known of a partition's failed events: what they hold up, and breakers."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from mode.utils.logging import get_logger
 from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
-from hookstream.app.streams.partition import OpenState, Partition, decoded
+from hookstream.app.streams.partition import CountedLock, OpenState, Partition, decoded
 
 __all__ = ["FailureState", "opens_failures"]
 
@@ -34,7 +33,7 @@ class FailureState:
     draining: set[str] = field(default_factory=set)
     #: Held by whoever decides about failed events and commits that: the commit stage, or the retry
     #: scheduler.
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: CountedLock = field(default_factory=CountedLock)
 
     def released(self) -> list[str]:
         """Ordering keys whose holder is resolved: what waited behind it comes next."""

@@ -7,8 +7,8 @@ numbered and committed. Batches of
 deferred updates go the same way, without source positions: they never left their partition.
 """
 
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,10 +27,10 @@ from hookstream.app.redis.client import Scripts
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch, Entry
-from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.commit import Commit, Writes, commit, commit_all
 from hookstream.app.streams.outcome import Accepted
 from hookstream.app.streams.partition import Partition
-from hookstream.app.streams.scheduler import Scheduler, TimeSlot, begins, due
+from hookstream.app.streams.scheduler import Scheduler, TimeSlot
 from hookstream.app.streams.source_positions import SourcePosition, admit, write_source_positions
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.routed import Finished, Target
@@ -65,6 +65,25 @@ class Delivered:
     deferred: int = 0
 
 
+@dataclass(slots=True)
+class Delivering:
+    """A batch on its way into feeds: what goes now, what waits, and what came of it."""
+
+    batch: Batch
+    source: str | None
+    marks: dict[int, SourcePosition]
+    now: list[tuple[Entry, list[Target]]]
+    later: list[DeferredPart]
+    ready: list[tuple[Entry, list[Ready]]] = field(default_factory=list)
+    plan: FeedPlan | None = None
+
+    def delivered(self) -> Delivered:
+        """What its commit did."""
+        assert self.plan is not None
+        received_ms = [entry.value.event.received_at_ms for entry, _ in self.ready]
+        return Delivered(self.plan, received_ms, len(self.later))
+
+
 class Delivery:
     """Delivers into the feeds of partitions that this worker owns."""
 
@@ -96,42 +115,108 @@ class Delivery:
         Raises:
             FencedError, OutdatedError: this worker has lost the partition; nothing was written.
         """
-        partition, state = batch.partition, batch.partition[FeedState]
+        work = self._sort(batch, source)
+        work.now = await self._without_deleted(work.now)
+        await self._prepare(work.now)
+        async with self._slot([work]) as slot:
+            await self._render(work, slot)
+            async with batch.partition[FeedState].lock:
+                [error] = await self._commit([work])
+        if error is not None:
+            raise error
+        return work.delivered()
+
+    async def deliver_all(self, batches: Sequence[Batch]) -> list[Delivered | Exception | None]:
+        """As :meth:`deliver` for batches of ``updates[q]`` of different partitions: what it gives
+        or raises for each, None for those that have to wait for something else and are left.
+        """
+        found: dict[Batch, Delivered | Exception] = {}
+        going: list[Delivering] = []
+        for batch in batches:
+            try:
+                work = self._sort(batch, None)
+            except Exception as error:  # noqa: BLE001 it is told
+                found[batch] = error
+                continue
+            if not self._renderer.slow and self._are_there(self._catalog(), work.now):
+                going.append(work)
+        if not going:
+            return [found.get(batch) for batch in batches]
+        ready: list[Delivering] = []
+        async with self._slot(going) as slot:
+            try:
+                for work in going:
+                    await self._render(work, slot)
+                    lock = work.batch.partition[FeedState].lock
+                    # where it is free it is not waited for
+                    if lock.free:
+                        await lock.acquire()
+                        ready.append(work)
+                errors = await self._commit(ready)
+            finally:
+                for work in ready:
+                    work.batch.partition[FeedState].lock.release()
+        found |= {
+            work.batch: work.delivered() if failure is None else failure
+            for work, failure in zip(ready, errors, strict=True)
+        }
+        return [found.get(batch) for batch in batches]
+
+    def _sort(self, batch: Batch, source: str | None) -> "Delivering":
         entries, marks = self._admitted(batch, source)
         now, later = self._sorted(batch, entries, source)
-        now = await self._without_deleted(now)
-        await self._prepare(now)
-        priority = most_urgent(target.priority for _, targets in now for target in targets)
-        at_once = begins(len(batch), priority)
-        if source is None:
-            # what is urgent may come behind it: moving the others aside is not for them to wait for
-            priority = self._catalog().most_urgent
-        due_at = due(time.monotonic(), len(batch), priority)
-        async with self._scheduler.slot(due_at, len(batch), at_once=at_once) as slot:
-            ready = await self._rendered(now, slot)
-            later = [part for part in later if not part.entry.failure]
-            async with state.lock:
-                now_ms = self._now_ms()
-                plan = await self._planner.plan(partition, now_ms, *_names(ready))
-                for entry, updates in ready:
-                    for update in updates:
-                        plan.add(entry.value.event.tenant, update)
-                writes = Writes()
-                for part in later:
-                    waiting = state.deferred[part.priority]
-                    write_deferred(writes, partition.number, waiting, part)
-                self._planner.write(writes, partition, plan)
-                write_source_positions(writes, partition.number, state.source_positions, marks)
-                if source is not None and batch.entries:
-                    last = batch.entries[-1].entry_id
-                    writes.then(lambda: state.deferred[source].delivered(last))
-                decision = judge(batch, self._settings, now_ms)
-                write_failures(writes, batch, decision, self._settings, now_ms)
-                await commit(
-                    self._scripts, partition, batch.channel, writes, batch.entries, trim=True
-                )
-        received_ms = [entry.value.event.received_at_ms for entry, _ in ready]
-        return Delivered(plan, received_ms, len(later))
+        return Delivering(batch, source, marks, now, later)
+
+    def _slot(self, works: "Sequence[Delivering]") -> AbstractAsyncContextManager[TimeSlot]:
+        priority = most_urgent(
+            target.priority for work in works for _, targets in work.now for target in targets
+        )
+        # what is urgent may come behind it: moving the others aside is not for them to wait for
+        deferred = any(work.source is not None for work in works)
+        due_priority = priority if deferred else self._catalog().most_urgent
+        return self._scheduler.slot_for([work.batch for work in works], priority, due_priority)
+
+    async def _render(self, work: "Delivering", slot: TimeSlot) -> None:
+        work.ready = await self._rendered(work.now, slot)
+        work.later = [part for part in work.later if not part.entry.failure]
+
+    async def _commit(self, works: "Sequence[Delivering]") -> list[Exception | None]:
+        """Number and write, with the feeds' locks held; what went wrong with each batch."""
+        failed: dict[Batch, Exception] = {}
+        commits: list[tuple[Batch, Commit]] = []
+        now_ms = self._now_ms()
+        for work in works:
+            try:
+                commits.append((work.batch, await self._planned(work, now_ms)))
+            except Exception as error:  # noqa: BLE001 it is told
+                failed[work.batch] = error
+        found = await commit_all(self._scripts, [made for _, made in commits])
+        for (batch, _), failure in zip(commits, found, strict=True):
+            if failure is not None:
+                failed[batch] = failure
+        return [failed.get(work.batch) for work in works]
+
+    async def _planned(self, work: "Delivering", now_ms: int) -> Commit:
+        """The commit of a batch whose updates are ready."""
+        batch, source = work.batch, work.source
+        partition, state = batch.partition, batch.partition[FeedState]
+        plan = await self._planner.plan(partition, now_ms, *_names(work.ready))
+        for entry, updates in work.ready:
+            for update in updates:
+                plan.add(entry.value.event.tenant, update)
+        writes = Writes()
+        for part in work.later:
+            waiting = state.deferred[part.priority]
+            write_deferred(writes, partition.number, waiting, part)
+        self._planner.write(writes, partition, plan)
+        write_source_positions(writes, partition.number, state.source_positions, work.marks)
+        if source is not None and batch.entries:
+            last = batch.entries[-1].entry_id
+            writes.then(lambda: state.deferred[source].delivered(last))
+        decision = judge(batch, self._settings, now_ms)
+        write_failures(writes, batch, decision, self._settings, now_ms)
+        work.plan = plan
+        return Commit(partition, batch.channel, writes, batch.entries, trim=True)
 
     async def coalesce(self, partition: Partition, name: str) -> FeedPlan | None:
         """Let what is throttled of ``tenant/context_id`` go, if its rate allows or it is too much.
@@ -196,20 +281,25 @@ class Delivery:
     ) -> list[tuple[Entry, list[Target]]]:
         """Without the targets whose context was deleted after its events had been routed."""
 
-        def there(catalog: Catalog, entry: Entry, target: Target) -> bool:
-            return (entry.value.event.tenant, target.context_id) in catalog.contexts
-
         catalog = self._catalog()
-        if self._reload is None or all(
-            there(catalog, entry, target) for entry, targets in now for target in targets
-        ):
+        if self._are_there(catalog, now):
             return now
+        assert self._reload is not None
         try:
             # what routed them may have known a newer one
             catalog = await self._reload()
         except UnavailableError:
             return now
-        return [(entry, [t for t in targets if there(catalog, entry, t)]) for entry, targets in now]
+        return [
+            (entry, [target for target in targets if _is_there(catalog, entry, target)])
+            for entry, targets in now
+        ]
+
+    def _are_there(self, catalog: Catalog, now: Sequence[tuple[Entry, list[Target]]]) -> bool:
+        """Whether the contexts of all targets are in a catalog, or nobody can say."""
+        return self._reload is None or all(
+            _is_there(catalog, entry, target) for entry, targets in now for target in targets
+        )
 
     async def _prepare(self, now: Sequence[tuple[Entry, list[Target]]]) -> None:
         """Let a slow describer look at what is not critical."""
@@ -239,6 +329,10 @@ class Delivery:
         else:
             body = self._renderer.render(event, target)
         return Ready(target.context_id, target.priority, event.event_id, event.replay_id, body)
+
+
+def _is_there(catalog: Catalog, entry: Entry, target: Target) -> bool:
+    return (entry.value.event.tenant, target.context_id) in catalog.contexts
 
 
 def _names(ready: Sequence[tuple[Entry, list[Ready]]]) -> tuple[set[str], set[str]]:

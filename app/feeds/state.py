@@ -15,7 +15,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.redis.errors import is_missing
 from hookstream.app.routing.catalog import Catalog
-from hookstream.app.streams.partition import OpenState, Partition, decoded
+from hookstream.app.streams.partition import CountedLock, OpenState, Partition, decoded
 from hookstream.app.streams.source_positions import SourcePosition
 from hookstream.tables.rates import RateTable
 
@@ -52,7 +52,7 @@ class FeedState:
     #: Opened when the first context here turns out to have a rate.
     rates: RateTable | None = None
     #: Held by whoever numbers updates: the deliver stage, or what coalesces throttled ones.
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: CountedLock = field(default_factory=CountedLock)
 
     def close(self) -> None:
         """Close the table of rates."""

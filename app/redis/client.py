@@ -186,6 +186,8 @@ def _engine(text: str) -> str:
     return f"#!lua{flags}\n"
 
 
+#: A script's name, its keys, its arguments.
+Call = tuple[str, Sequence[str], Sequence[Any]]
 #: A refusal is told for so long after it, where the script is not called again.
 REFUSED_SECONDS = 5.0
 
@@ -198,7 +200,7 @@ class Scripts:
         self._redis = redis
         self._sources: dict[str, str] = {}
         self._shas: dict[str, str] = {}
-        self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[Sequence[tuple[Any, ...]], asyncio.Future[list[Any]]]] = []
         #: Script → kind of what the server said when it was last called, and when (monotonic).
         self._refusals: dict[str, tuple[str, float]] = {}
 
@@ -246,36 +248,64 @@ class Scripts:
             FencedError: the lease is another's; nothing was written.
             OutdatedError: the caller's snapshot is not what Redis has; nothing was written.
         """
+        [reply] = await self.call_all([(name, keys, args)])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def call_all(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts as :meth:`call` does, in one round trip; replies in order, errors among them.
+
+        One that fails says nothing of the others, which may have been carried out.
+        """
+        if not calls:
+            return []
         if not self._shas:
             await self.load()
-        try:
-            try:
-                reply = await self._run("EVALSHA", self._shas[name], len(keys), *keys, *args)
-            except NoScriptError:
-                reply = await self._run("EVAL", self._sources[name], len(keys), *keys, *args)
-        except ResponseError as error:
-            if is_redis_down(error):
-                self._refusals[name] = (redis_kind(error), time.monotonic())
-            raise as_ours(error) from error
-        if self._refusals:
-            self._refusals.pop(name, None)
-        return reply
+        replies = await self._run_all(
+            [("EVALSHA", self._shas[name], len(keys), *keys, *args) for name, keys, args in calls]
+        )
+        unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            again = [
+                ("EVAL", self._sources[name], len(keys), *keys, *args)
+                for name, keys, args in (calls[at] for at in unknown)
+            ]
+            found = await self._run_all(again)
+            for at, reply in zip(unknown, found, strict=True):
+                replies[at] = reply
+        for at, reply in enumerate(replies):
+            name = calls[at][0]
+            if isinstance(reply, ResponseError):
+                if is_redis_down(reply):
+                    self._refusals[name] = (redis_kind(reply), time.monotonic())
+                replies[at] = ours = as_ours(reply)
+                if ours is not reply:
+                    ours.__cause__ = reply
+            elif self._refusals and not isinstance(reply, Exception):
+                self._refusals.pop(name, None)
+        return replies
 
     def refused_lately(self) -> dict[str, str]:
         """Scripts that the server refused when they were last called, and the kind of its reply."""
         since = time.monotonic() - REFUSED_SECONDS
         return {name: kind for name, (kind, at) in self._refusals.items() if at > since}
 
-    async def _run(self, *command: Any) -> Any:
-        """Run a command together with all that are wanted at the same moment.
+    async def _run_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run commands together with all that are wanted at the same moment; errors are replies.
 
         Several in one pipeline cost redis-py a third of what each would cost alone, and the kernel
         less still. In a cluster each goes to its own server.
         """
         if is_cluster(self._redis):
-            return await self._redis.execute_command(*command)
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, done))
+            run = (self._redis.execute_command(*command) for command in commands)
+            replies = await asyncio.gather(*run, return_exceptions=True)
+            for reply in replies:
+                if isinstance(reply, BaseException) and not isinstance(reply, Exception):
+                    raise reply
+            return replies
+        done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((commands, done))
         if len(self._waiting) == 1:
             tasks.spawn("Scripts._send", self._send())
         return await done
@@ -283,12 +313,13 @@ class Scripts:
     async def _send(self) -> None:
         """Send what has come together since this was asked for, and hand out the replies."""
         waiting, self._waiting = self._waiting, []
+        wanted = [command for commands, _ in waiting for command in commands]
         try:
-            if len(waiting) == 1:
-                replies = [await self._redis.execute_command(*waiting[0][0])]
+            if len(wanted) == 1:
+                replies = [await self._redis.execute_command(*wanted[0])]
             else:
                 pipe = self._redis.pipeline(transaction=False)
-                for command, _ in waiting:
+                for command in wanted:
                     pipe.execute_command(*command)
                 replies = await pipe.execute(raise_on_error=False)
         except asyncio.CancelledError:
@@ -296,11 +327,9 @@ class Scripts:
                 done.cancel()
             raise
         except Exception as error:  # noqa: BLE001 every caller must hear of it
-            replies = [error] * len(waiting)
-        for (_, done), reply in zip(waiting, replies, strict=True):
-            if done.done():
-                continue
-            if isinstance(reply, Exception):
-                done.set_exception(reply)
-            else:
-                done.set_result(reply)
+            replies = [error] * len(wanted)
+        at = 0
+        for commands, done in waiting:
+            if not done.done():
+                done.set_result(list(replies[at : at + len(commands)]))
+            at += len(commands)

@@ -8,9 +8,9 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from hookstream.app import tasks
 from hookstream.app.errors import SettingsError, UnconfirmedError
-from hookstream.app.redis.client import Scripts, is_cluster
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster
 
-__all__ = ["Durability", "append_groups"]
+__all__ = ["Durability", "append_all", "append_groups"]
 
 #: How long a replica, or the disk, has to confirm an append.
 CONFIRM_MS = 1000
@@ -168,23 +168,37 @@ def _confirmed(mode: str, reply: Any) -> bool:
 async def append_groups(
     durability: Durability, scripts: Scripts, groups: Sequence[tuple[str, Sequence[bytes]]]
 ) -> None:
-    """Append each group to its stream, a group all or none; one round trip a server, shared with
-    what others append in the same moment.
+    """As :func:`append_all`.
 
     Raises:
         UnconfirmedError: a group was appended and is not confirmed.
         redis.exceptions.RedisError: a group was refused; others may have been appended.
     """
+    for error in await append_all(durability, scripts, groups):
+        if error is not None:
+            raise error
+
+
+async def append_all(
+    durability: Durability, scripts: Scripts, groups: Sequence[tuple[str, Sequence[bytes]]]
+) -> list[Exception | None]:
+    """Append each group to its stream, a group all or none; one round trip a server, shared with
+    what others append in the same moment.
+
+    Gives what each group failed with: UnconfirmedError where it was appended and is not confirmed,
+    else it was refused, or nothing is known of it.
+    """
     if not groups:
-        return
-    sha = await scripts.sha("append")
-    calls = [(key, ("EVALSHA", sha, 1, key, *values)) for key, values in groups]
-    replies = await durability.run_together(calls)
-    if any(isinstance(reply, NoScriptError) for reply in replies):
-        # a server that came up anew has no scripts; what others have taken already is recognised
-        # by its origin
-        await scripts.load()
+        return []
+    try:
+        sha = await scripts.sha("append")
+        calls = [(key, ("EVALSHA", sha, 1, key, *values)) for key, values in groups]
         replies = await durability.run_together(calls)
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            # a server that came up anew has no scripts; what others have taken already is
+            # recognised by its origin
+            await scripts.load()
+            replies = await durability.run_together(calls)
+    except REDIS_ERRORS as error:
+        return [error] * len(groups)
+    return [reply if isinstance(reply, Exception) else None for reply in replies]

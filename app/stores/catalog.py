@@ -226,6 +226,11 @@ class CatalogCache(Service):
             raise NotFoundError(f"there is no context {context_id}")
         return found
 
+    def caught_up(self, version: int, token: int = 0) -> bool:
+        """Whether :meth:`catch_up` has nothing to wait for."""
+        wanted = (version, token)
+        return self.loaded and (self.current.knows(*wanted) or wanted in self._missed)
+
     async def catch_up(self, version: int, token: int = 0) -> Catalog:
         """the snapshot: as new as ``version``, which an event's receiver knew, if there is such.
 
@@ -237,9 +242,9 @@ class CatalogCache(Service):
         """
         if not self.loaded:
             await self.refresh()
-        wanted = (version, token)
-        if self.current.knows(*wanted) or wanted in self._missed:
+        if self.caught_up(version, token):
             return self.current
+        wanted = (version, token)
         task = self._settling.get(wanted)
         if task is None:
             task = self._settling[wanted] = tasks.awaited(

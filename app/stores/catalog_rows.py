@@ -162,9 +162,7 @@ def ttl_from(given: Mapping[str, str]) -> Ttl:
     Raises:
         ValueError: one of them is no duration.
     """
-    times = {
-        f"{tier}_ms": duration_seconds(given[tier]) * 1000 for tier in TIERS if tier in given
-    }
+    times = {f"{tier}_ms": duration_seconds(given[tier]) * 1000 for tier in TIERS if tier in given}
     return Ttl(**times)
 
 

@@ -89,15 +89,33 @@ class Recorder:
                 others are; of several none.
             redis.exceptions.RedisError: it cannot be asked whose partition it is.
         """
-        if not batches:
-            return
-        part = Part(partition, batches, asyncio.get_running_loop().create_future())
-        self._waiting.append(part)
+        [error] = await self.record_all([(partition, batches)])
+        if error is not None:
+            raise error
+
+    async def record_all(
+        self, records: Sequence[tuple[Partition, Sequence[AuditBatch]]]
+    ) -> list[Exception | None]:
+        """As :meth:`record` for several partitions; what it would raise for each of them."""
+        parts = [
+            Part(partition, batches, asyncio.get_running_loop().create_future())
+            for partition, batches in records
+        ]
+        self._waiting += [part for part in parts if part.batches]
         if sum(part.rows for part in self._waiting) >= ROWS:
             self._enough.set()
-        if self._task is None or self._task.done():
+        if self._waiting and (self._task is None or self._task.done()):
             self._task = tasks.spawn("Recorder._work", self._work())
-        await part.done
+        errors: list[Exception | None] = []
+        for part in parts:
+            try:
+                if part.batches:
+                    await part.done
+            except Exception as error:  # noqa: BLE001 whoever asked for it hears it
+                errors.append(error)
+            else:
+                errors.append(None)
+        return errors
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()

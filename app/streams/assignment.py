@@ -29,7 +29,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster
 from hookstream.app.redis.errors import OF_ONE_KEY, is_redis_away, redis_kind
 from hookstream.app.settings import Settings
-from hookstream.app.streams.batch import Batch
+from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.channel import RedisStreamChannel
 from hookstream.app.streams.consumer import Released, StreamReader
 from hookstream.app.streams.deaths import Trials
@@ -96,6 +96,7 @@ class PartitionAssignment(Service):
         revoke: Callable[[Partition], None] = lambda partition: None,
         lacks: Callable[[], str] = lambda: "",
         standby: LeaseStandby,
+        is_urgent: Callable[[Entry], bool] = lambda _: False,
         **kwargs: Any,
     ) -> None:
         """``met``: set once Redis may be used; ``openers`` add each room's state of a partition.
@@ -103,7 +104,8 @@ class PartitionAssignment(Service):
         ``released`` gives entries of ``events`` whose turn has come; ``commit`` commits batches of
         stream developers' own channels; ``revoke`` is told of each partition before it is closed
         here; ``lacks`` says without what it could do nothing with any, "" where all is there;
-        ``standby`` renews leases while the event loop stands still.
+        ``standby`` renews leases while the event loop stands still; ``is_urgent``: what other
+        entries are not to go together with.
         """
         super().__init__(**kwargs)
         self._redis = redis
@@ -119,6 +121,7 @@ class PartitionAssignment(Service):
         self._on_revoke = revoke
         self._lacks = lacks
         self._standby = standby
+        self._is_urgent = is_urgent
         self.owned: dict[int, Partition] = {}
         self.readers: list[StreamReader] = []
         self.worker_id = ""
@@ -173,6 +176,7 @@ class PartitionAssignment(Service):
                 released=self._released if channel.name == "events" else None,
                 commit=self._commit if channel.own else None,
                 trials=self._trials,
+                is_urgent=self._is_urgent,
                 loop=self.loop,
                 beacon=self.beacon,
             )

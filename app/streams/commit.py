@@ -7,6 +7,7 @@ the partition: it is given up and claimed anew, which also refuses the unclear c
 carried out later.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,13 +24,14 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from hookstream.app import tasks
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.streams.batch import Entry
-from hookstream.app.streams.commit_scripts import Command, script_for
+from hookstream.app.streams.commit_scripts import Call, Command, script_for
 from hookstream.app.streams.partition import Partition
 
-__all__ = ["FAILED_EVENTS", "Writes", "commit"]
+__all__ = ["FAILED_EVENTS", "Commit", "Writes", "commit", "commit_all"]
 
 #: The channel of commits that belong to no batch: failed events that fall due, holds, breakers.
 FAILED_EVENTS = "letters"
@@ -106,6 +108,57 @@ class Writes:
                 then(ids[at].decode())
 
 
+@dataclass(slots=True)
+class Commit:
+    """What is written of a partition, and the ``entries`` of ``channel`` that are acknowledged.
+
+    With ``trim`` the source loses what is acknowledged.
+    """
+
+    partition: Partition
+    channel: str
+    writes: Writes
+    entries: Sequence[Entry] = ()
+    trim: bool = False
+
+    def call(self) -> Call:
+        """The script that makes it, as far as it follows from what is written."""
+        return script_for(self.writes.commands, keys.stream(self.channel, self.partition.number))
+
+    def script(self, call: Call) -> tuple[str, list[str], list[object]]:
+        """The script with its keys and arguments, by what the partition has come to."""
+        partition = self.partition
+        source = keys.stream(self.channel, partition.number)
+        return (
+            call.name,
+            [keys.lease(partition.number), source, *call.keys],
+            [
+                partition.epoch,
+                partition.nonce,
+                self.channel,
+                partition.sequence,
+                keys.GROUP,
+                int(self.trim),
+                *call.arguments,
+                *(entry.entry_id for entry in self.entries),
+            ],
+        )
+
+    def follow(self, call: Call, reply: Sequence[bytes]) -> list[str]:
+        """Take over here what is written; the ids that appends were given."""
+        ids = call.ids(reply)
+        self.partition.sequence += 1
+        self.writes.follow(ids)
+        for key in call.keys:
+            self.partition.on_append(key)
+        return [entry_id.decode() for entry_id in ids]
+
+    def failed(self, error: BaseException) -> None:
+        """Let the partition go, unless nothing was written for sure."""
+        if not _refused_whole(error):
+            self.partition.lose(error)
+
+
 async def commit(
     scripts: Scripts,
     partition: Partition,
@@ -128,35 +181,89 @@ async def commit(
             is not lost.
         TableError: it is written, and the table here could not follow; the partition is lost.
     """
-    source = keys.stream(channel, partition.number)
-    call = script_for(writes.commands, source)
+    asked = Commit(partition, channel, writes, entries, trim)
+    call = asked.call()
     async with partition.committing:
         partition.check()
         try:
-            reply = await scripts.call(
-                call.name,
-                [keys.lease(partition.number), source, *call.keys],
-                [
-                    partition.epoch,
-                    partition.nonce,
-                    channel,
-                    partition.sequence,
-                    keys.GROUP,
-                    int(trim),
-                    *call.arguments,
-                    *(entry.entry_id for entry in entries),
-                ],
-            )
-            ids = call.ids(reply)
-            partition.sequence += 1
-            writes.follow(ids)
-            for key in call.keys:
-                partition.on_append(key)
+            return asked.follow(call, await scripts.call(*asked.script(call)))
         except BaseException as error:
-            if not _refused_whole(error):
-                partition.lose(error)
+            asked.failed(error)
             raise
-    return [entry_id.decode() for entry_id in ids]
+
+
+async def commit_all(scripts: Scripts, commits: Sequence[Commit]) -> list[Exception | None]:
+    """Commit several partitions' in one round trip, each as :func:`commit` does: fenced by its own
+    lease, failing alone.
+
+    Gives what each of them failed with. One whose partition commits something else at the moment
+    goes by itself: none waits for another one's partition.
+    """
+    if not commits:
+        return []
+    if len(commits) == 1:
+        return [await _commit_alone(scripts, commits[0])]
+    now: list[int] = []
+    later: dict[int, asyncio.Task[Exception | None]] = {}
+    for at, each in enumerate(commits):
+        if each.partition.committing.free:
+            await each.partition.committing.acquire()
+            now.append(at)
+        else:
+            later[at] = tasks.awaited("commit_all", _commit_alone(scripts, each))
+    try:
+        try:
+            found = await _carry_out(scripts, [commits[at] for at in now])
+        finally:
+            for at in now:
+                commits[at].partition.committing.release()
+        errors = dict(zip(now, found, strict=True))
+        errors |= {at: await task for at, task in later.items()}
+    finally:
+        await tasks.stop(*later.values())
+    return [errors[at] for at in range(len(commits))]
+
+
+async def _commit_alone(scripts: Scripts, asked: Commit) -> Exception | None:
+    try:
+        await commit(
+            scripts, asked.partition, asked.channel, asked.writes, asked.entries, trim=asked.trim
+        )
+    except Exception as error:  # noqa: BLE001 whoever asked for it hears it
+        return error
+    return None
+
+
+async def _carry_out(scripts: Scripts, commits: Sequence[Commit]) -> list[Exception | None]:
+    """Commits whose partitions' locks are held."""
+    errors: list[Exception | None] = [None] * len(commits)
+    asked: list[tuple[int, Commit, Call]] = []
+    for at, each in enumerate(commits):
+        try:
+            call = each.call()
+            each.partition.check()
+        except Exception as error:  # noqa: BLE001 see above
+            errors[at] = error
+        else:
+            asked.append((at, each, call))
+    if not asked:
+        return errors
+    try:
+        replies = await scripts.call_all([each.script(call) for _, each, call in asked])
+    except BaseException as error:
+        # cancelled: what is written nobody knows
+        for _, each, _ in asked:
+            each.failed(error)
+        raise
+    for (at, each, call), reply in zip(asked, replies, strict=True):
+        try:
+            if isinstance(reply, Exception):
+                raise reply
+            each.follow(call, reply)
+        except Exception as error:  # noqa: BLE001 see above
+            each.failed(error)
+            errors[at] = error
+    return errors
 
 
 def _refused_whole(error: BaseException) -> bool:

@@ -5,7 +5,7 @@ all channels together.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from hookstream.app.errors import FencedError, OutdatedError, UnavailableError
 from hookstream.app.ids import entry_order
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
-from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_redis_down
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster, is_redis_down
 from hookstream.app.redis.errors import redis_kind
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.channel import RedisStreamChannel
@@ -27,7 +27,7 @@ from hookstream.app.streams.deaths import Deaths, Trials
 from hookstream.app.streams.entry_fields import read_entry
 from hookstream.app.streams.outcome import Quarantined
 from hookstream.app.streams.partition import Partition
-from hookstream.app.streams.readable import make_readable
+from hookstream.app.streams.readable import is_away, make_readable
 from hookstream.app.streams.slot import Slot
 from hookstream.app.streams.suspects import Suspects
 from hookstream.app.streams.table_writes import SplitBatchError
@@ -45,6 +45,8 @@ PAGE = 256
 DECODED_AT_A_TIME = 64
 #: How often a batch of one event is tried when a stage fails on the batch as a whole.
 MAX_ATTEMPTS = 3
+#: Most events of batches that go through the stages together: as many as a full batch has.
+GROUP_EVENTS = 64
 #: Batches of what waited for its turn, before one of what has been read goes again.
 RELEASED_IN_A_ROW = 3
 
@@ -81,10 +83,11 @@ class StreamReader(Service):
         trials: Trials | None = None,
         released: Released | None = None,
         commit: Callable[[Batch], Awaitable[None]] | None = None,
+        is_urgent: Callable[[Entry], bool] = lambda _: False,
         **kwargs: Any,
     ) -> None:
         """``turns`` and ``trials`` are a worker's. ``commit``: of a channel whose batches are
-        committed here once they are done.
+        committed here once they are done. ``is_urgent``: what goes with nothing else in a group.
         """
         # ``released``: of a channel whose entries may have to wait for their turn elsewhere
         super().__init__(**kwargs)
@@ -103,6 +106,10 @@ class StreamReader(Service):
         self.slots: dict[int, Slot] = {}
         self._turns = turns
         self._sizes = metrics.BATCH_EVENTS.labels(channel=channel.name)
+        self._is_urgent = is_urgent
+        self._apart = is_cluster(redis)
+        #: Slots whose next batch is sent on its way in a moment.
+        self._ready: dict[Slot, None] = {}
         self._idle = asyncio.Event()
         self._draining: set[int] = set()
 
@@ -216,7 +223,7 @@ class StreamReader(Service):
             logger.error("%s: %d pending entries were deleted from the stream", key, len(gone))
             await self.redis.xack(key, keys.GROUP, *gone)
         # not waited for: what one partition's payloads take to fetch is not the others' to wait for
-        tasks.spawn("StreamReader._dispatch", self._dispatch(slot), service=self)
+        self._send(slot)
 
     def _entry(self, slot: Slot, entry_id: str, parts: Sequence[bytes]) -> Entry:
         # what was pending may have been worked on by whoever had it before
@@ -234,11 +241,72 @@ class StreamReader(Service):
             entry.fail("decode", error, final=True)
         return entry
 
-    async def _dispatch(self, slot: Slot) -> None:
+    def _send(self, slot: Slot) -> None:
+        """Have a partition's next batch sent on its way, together with others of this moment."""
+        if not self._ready:
+            tasks.spawn("StreamReader._dispatch", self._dispatch(), service=self)
+        self._ready[slot] = None
+
+    async def _dispatch(self) -> None:
+        ready, self._ready = self._ready, {}
+        batches: list[Batch] = []
+        alone: list[Slot] = []
+        for slot in ready:
+            if not self._may_begin(slot):
+                continue
+            if self._is_plain(slot):
+                if self._released is not None:
+                    slot.released = 0
+                batches += await self._begun(slot)
+            else:
+                alone.append(slot)
+        for slot in alone:
+            tasks.spawn("StreamReader._dispatch_alone", self._dispatch_alone(slot), service=self)
+        groups = list(self._groups(batches))
+        for group in groups[1:]:
+            tasks.spawn("StreamReader._put", self._put(group), service=self)
+        if groups:
+            await self._put(groups[0])
+
+    def _may_begin(self, slot: Slot) -> bool:
+        """Whether a partition may have a batch now."""
         number = slot.partition.number
-        if slot.in_flight or slot.waiting or slot.dispatching or number in self._draining:
+        waits = slot.in_flight or slot.waiting or slot.dispatching or number in self._draining
+        return not waits and slot.suspects.may_begin() and self.slots.get(number) is slot
+
+    def _is_plain(self, slot: Slot) -> bool:
+        """Whether its next batch may go beside others: it has not failed, and nobody is to be
+        asked for anything that goes into it.
+        """
+        if slot.attempt or slot.suspects.any() or not slot.buffer or slot.buffer[0].released:
+            return False
+        return self._released is None or not self._released.any(slot.partition)
+
+    def _groups(self, batches: Sequence[Batch]) -> Iterator[list[Batch]]:
+        """Batches that go together: what is critical apart, and no more events than of one batch.
+
+        All that a group has are through when the last one is. In a cluster each goes by itself: one
+        of its servers that does not answer is nothing to partitions of others.
+        """
+        if self._apart:
+            yield from ([batch] for batch in batches)
             return
-        if not slot.suspects.may_begin() or self.slots.get(number) is not slot:
+        urgent = [batch for batch in batches if any(map(self._is_urgent, batch.entries))]
+        for alike in (urgent, [batch for batch in batches if batch not in urgent]):
+            group: list[Batch] = []
+            events = 0
+            for batch in alike:
+                if group and events + len(batch) > GROUP_EVENTS:
+                    yield group
+                    group, events = [], 0
+                group.append(batch)
+                events += len(batch)
+            if group:
+                yield group
+
+    async def _dispatch_alone(self, slot: Slot) -> None:
+        number = slot.partition.number
+        if not self._may_begin(slot):
             return
         slot.dispatching = True
         try:
@@ -260,9 +328,14 @@ class StreamReader(Service):
             slot.dispatching = False
         if number in self._draining or self.slots.get(number) is not slot or not slot.buffer:
             return
+        for batch in await self._begun(slot):
+            await self._put([batch])
+
+    async def _begun(self, slot: Slot) -> list[Batch]:
+        """The next batch of a partition, which is in flight from now on; none where it waits."""
         how = slot.suspects.ask(slot.buffer[0])
         if how is None:
-            return
+            return []
         entries = slot.take()
         batch = Batch(
             self.channel.name,
@@ -277,12 +350,37 @@ class StreamReader(Service):
         self._sizes.observe(len(entries))
         try:
             await slot.suspects.begin(how, entries, self._decode)
-            # behind a failure each payload is looked into: a damaged one must not fail its batch
-            await make_readable(self.payloads, entries, unpack=slot.attempt > 0)
         except Exception as error:  # noqa: BLE001 a batch without an end stops its partition
             batch.fail(error)
-            return
-        await self.channel.put_batch(batch)
+            return []
+        return [batch]
+
+    async def _put(self, batches: Sequence[Batch]) -> None:
+        """Make payloads readable, and hand batches on; those that have to wait for theirs alone."""
+        if len(batches) > 1:
+            waits = [batch for batch in batches if is_away(batch.entries)]
+            for batch in waits:
+                tasks.spawn("StreamReader._put", self._put([batch]), service=self)
+            batches = [batch for batch in batches if batch not in waits]
+        readable = []
+        for batch in batches:
+            slot = self.slots.get(batch.partition.number)
+            # behind a failure each payload is looked into: a damaged one must not fail its batch
+            unpack = slot is not None and slot.attempt > 0
+            try:
+                await make_readable(self.payloads, batch.entries, unpack=unpack)
+            except Exception as error:  # noqa: BLE001 a batch without an end stops its partition
+                batch.fail(error)
+            else:
+                readable.append(batch)
+        try:
+            await self.channel.put_batches(readable)
+        except BaseException as error:
+            if not self.should_stop:
+                # what worked on them was ended, and not this reader
+                for batch in readable:
+                    batch.fail(error)
+            raise
 
     async def _add_released(self, slot: Slot) -> None:
         """Put what waited for its turn before all that was read: it came earlier.
@@ -425,7 +523,7 @@ class StreamReader(Service):
             self._turns.wake(slot)
         waits = self._released is not None and self._released.any(slot.partition)
         if (slot.buffer or waits) and number not in self._draining:
-            tasks.spawn("StreamReader._dispatch", self._dispatch(slot), service=self)
+            self._send(slot)
 
 
 def _kind(error: BaseException) -> str:

@@ -3,18 +3,48 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from mode.utils.logging import get_logger
 
 from hookstream.app.errors import FencedError
 
-__all__ = ["OpenState", "Partition", "PartitionState", "decoded", "open_partition"]
+__all__ = ["CountedLock", "OpenState", "Partition", "PartitionState", "decoded", "open_partition"]
 
 logger = get_logger(__name__)
 
 T = TypeVar("T")
 K = TypeVar("K")
+
+
+class CountedLock(asyncio.Lock):
+    """A lock that says whether it can be had without waiting.
+
+    Who holds one of them takes others only where they are free: nobody waits in a ring.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wanted = 0
+
+    @property
+    def free(self) -> bool:
+        """Whether nobody has it, and nobody waits for it."""
+        return self._wanted == 0
+
+    async def acquire(self) -> Literal[True]:
+        """Wait for it; where it is free, without giving the event loop to anybody else."""
+        self._wanted += 1
+        try:
+            return await super().acquire()
+        except BaseException:
+            self._wanted -= 1
+            raise
+
+    def release(self) -> None:
+        """Give it to whoever has waited longest."""
+        super().release()
+        self._wanted -= 1
 
 
 class PartitionState(Protocol):
@@ -50,7 +80,7 @@ class Partition:
     #: not be told by anybody else.
     on_append: Callable[[str], None] = lambda _: None
     #: Held while a commit is in flight.
-    committing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    committing: CountedLock = field(default_factory=CountedLock)
     #: Set when it is to be handed over: who works on a batch step by step gives back the rest.
     leaving: bool = False
     #: Set when this worker lets the partition go.

@@ -5,11 +5,24 @@ from dataclasses import replace
 
 from hookstream.app.payloads.payloads import Payloads, damage
 from hookstream.app.streams.batch import Entry, event_of
+from hookstream.codecs.dictionaries import BOOK
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.errors import UnknownDictionaryError
 from hookstream.codecs.routed import Routed
 
-__all__ = ["make_readable"]
+__all__ = ["is_away", "make_readable"]
+
+
+def is_away(entries: Sequence[Entry]) -> bool:
+    """Whether it takes a round trip to make a payload of a batch readable."""
+    for entry in entries:
+        event = event_of(entry.value)
+        stored = event.stored if isinstance(event, Event) else None
+        if stored is None:
+            continue
+        if stored.data is None or BOOK.missing((stored.dictionary_id,)):
+            return True
+    return False
 
 
 async def make_readable(

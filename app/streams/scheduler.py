@@ -11,8 +11,8 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence, Sized
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from hookstream.app.priority import rank
 
@@ -68,6 +68,15 @@ class Scheduler:
         finally:
             if slot.held:
                 self.release(events)
+
+    def slot_for(
+        self, batches: Sequence[Sized], priority: str, due_priority: str = ""
+    ) -> AbstractAsyncContextManager["TimeSlot"]:
+        """A slot for batches with work of that priority, that is due by it, or as said."""
+        events = sum(map(len, batches))
+        at_once = all(begins(len(batch), priority) for batch in batches)
+        due_at = due(time.monotonic(), events, due_priority or priority)
+        return self.slot(due_at, events, at_once=at_once)
 
     async def take(self, due: float, events: int = 1, *, at_once: bool = False) -> None:
         """Wait until this work has a slot."""

@@ -11,7 +11,7 @@ from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts, connect
 from hookstream.app.streams.batch import Entry
-from hookstream.app.streams.commit import Writes, commit
+from hookstream.app.streams.commit import Commit, Writes, commit, commit_all
 from hookstream.app.streams.partition import Partition
 from tests.support.stack import eventually
 
@@ -680,3 +680,79 @@ async def test_trimming_leaves_what_another_group_needs(
     await redis_client.xgroup_destroy(stream, "theirs")
     await commit(scripts, mine, "mine", Writes(), entries[599:], trim=True)
     assert await redis_client.xlen(stream) < 200
+
+
+async def owned(client: "redis.asyncio.Redis", scripts: Scripts, number: int) -> Partition:
+    """A claimed partition whose stream has one entry in hand."""
+    _, epoch, *_ = await scripts.call("claim", [keys.lease(number)], ["w1", "n1", 60_000])
+    return Partition(number, int(epoch), "n1")
+
+
+async def test_commits_that_travel_together_fail_alone(
+    redis_client: "redis.asyncio.Redis", scripts: Scripts
+) -> None:
+    numbers = range(6)
+    partitions = [await owned(redis_client, scripts, number) for number in numbers]
+    streams = [keys.events(number) for number in numbers]
+    entries = [await pending(redis_client, stream, 1) for stream in streams]
+    commits = []
+    for one, taken in zip(partitions, entries, strict=True):
+        writes = Writes()
+        writes.append(keys.audit(one.number), b"what was decided")
+        commits.append(Commit(one, "events", writes, taken))
+    # another owner; a key of another kind; a snapshot of before; let go here
+    await redis_client.hset(keys.lease(1), "nonce", "n2")
+    await redis_client.set(keys.audit(2), "no stream")
+    partitions[3].sequence = 7
+    partitions[4].close()
+    # and one that is in the middle of another commit
+    lock = partitions[5].committing
+    await lock.acquire()
+    going = asyncio.create_task(commit_all(scripts, commits))
+
+    async def committed() -> bool:
+        return await unacknowledged(redis_client, streams[0]) == 0
+
+    await eventually(committed, "nobody waits for another one's partition")
+    assert await unacknowledged(redis_client, streams[5]) == 1
+    lock.release()
+    errors = await going
+    kinds = [type(error) for error in errors]
+    assert kinds == [
+        type(None),
+        FencedError,
+        ResponseError,
+        OutdatedError,
+        FencedError,
+        type(None),
+    ]
+    assert [await unacknowledged(redis_client, stream) for stream in streams] == [0, 1, 1, 1, 1, 0]
+    assert [one.sequence for one in partitions] == [1, 0, 0, 7, 0, 1]
+    # what was refused whole may be tried again; what is not known as it is has to be claimed anew
+    assert [one.lost is not None for one in partitions] == [False, True, False, True, False, False]
+    assert all(one.committing.free for one in partitions)
+
+
+async def test_commits_whose_replies_never_come_lose_their_partitions(
+    redis_client: "redis.asyncio.Redis", scripts: Scripts
+) -> None:
+    partitions = [await owned(redis_client, scripts, number) for number in range(3)]
+    commits = [Commit(one, "events", Writes()) for one in partitions]
+    await redis_client.client_pause(500)
+    going = asyncio.create_task(commit_all(scripts, commits))
+    await asyncio.sleep(0)
+    going.cancel()
+    await asyncio.gather(going, return_exceptions=True)
+    assert going.cancelled()
+    assert all(one.lost is not None for one in partitions)
+    assert all(one.committing.free for one in partitions)
+
+
+async def test_a_server_without_scripts_is_given_those_of_commits_that_travel_together(
+    redis_client: "redis.asyncio.Redis", scripts: Scripts
+) -> None:
+    partitions = [await owned(redis_client, scripts, number) for number in range(3)]
+    await redis_client.script_flush()
+    commits = [Commit(one, "events", Writes()) for one in partitions]
+    assert await commit_all(scripts, commits) == [None, None, None]
+    assert [one.sequence for one in partitions] == [1, 1, 1]

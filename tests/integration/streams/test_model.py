@@ -31,7 +31,7 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from hookstream.agents.commit import settle
+from hookstream.agents.commit import settle, settle_all
 from hookstream.agents.dedupe import candidate
 from hookstream.app.deduplication.state import DedupState
 from hookstream.app.errors import FencedError, OutdatedError
@@ -180,6 +180,8 @@ def again(batch: Batch) -> Batch:
 #: arrives long after it was given up; the server refuses it; the worker stands still before it is
 #: sent, or before the reply is read.
 FAULTS = ("", "", "lost", "unsent", "late", "refused", "before", "after")
+#: The same for one of several commits that travel together.
+FAULTS_BESIDE = ("", "lost", "unsent", "late", "refused")
 #: The same for the outputs that a batch appends before its commit.
 APPEND_FAULTS = ("", "", "lost", "unsent")
 
@@ -226,6 +228,46 @@ class Faulty:
         self.gate = asyncio.Event()
         self._model.stood_still.set()
         await self.gate.wait()
+
+
+class FaultyBeside:
+    """The scripts, with a fault at one of several commits that travel together."""
+
+    def __init__(self, model: "Pipeline", fault: str, at: int) -> None:
+        self._model = model
+        self._fault = fault
+        self._at = at
+
+    def sha(self, name: str) -> str:
+        return self._model.scripts.sha(name)
+
+    async def call(self, name: str, names: Any, arguments: Any) -> Any:
+        [reply] = await self.call_all([(name, names, arguments)])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def call_all(self, calls: Sequence[tuple[str, Any, Any]]) -> list[Any]:
+        at = self._at % len(calls)
+        sent = [call for number, call in enumerate(calls) if number != at or self._goes]
+        replies = await self._model.scripts.call_all(sent)
+        if self._fault == "late":
+            self._model.late.append(calls[at])
+        if not self._goes:
+            replies.insert(at, None)
+        said = {
+            "refused": BusyLoadingError("BUSY Redis is busy running a script"),
+            "unsent": RedisConnectionError("it never arrived"),
+            "late": RedisTimeoutError("given up"),
+            "lost": RedisConnectionError("the reply was lost"),
+        }
+        if self._fault:
+            replies[at] = said[self._fault]
+        return replies
+
+    @property
+    def _goes(self) -> bool:
+        return self._fault in ("", "lost")
 
 
 class FaultyAppends:
@@ -394,6 +436,16 @@ class Pipeline(RuleBasedStateMachine):
     def works_on_events(self, which: int, fault: str, appends: str, steps: int) -> None:
         """Some owner takes steps with what came in, until one goes wrong."""
         self._works(which, ("events",), SOURCES, fault, appends, steps)
+
+    @rule(
+        worker=st.sampled_from(WORKERS),
+        fault=st.sampled_from(FAULTS_BESIDE),
+        appends=st.sampled_from(APPEND_FAULTS),
+        at=st.integers(0, 1),
+    )
+    def works_on_all_events(self, worker: str, fault: str, appends: str, at: int) -> None:
+        """What came in of several sources goes in one pass; one of the commits goes wrong."""
+        self.run(self._settle_together(self.workers[worker], fault, appends, at))
 
     @rule(which=st.integers(0, 11), fault=st.sampled_from(FAULTS), steps=st.integers(2, 8))
     def works_on_updates(self, which: int, fault: str, steps: int) -> None:
@@ -662,6 +714,39 @@ class Pipeline(RuleBasedStateMachine):
     async def _judge_and_settle(
         self, worker: Worker, batch: Batch, faulty: Faulty, appends: str
     ) -> None:
+        self._judge(batch)
+        async with Scheduler().slot(0.0) as slot, batch.partition[FailureState].lock:
+            await settle(batch, slot, self._parts(faulty, appends), worker.settings)
+        batch.done()
+
+    async def _settle_together(self, worker: Worker, fault: str, appends: str, at: int) -> None:
+        batches = []
+        for number in SOURCES:
+            if number in worker.still or number not in worker.partitions:
+                continue
+            if ("events", number) not in worker.batches:
+                await self._step(worker, number, "events")
+            if batch := worker.batches.get(("events", number)):
+                self._judge(batch)
+                batches.append(batch)
+        if not batches:
+            return
+        faulty: Any = FaultyBeside(self, fault, at)
+        async with Scheduler().slot(0.0) as slot:
+            errors = await settle_all(batches, slot, self._parts(faulty, appends), worker.settings)
+        for batch, error in zip(batches, errors, strict=True):
+            number = batch.partition.number
+            if error is None:
+                batch.done()
+                del worker.batches["events", number]
+            elif isinstance(error, (FencedError, OutdatedError)) or batch.partition.lost:
+                worker.forget(number)
+            elif isinstance(error, RedisError):
+                worker.batches["events", number] = again(batch)
+            else:
+                raise error
+
+    def _judge(self, batch: Batch) -> None:
         candidates = [
             candidate(
                 entry.entry_id, entry.value, again=bool(entry.failed_event_id), copy_ms=COPY_MS
@@ -681,9 +766,6 @@ class Pipeline(RuleBasedStateMachine):
         for entry in list(batch.live()):
             if entry.value.event_id[-1] in "02468ace":
                 entry.finished = (entry.value, finished(entry.value, entry.targets[0]))
-        async with Scheduler().slot(0.0) as slot, batch.partition[FailureState].lock:
-            await settle(batch, slot, self._parts(faulty, appends), worker.settings)
-        batch.done()
 
     async def _finish(self) -> None:
         """One worker does all that is left; then feeds and tables are what the model says."""
