@@ -31,6 +31,7 @@ __all__ = [
     "is_event_id",
     "read_kept",
     "take_out_payload",
+    "varint",
     "with_replay",
 ]
 
@@ -446,7 +447,7 @@ def take_out_payload(data: bytes, blob_of: Callable[[str], str]) -> tuple[bytes,
     return envelope.SerializeToString(), envelope.payload_blob, payload
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeptEnvelope:
     """An envelope as it lies somewhere: whose event it is, and its payload as it is kept there."""
 
@@ -457,18 +458,38 @@ class KeptEnvelope:
     stored: StoredPayload
     _envelope: Envelope = field(repr=False)
 
-    def whole(self) -> bytes:
+    def whole(self) -> tuple[bytes, bytes]:
         """The envelope with the payload in it, as it came: nothing else is needed to read it.
+
+        In two pieces, of which the second is the payload: what is to be put together with others is
+        copied once (protobuf.dev/programming-guides/encoding, "Length-Delimited Records").
 
         Raises:
             CodecError: the payload cannot be had; see :meth:`StoredPayload.open`.
         """
-        envelope = self._envelope
-        envelope.payload = self.stored.open()
-        for packing in ("payload_encoding", "payload_bytes", "payload_blob"):
-            envelope.ClearField(packing)
+        envelope, payload = self._envelope, self.stored.open()
+        for field_name in ("payload", "payload_encoding", "payload_bytes", "payload_blob"):
+            envelope.ClearField(field_name)
         envelope.schema_version = PLAIN_VERSION
-        return envelope.SerializeToString()
+        return envelope.SerializeToString() + _PAYLOAD_TAG + varint(len(payload)), payload
+
+
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it (protobuf.dev/programming-guides/encoding, "Varints")."""
+    if value < 0x80:
+        return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    parts = bytearray()
+    while value >= 0x80:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+#: What stands before the length of an envelope's payload.
+_PAYLOAD_TAG = varint(Envelope.DESCRIPTOR.fields_by_name["payload"].number << 3 | 2)
 
 
 def read_kept(data: bytes) -> KeptEnvelope:

@@ -33,9 +33,7 @@ from hookstream.codecs.errors import (
 from hookstream.codecs.warm_block import (
     BLOCK_BYTES,
     BLOCK_EVENTS,
-    KeptEvent,
     pack_block,
-    read_block,
 )
 
 __all__ = ["HOUR_MS", "WarmMover"]
@@ -62,6 +60,8 @@ class Taken:
     """
 
     entry_id: str
+    #: When the entry was appended.
+    ms: int
     data: bytes
     kept: KeptEnvelope | None
     newer: bool = False
@@ -249,7 +249,9 @@ class _Look:
         return self._moved
 
     def _is_ripe(self, owner: Owner, left: Left) -> bool:
-        return self._is_due(owner, left.place, gathered=0 < left.few < WORTH_A_BLOCK)
+        return self._is_due(
+            owner, entry_order(left.place)[0], gathered=0 < left.few < WORTH_A_BLOCK
+        )
 
     async def _again(self, owner: Owner, left: Left) -> Left | None:
         """Pack what was left of a tool, as far as it is due; what is left of it now."""
@@ -259,7 +261,7 @@ class _Look:
             for taken in page:
                 if taken.newer or _owner(taken) != owner:
                     continue
-                if not self._is_due(owner, taken.entry_id):
+                if not self._is_due(owner, taken.ms):
                     later = Left(taken.entry_id)
                     break
                 await self._gather(owner, taken)
@@ -281,7 +283,7 @@ class _Look:
                 owner = _owner(taken)
                 if taken.newer:
                     continue
-                if self._is_due(owner, taken.entry_id):
+                if self._is_due(owner, taken.ms):
                     await self._gather(owner, taken)
                 else:
                     left.setdefault(owner, Left(taken.entry_id))
@@ -299,18 +301,18 @@ class _Look:
         page = await self._mover._redis.xrange(keys.events(self._number), start, end, count=PAGE)
         return await asyncio.to_thread(_read, page)
 
-    def _is_due(self, owner: Owner, entry_id: str, *, gathered: bool = False) -> bool:
+    def _is_due(self, owner: Owner, ms: int, *, gathered: bool = False) -> bool:
         ttl = ttl_of(self._catalog, owner[1])
         if ttl is None:
             return False
         stays = hot_ms(ttl, self._pressure)
         if gathered and not self._eager:
             stays += gather_ms(ttl, self._pressure)
-        return entry_order(entry_id)[0] + stays <= self._now_ms
+        return ms + stays <= self._now_ms
 
     async def _gather(self, owner: Owner, taken: Taken) -> None:
         gathered = self._gathered.get(owner)
-        if gathered and _hour(gathered.entries[0].entry_id) != _hour(taken.entry_id):
+        if gathered and gathered.entries[0].ms // HOUR_MS != taken.ms // HOUR_MS:
             await self._pack(owner)
             gathered = None
         if gathered is None:
@@ -324,12 +326,12 @@ class _Look:
         gathered = self._gathered.get(owner)
         if gathered is None:
             return self._stuck.pop(owner, None)
-        first, count = gathered.entries[0].entry_id, len(gathered.entries)
-        if count >= WORTH_A_BLOCK or self._is_due(owner, first, gathered=True):
+        first, count = gathered.entries[0], len(gathered.entries)
+        if count >= WORTH_A_BLOCK or self._is_due(owner, first.ms, gathered=True):
             await self._pack(owner)
             return self._stuck.pop(owner, None)
         del self._gathered[owner]
-        return self._stuck.pop(owner, None) or Left(first, count)
+        return self._stuck.pop(owner, None) or Left(first.entry_id, count)
 
     def _leave(self, owner: Owner, gathered: Gathered) -> None:
         first = gathered.entries[0].entry_id
@@ -395,10 +397,6 @@ def _owner(taken: Taken) -> Owner:
     return (taken.kept.tenant, taken.kept.tool_id) if taken.kept else ("", "")
 
 
-def _hour(entry_id: str) -> int:
-    return entry_order(entry_id)[0] // HOUR_MS
-
-
 def _read(page: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Taken]:
     """Entries with what is to be known of them to move them."""
     found: list[Taken] = []
@@ -412,20 +410,17 @@ def _read(page: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Taken]:
         except CodecError:
             # no envelope: the dead letter that it became has its bytes
             pass
-        found.append(Taken(entry_id.decode(), data, kept, newer))
+        name = entry_id.decode()
+        found.append(Taken(name, entry_order(name)[0], data, kept, newer))
     return found
 
 
 def _packed(wanted: Iterable[Taken]) -> bytes:
     """A block of these, read again and compared."""
-    events = [KeptEvent(taken.entry_id, _whole(taken)) for taken in wanted]
-    block = pack_block(events)
-    if read_block(block) != events:
-        raise CodecError("a block that was packed does not read as what was put into it")
-    return block
+    return pack_block((taken.entry_id, _whole(taken)) for taken in wanted)
 
 
-def _whole(taken: Taken) -> bytes:
+def _whole(taken: Taken) -> Sequence[bytes]:
     assert taken.kept is not None
     try:
         return taken.kept.whole()
@@ -433,4 +428,4 @@ def _whole(taken: Taken) -> bytes:
         raise
     except (MissingBlobError, CodecError):
         # what is lost or damaged is so in any tier
-        return taken.data
+        return (taken.data,)
