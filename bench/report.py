@@ -14,6 +14,7 @@ __all__ = ["NAMES", "figures", "fill", "markdown", "write_page"]
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
+RETENTION = HERE.parent / "docs" / "retention.md"
 FIGURES = HERE.parent / "app" / "commands" / "figures.json"
 #: In the order of the page, with their headings.
 NAMES = {
@@ -93,22 +94,23 @@ def figures(results: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-def fill(mark: str, text: str) -> None:
-    """Put ``text`` into the page, between the marks of that name."""
+def fill(page: Path, mark: str, text: str) -> None:
+    """Put ``text`` into a page, between the marks of that name."""
     first, last = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    before, begin, rest = PAGE.read_text().partition(first)
+    before, begin, rest = page.read_text().partition(first)
     _, end, after = rest.partition(last)
     if not begin or not end:
-        raise SystemExit(f"{PAGE} has no {first} … {last}")
-    PAGE.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}")
+        raise SystemExit(f"{page} has no {first} … {last}")
+    page.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}")
 
 
 def write_page() -> None:
-    """Fill in the page between its marks, and write the figures once they are complete."""
+    """Fill in the pages between their marks, and write the figures once they are complete."""
     results = load()
-    fill("bench", markdown(results))
+    fill(PAGE, "bench", markdown(results))
+    fill(RETENTION, "bench", goals.of_tiers(results))
     if (kept := RESULTS / "budget.json").exists():
-        fill("budget", budget_table.markdown(json.loads(kept.read_text())))
+        fill(PAGE, "budget", budget_table.markdown(json.loads(kept.read_text())))
     if found := figures(results):
         FIGURES.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 

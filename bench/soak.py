@@ -3,8 +3,9 @@
 ``python -m bench.soak [--rate N] [--minutes M] [--quick] [--write]``. The whole system and its load
 as in :mod:`bench.end_to_end`, without a pause. One event in some is followed from its due time to
 its frame; all are counted, and their sequence numbers have no gap. Meanwhile the memory of every
-process is looked at. Redis keeps all events and updates (nothing trims them yet), so its memory
-grows by what it holds: that is a figure of its own, in bytes an event.
+process is looked at. Events are hot, then warm, for ``--keep`` each, and dedup windows are as long;
+feeds keep what they do by default, 100,000 updates: what Redis holds should grow until then, and no
+more afterwards.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Any
 from bench.end_to_end import LEAD_SECONDS, TOOLS, percentile
 from bench.load import Posted, Target, Watched, beside, post_at_rate, watch
 from bench.measure import Result, main, progress
-from bench.system import SECRET, System, system
+from bench.system import SECRET, TOOL, System, system
 from hookstream.app.redis import keys
 
 __all__ = ["Sample", "a_part", "slope"]
@@ -68,6 +69,10 @@ async def soak(
     if not given.quick:
         progress("training compression dictionaries")
         await running.train(tools)
+    dedup = {"strategy": "delivery", "window": given.keep}
+    ttl = {"hot": given.keep, "warm": given.keep, "cold": "365d"}
+    for tool in tools:
+        await running.put(f"/tools/{tool}", {**TOOL, "dedup": dedup, "ttl": ttl})
     processes["worker"] = running.launch("worker")
     seconds = given.minutes * 60
     count = int(given.rate * seconds)
@@ -111,8 +116,10 @@ def run(given: argparse.Namespace) -> Result:
     result = Result(
         f"{given.rate:g} signed GitHub events a second for {given.minutes:g} minutes without a "
         f"pause, as in the table before. {len(posted.due)} of {posted.count} events were followed; "
-        "all were counted, and sequence numbers had to be without gaps. Parts: sixths of the time, "
-        "memory at the end of each. Growth: a straight line through the last two thirds.",
+        "all were counted, and their numbers had to be without gaps. Parts: sixths of the time, "
+        "memory at the end of each. Growth: a straight line through the last two thirds. Events are "
+        f"hot for {given.keep} and warm for {given.keep} more, dedup windows as long, feeds as by "
+        "default.",
         facts={
             "sent": posted.count,
             "refused": posted.count - accepted,
@@ -143,12 +150,18 @@ def run(given: argparse.Namespace) -> Result:
             result.add(f"{process} resident grows by", "MiB an hour", [grown * 3600])
         held = slope([(sample.at, sample.redis_used) for sample in settled])
         result.add("Redis holds", "bytes an event", [held / given.rate])
+        used = statistics.mean(sample.redis_used for sample in settled)
+        result.add("Redis grows", "% an hour", [held * 3600 / used * 100])
+    p99s = [percentile(sorted(values), 0.99) for values in (latencies[0], latencies[-1]) if values]
+    if len(p99s) == 2:
+        result.add("latency p99, last part to first", "ratio", [p99s[1] / p99s[0]])
     return result
 
 
 OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--rate", {"type": float, "default": 2000.0, "help": "events a second"}),
     ("--minutes", {"type": float, "default": 30.0, "help": "how long"}),
+    ("--keep", {"default": "5m", "help": "how long events are hot, and how long they are warm"}),
 )
 
 if __name__ == "__main__":

@@ -123,11 +123,14 @@ def test_results_that_exist_are_put_between_the_marks(
 ) -> None:
     page, figures = tmp_path / "page.md", tmp_path / "figures.json"
     page.write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
+    tiers = tmp_path / "tiers.md"
+    tiers.write_text("<!-- bench -->\n<!-- /bench -->\n")
     monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(report, "RETENTION", tiers)
     monkeypatch.setattr(report, "FIGURES", figures)
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     values = dict.fromkeys(Figures.__dataclass_fields__, 1.0)
-    for name, model in (("ingest", values), ("worker", {}), ("memory", {})):
+    for name, model in (("ingest", values), ("worker", {}), ("memory", {}), ("lifecycle", {})):
         assert not figures.exists()
         (tmp_path / f"{name}.json").write_text(orjson.dumps(result(**model)).decode())
         report.write_page()
@@ -138,6 +141,7 @@ def test_results_that_exist_are_put_between_the_marks(
     assert "| a | ms | 1.5 | 1 | 2 | 3 |" in text
     assert "old" not in text
     assert load_figures(figures).machine == "2 cores, p, Python 3"
+    assert "| bytes of an event that is warm | 200 | 120 |" in tiers.read_text()
     report.write_page()
     assert page.read_text() == text
 
