@@ -117,8 +117,8 @@ def run(given: argparse.Namespace) -> Result:
         f"{given.rate:g} signed GitHub events a second for {given.minutes:g} minutes without a "
         f"pause, as in the table before. {len(posted.due)} of {posted.count} events were followed; "
         "all were counted, and their numbers had to be without gaps. Parts: sixths of the time, "
-        "memory at the end of each. Growth: a straight line through the last two thirds. Events are "
-        f"hot for {given.keep} and warm for {given.keep} more, dedup windows as long, feeds as by "
+        "memory at the end of each. Growth: a straight line through the last two thirds. Events "
+        f"are hot for {given.keep} and warm for {given.keep} more, dedup windows as long, feeds as by "
         "default.",
         facts={
             "sent": posted.count,

@@ -41,7 +41,7 @@ class EventOut(Model):
     message_id: str
     delivery_id: str
     received_at: str
-    tier: Literal["hot", "warm", "cold"]
+    tier: Literal["hot", "warm", "cold", "gone"]
     payload_bytes: int
     payload_changed: bool
     stage: str
