@@ -118,7 +118,7 @@ def run(given: argparse.Namespace) -> Result:
         f"pause, as in the table before. {len(posted.due)} of {posted.count} events were followed; "
         "all were counted, and their numbers had to be without gaps. Parts: sixths of the time, "
         "memory at the end of each. Growth: a straight line through the last two thirds. Events "
-        f"are hot for {given.keep} and warm for {given.keep} more, dedup windows as long, feeds as by "
+        f"are hot for {given.keep}, warm for {given.keep} more, dedup windows as long, feeds as by "
         "default.",
         facts={
             "sent": posted.count,

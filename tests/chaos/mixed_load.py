@@ -28,6 +28,8 @@ POST_SECONDS = 12.0
 #: What has not got its 202 this long after the load was told to stop is given up.
 GIVE_UP_SECONDS = 30.0
 READ_PAUSE_SECONDS = 0.3
+#: Events go through all tiers while faults happen.
+TTL = {"hot": "10s", "warm": "20s", "cold": "365d"}
 #: An event over HOOKSTREAM_CLAIM_CHECK_BYTES, whatever it is packed with.
 LARGE_BYTES = 24_000
 
@@ -153,7 +155,7 @@ class MixedLoad:
         call = self.system.call
         names = list(self.ledger.sources)
         for source in self.ledger.sources.values():
-            await call("PUT", f"/tools/{source.name}", source.tool)
+            await call("PUT", f"/tools/{source.name}", {**source.tool, "ttl": TTL})
         made = contexts(names, datetime.now(UTC), self.rated)
         for context, (settings, wanted, how) in made.items():
             await call("PUT", f"/contexts/{context}", {"name": context, **settings})

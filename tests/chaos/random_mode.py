@@ -217,7 +217,19 @@ async def drain(system: System, load: MixedLoad) -> tuple[Broken, list[str]]:
     left = await asyncio.to_thread(_left, system)
     unsettled = [f"replay {replay} has not ended" for replay in running]
     unsettled += [f"left in Redis: {line}" for line in left]
+    unsettled += [f"tiers: {line}" for line in await _differences(system)]
     return ledger.check(await _recorded(system)), unsettled
+
+
+async def _differences(system: System) -> list[str]:
+    """What `hookstream lifecycle verify` finds where event log, archive and Redis differ."""
+    found: list[str] = []
+    cursor: str | None = "events:"
+    while cursor is not None:
+        part = await system.call("GET", f"/lifecycle/verify?read=1&cursor={cursor}")
+        found += part["differences"]
+        cursor = part["next"]
+    return found[:20]
 
 
 async def _recorded(system: System) -> dict[str, tuple[str, str]]:

@@ -226,6 +226,7 @@ class System:
             "PYTHONPATH": f"{self.site}:{Path.cwd()}",
             "HOOKSTREAM_POSTGRES_URL": self.postgres.url,
             "HOOKSTREAM_ADMIN_KEY": KEY,
+            "HOOKSTREAM_ARCHIVE_URL": f"file://{self.folder}/archive",
             "HOOKSTREAM_PARTITIONS": str(PARTITIONS),
             "HOOKSTREAM_RETRY_BASE_SECONDS": "0.2",
             "HOOKSTREAM_RETRY_MAX_SECONDS": "1",
