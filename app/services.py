@@ -9,6 +9,7 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from hookstream.app import embedded, tasks
 from hookstream.app.archive.archive import Archive
+from hookstream.app.archive.rows import Place
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.bounded import BoundedPool
 from hookstream.app.clock import RedisClock
@@ -20,6 +21,7 @@ from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.feeds.losses import LossStore
 from hookstream.app.feeds.resets import Resets
+from hookstream.app.ids import entry_order
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.backpressure import Backlog
 from hookstream.app.ingest.key_fetcher import KeyFetcher
@@ -33,6 +35,7 @@ from hookstream.app.redis.durability import Durability
 from hookstream.app.redis.errors import redis_kind
 from hookstream.app.redis.memory import MemoryWatch
 from hookstream.app.redis.watch import RedisWatch
+from hookstream.app.routing.catalog import Ttl
 from hookstream.app.routing.condition_judge import ConditionJudge
 from hookstream.app.routing.payload_check import PayloadCheck
 from hookstream.app.schema_registry.builtin import BuiltinSchemas
@@ -196,7 +199,7 @@ class Services(Service):
         self.payloads.elsewhere = self.events.payloads_of
         self.replays = ReplayStore(self.postgres, settings.running_replays_per_context)
         self.history_lookup = HistoryLookup(
-            self.redis, EventLog(self.redis, self.postgres, self.tiers), settings
+            self.redis, EventLog(self.redis, self.postgres, self.tiers, self._is_over), settings
         )
         self.dead_letters = DeadLetters(
             self.redis, self.scripts, settings.partitions, self.payloads
@@ -216,6 +219,12 @@ class Services(Service):
         await self.add_runtime_dependency(self.followers)
         # embedded servers are started, and stopped, in the loop: nobody waits for it then
         self.stalls.start()
+
+    def _is_over(self, place: Place) -> bool:
+        """Whether an event's time is over in all tiers."""
+        tool = self.catalog.current.tools.get(place.tool_id)
+        ttl = tool.ttl if tool and tool.tenant == place.tenant else Ttl()
+        return entry_order(place.entry_id)[0] + ttl.whole_ms < self.clock.now_ms()
 
     def connect_redis(self) -> Any:
         """One more client of the Redis that this process uses, for the event loop it is used in."""

@@ -295,6 +295,7 @@ class WorkerServices(Service):
             services.redis,
             services.scripts,
             services.payloads,
+            settled=services.events.settled_entries,
             catalog=self._catalog,
             now_ms=now_ms,
         )

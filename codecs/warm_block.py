@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from hookstream.codecs.envelope import varint
 from hookstream.codecs.errors import CodecError, UnknownVersionError
-from hookstream.codecs.zstd import compress_together, decompress
+from hookstream.codecs.zstd import MAX_BYTES, compress_together, decompress
 from hookstream.proto.pipeline_pb2 import WarmBlock
 
 __all__ = ["BLOCK_BYTES", "BLOCK_EVENTS", "BLOCK_VERSION", "KeptEvent", "pack_block", "read_block"]
@@ -23,6 +23,8 @@ _BEGIN: Final = b"\x08" + bytes((BLOCK_VERSION,))
 #: one event unpacks all of its block: some milliseconds at most.
 BLOCK_EVENTS: Final = 512
 BLOCK_BYTES: Final = 4 * 1024 * 1024
+#: Most bytes that a block unpacks to: one event of the largest payload, with its envelope.
+MAX_BLOCK_BYTES: Final = 2 * MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def pack_block(events: Iterable[tuple[str, Sequence[bytes]]]) -> bytes:
         parts += pieces
     content = b"".join(parts)
     block = compress_together(content)
-    if decompress(block) != content:
+    if decompress(block, MAX_BLOCK_BYTES) != content:
         raise CodecError("a block that was packed does not unpack to what was put into it")
     return block
 
@@ -63,7 +65,7 @@ def read_block(data: bytes) -> list[KeptEvent]:
         UnknownVersionError: a newer build has made it.
     """
     try:
-        block = WarmBlock.FromString(decompress(data))
+        block = WarmBlock.FromString(decompress(data, MAX_BLOCK_BYTES))
     except DecodeError as error:
         raise CodecError(f"not a warm block ({len(data)} bytes): {error}") from error
     if block.schema_version != BLOCK_VERSION:

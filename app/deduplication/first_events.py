@@ -6,7 +6,7 @@ decided and not written there yet.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,6 @@ from mode.utils.logging import get_logger
 from hookstream.app import tasks
 from hookstream.app.archive.rows import Place
 from hookstream.app.errors import UnavailableError
-from hookstream.app.ids import entry_order
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
@@ -51,8 +50,16 @@ class Suspect:
 class EventLog:
     """Looks up candidates: one statement a batch, and one look at what is on its way to it."""
 
-    def __init__(self, redis: Any, postgres: Postgres, tiers: Tiers) -> None:
+    def __init__(
+        self,
+        redis: Any,
+        postgres: Postgres,
+        tiers: Tiers,
+        is_over: Callable[[Place], bool] = lambda _: False,
+    ) -> None:
+        """``is_over``: whether an event's time is over in all tiers, so that it has to be gone."""
         self._redis = redis
+        self._is_over = is_over
         self._tiers = tiers
         self._postgres = postgres
         self._pause_until = 0.0
@@ -93,22 +100,20 @@ class EventLog:
                 known[event.event_id] = place
         others = {name: known[name] for name in known if known[name].entry_id != entries[name]}
         try:
-            there = await self._still_there(partition, others)
+            there = await self._still_there(others)
         except UnavailableError:
             return {}, False
         return there, rows is not None and not behind
 
-    async def _still_there(self, partition: int, places: Mapping[str, Place]) -> dict[str, str]:
-        """The entries of those that some tier has, or whose stream begins behind them."""
+    async def _still_there(self, places: Mapping[str, Place]) -> dict[str, str]:
+        """The entries of those that some tier has, or had for as long as it should."""
         if not places:
             return {}
-        oldest = await self._redis.xrange(keys.events(partition), "-", "+", count=1)
-        begins = entry_order(oldest[0][0].decode()) if oldest else (0, 0)
         found = await self._tiers.tiers(list(places.values()))
         return {
             name: place.entry_id
             for (name, place), tier in zip(places.items(), found, strict=True)
-            if tier != GONE or entry_order(place.entry_id) < begins
+            if tier != GONE or self._is_over(place)
         }
 
     async def _recorded(self, suspects: Sequence[Suspect]) -> list[Record | None] | None:

@@ -91,7 +91,9 @@ class Replayer(Service):
         begun = time.monotonic()
         limit = max(1, min(PAGE, int(replay["rate"] * PAGE_SHARE)))
         rows = await self._replays.page(replay, limit)
-        found = await self._events.envelopes([place_of(replay["tenant"], row) for row in rows])
+        found = await self._events.readable_envelopes(
+            [place_of(replay["tenant"], row) for row in rows]
+        )
         pairs = list(zip(rows, found, strict=True))
         fresh = [(row, data) for row, data in pairs if data and not row["replayed"]]
         await self._append(replay, fresh)

@@ -5,13 +5,14 @@ only says where to look: without it, everything is looked at.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
+from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import entry_order
 from hookstream.app.lifecycle.rules import gather_ms, hot_ms, ttl_of
 from hookstream.app.payloads.payloads import Payloads
@@ -23,7 +24,7 @@ from hookstream.app.routing.catalog import Catalog, Ttl
 from hookstream.app.stores.tiers import HOT, WarmEntry
 from hookstream.app.streams.event_log import audit_end, is_recorded
 from hookstream.app.streams.partition import Partition
-from hookstream.codecs.envelope import KeptEnvelope, read_kept
+from hookstream.codecs.envelope import KeptEnvelope, is_event_id, read_kept
 from hookstream.codecs.errors import (
     CodecError,
     MissingBlobError,
@@ -45,6 +46,11 @@ HOUR_MS = 3_600_000
 PAGE = 128
 #: Most entries of a partition that are looked at before others are looked after.
 LOOK_ENTRIES = 8192
+#: Most bytes of entries that are gathered at a time.
+HELD_BYTES = 64 * 1024 * 1024
+#: For how long the blob of an event that has failed is kept when its entry goes: longer than dead
+#: letters are.
+FAILED_BLOB_MS = 60 * 24 * HOUR_MS
 #: So many events are a block at once, though more might come.
 WORTH_A_BLOCK = 64
 
@@ -66,17 +72,35 @@ class Taken:
     kept: KeptEnvelope | None
     newer: bool = False
 
+    @property
+    def order(self) -> tuple[int, int]:
+        """What entries are ordered by."""
+        return entry_order(self.entry_id)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its payload."""
+        return self.kept.stored.size if self.kept else 0
+
 
 @dataclass(slots=True)
 class Gathered:
     """Entries of one tool and hour that are on their way into a block."""
 
     entries: list[Taken] = field(default_factory=list)
+    #: Of their payloads, and of the entries as they are in memory.
     size: int = 0
+    held: int = 0
+
+    def takes(self, taken: Taken) -> bool:
+        """Whether another one fits: it is of the same hour, and not too large beside these."""
+        same_hour = self.entries[0].ms // HOUR_MS == taken.ms // HOUR_MS
+        return same_hour and self.size + taken.size <= BLOCK_BYTES
 
     def add(self, taken: Taken) -> None:
         self.entries.append(taken)
-        self.size += taken.kept.stored.size if taken.kept else 0
+        self.size += taken.size
+        self.held += len(taken.data)
 
     @property
     def full(self) -> bool:
@@ -113,9 +137,13 @@ class WarmMover:
         scripts: Scripts,
         payloads: Payloads,
         *,
+        settled: Callable[[Sequence[str]], Awaitable[dict[str, str]]],
         catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
     ) -> None:
+        """``settled``: with which entry events are on record that will not come again."""
+        self._settled = settled
+        self._troubles: dict[Owner, str] = {}
         self._redis = redis
         self._scripts = scripts
         self._payloads = payloads
@@ -132,6 +160,13 @@ class WarmMover:
         ]:
             del self._progress[number]
             self.due_since.pop(number, None)
+
+    def note(self, owner: Owner, error: Exception) -> None:
+        """Say once, for each kind of trouble, why events of a tool stay hot."""
+        kind = type(error).__name__
+        if self._troubles.get(owner) != kind:
+            self._troubles[owner] = kind
+            logger.warning("events of %s/%s stay hot for now: %s", *owner, error)
 
     async def move(self, partition: Partition, pressure: Pressure, *, eager: bool = False) -> int:
         """Pack what is due in one partition, and say how many entries left their stream.
@@ -228,17 +263,19 @@ class _Look:
         self._gathered: dict[Owner, Gathered] = {}
         #: What could not be packed.
         self._stuck: dict[Owner, Left] = {}
+        #: Bytes of what is gathered.
+        self._held = 0
         self._moved = 0
 
     async def run(self, until: str) -> int:
         """What was left and is due by now, and then what is new, up to ``until``."""
         progress = self._progress
-        for owner, left in list(progress.left.items()):
-            if self._is_ripe(owner, left):
-                found = await self._again(owner, left)
-                del progress.left[owner]
-                if found:
-                    progress.left[owner] = found
+        ripe = {owner: left for owner, left in progress.left.items() if self._is_ripe(owner, left)}
+        if ripe:
+            again = await self._again(ripe)
+            progress.left = {
+                owner: left for owner, left in progress.left.items() if owner not in ripe
+            } | again
         after, new = await self._new(until)
         for owner, found in new.items():
             known = progress.left.setdefault(owner, found)
@@ -249,29 +286,39 @@ class _Look:
         return self._moved
 
     def _is_ripe(self, owner: Owner, left: Left) -> bool:
-        return self._is_due(
-            owner, entry_order(left.place)[0], gathered=0 < left.few < WORTH_A_BLOCK
-        )
+        ms = entry_order(left.place)[0]
+        return self._is_due(owner, ms, gathered=0 < left.few < WORTH_A_BLOCK)
 
-    async def _again(self, owner: Owner, left: Left) -> Left | None:
-        """Pack what was left of a tool, as far as it is due; what is left of it now."""
-        looked, place, later = 0, left.place, None
-        while later is None:
+    async def _again(self, ripe: Mapping[Owner, Left]) -> dict[Owner, Left]:
+        """Pack what was left of some tools, as far as it is due; what is left of them now."""
+        later: dict[Owner, Left] = {}
+        begins = {owner: entry_order(left.place) for owner, left in ripe.items()}
+        looked, place = 0, min((left.place for left in ripe.values()), key=entry_order)
+        while len(later) < len(ripe):
             page = await self._page(place, self._progress.after)
             for taken in page:
-                if taken.newer or _owner(taken) != owner:
+                if taken.newer:
+                    await self._pack_all()
                     continue
-                if not self._is_due(owner, taken.ms):
-                    later = Left(taken.entry_id)
-                    break
-                await self._gather(owner, taken)
+                owner = _owner(taken)
+                if owner not in ripe or owner in later or taken.order < begins[owner]:
+                    continue
+                if self._is_due(owner, taken.ms):
+                    await self._gather(owner, taken)
+                else:
+                    later[owner] = Left(taken.entry_id)
             looked += PAGE
             if len(page) < PAGE:
                 break
-            place = f"({page[-1].entry_id}"
+            last = page[-1]
+            place = f"({last.entry_id}"
             if looked >= LOOK_ENTRIES:
-                later = later or Left(page[-1].entry_id)
-        return await self._rest(owner) or later
+                # the others go on from here, or from where they begin
+                for owner in ripe.keys() - later.keys():
+                    later[owner] = Left(
+                        last.entry_id if begins[owner] < last.order else ripe[owner].place
+                    )
+        return await self._rest(later)
 
     async def _new(self, until: str) -> tuple[str, dict[Owner, Left]]:
         """Look at what is new: up to which entry, and what is left of it."""
@@ -280,9 +327,10 @@ class _Look:
         while looked < LOOK_ENTRIES:
             page = await self._page(f"({after}", until)
             for taken in page:
-                owner = _owner(taken)
                 if taken.newer:
+                    await self._pack_all()
                     continue
+                owner = _owner(taken)
                 if self._is_due(owner, taken.ms):
                     await self._gather(owner, taken)
                 else:
@@ -292,10 +340,7 @@ class _Look:
                 after = page[-1].entry_id
             if len(page) < PAGE:
                 break
-        for owner in list(self._gathered):
-            if found := await self._rest(owner):
-                left.setdefault(owner, found)
-        return after, left
+        return after, await self._rest(left)
 
     async def _page(self, start: str, end: str) -> list[Taken]:
         page = await self._mover._redis.xrange(keys.events(self._number), start, end, count=PAGE)
@@ -312,30 +357,69 @@ class _Look:
 
     async def _gather(self, owner: Owner, taken: Taken) -> None:
         gathered = self._gathered.get(owner)
-        if gathered and gathered.entries[0].ms // HOUR_MS != taken.ms // HOUR_MS:
+        if gathered and not gathered.takes(taken):
             await self._pack(owner)
             gathered = None
         if gathered is None:
             gathered = self._gathered[owner] = Gathered()
         gathered.add(taken)
+        self._held += len(taken.data)
         if gathered.full:
             await self._pack(owner)
+        elif self._held > HELD_BYTES:
+            await self._pack(max(self._gathered, key=lambda owner: self._gathered[owner].held))
 
-    async def _rest(self, owner: Owner) -> Left | None:
-        """Pack what is gathered of a tool if it is worth it, or has waited; else it is left."""
-        gathered = self._gathered.get(owner)
-        if gathered is None:
-            return self._stuck.pop(owner, None)
-        first, count = gathered.entries[0], len(gathered.entries)
-        if count >= WORTH_A_BLOCK or self._is_due(owner, first.ms, gathered=True):
+    async def _pack_all(self) -> None:
+        """Pack what is gathered: no block's range goes over an entry that stays."""
+        for owner in list(self._gathered):
             await self._pack(owner)
-            return self._stuck.pop(owner, None)
-        del self._gathered[owner]
-        return self._stuck.pop(owner, None) or Left(first.entry_id, count)
+
+    async def _rest(self, left: dict[Owner, Left]) -> dict[Owner, Left]:
+        """Pack what is gathered where it is worth it, or has waited; all that is left then."""
+        for owner, gathered in list(self._gathered.items()):
+            first, count = gathered.entries[0], len(gathered.entries)
+            if count >= WORTH_A_BLOCK or self._is_due(owner, first.ms, gathered=True):
+                await self._pack(owner)
+            else:
+                self._forget(owner)
+                _earlier(left, owner, Left(first.entry_id, count))
+        for owner, stuck in self._stuck.items():
+            _earlier(left, owner, stuck)
+        self._stuck.clear()
+        return left
+
+    def _forget(self, owner: Owner) -> Gathered:
+        gathered = self._gathered.pop(owner)
+        self._held -= gathered.held
+        return gathered
 
     def _leave(self, owner: Owner, gathered: Gathered) -> None:
-        first = gathered.entries[0].entry_id
-        self._stuck.setdefault(owner, Left(first, len(gathered.entries)))
+        left = Left(gathered.entries[0].entry_id, len(gathered.entries))
+        _earlier(self._stuck, owner, left)
+
+    async def _blobs(self, wanted: Sequence[Taken]) -> tuple[list[str], list[str]]:
+        """Blobs that go with these, and those that somebody may still need: an event that is tried
+        again has another entry later, which names the same blob.
+
+        Raises:
+            UnavailableError: nobody can say which ones.
+        """
+        prefix = keys.blob(keys.events(self._number), "")
+        named = {
+            taken.kept.stored.blob: taken
+            for taken in wanted
+            if taken.kept and taken.kept.stored.blob.startswith(prefix)
+        }
+        if not named:
+            return [], []
+        ids = [taken.kept.event_id for taken in named.values() if taken.kept]
+        settled = await self._mover._settled(ids)
+        gone = [
+            name
+            for name, taken in named.items()
+            if taken.kept and settled.get(taken.kept.event_id) == taken.entry_id
+        ]
+        return gone, sorted(named.keys() - set(gone))
 
     def _note_due(self) -> None:
         ages = [
@@ -348,21 +432,20 @@ class _Look:
 
     async def _pack(self, owner: Owner) -> None:
         """Put what was gathered of a tool into a block."""
-        gathered = self._gathered.pop(owner)
+        gathered = self._forget(owner)
         mover, partition = self._mover, self._progress.partition
         wanted = [taken for taken in gathered.entries if taken.kept and not taken.kept.replay_id]
-        await mover._payloads.fetch(taken.kept.stored for taken in wanted if taken.kept)
         try:
+            await mover._payloads.fetch(taken.kept.stored for taken in wanted if taken.kept)
             block = await asyncio.to_thread(_packed, wanted) if wanted else b""
-        except UnknownDictionaryError as error:
-            logger.warning("events of %s/%s stay hot for now: %s", *owner, error)
+            blobs, lasting = await self._blobs(wanted)
+        except (UnavailableError, CodecError) as error:
+            mover.note(owner, error)
             self._leave(owner, gathered)
             return
         last = gathered.entries[-1].entry_id
         ends = (wanted[0].entry_id, wanted[-1].entry_id) if wanted else (last, last)
         entry = WarmEntry(*ends, len(wanted), len(block))
-        stored = [taken.kept.stored for taken in wanted if taken.kept]
-        blobs = [one.blob for one in stored if one.blob and one.data is not None]
         partition.check()
         deleted = await mover._scripts.call(
             "keep_warm",
@@ -389,8 +472,20 @@ class _Look:
             # some group has been given an entry again: it is looked at anew
             self._leave(owner, gathered)
             return
+        if lasting:
+            pipe = mover._redis.pipeline(transaction=False)
+            for name in lasting:
+                pipe.pexpire(name, FAILED_BLOB_MS)
+            await pipe.execute()
         self._moved += deleted
         metrics.TIER_MOVED.labels(left=HOT).inc(deleted)
+
+
+def _earlier(left: dict[Owner, Left], owner: Owner, found: Left) -> None:
+    """Keep whichever of two places of a tool comes first."""
+    known = left.get(owner)
+    if known is None or entry_order(found.place) < entry_order(known.place):
+        left[owner] = found
 
 
 def _owner(taken: Taken) -> Owner:
@@ -405,6 +500,8 @@ def _read(page: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Taken]:
         kept, newer = None, False
         try:
             kept = read_kept(data)
+            if not is_event_id(kept.event_id):
+                kept = None
         except UnknownVersionError:
             newer = True
         except CodecError:

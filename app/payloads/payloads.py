@@ -64,6 +64,7 @@ class Payloads:
         What cannot be had is told by each payload's ``problem()``.
 
         Raises:
+            UnavailableError: it cannot be asked where one has moved to.
             redis.exceptions.RedisError: Redis does not answer.
         """
         kept = list(payloads)
@@ -80,9 +81,12 @@ class Payloads:
         """Get payloads of events that have left their stream, and the blobs with them."""
         if not lost or self.elsewhere is None:
             return
-        by_event = {payload.blob.rpartition(":")[2]: payload for payload in lost}
+        by_event: dict[str, list[StoredPayload]] = {}
+        for payload in lost:
+            by_event.setdefault(payload.blob.rpartition(":")[2], []).append(payload)
         for event_id, data in (await self.elsewhere(list(by_event))).items():
-            by_event[event_id].found(data)
+            for payload in by_event[event_id]:
+                payload.found(data)
 
     async def open(self, events: Sequence[Event | None]) -> list[Event | None]:
         """Events whose payload can be looked at; None for those whose payload is lost.

@@ -47,6 +47,11 @@ class Ttl:
     warm_ms: int = 24 * 3_600_000
     cold_ms: int = 365 * 24 * 3_600_000
 
+    @property
+    def whole_ms(self) -> int:
+        """For how long an event is kept in all."""
+        return self.hot_ms + self.warm_ms + self.cold_ms
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from hookstream.app import metrics
 from hookstream.app.archive.rows import Place
-from hookstream.app.errors import UnavailableError
+from hookstream.app.errors import ArchiveDamagedError, UnavailableError
 from hookstream.app.ids import event_time_ms, id_range, partition_of, partition_of_event
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
@@ -237,20 +237,35 @@ class EventStore:
         return (await self.envelopes([place_of(tenant, row)]))[0]
 
     async def payloads_of(self, event_ids: Sequence[str]) -> dict[str, bytes]:
-        """Payloads of events that have left their stream, by their ids; those that are found."""
-        try:
-            rows = await self._postgres.fetch(
-                "SELECT event_id, tenant, tool_id, partition, entry_id FROM events "
-                "WHERE event_id = ANY($1::uuid[])",
-                [UUID(event_id) for event_id in event_ids],
-            )
-            found = await self._tiers.moved([place_of(row["tenant"], row) for row in rows])
-        except UnavailableError:
-            return {}
+        """Payloads of events that have left their stream, by their ids; those that are found.
+
+        Raises:
+            UnavailableError: PostgreSQL or the archive is away.
+        """
+        rows = await self._postgres.fetch(
+            statement("entries_of"), [UUID(event_id) for event_id in event_ids]
+        )
+        places = [place_of(row["tenant"], row) for row in rows]
+        found = await self._readable(self._tiers.moved, places)
         return {
             str(row["event_id"]): event.payload
             for row, data in zip(rows, found, strict=True)
             if data and (event := _decoded(data))
+        }
+
+    async def settled_entries(self, event_ids: Sequence[str]) -> dict[str, str]:
+        """The entries that events are on record with, of those that will not come again.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+        """
+        rows = await self._postgres.fetch(
+            statement("entries_of"), [UUID(event_id) for event_id in event_ids]
+        )
+        return {
+            str(row["event_id"]): row["entry_id"]
+            for row in rows
+            if row["status"] not in (Status.RETRYING, Status.DEAD)
         }
 
     async def samples(self, tenant: str, tool_id: str, limit: int) -> list[bytes]:
@@ -333,9 +348,34 @@ class EventStore:
         return await self._events(await self.envelopes(places))
 
     async def envelopes(self, places: Sequence[Place]) -> list[bytes | None]:
-        """The same as they are kept, without looking into their payloads."""
+        """The same as they are kept, without looking into their payloads.
+
+        Raises:
+            ArchiveDamagedError: an object of the archive that has one of them cannot be read.
+        """
         found = await self._tiers.envelopes(places)
         return [data if data and _decoded(data) else None for data in found]
+
+    async def readable_envelopes(self, places: Sequence[Place]) -> list[bytes | None]:
+        """As :meth:`envelopes`; None, too, for what is in a damaged object, which the log names."""
+        found = await self._readable(self._tiers.envelopes, places)
+        return [data if data and _decoded(data) else None for data in found]
+
+    @staticmethod
+    async def _readable(
+        find: Callable[[Sequence[Place]], Awaitable[list[bytes | None]]], places: Sequence[Place]
+    ) -> list[bytes | None]:
+        """What ``find`` gives, one by one where something is damaged: the others can be read."""
+        try:
+            return await find(places)
+        except ArchiveDamagedError:
+            found: list[bytes | None] = []
+            for place in places:
+                try:
+                    found += await find([place])
+                except ArchiveDamagedError:
+                    found.append(None)
+            return found
 
     async def _events(self, envelopes: Sequence[bytes | None]) -> list[Event | None]:
         events = [_decoded(data) if data else None for data in envelopes]

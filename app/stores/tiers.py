@@ -14,10 +14,11 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics
 from hookstream.app.archive.archive import Archive
 from hookstream.app.archive.rows import Place
+from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import entry_order
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
-from hookstream.codecs.errors import CodecError
+from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.codecs.warm_block import read_block
 
 __all__ = ["COLD", "GONE", "HOT", "WARM", "Tiers", "WarmEntry", "warm_entry"]
@@ -195,7 +196,8 @@ class Tiers:
                 blocks[name] = await asyncio.to_thread(_events, name, data)
             else:
                 blocks[name] = _events(name, data)
-            self._remember(name, blocks[name])
+            if blocks[name]:
+                self._remember(name, blocks[name])
 
     def _remember(self, name: str, events: dict[str, bytes]) -> None:
         if name in self._cache:
@@ -212,8 +214,15 @@ def _size(events: dict[str, bytes]) -> int:
 
 
 def _events(name: str, data: bytes) -> dict[str, bytes]:
+    """The events of a block by their entries; none of a damaged one.
+
+    Raises:
+        UnavailableError: a newer build has made it.
+    """
     try:
         return {event.entry_id: event.envelope for event in read_block(data)}
+    except UnknownVersionError as error:
+        raise UnavailableError(f"{name} is {error}") from error
     except CodecError as error:
         logger.error("the warm block %s cannot be read: %s", name, error)
         return {}

@@ -16,11 +16,15 @@ for i = 1, #ARGV, 2 do
   else
     local index = KEYS[tonumber(ARGV[i + 1])]
     local ms = string.match(id, '^(%d+)-')
-    -- blocks do not overlap; several may end in one millisecond
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', index, ms, '+inf', 'LIMIT', 0, 16)) do
-      local first, last = string.match(member, '^([^:]+):([^:]+):')
-      if not less(id, first) and not less(last, id) then found[#found + 1] = member end
+    local function look(members)
+      for _, member in ipairs(members) do
+        local first, last = string.match(member, '^([^:]+):([^:]+):')
+        if not less(id, first) and not less(last, id) then found[#found + 1] = member end
+      end
     end
+    -- many may end in one millisecond (a clock that stands), in any order; behind it the next few do
+    look(redis.call('ZRANGEBYSCORE', index, ms, ms))
+    look(redis.call('ZRANGEBYSCORE', index, '(' .. ms, '+inf', 'LIMIT', 0, 16))
   end
   reply[#reply + 1] = found
 end
