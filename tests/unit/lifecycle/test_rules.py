@@ -43,7 +43,8 @@ def test_a_tool_has_times_for_events_of_its_own_tenant_only() -> None:
 
 
 def test_each_mark_begins_a_pressure_that_ends_a_little_below_it() -> None:
-    pressure, seen = Pressure.NONE, []
+    pressure = Pressure.NONE
+    seen: list[tuple[int, Pressure]] = []
     for used in [*range(60, 100), *range(100, 60, -1)]:
         pressure = pressure_of(used, 100, pressure)
         if not seen or seen[-1][1] != pressure:
