@@ -41,7 +41,7 @@ from hookstream.app.archive.rows import (
     join,
     parse_entry,
 )
-from hookstream.app.archive.scan import Ordered, in_order, keyed
+from hookstream.app.archive.scan import DAY_MS, Ordered, in_order, keyed
 from hookstream.app.archive.verification import Difference, verify
 from hookstream.app.archive_address import ArchiveAddress
 from hookstream.app.errors import ArchiveDamagedError, UnavailableError
@@ -98,6 +98,8 @@ class Archive(Service):
         self.objects = objects or Objects(address)
         self.manifest = Manifest(postgres)
         self.cache = ReadCache(cache_bytes)
+        #: Tenant, tool and day of small objects that could not be put together.
+        self._spoilt: set[tuple[str, str, int]] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="archive")
 
     async def on_stop(self) -> None:
@@ -135,13 +137,16 @@ class Archive(Service):
         tool_id: str,
         events: Sequence[ArchivedEvent],
         ranges: Sequence[tuple[int, str, str]],
+        *,
+        again: bool = False,
     ) -> list[str]:
         """Store events of a tool, in an object for each hour; names of what is new.
 
         ``ranges`` (partition, first and last entry) say of what the events are all there is of the
         tool: :meth:`covered` says so afterwards, and whatever else turns up in there is taken for
         stored. What is covered already is left out, so a call may be repeated after whatever
-        became of the one before, also with more events than that had.
+        became of the one before, also with more events than that had. ``again``: only
+        what an object has indeed is left out, not what is taken for stored.
 
         The caller bounds how much it gives at a time: all of it is in memory twice.
 
@@ -158,6 +163,8 @@ class Archive(Service):
         for _ in range(STORE_TRIES):
             seen = await self.manifest.covers(tenant, tool_id, wanted)
             fresh = await self._in_thread(_not_in, placed, seen)
+            if again and len(fresh) < len(placed):
+                fresh += await self._missing(tenant, tool_id, placed, fresh)
             if not fresh:
                 return []
             written = await self._write(tenant, tool_id, fresh)
@@ -175,6 +182,33 @@ class Archive(Service):
         raise UnavailableError(
             f"others store events of the tool {tool_id} at the same time: try again shortly"
         )
+
+    async def _missing(
+        self,
+        tenant: str,
+        tool_id: str,
+        placed: Sequence[tuple[Entry, int, ArchivedEvent]],
+        fresh: Sequence[ArchivedEvent],
+    ) -> list[ArchivedEvent]:
+        """Which of the events that are not ``fresh`` no object has all the same."""
+        known = {(event.partition, event.entry_id) for event in fresh}
+        events = [event for *_, event in placed if (event.partition, event.entry_id) not in known]
+        found = await self.find(
+            [Place(tenant, tool_id, event.partition, event.entry_id) for event in events]
+        )
+        missing = [event for event, data in zip(events, found, strict=True) if data is None]
+        if missing:
+            logger.warning(
+                "%d of %d events of %s/%s (the first is %s of partition %d) are in a range that "
+                "is stored, and not in the archive: they are stored now",
+                len(missing),
+                len(events),
+                tenant,
+                tool_id,
+                missing[0].entry_id,
+                missing[0].partition,
+            )
+        return missing
 
     async def _write(
         self, tenant: str, tool_id: str, events: Sequence[ArchivedEvent]
@@ -352,15 +386,28 @@ class Archive(Service):
         """Put small objects of one tool and day into one; how many there were, and their events.
 
         Of those whose newest event was received before that: the tool and day with the most of
-        them. None are left where it says 0. May be called by anybody at any time: who reads finds
+        them, but for those that could not be put together before, in this process. None are left
+        where it says 0. May be called by anybody at any time: who reads finds
         either, and of two that do the same one has done it in vain.
 
         Raises:
             ArchiveDamagedError: one of them cannot be read; all stay as they are.
         """
-        rows = await self.manifest.small_objects(SMALL_BYTES, before_ms, COMPACTED_BYTES)
+        rows = await self.manifest.small_objects(
+            SMALL_BYTES, before_ms, COMPACTED_BYTES, self._spoilt
+        )
         if len(rows) < 2:
             return Removed(0, 0)
+        try:
+            return await self._compact(rows)
+        except UnavailableError:
+            raise
+        except Exception:
+            first = rows[0]
+            self._spoilt.add((first["tenant"], first["tool_id"], first["oldest_ms"] // DAY_MS))
+            raise
+
+    async def _compact(self, rows: Sequence[Any]) -> Removed:
         names = [row["name"] for row in rows]
         tenant, tool_id = rows[0]["tenant"], rows[0]["tool_id"]
         ranges = await self.manifest.ranges_of(names)

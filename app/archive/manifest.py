@@ -257,10 +257,20 @@ class Manifest:
         rows = await self._postgres.fetch(statement("archive_ranges_of"), names)
         return [_located(row) for row in rows]
 
-    async def small_objects(self, below: int, before_ms: int, most_bytes: int) -> list[Any]:
-        """Small objects of the tool and day with the most of them, in order of time."""
+    async def small_objects(
+        self,
+        below: int,
+        before_ms: int,
+        most_bytes: int,
+        without: Iterable[tuple[str, str, int]] = (),
+    ) -> list[Any]:
+        """Small objects of the tool and day with the most of them, in order of time.
+
+        ``without``: of other ones than these (tenant, tool, days since 1970).
+        """
+        columns = list(map(list, zip(*without, strict=True))) or [[], [], []]
         rows: list[Any] = await self._postgres.fetch(
-            statement("archive_small_objects"), below, before_ms, most_bytes
+            statement("archive_small_objects"), below, before_ms, most_bytes, *columns
         )
         return rows
 

@@ -52,10 +52,10 @@ class lifecycle(Command):  # noqa: N801 Faust names a command by its class
         workers = (await api.call("GET", "/partitions"))["workers"]
         if not workers:
             raise BadRequestError("no worker is alive: nobody moves anything")
-        asked = (await api.call("POST", "/lifecycle/run"))["asked_ms"]
+        asked = (await api.call("POST", "/lifecycle/run"))["asked"]
         for second in range(RUN_SECONDS):
             runs = (await api.call("GET", "/lifecycle"))["workers"]
-            done = [name for name in workers if runs.get(name, {}).get("asked_ms", 0) >= asked]
+            done = [name for name in workers if runs.get(name, {}).get("asked", 0) >= asked]
             if len(done) == len(workers):
                 return
             self._progress(f"{len(done)} of {len(workers)} workers are through, {second} s")
@@ -119,7 +119,7 @@ def _table(shown: dict[str, Any]) -> str:
         f"Redis: {memory['used_bytes']} of {memory['max_bytes'] or '?'} bytes, {memory['means']}"
     )
     for worker, run in sorted(shown["workers"].items()):
-        trouble = f"; archive: {run['trouble']}" if run.get("trouble") else ""
+        trouble = f"; trouble: {run['trouble']}" if run.get("trouble") else ""
         lines.append(
             f"{worker}: {run['seconds_ago']:.0f} s ago, {run['moved']} became warm, "
             f"{run['archived']} cold{trouble}"

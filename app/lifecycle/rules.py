@@ -11,15 +11,17 @@ EARLY_SHARE = 4
 GATHER_MS = 300_000
 
 
-def ttl_of(catalog: Catalog, tool_id: str) -> Ttl | None:
-    """How long a tool's events stay where; None where that cannot be said at the moment.
+def ttl_of(catalog: Catalog, owner: tuple[str, str]) -> Ttl | None:
+    """How long events of a tenant's tool stay where; None where that cannot be said at the moment.
 
-    A tool that was deleted has left its events the defaults.
+    A tool that was deleted has left its events the defaults, also where another tenant has made one
+    of its name since.
     """
+    tenant, tool_id = owner
     if tool_id in catalog.unreadable_tools:
         return None
     tool = catalog.tools.get(tool_id)
-    return tool.ttl if tool else Ttl()
+    return tool.ttl if tool and tool.tenant == tenant else Ttl()
 
 
 def hot_ms(ttl: Ttl, pressure: Pressure) -> int:

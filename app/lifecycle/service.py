@@ -12,9 +12,10 @@ from hookstream.app import metrics, tasks
 from hookstream.app.errors import ArchiveDamagedError, FencedError, UnavailableError
 from hookstream.app.ids import partition_of
 from hookstream.app.lifecycle.cold import ColdMover, WarmTotals
-from hookstream.app.lifecycle.status import asked_ms, note_run
+from hookstream.app.lifecycle.status import asked_runs, note_run
 from hookstream.app.lifecycle.warm import WarmMover
 from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.redis.errors import redis_kind
 from hookstream.app.redis.memory import MemoryWatch, Pressure
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.stores.tiers import HOT, WARM
@@ -28,6 +29,11 @@ logger = get_logger(__name__)
 LOOK_SECONDS = 5.0
 HURRY_SECONDS = 1.0
 ARCHIVE_SECONDS = 30.0
+#: How often the archive is given what is due while all goes straight there: objects of a second's
+#: events are many, and small.
+HURRY_ARCHIVE_SECONDS = 5.0
+#: For how long a run that was asked for goes on; who has asked waits a little longer.
+EAGER_SECONDS = 540.0
 #: How often it is looked for what is over in the archive.
 EXPIRE_SECONDS = 600.0
 #: Most of the time that moving takes, while nothing presses: stages go first.
@@ -43,7 +49,15 @@ class Run:
 
     warm: int = 0
     archived: int = 0
+    #: What keeps the archive from taking anything; what was the matter with a partition.
     trouble: str = ""
+    failed: str = ""
+
+    def add(self, other: "Run") -> None:
+        """What moved after it, too; the trouble is the last one's."""
+        self.warm += other.warm
+        self.archived += other.archived
+        self.trouble, self.failed = other.trouble, other.failed
 
 
 class Lifecycle(Service):
@@ -79,79 +93,133 @@ class Lifecycle(Service):
         self._totals: dict[int, WarmTotals] = {}
         #: What kept the archive from taking what is due, when it was last tried; for people.
         self.archive_trouble = ""
+        #: Kinds of trouble that have been told, and have not been over since.
+        self._told_kinds: set[str] = set()
 
     @tasks.loop
     async def _move_forever(self) -> None:
-        archive_at, expire_at, asked = 0.0, 0.0, 0
+        archived_at = expired_at = float("-inf")
+        asked: int | None = None
         while not self.should_stop:
             pressure = self._memory.pressure
             await self.sleep(HURRY_SECONDS if pressure else LOOK_SECONDS)
-            # without a catalog nobody knows how long a tool's events stay
-            if not self._catalog().version:
-                continue
             try:
-                wanted = await asked_ms(self._redis)
+                wanted = await asked_runs(self._redis)
+                # what was asked for before this worker began was asked of others
+                asked = wanted if asked is None else asked
+                # without a catalog nobody knows how long a tool's events stay
+                if not self._catalog().version:
+                    continue
                 eager = wanted > asked
-                archiving = eager or pressure >= Pressure.STRAIGHT
-                if archiving or time.monotonic() >= archive_at:
-                    archive_at, archiving = time.monotonic() + ARCHIVE_SECONDS, True
-                run = await self.move(pressure, archiving=archiving, eager=eager)
-                if eager or time.monotonic() >= expire_at:
-                    expire_at = time.monotonic() + EXPIRE_SECONDS
+                straight = pressure >= Pressure.STRAIGHT
+                every = HURRY_ARCHIVE_SECONDS if straight else ARCHIVE_SECONDS
+                archiving = eager or time.monotonic() - archived_at >= every
+                if archiving:
+                    archived_at = time.monotonic()
+                if eager:
+                    run = await self.move_all(pressure)
+                else:
+                    run = await self.move(pressure, archiving=archiving)
+                if eager or time.monotonic() - expired_at >= EXPIRE_SECONDS:
+                    expired_at = time.monotonic()
                     await self.expire()
                 asked = max(asked, wanted)
                 if archiving:
-                    await note_run(self._redis, self._worker(), self._told(run, asked))
+                    await note_run(self._redis, self._worker(), self._noted(run, asked))
             except REDIS_ERRORS as error:
                 logger.debug("events are moved later: %s", error)
+            except Exception as error:  # noqa: BLE001 moving goes on, whatever it is
+                self._tell("the lifecycle", error)
 
-    def _told(self, run: Run, asked: int) -> dict[str, Any]:
+    def _noted(self, run: Run, asked: int) -> dict[str, Any]:
         return {
             "at_ms": self._now_ms(),
-            "asked_ms": asked,
+            "asked": asked,
             "moved": run.warm,
             "archived": run.archived,
-            "trouble": run.trouble,
+            "trouble": run.trouble or run.failed,
         }
+
+    async def move_all(self, pressure: Pressure = Pressure.NONE) -> Run:
+        """Move at once what is due, until a look at all of it moves nothing more."""
+        until = time.monotonic() + EAGER_SECONDS
+        run = Run()
+        while True:
+            moved = await self.move(pressure, eager=True)
+            run.add(moved)
+            if not moved.warm and not moved.archived:
+                return run
+            if self.should_stop or time.monotonic() >= until:
+                return run
 
     async def move(
         self, pressure: Pressure = Pressure.NONE, *, archiving: bool = True, eager: bool = False
     ) -> Run:
         """Move what is due in all partitions that are owned now.
 
-        ``eager``: nothing waits for what it might be packed with.
-
-        Raises:
-            redis.exceptions.RedisError: what the server said; the rest is moved later.
+        ``eager``: nothing waits for what it might be packed with. Whatever is the matter with one
+        partition, the others are looked after.
         """
         owned, run = dict(self._owned()), Run()
         self.warm.keep(owned)
         self._totals = {n: known for n, known in self._totals.items() if n in owned}
+        trouble: set[str] = set()
         for number, partition in owned.items():
-            begun = time.monotonic()
-            try:
-                for _ in range(LOOKS):
-                    moved = await self.warm.move(partition, pressure, eager=eager)
-                    run.warm += moved
-                    if moved < MANY:
+            for part in (self._move_warm, self._move_cold):
+                if part == self._move_cold and (not archiving or run.trouble):
+                    continue
+                try:
+                    await part(partition, pressure, run, eager=eager)
+                except FencedError:
+                    break
+                except UnavailableError as error:
+                    # the same one for all: warm blocks stay where they are
+                    run.trouble = str(error)
+                except Exception as error:  # noqa: BLE001 others are looked after
+                    run.failed = f"partition {number}: {error}"
+                    trouble.add(self._tell(f"partition {number}", error))
+                    if isinstance(error, REDIS_ERRORS):
                         break
-                    await self._give_way(begun, pressure)
-                if archiving and not run.trouble:
-                    totals = await self.cold.move(partition, pressure, eager=eager)
-                    self._totals[number] = totals
-                    run.archived += totals.archived
-            except FencedError:
-                continue
-            except UnavailableError as error:
-                # the same one for all: warm blocks stay where they are
-                run.trouble = str(error)
             if self.should_stop:
                 return run
-            await self._give_way(begun, pressure)
         if archiving:
             self._note(run.trouble)
+            self._told_kinds &= trouble
         self._measure()
         return run
+
+    async def _move_warm(
+        self, partition: Partition, pressure: Pressure, run: Run, *, eager: bool
+    ) -> None:
+        for _ in range(LOOKS):
+            begun = time.monotonic()
+            moved = await self.warm.move(partition, pressure, eager=eager)
+            run.warm += moved
+            await self._give_way(begun, pressure)
+            if moved < MANY or self.should_stop:
+                break
+
+    async def _move_cold(
+        self, partition: Partition, pressure: Pressure, run: Run, *, eager: bool
+    ) -> None:
+        begun = time.monotonic()
+        totals = await self.cold.move(partition, pressure, eager=eager)
+        self._totals[partition.number] = totals
+        run.archived += totals.archived
+        await self._give_way(begun, pressure)
+
+    def _tell(self, what: str, error: Exception) -> str:
+        """Say once of each kind of trouble what it is; its kind."""
+        server = isinstance(error, REDIS_ERRORS)
+        kind = redis_kind(error) if server else type(error).__name__
+        if kind in self._told_kinds:
+            logger.debug("%s: events are moved later: %s", what, error)
+        elif server:
+            logger.warning("%s: events are moved later: %s", what, error)
+        else:
+            logger.error("%s: events are moved later: %s", what, error, exc_info=error)
+        self._told_kinds.add(kind)
+        return kind
 
     async def expire(self) -> None:
         """Forget what is over, of the tools that a partition owned here looks after."""

@@ -10,7 +10,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.memory import SAYS, MemoryWatch
 from hookstream.app.stores.tiers import warm_entry
 
-__all__ = ["ask_for_run", "asked_ms", "lifecycle_status", "note_run", "warm_of"]
+__all__ = ["ask_for_run", "asked_runs", "lifecycle_status", "note_run", "warm_of"]
 
 logger = get_logger(__name__)
 
@@ -20,13 +20,13 @@ ASKED = "asked"
 FORGOTTEN_MS = 24 * 3_600_000
 
 
-async def ask_for_run(redis: Any, now_ms: int) -> None:
-    """Have every worker move what is due at once. Raises what Redis says."""
-    await redis.hset(keys.LIFECYCLE, ASKED, now_ms)
+async def ask_for_run(redis: Any) -> int:
+    """Have every worker move what is due at once; the run's number. Raises what Redis says."""
+    return int(await redis.hincrby(keys.LIFECYCLE, ASKED, 1))
 
 
-async def asked_ms(redis: Any) -> int:
-    """When a run was last asked for (Unix ms); 0 for never. Raises what Redis says."""
+async def asked_runs(redis: Any) -> int:
+    """The number of the last run that was asked for; 0 for none. Raises what Redis says."""
     return int(await redis.hget(keys.LIFECYCLE, ASKED) or 0)
 
 

@@ -50,7 +50,7 @@ async def verify_events(
     result = Verified(len(rows), cursor=str(rows[-1]["event_id"]) if len(rows) == limit else None)
     for row, place, tier in zip(rows, places, await tiers.tiers(places), strict=True):
         result.tiers[tier] = result.tiers.get(tier, 0) + 1
-        ttl = ttl_of(catalog, place.tool_id)
+        ttl = ttl_of(catalog, (place.tenant, place.tool_id))
         if tier != GONE or ttl is None:
             continue
         age_ms = now_ms - row["received_ms"]

@@ -347,7 +347,7 @@ class _Look:
         return await asyncio.to_thread(_read, page)
 
     def _is_due(self, owner: Owner, ms: int, *, gathered: bool = False) -> bool:
-        ttl = ttl_of(self._catalog, owner[1])
+        ttl = ttl_of(self._catalog, owner)
         if ttl is None:
             return False
         stays = hot_ms(ttl, self._pressure)
@@ -425,7 +425,7 @@ class _Look:
         ages = [
             entry_order(left.place)[0] + hot_ms(ttl, self._pressure)
             for owner, left in self._progress.left.items()
-            if (ttl := ttl_of(self._catalog, owner[1])) is not None
+            if (ttl := ttl_of(self._catalog, owner)) is not None
         ]
         if ages:
             self._mover.due_since[self._number] = min(ages)

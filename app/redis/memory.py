@@ -70,8 +70,13 @@ class MemoryWatch(Service):
 
     async def look(self) -> None:
         """Ask now. Raises RedisError where a server does not answer."""
-        info = await self._redis.info("memory")
-        nodes = info.values() if is_cluster(self._redis) and "used_memory" not in info else [info]
+        if is_cluster(self._redis):
+            # INFO alone goes to some node of a cluster
+            info = await self._redis.execute_command("INFO", "memory", target_nodes="primaries")
+        else:
+            info = await self._redis.info("memory")
+        several = bool(info) and all(isinstance(node, dict) for node in info.values())
+        nodes = list(info.values()) if several else [info]
         found = [(int(node.get("used_memory", 0)), int(node.get("maxmemory", 0))) for node in nodes]
         self.used, self.most = max(found, key=lambda one: one[0] / (one[1] or 1 << 60))
         before, self.pressure = self.pressure, pressure_of(self.used, self.most, self.pressure)

@@ -102,9 +102,7 @@ class LifecycleViews:
 
     async def run(self, request: web.Request) -> web.StreamResponse:
         """Ask for a run; workers say in `GET /lifecycle` what it came to."""
-        now_ms = self._clock.now_ms()
-        await ask_for_run(self._redis, now_ms)
-        return json_response({"asked_ms": now_ms}, status=202)
+        return json_response({"asked": await ask_for_run(self._redis)}, status=202)
 
     async def verify(self, request: web.Request) -> web.StreamResponse:
         """One part: first events by their ids, then warm blocks by partition, then the archive."""

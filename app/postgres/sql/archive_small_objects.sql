@@ -1,5 +1,6 @@
 -- The tool and day with the most objects that are small, and those, in order of time.
--- $1 bytes of a small one, $2 milliseconds of the end of the newest day, $3 most bytes of all
+-- $1 bytes of a small one, $2 milliseconds of the end of the newest day, $3 most bytes of all,
+-- $4 tenants, $5 tools and $6 days that are left out
 WITH day_of AS (
     SELECT
         o.*,
@@ -14,6 +15,16 @@ worst AS (
         tool_id,
         day
     FROM day_of
+    WHERE
+        (tenant, tool_id, day) NOT IN (
+            SELECT
+                w.tenant,
+                w.tool_id,
+                w.day
+            FROM
+                unnest($4::text[], $5::text[], $6::bigint[])
+                AS w (tenant, tool_id, day)
+        )
     GROUP BY tenant, tool_id, day
     HAVING count(*) > 1
     ORDER BY count(*) DESC, tenant, tool_id, day

@@ -1,5 +1,6 @@
 """From warm to cold on real servers: nothing is deleted that is not stored, whatever fails."""
 
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from hookstream.app.archive.archive import Archive
 from hookstream.app.archive.objects import Objects
+from hookstream.app.archive.rows import Place
 from hookstream.app.archive_address import ArchiveAddress
 from hookstream.app.errors import ArchiveDamagedError, FencedError, UnavailableError
 from hookstream.app.lifecycle import cold as module
@@ -18,8 +20,10 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.redis.memory import Pressure
 from hookstream.app.routing.catalog import Catalog, Ttl
-from hookstream.app.stores.tiers import COLD, GONE, WARM, Tiers
-from hookstream.codecs.envelope import decode_event
+from hookstream.app.stores.tiers import COLD, GONE, WARM, Tiers, WarmEntry
+from hookstream.codecs.envelope import decode_event, encode_event
+from hookstream.codecs.warm_block import pack_block
+from hookstream.testing import make_event
 from tests.integration.lifecycle.test_warm import MINUTE, NOW, NUMBER, House, tool
 
 HOUR = 60 * MINUTE
@@ -131,7 +135,7 @@ async def test_whoever_crashes_loses_nothing_and_stores_nothing_twice(
     await house.fill()
     house.now_ms += 5 * HOUR
 
-    class CrashError(Exception):
+    class CrashError(BaseException):
         pass
 
     async def crash(*_: Any, **__: Any) -> Any:
@@ -213,6 +217,7 @@ async def test_a_damaged_block_stays_alone_and_verify_names_it(house: ColdHouse)
 
 async def test_a_block_that_is_lost_leaves_the_index(house: ColdHouse) -> None:
     await house.fill()
+    [first, last] = [place.entry_id for place in house.sent if place.tool_id == "a"][::99]
     index = keys.warm_index(NUMBER, "default", "a")
     [member] = await house.redis.zrange(index, 0, -1)
     await house.redis.delete(keys.warm_block(NUMBER, "default", "a", member.decode().split(":")[1]))
@@ -220,6 +225,181 @@ async def test_a_block_that_is_lost_leaves_the_index(house: ColdHouse) -> None:
     house.now_ms += 5 * HOUR
     await house.archived()
     assert await house.redis.zcard(index) == 0
+    # nobody is told that the archive has what was in it
+    assert await house.archive.covered("default", "a", NUMBER, [(first, last)]) == [False]
+
+
+async def add_block(house: ColdHouse, entries: list[str], tool_id: str = "a") -> WarmEntry:
+    """A warm block of new events that have these entries."""
+    events = []
+    for at, entry in enumerate(entries):
+        payload = b'{"late": %d}' % at
+        event = make_event(payload, number=9000 + at, tool_id=tool_id)
+        events.append((entry, [encode_event(event)]))
+        house.sent[Place("default", tool_id, NUMBER, entry)] = payload
+    data = pack_block(events)
+    block = WarmEntry(entries[0], entries[-1], len(entries), len(data))
+    await house.redis.set(keys.warm_block(NUMBER, "default", tool_id, block.last), data)
+    index = keys.warm_index(NUMBER, "default", tool_id)
+    await house.redis.zadd(index, {block.encode(): block.last_ms})
+    await house.redis.sadd(keys.warm_tools(NUMBER), f"default/{tool_id}")
+    return block
+
+
+async def test_what_is_covered_and_not_in_the_archive_is_stored_before_its_block_goes(
+    house: ColdHouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.fill(10)
+    house.now_ms += 5 * HOUR
+    assert await house.archived() == 20
+    # between entries of a block that has been archived: one that stayed in its stream until now
+    await add_block(house, [f"{NOW}-3", f"{NOW}-5"])
+    assert await house.archived() == 2
+    assert "2 of 2 events" in caplog.text
+    assert set(await house.check()) == {COLD}
+    totals = await house.archive.totals()
+    assert totals.events == 22
+    # once more, as after a crash: all is there
+    await add_block(house, [f"{NOW}-3", f"{NOW}-5"])
+    assert await house.archived() == 2
+    assert await house.archive.totals() == totals
+    # one that is covered in part only
+    await add_block(house, [f"{NOW}-7", f"{NOW}-30"])
+    assert await house.archived() == 2
+    assert set(await house.check()) == {COLD}
+    assert (await house.archive.totals()).events == 24
+    assert [difference async for difference in house.archive.verify()] == []
+
+
+async def test_a_covered_block_stays_while_the_archive_cannot_say_whether_it_has_it(
+    house: ColdHouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.fill(10)
+    house.now_ms += 5 * HOUR
+    assert await house.archived() == 20
+    folder = Path(house.archive.address.path)
+    [of_a] = folder.rglob("*tool=a*/**/*.parquet")
+    of_a.write_bytes(of_a.read_bytes()[:-100])
+    block = await add_block(house, [f"{NOW}-3"])
+    assert await house.archived() == 0
+    name = keys.warm_block(NUMBER, "default", "a", block.last)
+    assert await house.redis.exists(name)
+    assert f"the warm block {name} cannot be archived and stays" in caplog.text
+
+
+async def test_a_block_that_cannot_be_archived_stops_no_other_of_its_tool(
+    house: ColdHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.fill(10)
+    index = keys.warm_index(NUMBER, "default", "a")
+    # of the hour before, and one of the same: an envelope without an id
+    for entry in (f"{NOW - HOUR}-1", f"{NOW - 1}-1"):
+        data = pack_block([(entry, [b""])])
+        block = WarmEntry(entry, entry, 1, len(data))
+        await house.redis.set(keys.warm_block(NUMBER, "default", "a", entry), data)
+        await house.redis.zadd(index, {block.encode(): block.last_ms})
+    house.now_ms += 5 * HOUR
+    assert await house.archived() == 20
+    assert await house.redis.zcard(index) == 2
+    assert set(await house.check()) == {COLD}
+
+
+async def test_whatever_is_the_matter_with_a_tool_others_go_on(
+    house: ColdHouse, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.fill(10)
+    house.now_ms += 5 * HOUR
+    await house.redis.sadd(keys.warm_tools(NUMBER), "default/0", "default/1")
+    await house.redis.set(keys.warm_index(NUMBER, "default", "0"), "no index")
+    await house.redis.zadd(keys.warm_index(NUMBER, "default", "1"), {"no block": 1})
+    store = house.archive.store
+
+    async def failing(tenant: str, tool_id: str, *rest: Any, **options: Any) -> Any:
+        if tool_id == "a":
+            raise KeyError("a bug")
+        return await store(tenant, tool_id, *rest, **options)
+
+    monkeypatch.setattr(house.archive, "store", failing)
+    mover = house.cold
+    for _ in range(2):
+        await mover.move(house.partition, Pressure.NONE)
+    assert sorted(set(await house.check())) == [COLD, WARM]
+    # with its traceback once
+    assert caplog.text.count("KeyError: 'a bug'") == 1
+
+
+async def test_an_object_is_made_of_a_bounded_number_of_blocks(
+    house: ColdHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(40):
+        await add_block(house, [f"{NOW}-{n}"])
+    house.now_ms = NOW + 6 * HOUR + 10 * MINUTE
+    given = []
+    store = house.archive.store
+
+    async def counting(tenant: str, tool_id: str, events: Any, *rest: Any, **options: Any) -> Any:
+        given.append(len(events))
+        return await store(tenant, tool_id, events, *rest, **options)
+
+    monkeypatch.setattr(house.archive, "store", counting)
+    assert await house.archived() == 40
+    assert given == [16, 16, 8]
+
+
+async def test_events_that_leave_early_wait_for_the_end_of_their_hour_too(
+    house: ColdHouse,
+) -> None:
+    begin = NOW // HOUR * HOUR
+    house.tools["a"] = tool("a", Ttl(4 * MINUTE, 4 * MINUTE, 100 * HOUR))
+    await add_block(house, [f"{begin}-1"])
+    house.now_ms = begin + 10 * MINUTE
+    assert await house.archived(Pressure.EARLY) == 0
+    house.now_ms = begin + HOUR + 2 * MINUTE
+    assert await house.archived(Pressure.EARLY) == 1
+
+
+async def test_an_index_that_is_what_it_was_is_not_read_whole_again(house: ColdHouse) -> None:
+    await house.fill(10)
+    mover = house.cold
+    first = await mover.move(house.partition, Pressure.NONE)
+    assert first.events == 20
+    await house.redis.config_resetstat()
+    assert await mover.move(house.partition, Pressure.NONE) == first
+    # of each tool its first and last block
+    assert (await house.redis.info("commandstats"))["cmdstat_zrange"]["calls"] == 4
+    await add_block(house, [f"{NOW + 1}-1"])
+    assert (await mover.move(house.partition, Pressure.NONE)).events == 21
+
+
+async def test_a_tool_of_anothers_has_no_say_in_what_is_kept(house: ColdHouse) -> None:
+    await house.fill(10)
+    house.now_ms += 5 * HOUR
+    await house.archived()
+    house.tools["a"] = dataclasses.replace(tool("a", Ttl(MINUTE, MINUTE, MINUTE)), tenant="another")
+    event = decode_event((await house.tiers.envelopes(list(house.sent)[:1]))[0] or b"")
+    house.now_ms = event.received_at_ms + HOUR
+    assert await house.cold.expire(lambda *_: True) == 0
+    assert set(await house.check()) == {COLD}
+
+
+async def test_a_damaged_object_does_not_keep_others_from_being_put_together(
+    house: ColdHouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(3):
+        for tool_id in "ab":
+            # more of the one that is damaged, so that it is the first to be looked at
+            if tool_id == "a" or n:
+                await add_block(house, [f"{NOW + n}-1"], tool_id)
+                house.now_ms = NOW + 10 * HOUR
+                assert await house.archived() == 1
+    folder = Path(house.archive.address.path)
+    of_a = next(iter(folder.rglob("*tool=a*/**/*.parquet")))
+    of_a.write_bytes(of_a.read_bytes()[:-100])
+    [data] = await house.tiers.envelopes([p for p in house.sent if p.tool_id == "b"][:1])
+    house.now_ms = decode_event(data or b"").received_at_ms + 48 * HOUR
+    assert await house.cold.compact() == 2
+    assert "stay as they are" in caplog.text
+    assert await house.cold.compact() == 0
 
 
 async def test_a_stale_owner_deletes_nothing(house: ColdHouse) -> None:

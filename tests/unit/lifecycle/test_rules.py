@@ -4,7 +4,7 @@ import pytest
 
 from hookstream.app.lifecycle.rules import gather_ms, hot_ms, ttl_of, warm_ms
 from hookstream.app.redis.memory import MARKS, Pressure, pressure_of
-from hookstream.app.routing.catalog import Catalog, Ttl
+from hookstream.app.routing.catalog import Catalog, Tool, Ttl
 
 TTL = Ttl(hot_ms=8000, warm_ms=80_000, cold_ms=800_000)
 
@@ -31,12 +31,20 @@ def test_nobody_gathers_for_longer_than_some_minutes() -> None:
 
 def test_a_tool_that_cannot_be_read_has_no_times_and_a_deleted_one_the_defaults() -> None:
     catalog = Catalog(unreadable_tools=frozenset({"broken"}))
-    assert ttl_of(catalog, "broken") is None
-    assert ttl_of(catalog, "deleted") == Ttl()
+    assert ttl_of(catalog, ("default", "broken")) is None
+    assert ttl_of(catalog, ("default", "deleted")) == Ttl()
+
+
+def test_a_tool_has_times_for_events_of_its_own_tenant_only() -> None:
+    tool = Tool("a", "mine", "none", (), None, "none", (), 0, "tool", "", ttl=TTL)  # type: ignore[arg-type]
+    catalog = Catalog(tools={"a": tool})
+    assert ttl_of(catalog, ("mine", "a")) == TTL
+    assert ttl_of(catalog, ("another", "a")) == Ttl()
 
 
 def test_each_mark_begins_a_pressure_that_ends_a_little_below_it() -> None:
-    pressure, seen = Pressure.NONE, []
+    pressure = Pressure.NONE
+    seen: list[tuple[int, Pressure]] = []
     for used in [*range(60, 100), *range(100, 60, -1)]:
         pressure = pressure_of(used, 100, pressure)
         if not seen or seen[-1][1] != pressure:
