@@ -39,6 +39,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit import rows_of, write_rows
+from hookstream.app.stores.tiers import Tiers
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.event_log import audit
@@ -183,7 +184,7 @@ class TimedRecords(EventLog):
     """The record, with a stopwatch."""
 
     def __init__(self, redis: Any, postgres: Postgres) -> None:
-        super().__init__(redis, postgres)
+        super().__init__(redis, postgres, Tiers(redis, Scripts(redis)))
         self.asked = 0
         self.seconds = 0.0
         self.wrong = 0

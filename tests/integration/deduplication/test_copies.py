@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from hookstream.agents.dedupe import judge
+from hookstream.app.deduplication.first_events import EventLog
 from hookstream.app.deduplication.state import DedupState
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import partition_of_event
@@ -144,14 +145,19 @@ async def test_what_only_postgresql_remembers_after_a_failover_is_delivered(flow
     assert (await comes(flow, one, late, doubt_ms=late - NOW)).status is Status.ACCEPTED
 
 
-async def test_what_was_trimmed_from_the_stream_is_a_copy_all_the_same(flow: Flow) -> None:
+@pytest.mark.parametrize("over", [True, False])
+async def test_what_is_gone_since_its_time_is_over_is_a_copy_all_the_same(
+    flow: Flow, over: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is in no tier though it should be was lost: it has to be delivered."""
     one = event(1, "m", NOW, **SHORT)
     await comes(flow, one, NOW)
     await comes(flow, event(2, "n", NOW, **SHORT), NOW + 1)
     await flow.owner.redis.xtrim(keys.events(NUMBER), minid=NOW + 1, approximate=False)
     await forget(flow)
+    monkeypatch.setattr(EventLog, "_over", lambda *_: over)
     late = NOW + 3 * DAY_MS
-    assert is_copy(await comes(flow, one, late, doubt_ms=late - NOW))
+    assert is_copy(await comes(flow, one, late, doubt_ms=late - NOW)) is over
 
 
 async def test_while_the_record_is_away_only_what_marks_cannot_tell_waits(

@@ -172,7 +172,7 @@ async def test_replay_from_a_shell(stack: Stack) -> None:
 
     assert "done: 5 of 5 processed" in run("--tool", "shell", "--rate", "1000")
     assert "done: 1 of 1 processed" in run(ids[0])
-    begun = run("--tool", "shell", "--rate", "0.5", "--no-wait").split()[0]
+    begun = run("--tool", "shell", "--rate", "0.1", "--no-wait").split()[0]
     assert "cancelled" in run("--cancel", begun)
     assert begun in run("--list")
     assert "replay which?" in run(status=2)

@@ -367,3 +367,96 @@ async def test_whatever_happens_everything_is_found(
         pass
     await house.move()
     assert set(await house.check()) <= {WARM}
+
+
+async def test_no_block_goes_over_an_entry_that_stays(house: House) -> None:
+    """Its range is what the archive takes for whole."""
+    for n in range(1, 51):
+        await house.add("a", n)
+    newer = b"\x08\x63" + encode_event(make_event(b"{}", number=51))[2:]
+    await house.redis.xadd(keys.events(NUMBER), {"d": newer}, id=f"{NOW}-51")
+    for n in range(52, 101):
+        await house.add("a", n)
+    await house.work_off()
+    house.now_ms += 60 * MINUTE
+    assert await house.move() == 99
+    index = await house.redis.zrange(keys.warm_index(NUMBER, "default", "a"), 0, -1)
+    assert [member.decode().split(":")[:2] for member in index] == [
+        [f"{NOW}-1", f"{NOW}-50"],
+        [f"{NOW}-52", f"{NOW}-100"],
+    ]
+
+
+async def test_many_blocks_of_one_millisecond_are_all_found(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_EVENTS", 2)
+    for n in range(1, 81):
+        await house.add("a", n)
+    await house.work_off()
+    house.now_ms += 60 * MINUTE
+    assert await house.move() == 80
+    assert await house.redis.zcard(keys.warm_index(NUMBER, "default", "a")) == 40
+    assert await house.check() == [WARM] * 80
+
+
+async def test_the_blob_of_an_event_that_comes_again_stays_until_its_last_entry_goes(
+    house: House,
+) -> None:
+    first = await house.add("a", 45, blob=True)
+    event = make_event(house.sent[first], number=45, tool_id="a")
+    name = keys.blob(keys.events(NUMBER), event.event_id)
+    house.unsettled[event.event_id] = "it is tried again"
+    await house.work_off()
+    house.now_ms += 60 * MINUTE
+    assert await house.move() == 1
+    assert 0 < await house.redis.pttl(name) <= module.FAILED_BLOB_MS
+    # the same bytes, appended for its next attempt
+    data, _, _ = take_out_payload(house.payloads.encode(event), lambda _: name)
+    again = f"{house.now_ms}-7"
+    await house.redis.xadd(keys.events(NUMBER), {"d": data}, id=again)
+    house.sent[Place("default", "a", NUMBER, again)] = house.sent[first]
+    house.unsettled.clear()
+    await house.work_off()
+    assert await house.check() == [WARM, HOT]
+    house.now_ms += 60 * MINUTE
+    assert await house.move() == 1
+    assert not await house.redis.exists(name)
+    assert await house.check() == [WARM, WARM]
+
+
+async def test_what_could_not_be_packed_is_looked_at_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(1, 101):
+        await house.add("ab"[n % 2], n)
+    house.tools["b"] = tool("b", Ttl(10 * MINUTE))
+    await house.work_off()
+    house.now_ms += 60 * MINUTE
+    packed = module._packed
+
+    def failing(wanted: Any) -> bytes:
+        if wanted[0].kept.tool_id == "a":
+            raise CodecError("made up")
+        return packed(wanted)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_packed", failing)
+        assert await house.move() == 50
+        assert await house.move() == 0
+        assert house.mover.due_since == {NUMBER: NOW + 10 * MINUTE}
+    assert await house.move() == 50
+    assert await house.check() == [WARM] * 100
+
+
+async def test_each_copy_of_an_event_gets_the_payload_that_has_moved(house: House) -> None:
+    event = make_event(b'{"n": 1}', number=1)
+    name = keys.blob(keys.events(NUMBER), event.event_id)
+    data, _, _ = take_out_payload(encode_event(event), lambda _: name)
+
+    async def elsewhere(event_ids: Sequence[str]) -> dict[str, bytes]:
+        return dict.fromkeys(event_ids, event.payload)
+
+    house.payloads.elsewhere = elsewhere
+    both = [decode_event(data), decode_event(data)]
+    assert [one and one.payload for one in await house.payloads.open(both)] == [event.payload] * 2
