@@ -47,7 +47,7 @@ def folder() -> Iterator[Path]:
 
 
 def hookstream(
-    folder: Path, *arguments: str, timeout: float = 120
+    folder: Path, *arguments: str, timeout: float = 240
 ) -> "subprocess.CompletedProcess[str]":
     """A `hookstream` command with a temporary folder of its own: it marks what it starts."""
     return subprocess.run(
