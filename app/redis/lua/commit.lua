@@ -36,6 +36,7 @@ for i = 1, count do
   at = last + 1
 end
 starts[count + 1] = at + 3
+-- include: less
 -- include: commit_ends
 -- what a look beforehand cannot say is whether a stream takes another id: so appends come first,
 -- those to feeds last, and are taken back where one of them is refused

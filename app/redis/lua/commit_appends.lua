@@ -12,6 +12,7 @@ for i = 3, #KEYS do
     if no then return no end
   end
 end
+-- include: less
 -- include: commit_ends
 local ids = {}
 for i = 3, #KEYS do

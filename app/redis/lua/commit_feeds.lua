@@ -15,6 +15,7 @@ for i = 3, #KEYS do
   no = no or (KEYS[i] ~= KEYS[i - 1] and wrong(KEYS[i], hash and 'hash' or 'stream')) or nil
   if no then return no end
 end
+-- include: less
 -- include: commit_ends
 -- what a look beforehand cannot say is whether a stream takes another id: so appends come first,
 -- those to feeds last, and are taken back where one of them is refused

@@ -3,12 +3,7 @@
 -- index among the keys. Returns for each entry 1 (in the stream), or the members of the index whose
 -- blocks may have it: one, but for what only became readable when others had moved.
 local reply = {}
-local function less(one, other)
-  local ms, seq = string.match(one, '^(%d+)-(%d+)$')
-  local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
-  if ms ~= other_ms then return tonumber(ms) < tonumber(other_ms) end
-  return tonumber(seq) < tonumber(other_seq)
-end
+-- include: less
 for i = 1, #ARGV, 2 do
   local id, found = ARGV[i], {}
   if #redis.call('XRANGE', KEYS[1], id, id) > 0 then

@@ -9,6 +9,7 @@ local held = redis.call('HMGET', KEYS[1], 'epoch', 'nonce')
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then
   return redis.error_reply('FENCED the lease is held by another owner')
 end
+-- include: less
 -- include: below_groups
 local function wrong(key, want)
   local kind = redis.call('TYPE', key)['ok']

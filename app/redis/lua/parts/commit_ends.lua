@@ -1,12 +1,6 @@
 -- What every commit ends with: the entries in ARGV from `from` on are acknowledged, the source is
 -- trimmed below the last of them (not what another group needs), the sequence of commits is counted up.
 -- How far a stream has been worked off is kept beside the sequence: a group that is lost begins there.
-local function less(one, other)
-  local ms, seq = string.match(one, '^(%d+)-(%d+)$')
-  local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
-  if ms ~= other_ms then return tonumber(ms) < tonumber(other_ms) end
-  return tonumber(seq) < tonumber(other_seq)
-end
 -- the first entry that another group of the source has not acknowledged, if it is below `floor`
 local function needed(floor)
   for _, told in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
