@@ -30,7 +30,9 @@ __all__ = [
     "REDIS_ERRORS",
     "Scripts",
     "as_ours",
+    "by_node",
     "connect",
+    "info_by_node",
     "is_cluster",
     "is_redis_down",
 ]
@@ -173,6 +175,27 @@ def _tls(query: Mapping[str, str]) -> dict[str, Any]:
 def is_cluster(redis: Any) -> bool:
     """Whether the keys of different partitions may be on different servers."""
     return isinstance(redis, GuardedCluster)
+
+
+async def info_by_node(redis: Any, section: str, nodes: str = "all") -> dict[str, dict[str, Any]]:
+    """A section of INFO by node, of a cluster's ``nodes``; of one server under the name "".
+
+    Raises:
+        redis.exceptions.RedisError: one of them does not answer.
+    """
+    if is_cluster(redis):
+        # INFO alone goes to some node of a cluster
+        found = await redis.execute_command("INFO", section, target_nodes=nodes)
+    else:
+        found = await redis.info(section)
+    return by_node(found, nested=dict)
+
+
+def by_node(reply: Any, *, nested: Any) -> dict[str, Any]:
+    """A reply by node, be it of one server or of several."""
+    if isinstance(reply, dict) and reply and all(isinstance(v, nested) for v in reply.values()):
+        return {str(node): value for node, value in reply.items()}
+    return {"": reply}
 
 
 #: What a script's first line may begin with: flags for the server, where it knows any.

@@ -8,7 +8,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
-from hookstream.app.redis.client import is_cluster
+from hookstream.app.redis.client import info_by_node
 from hookstream.app.redis.errors import REDIS_ERRORS
 
 __all__ = ["MARKS", "SAYS", "MemoryWatch", "Pressure", "pressure_of"]
@@ -70,13 +70,7 @@ class MemoryWatch(Service):
 
     async def look(self) -> None:
         """Ask now. Raises RedisError where a server does not answer."""
-        if is_cluster(self._redis):
-            # INFO alone goes to some node of a cluster
-            info = await self._redis.execute_command("INFO", "memory", target_nodes="primaries")
-        else:
-            info = await self._redis.info("memory")
-        several = bool(info) and all(isinstance(node, dict) for node in info.values())
-        nodes = list(info.values()) if several else [info]
+        nodes = (await info_by_node(self._redis, "memory", "primaries")).values()
         found = [(int(node.get("used_memory", 0)), int(node.get("maxmemory", 0))) for node in nodes]
         self.used, self.most = max(found, key=lambda one: one[0] / (one[1] or 1 << 60))
         before, self.pressure = self.pressure, pressure_of(self.used, self.most, self.pressure)

@@ -16,7 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import SettingsError
 from hookstream.app.redis import keys
-from hookstream.app.redis.client import is_cluster
+from hookstream.app.redis.client import by_node, info_by_node, is_cluster
 from hookstream.app.redis.errors import REDIS_ERRORS, redis_kind
 
 __all__ = ["Findings", "RedisWatch", "judge", "together"]
@@ -138,7 +138,10 @@ class RedisWatch(Service):
 
     async def look(self) -> None:
         """Ask every server. Raises RedisError where one does not answer."""
-        infos = [await self._info(section) for section in ("memory", "persistence", "cluster")]
+        infos = [
+            await info_by_node(self._redis, section)
+            for section in ("memory", "persistence", "cluster")
+        ]
         configs = await self._configs()
         every = [
             judge({**infos[0][node], **infos[1].get(node, {}), **infos[2].get(node, {})}, config)
@@ -152,14 +155,6 @@ class RedisWatch(Service):
         metrics.REDIS_MEMORY_BYTES.labels(kind="used").set(self.findings.used_bytes)
         metrics.REDIS_MEMORY_BYTES.labels(kind="max").set(self.findings.max_bytes)
 
-    async def _info(self, section: str) -> dict[str, dict[str, Any]]:
-        """A section of INFO by node; of one server under the name ""."""
-        if is_cluster(self._redis):
-            found = await self._redis.execute_command("INFO", section, target_nodes="all")
-        else:
-            found = await self._redis.info(section)
-        return _by_node(found, nested=dict)
-
     async def _configs(self) -> dict[str, dict[str, str]]:
         """What CONFIG says by node; nothing where the user may not read it."""
         command = ("CONFIG GET", "save"), ("CONFIG GET", "cluster-require-full-coverage")
@@ -171,7 +166,7 @@ class RedisWatch(Service):
             except REDIS_ERRORS as error:
                 logger.debug("CONFIG cannot be read: %s", error)
                 return {}
-            for node, values in _by_node(reply, nested=(dict, list)).items():
+            for node, values in by_node(reply, nested=(dict, list)).items():
                 found.setdefault(node, {}).update(_texts(values))
         return found
 
@@ -199,13 +194,6 @@ class RedisWatch(Service):
             except REDIS_ERRORS as error:
                 # that it does not answer is told elsewhere
                 logger.debug("Redis cannot be looked at: %s", error)
-
-
-def _by_node(reply: Any, *, nested: Any) -> dict[str, Any]:
-    """A reply by node, be it of one server or of several."""
-    if isinstance(reply, dict) and reply and all(isinstance(v, nested) for v in reply.values()):
-        return {str(node): value for node, value in reply.items()}
-    return {"": reply}
 
 
 def _texts(values: Any) -> dict[str, str]:

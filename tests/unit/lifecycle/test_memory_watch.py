@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hookstream.app.redis import memory as module
+from hookstream.app.redis import client as module
 from hookstream.app.redis.memory import MemoryWatch, Pressure
 
 FULL = {"used_memory": 85, "maxmemory": 100}
