@@ -2,6 +2,7 @@
 
 import sys
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -9,7 +10,7 @@ from faust.cli.base import AppCommand
 
 from hookstream.app.errors import HookstreamError
 
-__all__ = ["Command"]
+__all__ = ["Command", "columns"]
 
 
 class Command(AppCommand):
@@ -29,3 +30,12 @@ class Command(AppCommand):
             print(f"hookstream: {error}", file=sys.stderr)
             status = getattr(error, "exit_status", 2)
         sys.exit(status)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, the cells of each column below one another."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in rows
+    ]

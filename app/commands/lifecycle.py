@@ -8,7 +8,7 @@ from typing import Any
 from faust.cli.base import argument, option
 
 from hookstream.app.commands.client import ApiClient
-from hookstream.app.commands.command import Command
+from hookstream.app.commands.command import Command, columns
 from hookstream.app.errors import BadRequestError
 
 __all__ = ["lifecycle"]
@@ -109,11 +109,7 @@ def _table(shown: dict[str, Any]) -> str:
         if cold
         else ("cold", "?", "?", "")
     )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        for cells in rows
-    ]
+    lines = columns(rows)
     memory = shown["memory"]
     lines.append(
         f"Redis: {memory['used_bytes']} of {memory['max_bytes'] or '?'} bytes, {memory['means']}"

@@ -7,7 +7,7 @@ from typing import Any
 from faust.cli.base import option
 
 from hookstream.app.commands.client import ApiClient
-from hookstream.app.commands.command import Command
+from hookstream.app.commands.command import Command, columns
 
 __all__ = ["partitions"]
 
@@ -45,9 +45,7 @@ class partitions(Command):  # noqa: N801 Faust names a command by its class
                     f"{max(stream['oldest_seconds'] for stream in streams):.1f}",
                 )
             )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for cells in rows:
-            line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-            self.stdout.write(line.rstrip() + "\n")
+        for line in columns(rows):
+            self.stdout.write(line + "\n")
         self.stdout.write(f"{len(shown['workers'])} workers alive\n")
         return 0
