@@ -327,14 +327,7 @@ def decode_event(data: bytes) -> Event:
     if envelope.dedup_window_ms < 0 or envelope.dedup_history_ms < 0:
         raise CodecError("its dedup window or history is negative")
     headers, schema_errors = envelope.headers, envelope.schema_errors
-    stored = None
-    if envelope.schema_version > PLAIN_VERSION:
-        stored = StoredPayload(
-            envelope.payload_encoding,
-            envelope.payload_bytes,
-            None if envelope.payload_blob else envelope.payload,
-            envelope.payload_blob,
-        )
+    stored = _stored(envelope)
     return Event(
         event_id=envelope.event_id,
         tenant=envelope.tenant,
@@ -500,23 +493,27 @@ def read_kept(data: bytes) -> KeptEnvelope:
         UnknownVersionError: the envelope is of a version that this build does not know.
     """
     envelope = _envelope(data)
-    if envelope.schema_version == PLAIN_VERSION:
-        payload = envelope.payload
-        stored = StoredPayload(PayloadEncoding.PAYLOAD_ENCODING_RAW, len(payload), payload)
-    else:
-        stored = StoredPayload(
-            envelope.payload_encoding,
-            envelope.payload_bytes,
-            None if envelope.payload_blob else envelope.payload,
-            envelope.payload_blob,
-        )
+    payload = envelope.payload
     return KeptEnvelope(
         envelope.event_id,
         envelope.tenant,
         envelope.tool_id,
         envelope.replay_id,
-        stored,
+        _stored(envelope)
+        or StoredPayload(PayloadEncoding.PAYLOAD_ENCODING_RAW, len(payload), payload),
         envelope,
+    )
+
+
+def _stored(envelope: Envelope) -> StoredPayload | None:
+    """The payload as it is kept; None where it is in the envelope as it came."""
+    if envelope.schema_version == PLAIN_VERSION:
+        return None
+    return StoredPayload(
+        envelope.payload_encoding,
+        envelope.payload_bytes,
+        None if envelope.payload_blob else envelope.payload,
+        envelope.payload_blob,
     )
 
 
