@@ -41,9 +41,10 @@ from hookstream.app.archive.rows import (
     join,
     parse_entry,
 )
-from hookstream.app.archive.scan import DAY_MS, Ordered, in_order, keyed
+from hookstream.app.archive.scan import Ordered, in_order, keyed
 from hookstream.app.archive.verification import Difference, verify
 from hookstream.app.archive_address import ArchiveAddress
+from hookstream.app.durations import DAY_MS
 from hookstream.app.errors import ArchiveDamagedError, UnavailableError
 from hookstream.app.postgres.pool import Postgres
 

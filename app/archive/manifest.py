@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from hookstream.app.archive.rows import HOUR_MS, Entry, Place, folder_of, parse_entry, place_number
+from hookstream.app.archive.rows import Entry, Place, folder_of, parse_entry, place_number
+from hookstream.app.durations import HOUR_MS
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from hookstream.app.archive.rows import HOUR_MS, ArchivedEvent, Row, join, split
+from hookstream.app.archive.rows import ArchivedEvent, Row, join, split
+from hookstream.app.durations import HOUR_MS
 
 __all__ = [
     "GROUP_BYTES",

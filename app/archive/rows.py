@@ -15,7 +15,6 @@ from hookstream.codecs.errors import CodecError
 from hookstream.proto.envelope_pb2 import Envelope
 
 __all__ = [
-    "HOUR_MS",
     "MAX_MS",
     "ArchivedEvent",
     "Entry",
@@ -29,7 +28,6 @@ __all__ = [
     "split",
 ]
 
-HOUR_MS: Final = 3_600_000
 #: The highest that PostgreSQL's bigint, and Parquet's readers without unsigned numbers, can hold.
 MAX_NUMBER: Final = (1 << 63) - 1
 #: The last millisecond of the year 9999: above it there is no day to write.

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 from hookstream.app.archive.manifest import Located
 from hookstream.app.archive.objects import MissingObjectError
 from hookstream.app.archive.rows import Row
+from hookstream.app.durations import DAY_MS
 
 if TYPE_CHECKING:
     from hookstream.app.archive.parquet import Group
 
-__all__ = ["DAY_MS", "Key", "Ordered", "in_order", "keyed"]
+__all__ = ["Key", "Ordered", "in_order", "keyed"]
 
-DAY_MS: Final = 86_400_000
 #: Rows given at a time.
 BATCH_EVENTS: Final = 256
 

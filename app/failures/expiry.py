@@ -13,6 +13,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
+from hookstream.app.durations import DAY_MS
 from hookstream.app.errors import FencedError
 from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
@@ -25,7 +26,6 @@ __all__ = ["DeadLetterExpiry"]
 
 logger = get_logger(__name__)
 
-DAY_MS = 86_400_000
 #: From one round to the next, give or take a quarter.
 ROUND_SECONDS = 60.0
 #: Letters of a partition that are looked at in one round trip, and the pause behind it.

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-__all__ = ["Keeping", "duration_ms"]
+from hookstream.app.durations import duration_ms
 
-_UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+__all__ = ["Keeping"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,6 @@ class Keeping:
             other.updates if self.updates is None else self.updates,
             other.acknowledged_ms if self.acknowledged_ms is None else self.acknowledged_ms,
         )
-
-
-def duration_ms(text: str) -> int:
-    """A duration as the API takes it, ``30d``. Raises whatever else makes it raise."""
-    return int(text[:-1]) * _UNITS_MS[text[-1]]
 
 
 def _given(text: str | None) -> int | None:

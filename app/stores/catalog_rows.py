@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from hookstream.app.addresses import networks_of
-from hookstream.app.durations import duration_seconds
+from hookstream.app.durations import duration_ms
 from hookstream.app.priority import rank
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.catalog import AgentKey, Context, PayloadRule, Subscription, Tool, Ttl
@@ -162,7 +162,7 @@ def ttl_from(given: Mapping[str, str]) -> Ttl:
     Raises:
         ValueError: one of them is no duration.
     """
-    times = {f"{tier}_ms": duration_seconds(given[tier]) * 1000 for tier in TIERS if tier in given}
+    times = {f"{tier}_ms": duration_ms(given[tier]) for tier in TIERS if tier in given}
     return Ttl(**times)
 
 

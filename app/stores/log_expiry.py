@@ -15,19 +15,18 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
+from hookstream.app.durations import DAY_MS, duration_ms
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import id_range
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.routing.catalog import Catalog
-from hookstream.app.routing.keeping import duration_ms
 from hookstream.app.settings import Settings
 
 __all__ = ["LogExpiry"]
 
 logger = get_logger(__name__)
 
-DAY_MS = 86_400_000
 #: From one round to the next, give or take a quarter.
 ROUND_SECONDS = 600.0
 #: Rows of one statement, and the pause behind it: 10,000 a second at most.

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hookstream.app.archive.manifest import Covered, Located, merged
 from hookstream.app.archive.objects import MissingObjectError
 from hookstream.app.archive.rows import Row
-from hookstream.app.archive.scan import DAY_MS, Ordered, in_order, key_of
+from hookstream.app.archive.scan import Ordered, in_order, key_of
+from hookstream.app.durations import DAY_MS
 
 DAY = 20_000 * DAY_MS
 
