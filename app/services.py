@@ -26,6 +26,7 @@ from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.backpressure import Backlog
 from hookstream.app.ingest.key_fetcher import KeyFetcher
 from hookstream.app.ingest.refusals import Refusals
+from hookstream.app.lifecycle.rules import ttl_of
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
@@ -222,8 +223,7 @@ class Services(Service):
 
     def _is_over(self, place: Place) -> bool:
         """Whether an event's time is over in all tiers."""
-        tool = self.catalog.current.tools.get(place.tool_id)
-        ttl = tool.ttl if tool and tool.tenant == place.tenant else Ttl()
+        ttl = ttl_of(self.catalog.current, (place.tenant, place.tool_id)) or Ttl()
         return entry_order(place.entry_id)[0] + ttl.whole_ms < self.clock.now_ms()
 
     def connect_redis(self) -> Any:

@@ -113,11 +113,8 @@ class EventLog:
         return {
             name: place.entry_id
             for (name, place), tier in zip(places.items(), found, strict=True)
-            if tier != GONE or self._over(place)
+            if tier != GONE or self._is_over(place)
         }
-
-    def _over(self, place: Place) -> bool:
-        return self._is_over(place)
 
     async def _recorded(self, suspects: Sequence[Suspect]) -> list[Record | None] | None:
         """What PostgreSQL knows; None when it does not answer."""

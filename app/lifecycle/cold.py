@@ -11,9 +11,10 @@ from redis.exceptions import ResponseError
 from hookstream.app import metrics
 from hookstream.app.archive.archive import Archive
 from hookstream.app.archive.rows import ArchivedEvent
+from hookstream.app.durations import DAY_MS, HOUR_MS
 from hookstream.app.errors import ArchiveDamagedError, FencedError, UnavailableError
 from hookstream.app.lifecycle.rules import hot_ms, ttl_of, warm_ms
-from hookstream.app.lifecycle.warm import HOUR_MS, Owner
+from hookstream.app.lifecycle.warm import Owner
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts
 from hookstream.app.redis.memory import Pressure
@@ -34,7 +35,6 @@ WORTH_AN_OBJECT = 8 * 1024 * 1024
 MOST_BLOCKS = 16
 #: Objects that are made of smaller ones before others are looked after.
 COMPACTIONS = 8
-DAY_MS = 86_400_000
 
 
 @dataclass(slots=True)
@@ -181,7 +181,7 @@ class ColdMover:
             ttl = ttl_of(catalog, (tenant, tool_id))
             if ttl is None or not is_mine(tenant, tool_id):
                 continue
-            over_ms = now_ms - ttl.hot_ms - ttl.warm_ms - ttl.cold_ms
+            over_ms = now_ms - ttl.whole_ms
             removed = await self._archive.expire(tenant, tool_id, over_ms)
             gone += removed.events
         metrics.TIER_MOVED.labels(left=COLD).inc(gone)

@@ -54,7 +54,7 @@ async def verify_events(
         if tier != GONE or ttl is None:
             continue
         age_ms = now_ms - row["received_ms"]
-        if age_ms < ttl.hot_ms + ttl.warm_ms + ttl.cold_ms:
+        if age_ms < ttl.whole_ms:
             result.differences.append(
                 f"event {row['event_id']} of {place.tenant}/{place.tool_id} (entry "
                 f"{place.entry_id} of partition {place.partition}) is in no tier, "

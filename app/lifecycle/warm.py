@@ -12,6 +12,7 @@ from typing import Any
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
+from hookstream.app.durations import HOUR_MS
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import entry_order
 from hookstream.app.lifecycle.rules import gather_ms, hot_ms, ttl_of
@@ -37,11 +38,10 @@ from hookstream.codecs.warm_block import (
     pack_block,
 )
 
-__all__ = ["HOUR_MS", "WarmMover"]
+__all__ = ["WarmMover"]
 
 logger = get_logger(__name__)
 
-HOUR_MS = 3_600_000
 #: Entries that are read in one round trip.
 PAGE = 128
 #: Most entries of a partition that are looked at before others are looked after.
@@ -144,6 +144,7 @@ class WarmMover:
         """``settled``: with which entry events are on record that will not come again."""
         self._settled = settled
         self._troubles: dict[Owner, str] = {}
+        self._shortest_of: tuple[Catalog, Ttl] | None = None
         self._redis = redis
         self._scripts = scripts
         self._payloads = payloads
@@ -185,10 +186,16 @@ class WarmMover:
         if last is None:
             return 0
         catalog, now_ms = self._catalog(), self._now_ms()
-        ttls = (Ttl(), *(tool.ttl for tool in catalog.tools.values()))
-        due_ms = now_ms - min(hot_ms(ttl, pressure) for ttl in ttls)
+        due_ms = now_ms - hot_ms(self._shortest(catalog), pressure)
         until = min(last, f"{max(0, due_ms)}-{2**64 - 1}", key=entry_order)
         return await _Look(self, progress, catalog, now_ms, pressure, eager).run(until)
+
+    def _shortest(self, catalog: Catalog) -> Ttl:
+        """That of the tool whose events are hot for the shortest time; found once a catalog."""
+        if self._shortest_of is None or self._shortest_of[0] is not catalog:
+            ttls = (Ttl(), *(tool.ttl for tool in catalog.tools.values()))
+            self._shortest_of = catalog, min(ttls, key=lambda ttl: ttl.hot_ms)
+        return self._shortest_of[1]
 
     async def _done_until(self, progress: Progress) -> str | None:
         """The last entry that all groups are through with, and whose events are all on record.

@@ -243,7 +243,7 @@ class EventStore:
             UnavailableError: PostgreSQL or the archive is away.
         """
         rows = await self._postgres.fetch(
-            statement("entries_of"), [UUID(event_id) for event_id in event_ids]
+            statement("event_entries"), [UUID(event_id) for event_id in event_ids]
         )
         places = [place_of(row["tenant"], row) for row in rows]
         found = await self._readable(self._tiers.moved, places)
@@ -260,7 +260,7 @@ class EventStore:
             UnavailableError: PostgreSQL is away.
         """
         rows = await self._postgres.fetch(
-            statement("entries_of"), [UUID(event_id) for event_id in event_ids]
+            statement("event_entries"), [UUID(event_id) for event_id in event_ids]
         )
         return {
             str(row["event_id"]): row["entry_id"]

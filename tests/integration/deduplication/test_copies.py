@@ -16,7 +16,6 @@ import pytest
 import redis
 
 from hookstream.agents.dedupe import judge
-from hookstream.app.deduplication.first_events import EventLog
 from hookstream.app.deduplication.state import DedupState
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import partition_of_event
@@ -155,7 +154,7 @@ async def test_what_is_gone_since_its_time_is_over_is_a_copy_all_the_same(
     await comes(flow, event(2, "n", NOW, **SHORT), NOW + 1)
     await flow.owner.redis.xtrim(keys.events(NUMBER), minid=NOW + 1, approximate=False)
     await forget(flow)
-    monkeypatch.setattr(EventLog, "_over", lambda *_: over)
+    monkeypatch.setattr(flow.history_lookup._records, "_is_over", lambda _: over)
     late = NOW + 3 * DAY_MS
     assert is_copy(await comes(flow, one, late, doubt_ms=late - NOW)) is over
 
