@@ -67,7 +67,7 @@ class System(Stack):
         copy_cluster(state)
         try:
             for name, start in (
-                ("REDIS", lambda: embedded.start_valkey(state, port=0)),
+                ("REDIS", lambda: embedded.start_valkey(state, port=free_port())),
                 ("POSTGRES", lambda: embedded.start_postgres(state)),
             ):
                 service = start()

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +21,7 @@ from tests.chaos.postgres import Database
 from tests.support.fragile import SITE, STAGE
 from tests.support.proxy import Proxy
 from tests.support.servers import Node
+from tests.support.stack import free_port
 
 __all__ = ["Part", "Process", "System"]
 
@@ -31,21 +30,6 @@ PARTITIONS = 8
 #: The system's user of Redis, whose rights can be taken; ours is the default one.
 REDIS_USER, REDIS_PASSWORD = "hs", "chaos"
 START_SECONDS = 60.0
-
-
-_ports: set[int] = set()
-
-
-def lasting_port() -> int:
-    """A port that nobody takes while its owner is down: no connection goes out from these."""
-    while True:
-        port = random.randrange(12_000, 32_000)
-        if port in _ports:
-            continue
-        _ports.add(port)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @dataclass(slots=True)
@@ -65,8 +49,8 @@ class Process:
         self.folder = system.folder / name
         self.folder.mkdir()
         self.log = system.logs / f"{name}.log"
-        self.port = lasting_port()
-        self.proxy = Proxy(system.redis.port, lasting_port())
+        self.port = free_port()
+        self.proxy = Proxy(system.redis.port, free_port())
         self.settings = settings
         self.popen: subprocess.Popen[bytes] | None = None
         #: Whether it should run now: False from the moment that we take it down.
@@ -212,7 +196,7 @@ class System:
         (self.stages / "fragile.py").write_text(STAGE.format(folder=str(self.stages)))
         (self.site / "sitecustomize.py").write_text(SITE.format(folder=str(self.stages)))
         self.redis = Node(self.folder / "redis", "--busy-reply-threshold", "300")
-        self.redis.port = lasting_port()
+        self.redis.port = free_port()
         # a snapshot cannot be renamed to a folder: it fails when it is asked for, and not before
         (self.folder / "redis" / "no.rdb").mkdir()
         with self.redis.config.open("a") as config:
@@ -244,7 +228,7 @@ class System:
         await self.postgres.prepare()
         if self.supervised:
             one = {f"HOOKSTREAM_{kind}_PROCESSES": "1" for kind in ("RECEIVER", "WORKER")}
-            up = Process(self, "up", "up", HOOKSTREAM_WORKER_WEB_PORT=str(lasting_port()), **one)
+            up = Process(self, "up", "up", HOOKSTREAM_WORKER_WEB_PORT=str(free_port()), **one)
             self._add(up, "receive", "worker", "")
         else:
             for number in range(self.receivers):

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import contextlib
 import fcntl
 import json
 import os
@@ -13,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,31 @@ from tests.support import ROOT
 __all__ = ["CLUSTER", "Stack", "copy_cluster", "eventually", "free_port", "fresh", "own_stages"]
 
 START_SECONDS = 60.0
+#: What tests may have: given in turn, so that none comes again soon.
+PORTS = range(10_000, 32_768)
 #: Names the folder of the PostgreSQL that all processes of a run of tests copy.
 CLUSTER = "CLUSTER_OF_TESTS"
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens on, and that no other process of tests is given.
+
+    It lies below those that systems give to connections: one of them would have it, some day,
+    before the server that it is meant for has started.
+    """
+    path = Path(tempfile.gettempdir(), f"hookstream-ports-{os.getuid()}")
+    with path.open("a+") as counter:
+        fcntl.flock(counter, fcntl.LOCK_EX)
+        counter.seek(0)
+        given = int(counter.read() or 0)
+        while True:
+            given += 1
+            port = PORTS[given % len(PORTS)]
+            with contextlib.suppress(OSError), socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+                counter.truncate(0)
+                counter.write(str(given))
+                return port
 
 
 async def eventually(check: Callable[[], Any], what: str, timeout_seconds: float = 30.0) -> Any:
@@ -51,7 +67,7 @@ async def eventually(check: Callable[[], Any], what: str, timeout_seconds: float
         await asyncio.sleep(0.02)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def fresh(session: aiohttp.ClientSession, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
     """GET `/health` or `/metrics`, which are made once a second: one that was made after now."""
     begun = time.time()
@@ -239,7 +255,7 @@ class Stack:
                 return process
         raise AssertionError(f"no process runs {word}")
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[aiohttp.ClientSession]:
         """An HTTP session with the admin key."""
         async with aiohttp.ClientSession(self.api_url, headers=self.headers) as session:
