@@ -112,7 +112,8 @@ def measure(given: argparse.Namespace, count: int) -> tuple[list[Taken], list[Dr
     """Both with so many processes, in a system of its own."""
     seconds = 0.3 if given.quick else given.seconds
     with system() as running, beside() as start:
-        receivers = [running.launch(name) for name in named("receiver", count)]
+        above = running.launch("receiver", count)
+        receivers = [above, *above.children(recursive=True)]
         tools = asyncio.run(running.tools(TOOLS))
         target = Target(running.port, tools, SECRET, CONNECTIONS * count)
         receive(running, start, receivers, target, WARM_SECONDS)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -85,20 +85,21 @@ class System(Stack):
             service.stop()
         self._services.clear()
 
-    def launch(self, name: str) -> psutil.Process:
+    def launch(self, name: str, processes: int = 1) -> psutil.Process:
         """Start ``receiver`` or ``worker``, and wait until it is ready.
 
-        More beside the first have names like ``worker-2``; receivers share a port.
+        More workers beside the first have names like ``worker-2``. Several receivers, which share
+        a port, are one command's ``processes``: what is given back is then the one above them.
         """
         kind, _, another = name.partition("-")
         worker_port = free_port() if another else self.worker_port
         arguments, port = {
-            "receiver": (["receive", "--with-api"], self.port),
+            "receiver": (["receive", "--with-api", "--processes", str(processes)], self.port),
             "worker": (["worker", "--web-port", str(worker_port)], worker_port),
         }[kind]
         environment = self.environment()
         if another:
-            # each worker has tables of its own, each receiver here a spool
+            # each worker has tables of its own
             environment["HOOKSTREAM_STATE_DIR"] = str(self.state_dir / name)
         with self.log.open("ab") as log:
             child = self.children[name] = subprocess.Popen(
@@ -109,8 +110,11 @@ class System(Stack):
                 stderr=log,
             )
         deadline = time.monotonic() + START_SECONDS
-        # of several on one port the others would answer for it
-        while not (_listens(child.pid, port) and answers(f"http://127.0.0.1:{port}/health/ready")):
+        # of several on one port one would answer for the others
+        while not (
+            _listening(child.pid, port) == processes
+            and answers(f"http://127.0.0.1:{port}/health/ready")
+        ):
             if child.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the {name} did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.05)
@@ -232,22 +236,35 @@ async def settled(client: Any, partitions: int) -> bool:
     return True
 
 
-def _listens(pid: int, port: int) -> bool:
-    try:
-        found = psutil.Process(pid).net_connections("tcp")
-    except psutil.NoSuchProcess:
-        return False
-    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in found)
+def _listening(pid: int, port: int) -> int:
+    """How many of a process and those below it listen on a port."""
+    count = 0
+    with suppress(psutil.NoSuchProcess):
+        whole = psutil.Process(pid)
+        for process in (whole, *whole.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                connections = process.net_connections("tcp")
+                count += any(
+                    c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections
+                )
+    return count
 
 
 def _children(name: str) -> Iterator[psutil.Process]:
     """Processes below this one whose program is called ``name``, or so that it is a part of it."""
-    return (p for p in psutil.Process().children(recursive=True) if name in p.name())
+    for process in psutil.Process().children(recursive=True):
+        # servers have processes that come and go
+        with suppress(psutil.NoSuchProcess):
+            if name in process.name():
+                yield process
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """CPU time that a process has used, in user code and in the kernel."""
-    times = process.cpu_times()
+    """CPU time that a process has used, in user code and in the kernel; 0 of one that has ended."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
     return times.user + times.system
 
 

@@ -32,7 +32,9 @@ for name in [name for name in os.environ if name.startswith("HOOKSTREAM_")]:
 
 #: What takes longest, in its order: begun last, one of them would be waited for alone.
 LONG = (
-    "integration/bench/test_bench.py",
+    "integration/bench/test_speed.py",
+    "integration/bench/test_growth.py",
+    "integration/bench/test_load.py",
     "chaos/test_failover.py",
     "integration/test_start_in_trouble.py",
     "chaos/test_workers.py",

@@ -137,7 +137,8 @@ class doctor(Command):  # noqa: N801 Faust names a command by its class
 def redis_line(part: Mapping[str, Any]) -> str:
     """How full Redis is, and what it does when it is."""
     most = f"of {part['max_bytes']}" if part["max_bytes"] else "and no maxmemory"
-    return f"redis: {part['used_bytes']} bytes used {most}, {part['policy']}, {part['persistence']}"
+    kept = f"{part['policy']}, {part['persistence']}"
+    return f"redis: {part['used_bytes']} bytes used {most}, {part['memory']}, {kept}"
 
 
 def _out(tools: Mapping[str, Losses]) -> dict[str, Any]:

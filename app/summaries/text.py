@@ -107,7 +107,9 @@ def visible(text: str, keep: str = "") -> str:
         marks = marks + 1 if category[0] == "M" else 0
         if marks <= _MAX_MARKS:
             kept.append(char)
-    return "".join(kept)
+    shown = "".join(kept)
+    # what went may have kept a letter from its mark
+    return shown if unicodedata.is_normalized("NFC", shown) else visible(shown, keep)
 
 
 def _few_marks(text: str) -> str:

@@ -202,11 +202,13 @@ async def test_more_than_may_wait_is_spooled_then_refused_and_urgent_events_go_o
             accepted = await post(stack, range(10))
             accepted += await post(stack, range(10, 15))
             health = await stack.health()
-            assert health["parts"]["spool"] | {"oldest_seconds": 0} == {
+            spool = health["parts"]["spool"]
+            assert "full_streams" in spool.pop("do")
+            assert spool | {"oldest_seconds": 0} == {
                 "status": "draining",
                 "full_streams": 1,
                 "entries": 5,
-                "bytes": health["parts"]["spool"]["bytes"],
+                "bytes": spool["bytes"],
                 "oldest_seconds": 0,
                 "drained_per_second": 0,
                 "leftover_folders": 0,

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,11 @@ class ColdHouse(House):
         return totals.archived
 
 
-@pytest.fixture
-async def house(redis_client: Any, postgres_url: str, tmp_path: Path) -> AsyncIterator[ColdHouse]:
+@asynccontextmanager
+async def cold_house(
+    redis_client: Any, postgres_url: str, folder: Path
+) -> AsyncIterator[ColdHouse]:
+    """A partition that nobody has worked on, with an archive in ``folder``."""
     scripts = Scripts(redis_client)
     await scripts.load()
     await redis_client.hset(keys.lease(NUMBER), mapping={"epoch": 1, "nonce": "n"})
@@ -71,12 +75,18 @@ async def house(redis_client: Any, postgres_url: str, tmp_path: Path) -> AsyncIt
     house = ColdHouse(redis_client, scripts)
     for name in "ab":
         house.tools[name] = tool(name, Ttl(10 * MINUTE, 5 * HOUR, 100 * HOUR))
-    address = ArchiveAddress("file", "", str(tmp_path / "archive"))
+    address = ArchiveAddress("file", "", str(folder))
     async with Postgres(postgres_url) as postgres:
         for table in ("archive_objects", "archive_covered", "archive_leftovers"):
             await postgres.execute(f"TRUNCATE {table} CASCADE")
         async with Archive(address, postgres, cache_bytes=1 << 24) as house.archive:
             yield house
+
+
+@pytest.fixture
+async def house(redis_client: Any, postgres_url: str, tmp_path: Path) -> AsyncIterator[ColdHouse]:
+    async with cold_house(redis_client, postgres_url, tmp_path / "archive") as house:
+        yield house
 
 
 async def test_blocks_that_are_due_become_objects_and_go(house: ColdHouse) -> None:

@@ -105,7 +105,8 @@ async def test_counts_and_orders_are_there_once_though_worker_and_master_are_kil
     await counted(clustered, name, 60)
     await booked(clustered, set(range(60)) - {7})
     shown = await clustered.get("/dead-letters", stage="add")
-    assert [letter["error"] for letter in shown["letters"]] == ["ValueError: seven"]
+    # what a stage sends may come twice: it runs again where its worker was killed
+    assert {letter["error"] for letter in shown["letters"]} == {"ValueError: seven"}
     victim = cluster_set.masters()[0]
     victim.kill()
     wait_until(lambda: len(cluster_set.masters()) == 3, "a replica takes over")

@@ -154,6 +154,7 @@ def test_injection_stays_in_its_place_in_every_template(number: int, text: str) 
 
 @given(st.text(), st.integers(1, 300))
 @example("\u0344", 10)
+@example("H\x08\u0323", 2)
 @example("`" * 9, 5)
 @example("-\u200b-\u200b-\u200b-", 50)
 def test_plain_text_is_harmless_bounded_and_idempotent(text: str, limit: int) -> None:
