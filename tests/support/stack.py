@@ -40,7 +40,8 @@ def free_port() -> int:
     It lies below those that systems give to connections: one of them would have it, some day,
     before the server that it is meant for has started.
     """
-    path = Path(tempfile.gettempdir(), f"hookstream-ports-{os.getuid()}")
+    # not below $TMPDIR, which is another one for some that are started here
+    path = Path(f"/tmp/hookstream-ports-{os.getuid()}")
     with path.open("a+") as counter:
         fcntl.flock(counter, fcntl.LOCK_EX)
         counter.seek(0)

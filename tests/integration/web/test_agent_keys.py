@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack, eventually, fresh
 
 
 async def call(
@@ -180,7 +180,7 @@ async def test_a_key_has_so_many_websockets_and_no_other_key_pays_for_them(
         assert caught.value.status == 429
         assert caught.value.headers is not None
         assert int(caught.value.headers["Retry-After"]) > 0
-        async with session.get("/metrics", headers=headers(stack.key)) as metrics:
+        async with stack.session() as own, fresh(own, "/metrics") as metrics:
             assert (
                 'hookstream_limited_total{limit="websockets_per_key"} 1.0' in await metrics.text()
             )

@@ -13,7 +13,7 @@ from mcp import Client
 
 from tests.integration.mcp.test_mcp import client, failure, use
 from tests.integration.web.test_agent_keys import call, make
-from tests.support.stack import Stack, eventually, own_stages
+from tests.support.stack import Stack, eventually, fresh, own_stages
 
 STUCK = "urgent-and-slow"
 STAGES = f"""
@@ -54,7 +54,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 async def limited(stack: Stack, limit: str) -> float:
     """How many requests that limit has refused."""
-    async with stack.session() as session, session.get("/metrics") as answer:
+    async with stack.session() as session, fresh(session, "/metrics") as answer:
         for line in (await answer.text()).splitlines():
             if line.startswith(f'hookstream_limited_total{{limit="{limit}"}}'):
                 return float(line.split()[-1])

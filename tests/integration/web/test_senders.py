@@ -14,7 +14,7 @@ from hookstream.app.providers import PROVIDERS
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.settings import load_settings
 from tests.support import ROOT
-from tests.support.stack import Stack, eventually
+from tests.support.stack import Stack, eventually, fresh
 
 PAYLOAD = ROOT / "examples" / "payloads" / "twilio-message.form"
 TOKEN = "the account's auth token"
@@ -102,7 +102,7 @@ async def test_a_tool_takes_from_its_networks_only(proxied: Stack, name: str) ->
     assert [one["address"] for one in reversed(found)] == [
         "203.0.113.1", "203.0.113.1", *["unknown (through 127.0.0.1)"] * 2, "127.0.0.1",
     ]  # fmt: skip
-    async with proxied.session() as session, session.get("/metrics") as response:
+    async with proxied.session() as session, fresh(session, "/metrics") as response:
         assert f'reason="address-not-allowed",tool="{name}"}} 5.0' in await response.text()
 
 
