@@ -64,7 +64,7 @@ class System(Stack):
         """Start the servers; when one does not start, the other is stopped again."""
         state = self.state_dir / "state"
         state.mkdir(parents=True)
-        copy_cluster(state)
+        copy_cluster(state, schema=True)
         try:
             for name, start in (
                 ("REDIS", lambda: embedded.start_valkey(state, port=free_port())),
