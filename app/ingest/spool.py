@@ -60,6 +60,8 @@ class Spool:
         self.bytes = 0
         self.path = folder
         self._next = 0
+        #: No entry has a lower number: looks begin here. What was removed costs who passes it.
+        self._first = 0
         #: Entries below this number are of an earlier process.
         self._inherited = 0
         self._doubted: set[int] = set()
@@ -121,7 +123,7 @@ class Spool:
     def _load(self) -> None:
         """Open RocksDB and count what is there."""
         self.backlog.clear()
-        self.entries = self.bytes = self._next = 0
+        self.entries = self.bytes = self._next = self._first = 0
         self._doubted.clear()
         for entry in self._walk(0):
             self._count(entry, 1)
@@ -206,6 +208,8 @@ class Spool:
             self._close_db()
             raise UnavailableError(f"the spool cannot be written: {error}") from error
         self._doubted.update(self._next + at for at in doubted)
+        if not self.entries:
+            self._first = self._next
         self._next += len(entries)
         for entry in entries:
             self._count(entry, 1)
@@ -243,11 +247,14 @@ class Spool:
         return found, -1
 
     def _walk(self, start: int) -> Any:
+        from_the_first = start <= self._first
         try:
             walk = self._database().iter()
-            walk.seek(_NUMBER.pack(start))
+            walk.seek(_NUMBER.pack(max(start, self._first)))
             while walk.valid():
                 (number,) = _NUMBER.unpack(walk.key())
+                if from_the_first:
+                    from_the_first, self._first = False, number
                 value = walk.value()
                 at_ms, length = _HEAD.unpack_from(value)
                 head = _HEAD.size + length
