@@ -131,11 +131,11 @@ def exported_row(line: bytes) -> ChainRow:
     head, mark, record = line.strip().partition(_RECORD.encode())
     if not mark or not record.endswith(b"}"):
         raise ValueError("no line of an export of the audit trail")
-    found = orjson.loads(head + b"}")
     try:
+        found = orjson.loads(head + b"}")
         seq, previous, digest = int(found["seq"]), found["previous"], found["hash"]
         return ChainRow(seq, record[:-1], bytes.fromhex(previous), bytes.fromhex(digest))
-    except (KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError("no line of an export of the audit trail") from error
 
 

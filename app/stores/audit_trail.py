@@ -173,7 +173,7 @@ class AuditTrail(Service):
             await self._queue(tenant, text)
         except REDIS_ERRORS as error:
             try:
-                await self._append([(tenant, text)])
+                await self._append_one(tenant, text)
             except UnavailableError:
                 raise UnavailableError(
                     "what is read is recorded in the audit trail, and that cannot be written at "
@@ -184,14 +184,19 @@ class AuditTrail(Service):
         """Record that a call has changed something, unless its statements have done so."""
         given = {**who.out(), **record, "at": moment(time.time()), "entry": secrets.token_hex(12)}
         text = _text({**given, "alone": True})
-        try:
-            await self._append([(tenant, text)])
-        except (UnavailableError, asyncpg.PostgresError) as error:
+        ways = [self._append_one, self._queue]
+        if "failed" in record:
+            # perhaps by PostgreSQL: it is not waited for once more
+            ways.reverse()
+        for way in ways:
             try:
-                await self._queue(tenant, text)
-            except (*REDIS_ERRORS, UnavailableError):
-                metrics.AUDIT_LOST.inc()
-                logger.error("the audit trail lacks %s: %s", text, error)
+                await way(tenant, text)
+            except (*REDIS_ERRORS, UnavailableError, asyncpg.PostgresError) as error:
+                logger.debug("the audit trail is written another way: %s", error)
+            else:
+                return
+        metrics.AUDIT_LOST.inc()
+        logger.error("the audit trail lacks %s", text)
 
     def refused(self, address: str, key_id: str, reason: str) -> None:
         """Count a key that was refused; ``key_id``: whose it is, where it is known."""
@@ -200,15 +205,19 @@ class AuditTrail(Service):
 
     async def _queue(self, tenant: str, text: str) -> None:
         pipe = self._redis.pipeline(transaction=False)
+        pipe.xadd(keys.AUDIT_TRAIL, {"t": tenant, "r": text})
         pipe.xlen(keys.AUDIT_TRAIL)
-        [waiting] = await pipe.execute()
-        if waiting >= MOST_WAITING:
+        entry, waiting = await pipe.execute()
+        if waiting > MOST_WAITING:
+            await self._redis.xdel(keys.AUDIT_TRAIL, entry)
             raise UnavailableError(
-                f"{waiting} records of the audit trail wait for PostgreSQL: try again when it is "
-                "back"
+                f"{MOST_WAITING} records of the audit trail wait for PostgreSQL: try again when it "
+                "is back"
             )
-        await self._redis.xadd(keys.AUDIT_TRAIL, {"t": tenant, "r": text})
         self._queued.set()
+
+    async def _append_one(self, tenant: str, text: str) -> None:
+        await self._append([(tenant, text)])
 
     async def _append(self, records: Sequence[tuple[str, str]]) -> None:
         await self._postgres.execute(
@@ -228,7 +237,7 @@ class AuditTrail(Service):
                 await self._note_refused()
                 while await self.drain() == BATCH and not self.should_stop:
                     pass
-            except (*REDIS_ERRORS, UnavailableError) as error:
+            except (*REDIS_ERRORS, UnavailableError, asyncpg.PostgresError) as error:
                 logger.debug("the audit trail is written later: %s", error)
 
     async def on_stop(self) -> None:
@@ -286,19 +295,23 @@ class AuditTrail(Service):
         Raises:
             UnavailableError: PostgreSQL is away.
         """
-        rows = await self._postgres.fetch(
-            statement("find_audit"),
-            tenant,
-            wanted.actor,
-            _like(wanted.action) if wanted.action else None,
-            wanted.kind,
-            wanted.object,
-            moment(wanted.since.timestamp()) if wanted.since else None,
-            moment(wanted.until.timestamp()) if wanted.until else None,
-            wanted.event,
-            wanted.below,
-            wanted.limit,
-        )
+        about = [wanted.event] if wanted.event else []
+        name = "find_audit_of_event" if about else "find_audit"
+        async with self._postgres.snapshot() as connection:
+            await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+            rows = await connection.fetch(
+                statement(name),
+                tenant,
+                wanted.actor,
+                _like(wanted.action) if wanted.action else None,
+                wanted.kind,
+                wanted.object,
+                moment(wanted.since.timestamp()) if wanted.since else None,
+                moment(wanted.until.timestamp()) if wanted.until else None,
+                wanted.below,
+                wanted.limit,
+                *about,
+            )
         return [_row(row) for row in rows]
 
     async def pages(self, tenant: str) -> AsyncIterator[list[ChainRow]]:

@@ -1,6 +1,7 @@
--- Rows of the audit trail, the newest first; NULL for any.
--- $1 tenant, $2 actor, $3 action (LIKE), $4 kind of object, $5 object, $6 from, $7 until, $8 event,
--- $9 below this row, $10 at most
+-- Rows of the audit trail, the newest first; NULL for any. To be planned for its arguments: by which
+-- index depends on what is asked for.
+-- $1 tenant, $2 actor, $3 action (LIKE), $4 kind of object, $5 object, $6 from, $7 until,
+-- $8 below this row, $9 at most
 SELECT seq, record, previous, hash
 FROM audit_trail
 WHERE
@@ -11,7 +12,6 @@ WHERE
     AND ($5::text IS NULL OR object_id = $5)
     AND ($6::text IS NULL OR at >= $6 COLLATE "C")
     AND ($7::text IS NULL OR at < $7 COLLATE "C")
-    AND ($8::text IS NULL OR (events IS NOT NULL AND events @> to_jsonb($8::text)))
-    AND ($9::bigint IS NULL OR seq < $9)
+    AND ($8::bigint IS NULL OR seq < $8)
 ORDER BY seq DESC
-LIMIT $10
+LIMIT $9

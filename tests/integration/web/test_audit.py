@@ -15,7 +15,6 @@ import pytest
 
 from hookstream.app import embedded
 from hookstream.app.stores import audit_trail
-from hookstream.app.web.access import Access
 from tests.integration.mcp.test_mcp import client, use
 from tests.support.stack import Stack, eventually
 
@@ -179,12 +178,6 @@ async def test_every_route_that_asks_for_a_key_is_recorded_unless_it_says_not(
         assert (await call(stack, method, path, body))[0] == 200, path
         new = [found["action"] for found in await rows(stack, action="schema*")]
         assert new[: len(new) - len(before)] == ([action] if action else []), path
-
-
-async def test_an_unknown_change_is_recorded_as_a_call(stack: Stack, name: str) -> None:
-    """By the place that all views pass, whoever writes them."""
-    assert "action" in Access.require_key.__kwdefaults__
-    assert Access.require_key.__kwdefaults__["action"] == ""
 
 
 async def test_reads_of_payloads_are_rows_one_by_one(stack: Stack, name: str) -> None:
