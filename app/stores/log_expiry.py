@@ -22,6 +22,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.settings import Settings
+from hookstream.app.stores.audit_chain import Link
 from hookstream.app.stores.audit_trail import moment as audit_moment
 
 __all__ = ["LogExpiry"]
@@ -35,6 +36,8 @@ BATCH = 1000
 PAUSE_SECONDS = 0.1
 #: Rows of the audit trail at a time, each of which leaves a row.
 TRAIL_BATCH = 10_000
+#: How often the log says where the audit trail ends.
+HEADS_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class LogExpiry(Service):
         self._catalog = catalog
         self._now_ms = now_ms
         self._mine = mine
+        self._heads: dict[str, str] = {}
+        self._heads_noted_ms = 0
 
     @tasks.loop
     async def _tend(self) -> None:
@@ -132,9 +137,21 @@ class LogExpiry(Service):
                     break
                 await self.sleep(PAUSE_SECONDS)
         total += await self._expire_trail(now_ms)
+        await self._note_heads(now_ms)
         if total:
             logger.info("%d rows that are kept no longer were deleted from PostgreSQL", total)
         return total
+
+    async def _note_heads(self, now_ms: int) -> None:
+        """Say in the log where the audit trail ends: who writes it anew cannot change that."""
+        if now_ms - self._heads_noted_ms < HEADS_MS:
+            return
+        self._heads_noted_ms = now_ms
+        for row in await self._postgres.fetch(statement("audit_heads")):
+            end = str(Link(row["seq"], row["hash"]))
+            if self._heads.get(row["tenant"]) != end:
+                self._heads[row["tenant"]] = end
+                logger.info("the audit trail of tenant %s ends %s", row["tenant"], end)
 
     async def _expire_trail(self, now_ms: int) -> int:
         """Of the audit trail a day at least: that rows have gone is a row."""
