@@ -115,37 +115,40 @@ class RefusedKeys:
 
     most: int = MOST_COUNTED
     since: float = 0.0
-    counts: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    counts: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
 
-    def add(self, address: str, key_id: str, reason: str, now: float) -> None:
+    def add(self, tenant: str, address: str, key_id: str, reason: str, now: float) -> None:
         """One more; those of further addresses are counted together.
 
         Of strangers, and of known keys: a flood of the ones must not hide the others.
         """
         if not self.counts:
             self.since = now
-        name = (network_of(address), key_id, reason)
-        alike = sum(bool(one[1]) == bool(key_id) for one in self.counts)
+        name = (tenant, network_of(address), key_id, reason)
+        alike = sum(bool(one[2]) == bool(key_id) for one in self.counts)
         if name not in self.counts and alike >= self.most:
-            name = ("others", key_id and "others", reason)
+            name = (tenant, "others", key_id and "others", reason)
         self.counts[name] = self.counts.get(name, 0) + 1
 
-    def take(self, now: float, *, all_of_them: bool = False) -> list[dict[str, Any]]:
-        """Records of what was counted, once that was begun a minute ago."""
+    def take(self, now: float, *, all_of_them: bool = False) -> list[tuple[str, dict[str, Any]]]:
+        """Tenants and records of what was counted, once that was begun a minute ago."""
         if not self.counts or (now - self.since < COUNTED_SECONDS and not all_of_them):
             return []
         counts, self.counts = self.counts, {}
         return [
-            {
-                "actor": {"kind": "agent" if key_id else "unknown", "id": key_id},
-                "role": "",
-                "address": address,
-                "action": "key.refused",
-                "object": {"kind": "address", "id": address},
-                "before": None,
-                "after": {"times": times, "reason": reason, "since": moment(self.since)},
-            }
-            for (address, key_id, reason), times in counts.items()
+            (
+                tenant,
+                {
+                    "actor": {"kind": "agent" if key_id else "unknown", "id": key_id},
+                    "role": "",
+                    "address": address,
+                    "action": "key.refused",
+                    "object": {"kind": "address", "id": address},
+                    "before": None,
+                    "after": {"times": times, "reason": reason, "since": moment(self.since)},
+                },
+            )
+            for (tenant, address, key_id, reason), times in counts.items()
         ]
 
 
@@ -198,10 +201,10 @@ class AuditTrail(Service):
         metrics.AUDIT_LOST.inc()
         logger.error("the audit trail lacks %s", text)
 
-    def refused(self, address: str, key_id: str, reason: str) -> None:
+    def refused(self, tenant: str, address: str, key_id: str, reason: str) -> None:
         """Count a key that was refused; ``key_id``: whose it is, where it is known."""
         metrics.AUDIT_REFUSED_KEYS.labels(reason=reason).inc()
-        self._refused.add(address, key_id, reason, time.time())
+        self._refused.add(tenant, address, key_id, reason, time.time())
 
     async def _queue(self, tenant: str, text: str) -> None:
         pipe = self._redis.pipeline(transaction=False)
@@ -246,8 +249,8 @@ class AuditTrail(Service):
             await self._note_refused(all_of_them=True)
 
     async def _note_refused(self, *, all_of_them: bool = False) -> None:
-        for record in self._refused.take(time.time(), all_of_them=all_of_them):
-            await self.note("default", record)
+        for tenant, record in self._refused.take(time.time(), all_of_them=all_of_them):
+            await self.note(tenant, record)
 
     async def drain(self) -> int:
         """Write what waits in Redis, at most :data:`BATCH`; how many records that were.

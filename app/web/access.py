@@ -117,7 +117,7 @@ class Access:
             caller = self._known(credentials)
         except AuthError:
             reason = "unknown" if credentials else "missing"
-            self._trail.refused(sender_of(request).address, "", reason)
+            self._trail.refused(TENANT, sender_of(request).address, "", reason)
             raise
         who = replace(
             caller.acting,
@@ -130,7 +130,8 @@ class Access:
 
     def forbidden(self, caller: Caller) -> None:
         """Count a call that the caller's key is not for."""
-        self._trail.refused(caller.acting.address, caller.acting.id, "forbidden")
+        who = caller.acting
+        self._trail.refused(caller.tenant, who.address, who.id, "forbidden")
 
     def _known(self, credentials: str) -> Caller:
         scheme, _, key = credentials.partition(" ")

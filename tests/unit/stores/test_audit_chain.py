@@ -117,9 +117,10 @@ def test_a_flood_of_refused_keys_is_a_few_rows_and_none_is_forgotten(
 ) -> None:
     counts = RefusedKeys(most=5)
     for number, key_id in tries:
-        counts.add(f"192.0.2.{number}", key_id, "forbidden" if key_id else "unknown", 0.0)
+        reason = "forbidden" if key_id else "unknown"
+        counts.add("t", f"192.0.2.{number}", key_id, reason, 0.0)
     assert counts.take(59.0) == []
-    rows = counts.take(60.0)
+    rows = [row for _, row in counts.take(60.0)]
     assert len(rows) <= 12
     for known in (True, False):
         times = [row["after"]["times"] for row in rows if bool(row["actor"]["id"]) == known]
