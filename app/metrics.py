@@ -22,6 +22,7 @@ __all__ = [
     "ARCHIVE_WRITTEN_EVENTS",
     "AUDIT_LOST",
     "AUDIT_REFUSED_KEYS",
+    "AUDIT_REWRITTEN",
     "AUDIT_WAITING",
     "AUDIT_WRITTEN",
     "BATCH_EVENTS",
@@ -238,6 +239,10 @@ AUDIT_WAITING = Gauge(
 AUDIT_LOST = Counter(
     "hookstream_audit_lost_rows_total",
     "Changes whose row of the audit trail neither PostgreSQL nor Redis has taken: see the log.",
+)
+AUDIT_REWRITTEN = Counter(
+    "hookstream_audit_rewritten_total",
+    "Times that a chain of the audit trail was not the one that it was when it was looked at last.",
 )
 AUDIT_REFUSED_KEYS = Counter(
     "hookstream_audit_refused_keys_total",

@@ -354,6 +354,25 @@ class AuditTrail(Service):
             problems += check_end(last, head.end)
         return Verified(len(rows), problems, None if whole else last, head.end, head.start)
 
+    async def heads(self) -> dict[str, Link]:
+        """Where each tenant's chain ends.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+        """
+        rows = await self._postgres.fetch(statement("audit_heads"))
+        return {row["tenant"]: Link(row["seq"], row["hash"]) for row in rows}
+
+    async def lacking(self, tenant: str, noted: Link) -> list[Problem]:
+        """Whether a chain still has a row that it had once, or has let it expire.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+        """
+        async with self._postgres.snapshot() as connection:
+            head, _ = await self._head(connection, tenant)
+            return await _check_expected(connection, tenant, head, noted)
+
     @staticmethod
     async def _head(source: Any, tenant: str) -> tuple[Head, bool]:
         row = await source.fetchrow(statement("audit_head"), tenant)

@@ -22,8 +22,8 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.settings import Settings
-from hookstream.app.stores.audit_chain import Link
 from hookstream.app.stores.audit_trail import moment as audit_moment
+from hookstream.app.stores.audit_watch import AuditWatch
 
 __all__ = ["LogExpiry"]
 
@@ -36,8 +36,6 @@ BATCH = 1000
 PAUSE_SECONDS = 0.1
 #: Rows of the audit trail at a time, each of which leaves a row.
 TRAIL_BATCH = 10_000
-#: How often the log says where the audit trail ends.
-HEADS_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +60,17 @@ class LogExpiry(Service):
         catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
         mine: Callable[[], bool],
+        watch: AuditWatch | None = None,
         **kwargs: Any,
     ) -> None:
-        """``mine``: whether it is this worker that does so now."""
+        """``mine``: whether it is this worker that does so now; ``watch`` looks each round."""
         super().__init__(**kwargs)
         self._postgres = postgres
         self._settings = settings
         self._catalog = catalog
         self._now_ms = now_ms
         self._mine = mine
-        self._heads: dict[str, str] = {}
-        self._heads_noted_ms = 0
+        self._watch = watch
 
     @tasks.loop
     async def _tend(self) -> None:
@@ -137,21 +135,11 @@ class LogExpiry(Service):
                     break
                 await self.sleep(PAUSE_SECONDS)
         total += await self._expire_trail(now_ms)
-        await self._note_heads(now_ms)
+        if self._watch is not None:
+            await self._watch.look(now_ms)
         if total:
             logger.info("%d rows that are kept no longer were deleted from PostgreSQL", total)
         return total
-
-    async def _note_heads(self, now_ms: int) -> None:
-        """Say in the log where the audit trail ends: who writes it anew cannot change that."""
-        if now_ms - self._heads_noted_ms < HEADS_MS:
-            return
-        self._heads_noted_ms = now_ms
-        for row in await self._postgres.fetch(statement("audit_heads")):
-            end = str(Link(row["seq"], row["hash"]))
-            if self._heads.get(row["tenant"]) != end:
-                self._heads[row["tenant"]] = end
-                logger.info("the audit trail of tenant %s ends %s", row["tenant"], end)
 
     async def _expire_trail(self, now_ms: int) -> int:
         """Of the audit trail a day at least: that rows have gone is a row."""

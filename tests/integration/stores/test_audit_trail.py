@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -18,6 +19,7 @@ from hookstream.app.redis import keys
 from hookstream.app.stores import audit_trail as audit_trail_module
 from hookstream.app.stores.audit_chain import Link, check_rows, export_line, exported_row
 from hookstream.app.stores.audit_trail import ACTIONS, AuditFilter, AuditTrail, Verified
+from hookstream.app.stores.audit_watch import AuditWatch
 
 ADMIN = Acting("admin", "admin", "", "admin", "192.0.2.7", "request-1", "call-1")
 
@@ -406,6 +408,55 @@ async def test_reads_wait_for_postgresql_and_are_refused_when_nothing_takes_them
     assert len(await trail.records()) == 1
     with pytest.raises(UnavailableError, match="audit trail"):
         await AuditTrail(nobody, away._postgres).note("t", {"action": "event.read"})
+
+
+async def test_a_chain_that_was_written_anew_is_told_within_the_hour(
+    trail: Trail, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = tmp_path / "audit-heads.json"
+
+    async def look(hours: float) -> list[str]:
+        """What another process says, with what the one before has noted."""
+        caplog.clear()
+        watch = AuditWatch(trail.trail, path)
+        await watch.look(int(hours * 3_600_000) + 3_600_000)
+        said = [(one.levelname, one.getMessage()) for one in caplog.records]
+        return [text.partition(" of tenant t ")[2] for _, text in said if " of tenant t " in text]
+
+    await ten(trail)
+    assert await look(0) == [f"ends {(await trail.verified()).head}"]
+    assert await look(1) == []
+    await trail.context("more")
+    assert await look(2) == [f"ends {(await trail.verified()).head}"]
+    # all of it goes, and it begins anew
+    await trail.tamper("DELETE FROM audit_trail", "DELETE FROM audit_heads")
+    await trail.context("again")
+    problem, ends = await look(3)
+    assert problem.startswith("was written anew")
+    assert problem.endswith("row 11 was there once")
+    assert ends.startswith("ends 1:")
+    # told once
+    assert await look(4) == []
+    await trail.tamper("DELETE FROM audit_trail", "DELETE FROM audit_heads")
+    [problem] = await look(5)
+    assert problem.endswith("row 1 was there once")
+    path.write_text("[]")
+    await trail.context("and again")
+    assert await look(6) == [f"ends {(await trail.verified()).head}"]
+
+
+async def test_the_chain_is_looked_at_once_an_hour(trail: Trail, tmp_path: Path) -> None:
+    path = tmp_path / "audit-heads.json"
+    watch = AuditWatch(trail.trail, path)
+    await trail.context("c")
+    await watch.look(10**9)
+    noted = path.read_text()
+    await trail.context("d")
+    await watch.look(10**9 + 3_599_999)
+    assert path.read_text() == noted
+    await watch.look(10**9 + 3_600_000)
+    assert path.read_text() != noted
 
 
 async def test_a_call_leaves_a_row_of_its_own_where_its_statements_left_none(trail: Trail) -> None:

@@ -14,7 +14,6 @@ from hookstream.app.routing.catalog import Catalog, Context
 from hookstream.app.routing.keeping import Keeping
 from hookstream.app.settings import Settings
 from hookstream.app.stores import log_expiry as log_expiry_module
-from hookstream.app.stores.audit_chain import Link
 from hookstream.app.stores.audit_trail import AuditFilter, AuditTrail
 from hookstream.app.stores.log_expiry import LogExpiry
 
@@ -147,28 +146,6 @@ async def test_what_became_of_an_event_is_kept_as_long_as_the_event(log: Log) ->
     assert await short.expiry.kept_ms() == 45 * DAY
     assert await short.expiry.expire() == 1
     assert orjson.dumps(await short.count()).count(b":0") == len(TABLES) - 1
-
-
-async def test_the_log_says_once_an_hour_where_the_audit_trail_ends(
-    log: Log, caplog: pytest.LogCaptureFixture
-) -> None:
-    trail = AuditTrail(None, log.postgres)
-
-    def told() -> list[str]:
-        said = [record.getMessage() for record in caplog.records]
-        return [text for text in said if text.startswith("the audit trail of tenant t ends ")]
-
-    caplog.set_level("INFO")
-    await log.replay(1, "done", None, 0)
-    await log.expiry.expire()
-    await log.replay(2, "done", None, 0)
-    await log.expiry.expire()
-    [text] = told()
-    noted = Link.parse(text.rpartition(" ")[2])
-    assert (await trail.verify("t", None, noted)).problems == []
-    log.expiry._heads_noted_ms -= log_expiry_module.HEADS_MS
-    await log.expiry.expire()
-    assert len(told()) == 2
 
 
 async def test_the_audit_trail_ends_by_its_own_setting(log: Log) -> None:
