@@ -15,9 +15,11 @@ from hookstream.app.services import Services
 from hookstream.app.siblings import Siblings
 from hookstream.app.web.access import Access
 from hookstream.app.web.agent_keys import KeyViews
+from hookstream.app.web.audit import AuditViews
 from hookstream.app.web.console import console_routes
 from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.dead_letters import LetterViews
+from hookstream.app.web.event_history import HistoryViews
 from hookstream.app.web.events import EventViews
 from hookstream.app.web.fast_lane import LANE, FastLane
 from hookstream.app.web.feeds import FeedViews
@@ -76,7 +78,9 @@ class Endpoints:
         self._process = process
         self._worker = worker
         self._functions = functions
-        self._access = Access(services.catalog, admin_key, call_limit(services.settings))
+        self._access = Access(
+            services.catalog, admin_key, call_limit(services.settings), services.trail
+        )
         self._meter = StreamMeter(
             services.redis, services.clock, services.settings.partitions, own_channels
         )
@@ -202,6 +206,7 @@ class Endpoints:
                 dead_letters=services.dead_letters,
                 refusals=services.refusals,
                 dictionaries=services.dictionaries,
+                trail=services.trail,
             ).routes(),
             *ContextViews(
                 settings=settings,
@@ -218,7 +223,10 @@ class Endpoints:
                 settings=settings, postgres=postgres, catalog=catalog, quotas=self._quotas
             ).routes(),
             *RefusalViews(
-                refusals=services.refusals, receiver=self._receiver, catalog=catalog
+                refusals=services.refusals,
+                receiver=self._receiver,
+                catalog=catalog,
+                trail=services.trail,
             ).routes(),
         ]
 
@@ -243,15 +251,19 @@ class Endpoints:
         """Events, and what became of them."""
         services, settings = self._services, self._settings
         return [
-            *EventViews(services.events).routes(),
+            *EventViews(services.events, services.trail).routes(),
+            *HistoryViews(services.events, services.dead_letters, services.trail).routes(),
             *ReplayViews(
                 settings=settings,
                 catalog=self._catalog,
                 replays=services.replays,
                 single_replay=self._single_replay,
             ).routes(),
-            *LetterViews(settings=settings, dead_letters=services.dead_letters).routes(),
+            *LetterViews(
+                settings=settings, dead_letters=services.dead_letters, trail=services.trail
+            ).routes(),
             *LossViews(services.losses).routes(),
+            *AuditViews(services.trail).routes(),
             *PartitionViews(self._meter).routes(),
             *LifecycleViews(
                 services.redis,
@@ -305,7 +317,11 @@ class Endpoints:
 
         feeds, events = self._services.feeds, self._services.events
         reader = AgentReader(
-            catalog=self._catalog, feeds=feeds, resets=self._services.resets, events=events
+            catalog=self._catalog,
+            feeds=feeds,
+            resets=self._services.resets,
+            events=events,
+            trail=self._services.trail,
         )
         tools = AgentTools(
             reader=reader,

@@ -20,6 +20,11 @@ __all__ = [
     "ARCHIVE_SECONDS",
     "ARCHIVE_WRITTEN_BYTES",
     "ARCHIVE_WRITTEN_EVENTS",
+    "AUDIT_LOST",
+    "AUDIT_REFUSED_KEYS",
+    "AUDIT_REWRITTEN",
+    "AUDIT_WAITING",
+    "AUDIT_WRITTEN",
     "BATCH_EVENTS",
     "BATCH_FAILURES",
     "BOUNDED_BREACHES",
@@ -222,6 +227,27 @@ DEAD_LETTERS_EXPIRED = Counter(
     "hookstream_dead_letters_expired_total",
     "Dead letters that were thrown away since their time was over, by tool.",
     ["tool"],
+)
+AUDIT_WRITTEN = Counter(
+    "hookstream_audit_written_rows_total",
+    "Rows of the audit trail that have waited in Redis and were written.",
+)
+AUDIT_WAITING = Gauge(
+    "hookstream_audit_waiting_rows",
+    "Records of the audit trail that wait in Redis for PostgreSQL.",
+)
+AUDIT_LOST = Counter(
+    "hookstream_audit_lost_rows_total",
+    "Changes whose row of the audit trail neither PostgreSQL nor Redis has taken: see the log.",
+)
+AUDIT_REWRITTEN = Counter(
+    "hookstream_audit_rewritten_total",
+    "Times that a chain of the audit trail was not the one that it was when it was looked at last.",
+)
+AUDIT_REFUSED_KEYS = Counter(
+    "hookstream_audit_refused_keys_total",
+    "API keys that were refused, by reason.",
+    ["reason"],
 )
 EVENT_LOG_EXPIRED = Counter(
     "hookstream_event_log_expired_rows_total",

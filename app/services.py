@@ -43,6 +43,7 @@ from hookstream.app.schema_registry.builtin import BuiltinSchemas
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import EMBEDDED, Settings
 from hookstream.app.stalls import LoopWatch
+from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.catalog_copy import CatalogCopy
 from hookstream.app.stores.condition_errors import ConditionErrors
@@ -73,6 +74,7 @@ class Services(Service):
     durability: Durability
     scripts: Scripts
     postgres: Postgres
+    trail: AuditTrail
     archive: Archive
     schemas: SchemaStore
     catalog: CatalogCache
@@ -130,6 +132,8 @@ class Services(Service):
         self.postgres = Postgres(self._postgres_url(), loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.postgres)
         await self.postgres.meet()
+        self.trail = AuditTrail(self.redis, self.postgres, loop=self.loop, beacon=self.beacon)
+        await self.add_runtime_dependency(self.trail)
         self.archive = Archive(
             settings.archive_address,
             self.postgres,

@@ -474,6 +474,13 @@ class Settings(BaseSettings):
         description="How long PostgreSQL keeps what became of events, and daily summaries; longer "
         "where dead letters or feeds are kept longer, or some tool's `ttl` is.",
     )
+    audit_days: float = Field(
+        400.0,
+        ge=1,
+        le=36500,
+        description="How long the audit trail keeps a row; what is left of its chain can be "
+        "verified after that.",
+    )
     health_oldest_seconds: float = Field(
         60.0,
         gt=0,

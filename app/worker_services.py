@@ -35,6 +35,7 @@ from hookstream.app.services import Services
 from hookstream.app.settings import Settings
 from hookstream.app.stage_tables.state import opens_tables
 from hookstream.app.stages import Lifespans
+from hookstream.app.stores.audit_watch import AuditWatch
 from hookstream.app.stores.log_expiry import LogExpiry
 from hookstream.app.stores.recorder import Recorder
 from hookstream.app.streams.assignment import PartitionAssignment
@@ -266,6 +267,7 @@ class WorkerServices(Service):
             now_ms=services.clock.now_ms,
             # one at a time does so
             mine=lambda: 0 in self._owned(),
+            watch=AuditWatch(services.trail, self._settings.state_path / "audit-heads.json"),
             loop=self.loop,
             beacon=self.beacon,
         )

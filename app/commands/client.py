@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -54,14 +54,36 @@ class ApiClient:
             raise HookstreamError(
                 f"{address} answered what is no JSON: is this Hookstream's address?"
             ) from error
+        raise self._refused(address, response.status, text)
+
+    async def download(self, path: str, sink: BinaryIO) -> None:
+        """Write the body of a long answer into ``sink`` as it comes.
+
+        Raises:
+            HookstreamError: the server refused; the message is its own.
+            aiohttp.ClientError: the connection broke before its end.
+        """
+        address = f"{self.url}/api/v1{path}"
+        patient = aiohttp.ClientTimeout(None, sock_read=TIMEOUT_SECONDS)
+        try:
+            async with self._session.get(address, timeout=patient) as response:
+                if not response.ok:
+                    raise self._refused(address, response.status, await response.text())
+                async for part in response.content.iter_any():
+                    sink.write(part)
+        except aiohttp.ClientConnectorError as error:
+            raise self._nobody(error) from error
+        sink.flush()
+
+    def _refused(self, address: str, status: int, text: str) -> HookstreamError:
         try:
             detail = str(json.loads(text)["detail"])
         except (ValueError, KeyError, TypeError):
-            detail = f"{address} answered {response.status}: is this Hookstream's address?"
-        if response.status == 401:
+            detail = f"{address} answered {status}: is this Hookstream's address?"
+        if status == 401:
             detail = f"{detail} ({self.url}; the key is that of {self._key_from})"
         kinds: dict[int, type[HookstreamError]] = {401: AuthError, 404: NotFoundError}
-        raise kinds.get(response.status, HookstreamError)(detail)
+        return kinds.get(status, HookstreamError)(detail)
 
     async def health(self) -> dict[str, Any]:
         """What ``/health`` says of the process that is asked."""

@@ -168,6 +168,13 @@ class DeadLetters:
             **await self._content(letter),
         }
 
+    async def attempts(self, tenant: str, letter_id: str) -> list[dict[str, Any]]:
+        """The attempts of a failed event that there is still a letter of; none without one."""
+        letter = await self._redis.hgetall(keys.failed_event(self._where(letter_id), letter_id))
+        if not letter or letter.get(b"tenant", tenant.encode()).decode() != tenant:
+            return []
+        return history(letter)
+
     async def _content(self, letter: dict[bytes, bytes]) -> dict[str, Any]:
         """Payload and headers, where the entry and its payload can be read.
 

@@ -26,7 +26,7 @@ from mode.utils.logging import get_logger
 from pydantic import ValidationError
 
 from hookstream.app import tasks
-from hookstream.app.errors import HookstreamError, UnavailableError
+from hookstream.app.errors import ForbiddenError, HookstreamError, UnavailableError
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.mcp.asgi import serve_asgi
@@ -152,7 +152,7 @@ class McpServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any request to ``/mcp``."""
-        caller = self._access.caller(request.headers.get("Authorization", ""))
+        caller = self._access.caller(request, request.headers.get("Authorization", ""))
         settings = self._settings
         refuse_other_sites(request, settings.public_url)
         body = await read_body(request, MAX_BODY_BYTES, settings.body_timeout_seconds)
@@ -222,6 +222,8 @@ class McpServer:
         except (*REDIS_ERRORS, UnavailableError):
             return _failed("this cannot be read at the moment: try again in a few seconds")
         except HookstreamError as error:
+            if isinstance(error, ForbiddenError):
+                self._access.forbidden(caller_of(ctx))
             return _failed(str(error))
         except Exception:
             # the SDK would tell the client what it says
@@ -271,7 +273,11 @@ class McpServer:
     ) -> types.ReadResourceResult:
         uri = str(params.uri)
         with as_mcp_errors():
-            value = await self._resource(caller_of(ctx), uri)
+            try:
+                value = await self._resource(caller_of(ctx), uri)
+            except ForbiddenError:
+                self._access.forbidden(caller_of(ctx))
+                raise
         text = safe_json({"notice": NOTICE, **value})
         return types.ReadResourceResult(
             contents=[types.TextResourceContents(uri=uri, mime_type="application/json", text=text)]

@@ -13,6 +13,7 @@ from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.resets import Resets
 from hookstream.app.mcp.reading import PAGE, AgentReader
 from hookstream.app.mcp.untrusted import cut
+from hookstream.app.postgres.acting import acting
 from hookstream.app.status import Status
 from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.web.access import Caller, uuid7
@@ -240,7 +241,8 @@ class AgentTools:
             raise NotFoundError(
                 f"there is no event {event_id} that has reached context {context.context_id}"
             )
-        replay_id = await self._single_replay.send(caller, event_id, context.context_id)
+        with acting(caller.acting):
+            replay_id = await self._single_replay.send(caller, event_id, context.context_id)
         return {"replay_id": replay_id, "event_id": event_id, "context_id": context.context_id}
 
 

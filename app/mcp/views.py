@@ -38,7 +38,7 @@ class McpViews:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any request to ``/mcp``."""
         if self._server is None:
-            self._access.caller(request.headers.get("Authorization", ""))
+            self._access.caller(request, request.headers.get("Authorization", ""))
             async with self._starting:
                 if self._server is None:
                     self._server = await self._start()

@@ -13,6 +13,7 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import tasks
 from hookstream.app.errors import HookstreamError, SettingsError, UnavailableError
+from hookstream.app.postgres.acting import acting_now
 from hookstream.app.postgres.migrations.run import APPLICATION_NAME, DatabaseSchema
 from hookstream.app.postgres.sql import statement
 
@@ -32,6 +33,8 @@ TIMEOUT_SECONDS = 10.0
 #: How long a start waits for the schema: a receiver has to listen.
 MEET_SECONDS = 3.0
 _IN_TURN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+#: For the triggers of the audit trail, until the transaction ends.
+_ACTING = "SELECT set_config('hookstream.acting', $1, true)"
 _NAMED = {"application_name": APPLICATION_NAME}
 #: After it could not be opened, nobody else waits for the same within this time.
 REOPEN_SECONDS = 0.5
@@ -151,6 +154,7 @@ class Postgres(Service):
         with self._boundary(query):
             assert self._pool is not None
             async with self._pool.acquire() as connection, connection.transaction():
+                await _say_who(connection)
                 await connection.execute(_IN_TURN, turn)
                 return await connection.fetchrow(query, *args)
 
@@ -190,6 +194,7 @@ class Postgres(Service):
             assert self._pool is not None
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(statement("bound_transaction"))
+                await _say_who(connection)
                 yield connection
 
     async def execute(self, query: str, *args: Any) -> str:
@@ -226,7 +231,12 @@ class Postgres(Service):
         if self._pool is None or self._doubts_schema:
             await self._open()
         with self._boundary(query):
-            return await getattr(self._pool, method)(query, *args)
+            assert self._pool is not None
+            if not acting_now():
+                return await getattr(self._pool, method)(query, *args)
+            async with self._pool.acquire() as connection, connection.transaction():
+                await _say_who(connection)
+                return await getattr(connection, method)(query, *args)
 
     @contextmanager
     def _boundary(self, what: str) -> Iterator[None]:
@@ -259,6 +269,11 @@ class Postgres(Service):
         if now - self._told.get(kind, -LOG_SECONDS) >= LOG_SECONDS:
             self._told[kind] = now
             logger.warning("PostgreSQL: %s: %s", kind, error)
+
+
+async def _say_who(connection: asyncpg.Connection) -> None:
+    if who := acting_now():
+        await connection.execute(_ACTING, who)
 
 
 def _heard(asked: "asyncio.Future[Any]") -> None:

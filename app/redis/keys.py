@@ -3,6 +3,7 @@
 __all__ = [
     "ALERTS",
     "ALERTS_DUE",
+    "AUDIT_TRAIL",
     "DICTIONARIES",
     "GROUP",
     "LIFECYCLE",
@@ -80,6 +81,8 @@ PROBE = "hs:probe"
 #: Hash of alerts by id, and the sorted set of when (ms) each is to be sent.
 ALERTS = "{hs:alerts}:queue"
 ALERTS_DUE = "{hs:alerts}:due"
+#: Stream: records of the audit trail that wait for PostgreSQL.
+AUDIT_TRAIL = "hs:audit-trail"
 #: Hash: the dictionary that new events of each tool are compressed with.
 DICTIONARIES = "hs:dictionaries"
 #: Sorted set of living workers by the time (ms) until which they are taken for alive.

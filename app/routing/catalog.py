@@ -126,10 +126,12 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class AgentKey:
-    """Which contexts of which tenant the holder of a key may read."""
+    """Which contexts of which tenant the holder of a key may read; what the key is called."""
 
     tenant: str
     contexts: frozenset[str]
+    key_id: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

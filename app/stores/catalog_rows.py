@@ -192,7 +192,7 @@ def context_from_row(row: Row) -> Context:
 
 def key_from_row(row: Row) -> AgentKey:
     """An agent's key. Raises whatever the row makes it raise."""
-    return AgentKey(row["tenant"], frozenset(row["contexts"]))
+    return AgentKey(row["tenant"], frozenset(row["contexts"]), row["key_id"], row["name"])
 
 
 def template_from_row(row: Row) -> Template:

@@ -153,8 +153,43 @@ class EventStore:
         Raises:
             UnavailableError: it is not recorded, and too much lies in its stream around its time.
         """
+        row = await self._record(tenant, event_id)
+        if row is None:
+            if reached is not None:
+                return None
+            envelope = await self.find_in_stream(tenant, event_id)
+            if envelope is None:
+                return None
+            [readable] = await self._events([envelope])
+            return accepted_out(decode_event(envelope), readable)
+        delivered = await self._delivered(tenant, event_id, reached)
+        if reached is not None and not delivered["deliveries"]:
+            return None
+        place = place_of(tenant, row)
+        [event], [tier] = await self.payloads([place]), await self._tiers.tiers([place])
+        return {
+            **event_out(row, tier),
+            **(content_out(event) if event else {}),
+            "enrichment": load_json(row["enrichment"].encode() or b"{}"),
+            **delivered,
+        }
+
+    async def account(self, tenant: str, event_id: str) -> dict[str, Any] | None:
+        """As :meth:`get`, without payload, headers and enrichment, which are not read.
+
+        Raises:
+            UnavailableError: as there.
+        """
+        row = await self._record(tenant, event_id)
+        if row is None:
+            envelope = await self.find_in_stream(tenant, event_id)
+            return accepted_out(decode_event(envelope), None) if envelope else None
+        [tier] = await self._tiers.tiers([place_of(tenant, row)])
+        return {**event_out(row, tier), **await self._delivered(tenant, event_id, None)}
+
+    async def _record(self, tenant: str, event_id: str) -> Mapping[str, Any] | None:
         wanted = UUID(event_id)
-        rows = await self._postgres.fetch(
+        row: Mapping[str, Any] | None = await self._postgres.fetchrow(
             statement("find_events"),
             tenant,
             wanted,
@@ -167,29 +202,19 @@ class EventStore:
             1,
             None,
         )
-        if not rows:
-            if reached is not None:
-                return None
-            envelope = await self.find_in_stream(tenant, event_id)
-            if envelope is None:
-                return None
-            [readable] = await self._events([envelope])
-            return accepted_out(decode_event(envelope), readable)
-        row = rows[0]
+        return row
+
+    async def _delivered(
+        self, tenant: str, event_id: str, reached: Collection[str] | None
+    ) -> dict[str, Any]:
+        """The first deliveries of an event, to some contexts or to all."""
         mine = None if reached is None else list(reached)
         deliveries = await self._postgres.fetch(
             statement("event_deliveries"), tenant, UUID(event_id), mine, DELIVERIES + 1
         )
-        if reached is not None and not deliveries:
-            return None
         more, deliveries = len(deliveries) > DELIVERIES, deliveries[:DELIVERIES]
-        place = place_of(tenant, row)
-        [event], [tier] = await self.payloads([place]), await self._tiers.tiers([place])
         acknowledged = await self._acknowledged_at(tenant, deliveries)
         return {
-            **event_out(row, tier),
-            **(content_out(event) if event else {}),
-            "enrichment": load_json(row["enrichment"].encode() or b"{}"),
             "deliveries": [
                 {
                     "context_id": delivery["context_id"],

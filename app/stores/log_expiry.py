@@ -1,4 +1,4 @@
-"""Deletes from PostgreSQL what is older than it is kept: the event log, replays, daily summaries.
+"""Deletes from PostgreSQL what is older than it is kept: event log, replays, audit trail.
 
 By whoever has partition 0, some rows at a time: what is left of a round that breaks off is found by
 the next one.
@@ -22,6 +22,8 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.settings import Settings
+from hookstream.app.stores.audit_trail import moment as audit_moment
+from hookstream.app.stores.audit_watch import AuditWatch
 
 __all__ = ["LogExpiry"]
 
@@ -32,6 +34,8 @@ ROUND_SECONDS = 600.0
 #: Rows of one statement, and the pause behind it: 10,000 a second at most.
 BATCH = 1000
 PAUSE_SECONDS = 0.1
+#: Rows of the audit trail at a time, each of which leaves a row.
+TRAIL_BATCH = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +60,17 @@ class LogExpiry(Service):
         catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
         mine: Callable[[], bool],
+        watch: AuditWatch | None = None,
         **kwargs: Any,
     ) -> None:
-        """``mine``: whether it is this worker that does so now."""
+        """``mine``: whether it is this worker that does so now; ``watch`` looks each round."""
         super().__init__(**kwargs)
         self._postgres = postgres
         self._settings = settings
         self._catalog = catalog
         self._now_ms = now_ms
         self._mine = mine
+        self._watch = watch
 
     @tasks.loop
     async def _tend(self) -> None:
@@ -128,8 +134,29 @@ class LogExpiry(Service):
                 if deleted < BATCH:
                     break
                 await self.sleep(PAUSE_SECONDS)
+        total += await self._expire_trail(now_ms)
+        if self._watch is not None:
+            await self._watch.look(now_ms)
         if total:
             logger.info("%d rows that are kept no longer were deleted from PostgreSQL", total)
+        return total
+
+    async def _expire_trail(self, now_ms: int) -> int:
+        """Of the audit trail a day at least: that rows have gone is a row."""
+        kept_ms = int(self._settings.audit_days * DAY_MS)
+        before, earlier = (
+            audit_moment(max(0, now_ms - kept_ms - later) / 1000) for later in (0, DAY_MS)
+        )
+        total = 0
+        while self._mine() and not self.should_stop:
+            arguments = (before, earlier, TRAIL_BATCH)
+            rows = await self._postgres.fetch(statement("expire_audit"), *arguments)
+            deleted = sum(row["rows"] for row in rows)
+            metrics.EVENT_LOG_EXPIRED.labels(table="audit_trail").inc(deleted)
+            total += deleted
+            if all(row["rows"] < TRAIL_BATCH for row in rows):
+                break
+            await self.sleep(PAUSE_SECONDS)
         return total
 
 

@@ -4,8 +4,9 @@ import difflib
 import hashlib
 import hmac
 import re
+import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -18,11 +19,16 @@ from hookstream.app.errors import (
     PayloadTooLargeError,
 )
 from hookstream.app.ids import event_time_ms
+from hookstream.app.postgres.acting import Acting
 from hookstream.app.settings import Settings
+from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.body import decode_aside, read_body
 from hookstream.app.web.limits import RateLimit
 from hookstream.app.web.models.fields import ID_PATTERN
+from hookstream.app.web.recorded import recorded
+from hookstream.app.web.request_log import id_of
+from hookstream.app.web.sender import sender_of
 
 __all__ = [
     "CALLER_KEY",
@@ -44,6 +50,11 @@ MAX_NAME_CHARS = 100
 TENANT = "default"
 
 
+#: Who acts where nobody has called.
+NOBODY = Acting("unknown", "", "", "", "", "", "")
+ADMIN = Acting("admin", "admin", "", "admin", "", "", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Whose key it is. ``contexts`` are those it may read; None for the admin key: everything."""
@@ -51,6 +62,8 @@ class Caller:
     tenant: str
     contexts: frozenset[str] | None = None
     digest: bytes = b""
+    #: For the audit trail: whose call it is, and from where.
+    acting: Acting = field(default=NOBODY, compare=False)
 
     def check(self, context_id: str) -> None:
         """Raises ForbiddenError for a context that the key does not name, be there one or not."""
@@ -66,6 +79,10 @@ View = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def _who(request: web.Request) -> tuple[str, Acting]:
+    return request[TENANT_KEY], request[CALLER_KEY].acting
+
+
 def _header(request: web.Request) -> str:
     return request.headers.get("Authorization", "")
 
@@ -74,23 +91,49 @@ class Access:
     """Knows whose a key is: the admin key, or one that was made for an agent."""
 
     def __init__(
-        self, catalog: CatalogCache, admin_key: Callable[[], str], limit: RateLimit
+        self,
+        catalog: CatalogCache,
+        admin_key: Callable[[], str],
+        limit: RateLimit,
+        trail: AuditTrail,
     ) -> None:
         """``admin_key`` is asked when a request comes: the key may have to be made first.
 
         ``limit``: of calls, by the digest of an agent's key.
         """
         self._limit = limit
+        self._trail = trail
         self._catalog = catalog
         self._admin_key = admin_key
 
-    def caller(self, credentials: str) -> Caller:
+    def caller(self, request: web.Request, credentials: str) -> Caller:
         """Whose the key in an ``Authorization`` header's value is; counts as a call of it.
 
         Raises:
             AuthError: it is missing, of another scheme, or the key is not known.
             LimitError: the agent's key makes too many calls.
         """
+        try:
+            caller = self._known(credentials)
+        except AuthError:
+            reason = "unknown" if credentials else "missing"
+            self._trail.refused(TENANT, sender_of(request).address, "", reason)
+            raise
+        who = replace(
+            caller.acting,
+            address=sender_of(request).address,
+            request_id=id_of(request),
+            # not the request's id, which a client may choose
+            call=secrets.token_hex(12),
+        )
+        return replace(caller, acting=who)
+
+    def forbidden(self, caller: Caller) -> None:
+        """Count a call that the caller's key is not for."""
+        who = caller.acting
+        self._trail.refused(caller.tenant, who.address, who.id, "forbidden")
+
+    def _known(self, credentials: str) -> Caller:
         scheme, _, key = credentials.partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise AuthError(
@@ -98,7 +141,7 @@ class Access:
             )
         given = key.strip().encode("utf-8", "surrogateescape")
         if hmac.compare_digest(given, self._admin_key().encode()):
-            return Caller(TENANT)
+            return Caller(TENANT, acting=ADMIN)
         # a look-up by hash tells nothing about keys by the time it takes
         digest = hashlib.sha256(given).digest()
         known = self._catalog.current.keys.get(digest)
@@ -106,7 +149,8 @@ class Access:
             raise AuthError("this API key is not known here")
         # the admin key has no limit: it is what an operator helps with when there is trouble
         self._limit.take(digest)
-        return Caller(known.tenant, known.contexts, digest)
+        who = Acting("agent", known.key_id, known.name, "agent", "", "", "")
+        return Caller(known.tenant, known.contexts, digest, who)
 
     def still_known(self, caller: Caller) -> bool:
         """Whether the key that a long connection began with may still read what it could then."""
@@ -121,15 +165,27 @@ class Access:
         *,
         agents: bool = False,
         credentials: Callable[[web.Request], str] = _header,
+        action: str | None = "",
     ) -> View:
         """A view that only an authorised request reaches; with ``agents`` also an agent's key.
 
         ``credentials`` finds in a request what an ``Authorization`` header would say.
         An agent's key never gets past a ``context_id`` in the path that it does not name.
+        ``action``: what the audit trail calls it where a request other than GET has left no row
+        there; None where it changes nothing.
         """
+        if action is not None:
+            view = recorded(view, self._trail, action, _who)
 
         async def authorised(request: web.Request) -> web.StreamResponse:
-            caller = self.caller(credentials(request))
+            caller = self.caller(request, credentials(request))
+            try:
+                return await let_in(request, caller)
+            except ForbiddenError:
+                self.forbidden(caller)
+                raise
+
+        async def let_in(request: web.Request, caller: Caller) -> web.StreamResponse:
             if caller.contexts is not None:
                 if not agents:
                     raise ForbiddenError(

@@ -7,8 +7,9 @@ from aiohttp import web
 from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
 from hookstream.app.failures.dead_letters import DeadLetterFilter, DeadLetters, Place
 from hookstream.app.settings import Settings
-from hookstream.app.web.access import TENANT_KEY, read_model
-from hookstream.app.web.events import check_query, parse_limit, parse_time
+from hookstream.app.stores.audit_trail import AuditTrail
+from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, read_model
+from hookstream.app.web.events import check_query, note_read, parse_limit, parse_time
 from hookstream.app.web.models.dead_letters import (
     LETTER_QUERY,
     LetterChanged,
@@ -17,6 +18,7 @@ from hookstream.app.web.models.dead_letters import (
     LetterOut,
 )
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.recorded import tell
 from hookstream.app.web.routes import Route
 
 __all__ = ["LetterViews"]
@@ -32,7 +34,8 @@ BULK_LOOKED_AT = 50_000
 class LetterViews:
     """List, show, retry and discard dead letters."""
 
-    def __init__(self, *, settings: Settings, dead_letters: DeadLetters) -> None:
+    def __init__(self, *, settings: Settings, dead_letters: DeadLetters, trail: AuditTrail) -> None:
+        self._trail = trail
         self._settings = settings
         self._dead_letters = dead_letters
 
@@ -55,6 +58,7 @@ class LetterViews:
                 "Try dead letters again, by filter",
                 takes=LetterFilterIn,
                 gives=LetterChanged,
+                action="dead_letter.retried",
                 status=202,
                 errors=(400,),
             ),
@@ -65,6 +69,7 @@ class LetterViews:
                 "Throw dead letters away, by filter",
                 takes=LetterFilterIn,
                 gives=LetterChanged,
+                action="dead_letter.discarded",
                 errors=(400,),
             ),
             Route(
@@ -81,6 +86,7 @@ class LetterViews:
                 self.retry,
                 "Try a dead letter again, now",
                 gives=LetterChanged,
+                action="dead_letter.retried",
                 status=202,
                 errors=(400, 404, 409),
             ),
@@ -90,6 +96,7 @@ class LetterViews:
                 self.discard,
                 "Throw a dead letter away",
                 status=204,
+                action="dead_letter.discarded",
                 errors=(400, 404, 409),
             ),
         ]
@@ -116,6 +123,8 @@ class LetterViews:
         letter = await self._dead_letters.get(request[TENANT_KEY], letter_id)
         if letter is None:
             raise NotFoundError(f"there is no dead letter {letter_id}")
+        event_id = letter["event_id"]
+        await note_read(self._trail, request[CALLER_KEY], "dead_letter", letter_id, event_id)
         return json_response(letter)
 
     async def retry(self, request: web.Request) -> web.StreamResponse:
@@ -132,18 +141,22 @@ class LetterViews:
 
     async def retry_many(self, request: web.Request) -> web.StreamResponse:
         """Try again what a filter matches."""
-        names, cursor = await self._matching(request)
+        names, events, cursor = await self._matching(request)
         changed = await self._dead_letters.retry(request[TENANT_KEY], names)
+        _tell_many(request, events, changed)
         return json_response(_counts(len(names), changed, cursor), status=202)
 
     async def discard_many(self, request: web.Request) -> web.StreamResponse:
         """Throw away what a filter matches."""
-        names, cursor = await self._matching(request)
+        names, events, cursor = await self._matching(request)
         changed = await self._dead_letters.discard(request[TENANT_KEY], names)
+        _tell_many(request, events, changed)
         return json_response(_counts(len(names), changed, cursor))
 
-    async def _matching(self, request: web.Request) -> tuple[Sequence[str], str | None]:
-        """Letters that a call is about, and the cursor of the next call where there may be more."""
+    async def _matching(
+        self, request: web.Request
+    ) -> tuple[Sequence[str], Sequence[str], str | None]:
+        """Letters that a call is about, their events, and the cursor of the next call, if any."""
         given = await read_model(self._settings, request, LetterFilterIn)
         if not given.model_fields_set - {"cursor"}:
             raise BadRequestError(
@@ -158,7 +171,10 @@ class LetterViews:
         page = await self._dead_letters.find(
             request[TENANT_KEY], wanted, MAX_BULK, _cursor(given.cursor), BULK_LOOKED_AT
         )
-        return [letter["letter_id"] for letter in page.letters], _cursor_of(page.next)
+        events = sorted({letter["event_id"] for letter in page.letters if letter["event_id"]})
+        # before anything is done: it may break off
+        _tell_many(request, events, None)
+        return [letter["letter_id"] for letter in page.letters], events, _cursor_of(page.next)
 
     async def _dead(self, request: web.Request) -> str:
         letter_id = _id(request)
@@ -167,6 +183,8 @@ class LetterViews:
             raise NotFoundError(f"there is no dead letter {letter_id}")
         if letter["state"] != "dead":
             raise ConflictError(f"{letter_id} is not dead, it is {letter['state']}")
+        events = [letter["event_id"]] if letter["event_id"] else []
+        tell(request, "dead_letter", letter_id, events=events)
         return letter_id
 
 
@@ -188,6 +206,11 @@ def _cursor(text: str | None) -> Place | None:
 
 def _cursor_of(place: Place | None) -> str | None:
     return f"{place[0]}.{place[1]}" if place else None
+
+
+def _tell_many(request: web.Request, events: Sequence[str], changed: int | None) -> None:
+    after = None if changed is None else {"changed": changed}
+    tell(request, "dead_letter", "by filter", events=list(events), after=after)
 
 
 def _counts(matched: int, changed: int, cursor: str | None) -> dict[str, object]:

@@ -9,6 +9,7 @@ from multidict import MultiMapping
 
 from hookstream.app.errors import BadRequestError, ForbiddenError, NotFoundError
 from hookstream.app.status import Status
+from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, Caller, uuid7
 from hookstream.app.web.models.events import EVENT_QUERY, EventList, EventOut
@@ -19,6 +20,7 @@ __all__ = [
     "MAX_LIMIT",
     "EventViews",
     "check_query",
+    "note_read",
     "parse_filter",
     "parse_limit",
     "parse_time",
@@ -31,8 +33,9 @@ MAX_LIMIT = 1000
 class EventViews:
     """Search and show events."""
 
-    def __init__(self, events: EventStore) -> None:
+    def __init__(self, events: EventStore, trail: AuditTrail) -> None:
         self._events = events
+        self._trail = trail
 
     def routes(self) -> Sequence[Route]:
         """In the order of the OpenAPI document."""
@@ -72,20 +75,44 @@ class EventViews:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One event, with its payload and deliveries."""
         event_id = uuid7(request.match_info["event_id"], "event_id")
-        return json_response(await visible_event(self._events, request[CALLER_KEY], event_id))
+        caller = request[CALLER_KEY]
+        return json_response(await visible_event(self._events, self._trail, caller, event_id))
 
 
-async def visible_event(events: EventStore, caller: Caller, event_id: str) -> dict[str, Any]:
-    """An event with payload and deliveries, as much of it as the caller may know.
+async def visible_event(
+    events: EventStore, trail: AuditTrail, caller: Caller, event_id: str
+) -> dict[str, Any]:
+    """An event with payload and deliveries, as much of it as the caller may know; recorded.
 
     Raises:
         NotFoundError: there is none, or it reached no context of the caller's key.
+        UnavailableError: it cannot be recorded now that somebody reads it.
     """
     # what reached other contexts, or nobody yet, is none of an agent's key's business
     event = await events.get(caller.tenant, event_id, reached=caller.contexts)
     if event is None:
         raise NotFoundError(f"there is no event {event_id}")
+    await note_read(trail, caller, "event", event_id, event_id)
     return event
+
+
+async def note_read(
+    trail: AuditTrail, caller: Caller, kind: str, object_id: str, event_id: str | None
+) -> None:
+    """Record that a caller reads a payload, before it gets it.
+
+    Raises:
+        UnavailableError: that cannot be recorded now.
+    """
+    record = {
+        **caller.acting.out(),
+        "action": f"{kind}.read",
+        "object": {"kind": kind, "id": object_id},
+        "before": None,
+        "after": None,
+        **({"events": [event_id]} if event_id else {}),
+    }
+    await trail.note(caller.tenant, record)
 
 
 def parse_filter(query: MultiMapping[str]) -> EventFilter:

@@ -85,6 +85,8 @@ class FeedViews:
                 errors=(404, 409),
                 agents=True,
                 operation="context_acknowledge",
+                # its time is kept with the feed: docs/audit.md
+                action=None,
             ),
             Route(
                 "GET",

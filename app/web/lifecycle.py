@@ -71,6 +71,7 @@ class LifecycleViews:
                 self.run,
                 "Have workers move at once what is due",
                 status=202,
+                action="lifecycle.run",
             ),
             Route(
                 "GET",

@@ -14,13 +14,15 @@ from hookstream.app.ingest.refusals import Refusal, Refusals
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.redis.errors import REDIS_ERRORS
 from hookstream.app.routing.catalog import Tool
+from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.web.access import TENANT_KEY, path_id
-from hookstream.app.web.events import check_query, parse_limit
+from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, path_id
+from hookstream.app.web.events import check_query, note_read, parse_limit
 from hookstream.app.web.models.receive import Accepted
 from hookstream.app.web.models.refusals import REFUSAL_QUERY, RefusalList, RefusalOut
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.receive import Receiver
+from hookstream.app.web.recorded import tell
 from hookstream.app.web.routes import Route
 
 __all__ = ["RefusalViews", "refusal_out"]
@@ -42,7 +44,15 @@ _ID = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
 class RefusalViews:
     """List and show refused webhooks, and try them again."""
 
-    def __init__(self, *, refusals: Refusals, receiver: Receiver, catalog: CatalogCache) -> None:
+    def __init__(
+        self,
+        *,
+        refusals: Refusals,
+        receiver: Receiver,
+        catalog: CatalogCache,
+        trail: AuditTrail,
+    ) -> None:
+        self._trail = trail
         self._refusals = refusals
         self._receiver = receiver
         self._catalog = catalog
@@ -84,6 +94,7 @@ class RefusalViews:
                 status=202,
                 errors=(400, 404, 409),
                 operation=f"{name}_replay",
+                action="refusal.replayed",
             ),
         ]
 
@@ -108,13 +119,17 @@ class RefusalViews:
         """One refused webhook, with what is kept of its body."""
         tool = await self._tool(request)
         refusal = await self._refusal(request, tool)
+        await note_read(self._trail, request[CALLER_KEY], "refusal", refusal.refusal_id, None)
         return json_response({**refusal_out(refusal, tool), **body_out(refusal.body)})
 
     async def replay(self, request: web.Request) -> web.StreamResponse:
         """Verify one with today's secrets and accept it, or answer why not."""
         tool = await self._tool(request)
         refusal = await self._refusal(request, tool)
+        tell(request, "refusal", refusal.refusal_id)
         accepted = await self._receiver.replay(refusal, request[TENANT_KEY])
+        if event_id := accepted.get("event_id"):
+            tell(request, "refusal", refusal.refusal_id, events=[event_id])
         # the event is kept, and that is what was asked for; a refusal ends by itself
         with suppress(*REDIS_ERRORS):
             await self._refusals.remove(tool, refusal.refusal_id)

@@ -27,6 +27,7 @@ __all__ = [
     "Door",
     "ServerLog",
     "begin",
+    "id_of",
     "is_verbose",
     "log_request",
     "log_requests",
@@ -119,6 +120,12 @@ def begin(request: web.Request) -> str:
 def request_id_of(given: str) -> str:
     """The id of a request that came with ``given`` for one, if it did."""
     return given if given and _harmless_id(given) else f"{random_bits():016x}"
+
+
+def id_of(request: web.Request) -> str:
+    """The id that a request was given; "" for one that has not begun."""
+    known: str = request.get(_REQUEST_ID_KEY, "")
+    return known
 
 
 def is_verbose() -> bool:

@@ -28,6 +28,8 @@ class Route:
     agents: bool = False
     #: Its ``operationId``, where that is not what the view's name says.
     operation: str = ""
+    #: What the audit trail calls it where nothing in PostgreSQL changes; None: nothing does at all.
+    action: str | None = ""
 
     @property
     def operation_id(self) -> str:
@@ -38,5 +40,5 @@ class Route:
 def add_routes(web_app: web.Application, routes: Sequence[Route], access: Access) -> None:
     """Serve routes to whoever has a key."""
     for route in routes:
-        view = access.require_key(route.view, agents=route.agents)
+        view = access.require_key(route.view, agents=route.agents, action=route.action)
         web_app.router.add_route(route.method, route.path, view)

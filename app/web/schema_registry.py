@@ -246,6 +246,7 @@ def add_schema_registry(
     """
     one, many = "/subjects/{subject}", "/subjects/{subject}/versions"
     version, by_id = many + "/{version}", "/schemas/ids/{id}"
+    asks = (views.look_up, views.compatible)
     routes: list[tuple[str, str, View]] = [
         ("GET", "", views.root),
         ("GET", "/", views.root),
@@ -277,12 +278,14 @@ def add_schema_registry(
             ("DELETE", path, views.delete_config),
         ]
     for method, path, view in routes:
-        web_app.router.add_route(method, PREFIX + path, _guarded(access, view, public_url))
+        web_app.router.add_route(
+            method, PREFIX + path, _guarded(access, view, public_url, None if view in asks else "")
+        )
 
 
-def _guarded(access: Access, view: View, public_url: str) -> View:
+def _guarded(access: Access, view: View, public_url: str, action: str | None) -> View:
     """The view behind the key, with errors in Confluent's form."""
-    keyed = access.require_key(view, credentials=_credentials)
+    keyed = access.require_key(view, credentials=_credentials, action=action)
 
     async def guarded(request: web.Request) -> Any:
         try:

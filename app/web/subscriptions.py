@@ -200,6 +200,7 @@ class DryRunViews:
                 gives=DryRunOut,
                 errors=(400, 404),
                 operation="context_dry_run",
+                action="subscription.tried",
             ),
         ]
 

@@ -74,6 +74,7 @@ class TemplateViews:
                 takes=TemplateIn,
                 gives=TemplatePreview,
                 errors=(400,),
+                action="template.previewed",
             ),
             Route(
                 "PUT",

@@ -35,8 +35,9 @@ from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import Settings
+from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, Caller, path_id, read_model
 from hookstream.app.web.events import check_query
 from hookstream.app.web.models.fields import PAGE_QUERY
 from hookstream.app.web.models.tools import PURGE_QUERY, LearntSecretOut, ToolIn, ToolList, ToolOut
@@ -76,7 +77,9 @@ class ToolViews:
         dead_letters: DeadLetters,
         refusals: Refusals,
         dictionaries: Dictionaries,
+        trail: AuditTrail,
     ) -> None:
+        self._trail = trail
         self._dead_letters = dead_letters
         self._refusals = refusals
         self._dictionaries = dictionaries
@@ -211,14 +214,15 @@ class ToolViews:
         if (purge := request.query.get("purge", "false")) not in ("true", "false"):
             raise BadRequestError("purge: true or false")
         if purge == "true":
-            await self._purge(request[TENANT_KEY], tool_id)
+            await self._purge(request[CALLER_KEY], tool_id)
         tag = await self._postgres.execute(statement("delete_tool"), tool_id, request[TENANT_KEY])
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no tool {tool_id}")
         await self._catalog.reload()
         return web.Response(status=204)
 
-    async def _purge(self, tenant: str, tool_id: str) -> None:
+    async def _purge(self, caller: Caller, tool_id: str) -> None:
+        tenant = caller.tenant
         known = await self._postgres.fetchrow(statement("tool"), tool_id, tenant)
         if known is None:
             raise NotFoundError(f"there is no tool {tool_id}")
@@ -227,6 +231,8 @@ class ToolViews:
             page = await self._dead_letters.find(tenant, wanted, PURGED_AT_ONCE)
             while True:
                 names = [one["letter_id"] for one in page.letters]
+                if names:
+                    await self._note_purge(caller, tool_id, page.letters)
                 await self._dead_letters.discard(tenant, names)
                 if page.next is None:
                     break
@@ -237,6 +243,19 @@ class ToolViews:
             raise UnavailableError(
                 "Redis cannot do it at the moment, and the tool is still there: try again"
             ) from error
+
+    async def _note_purge(
+        self, caller: Caller, tool_id: str, letters: Sequence[Mapping[str, Any]]
+    ) -> None:
+        record = {
+            **caller.acting.out(),
+            "action": "dead_letter.discarded",
+            "object": {"kind": "tool", "id": tool_id},
+            "before": None,
+            "after": None,
+            "events": sorted({one["event_id"] for one in letters if one["event_id"]}),
+        }
+        await self._trail.note(caller.tenant, record)
 
 
 def options(tool: ToolIn) -> SignatureOptions:

@@ -8,7 +8,7 @@ from socket import SO_SNDBUF, SOL_SOCKET
 from aiohttp import web
 
 from hookstream.app import metrics
-from hookstream.app.errors import BadRequestError, UnavailableError
+from hookstream.app.errors import BadRequestError, ForbiddenError, UnavailableError
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.feeds.resets import Resets
@@ -74,9 +74,13 @@ class UpdateViews:
         ``HOOKSTREAM_WEBSOCKET_SEND_TIMEOUT_SECONDS`` is closed with code 4008. ``generation`` is
         that of ``after`` (0: none yet); who names it gets a ``hello`` first.
         """
-        caller = self._access.caller(_credentials(request))
+        caller = self._access.caller(request, _credentials(request))
         context_id = path_id(request, "context_id")
-        caller.check(context_id)
+        try:
+            caller.check(context_id)
+        except ForbiddenError:
+            self._access.forbidden(caller)
+            raise
         await self._catalog.context(caller.tenant, context_id)
         check_query(request.query, ("after", "fold", "generation"))
         after = parse_after(request.query.get("after"))

@@ -2,12 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from hookstream.app.status import Status
 from hookstream.app.web.models.fields import Kind, Model
 
-__all__ = ["EVENT_QUERY", "DeliveryOut", "EventList", "EventOut"]
+__all__ = ["EVENT_QUERY", "DeliveryOut", "EventList", "EventOut", "HistoryOut"]
 
 
 class DeliveryOut(Model):
@@ -67,6 +67,28 @@ class EventList(Model):
 
     events: list[EventOut]
     cursor: str | None
+
+
+class HistoryStep(BaseModel):
+    """What happened, and when; ``at`` is null where that is not recorded."""
+
+    model_config = ConfigDict(extra="allow")
+
+    at: str | None
+    step: str
+
+
+class HistoryOut(Model):
+    """What happened to an event. ``more``: there are more deliveries or rows than are shown.
+
+    ``step`` is received, decided, deduplicated, failed, delivered, acknowledged, kept, or the
+    ``action`` of a row of the audit trail. ``not_recorded``: what nobody can say.
+    """
+
+    event_id: str
+    steps: list[HistoryStep]
+    more: bool
+    not_recorded: list[str]
 
 
 EVENT_QUERY: dict[str, dict[str, object]] = {

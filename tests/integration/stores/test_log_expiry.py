@@ -1,5 +1,6 @@
 """PostgreSQL keeps what became of events for as long as anybody can ask, and not longer."""
 
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -13,6 +14,7 @@ from hookstream.app.routing.catalog import Catalog, Context
 from hookstream.app.routing.keeping import Keeping
 from hookstream.app.settings import Settings
 from hookstream.app.stores import log_expiry as log_expiry_module
+from hookstream.app.stores.audit_trail import AuditFilter, AuditTrail
 from hookstream.app.stores.log_expiry import LogExpiry
 
 DAY = 86_400_000
@@ -144,3 +146,34 @@ async def test_what_became_of_an_event_is_kept_as_long_as_the_event(log: Log) ->
     assert await short.expiry.kept_ms() == 45 * DAY
     assert await short.expiry.expire() == 1
     assert orjson.dumps(await short.count()).count(b":0") == len(TABLES) - 1
+
+
+async def test_the_audit_trail_ends_by_its_own_setting(log: Log) -> None:
+    """By days: that rows have gone is a row, which must not come every ten minutes."""
+    trail = AuditTrail(None, log.postgres)
+    for n in range(3):
+        await log.replay(n, "done", None, 0)
+
+    async def numbers() -> list[int]:
+        return [row.seq for row in await trail.find("t", AuditFilter(limit=1000))]
+
+    def expiry(days: float) -> LogExpiry:
+        now_ms = int((time.time() + days * 86_400) * 1000)
+        return LogExpiry(
+            log.postgres,
+            Settings.model_validate({"audit_days": 10}),
+            catalog=Catalog,
+            now_ms=lambda: now_ms,
+            mine=lambda: True,
+        )
+
+    before = await numbers()
+    await expiry(10.9).expire()
+    assert await numbers() == before
+    await expiry(11.1).expire()
+    assert await numbers() == [before[0] + 1]
+    # not each time, but when a day's are over
+    await log.replay(3, "done", None, 0)
+    await expiry(10.9).expire()
+    assert await numbers() == [before[0] + 2, before[0] + 1]
+    assert (await trail.verify("t", None, None)).problems == []

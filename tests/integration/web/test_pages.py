@@ -19,6 +19,8 @@ from tests.support.stack import Stack, eventually
 BOUNDED = {
     "quota_list": "five quotas",
     "event_get": "a hundred deliveries, and deliveries_more",
+    "event_history": "a hundred deliveries, two hundred rows of the audit trail, and more",
+    "audit_verify": "what is wrong with two thousand rows, and next",
     "letter_get": "as many attempts as there may be",
     "context_digest": "its budget of tokens",
     "health_partitions": "one for each partition, of which an installation has a fixed number",
