@@ -240,12 +240,14 @@ class AuditTrail(Service):
                 await self._note_refused()
                 while await self.drain() == BATCH and not self.should_stop:
                     pass
-            except (*REDIS_ERRORS, UnavailableError, asyncpg.PostgresError) as error:
+            except (*REDIS_ERRORS, UnavailableError) as error:
                 logger.debug("the audit trail is written later: %s", error)
+            except asyncpg.PostgresError as error:
+                logger.error("the audit trail takes no rows: %s", error)
 
     async def on_stop(self) -> None:
         """Keep what was counted."""
-        with suppress(RedisError, *REDIS_ERRORS, UnavailableError):
+        with suppress(RedisError, *REDIS_ERRORS, UnavailableError, asyncpg.PostgresError):
             await self._note_refused(all_of_them=True)
 
     async def _note_refused(self, *, all_of_them: bool = False) -> None:
@@ -257,6 +259,7 @@ class AuditTrail(Service):
 
         Raises:
             UnavailableError: PostgreSQL is away. Redis's errors as they come.
+            asyncpg.PostgresError: the trail takes no rows: they wait until it does.
         """
         entries = await self._redis.xrange(keys.AUDIT_TRAIL, count=BATCH)
         metrics.AUDIT_WAITING.set(await self._redis.xlen(keys.AUDIT_TRAIL) if entries else 0)
@@ -264,10 +267,11 @@ class AuditTrail(Service):
             return 0
         records = [(fields[b"t"].decode(), fields[b"r"].decode()) for _, fields in entries]
         try:
-            if not await self._write(records):
-                return 0  # another process does so
-        except asyncpg.PostgresError:
-            await self._write_each(records)
+            written = await self._write(records)
+        except asyncpg.DataError:
+            written = await self._write_each(records)
+        if not written:
+            return 0  # another process does so
         await self._redis.xdel(keys.AUDIT_TRAIL, *(entry for entry, _ in entries))
         metrics.AUDIT_WRITTEN.inc(len(records))
         return len(records)
@@ -283,14 +287,16 @@ class AuditTrail(Service):
             )
         return True
 
-    async def _write_each(self, records: Sequence[tuple[str, str]]) -> None:
+    async def _write_each(self, records: Sequence[tuple[str, str]]) -> bool:
         """Write those that can be written: one that cannot must not keep all others waiting."""
         for record in records:
             try:
-                await self._write([record])
-            except asyncpg.PostgresError as error:
+                if not await self._write([record]):
+                    return False
+            except asyncpg.DataError as error:
                 metrics.AUDIT_LOST.inc()
                 logger.error("the audit trail lacks %s: %s", record[1], error)
+        return True
 
     async def find(self, tenant: str, wanted: AuditFilter) -> list[ChainRow]:
         """Rows of a tenant, the newest first.

@@ -393,6 +393,21 @@ async def test_what_cannot_be_written_keeps_nothing_else_waiting(trail: Trail) -
     assert len(await trail.records()) == 2
 
 
+async def test_what_waits_is_not_thrown_away_where_the_trail_takes_no_rows(trail: Trail) -> None:
+    """Such as after somebody has deleted where the chain ends."""
+    await ten(trail)
+    heads = await trail.postgres.fetch("SELECT * FROM audit_heads WHERE tenant = 't'")
+    await trail.tamper("DELETE FROM audit_heads WHERE tenant = 't'")
+    await trail.trail.note("t", {"action": "event.read"})
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await trail.trail.drain()
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await trail.context("c")
+    await trail.postgres.execute("INSERT INTO audit_heads VALUES ($1, $2, $3, $4, $5)", *heads[0])
+    assert await trail.trail.drain() == 1
+    assert await trail.problems() == []
+
+
 async def test_reads_wait_for_postgresql_and_are_refused_when_nothing_takes_them(
     trail: Trail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
