@@ -166,7 +166,7 @@ class Lifecycle(Service):
         trouble: set[str] = set()
         for number, partition in owned.items():
             for part in (self._move_warm, self._move_cold):
-                if part == self._move_cold and (not archiving or run.trouble):
+                if part == self._move_cold and not archiving:
                     continue
                 try:
                     await part(partition, pressure, run, eager=eager)
@@ -203,7 +203,14 @@ class Lifecycle(Service):
         self, partition: Partition, pressure: Pressure, run: Run, *, eager: bool
     ) -> None:
         begun = time.monotonic()
-        totals = await self.cold.move(partition, pressure, eager=eager)
+        try:
+            if run.trouble:
+                raise UnavailableError(run.trouble)
+            totals = await self.cold.move(partition, pressure, eager=eager)
+        except UnavailableError:
+            # it waits, and for how long is to be seen
+            self._totals[partition.number] = await self.cold.left(partition, pressure)
+            raise
         self._totals[partition.number] = totals
         run.archived += totals.archived
         await self._give_way(begun, pressure)
