@@ -196,6 +196,10 @@ class ColdMover:
         self._known[number] = known
         return looks
 
+    async def check(self) -> None:
+        """Look whether the archive is there. Raises UnavailableError where it is not."""
+        await self._archive.check()
+
     async def expire(self, is_mine: Callable[[str, str], bool]) -> int:
         """Forget archived events whose time is over, of the tools that ``is_mine`` says; how many.
 

@@ -232,6 +232,9 @@ class Lifecycle(Service):
         """Forget what is over, of the tools that a partition owned here looks after."""
         owned, partitions = self._owned(), self._partitions
         try:
+            # what is wrong with its address or rights is not to be seen when the first event is
+            # cold: a day after the start
+            await self.cold.check()
             gone = await self.cold.expire(lambda *tool: partition_of(partitions, *tool) in owned)
             # one worker at a time is enough for what concerns all of it
             if 0 in owned:

@@ -54,6 +54,9 @@ class Cold(Mover):
     async def left(self, partition: Partition, pressure: Pressure) -> WarmTotals:
         return WarmTotals(due_since_ms=700 - 100 * partition.number)
 
+    async def check(self) -> None:
+        pass
+
     async def expire(self, is_mine: Any) -> int:
         return 0
 
