@@ -232,7 +232,8 @@ class Spool:
     def scan(self, limit: int, after: int, skip: Set[str]) -> tuple[list[Spooled], int]:
         """The next entries past number ``after`` of other streams than those of ``skip``.
 
-        As many as ``limit`` and :data:`SCAN_BYTES` allow, one at least. Also how far it looked, which is bounded: number of an entry, -1 at the end.
+        As many as ``limit`` and :data:`SCAN_BYTES` allow, one at least. Also how far it looked,
+        which is bounded: number of an entry, -1 at the end.
 
         Raises:
             UnavailableError: the spool cannot be read.
