@@ -176,6 +176,7 @@ class Endpoints:
             wakeups_trouble=lambda: services.feeds.wakeups_trouble,
             stalls=services.stalls,
             conditions=services.conditions,
+            archive=services.archive.objects,
         )
         metrics = MetricsViews(
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker

@@ -399,6 +399,7 @@ class WorkerServices(Service):
             services.replays,
             services.events,
             catalog=self._catalog,
+            pressure=lambda: services.memory.pressure,
             loop=self.loop,
             beacon=self.beacon,
         )

@@ -107,6 +107,10 @@ class Archive(Service):
         """Let its threads go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    async def check(self) -> None:
+        """Look whether the folder or bucket is there: what is wrong is in ``objects.trouble``."""
+        await self.objects.check(empty=not await self.manifest.tools())
+
     async def covered(
         self, tenant: str, tool_id: str, partition: int, ranges: Sequence[tuple[str, str]]
     ) -> list[bool]:
@@ -131,6 +135,10 @@ class Archive(Service):
                 for entry in [parse_entry(place.entry_id)]
             ]
         )
+
+    async def located(self, places: Sequence[Place]) -> list[bool]:
+        """Whether the manifest has a row group that may have each entry; none is read."""
+        return [bool(groups) for groups in await self.manifest.locate(places)]
 
     async def store(
         self,

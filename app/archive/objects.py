@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
@@ -28,6 +29,13 @@ MAX_RETRIES: Final = 2
 CONCURRENCY: Final = 8
 #: At most one line of log in this time about the same kind of trouble.
 LOG_SECONDS: Final = 30.0
+#: What failed longer ago, and was not tried since, is no trouble of now.
+TROUBLE_SECONDS: Final = 900.0
+#: What a cloud says of an error in its XML, and what the library says in front of its own details.
+_CODE: Final = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
+_MESSAGE: Final = re.compile(r"<Message>([^<]{1,300})")
+_OS_ERROR: Final = re.compile(r"\(os error ([0-9]{1,4})\)")
+_DEBUG: Final = "\n\nDebug source"
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
@@ -58,6 +66,29 @@ class Objects:
         self._store: Any = None
         self._free = asyncio.Semaphore(CONCURRENCY)
         self._told: dict[str, float] = {}
+        #: By what was asked: when it failed last, and why; nothing of what has gone well since.
+        self._failed: dict[str, tuple[float, str]] = {}
+
+    @property
+    def trouble(self) -> str:
+        """What failed lately and has not gone well since, by its kind; empty: nothing."""
+        now = time.monotonic()
+        recent = (why for at, why in self._failed.values() if now - at < TROUBLE_SECONDS)
+        return "; ".join(recent)
+
+    async def check(self, *, empty: bool) -> None:
+        """Look whether the folder or bucket is there, and may be read.
+
+        ``empty``: nothing is in it, so that a folder may be made yet. Rights to write are seen when
+        something is written.
+        """
+        if self.address.kind != "file":
+            await self._opened()
+            await self._look_for_bucket()
+        elif empty and not await asyncio.to_thread(self._is_there):
+            self._failed.pop("folder", None)
+        else:
+            await self._opened()
 
     async def put(self, name: str, data: bytes) -> None:
         """Write an object, durably, in place of one of that name."""
@@ -127,7 +158,12 @@ class Objects:
 
     async def _opened(self, *, make: bool = False) -> Any:
         if self.address.kind == "file":
-            await asyncio.to_thread(self._look_for_folder, make)
+            try:
+                await asyncio.to_thread(self._look_for_folder, make)
+            except UnavailableError as error:
+                self._failed["folder"] = time.monotonic(), str(error)
+                raise
+            self._failed.pop("folder", None)
         if self._store is None:
             # reading certificates and the environment takes its time
             self._store = await self._ask("open", "", lambda: asyncio.to_thread(self._open))
@@ -202,7 +238,9 @@ class Objects:
         begun = time.monotonic()
         try:
             async with self._free, asyncio.timeout(self._timeout_seconds):
-                return await call()
+                answer = await call()
+            self._failed.pop(what, None)
+            return answer
         except FileNotFoundError as error:
             if what in ("get", "head", "delete"):
                 await self._look_for_bucket()
@@ -215,19 +253,37 @@ class Objects:
             metrics.ARCHIVE_SECONDS.labels(what).observe(time.monotonic() - begun)
 
     def _unavailable(self, what: str, error: Exception) -> UnavailableError:
-        kind = type(error).__name__.removesuffix("Error") or "Error"
+        kind, said = _reason(error)
         metrics.ARCHIVE_ERRORS.labels(what).inc()
         now = time.monotonic()
+        # who asks for health may be anybody: the log has more
+        self._failed[what] = now, f"{what}: {kind}"
         if now - self._told.get(kind, -LOG_SECONDS) >= LOG_SECONDS:
             self._told[kind] = now
-            logger.warning("archive %s: %s: %s: %s", self.address, what, kind, _first_line(error))
-        return UnavailableError(
-            f"the archive {self.address} cannot be used now ({what}: {kind}): try again shortly"
-        )
+            logger.warning("archive %s: %s: %s: %s", self.address, what, kind, said)
+        return UnavailableError(f"the archive {self.address} cannot be used now ({what}: {kind})")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300]
+def _reason(error: Exception) -> tuple[str, str]:
+    """The kind of an error, in a word, and what is said of it: by the cloud itself if it says so.
+
+    >>> _reason(PermissionError("no: <Error><Code>AccessDenied</Code><Message>Go.</Message>"))
+    ('AccessDenied', 'Go.')
+    >>> _reason(OSError("Generic LocalFileSystem error: it is full (os error 28)"))
+    ('No space left on device', 'Generic LocalFileSystem error: it is full (os error 28)')
+    """
+    text = str(error).partition(_DEBUG)[0]
+    kind = type(error).__name__.removesuffix("Error") or "Error"
+    if code := _CODE.search(text):
+        message = _MESSAGE.search(text)
+        return code[1], message[1] if message else kind
+    flat = " ".join(text.split())
+    if number := _OS_ERROR.search(flat):
+        kind = os.strerror(int(number[1]))
+    elif "incorrectly configured region" in flat:
+        kind = "WrongRegion"
+    # the end says what the matter is, the beginning names the object, more than once
+    return kind, flat if len(flat) <= 300 else f"{flat[:80]} … {flat[-220:]}"
 
 
 def _is_plain(environ: Any) -> bool:

@@ -26,7 +26,11 @@ class lifecycle(Command):  # noqa: N801 Faust names a command by its class
 
     options = [
         argument("action", metavar="ACTION"),
-        option("--read", is_flag=True, help="verify: read the archive's objects whole."),
+        option(
+            "--read",
+            is_flag=True,
+            help="verify: read the archive's objects, and look for each event in them.",
+        ),
         option("--json", "as_json", is_flag=True, help="Print JSON."),
         option("--url", default="", help="Where to; http://HOST:PORT of the settings by default."),
     ]

@@ -19,6 +19,7 @@ from hookstream.app.errors import UnavailableError, UnconfirmedError
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts
 from hookstream.app.redis.durability import Durability, append_groups
+from hookstream.app.redis.memory import Pressure
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.stores.events import EventStore, place_of
 from hookstream.app.stores.replays import ReplayStore
@@ -55,14 +56,18 @@ class Replayer(Service):
         events: EventStore,
         *,
         catalog: Callable[[], Catalog],
+        pressure: Callable[[], Pressure],
         **kwargs: Any,
     ) -> None:
+        """``pressure``: Redis's; above the mark from which receivers spool, replays wait."""
         super().__init__(**kwargs)
         self._durability = durability
         self._scripts = scripts
         self._replays = replays
         self._events = events
         self._catalog = catalog
+        self._pressure = pressure
+        self._told_waiting = False
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     @tasks.loop
@@ -74,9 +79,7 @@ class Replayer(Service):
                 if time.monotonic() >= finish_at:
                     finish_at = time.monotonic() + FINISH_SECONDS
                     await self._replays.finish_sent()
-                replay = await self._replays.take(self.owner, LEASE_SECONDS)
-                while replay is not None and not self.should_stop:
-                    replay = await self._send_page(replay)
+                await self._send()
                 failures = 0
             except (UnavailableError, UnconfirmedError, *REDIS_ERRORS) as error:
                 if self.should_stop:
@@ -85,6 +88,25 @@ class Replayer(Service):
                 if failures == 1 or failures % SAID_EVERY == 0:
                     logger.warning("replays wait, where there are any: %s", error)
                 await self.sleep(1.0)
+
+    async def _send(self) -> None:
+        """Send one replay to its end, or until this process stops or Redis has no room for it."""
+        if self._waits():
+            return
+        replay = await self._replays.take(self.owner, LEASE_SECONDS)
+        while replay is not None and not self.should_stop and not self._waits():
+            replay = await self._send_page(replay)
+
+    def _waits(self) -> bool:
+        """Whether what can wait has to: receivers spool what is new, so this is not to fill up
+        what they leave.
+        """
+        waits = self._pressure() >= Pressure.SPOOL
+        if waits is not self._told_waiting:
+            self._told_waiting = waits
+            what = "wait: Redis is nearly full" if waits else "go on: Redis has room again"
+            logger.info("replays %s", what)
+        return waits
 
     async def _send_page(self, replay: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Send one page; the replay at its new place, None when it is through."""

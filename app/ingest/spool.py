@@ -30,6 +30,9 @@ logger = get_logger(__name__)
 _NUMBER: Final = struct.Struct(">Q")
 _HEAD: Final = struct.Struct(">QH")
 MAX_FOLDERS = 256
+#: Bytes of entries that are given at a time: they go to Redis in one command, which counts against
+#: its memory with all that it carries. One that has been full would refuse more for ever.
+SCAN_BYTES = 2 << 20
 #: Entries that one scan passes over: about 10 ms.
 MAX_SCANNED = 2048
 
@@ -233,16 +236,18 @@ class Spool:
     def scan(self, limit: int, after: int, skip: Set[str]) -> tuple[list[Spooled], int]:
         """The next entries past number ``after`` of other streams than those of ``skip``.
 
-        Also how far it looked, which is bounded: number of an entry, -1 at the end.
+        As many as ``limit`` and :data:`SCAN_BYTES` allow, one at least. Also how far it looked,
+        which is bounded: number of an entry, -1 at the end.
 
         Raises:
             UnavailableError: the spool cannot be read.
         """
-        found = []
+        found, size = [], 0
         for looked, entry in enumerate(self._walk(after + 1), 1):
             if entry.key not in skip:
                 found.append(entry)
-            if len(found) >= limit or looked >= max(limit, MAX_SCANNED):
+                size += len(entry.data)
+            if len(found) >= limit or size >= SCAN_BYTES or looked >= max(limit, MAX_SCANNED):
                 return found, entry.number
         return found, -1
 

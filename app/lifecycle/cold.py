@@ -46,6 +46,17 @@ class WarmTotals:
     size: int = 0
     due_since_ms: int | None = None
 
+    def add(self, known: "Known") -> None:
+        """Count what a tool has."""
+        self.events += known.events
+        self.size += known.size
+
+    def due(self, left: Sequence[WarmEntry], stays: int) -> None:
+        """Note since when blocks that are left, the oldest first, should have moved."""
+        if left:
+            since = left[0].last_ms + stays
+            self.due_since_ms = min(since, self.due_since_ms or since)
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -89,10 +100,8 @@ class ColdMover:
             UnavailableError: the archive, or its manifest, is away; nothing is deleted then.
             redis.exceptions.RedisError: what the server said.
         """
-        totals, number = WarmTotals(), partition.number
-        names = sorted(await self._redis.smembers(keys.warm_tools(number)))
-        owners = [(tenant, tool_id) for tenant, _, tool_id in map(_split, names)]
-        looks = await self._look(number, owners, pressure)
+        totals = WarmTotals()
+        looks = await self._look(partition.number, pressure)
         for owner, due in looks.items():
             try:
                 if isinstance(due, Exception):
@@ -109,6 +118,21 @@ class ColdMover:
                 self._told = {one for one in self._told if one[0] != owner}
         return totals
 
+    async def left(self, partition: Partition, pressure: Pressure) -> WarmTotals:
+        """What is warm in one partition, and since when the first of it is due; nothing moves.
+
+        Raises:
+            redis.exceptions.RedisError: what the server said.
+        """
+        totals, catalog = WarmTotals(), self._catalog()
+        for owner, due in (await self._look(partition.number, pressure)).items():
+            ttl = ttl_of(catalog, owner)
+            if not isinstance(due, Exception):
+                totals.add(self._known[partition.number][owner])
+                if ttl:
+                    totals.due(due, _stays(ttl, pressure))
+        return totals
+
     def _tell(self, owner: Owner, error: Exception) -> None:
         known = (owner, type(error).__name__)
         expected = isinstance(error, (ArchiveDamagedError, CodecError))
@@ -121,12 +145,14 @@ class ColdMover:
         self._told.add(known)
 
     async def _look(
-        self, number: int, owners: Sequence[Owner], pressure: Pressure
+        self, number: int, pressure: Pressure
     ) -> dict[Owner, list[WarmEntry] | Exception]:
         """Of each tool the blocks that are due; notes what all of its blocks come to.
 
         Of one whose index cannot be read, what is the matter with it.
         """
+        names = sorted(await self._redis.smembers(keys.warm_tools(number)))
+        owners = [(tenant, tool_id) for tenant, _, tool_id in map(_split, names)]
         if not owners:
             self._known.pop(number, None)
             return {}
@@ -169,6 +195,10 @@ class ColdMover:
             known[owner] = Known(looked, events, sum(block.size for block in blocks))
         self._known[number] = known
         return looks
+
+    async def check(self) -> None:
+        """Look whether the archive is there. Raises UnavailableError where it is not."""
+        await self._archive.check()
 
     async def expire(self, is_mine: Callable[[str, str], bool]) -> int:
         """Forget archived events whose time is over, of the tools that ``is_mine`` says; how many.
@@ -215,9 +245,7 @@ class ColdMover:
         totals: WarmTotals,
         eager: bool,
     ) -> None:
-        known = self._known[partition.number][owner]
-        totals.events += known.events
-        totals.size += known.size
+        totals.add(self._known[partition.number][owner])
         ttl, now_ms = ttl_of(self._catalog(), owner), self._now_ms()
         if ttl is None:
             return
@@ -246,9 +274,7 @@ class ColdMover:
             totals.events -= sum(block.events for block in gone)
             totals.size -= sum(block.size for block in gone)
             left += [block for block in group if block not in gone]
-        if left:
-            since = left[0].last_ms + stays
-            totals.due_since_ms = min(since, totals.due_since_ms or since)
+        totals.due(left, stays)
 
     def _stuck(
         self, partition: Partition, owner: Owner, block: WarmEntry, error: Exception | str

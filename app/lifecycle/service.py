@@ -166,7 +166,7 @@ class Lifecycle(Service):
         trouble: set[str] = set()
         for number, partition in owned.items():
             for part in (self._move_warm, self._move_cold):
-                if part == self._move_cold and (not archiving or run.trouble):
+                if part == self._move_cold and not archiving:
                     continue
                 try:
                     await part(partition, pressure, run, eager=eager)
@@ -203,7 +203,14 @@ class Lifecycle(Service):
         self, partition: Partition, pressure: Pressure, run: Run, *, eager: bool
     ) -> None:
         begun = time.monotonic()
-        totals = await self.cold.move(partition, pressure, eager=eager)
+        try:
+            if run.trouble:
+                raise UnavailableError(run.trouble)
+            totals = await self.cold.move(partition, pressure, eager=eager)
+        except UnavailableError:
+            # it waits, and for how long is to be seen
+            self._totals[partition.number] = await self.cold.left(partition, pressure)
+            raise
         self._totals[partition.number] = totals
         run.archived += totals.archived
         await self._give_way(begun, pressure)
@@ -225,6 +232,9 @@ class Lifecycle(Service):
         """Forget what is over, of the tools that a partition owned here looks after."""
         owned, partitions = self._owned(), self._partitions
         try:
+            # what is wrong with its address or rights is not to be seen when the first event is
+            # cold: a day after the start
+            await self.cold.check()
             gone = await self.cold.expire(lambda *tool: partition_of(partitions, *tool) in owned)
             # one worker at a time is enough for what concerns all of it
             if 0 in owned:

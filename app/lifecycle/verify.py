@@ -13,12 +13,18 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import Catalog
-from hookstream.app.stores.tiers import GONE, Tiers, warm_entry
+from hookstream.app.stores.tiers import COLD, GONE, WARM, Tiers, warm_entry
 from hookstream.codecs.errors import CodecError
 from hookstream.codecs.warm_block import read_block
 
 __all__ = ["Verified", "verify_events", "verify_warm"]
 
+#: What an event is not in, by the tier that it should be in.
+NOT_IN = {
+    GONE: "no tier",
+    WARM: "no warm block, though one goes from before it to behind it",
+    COLD: "no object of the archive, though the manifest says that it was stored",
+}
 #: Blocks that are read in one round trip.
 BLOCKS = 16
 
@@ -35,9 +41,18 @@ class Verified:
 
 
 async def verify_events(
-    postgres: Postgres, tiers: Tiers, catalog: Catalog, now_ms: int, after: str, limit: int
+    postgres: Postgres,
+    tiers: Tiers,
+    catalog: Catalog,
+    now_ms: int,
+    after: str,
+    limit: int,
+    *,
+    read: bool = False,
 ) -> Verified:
     """Whether a page of events, in the order of their ids, are in some tier while they should be.
+
+    ``read``: the archive's objects are looked into, and not only their manifest.
 
     Raises:
         UnavailableError: PostgreSQL or the archive is away.
@@ -48,16 +63,19 @@ async def verify_events(
         Place(row["tenant"], row["tool_id"], row["partition"], row["entry_id"]) for row in rows
     ]
     result = Verified(len(rows), cursor=str(rows[-1]["event_id"]) if len(rows) == limit else None)
-    for row, place, tier in zip(rows, places, await tiers.tiers(places), strict=True):
-        result.tiers[tier] = result.tiers.get(tier, 0) + 1
+    told = await tiers.tiers(places)
+    found = await tiers.verified(places, told, read=read)
+    for row, place, tier, there in zip(rows, places, told, found, strict=True):
+        kept = tier if there else GONE
+        result.tiers[kept] = result.tiers.get(kept, 0) + 1
         ttl = ttl_of(catalog, (place.tenant, place.tool_id))
-        if tier != GONE or ttl is None:
+        if there or ttl is None:
             continue
         age_ms = now_ms - row["received_ms"]
         if age_ms < ttl.whole_ms:
             result.differences.append(
                 f"event {row['event_id']} of {place.tenant}/{place.tool_id} (entry "
-                f"{place.entry_id} of partition {place.partition}) is in no tier, "
+                f"{place.entry_id} of partition {place.partition}) is in {NOT_IN[tier]}, "
                 f"{age_ms / 1000:.0f} s after it was received"
             )
     return result

@@ -19,7 +19,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.status import Status
-from hookstream.app.stores.tiers import HOT, Tiers
+from hookstream.app.stores.tiers import GONE, HOT, Tiers
 from hookstream.codecs.envelope import Event, decode_event
 from hookstream.codecs.errors import CodecError, UnknownDictionaryError
 from hookstream.codecs.json_payload import load_json, parse_payload
@@ -167,6 +167,9 @@ class EventStore:
             return None
         place = place_of(tenant, row)
         [event], [tier] = await self.payloads([place]), await self._tiers.tiers([place])
+        if event is None and tier != HOT:
+            # tiers are told by ranges of entries: what was lost before it moved is in none
+            tier = GONE
         return {
             **event_out(row, tier),
             **(content_out(event) if event else {}),

@@ -14,7 +14,7 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics
 from hookstream.app.archive.archive import Archive
 from hookstream.app.archive.rows import Place
-from hookstream.app.errors import UnavailableError
+from hookstream.app.errors import ArchiveDamagedError, UnavailableError
 from hookstream.app.ids import entry_order
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
@@ -31,6 +31,8 @@ HOT, WARM, COLD, GONE = "hot", "warm", "cold", "gone"
 CACHE_BYTES = 32 * 1024 * 1024
 #: Blocks that are unpacked aside, on a thread: smaller ones take less than a millisecond.
 ASIDE_BYTES = 64 * 1024
+#: Events whose blocks, or row groups, are opened together when it is looked whether they have them.
+LOOKED_INTO = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,49 @@ class Tiers:
             for at, there in zip(missing, held, strict=True):
                 found[at] = COLD if there else GONE
         return found
+
+    async def verified(
+        self, places: Sequence[Place], told: Sequence[str], *, read: bool = False
+    ) -> list[bool]:
+        """Whether events are in the tiers that :meth:`tiers` has ``told`` of.
+
+        That knows ranges of entries; here blocks are looked into, and whether the manifest has a
+        row group. ``read``: row groups are looked into, too. What a damaged object should have is
+        taken to be there: it is found damaged by itself.
+
+        Raises:
+            UnavailableError: the archive cannot be asked.
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        there = [tier != GONE for tier in told]
+        for tier, look in ((WARM, self._are_warm), (COLD, self._are_cold)):
+            mine = [at for at, one in enumerate(told) if one == tier]
+            for start in range(0, len(mine), LOOKED_INTO):
+                some = mine[start : start + LOOKED_INTO]
+                found = await look([places[at] for at in some], read)
+                for at, one in zip(some, found, strict=True):
+                    there[at] = one
+        # what has moved on meanwhile is there now
+        for at in [at for at, one in enumerate(there) if not one and told[at] == WARM]:
+            [there[at]] = await self._are_cold([places[at]], read=True)
+        return there
+
+    async def _are_warm(self, places: Sequence[Place], read: bool) -> list[bool]:
+        return [data is not None for data in await self._warm(places)]
+
+    async def _are_cold(self, places: Sequence[Place], read: bool) -> list[bool]:
+        if self._archive is None:
+            return [False] * len(places)
+        located = await self._archive.located(places)
+        if not read:
+            return located
+        try:
+            found = await self._archive.find(places)
+        except ArchiveDamagedError:
+            if len(places) == 1:
+                return located
+            return [one for place in places for one in await self._are_cold([place], read)]
+        return [data is not None for data in found]
 
     async def _told(self, places: Sequence[Place]) -> list[Any]:
         """Of each place what ``find_tiers`` says: 1 for hot, else the blocks that may have it."""

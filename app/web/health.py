@@ -9,6 +9,7 @@ from aiohttp import web
 
 from hookstream import __version__
 from hookstream.app import tasks
+from hookstream.app.archive.objects import Objects
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.postgres.pool import Postgres
@@ -19,6 +20,7 @@ from hookstream.app.web.health_advice import advise
 from hookstream.app.web.health_parts import (
     RedisHealth,
     StreamHealth,
+    archive_out,
     can_spool,
     catalog_out,
     conditions_out,
@@ -96,11 +98,13 @@ class HealthViews:
         wakeups_trouble: Callable[[], str],
         stalls: LoopWatch,
         conditions: ConditionJudge,
+        archive: Objects,
     ) -> None:
         """``missing_modules``: those with stages that could not be imported here, and why."""
         self._wakeups_trouble = wakeups_trouble
         self._stalls = stalls
         self._conditions = conditions
+        self._archive = archive
         self._missing_modules = missing_modules
         self._redis = redis
         self._postgres = postgres
@@ -145,6 +149,7 @@ class HealthViews:
     def _here(self) -> dict[str, Any]:
         """The parts that nobody else is asked for."""
         parts = {
+            "archive": archive_out(self._archive),
             "catalog": catalog_out(self._catalog),
             "schema": self._postgres.schema.health(),
             "tasks": tasks_out(tasks.BOARD.lately()),

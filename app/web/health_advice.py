@@ -27,6 +27,10 @@ ADVICE: Final[Mapping[str, Mapping[str, str]]] = {
         "": "start it, or see to what `detail` names: login, rights, connections, disk. Receiving "
         "and delivery go on meanwhile, and the event log catches up"
     },
+    "archive": {
+        "": "see to what `detail` names: bucket, credentials, region, rights, disk "
+        "(docs/retention.md). Events stay in Redis meanwhile, and all goes on by itself"
+    },
     "catalog": {
         "": "see part `postgres`: until it answers, tools and subscriptions are as last read"
     },

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hookstream.app import tasks
+from hookstream.app.archive.objects import Objects
 from hookstream.app.circuit_breaker import BreakerState
 from hookstream.app.errors import UnavailableError
 from hookstream.app.feeds.feed import Feeds
@@ -32,6 +33,7 @@ from hookstream.codecs.envelope import KNOWN_VERSIONS
 __all__ = [
     "RedisHealth",
     "StreamHealth",
+    "archive_out",
     "can_spool",
     "catalog_out",
     "conditions_out",
@@ -102,6 +104,12 @@ class RedisHealth:
             "memory_pressure": int(pressure),
             "memory": SAYS[pressure],
         }
+
+
+def archive_out(objects: Objects) -> dict[str, Any]:
+    """What this process could not do with the archive lately."""
+    trouble = objects.trouble
+    return {"status": "degraded" if trouble else "ok", "detail": trouble}
 
 
 class StreamHealth:

@@ -131,6 +131,7 @@ class LifecycleViews:
                 self._clock.now_ms(),
                 rest,
                 PAGE,
+                read=read,
             )
             return found, f"events:{found.cursor}" if found.cursor else "warm:0"
         if part == "warm":

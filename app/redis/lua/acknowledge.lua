@@ -1,3 +1,4 @@
+-- flags: allow-oom
 -- Keep the highest sequence number that a context's client has acknowledged, and when.
 -- KEYS: acks, seqs, times of acknowledgements (by number), feed. ARGV: field, seq, how many times to
 -- keep.

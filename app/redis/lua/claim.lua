@@ -1,3 +1,4 @@
+-- flags: allow-oom
 -- Take a partition's lease if it is free, lapsed, or already this owner's.
 -- KEYS: lease. ARGV: owner, nonce, ttl_ms.
 -- `left_by` then names who had it before ("owner nonce") and has not given it back; '' where nobody.

@@ -1,3 +1,4 @@
+-- flags: no-writes
 -- What deferred updates are about, without the updates themselves, which may be large.
 -- KEYS: stream. ARGV: start, count. Returns {entry id, index ('' where there is none), …}.
 local reply = {}

@@ -1,3 +1,4 @@
+-- flags: allow-oom
 -- Throw a dead letter away. What its failure blocked goes on.
 -- KEYS: dead letters, pins, failed event. ARGV: failed event id. Returns 1, or 0 when it is not dead.
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then

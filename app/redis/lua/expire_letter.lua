@@ -1,3 +1,4 @@
+-- flags: allow-oom
 -- Throw a dead letter away whose time is over, as the owner of its partition. It stays where it was
 -- tried again meanwhile.
 -- KEYS: lease, dead letters, pins, failed event. ARGV: epoch, nonce, failed event id, the time (ms) up to

@@ -1,3 +1,4 @@
+-- flags: no-writes
 -- How far a context's feed has come for those who read it, and whether its owner has looked at it.
 -- KEYS: lease, feed, seqs. ARGV: the context's field in seqs, ms after which an owner is not heard of.
 -- Returns {generations, last sequence number, settled (1 or 0), ms at which the lease was renewed}.

@@ -1,3 +1,4 @@
+-- flags: no-writes
 -- The oldest updates of a feed, without what they say.
 -- KEYS: feed. ARGV: how many at most.
 -- Returns {how many updates there are, number, 1 or 0, number, …}: 1 where one may be a digest, which

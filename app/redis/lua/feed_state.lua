@@ -1,3 +1,4 @@
+-- flags: no-writes
 -- How far a context's feed has come, and how many of its updates are throttled, by what is there.
 -- KEYS: feed, list of throttled updates, seqs. ARGV: the context's field in seqs.
 -- Returns {last sequence number, throttled updates}.

@@ -1,3 +1,4 @@
+-- flags: no-writes
 -- Where entries of a partition's events are: in their stream, or in which warm block.
 -- KEYS: stream, then indexes of warm blocks. ARGV: for each entry its id and the number of its tool's
 -- index among the keys. Returns for each entry 1 (in the stream), or the members of the index whose

@@ -1,3 +1,4 @@
+-- flags: allow-oom
 -- Say that a worker lives, what it cannot do and what it can read; hear who else does.
 -- KEYS: workers, their notes, what they read. ARGV: worker, ttl_ms (0: it takes no partitions), note
 -- ('' for none), the newest version of entries that it reads.

@@ -1,3 +1,4 @@
+-- flags: allow-oom
 -- Say what is worked on next that may kill its worker, or that it is over.
 -- KEYS: lease, deaths. ARGV: epoch, nonce, what ("alone" or "beside" and the entries' names; '' for
 -- nothing; '-' where all counted entries are committed). Returns 1.

@@ -1,3 +1,4 @@
+-- flags: allow-oom
 -- Prolong a lease that is still held: epoch and nonce must both be the caller's.
 -- KEYS: lease. ARGV: epoch, nonce, ttl_ms (0 releases it), and, of what is not released, how many
 -- commits the owner has seen done. Returns 1; 0 when it is another's; -1 when Redis has had fewer

@@ -1,3 +1,4 @@
+-- flags: allow-oom
 -- Say that the owner has compared a partition with what is remembered of it elsewhere, and of which
 -- generations its feeds are.
 -- KEYS: lease. ARGV: epoch, nonce, generations ("generation:first-number …"), and the number of its

@@ -1,3 +1,4 @@
+-- flags: allow-oom
 -- Make the group where it is missing, and take a page of what other consumers left pending.
 -- A group that was lost begins behind what commits have worked off, if this is still that stream.
 -- After the death of whoever had it, the deaths of what was in hand are counted: of all that is pending,

@@ -1,3 +1,4 @@
+-- flags: allow-oom
 -- Let the oldest updates of a feed go, and say so where whoever comes for them looks.
 -- KEYS: lease, feed, trimmed, then lists of what digests among them stand for.
 -- ARGV: epoch, nonce, field of the context, its oldest number, the highest number that goes.

@@ -202,11 +202,29 @@ async def test_wrong_credentials_are_said_without_saying_them(
         start("403 Forbidden", [("Content-Length", str(len(body)))])
         return [body]
 
-    with s3.failing(refused), pytest.raises(UnavailableError, match="PermissionDenied") as error:
+    kind = "SignatureDoesNotMatch"
+    with s3.failing(refused), pytest.raises(UnavailableError, match=kind) as error:
         await store(in_s3, [archived(0)])
+    assert in_s3.objects.trouble.endswith(f": {kind}")
+    await store(in_s3, [archived(0)])
+    assert in_s3.objects.trouble == ""
     for said in (str(error.value), caplog.text):
         assert "secret" not in said
-    assert "SignatureDoesNotMatch" in caplog.text or "403" in caplog.text
+    assert kind in caplog.text
+
+
+async def test_a_bucket_that_is_not_there_is_seen_before_anything_is_stored(
+    in_s3: Archive, s3: S3
+) -> None:
+    await in_s3.check()
+    assert in_s3.objects.trouble == ""
+    s3.drop()
+    with pytest.raises(UnavailableError, match=r"\(list: NoSuchBucket\)"):
+        await in_s3.check()
+    assert in_s3.objects.trouble == "list: NoSuchBucket"
+    s3.empty()
+    await in_s3.check()
+    assert in_s3.objects.trouble == ""
 
 
 @pytest.fixture
@@ -249,13 +267,17 @@ async def test_a_folder_that_is_away_is_not_an_empty_one(
         await store(archive, [archived(0)])
         Path(folder.path).rename(f"{folder.path}.away")
         for asked in (
+            archive.check(),
             archive.find(places([archived(0)])),
             archive.expire("default", "github", T0 + DAY),
         ):
             with pytest.raises(UnavailableError, match="is its disk there"):
                 await asked
         assert (await archive.totals()).leftovers == 1
+        assert "is its disk there" in archive.objects.trouble
         Path(f"{folder.path}.away").rename(folder.path)
+        await archive.check()
+        assert archive.objects.trouble == ""
         assert await archive.delete_leftovers() == 1
 
 

@@ -50,6 +50,7 @@ async def appending_to(
     proxy: Proxy | None = None,
     *,
     receives: bool = True,
+    spool_bytes: int = 1 << 20,
 ) -> AsyncIterator[tuple[Any, Appender]]:
     if proxy is not None:
         proxy.target = node.port
@@ -60,7 +61,7 @@ async def appending_to(
         Durability(client, "local"),
         Scripts(client),
         folder / "spool",
-        1 << 20,
+        spool_bytes,
         claim_check_bytes=CLAIM_CHECK_BYTES,
         backlog=backlog,
         receives=receives,
@@ -400,3 +401,29 @@ async def test_a_flush_that_fails_answers_everybody_and_is_begun_again(
                 await appender.append(keys.events(0), b"one")
             await appender.append(keys.events(0), b"two")
         assert await client.xlen(keys.events(0)) == 1
+
+
+async def test_the_spool_drains_into_a_redis_with_less_room_than_a_page(tmp_path: Path) -> None:
+    node, key = Node(tmp_path / "redis").start(), keys.events(0)
+    try:
+        async with appending_to(node, tmp_path, spool_bytes=1 << 26) as (client, appender):
+            appender._claim_check_bytes = 1 << 20
+            await client.config_set("maxmemory", 1)
+            for number in range(200):
+                event = make_event({"n": number, "text": "x" * 100_000})
+                event = replace(event, event_id=new_event_id(number, 0, number))
+                await appender.append(key, encode_event(event))
+            assert appender.spool is not None
+            assert appender.spool.entries == 200
+            used = (await client.info("memory"))["used_memory"]
+            await client.config_set("maxmemory", used + 12_000_000)
+            came = 0
+
+            async def drained() -> bool:
+                nonlocal came
+                came += await client.xtrim(key, maxlen=0, approximate=False)
+                return came == 200
+
+            await eventually(drained, "all came")
+    finally:
+        node.kill()

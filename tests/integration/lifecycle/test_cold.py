@@ -13,6 +13,7 @@ from hookstream.app.archive.objects import Objects
 from hookstream.app.archive.rows import Place
 from hookstream.app.archive_address import ArchiveAddress
 from hookstream.app.errors import ArchiveDamagedError, FencedError, UnavailableError
+from hookstream.app.ids import entry_order
 from hookstream.app.lifecycle import cold as module
 from hookstream.app.lifecycle.cold import ColdMover
 from hookstream.app.lifecycle.verify import verify_warm
@@ -186,7 +187,15 @@ async def test_while_the_archive_is_away_blocks_stay(
         with pytest.raises(UnavailableError):
             await house.archived()
         assert set(await house.check()) == {WARM}
+        left = await house.cold.left(house.partition, Pressure.NONE)
+        due_ms = min(entry_order(place.entry_id)[0] for place in house.sent) + 5 * HOUR
+        assert (left.events, left.archived) == (200, 0)
+        # each tool's blocks are due with their last one's hot and warm time
+        assert left.due_since_ms is not None
+        assert due_ms < left.due_since_ms <= house.now_ms
     assert await house.archived() == 200
+    left = await house.cold.left(house.partition, Pressure.NONE)
+    assert (left.events, left.due_since_ms) == (0, None)
 
 
 async def test_what_is_not_read_back_as_it_was_written_is_not_deleted(

@@ -6,8 +6,11 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+import asyncpg
 import pytest
+from redis.asyncio import Redis
 
+from hookstream.app import embedded
 from tests.support.stack import Stack, eventually
 
 
@@ -93,3 +96,75 @@ async def test_an_event_goes_through_all_tiers_and_is_found_in_each(own: Stack, 
     assert "payload" not in event
     assert event["status"] == "delivered"
     assert "0 differences" in await command(own, "lifecycle", "verify")
+
+
+async def test_verify_names_each_kind_of_damage(own: Stack, name: str) -> None:
+    ttl = {"hot": "1s", "warm": "365d", "cold": "365d"}
+    tool: dict[str, Any] = {"provider": "none", "ttl": ttl, "dedup": {"strategy": "none"}}
+    await own.put(f"/tools/{name}", {**tool, "ttl": {**ttl, "hot": "365d"}})
+    sent = [await own.hook(name, json.dumps({"n": n}).encode()) for n in range(5)]
+
+    async def recorded() -> bool:
+        found = await own.get("/events", tool=name, limit="50")
+        return len(found["events"]) == len(sent)
+
+    async def verify(*options: str) -> list[str]:
+        done = await asyncio.to_thread(
+            subprocess.run,
+            own.command("lifecycle", "verify", "--json", *options),
+            env=own.environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        found = list(json.loads(done.stdout)["differences"])
+        assert done.returncode == bool(found)
+        return found
+
+    await eventually(recorded, "all are on record")
+    assert await verify() == []
+    state = own.state_dir / "state"
+    redis = Redis.from_url(str(embedded.find_valkey(state)), protocol=2)
+    connection = await asyncpg.connect(str(embedded.find_postgres(state)))
+    try:
+        rows = await connection.fetch(
+            "SELECT partition, entry_id FROM events WHERE tool_id = $1 ORDER BY event_id", name
+        )
+        partition, lost = rows[2]["partition"], rows[2]["entry_id"]
+        # an entry that is in the stream no more, and later within what became of the others
+        assert await redis.xdel(f"{{hs:{partition}}}:events", lost) == 1
+        [difference] = await verify()
+        assert sent[2] in difference
+        assert "no tier" in difference
+        others = sent[:2] + sent[3:]
+        await own.put(f"/tools/{name}", tool)
+        await eventually(lambda: in_tier(own, others, "warm"), "the others are warm")
+        [difference] = await verify()
+        assert sent[2] in difference
+        assert "no warm block" in difference
+        assert (await own.get(f"/events/{sent[2]}"))["tier"] == "gone"
+        await own.put(f"/tools/{name}", {**tool, "ttl": {**ttl, "warm": "1s"}})
+        await eventually(lambda: in_tier(own, others, "cold"), "the others are cold")
+        [difference] = await verify("--read")
+        assert sent[2] in difference
+        assert "no object" in difference
+
+        # the manifest without its object, and the object without its row in the manifest
+        [archived] = (state / "archive").glob(f"*/tool={name}/**/*.parquet")
+        data = archived.read_bytes()
+        archived.write_bytes(data[:-200] + bytes([data[-200] ^ 1]) + data[-199:])
+        assert any(archived.name in one for one in await verify("--read"))
+        archived.unlink()
+        [difference] = await verify()
+        assert archived.name in difference
+        archived.write_bytes(data)
+        await connection.execute("DELETE FROM archive_objects WHERE tool_id = $1", name)
+        differences = await verify()
+        assert {one.split()[1] for one in differences} == set(sent)
+        assert all("no object" in one for one in differences)
+    finally:
+        await connection.close()
+        await redis.aclose()
+        await own.put(f"/tools/{name}", {**tool, "ttl": {"hot": "1s", "warm": "1s", "cold": "1s"}})
+        await command(own, "lifecycle", "run")

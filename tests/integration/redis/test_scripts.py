@@ -10,6 +10,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts, connect
+from hookstream.app.redis.sources import script_sources
 from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.commit import Commit, Writes, commit, commit_all
 from hookstream.app.streams.partition import Partition
@@ -756,3 +757,26 @@ async def test_a_server_without_scripts_is_given_those_of_commits_that_travel_to
     commits = [Commit(one, "events", Writes()) for one in partitions]
     assert await commit_all(scripts, commits) == [None, None, None]
     assert [one.sequence for one in partitions] == [1, 1, 1]
+
+
+async def test_a_full_redis_is_read_freed_and_kept_by_its_owners(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    """What grows is refused; who owns a partition goes on to, and may read, trim and forget."""
+    lease, stream = keys.lease(0), keys.events(0)
+    entry_id = await redis_client.xadd(stream, {"d": b"x"})
+    await redis_client.config_set("maxmemory", 1)
+    try:
+        assert (await scripts.call("claim", [lease], ["w1", "n1", 60_000]))[0] == 1
+        assert await scripts.call("renew", [lease], [1, "n1", 60_000]) == 1
+        index = keys.warm_index(0, "t", "a")
+        assert await scripts.call("find_tiers", [stream, index], [entry_id, 2]) == [1]
+        with pytest.raises(OutOfMemoryError):
+            await scripts.call("append", [stream], [b"y"])
+        for name, source in script_sources().items():
+            if source.startswith("-- flags: "):
+                # whatever it says of keys and arguments that it is not given
+                [reply] = await scripts.call_all([(name, [lease], [9, "another"])])
+                assert not isinstance(reply, OutOfMemoryError), name
+    finally:
+        await redis_client.config_set("maxmemory", 0)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from hookstream.app import metrics
+from hookstream.app.errors import UnavailableError
 from hookstream.app.lifecycle import service as module
 from hookstream.app.lifecycle.cold import WarmTotals
 from hookstream.app.lifecycle.service import Lifecycle
@@ -15,6 +17,7 @@ from hookstream.app.lifecycle.status import ask_for_run, asked_runs
 from hookstream.app.redis import keys
 from hookstream.app.redis.memory import Pressure
 from hookstream.app.routing.catalog import Catalog
+from hookstream.app.stores.tiers import WARM
 from hookstream.app.streams.partition import Partition
 
 
@@ -47,6 +50,12 @@ class Warm(Mover):
 class Cold(Mover):
     async def move(self, partition: Partition, pressure: Pressure, *, eager: bool) -> WarmTotals:
         return WarmTotals(archived=self.take(partition.number))
+
+    async def left(self, partition: Partition, pressure: Pressure) -> WarmTotals:
+        return WarmTotals(due_since_ms=700 - 100 * partition.number)
+
+    async def check(self) -> None:
+        pass
 
     async def expire(self, is_mine: Any) -> int:
         return 0
@@ -155,3 +164,18 @@ async def test_what_goes_straight_to_the_archive_goes_every_few_seconds(
         await asyncio.sleep(0.5)
     assert len(cold.looked) in (3, 6)
     assert len(warm.looked) > 2 * len(cold.looked)
+
+
+async def test_the_lag_goes_on_while_the_archive_is_away() -> None:
+    def lag() -> float:
+        return float(metrics.TIER_LAG_SECONDS.labels(tier=WARM)._value.get())
+
+    cold = Cold({}, {0: UnavailableError("no bucket")})
+    moving = lifecycle(Warm({}), cold)
+    run = await moving.move()
+    assert (run.trouble, moving.archive_trouble) == ("no bucket", "no bucket")
+    # of all partitions, also of those that nobody tried to move
+    assert (cold.looked, lag()) == ([0], 0.5)
+    cold.raises = {}
+    await moving.move()
+    assert lag() == 0
