@@ -36,11 +36,22 @@ HURRY_ARCHIVE_SECONDS = 5.0
 EAGER_SECONDS = 540.0
 #: How often it is looked for what is over in the archive.
 EXPIRE_SECONDS = 600.0
-#: Most of the time that moving takes, while nothing presses: stages go first.
+#: Most of the time that moving takes, while nothing presses: stages go first. It is more, up to all
+#: there is, the further moving is behind: what is not moved fills Redis.
 SHARE = 0.25
+BEHIND_MS = 60_000
 #: A partition that has so many entries to move is looked at again, a few times.
 MANY = 1024
 LOOKS = 8
+
+
+def share_of_time(behind_ms: int) -> float:
+    """The share of its time that moving may take when it is so far behind.
+
+    >>> [share_of_time(ms) for ms in (0, 30_000, 90_000)]
+    [0.25, 0.5, 1.0]
+    """
+    return min(1.0, max(SHARE, behind_ms / BEHIND_MS))
 
 
 @dataclass(slots=True)
@@ -251,7 +262,8 @@ class Lifecycle(Service):
     async def _give_way(self, begun: float, pressure: Pressure) -> None:
         """Leave the time to stages, most of it, while nothing presses."""
         if not pressure:
-            await self.sleep((time.monotonic() - begun) * (1 / SHARE - 1))
+            share = share_of_time(max(self.warm.behind_ms.values(), default=0))
+            await self.sleep((time.monotonic() - begun) * (1 / share - 1))
 
     def _note(self, trouble: str) -> None:
         if trouble and not self.archive_trouble:
