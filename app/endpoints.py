@@ -243,7 +243,7 @@ class Endpoints:
         """Events, and what became of them."""
         services, settings = self._services, self._settings
         return [
-            *EventViews(services.events).routes(),
+            *EventViews(services.events, services.maskers).routes(),
             *ReplayViews(
                 settings=settings,
                 catalog=self._catalog,
@@ -305,7 +305,11 @@ class Endpoints:
 
         feeds, events = self._services.feeds, self._services.events
         reader = AgentReader(
-            catalog=self._catalog, feeds=feeds, resets=self._services.resets, events=events
+            catalog=self._catalog,
+            feeds=feeds,
+            resets=self._services.resets,
+            events=events,
+            maskers=self._services.maskers,
         )
         tools = AgentTools(
             reader=reader,

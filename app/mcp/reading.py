@@ -6,6 +6,7 @@ from typing import Any
 from hookstream.app.feeds.feed import FeedProgress, Feeds
 from hookstream.app.feeds.resets import Resets
 from hookstream.app.routing.catalog import Context
+from hookstream.app.routing.maskers import Maskers
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.events import EventStore
 from hookstream.app.web.access import Caller
@@ -20,8 +21,15 @@ class AgentReader:
     """Reads for callers, each limited to the contexts of its key."""
 
     def __init__(
-        self, *, catalog: CatalogCache, feeds: Feeds, resets: Resets, events: EventStore
+        self,
+        *,
+        catalog: CatalogCache,
+        feeds: Feeds,
+        resets: Resets,
+        events: EventStore,
+        maskers: Maskers,
     ) -> None:
+        self._maskers = maskers
         self._catalog = catalog
         self._feeds = feeds
         self._resets = resets
@@ -90,7 +98,7 @@ class AgentReader:
 
     async def event(self, caller: Caller, event_id: str) -> dict[str, Any]:
         """An event with payload and deliveries, as much of it as the caller may know."""
-        return await visible_event(self._events, caller, event_id)
+        return await visible_event(self._events, self._maskers, caller, event_id)
 
 
 def listed(context: Context, progress: FeedProgress, unread: int) -> dict[str, Any]:

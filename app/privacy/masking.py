@@ -237,9 +237,8 @@ class _Pass:
                 continue
             same = False
             if shown is not _GONE and called is not _GONE:
-                while called in new:
-                    called += "'"
-                new[called] = shown
+                # two names may be masked alike; places are counted, not tried one by one
+                new[f"{called}~{len(new)}" if called in new else called] = shown
         return value if same else new
 
     def _list(

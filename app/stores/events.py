@@ -142,13 +142,18 @@ class EventStore:
         ]
 
     async def get(
-        self, tenant: str, event_id: str, *, reached: Collection[str] | None = None
+        self,
+        tenant: str,
+        event_id: str,
+        *,
+        reached: Collection[str] | None = None,
+        shown: Callable[[Event], Event | None] = lambda event: event,
     ) -> dict[str, Any] | None:
         """One event with payload and first deliveries; None when the tenant has no such event.
 
         ``reached``: only one that has reached some of these contexts, with its deliveries to them.
         One that is accepted and not decided yet has reached none: streams are not read for it,
-        whatever the id.
+        whatever the id. ``shown``: the event as the reader may see it; None for nothing of it.
 
         Raises:
             UnavailableError: it is not recorded, and too much lies in its stream around its time.
@@ -185,6 +190,7 @@ class EventStore:
         more, deliveries = len(deliveries) > DELIVERIES, deliveries[:DELIVERIES]
         place = place_of(tenant, row)
         [event], [tier] = await self.payloads([place]), await self._tiers.tiers([place])
+        event = shown(event) if event else None
         acknowledged = await self._acknowledged_at(tenant, deliveries)
         return {
             **event_out(row, tier),
@@ -268,8 +274,10 @@ class EventStore:
             if row["status"] not in (Status.RETRYING, Status.DEAD)
         }
 
-    async def samples(self, tenant: str, tool_id: str, limit: int) -> list[bytes]:
-        """The newest payloads of a tool, at most ``limit``.
+    async def samples(
+        self, tenant: str, tool_id: str, limit: int, shown: Callable[[Event], Event | None]
+    ) -> list[bytes]:
+        """The newest payloads of a tool, at most ``limit``, as ``shown``.
 
         Raises:
             UnavailableError: PostgreSQL is away.
@@ -281,7 +289,8 @@ class EventStore:
         found: list[bytes] = []
         for start in range(0, len(places), PAYLOAD_PAGE):
             events = await self.payloads(places[start : start + PAYLOAD_PAGE])
-            found += [event.payload for event in events if event]
+            seen = [shown(event) for event in events if event]
+            found += [event.payload for event in seen if event]
         return found
 
     async def find_in_stream(self, tenant: str, event_id: str) -> bytes | None:

@@ -8,6 +8,7 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from hookstream.app.errors import BadRequestError, ForbiddenError, NotFoundError
+from hookstream.app.routing.maskers import Maskers
 from hookstream.app.status import Status
 from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, Caller, uuid7
@@ -31,8 +32,9 @@ MAX_LIMIT = 1000
 class EventViews:
     """Search and show events."""
 
-    def __init__(self, events: EventStore) -> None:
+    def __init__(self, events: EventStore, maskers: Maskers) -> None:
         self._events = events
+        self._maskers = maskers
 
     def routes(self) -> Sequence[Route]:
         """In the order of the OpenAPI document."""
@@ -72,17 +74,28 @@ class EventViews:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One event, with its payload and deliveries."""
         event_id = uuid7(request.match_info["event_id"], "event_id")
-        return json_response(await visible_event(self._events, request[CALLER_KEY], event_id))
+        caller = request[CALLER_KEY]
+        return json_response(await visible_event(self._events, self._maskers, caller, event_id))
 
 
-async def visible_event(events: EventStore, caller: Caller, event_id: str) -> dict[str, Any]:
+async def visible_event(
+    events: EventStore, maskers: Maskers, caller: Caller, event_id: str
+) -> dict[str, Any]:
     """An event with payload and deliveries, as much of it as the caller may know.
+
+    An agent's key sees its payload as the tool's rules for personal data say, the admin key sees
+    what was sent.
 
     Raises:
         NotFoundError: there is none, or it reached no context of the caller's key.
     """
     # what reached other contexts, or nobody yet, is none of an agent's key's business
-    event = await events.get(caller.tenant, event_id, reached=caller.contexts)
+    if caller.contexts is None:
+        event = await events.get(caller.tenant, event_id)
+    else:
+        event = await events.get(
+            caller.tenant, event_id, reached=caller.contexts, shown=maskers.for_agents
+        )
     if event is None:
         raise NotFoundError(f"there is no event {event_id}")
     return event
