@@ -49,7 +49,7 @@ _FORMS: Final = (
     ),
     (
         "secret.private_key",
-        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:[^-]{0,20000}+-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?",
+        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?!•)(?:[^-]{0,20000}+-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?",
         "-----BEGIN",
     ),
     ("secret.url", r"(?<=://)[^/\s:@\"'?#]{0,100}:[^/\s@\"']{1,200}(?=@)", r"//[^/\s:@\"]{0,100}:[^/\s@\"]{1,200}@"),
