@@ -76,10 +76,11 @@ format: $(STAMP) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP) ## make the tables of README, docs/providers.md, docs/summaries.md anew
+docs: $(STAMP) ## make the tables of README and docs/ anew
 	$(BIN)/python docs/settings_table.py
 	$(BIN)/python docs/providers_tables.py
 	$(BIN)/python -m tests.support.summary_table --write
+	$(BIN)/python -m tests.support.privacy_corpus --write
 
 proto: $(STAMP) ## generate code from the .proto files
 	$(BIN)/python -m hookstream.proto.generate

@@ -36,7 +36,7 @@ async def route_together(group: Group) -> None:
                     group.leave(batch)
 
 
-@app.batches(channels.checked, out=channels.routed, together=route_together)
+@app.batches(channels.masked, out=channels.routed, together=route_together)
 async def route(batch: Batch) -> None:
     """Finds the contexts that each event concerns."""
     catalog = await app.services.catalog.catch_up(*batch.registry_version)

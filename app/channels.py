@@ -9,6 +9,7 @@ __all__ = [
     "deduped",
     "deferred",
     "events",
+    "masked",
     "rendered",
     "routed",
     "updates",
@@ -26,6 +27,8 @@ events = app.pipeline_channel("events", codec="hookstream_envelope")
 deduped = app.batch_channel("deduped")
 #: Batches whose payloads were measured by their tools' schemas.
 checked = app.batch_channel("checked")
+#: Batches whose events are as agents may see them.
+masked = app.batch_channel("masked")
 #: Batches whose events know their contexts.
 routed = app.batch_channel("routed")
 #: Batches whose events' updates are finished.

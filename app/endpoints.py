@@ -252,7 +252,7 @@ class Endpoints:
         """Events, and what became of them."""
         services, settings = self._services, self._settings
         return [
-            *EventViews(services.events, services.trail).routes(),
+            *EventViews(services.events, services.trail, services.maskers).routes(),
             *HistoryViews(services.events, services.dead_letters, services.trail).routes(),
             *ReplayViews(
                 settings=settings,
@@ -323,6 +323,7 @@ class Endpoints:
             resets=self._services.resets,
             events=events,
             trail=self._services.trail,
+            maskers=self._services.maskers,
         )
         tools = AgentTools(
             reader=reader,

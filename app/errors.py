@@ -4,6 +4,7 @@ __all__ = [
     "ArchiveDamagedError",
     "AuthError",
     "BadRequestError",
+    "BlockedByRuleError",
     "ConflictError",
     "ContentEncodingError",
     "EmbeddedServerError",
@@ -139,6 +140,18 @@ class SchemaViolationError(HookstreamError):
     status = 422
     slug = "schema-violation"
     title = "Payload breaks its schema"
+
+
+class BlockedByRuleError(HookstreamError):
+    """A payload with what a rule for personal data lets go nowhere: which kind, not what."""
+
+    status = 422
+    slug = "blocked-by-rule"
+    title = "Blocked by a rule for personal data"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"a rule of its tool blocks events with {kind}")
+        self.kind = kind
 
 
 class LimitError(HookstreamError):

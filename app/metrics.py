@@ -72,6 +72,7 @@ __all__ = [
     "LOOP_STALLED_SECONDS",
     "LOOP_STALLS",
     "MALFORMED_REQUESTS",
+    "MASKED",
     "OF_ALL_PROCESSES",
     "PARTITIONS_OWNED",
     "PARTITIONS_UNOWNED",
@@ -199,6 +200,11 @@ BOUNDED_BREACHES = Counter(
     ["what", "reason"],
 )
 EVENTS = Counter("hookstream_events_total", "Events committed, by what became of them.", ["status"])
+MASKED = Counter(
+    "hookstream_masked_total",
+    "What was hidden of personal data and secrets, by its kind and by how.",
+    ["kind", "action"],
+)
 SUMMARIES = Counter(
     "hookstream_summaries_total", "Summaries asked for, by whether one was remembered.", ["cache"]
 )

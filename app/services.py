@@ -38,6 +38,7 @@ from hookstream.app.redis.memory import MemoryWatch
 from hookstream.app.redis.watch import RedisWatch
 from hookstream.app.routing.catalog import Ttl
 from hookstream.app.routing.condition_judge import ConditionJudge
+from hookstream.app.routing.maskers import Maskers
 from hookstream.app.routing.payload_check import PayloadCheck
 from hookstream.app.schema_registry.builtin import BuiltinSchemas
 from hookstream.app.schema_registry.store import SchemaStore
@@ -68,6 +69,7 @@ class Services(Service):
     bounded: BoundedPool
     conditions: ConditionJudge
     payload_check: PayloadCheck
+    maskers: Maskers
     redis: Any
     watch: RedisWatch
     memory: MemoryWatch
@@ -151,6 +153,7 @@ class Services(Service):
             beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.catalog)
+        self.maskers = Maskers(lambda: self.catalog.current, settings.pseudonym_key)
         await self.add_runtime_dependency(
             BuiltinSchemas(self.schemas, TENANT, loop=self.loop, beacon=self.beacon)
         )

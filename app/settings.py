@@ -126,6 +126,12 @@ class Settings(BaseSettings):
         description="Bearer key of the API. Empty: made once and kept in "
         "`HOOKSTREAM_STATE_DIR/admin.key`.",
     )
+    pseudonym_key: str = Field(
+        "",
+        repr=False,
+        description="Secret from which pseudonyms of personal data are made, the same for all "
+        "processes; with another one all get other names. Empty: no rule can ask for them.",
+    )
     agents: str = Field(
         "",
         description="Modules or packages with stages of your own, separated by commas, besides "
@@ -578,6 +584,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 "HOOKSTREAM_ADMIN_KEY has a space, a line break or a character that is not ASCII, "
                 "which no header can carry"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pseudonym_key_is_strong(self) -> Self:
+        if self.pseudonym_key and not _is_strong(self.pseudonym_key):
+            raise ValueError(
+                f"HOOKSTREAM_PSEUDONYM_KEY can be guessed: {MIN_KEY_CHARACTERS} characters at "
+                "least, such as `openssl rand -hex 24` prints"
             )
         return self
 

@@ -1,7 +1,7 @@
 """What a worker runs beside its stages: who owns partitions, and what is done in them."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from mode import Service
@@ -348,7 +348,7 @@ class WorkerServices(Service):
     @cached_property
     def renderer(self) -> Renderer:
         """Makes updates of events."""
-        return Renderer(self._catalog, self.model)
+        return Renderer(self._catalog, self.model, self._services.maskers.for_models)
 
     @cached_property
     def delivery(self) -> Delivery:
@@ -436,7 +436,7 @@ class WorkerServices(Service):
             self._settings,
             worker_id=self.assignment.worker_id,
             catalog=self._catalog,
-            samples=services.events.samples,
+            samples=partial(services.events.samples, shown=services.maskers.for_agents),
             loop=self.loop,
             beacon=self.beacon,
         )

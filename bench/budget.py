@@ -58,6 +58,7 @@ WORKER: Final[Stages] = (
     ("envelopes, payloads parsed", ("codecs/", "app/payloads/", "app/streams/entry_fields.py")),
     ("render", ("app/summaries/", "app/feeds/rendering.py", "tiktoken/", "jinja2/")),
     ("dedup", ("agents/dedupe.py", "app/deduplication/", "tables/")),
+    ("mask", ("agents/mask.py", "app/privacy/", "app/routing/maskers.py")),
     ("route", ("agents/route.py", "app/routing/")),
     ("check", ("agents/check.py", "app/schema_registry/")),
     ("event log", ("agents/audit.py", "app/stores/", "app/postgres/", "asyncpg/")),

@@ -31,7 +31,7 @@ __all__ = ["Drained", "drain"]
 
 TOOLS = 8
 MANY_CONTEXTS = 4
-STAGES = ("dedupe", "check", "route", "render", "commit", "deliver", "audit")
+STAGES = ("dedupe", "check", "mask", "route", "render", "commit", "deliver", "audit")
 ONE_BY_ONE, IN_BATCHES = "FastStream, one by one", "FastStream, batches of 64"
 STAGE_SECONDS = re.compile(r'^hookstream_stage_seconds_total\{stage="(\w+)"\} (\S+)$', re.MULTILINE)
 

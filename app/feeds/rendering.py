@@ -20,11 +20,15 @@ class Renderer:
     """
 
     def __init__(
-        self, catalog: Callable[[], Catalog], model: ModelSummariser | None = None
+        self,
+        catalog: Callable[[], Catalog],
+        model: ModelSummariser | None = None,
+        for_model: Callable[[Event], Event] = lambda event: event,
     ) -> None:
+        """``for_model``: an event as the model may be told of it."""
         self.slow = model is not None
         self._catalog = catalog
-        self._summaries = Summariser(model=model)
+        self._summaries = Summariser(model=model, for_model=for_model)
 
     async def prepare(self, events: Iterable[Event]) -> None:
         """Let the model say what it can of a batch's events, within its time limit."""

@@ -6,6 +6,7 @@ from typing import Any
 from hookstream.app.feeds.feed import FeedProgress, Feeds
 from hookstream.app.feeds.resets import Resets
 from hookstream.app.routing.catalog import Context
+from hookstream.app.routing.maskers import Maskers
 from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.events import EventStore
@@ -28,8 +29,10 @@ class AgentReader:
         resets: Resets,
         events: EventStore,
         trail: AuditTrail,
+        maskers: Maskers,
     ) -> None:
         self._trail = trail
+        self._maskers = maskers
         self._catalog = catalog
         self._feeds = feeds
         self._resets = resets
@@ -98,7 +101,7 @@ class AgentReader:
 
     async def event(self, caller: Caller, event_id: str) -> dict[str, Any]:
         """An event with payload and deliveries, as much of it as the caller may know."""
-        return await visible_event(self._events, self._trail, caller, event_id)
+        return await visible_event(self._events, self._trail, self._maskers, caller, event_id)
 
 
 def listed(context: Context, progress: FeedProgress, unread: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from hookstream.app.addresses import Network
 from hookstream.app.priority import PRIORITIES
+from hookstream.app.privacy.rules import Rules
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.routing.keeping import Keeping
@@ -80,6 +81,8 @@ class Tool:
     ttl: Ttl = Ttl()
     #: Networks that its webhooks come from; none for any.
     allow_from: tuple[Network, ...] = ()
+    #: What agents and models are shown of personal data.
+    masking: Rules = field(default_factory=Rules)
     #: As its sender calls it: an address without a path stands for all that is asked for there.
     public_url: str = ""
 

@@ -10,6 +10,7 @@ import orjson
 from hookstream.app.addresses import networks_of
 from hookstream.app.durations import duration_ms
 from hookstream.app.priority import rank
+from hookstream.app.privacy.rules import Rules
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.catalog import AgentKey, Context, PayloadRule, Subscription, Tool, Ttl
 from hookstream.app.routing.daily_rule import DailyRule
@@ -152,6 +153,7 @@ def tool_from_row(row: Row) -> Tool:
             allow_from=networks_of(row.get("allow_from", ())),
             public_url=row.get("public_url", ""),
             ttl=ttl_from(row.get("ttl") or {}),
+            masking=Rules.from_dict(row.get("masking") or {}),
         )
     )
 

@@ -142,13 +142,18 @@ class EventStore:
         ]
 
     async def get(
-        self, tenant: str, event_id: str, *, reached: Collection[str] | None = None
+        self,
+        tenant: str,
+        event_id: str,
+        *,
+        reached: Collection[str] | None = None,
+        shown: Callable[[Event], Event | None] = lambda event: event,
     ) -> dict[str, Any] | None:
         """One event with payload and first deliveries; None when the tenant has no such event.
 
         ``reached``: only one that has reached some of these contexts, with its deliveries to them.
         One that is accepted and not decided yet has reached none: streams are not read for it,
-        whatever the id.
+        whatever the id. ``shown``: the event as the reader may see it; None for nothing of it.
 
         Raises:
             UnavailableError: it is not recorded, and too much lies in its stream around its time.
@@ -170,6 +175,7 @@ class EventStore:
         if event is None and tier != HOT:
             # tiers are told by ranges of entries: what was lost before it moved is in none
             tier = GONE
+        event = shown(event) if event else None
         return {
             **event_out(row, tier),
             **(content_out(event) if event else {}),
@@ -296,8 +302,10 @@ class EventStore:
             if row["status"] not in (Status.RETRYING, Status.DEAD)
         }
 
-    async def samples(self, tenant: str, tool_id: str, limit: int) -> list[bytes]:
-        """The newest payloads of a tool, at most ``limit``.
+    async def samples(
+        self, tenant: str, tool_id: str, limit: int, shown: Callable[[Event], Event | None]
+    ) -> list[bytes]:
+        """The newest payloads of a tool, at most ``limit``, as ``shown``.
 
         Raises:
             UnavailableError: PostgreSQL is away.
@@ -309,7 +317,8 @@ class EventStore:
         found: list[bytes] = []
         for start in range(0, len(places), PAYLOAD_PAGE):
             events = await self.payloads(places[start : start + PAYLOAD_PAGE])
-            found += [event.payload for event in events if event]
+            seen = [shown(event) for event in events if event]
+            found += [event.payload for event in seen if event]
         return found
 
     async def find_in_stream(self, tenant: str, event_id: str) -> bytes | None:

@@ -1,7 +1,7 @@
 """An event's summary, its facts and what they cost, for a token budget."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,8 +55,13 @@ class Summariser:
     """
 
     def __init__(
-        self, book: TemplateBook | None = None, model: ModelSummariser | None = None
+        self,
+        book: TemplateBook | None = None,
+        model: ModelSummariser | None = None,
+        for_model: Callable[[Event], Event] = lambda event: event,
     ) -> None:
+        """``for_model``: an event as the model may be told of it."""
+        self._for_model = for_model
         self._book = builtin_templates() if book is None else book
         self._model = model
         self._known: OrderedDict[_Key, Summary] = OrderedDict()
@@ -83,8 +88,9 @@ class Summariser:
                 continue
             try:
                 # without the tenant's own templates: the model's words are remembered for all
-                said[key] = self._said(event, self._book.find(event.provider, event.type))
-                requests[key] = self._model.request(event, said[key])
+                told = self._for_model(event)
+                said[key] = self._said(told, self._book.find(told.provider, told.type))
+                requests[key] = self._model.request(told, said[key])
             except Exception:  # noqa: BLE001, S112 it fails again, and alone, when it is described
                 continue
         for key, text in (await self._model.ask(requests)).items():

@@ -8,6 +8,7 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from hookstream.app.errors import BadRequestError, ForbiddenError, NotFoundError
+from hookstream.app.routing.maskers import Maskers
 from hookstream.app.status import Status
 from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.events import EventFilter, EventStore
@@ -33,9 +34,10 @@ MAX_LIMIT = 1000
 class EventViews:
     """Search and show events."""
 
-    def __init__(self, events: EventStore, trail: AuditTrail) -> None:
+    def __init__(self, events: EventStore, trail: AuditTrail, maskers: Maskers) -> None:
         self._events = events
         self._trail = trail
+        self._maskers = maskers
 
     def routes(self) -> Sequence[Route]:
         """In the order of the OpenAPI document."""
@@ -76,20 +78,30 @@ class EventViews:
         """One event, with its payload and deliveries."""
         event_id = uuid7(request.match_info["event_id"], "event_id")
         caller = request[CALLER_KEY]
-        return json_response(await visible_event(self._events, self._trail, caller, event_id))
+        return json_response(
+            await visible_event(self._events, self._trail, self._maskers, caller, event_id)
+        )
 
 
 async def visible_event(
-    events: EventStore, trail: AuditTrail, caller: Caller, event_id: str
+    events: EventStore, trail: AuditTrail, maskers: Maskers, caller: Caller, event_id: str
 ) -> dict[str, Any]:
     """An event with payload and deliveries, as much of it as the caller may know; recorded.
+
+    An agent's key sees its payload as the tool's rules for personal data say, the admin key sees
+    what was sent.
 
     Raises:
         NotFoundError: there is none, or it reached no context of the caller's key.
         UnavailableError: it cannot be recorded now that somebody reads it.
     """
     # what reached other contexts, or nobody yet, is none of an agent's key's business
-    event = await events.get(caller.tenant, event_id, reached=caller.contexts)
+    if caller.contexts is None:
+        event = await events.get(caller.tenant, event_id)
+    else:
+        event = await events.get(
+            caller.tenant, event_id, reached=caller.contexts, shown=maskers.for_agents
+        )
     if event is None:
         raise NotFoundError(f"there is no event {event_id}")
     await note_read(trail, caller, "event", event_id, event_id)

@@ -21,6 +21,7 @@ from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
+from hookstream.app.privacy.rules import Rules
 from hookstream.app.providers import (
     Provider,
     check_options,
@@ -170,6 +171,7 @@ class ToolViews:
             public_url(tool),
             self._quotas.most("tools"),
             keeps_secrets,
+            masking(tool, has_key=bool(self._settings.pseudonym_key)),
         )
         if row is None:
             if not await self._postgres.fetchrow("SELECT FROM tools WHERE tool_id = $1", tool_id):
@@ -282,6 +284,23 @@ def public_url(tool: ToolIn) -> str:
             "whole address as the sender has it, without its query"
         )
     return tool.public_url
+
+
+def masking(tool: ToolIn, *, has_key: bool) -> dict[str, Any] | None:
+    """The rules for personal data. Raises BadRequestError, naming what is wrong with them."""
+    if tool.masking is None:
+        return None
+    given = tool.masking.model_dump()
+    try:
+        rules = Rules.from_dict(given)
+    except ValueError as error:
+        raise BadRequestError(f"masking.{error}") from error
+    if rules.uses_pseudonyms() and not has_key:
+        raise BadRequestError(
+            'masking: "pseudonym" wants a key of the installation: set HOOKSTREAM_PSEUDONYM_KEY '
+            "for receivers and workers"
+        )
+    return given
 
 
 async def payload_schema(schemas: SchemaStore, tenant: str, tool: ToolIn) -> dict[str, str] | None:
@@ -398,6 +417,7 @@ def tool_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "webhooks_per_second": row["webhooks_per_second"],
         "allow_from": row["allow_from"],
         "public_url": row["public_url"],
+        "masking": row["masking"],
         "path": f"/hooks/{row['tool_id']}",
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),

@@ -18,6 +18,7 @@ __all__ = [
     "DedupIn",
     "DedupOut",
     "LearntSecretOut",
+    "MaskingIn",
     "OrderingIn",
     "PayloadSchemaIn",
     "ToolIn",
@@ -90,6 +91,22 @@ class PayloadSchemaIn(Strict):
     on_violation: Literal["reject", "dead-letter", "mark"] = "mark"
 
 
+Action = Literal["pass", "mask", "pseudonym", "drop", "block"]
+
+
+class MaskingIn(Strict):
+    """What agents, and a model that writes summaries, are shown of personal data and secrets.
+
+    By kind, family of kinds or ``*``; ``fields`` by path, with ``*`` for any name or item. What is
+    left out of ``agents`` is the default. What is stored is what was sent: ``keep`` "original".
+    """
+
+    agents: dict[Annotated[Text, Field(max_length=100)], Action] = Field({}, max_length=64)
+    models: dict[Annotated[Text, Field(max_length=100)], Action] = Field({}, max_length=64)
+    fields: dict[Annotated[Text, Field(max_length=1000)], Action] = Field({}, max_length=64)
+    keep: Literal["original", "masked"] = "original"
+
+
 class ToolIn(Strict):
     """A source of webhooks."""
 
@@ -109,6 +126,8 @@ class ToolIn(Strict):
     )
     #: The address that the sender calls, where it is not the one in HOOKSTREAM_PUBLIC_URL.
     public_url: Annotated[Text, Field(max_length=2048)] = ""
+    #: Null for what comes along: secrets, cards, IBANs and national ids are masked.
+    masking: MaskingIn | None = None
 
 
 class DedupOut(Model):
@@ -144,6 +163,7 @@ class ToolOut(Model):
     webhooks_per_second: float | None
     allow_from: list[str]
     public_url: str
+    masking: MaskingIn | None
     path: str
     created_at: str
     updated_at: str

@@ -1,0 +1,1 @@
+"""Personal data and secrets in payloads: found by detectors, hidden by rules. Pure: no I/O."""
