@@ -36,22 +36,23 @@ HURRY_ARCHIVE_SECONDS = 5.0
 EAGER_SECONDS = 540.0
 #: How often it is looked for what is over in the archive.
 EXPIRE_SECONDS = 600.0
-#: Most of the time that moving takes, while nothing presses: stages go first. It is more, up to all
-#: there is, the further moving is behind: what is not moved fills Redis.
+#: Most of the time that moving takes, while nothing presses: stages go first. It is more the longer
+#: one way through all partitions takes, and all there is at that many seconds: what comes meanwhile
+#: is found by the next one, and what is not moved fills Redis.
 SHARE = 0.25
-BEHIND_MS = 60_000
+LONG_SECONDS = 60.0
 #: A partition that has so many entries to move is looked at again, a few times.
 MANY = 1024
 LOOKS = 8
 
 
-def share_of_time(behind_ms: int) -> float:
-    """The share of its time that moving may take when it is so far behind.
+def share_of_time(seconds: float) -> float:
+    """The share of its time that moving may take when a way through all partitions takes so long.
 
-    >>> [share_of_time(ms) for ms in (0, 30_000, 90_000)]
+    >>> [share_of_time(seconds) for seconds in (1, 30, 90)]
     [0.25, 0.5, 1.0]
     """
-    return min(1.0, max(SHARE, behind_ms / BEHIND_MS))
+    return min(1.0, max(SHARE, seconds / LONG_SECONDS))
 
 
 @dataclass(slots=True)
@@ -106,6 +107,8 @@ class Lifecycle(Service):
         self.archive_trouble = ""
         #: Kinds of trouble that have been told, and have not been over since.
         self._told_kinds: set[str] = set()
+        #: When the present way through all partitions began, and how long the last one took.
+        self._begun = self._took_seconds = 0.0
 
     @tasks.loop
     async def _move_forever(self) -> None:
@@ -171,7 +174,7 @@ class Lifecycle(Service):
         ``eager``: nothing waits for what it might be packed with. Whatever is the matter with one
         partition, the others are looked after.
         """
-        owned, run = dict(self._owned()), Run()
+        owned, run, self._begun = dict(self._owned()), Run(), time.monotonic()
         self.warm.keep(owned)
         self._totals = {n: known for n, known in self._totals.items() if n in owned}
         trouble: set[str] = set()
@@ -197,6 +200,7 @@ class Lifecycle(Service):
             self._note(run.trouble)
             self._told_kinds &= trouble
         self._measure()
+        self._took_seconds = time.monotonic() - self._begun
         return run
 
     async def _move_warm(
@@ -262,8 +266,9 @@ class Lifecycle(Service):
     async def _give_way(self, begun: float, pressure: Pressure) -> None:
         """Leave the time to stages, most of it, while nothing presses."""
         if not pressure:
-            share = share_of_time(max(self.warm.behind_ms.values(), default=0))
-            await self.sleep((time.monotonic() - begun) * (1 / share - 1))
+            now = time.monotonic()
+            share = share_of_time(max(self._took_seconds, now - self._begun))
+            await self.sleep((now - begun) * (1 / share - 1))
 
     def _note(self, trouble: str) -> None:
         if trouble and not self.archive_trouble:

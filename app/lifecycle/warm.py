@@ -153,8 +153,6 @@ class WarmMover:
         self._progress: dict[int, Progress] = {}
         #: Since when (ms) the first entry of each partition that did not move has been due.
         self.due_since: dict[int, int] = {}
-        #: How much of each partition's time (ms) is due and was not looked at yet.
-        self.behind_ms: dict[int, int] = {}
 
     def keep(self, owned: Mapping[int, Partition]) -> None:
         """Forget partitions that are another's."""
@@ -163,7 +161,6 @@ class WarmMover:
         ]:
             del self._progress[number]
             self.due_since.pop(number, None)
-            self.behind_ms.pop(number, None)
 
     def note(self, owner: Owner, error: Exception) -> None:
         """Say once, for each kind of trouble, why events of a tool stay hot."""
@@ -185,19 +182,13 @@ class WarmMover:
         if progress is None or progress.partition is not partition:
             progress = self._progress[partition.number] = Progress(partition)
         self.due_since.pop(partition.number, None)
-        self.behind_ms.pop(partition.number, None)
         last = await self._done_until(progress)
         if last is None:
             return 0
         catalog, now_ms = self._catalog(), self._now_ms()
         due_ms = now_ms - hot_ms(self._shortest(catalog), pressure)
         until = min(last, f"{max(0, due_ms)}-{2**64 - 1}", key=entry_order)
-        look = _Look(self, progress, catalog, now_ms, pressure, eager)
-        moved = await look.run(until)
-        if not look.complete:
-            behind = entry_order(until)[0] - entry_order(progress.after)[0]
-            self.behind_ms[partition.number] = behind
-        return moved
+        return await _Look(self, progress, catalog, now_ms, pressure, eager).run(until)
 
     def _shortest(self, catalog: Catalog) -> Ttl:
         """That of the tool whose events are hot for the shortest time; found once a catalog."""
@@ -282,8 +273,6 @@ class _Look:
         #: Bytes of what is gathered.
         self._held = 0
         self._moved = 0
-        #: Whether all that is due was looked at.
-        self.complete = False
 
     async def run(self, until: str) -> int:
         """What was left and is due by now, and then what is new, up to ``until``."""
@@ -357,7 +346,6 @@ class _Look:
             if page:
                 after = page[-1].entry_id
             if len(page) < PAGE:
-                self.complete = True
                 break
         return after, await self._rest(left)
 

@@ -460,18 +460,3 @@ async def test_each_copy_of_an_event_gets_the_payload_that_has_moved(house: Hous
     house.payloads.elsewhere = elsewhere
     both = [decode_event(data), decode_event(data)]
     assert [one and one.payload for one in await house.payloads.open(both)] == [event.payload] * 2
-
-
-async def test_how_far_it_is_behind_is_known_where_a_look_ends_before_the_end(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "LOOK_ENTRIES", 2 * module.PAGE)
-    for n in range(1, 3 * module.PAGE + 1):
-        house.now_ms = NOW + 1000 * n
-        await house.add("a", n)
-    await house.work_off()
-    house.now_ms += 10 * MINUTE
-    await house.move()
-    assert house.mover.behind_ms == {NUMBER: module.PAGE * 1000}
-    await house.move()
-    assert house.mover.behind_ms == {}
