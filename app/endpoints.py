@@ -172,6 +172,7 @@ class Endpoints:
             wakeups_trouble=lambda: services.feeds.wakeups_trouble,
             stalls=services.stalls,
             conditions=services.conditions,
+            sealing=services.sealing,
         )
         metrics = MetricsViews(
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker
