@@ -85,6 +85,8 @@ class CatalogCache(Service):
         self._confirmed_at = time.monotonic()
         #: The rows that the snapshot is made of; None where they are to be read anew.
         self._state: CatalogState | None = None
+        #: What the catalog was begun with, until PostgreSQL has been read.
+        self._disk_state: CatalogState | None = None
         #: When the file was last written, tried, or marked as confirmed.
         self._copied_at = 0.0
         #: The snapshot is not on the disk yet.
@@ -128,9 +130,8 @@ class CatalogCache(Service):
         if kept := await asyncio.to_thread(self.copy.read):
             rows, age = kept
             try:
-                self.current = (
-                    await build(rows, self.schemas, offline=True, secrets=self.secrets)
-                ).catalog()
+                state = await build(rows, self.schemas, offline=True, secrets=self.secrets)
+                self._disk_state, self.current = state, state.catalog()
                 self.from_disk = True
                 self._confirmed_at = time.monotonic() - age
             except UNREADABLE as error:
@@ -200,7 +201,7 @@ class CatalogCache(Service):
             state = await build(read, self.schemas, before=self.current, secrets=self.secrets)
             if read.version < known[0] or (read.version == known[0] and read.token != known[1]):
                 self._went_back(read.version)
-        self._state = state
+        self._state, self._disk_state = state, None
         self.current = state.catalog()
 
     def _went_back(self, version: int) -> None:
@@ -320,11 +321,13 @@ class CatalogCache(Service):
         while not self.should_stop:
             await self.sleep(OPEN_AGAIN_SECONDS)
             async with self._reloading:
-                if self.current.sealed_tools and (state := self._state):
+                state, newest = self._state or self._disk_state, self._state is not None
+                if self.current.sealed_tools and state:
                     # a state that raises half-way is not gone on with
-                    self._state = None
+                    self._state = self._disk_state = None
                     await state.open_again()
-                    self._state, self.current = state, state.catalog()
+                    self._state, self._disk_state = (state, None) if newest else (None, state)
+                    self.current = state.catalog()
 
     @tasks.loop
     async def _keep(self) -> None:
