@@ -83,7 +83,7 @@ async def test_a_newcomers_secrets_are_sealed_in_the_database_and_on_the_disk(
     assert (part["status"], part["tool_secrets"], part["detail"]) == ("ok", "sealed", "")
     copy = stack.state_dir / "state" / "registry.json"
 
-    def is_copied() -> bool:
+    async def is_copied() -> bool:
         return name in copy.read_text()
 
     await eventually(is_copied, "the copy has the tool")
