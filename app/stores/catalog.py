@@ -326,7 +326,10 @@ class CatalogCache(Service):
                     # a state that raises half-way is not gone on with
                     self._state = self._disk_state = None
                     await state.open_again()
-                    self._state, self._disk_state = (state, None) if newest else (None, state)
+                    if newest:
+                        self._state = state
+                    else:
+                        self._disk_state = state
                     self.current = state.catalog()
 
     @tasks.loop
