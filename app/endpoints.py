@@ -177,6 +177,7 @@ class Endpoints:
             stalls=services.stalls,
             conditions=services.conditions,
             archive=services.archive.objects,
+            sealing=services.sealing,
         )
         metrics = MetricsViews(
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker

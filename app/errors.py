@@ -20,6 +20,7 @@ __all__ = [
     "QuotaError",
     "SchemaRegistryError",
     "SchemaViolationError",
+    "SealingKeyError",
     "SettingsError",
     "SignatureError",
     "SlowBodyError",
@@ -220,6 +221,13 @@ class UnavailableKeyError(UnavailableError):
     """
 
     slug = "key-unavailable"
+
+
+class SealingKeyError(UnavailableError):
+    """What is sealed cannot be opened, or nothing sealed, now; the detail says what to do."""
+
+    slug = "sealing-key"
+    title = "A key is not there"
 
 
 class UnconfirmedError(UnavailableError):

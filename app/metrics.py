@@ -105,6 +105,7 @@ __all__ = [
     "TABLE_LATE",
     "TASK_FAILURES",
     "TEMPLATE_ERRORS",
+    "TOOL_SECRETS_SEALED",
     "TRAININGS",
     "UNVERIFIED_TYPES",
     "UPDATES",
@@ -490,6 +491,10 @@ CATALOG_ROWS_READ = Counter(
 )
 CATALOG_COPIES = Counter(
     "hookstream_catalog_copies_total", "How often registry.json was written by this process."
+)
+TOOL_SECRETS_SEALED = Counter(
+    "hookstream_tool_secrets_sealed_total",
+    "Tools whose secrets were sealed in the background: in the clear before, or by another key.",
 )
 REDIS_DANGERS = Gauge(
     "hookstream_redis_dangers", "Settings of Redis by which it may lose events; /health names them."

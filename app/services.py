@@ -26,6 +26,7 @@ from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.backpressure import Backlog
 from hookstream.app.ingest.key_fetcher import KeyFetcher
 from hookstream.app.ingest.refusals import Refusals
+from hookstream.app.keyring.tool_secrets import ToolSecrets
 from hookstream.app.lifecycle.rules import ttl_of
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.payloads.payloads import Payloads
@@ -50,6 +51,7 @@ from hookstream.app.stores.catalog_copy import CatalogCopy
 from hookstream.app.stores.condition_errors import ConditionErrors
 from hookstream.app.stores.events import EventStore
 from hookstream.app.stores.replays import ReplayStore
+from hookstream.app.stores.secret_sealing import SecretSealing
 from hookstream.app.stores.tiers import Tiers
 from hookstream.app.summaries.links import hosts
 from hookstream.app.web.access import TENANT
@@ -79,7 +81,9 @@ class Services(Service):
     trail: AuditTrail
     archive: Archive
     schemas: SchemaStore
+    tool_secrets: ToolSecrets
     catalog: CatalogCache
+    sealing: SecretSealing
     dictionaries: Dictionaries
     payloads: Payloads
     appender: Appender
@@ -145,15 +149,22 @@ class Services(Service):
         )
         await self.add_runtime_dependency(self.archive)
         self.schemas = SchemaStore(self.postgres)
+        self.tool_secrets = ToolSecrets(settings.key_ring(), self._may_seal, opens=self._receives)
         self.catalog = CatalogCache(
             self.postgres,
             self.schemas,
             self._copy,
+            self.tool_secrets,
             loop=self.loop,
             beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.catalog)
         self.maskers = Maskers(lambda: self.catalog.current, settings.pseudonym_key)
+        self.sealing = SecretSealing(
+            self.tool_secrets, self.postgres, loop=self.loop, beacon=self.beacon
+        )
+        if self._receives:
+            await self.add_runtime_dependency(self.sealing)
         await self.add_runtime_dependency(
             BuiltinSchemas(self.schemas, TENANT, loop=self.loop, beacon=self.beacon)
         )
@@ -227,6 +238,11 @@ class Services(Service):
         await self.add_runtime_dependency(self.followers)
         # embedded servers are started, and stopped, in the loop: nobody waits for it then
         self.stalls.start()
+
+    def _may_seal(self) -> bool:
+        """Whether releases that know no sealed secrets are kept from this database."""
+        known = self.postgres.schema.known
+        return known is not None and known.has("sealed_secrets")
 
     def _is_over(self, place: Place) -> bool:
         """Whether an event's time is over in all tiers."""

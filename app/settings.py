@@ -18,6 +18,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from hookstream.app.addresses import Network, networks_of
 from hookstream.app.archive_address import ArchiveAddress, parse_archive_url
 from hookstream.app.errors import SettingsError, UnavailableError
+from hookstream.app.keyring.keyring import KeyRing
+from hookstream.app.keyring.sources import key_sources
+from hookstream.app.keyring.wrapping import KeyFile
 from hookstream.app.public_addresses import check_url
 from hookstream.app.secret_strength import essence
 from hookstream.app.state_folder import close_file, close_folder
@@ -131,6 +134,13 @@ class Settings(BaseSettings):
         repr=False,
         description="Secret from which pseudonyms of personal data are made, the same for all "
         "processes; with another one all get other names. Empty: no rule can ask for them.",
+    )
+    key_url: str = Field(
+        "",
+        description="Keys by which tools' secrets are sealed: `file:///path`, `env://NAME` or "
+        "`awskms:///KEY`; several by commas: the first seals, all open. Empty: with the embedded "
+        "PostgreSQL the file `HOOKSTREAM_STATE_DIR/sealing.key`, which is made; with "
+        "another one secrets are kept in the clear.",
     )
     agents: str = Field(
         "",
@@ -595,6 +605,29 @@ class Settings(BaseSettings):
                 "least, such as `openssl rand -hex 24` prints"
             )
         return self
+
+    @model_validator(mode="after")
+    def _key_url_names_keys(self) -> Self:
+        try:
+            key_sources(self.key_url)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def key_ring(self) -> KeyRing:
+        """The keys by which secrets are sealed; without any where they are kept in the clear."""
+        if self.key_url:
+            return KeyRing(key_sources(self.key_url))
+        if own := self.own_key_file:
+            return KeyRing([own])
+        return KeyRing()
+
+    @property
+    def own_key_file(self) -> KeyFile | None:
+        """The key file of an installation that has all its data in the state folder."""
+        if self.key_url or self.postgres_url != EMBEDDED:
+            return None
+        return KeyFile(self.state_path / "sealing.key", make=True)
 
     @model_validator(mode="after")
     def _link_hosts_are_hosts(self) -> Self:

@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 #: What stands in a state folder: where most is of this, the folder is one.
 OURS: Final = frozenset(
     {
-        "address", "admin.key", "faust", "marks.json", "postgres", "registry.json", "spool",
-        "tables", "valkey", "worker-id", "workers",
+        "address", "admin.key", "faust", "marks.json", "postgres", "registry.json",
+        "sealing.key", "spool", "tables", "valkey", "worker-id", "workers",
     }
 )  # fmt: skip
 #: Every new file system has one.

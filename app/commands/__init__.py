@@ -1,2 +1,2 @@
 """The commands that are added to Faust's: ``up``, ``worker``, ``receive``, ``send``, ``dead``,
-``partitions``, ``provider``, ``replay``, ``plan``, ``bench``, ``doctor``."""
+``keys``, ``partitions``, ``provider``, ``replay``, ``plan``, ``bench``, ``doctor``."""

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from hookstream.app import embedded
 from hookstream.app.embedded.supervisor import Child, answers_on
-from hookstream.app.errors import BadRequestError, UnavailableError
+from hookstream.app.errors import BadRequestError, SealingKeyError, UnavailableError
 from hookstream.app.settings import EMBEDDED, Settings
 from hookstream.app.siblings import Siblings, named
 
@@ -135,6 +136,10 @@ def embedded_servers(
             say("starting PostgreSQL (embedded)")
             services.append(embedded.start_postgres(settings.ensure_state_dir()))
             urls["HOOKSTREAM_POSTGRES_URL"] = services[-1].url
+        if own := settings.own_key_file:
+            with suppress(SealingKeyError):  # receivers say so, and take webhooks
+                own.wrapping_keys()  # made here, once
+            urls["HOOKSTREAM_KEY_URL"] = f"file://{quote(str(own.path))}"
         yield services, urls
     finally:
         for service in reversed(services):

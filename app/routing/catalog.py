@@ -162,6 +162,8 @@ class Catalog:
     urgent_tools: frozenset[str] = frozenset()
     #: Tools that there are, whose rows this program cannot read.
     unreadable_tools: frozenset[str] = frozenset()
+    #: Of those, tools whose secrets cannot be opened here now, and why.
+    sealed_tools: Mapping[str, str] = field(default_factory=dict)
     #: What there is, of any kind, and is not used since its row cannot be read: kind and name.
     passed_over: tuple[str, ...] = ()
     #: Subscriptions that reach nobody, by tenant, context and name, and why: they were switched

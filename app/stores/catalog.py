@@ -13,6 +13,7 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics, tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.errors import NotFoundError, UnavailableError
+from hookstream.app.keyring.tool_secrets import CLEAR, ToolSecrets
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.catalog import Catalog, Context
 from hookstream.app.schema_registry.store import SchemaStore
@@ -40,6 +41,8 @@ NOTE_SECONDS = 600.0
 #: the latest after the second.
 COPY_REST, COPY_SECONDS = 20, 5.0
 MAX_MISSED = 1024
+#: Between two tries to open secrets whose key was not there.
+OPEN_AGAIN_SECONDS = 5.0
 #: What cannot be used is named in ``/health`` up to so many.
 MAX_NAMED = 10
 
@@ -65,9 +68,15 @@ class CatalogCache(Service):
     poll_seconds = 1.0
 
     def __init__(
-        self, postgres: Postgres, schemas: SchemaStore, copy: CatalogCopy, **kwargs: Any
+        self,
+        postgres: Postgres,
+        schemas: SchemaStore,
+        copy: CatalogCopy,
+        secrets: ToolSecrets = CLEAR,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.secrets = secrets
         self.postgres = postgres
         self.schemas = schemas
         self.copy = copy
@@ -76,6 +85,8 @@ class CatalogCache(Service):
         self._confirmed_at = time.monotonic()
         #: The rows that the snapshot is made of; None where they are to be read anew.
         self._state: CatalogState | None = None
+        #: What the catalog was begun with, until PostgreSQL has been read.
+        self._disk_state: CatalogState | None = None
         #: When the file was last written, tried, or marked as confirmed.
         self._copied_at = 0.0
         #: The snapshot is not on the disk yet.
@@ -119,7 +130,8 @@ class CatalogCache(Service):
         if kept := await asyncio.to_thread(self.copy.read):
             rows, age = kept
             try:
-                self.current = (await build(rows, self.schemas, offline=True)).catalog()
+                state = await build(rows, self.schemas, offline=True, secrets=self.secrets)
+                self._disk_state, self.current = state, state.catalog()
                 self.from_disk = True
                 self._confirmed_at = time.monotonic() - age
             except UNREADABLE as error:
@@ -186,10 +198,10 @@ class CatalogCache(Service):
         else:
             assert not isinstance(read, Changes)
             self.schemas.forget()
-            state = await build(read, self.schemas, before=self.current)
+            state = await build(read, self.schemas, before=self.current, secrets=self.secrets)
             if read.version < known[0] or (read.version == known[0] and read.token != known[1]):
                 self._went_back(read.version)
-        self._state = state
+        self._state, self._disk_state = state, None
         self.current = state.catalog()
 
     def _went_back(self, version: int) -> None:
@@ -302,6 +314,23 @@ class CatalogCache(Service):
                     logger.warning("cannot follow the catalog: %s; trying on", error)
             if failures:
                 await self.sleep(backoff_seconds(failures))
+
+    @tasks.loop
+    async def _open_again(self) -> None:
+        """Tools whose key was away: it may be there by now, or the key file has another line."""
+        while not self.should_stop:
+            await self.sleep(OPEN_AGAIN_SECONDS)
+            async with self._reloading:
+                state, newest = self._state or self._disk_state, self._state is not None
+                if self.current.sealed_tools and state:
+                    # a state that raises half-way is not gone on with
+                    self._state = self._disk_state = None
+                    await state.open_again()
+                    if newest:
+                        self._state = state
+                    else:
+                        self._disk_state = state
+                    self.current = state.catalog()
 
     @tasks.loop
     async def _keep(self) -> None:

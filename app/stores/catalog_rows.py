@@ -9,6 +9,7 @@ import orjson
 
 from hookstream.app.addresses import networks_of
 from hookstream.app.durations import duration_ms
+from hookstream.app.keyring.tool_secrets import CLEAR, ToolSecrets
 from hookstream.app.priority import rank
 from hookstream.app.privacy.rules import Rules
 from hookstream.app.providers.signatures.options import SignatureOptions
@@ -128,15 +129,19 @@ def decode_rows(data: bytes) -> Rows:
         raise ValueError(f"damaged: {error!r}") from error
 
 
-def tool_from_row(row: Row) -> Tool:
-    """A tool as the database holds it, checked. Raises whatever the row makes it raise."""
+def tool_from_row(row: Row, secrets: ToolSecrets = CLEAR) -> Tool:
+    """A tool as the database holds it, checked. Raises whatever the row makes it raise.
+
+    Its sealed secrets have been opened: ``secrets.prepare``. Raises SealingKeyError where they
+    could not be.
+    """
     dedup, ordering = row["dedup"], row["ordering"]
     return check_tool(
         Tool(
             tool_id=row["tool_id"],
             tenant=row["tenant"],
             provider=row["provider"],
-            secrets=tuple(row["secrets"]),
+            secrets=secrets.opened(row),
             options=SignatureOptions(**row["options"]),
             strategy=dedup["strategy"],
             fields=tuple(dedup["fields"]),

@@ -16,6 +16,8 @@ from typing import Any, Final, Protocol
 
 from mode.utils.logging import get_logger
 
+from hookstream.app.errors import SealingKeyError
+from hookstream.app.keyring.tool_secrets import CLEAR, ToolSecrets
 from hookstream.app.priority import PRIORITIES, rank
 from hookstream.app.routing.catalog import AgentKey, Catalog, Context, Subscription, Tool
 from hookstream.app.stores.catalog_rows import (
@@ -72,14 +74,19 @@ class Pauses:
 
 
 async def build(
-    rows: Rows, schemas: Understands, *, offline: bool = False, before: Catalog | None = None
+    rows: Rows,
+    schemas: Understands,
+    *,
+    offline: bool = False,
+    before: Catalog | None = None,
+    secrets: ToolSecrets = CLEAR,
 ) -> "CatalogState":
     """The state that ``rows`` make; what cannot be used of it is left out, and said in the log.
 
     Tools and contexts that cannot be read stay as they were ``before``. ``offline``: PostgreSQL
     cannot be asked for what is not among the rows.
     """
-    state = CatalogState(schemas, before)
+    state = CatalogState(schemas, before, secrets)
     everything = {
         table: {key_of(table, row): row for row in getattr(rows, table)} for table in KEYS
     }
@@ -90,8 +97,14 @@ async def build(
 class CatalogState:
     """Rows, and what each stands for. One that raised in :meth:`apply` is not used any more."""
 
-    def __init__(self, schemas: Understands, before: Catalog | None = None) -> None:
+    def __init__(
+        self,
+        schemas: Understands,
+        before: Catalog | None = None,
+        secrets: ToolSecrets = CLEAR,
+    ) -> None:
         """``before``: where tools and contexts are taken from whose rows cannot be read."""
+        self._secrets = secrets
         self._understands = schemas
         self._before = before or Catalog()
         self._catalog = Catalog()
@@ -102,6 +115,8 @@ class CatalogState:
         self._failed: dict[tuple[int, Key], str] = {}
         self._tools: dict[str, Tool] = {}
         self._unreadable: set[str] = set()
+        #: Tools whose secrets could not be opened, and why.
+        self._sealed: dict[str, str] = {}
         #: How many tools name a subject as their schema's.
         self._subjects: Counter[Key] = Counter()
         self._contexts: dict[ContextKey, Context] = {}
@@ -129,6 +144,14 @@ class CatalogState:
     def catalog(self) -> Catalog:
         """The snapshot."""
         return self._catalog
+
+    async def open_again(self) -> None:
+        """Try once more to open secrets that could not be."""
+        rows: dict[Key, Row | None] = {
+            (name,): self._rows["tools"][(name,)] for name in self._sealed
+        }
+        catalog = self._catalog
+        await self.apply(catalog.version, catalog.token, {"tools": rows})
 
     async def apply(
         self, version: int, token: int, changed: Changed, *, offline: bool = False
@@ -164,6 +187,7 @@ class CatalogState:
             "priorities": self._priorities,
             "schemas": self._schemas,
             "unused": self._unused,
+            "sealed_tools": self._sealed,
         }
         new: dict[str, Any] = {
             name: dict(value) for name, value in whole.items() if name in self._touched
@@ -197,6 +221,7 @@ class CatalogState:
     async def _apply_tools(self, rows: Mapping[Key, Row | None], pause: Pauses) -> set[str]:
         """Returns the tools that are new, gone, or another tenant's now."""
         moved = set()
+        await self._secrets.prepare(row for row in rows.values() if row is not None)
         for key, row in rows.items():
             await pause()
             (name,) = key
@@ -220,10 +245,20 @@ class CatalogState:
         if name in self._unreadable:
             self._unreadable.discard(name)
             self._touched.add("unreadable_tools")
+        if self._sealed.pop(name, None) is not None:
+            self._touched.add("sealed_tools")
         if row is None:
             return None
         try:
-            return tool_from_row(row)
+            return tool_from_row(row, self._secrets)
+        except SealingKeyError as error:
+            # what it was before may be a secret that has been replaced since: it is not gone by
+            logger.error("the secrets of tool %s cannot be opened: %s", name, error)
+            self._pass_over("tools", key, f"tool {name}")
+            self._unreadable.add(name)
+            self._sealed[name] = str(error)
+            self._touched |= {"unreadable_tools", "sealed_tools"}
+            return None
         except UNREADABLE as error:
             known = self._tools.get(name) or self._before.tools.get(name)
             _say_unreadable("tool", name, error, known=known is not None)

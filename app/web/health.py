@@ -16,6 +16,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.condition_judge import ConditionJudge
 from hookstream.app.stalls import LoopWatch
 from hookstream.app.stores.catalog import CatalogCache
+from hookstream.app.stores.secret_sealing import SecretSealing
 from hookstream.app.web.health_advice import advise
 from hookstream.app.web.health_parts import (
     RedisHealth,
@@ -25,6 +26,7 @@ from hookstream.app.web.health_parts import (
     catalog_out,
     conditions_out,
     postgres_out,
+    sealing_out,
     sockets_out,
     spool_out,
     stages_out,
@@ -99,12 +101,14 @@ class HealthViews:
         stalls: LoopWatch,
         conditions: ConditionJudge,
         archive: Objects,
+        sealing: SecretSealing,
     ) -> None:
         """``missing_modules``: those with stages that could not be imported here, and why."""
         self._wakeups_trouble = wakeups_trouble
         self._stalls = stalls
         self._conditions = conditions
         self._archive = archive
+        self._sealing = sealing
         self._missing_modules = missing_modules
         self._redis = redis
         self._postgres = postgres
@@ -157,6 +161,8 @@ class HealthViews:
             "conditions": conditions_out(self._conditions.troubles(), self._catalog.current.unused),
             "sockets": sockets_out(self._followers.state(), self._wakeups_trouble()),
         }
+        if self._worker is None:
+            parts["sealing"] = sealing_out(self._catalog, self._sealing)
         if self._missing_modules:
             parts["stages"] = stages_out(self._missing_modules)
         appender = self._appender

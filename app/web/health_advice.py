@@ -34,6 +34,10 @@ ADVICE: Final[Mapping[str, Mapping[str, str]]] = {
     "catalog": {
         "": "see part `postgres`: until it answers, tools and subscriptions are as last read"
     },
+    "sealing": {
+        "": "see to the key that `detail` names; webhooks of `locked_tools` are answered 503 "
+        "meanwhile, and it goes on by itself"
+    },
     "schema": {"": "`hookstream schema status` says what an upgrade has to do yet, or cannot"},
     "tasks": {"": "see the log for the traceback; report what fails for a minute and more"},
     "event_loop": {"": "see the log for the stack"},

@@ -25,6 +25,7 @@ from hookstream.app.routing.condition_judge import Name, Trouble
 from hookstream.app.settings import Settings
 from hookstream.app.stalls import LoopWatch
 from hookstream.app.stores.catalog import CatalogCache
+from hookstream.app.stores.secret_sealing import SecretSealing
 from hookstream.app.streams.lag import Assignment, DeadLetters, StreamLag
 from hookstream.app.web.partitions import StreamMeter
 from hookstream.app.web.worker import Endpoint, Worker
@@ -38,6 +39,7 @@ __all__ = [
     "catalog_out",
     "conditions_out",
     "postgres_out",
+    "sealing_out",
     "sockets_out",
     "spool_out",
     "stages_out",
@@ -179,6 +181,29 @@ def catalog_out(catalog: CatalogCache) -> dict[str, Any]:
     elif catalog.from_disk or catalog.note or catalog.age_seconds > OLD_SECONDS:
         part["status"] = "degraded"
     return part
+
+
+def sealing_out(catalog: CatalogCache, sealing: SecretSealing) -> dict[str, Any]:
+    """Whether tools' secrets are sealed where they are kept, and whether they can be opened.
+
+    ``to_seal``: tools whose secrets are in the clear, or sealed by a key that is not the first one
+    any more, and cannot be opened.
+    """
+    secrets, locked = catalog.secrets, catalog.current.sealed_tools
+    detail = sealing.trouble or next(iter(locked.values()), "")
+    said = ""
+    if secrets.ring.is_empty:
+        said = "tools' secrets are kept in the clear: set HOOKSTREAM_KEY_URL (docs/sealing.md)"
+    elif not secrets.seals:
+        said = "tools' secrets are kept in the clear until `hookstream schema finish`"
+    return {
+        "status": "degraded" if detail else "ok",
+        "tool_secrets": "sealed" if secrets.seals else "clear",
+        "locked_tools": sorted(locked)[:MAX_NAMED],
+        "locked": len(locked),
+        "to_seal": sealing.left,
+        "detail": detail or said,
+    }
 
 
 def can_spool(appender: Appender, worker: Worker | None) -> bool:

@@ -16,6 +16,7 @@ from hookstream.app.errors import (
     ConflictError,
     HookstreamError,
     NotFoundError,
+    SealingKeyError,
     SignatureError,
     UnavailableError,
     UnavailableKeyError,
@@ -267,8 +268,9 @@ class Receiver:
 
         Whoever comes first is believed, as with these senders it has to be: nobody is from then on.
         """
+        kept = await self._catalog.secrets.sealed(tool.tenant, tool.tool_id, [secret])
         found = await self._postgres.fetchrow(
-            statement("learn_secret"), tool.tool_id, tool.tenant, secret
+            statement("learn_secret"), tool.tool_id, tool.tenant, *kept
         )
         if found is None:
             raise SignatureError("the tool has a secret by now: what is sent has to be signed")
@@ -388,6 +390,10 @@ class Receiver:
                 tool = (await self._reloaded()).tools.get(tool_id)
             except UnavailableError as error:
                 raise UnavailableError("the tool is not known here yet") from error
+        if tool is None and tool_id in self._catalog.current.sealed_tools:
+            raise SealingKeyError(
+                "the tool's secrets cannot be opened here now: /health says why, in part `sealing`"
+            )
         if tool is None and tool_id in self._catalog.current.unreadable_tools:
             raise UnavailableError("the tool cannot be read here: this release may be too old")
         if tool is None:

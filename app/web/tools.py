@@ -14,6 +14,7 @@ from hookstream.app.errors import (
     ConflictError,
     NotFoundError,
     SchemaRegistryError,
+    SealingKeyError,
     UnavailableError,
 )
 from hookstream.app.failures.dead_letters import DeadLetterFilter, DeadLetters
@@ -137,7 +138,7 @@ class ToolViews:
         limit, after = asked_page(request.query)
         rows = await self._postgres.fetch(statement("tools"), request[TENANT_KEY], after, limit)
         cursor = next_cursor(limit, [row["tool_id"] for row in rows])
-        return json_response({"tools": [tool_out(row) for row in rows], "cursor": cursor})
+        return json_response({"tools": await self._out(rows), "cursor": cursor})
 
     async def put(self, request: web.Request) -> web.StreamResponse:
         """Make or change a tool; in force in this process when the answer comes."""
@@ -159,7 +160,7 @@ class ToolViews:
             tool_id,
             tenant,
             kind.name,
-            tool.secrets,
+            await self._catalog.secrets.sealed(tenant, tool_id, tool.secrets),
             tool.options,
             dedup(tool, kind, self._functions, self._settings.dedup_history_days),
             ordering(tool),
@@ -182,7 +183,8 @@ class ToolViews:
             logger.warning(
                 "tool %s has %d weak secrets: set random ones, at the provider, too", tool_id, weak
             )
-        return json_response(tool_out(row), status=201 if row["created"] else 200)
+        [out] = await self._out([row])
+        return json_response(out, status=201 if row["created"] else 200)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One tool."""
@@ -190,20 +192,38 @@ class ToolViews:
         row = await self._postgres.fetchrow(statement("tool"), tool_id, request[TENANT_KEY])
         if row is None:
             raise NotFoundError(f"there is no tool {tool_id}")
-        return json_response(tool_out(row))
+        [out] = await self._out([row])
+        return json_response(out)
+
+    async def _out(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
+        """Tools as the API shows them."""
+        sealed = self._catalog.secrets
+        await sealed.prepare(rows)
+        shown = []
+        for row in rows:
+            try:
+                secrets, trouble = sealed.opened(row), ""
+            except SealingKeyError as error:
+                secrets, trouble = (), str(error)
+            shown.append(tool_out(row, secrets) | {"secrets_trouble": trouble})
+        return shown
 
     async def show_learnt_secret(self, request: web.Request) -> web.StreamResponse:
         """A secret that the tool has learnt: some senders want it to be pasted at theirs."""
         tool_id = path_id(request, "tool_id")
-        row = await self._postgres.fetchrow(
-            statement("show_learnt_secret"), tool_id, request[TENANT_KEY]
-        )
-        if row is None:
+        secrets, tenant = self._catalog.secrets, request[TENANT_KEY]
+        row = await self._postgres.fetchrow(statement("tool"), tool_id, tenant)
+        if row is not None and row["learnt_secret"] is not None:
+            await secrets.prepare([row])
+            # it is shown once: not before it can be
+            [secret] = secrets.opened(row, "learnt_secret")
+            row = await self._postgres.fetchrow(statement("show_learnt_secret"), tool_id, tenant)
+        if row is None or row["learnt_secret"] is None:
             raise NotFoundError(
                 f"tool {tool_id} has learnt no secret that has not been shown: to learn one anew "
                 "delete it, make it without secrets, and have the sender try out the address again"
             )
-        return json_response({"secret": row["learnt_secret"]})
+        return json_response({"secret": secret})
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Delete a tool; its events stay.
@@ -390,14 +410,14 @@ def ordering(tool: ToolIn) -> dict[str, str]:
     return tool.ordering.model_dump()
 
 
-def tool_out(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool as the API shows it."""
+def tool_out(row: Mapping[str, Any], secrets: Sequence[str]) -> dict[str, Any]:
+    """A tool as the API shows it. ``secrets``: those that could be opened, in the clear."""
     rule = row["dedup"]
     return {
         "tool_id": row["tool_id"],
         "provider": row["provider"],
         "secret_count": len(row["secrets"]),
-        "weak_secret_count": weak_secrets(row["provider"], row["secrets"]),
+        "weak_secret_count": weak_secrets(row["provider"], secrets),
         "pending": is_pending(row["provider"], row["secrets"], row["options"]),
         "learnt_secret_waits": row["learnt_secret"] is not None,
         "options": row["options"],

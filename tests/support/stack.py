@@ -215,6 +215,9 @@ class Stack:
             if f"HOOKSTREAM_{name}_URL" not in environment:
                 url = getattr(embedded, f"find_{server}")(self.state_dir / "state")
                 environment[f"HOOKSTREAM_{name}_URL"] = str(url)
+                # what its receivers have sealed
+                own = f"file://{self.state_dir / 'state' / 'sealing.key'}"
+                environment.setdefault("HOOKSTREAM_KEY_URL", own)
         with (folder / "process.log").open("ab") as log:
             return subprocess.Popen(
                 self.command("--quiet", *arguments),

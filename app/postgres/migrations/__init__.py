@@ -60,6 +60,10 @@ class Schema:
         """The newest migration that the database has had; 0 for an empty one."""
         return max(self.applied, default=0)
 
+    def has(self, name: str) -> bool:
+        """Whether the database has had the migration of this name."""
+        return any(m.name == name and m.number in self.applied for m in self.migrations)
+
     def pending(self, kind: Kind) -> list[Migration]:
         """What this code knows and the database has not had, in order."""
         return [m for m in self.migrations if m.kind == kind and m.number not in self.applied]

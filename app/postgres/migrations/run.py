@@ -67,6 +67,8 @@ async def upgrade(
 ) -> Schema:
     """Run every migration of a kind that the database has not had; what it has then.
 
+    One that is empty gets those of both kinds: there is no release before that could need it.
+
     Safe from many processes at once. ``dsn``: ``postgresql://…``, as asyncpg takes it.
 
     Raises:
@@ -80,8 +82,10 @@ async def upgrade(
             schema = await read_schema(connection, migrations)
         schema.check()
         deadline = time.monotonic() + patience_seconds
-        while pending := schema.pending(kind):
-            schema = await _apply(connection, pending[0], migrations, deadline)
+        kinds: tuple[Kind, ...] = (kind,) if schema.applied else ("pre", "post")
+        for each in kinds:
+            while pending := schema.pending(each):
+                schema = await _apply(connection, pending[0], migrations, deadline)
         return schema
 
 

@@ -145,7 +145,8 @@ class ToolOut(Model):
 
     ``weak_secret_count`` of them are short or simple: replace them by random ones. ``pending``: it
     has none yet, and learns it from its sender's first request; ``learnt_secret_waits``: it has
-    learnt one that nobody has been shown.
+    learnt one that nobody has been shown. ``secrets_trouble``: why its secrets cannot be opened
+    here now, so that its webhooks are refused with 503; else "".
     """
 
     tool_id: str
@@ -154,6 +155,7 @@ class ToolOut(Model):
     weak_secret_count: int
     pending: bool
     learnt_secret_waits: bool
+    secrets_trouble: str
     options: dict[str, Any]
     dedup: DedupOut
     ordering: OrderingIn

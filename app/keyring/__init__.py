@@ -1,0 +1,1 @@
+"""Keys that wrap data keys, and what is sealed by those."""

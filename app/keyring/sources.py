@@ -1,0 +1,36 @@
+"""Where keys are, by URL: what ``HOOKSTREAM_KEY_URL`` may say."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from hookstream.app.errors import SettingsError
+from hookstream.app.keyring.aws import AwsKms
+from hookstream.app.keyring.wrapping import KeyEnvironment, KeyFile, KeySource
+
+__all__ = ["key_sources"]
+
+_KINDS: Final = "file:///path, env://NAME or awskms:///KEY"
+
+
+def key_sources(urls: str, environ: Mapping[str, str] = os.environ) -> list[KeySource]:
+    """The sources that URLs name, separated by commas.
+
+    Raises:
+        SettingsError: one is no such URL.
+    """
+    return [_source(url.strip(), environ) for url in urls.split(",") if url.strip()]
+
+
+def _source(url: str, environ: Mapping[str, str]) -> KeySource:
+    parts = urlsplit(url)
+    rest = parts.query or parts.fragment
+    if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1 and not rest:
+        return KeyFile(Path(unquote(parts.path)))
+    if parts.scheme == "env" and parts.netloc and parts.path in ("", "/") and not rest:
+        return KeyEnvironment(parts.netloc, environ.get(parts.netloc))
+    if parts.scheme == "awskms" and not parts.netloc and len(parts.path) > 1 and not rest:
+        return AwsKms(unquote(parts.path[1:]))
+    raise SettingsError(f"HOOKSTREAM_KEY_URL: {url[:100]!r} is not {_KINDS}")
