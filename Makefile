@@ -44,6 +44,7 @@ check: $(STAMP) ## lint, types, layers, generated code: no tests
 	$(BIN)/python docs/settings_table.py --check
 	$(BIN)/python docs/providers_tables.py --check
 	$(BIN)/python -m tests.support.summary_table --check
+	$(BIN)/python -m tests.support.privacy_corpus --check
 
 unit: $(STAMP) ## tests without servers and processes, in seconds
 	$(PYTEST) -n 2 --dist worksteal tests/unit

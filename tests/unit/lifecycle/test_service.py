@@ -182,6 +182,6 @@ async def test_the_lag_goes_on_while_the_archive_is_away() -> None:
 
 
 def test_moving_takes_more_of_the_time_the_longer_it_takes() -> None:
-    assert [module.share_of_time(seconds) for seconds in (0, 15, 30, 60, 3600)] == [
-        0.25, 0.25, 0.5, 1.0, 1.0,
+    assert [module.share_of_time(seconds) for seconds in (0, 30, 48, 60, 3600)] == [
+        0.25, 0.25, 0.4, 0.5, 0.5,
     ]  # fmt: skip
