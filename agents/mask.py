@@ -7,6 +7,7 @@ never passes unmasked. Costs 15 µs an event where nothing is found (``python -m
 tests.support.privacy_corpus --cost``).
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from dataclasses import replace
 from hookstream.app import channels, metrics
 from hookstream.app.errors import BlockedByRuleError
 from hookstream.app.main import app
-from hookstream.app.routing.maskers import Maskers
+from hookstream.app.routing.maskers import ASIDE_BYTES, Maskers
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.group import Group
 from hookstream.app.streams.outcome import Accepted
@@ -44,7 +45,11 @@ async def _mask(batches: Sequence[Batch]) -> None:
     async with app.worker.scheduler.slot_for(batches, priority) as slot:
         for batch in batches:
             for entry in batch.entries:
-                mask_entry(entry, app.services.maskers, counts)
+                event = entry.value
+                if isinstance(event, Event) and event.payload_bytes > ASIDE_BYTES:
+                    await asyncio.to_thread(mask_entry, entry, app.services.maskers, counts)
+                else:
+                    mask_entry(entry, app.services.maskers, counts)
                 await slot.pause()
     for (kind, action), count in counts.items():
         metrics.MASKED.labels(kind=kind, action=action).inc(count)

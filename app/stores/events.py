@@ -18,6 +18,7 @@ from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
+from hookstream.app.routing.maskers import ASIDE_BYTES
 from hookstream.app.status import Status
 from hookstream.app.stores.tiers import GONE, HOT, Tiers
 from hookstream.codecs.envelope import Event, decode_event
@@ -175,7 +176,10 @@ class EventStore:
         if event is None and tier != HOT:
             # tiers are told by ranges of entries: what was lost before it moved is in none
             tier = GONE
-        event = shown(event) if event else None
+        if event and event.payload_bytes > ASIDE_BYTES:
+            event = await asyncio.to_thread(shown, event)
+        elif event:
+            event = shown(event)
         return {
             **event_out(row, tier),
             **(content_out(event) if event else {}),

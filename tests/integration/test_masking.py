@@ -50,6 +50,16 @@ async def test_what_agents_read_is_masked_and_operators_see_what_was_sent(own: S
     assert (await _settled(own, blind))["status"] == "unrouted"
 
 
+async def test_a_large_payload_is_masked_aside_and_as_much_is_hidden(own: Stack) -> None:
+    await own.context("large", {"provider": "none"})
+    body = {**BODY, "log": ["nothing of note"] * 20_000}
+    event_id = await own.hook("large", json.dumps(body).encode())
+    [update] = await own.updates("large", 1)
+    assert not any(text in json.dumps(update, ensure_ascii=False) for text in UNSEEN)
+    seen = await _as_agent(own, (await make(own, "large"))["key"], event_id)
+    assert (seen["note"], seen["log"]) == ("my token ghp_•••", body["log"])
+
+
 async def test_a_tool_has_rules_of_its_own(own: Stack) -> None:
     rules = {
         "agents": {"email": "pseudonym", "secret": "drop", "card": "pass"},
