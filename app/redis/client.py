@@ -32,6 +32,7 @@ __all__ = [
     "as_ours",
     "by_node",
     "connect",
+    "engine_line",
     "info_by_node",
     "is_cluster",
     "is_redis_down",
@@ -202,7 +203,7 @@ def by_node(reply: Any, *, nested: Any) -> dict[str, Any]:
 FLAGS = "-- flags: "
 
 
-def _engine(text: str) -> str:
+def engine_line(text: str) -> str:
     """The line that tells the server in which language a script is, and its flags."""
     first = text.partition("\n")[0]
     flags = f" flags={first[len(FLAGS) :].strip()}" if first.startswith(FLAGS) else ""
@@ -242,7 +243,7 @@ class Scripts:
         else:
             major = int(str(info["redis_version"]).split(".")[0])
         self._sources = {
-            name: _engine(text) + text if major >= 7 else text
+            name: engine_line(text) + text if major >= 7 else text
             for name, text in script_sources().items()
         }
         for source in self._sources.values():

@@ -25,7 +25,7 @@ class Database:
     """The embedded server, with a role of the system's own that owns the database."""
 
     def __init__(self, folder: Path) -> None:
-        copy_cluster(folder, schema=True)
+        copy_cluster(folder)
         self.server = embedded.start_postgres(folder)
         self.admin_url = self.server.url
 

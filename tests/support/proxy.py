@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
+from hookstream.app.redis.client import engine_line
 from hookstream.app.redis.sources import script_sources
 
 __all__ = ["Command", "Proxy", "Rule"]
@@ -318,10 +319,10 @@ _SCRIPTS: dict[bytes, str] = {}
 
 
 def _scripts() -> dict[bytes, str]:
-    """Our Lua files by what EVALSHA and EVAL call them: with ``#!lua`` before them, or without."""
+    """Our Lua files by what EVALSHA and EVAL call them: with a line of the engine, or without."""
     if not _SCRIPTS:
         for name, text in script_sources().items():
-            for source in (text.encode(), b"#!lua\n" + text.encode()):
+            for source in (text.encode(), (engine_line(text) + text).encode()):
                 sha = hashlib.sha1(source, usedforsecurity=False).hexdigest()
                 _SCRIPTS[source] = _SCRIPTS[sha.encode()] = name
     return _SCRIPTS

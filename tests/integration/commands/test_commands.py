@@ -158,6 +158,7 @@ def test_agents_and_tables_are_listed(stack: Stack) -> None:
         "@deliver_high",
         "@deliver_low",
         "@deliver_normal",
+        "@mask",
         "@render",
         "@route",
     ]

@@ -170,7 +170,7 @@ class AskedError(Exception):
 class Asking:
     """In place of PostgreSQL: says what it is asked."""
 
-    async def fetch(self, query: str, *arguments: Any) -> None:
+    async def fetchrow(self, query: str, *arguments: Any) -> None:
         raise AskedError(query, *arguments)
 
 

@@ -422,7 +422,9 @@ async def test_this_release_upgrades_an_older_schema_while_old_writes_go_on(
                 old.stopping = True
                 await writing
                 assert figures.broken == 0, figures
-                assert (await stack.health())["parts"]["schema"]["database_level"] == LEVEL
+                # what ends the release before waits for `schema finish`
+                last = max(one.number for one in MIGRATIONS if one.kind == "pre")
+                assert (await stack.health())["parts"]["schema"]["database_level"] == last
             rows = await ask(dsn, "SELECT event_id FROM events WHERE tool_id = 'old'")
             assert {row["event_id"] for row in rows} == set(old.written)
             assert len(old.written) > 50
