@@ -56,7 +56,7 @@ async def all_are_well(stack: Stack) -> dict[str, int]:
         found = health["processes"].items()
         return {name: each["parts"]["event_loop"]["pid"] for name, each in found}
 
-    pids: dict[str, int] = await eventually(well, "all processes are well")
+    pids: dict[str, int] = await eventually(well, "all processes are well", 90)
     return pids
 
 
@@ -178,7 +178,7 @@ async def test_one_signal_stops_all_of_a_command(
                 return False
             return {each["status"] for each in health["processes"].values()} == {"ok"}
 
-        await eventually(are_up, "three workers are up")
+        await eventually(are_up, "three workers are up", 90)
         assert set((await health_of(several, port))["processes"]) == {
             "worker-1", "worker-2", "worker-3",
         }  # fmt: skip

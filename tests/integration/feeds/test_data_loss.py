@@ -328,6 +328,8 @@ async def test_without_a_loss_there_is_no_reset(tmp_path: Path) -> None:
             await here.flows(60)  # and partitions go over meanwhile
             here.stack.find("worker").send_signal(signal.SIGTERM)
             await here.flows()
+            # the one that has taken the first one's place
+            await asyncio.to_thread(here.stack.wait_ready)
             here.stack.find("worker").kill()
             await here.flows()
             here.node.kill()

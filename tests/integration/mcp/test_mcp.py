@@ -69,7 +69,8 @@ async def test_tools_read_acknowledge_and_replay(stack: Stack, filled: str, mode
             writes = tool.name in ("acknowledge", "replay_event")
             assert tool.annotations.read_only_hint is not writes
             assert tool.annotations.destructive_hint is False
-        contexts = (await use(agent, "list_contexts"))["contexts"]
+        # from there on: other tests have contexts, too, on more pages than one
+        contexts = (await use(agent, "list_contexts", cursor=filled[:-1]))["contexts"]
         assert next(c for c in contexts if c["context_id"] == filled)["unread"] == 5
         digest = await use(agent, "get_digest", context_id=filled, budget=200)
         assert (digest["updates"], digest["last_seq"]) == (5, 5)
