@@ -20,7 +20,7 @@ from hookstream.app.archive_address import ArchiveAddress, parse_archive_url
 from hookstream.app.errors import SettingsError, UnavailableError
 from hookstream.app.keyring.keyring import KeyRing
 from hookstream.app.keyring.sources import key_sources
-from hookstream.app.keyring.wrapping import KeyFile
+from hookstream.app.keyring.wrapping import KeyFile, KeySource
 from hookstream.app.public_addresses import check_url
 from hookstream.app.secret_strength import essence
 from hookstream.app.state_folder import close_file, close_folder
@@ -616,11 +616,12 @@ class Settings(BaseSettings):
 
     def key_ring(self) -> KeyRing:
         """The keys by which secrets are sealed; without any where they are kept in the clear."""
-        if self.key_url:
-            return KeyRing(key_sources(self.key_url))
-        if own := self.own_key_file:
-            return KeyRing([own])
-        return KeyRing()
+        return KeyRing(self.key_sources())
+
+    def key_sources(self) -> list[KeySource]:
+        """Where those keys are, the first of which seals; none: nothing is sealed."""
+        own = self.own_key_file
+        return [own] if own else key_sources(self.key_url)
 
     @property
     def own_key_file(self) -> KeyFile | None:

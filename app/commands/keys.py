@@ -6,9 +6,7 @@ from faust.cli.base import argument
 
 from hookstream.app.commands.command import Command
 from hookstream.app.errors import BadRequestError, SettingsError
-from hookstream.app.keyring.sources import key_sources
-from hookstream.app.keyring.wrapping import KeyFile, KeySource
-from hookstream.app.settings import Settings
+from hookstream.app.keyring.wrapping import KeyFile
 
 __all__ = ["keys"]
 
@@ -25,7 +23,7 @@ class keys(Command):  # noqa: N801 Faust names a command by its class
         action = options["action"]
         if action not in ACTIONS:
             raise BadRequestError(f"{action}: one of {', '.join(ACTIONS)}")
-        sources = _sources(self.app.settings)
+        sources = self.app.settings.key_sources()
         if not sources:
             raise SettingsError("nothing is sealed here: set HOOKSTREAM_KEY_URL (docs/sealing.md)")
         if action == "rotate":
@@ -40,8 +38,3 @@ class keys(Command):  # noqa: N801 Faust names a command by its class
         for number, name in enumerate(names):
             self.stdout.write(f"{name}  {'opens' if number else 'seals and opens'}\n")
         return 0
-
-
-def _sources(settings: Settings) -> list[KeySource]:
-    own = settings.own_key_file
-    return [own] if own else key_sources(settings.key_url)

@@ -421,9 +421,7 @@ async def _check_expected(
 ) -> list[Problem]:
     if expected.seq <= head.start.seq:
         return []
-    [row, *_] = await connection.fetch(statement("audit_rows"), tenant, expected.seq - 1, 1) or [
-        None
-    ]
+    row = await connection.fetchrow(statement("audit_rows"), tenant, expected.seq - 1, 1)
     if row is None or row["seq"] != expected.seq:
         return [Problem(expected.seq, "missing", f"row {expected.seq} was there once")]
     if row["hash"] != expected.hash:

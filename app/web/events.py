@@ -15,6 +15,7 @@ from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, Caller, uuid7
 from hookstream.app.web.models.events import EVENT_QUERY, EventList, EventOut
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.recorded import note
 from hookstream.app.web.routes import Route
 
 __all__ = [
@@ -116,15 +117,8 @@ async def note_read(
     Raises:
         UnavailableError: that cannot be recorded now.
     """
-    record = {
-        **caller.acting.out(),
-        "action": f"{kind}.read",
-        "object": {"kind": kind, "id": object_id},
-        "before": None,
-        "after": None,
-        **({"events": [event_id]} if event_id else {}),
-    }
-    await trail.note(caller.tenant, record)
+    events = [event_id] if event_id else None
+    await note(trail, caller.tenant, caller.acting, f"{kind}.read", (kind, object_id), events)
 
 
 def parse_filter(query: MultiMapping[str]) -> EventFilter:

@@ -1,7 +1,7 @@
 """Every call that changes something leaves a row of the audit trail, whatever its view does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from hookstream.app.postgres.acting import Acting, acting
 from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.web.request_log import route_of
 
-__all__ = ["recorded", "tell"]
+__all__ = ["note", "recorded", "tell"]
 
 View = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -24,6 +24,31 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 def tell(request: web.Request, kind: str, object_id: str, **more: Any) -> None:
     """Say what a request is about, for its row: the object, and ``events``, ``after``."""
     request[_TOLD] = {"object": {"kind": kind, "id": object_id}, **more}
+
+
+async def note(
+    trail: AuditTrail,
+    tenant: str,
+    who: Acting,
+    action: str,
+    obj: tuple[str, str],
+    events: Sequence[str] | None = None,
+) -> None:
+    """Record what ``who`` is about to do with an object (kind and id), and with which events.
+
+    Raises:
+        UnavailableError: that cannot be recorded now.
+    """
+    kind, object_id = obj
+    record = {
+        **who.out(),
+        "action": action,
+        "object": {"kind": kind, "id": object_id},
+        "before": None,
+        "after": None,
+        **({} if events is None else {"events": events}),
+    }
+    await trail.note(tenant, record)
 
 
 def recorded(

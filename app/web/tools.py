@@ -46,6 +46,7 @@ from hookstream.app.web.models.tools import PURGE_QUERY, LearntSecretOut, ToolIn
 from hookstream.app.web.paging import asked_page, next_cursor
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.quotas import Quotas
+from hookstream.app.web.recorded import note
 from hookstream.app.web.routes import Route
 from hookstream.codecs.errors import InvalidSchemaError
 
@@ -269,15 +270,9 @@ class ToolViews:
     async def _note_purge(
         self, caller: Caller, tool_id: str, letters: Sequence[Mapping[str, Any]]
     ) -> None:
-        record = {
-            **caller.acting.out(),
-            "action": "dead_letter.discarded",
-            "object": {"kind": "tool", "id": tool_id},
-            "before": None,
-            "after": None,
-            "events": sorted({one["event_id"] for one in letters if one["event_id"]}),
-        }
-        await self._trail.note(caller.tenant, record)
+        events = sorted({one["event_id"] for one in letters if one["event_id"]})
+        done, about = "dead_letter.discarded", ("tool", tool_id)
+        await note(self._trail, caller.tenant, caller.acting, done, about, events)
 
 
 def options(tool: ToolIn) -> SignatureOptions:
