@@ -49,11 +49,6 @@ def counts_up_to(most: int) -> list[int]:
     return [*doubling, most]
 
 
-def named(kind: str, count: int) -> list[str]:
-    """Names by which a system launches so many of a kind."""
-    return [kind, *(f"{kind}-{number}" for number in range(2, count + 1))]
-
-
 def receive(
     running: System, start: Any, receivers: Sequence[psutil.Process], target: Target, seconds: float
 ) -> Taken:
@@ -86,7 +81,8 @@ async def work(
 ) -> list[Drained]:
     """So many workers on backlogs: events/s of all, and what an event costs them together."""
     entries = Entries(running.partitions)
-    processes = [await asyncio.to_thread(running.launch, name) for name in named("worker", workers)]
+    names = ["worker", *(f"worker-{number}" for number in range(2, workers + 1))]
+    processes = [await asyncio.to_thread(running.launch, name) for name in names]
     redis = running.server("valkey")
     found = []
     async with running.client() as client:

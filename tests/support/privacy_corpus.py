@@ -27,6 +27,7 @@ from hookstream.app.privacy.pseudonyms import Pseudonyms
 from hookstream.app.privacy.rules import MASK, PSEUDONYM, Rules
 from hookstream.codecs.envelope import Event
 from tests.support import ROOT
+from tests.support.kept_table import KeptTable
 from tests.support.privacy_items import FIELDS, LANGUAGES, SENTENCES, WORDS, made
 from tests.unit.providers.test_fixtures import cases, payload_of
 
@@ -37,12 +38,9 @@ __all__ = [
     "corpus",
     "fixture_event",
     "found_in",
-    "renewed",
     "scores",
 ]
 
-PAGE = ROOT / "docs" / "privacy.md"
-BEGIN, END = "<!-- corpus -->\n", "<!-- /corpus -->"
 SEED = 20
 EACH = 66
 #: Kinds with a form or check digits of their own.
@@ -286,15 +284,6 @@ def table() -> Iterator[str]:
     yield whole.line().replace("`", "")
 
 
-def renewed(page: str) -> str:
-    """``page`` with the table between its markers made anew."""
-    before, begun, rest = page.partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    if not begun or not ended:
-        sys.exit("docs/privacy.md: the markers of the table are missing")
-    return f"{before}{BEGIN}\n" + "\n".join(table()) + f"\n\n{END}{after}"
-
-
 def cost() -> Iterator[str]:
     """CPU time of an event, where nothing is found and where something is."""
     files = [
@@ -325,11 +314,11 @@ def _seconds(events: list[Event], maskers: dict[str, Masker]) -> float:
 
 
 if __name__ == "__main__":
+    kept = KeptTable(ROOT / "docs" / "privacy.md", "corpus", table)
     if "--write" in sys.argv:
-        PAGE.write_text(renewed(PAGE.read_text()))
+        kept.write()
     elif "--check" in sys.argv:
-        if renewed(PAGE.read_text()) != PAGE.read_text():
-            sys.exit("docs/privacy.md: the table of the corpus is stale. Run: make docs")
+        kept.check()
     elif "--cost" in sys.argv:
         print("\n".join(cost()))
     else:

@@ -16,13 +16,13 @@ import orjson
 
 from hookstream.app.summaries.tokens import count_tokens
 from tests.support import ROOT
+from tests.support.kept_table import KeptTable
 from tests.support.summary_rules import broken, has_link, names_somebody
 from tests.unit.providers.test_fixtures import cases, each_of, events_of, expected, payload_of
 
 __all__ = ["Row", "renewed", "rows", "table"]
 
 PAGE = ROOT / "docs" / "summaries.md"
-BEGIN, END = "<!-- fixtures -->\n", "<!-- /fixtures -->"
 
 
 @dataclass
@@ -99,20 +99,13 @@ def updates() -> Iterator[str]:
         yield f"{what}: {sum(tokens)} tokens, median {statistics.median(tokens):.0f}"
 
 
-def renewed(page: str) -> str:
-    """``page`` with the table between its markers made anew."""
-    before, begun, rest = page.partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    if not begun or not ended:
-        sys.exit("docs/summaries.md: the markers of the table are missing")
-    return f"{before}{BEGIN}\n" + "\n".join(table()) + f"\n\n{END}{after}"
-
+KEPT = KeptTable(PAGE, "fixtures", table)
+renewed = KEPT.renewed
 
 if __name__ == "__main__":
     if "--write" in sys.argv:
-        PAGE.write_text(renewed(PAGE.read_text()))
+        KEPT.write()
     elif "--check" in sys.argv:
-        if renewed(PAGE.read_text()) != PAGE.read_text():
-            sys.exit("docs/summaries.md: the table of fixtures is stale. Run: make docs")
+        KEPT.check()
     else:
         print("\n".join(updates() if "--updates" in sys.argv else table()))

@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis.asyncio
@@ -51,13 +50,6 @@ GONE_MS = 26 * HOUR
 SAMPLE = 100
 
 
-@dataclass(slots=True)
-class Seen:
-    """Up to which of a tool's events each tier was looked at."""
-
-    until: dict[str, int] = field(default_factory=lambda: dict.fromkeys((HOT, WARM, COLD, GONE), 0))
-
-
 class Many:
     """All about an event follows from its number: nothing of a million is remembered."""
 
@@ -66,7 +58,8 @@ class Many:
         self.steps = steps
         self.a_step = max(len(TOOLS), count // steps)
         self.found: Counter[str] = Counter()
-        self._seen = {name: Seen() for name in TOOLS}
+        #: Up to which of a tool's events each tier was looked at.
+        self._seen = {name: dict.fromkeys((HOT, WARM, COLD, GONE), 0) for name in TOOLS}
         self._names = list(TOOLS)
         self._random = random.Random(count)
         house.tools.clear()
@@ -149,7 +142,7 @@ class Many:
 
     async def _check_tool(self, at: int, name: str, known: int) -> None:
         """Those that have come into a tier since the last step, and must be there by now."""
-        ttl, seen, now_ms = TOOLS[name], self._seen[name].until, self.house.now_ms
+        ttl, seen, now_ms = TOOLS[name], self._seen[name], self.house.now_ms
         # the first time is when it can have gone on, the second when it must have come
         warm_by = ttl.hot_ms + gather_ms(ttl, Pressure.NONE) + STEP_MS
         cold_by = warm_by + ttl.warm_ms + HOUR + STEP_MS
