@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mode import Service
+from mode.utils.logging import get_logger
 
 from hookstream.app import bounded_child as child
 from hookstream.app import metrics
 from hookstream.app.errors import OverBudgetError
 
-__all__ = ["BoundedPool"]
+__all__ = ["Aside", "BoundedPool"]
+
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -30,6 +33,8 @@ CHILDREN = 2
 MAX_WAITING = 256
 #: Address space of a child.
 MEMORY_BYTES = 768 * 1024 * 1024
+#: Longest that a child may take for what is only to be done aside.
+ASIDE_SECONDS = 60.0
 #: For a child to start and to import what a task needs, before the task's own time begins.
 START_SECONDS = 15.0
 #: What a task may return, pickled.
@@ -49,10 +54,13 @@ class BoundedPool(Service):
         children: int = CHILDREN,
         memory_bytes: int = MEMORY_BYTES,
         max_waiting: int = MAX_WAITING,
+        nice: int = 0,
         **kwargs: Any,
     ) -> None:
+        """``nice``: by how much others go before the children (``os.nice``)."""
         super().__init__(**kwargs)
         self._memory_bytes = memory_bytes
+        self._nice = nice
         self._max_waiting = max_waiting
         self._places = asyncio.Semaphore(children)
         self._waiting = 0
@@ -130,6 +138,7 @@ class BoundedPool(Service):
             str(Path(child.__file__)),
             str(self._memory_bytes),
             str(os.getpid()),
+            str(self._nice),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=_environment(),
@@ -152,6 +161,38 @@ class BoundedPool(Service):
     def _breach(self, what: str, reason: str, detail: str) -> OverBudgetError:
         metrics.BOUNDED_BREACHES.labels(what=what, reason=reason).inc()
         return OverBudgetError(f"{what} was given up: {detail}", reason)
+
+
+class Aside:
+    """Has functions called where they do not hold up the event loop, nor what else Python does.
+
+    In a child of ``pool``; in a thread where there is none, or where no child gets through with it:
+    that is slower, and the same.
+    """
+
+    def __init__(self, pool: BoundedPool | None = None) -> None:
+        self._pool = pool
+        self._told = False
+
+    async def run(self, what: str, name: str, *arguments: object) -> Any:
+        """Call ``module:function`` with what can be pickled; see :meth:`BoundedPool.run`.
+
+        Raises:
+            Exception: what the function raises.
+        """
+        if self._pool is not None:
+            try:
+                return await self._pool.run(
+                    what, child.by_name, name, *arguments, seconds=ASIDE_SECONDS
+                )
+            except (OverBudgetError, OSError) as error:
+                if not self._told:
+                    self._told = True
+                    logger.warning("%s goes on in a thread where no child does it: %s", what, error)
+        return await self._here(name, *arguments)
+
+    async def _here(self, name: str, *arguments: object) -> Any:
+        return await asyncio.to_thread(child.by_name, name, *arguments)
 
 
 async def _read_answer(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:

@@ -4,6 +4,7 @@ It imports nothing of ours but what the work itself needs, and is gone with its 
 """
 
 import ctypes
+import importlib
 import os
 import pickle
 import resource
@@ -12,7 +13,7 @@ import struct
 import sys
 from typing import IO, Any
 
-__all__ = ["main"]
+__all__ = ["by_name", "main"]
 
 #: Length of what follows. A task: seconds of CPU and its own length before it. An answer: its kind.
 TASK = struct.Struct("!dQ")
@@ -22,9 +23,16 @@ BEGUN, VALUE, RAISED, OUT_OF_MEMORY = b"B", b"V", b"R", b"M"
 _PR_SET_PDEATHSIG = 1
 
 
-def main(memory_bytes: int, parent: int) -> None:
+def by_name(name: str, *arguments: object) -> Any:
+    """Call ``module:function``; the module is imported where the work is done, and only there."""
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)(*arguments)
+
+
+def main(memory_bytes: int, parent: int, nice: int) -> None:
     """Serve until the pipe from ``parent`` ends; address space is limited to ``memory_bytes``."""
     _leash(memory_bytes, parent)
+    os.nice(nice)
     tasks, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the work prints is no answer
     while head := tasks.read(TASK.size):
@@ -79,4 +87,4 @@ def _answer(answers: IO[Any], kind: bytes, value: bytes) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:]))

@@ -7,6 +7,7 @@ from typing import Any
 from mode import Service
 from mode.utils.logging import get_logger
 
+from hookstream.app.bounded import Aside, BoundedPool
 from hookstream.app.consumers import ChannelCommits
 from hookstream.app.deduplication.state import opens_dedup
 from hookstream.app.deduplication.upkeep import DedupUpkeep
@@ -53,6 +54,12 @@ __all__ = ["WorkerServices"]
 
 logger = get_logger(__name__)
 
+#: Address space of the process that packs: an object of 16 blocks is in it several times, and Arrow
+#: reserves more than it uses.
+PACKING_BYTES = 4 << 30
+#: By how much all else goes before it.
+PACKING_NICE = 5
+
 #: In the order of their start.
 WORKER_SERVICES = (
     "lifespans",
@@ -61,6 +68,7 @@ WORKER_SERVICES = (
     "dedup_upkeep",
     "rate_upkeep",
     "context_deletion",
+    "packing",
     "lifecycle",
     "feed_trimming",
     "dead_letter_expiry",
@@ -289,10 +297,22 @@ class WorkerServices(Service):
         )
 
     @cached_property
+    def packing(self) -> BoundedPool:
+        """The process that packs blocks and makes objects of them: stages go before it."""
+        return BoundedPool(
+            children=1,
+            memory_bytes=PACKING_BYTES,
+            nice=PACKING_NICE,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
+    @cached_property
     def lifecycle(self) -> Lifecycle:
         """Moves events from tier to tier."""
         services = self._services
         now_ms = services.clock.now_ms
+        aside = Aside(self.packing)
         warm = WarmMover(
             services.redis,
             services.scripts,
@@ -300,6 +320,7 @@ class WorkerServices(Service):
             settled=services.events.settled_entries,
             catalog=self._catalog,
             now_ms=now_ms,
+            aside=aside,
         )
         cold = ColdMover(
             services.redis,
@@ -307,6 +328,7 @@ class WorkerServices(Service):
             services.archive,
             catalog=self._catalog,
             now_ms=now_ms,
+            aside=aside,
         )
         return Lifecycle(
             services.redis,

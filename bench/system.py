@@ -137,8 +137,14 @@ class System(Stack):
         raise RuntimeError(f"no process of {name}")
 
     def cpu_by_part(self) -> dict[str, float]:
-        """CPU seconds that receiver, worker, Redis and PostgreSQL have used until now."""
-        found = {name: cpu_seconds(psutil.Process(c.pid)) for name, c in self.children.items()}
+        """CPU seconds that receiver, worker, Redis and PostgreSQL have used until now.
+
+        With what children of theirs have used that live: what a worker packs, one of its does.
+        """
+        found = {}
+        for name, child in self.children.items():
+            process = psutil.Process(child.pid)
+            found[name] = sum(map(cpu_seconds, [process, *process.children(recursive=True)]))
         found["Redis"] = cpu_seconds(self.server("valkey"))
         found["PostgreSQL"] = sum(map(cpu_seconds, _children("postgres")))
         return found

@@ -7,13 +7,11 @@ footer and one row group of an object. They ask again where it has gone meanwhil
 """
 
 import asyncio
-from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mode import Service
@@ -21,20 +19,12 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
 from hookstream.app.archive.cache import ReadCache
-from hookstream.app.archive.manifest import (
-    Covered,
-    Located,
-    Manifest,
-    Removed,
-    Totals,
-    Written,
-    merged,
-)
+from hookstream.app.archive.manifest import Located, Manifest, Removed, Totals, Written
 from hookstream.app.archive.objects import MissingObjectError, Objects
+from hookstream.app.archive.ranges import Covered, Placed, merged, not_in, place
 from hookstream.app.archive.rows import (
     MAX_MS,
     ArchivedEvent,
-    Entry,
     Place,
     Row,
     entry_id,
@@ -44,6 +34,7 @@ from hookstream.app.archive.rows import (
 from hookstream.app.archive.scan import Ordered, in_order, keyed
 from hookstream.app.archive.verification import Difference, verify
 from hookstream.app.archive_address import ArchiveAddress
+from hookstream.app.bounded import Aside
 from hookstream.app.durations import DAY_MS
 from hookstream.app.errors import ArchiveDamagedError, UnavailableError
 from hookstream.app.postgres.pool import Postgres
@@ -73,6 +64,7 @@ END_MS: Final = MAX_MS + 1
 #: What was begun and not finished for so long is given up.
 UNFINISHED: Final = timedelta(days=1)
 LEFTOVERS: Final = 500
+_BLOCKS: Final = "hookstream.app.archive.blocks"
 
 
 class Archive(Service):
@@ -168,35 +160,78 @@ class Archive(Service):
         wanted = merged(
             Covered(number, parse_entry(first), parse_entry(last)) for number, first, last in ranges
         )
-        placed = await self._in_thread(_placed, events, wanted)
+        placed = await self._in_thread(place, events, wanted)
         for _ in range(STORE_TRIES):
             seen = await self.manifest.covers(tenant, tool_id, wanted)
-            fresh = await self._in_thread(_not_in, placed, seen)
+            fresh = await self._in_thread(not_in, placed, seen)
             if again and len(fresh) < len(placed):
                 fresh += await self._missing(tenant, tool_id, placed, fresh)
             if not fresh:
                 return []
-            written = await self._write(tenant, tool_id, fresh)
-            newest = max(each.encoded.newest_ms for each in written)
-            covers = [each._replace(newest_ms=newest) for each in wanted]
-            names = [each.name for each in written]
-            if await self.manifest.finish(tenant, tool_id, written, covers, seen):
-                for each in written:
-                    metrics.ARCHIVE_WRITTEN_EVENTS.labels("store").inc(each.encoded.events)
-                    metrics.ARCHIVE_WRITTEN_BYTES.labels("store").inc(len(each.encoded.data))
-                return names
-            # another one has stored some of it meanwhile
-            await self.manifest.abandon(names)
-            await self.delete_leftovers()
+            encoded = await self._in_thread(_parquet, "encode_by_hour", tenant, tool_id, fresh)
+            written = [await self.write(tenant, tool_id, each) for each in encoded]
+            if await self._finish(tenant, tool_id, written, wanted, seen):
+                return [each.name for each in written]
         raise UnavailableError(
             f"others store events of the tool {tool_id} at the same time: try again shortly"
         )
+
+    async def store_blocks(
+        self,
+        tenant: str,
+        tool_id: str,
+        partition: int,
+        blocks: Sequence[tuple[str, str, bytes]],
+        aside: Aside,
+    ) -> list[int] | None:
+        """Store warm blocks (first and last entry, bytes) of which nothing is stored yet.
+
+        How many events each of them had. None, and nothing is stored, where :meth:`store` has to
+        look at their events: some are stored already, or cannot be.
+
+        Raises:
+            UnavailableError, ArchiveDamagedError: as :meth:`store`.
+        """
+        wanted = merged(
+            Covered(partition, parse_entry(first), parse_entry(last)) for first, last, _ in blocks
+        )
+        if await self.manifest.covers(tenant, tool_id, wanted):
+            return None
+        packed = [data for *_, data in blocks]
+        arguments = (tenant, tool_id, partition, packed, wanted)
+        found = await aside.run("archive", f"{_BLOCKS}:encode_blocks", *arguments)
+        if found is None:
+            return None
+        counts, encoded = found
+        written = [await self.write(tenant, tool_id, each, aside) for each in encoded]
+        return counts if await self._finish(tenant, tool_id, written, wanted, ()) else None
+
+    async def _finish(
+        self,
+        tenant: str,
+        tool_id: str,
+        written: Sequence[Written],
+        wanted: Sequence[Covered],
+        seen: Sequence[Covered],
+    ) -> bool:
+        """Have the manifest name what was written; False where another one has stored some of it
+        meanwhile."""
+        newest = max(each.encoded.newest_ms for each in written)
+        covers = [each._replace(newest_ms=newest) for each in wanted]
+        if await self.manifest.finish(tenant, tool_id, written, covers, seen):
+            for each in written:
+                metrics.ARCHIVE_WRITTEN_EVENTS.labels("store").inc(each.encoded.events)
+                metrics.ARCHIVE_WRITTEN_BYTES.labels("store").inc(len(each.encoded.data))
+            return True
+        await self.manifest.abandon([each.name for each in written])
+        await self.delete_leftovers()
+        return False
 
     async def _missing(
         self,
         tenant: str,
         tool_id: str,
-        placed: Sequence[tuple[Entry, int, ArchivedEvent]],
+        placed: Sequence[Placed],
         fresh: Sequence[ArchivedEvent],
     ) -> list[ArchivedEvent]:
         """Which of the events that are not ``fresh`` no object has all the same."""
@@ -219,13 +254,9 @@ class Archive(Service):
             )
         return missing
 
-    async def _write(
-        self, tenant: str, tool_id: str, events: Sequence[ArchivedEvent]
-    ) -> list[Written]:
-        encoded = await self._in_thread(_parquet, "encode_by_hour", tenant, tool_id, events)
-        return [await self.write(tenant, tool_id, each) for each in encoded]
-
-    async def write(self, tenant: str, tool_id: str, encoded: "parquet.Encoded") -> Written:
+    async def write(
+        self, tenant: str, tool_id: str, encoded: "parquet.Encoded", aside: Aside | None = None
+    ) -> Written:
         """Write an object and compare it with what is read back; it is in no manifest yet."""
         from hookstream.app.archive.parquet import SCHEMA_VERSION
 
@@ -236,7 +267,10 @@ class Archive(Service):
         except MissingObjectError as error:
             raise self._damaged(written.name, "is missing just after it was written") from error
         with self._reading(written.name):
-            await self._in_thread(_parquet, "check_rows", encoded, data)
+            if aside:
+                await aside.run("archive", f"{_BLOCKS}:check_rows", encoded, data)
+            else:
+                await self._in_thread(_parquet, "check_rows", encoded, data)
         return written
 
     async def find(self, places: Sequence[Place]) -> list[bytes | None]:
@@ -497,33 +531,6 @@ def _parquet(name: str, *arguments: Any) -> Any:
     from hookstream.app.archive import parquet
 
     return getattr(parquet, name)(*arguments)
-
-
-def _placed(
-    events: Sequence[ArchivedEvent], ranges: Sequence[Covered]
-) -> list[tuple[Entry, int, ArchivedEvent]]:
-    """Events with their entries, in that order; each is in one of the ranges."""
-    placed = [(parse_entry(event.entry_id), event.partition, event) for event in events]
-    if outside := _not_in(placed, ranges):
-        raise ValueError(f"the entry {outside[0].entry_id} is in none of the ranges to store")
-    return sorted(placed, key=itemgetter(0, 1))
-
-
-def _not_in(
-    placed: Iterable[tuple[Entry, int, ArchivedEvent]], ranges: Sequence[Covered]
-) -> list[ArchivedEvent]:
-    """Events that are in none of these ranges, which do not overlap."""
-    of: dict[int, list[Covered]] = {}
-    for each in sorted(ranges):
-        of.setdefault(each.partition, []).append(each)
-    lasts = {partition: [each.last for each in some] for partition, some in of.items()}
-    found = []
-    for entry, partition, event in placed:
-        some = of.get(partition, ())
-        at = bisect_left(lasts.get(partition, ()), entry)
-        if at == len(some) or some[at].first > entry:
-            found.append(event)
-    return found
 
 
 def _events(rows: Sequence[Row]) -> list[ArchivedEvent]:

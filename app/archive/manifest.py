@@ -12,38 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from hookstream.app.archive.ranges import Covered, merged
 from hookstream.app.archive.rows import Entry, Place, folder_of, parse_entry, place_number
 from hookstream.app.durations import HOUR_MS
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 
-__all__ = ["Covered", "Located", "Manifest", "Removed", "Totals", "Written", "merged"]
+__all__ = ["Located", "Manifest", "Removed", "Totals", "Written"]
 
 #: Row groups that one look at the manifest gives a scan.
 PAGE: Final = 500
-
-
-class Covered(NamedTuple):
-    """A range of a partition's entries; ``newest_ms``: when the newest of its events came."""
-
-    partition: int
-    first: Entry
-    last: Entry
-    newest_ms: int = 0
-
-    def has(self, partition: int, entry: Entry) -> bool:
-        """Whether an entry is in it."""
-        return partition == self.partition and self.first <= entry <= self.last
-
-    def touches(self, other: "Covered") -> bool:
-        """Whether an entry could be in both."""
-        same = self.partition == other.partition
-        return same and self.first <= other.last and other.first <= self.last
-
-    def joined(self, other: "Covered") -> "Covered":
-        """Both of them."""
-        first, last = min(self.first, other.first), max(self.last, other.last)
-        return Covered(self.partition, first, last, max(self.newest_ms, other.newest_ms))
 
 
 class Located(NamedTuple):
@@ -322,17 +300,6 @@ class Manifest:
         """Which of these it has anything of."""
         rows = await self._postgres.fetch(statement("archive_known_names"), names)
         return {row["name"] for row in rows}
-
-
-def merged(ranges: Iterable[Covered]) -> list[Covered]:
-    """The same without ranges that overlap."""
-    found: list[Covered] = []
-    for each in sorted(ranges):
-        if found and found[-1].touches(each):
-            found[-1] = found[-1].joined(each)
-        else:
-            found.append(each)
-    return found
 
 
 def _located(row: Any) -> Located:

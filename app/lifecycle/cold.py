@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from hookstream.app import metrics
 from hookstream.app.archive.archive import Archive
 from hookstream.app.archive.rows import ArchivedEvent
+from hookstream.app.bounded import Aside
 from hookstream.app.durations import DAY_MS, HOUR_MS
 from hookstream.app.errors import ArchiveDamagedError, FencedError, UnavailableError
 from hookstream.app.lifecycle.rules import hot_ms, ttl_of, warm_ms
@@ -78,7 +79,10 @@ class ColdMover:
         *,
         catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
+        aside: Aside | None = None,
     ) -> None:
+        """``aside``: where objects are made, if not in threads."""
+        self._aside = aside or Aside()
         self._redis = redis
         self._scripts = scripts
         self._archive = archive
@@ -296,7 +300,15 @@ class ColdMover:
         pipe = self._redis.pipeline(transaction=False)
         for block in blocks:
             pipe.get(keys.warm_block(number, *owner, block.last))
-        read, damaged = await asyncio.to_thread(_unpacked, blocks, await pipe.execute())
+        packed = await pipe.execute()
+        if None not in packed and not any(covered):
+            whole = [(b.first, b.last, data) for b, data in zip(blocks, packed, strict=True)]
+            counts = await self._archive.store_blocks(*owner, number, whole, self._aside)
+            if counts is not None:
+                await self._drop(partition, owner, blocks)
+                metrics.TIER_MOVED.labels(left=WARM).inc(sum(counts))
+                return list(blocks), sum(counts)
+        read, damaged = await asyncio.to_thread(_unpacked, blocks, packed)
         for block, error in damaged.items():
             self._stuck(partition, owner, block, error)
         fresh = [one for one, there in zip(blocks, covered, strict=True) if not there]
@@ -312,6 +324,14 @@ class ColdMover:
         # of a block that is in its index only nothing can be kept: it leaves the index, and what it
         # should have had is not said to be archived
         gone = [block for block in blocks if block not in damaged]
+        await self._drop(partition, owner, gone)
+        archived = sum(len(read.get(block, ())) for block in gone)
+        metrics.TIER_MOVED.labels(left=WARM).inc(archived)
+        return gone, archived
+
+    async def _drop(self, partition: Partition, owner: Owner, gone: Sequence[WarmEntry]) -> None:
+        """Delete blocks that are archived."""
+        number = partition.number
         names = [keys.warm_block(number, *owner, block.last) for block in gone]
         partition.check()
         await self._scripts.call(
@@ -324,9 +344,6 @@ class ColdMover:
                 *(block.encode() for block in gone),
             ],
         )
-        archived = sum(len(read.get(block, ())) for block in gone)
-        metrics.TIER_MOVED.labels(left=WARM).inc(archived)
-        return gone, archived
 
     async def _store(
         self, owner: Owner, number: int, blocks: Mapping[WarmEntry, Sequence[KeptEvent]]

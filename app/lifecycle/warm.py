@@ -4,17 +4,18 @@ What moves is found by what is there and how old it is. What is remembered here 
 only says where to look: without it, everything is looked at.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
+from hookstream.app.bounded import Aside
 from hookstream.app.durations import HOUR_MS
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import entry_order
+from hookstream.app.lifecycle.packing import Packable
 from hookstream.app.lifecycle.rules import gather_ms, hot_ms, ttl_of
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
@@ -25,18 +26,10 @@ from hookstream.app.routing.catalog import Catalog, Ttl
 from hookstream.app.stores.tiers import HOT, WarmEntry
 from hookstream.app.streams.event_log import audit_end, is_recorded
 from hookstream.app.streams.partition import Partition
+from hookstream.codecs.dictionaries import BOOK
 from hookstream.codecs.envelope import KeptEnvelope, is_event_id, read_kept
-from hookstream.codecs.errors import (
-    CodecError,
-    MissingBlobError,
-    UnknownDictionaryError,
-    UnknownVersionError,
-)
-from hookstream.codecs.warm_block import (
-    BLOCK_BYTES,
-    BLOCK_EVENTS,
-    pack_block,
-)
+from hookstream.codecs.errors import CodecError, UnknownDictionaryError, UnknownVersionError
+from hookstream.codecs.warm_block import BLOCK_BYTES, BLOCK_EVENTS
 
 __all__ = ["WarmMover"]
 
@@ -53,6 +46,8 @@ HELD_BYTES = 64 * 1024 * 1024
 FAILED_BLOB_MS = 60 * 24 * HOUR_MS
 #: So many events are a block at once, though more might come.
 WORTH_A_BLOCK = 64
+
+PACK = "hookstream.app.lifecycle.packing:pack"
 
 #: A tenant and a tool of it.
 Owner = tuple[str, str]
@@ -140,8 +135,13 @@ class WarmMover:
         settled: Callable[[Sequence[str]], Awaitable[dict[str, str]]],
         catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
+        aside: Aside | None = None,
     ) -> None:
-        """``settled``: with which entry events are on record that will not come again."""
+        """``settled``: with which entry events are on record that will not come again.
+
+        ``aside``: where packing is done, if not in threads.
+        """
+        self._aside = aside or Aside()
         self._settled = settled
         self._troubles: dict[Owner, str] = {}
         self._shortest_of: tuple[Catalog, Ttl] | None = None
@@ -161,6 +161,24 @@ class WarmMover:
         ]:
             del self._progress[number]
             self.due_since.pop(number, None)
+
+    async def packed(self, wanted: Sequence[Taken]) -> bytes:
+        """A block of these, whose blobs and dictionaries were fetched.
+
+        Raises:
+            CodecError: it cannot be made of them.
+        """
+        entries = [_packable(taken) for taken in wanted]
+        lacking: dict[int, bytes] = {}
+        while True:
+            # another process has the dictionaries that it was once given
+            found: bytes | int = await self._aside.run("warm block", PACK, entries, lacking)
+            if isinstance(found, bytes):
+                return found
+            dictionary = BOOK.get(found)
+            if dictionary is None or found in lacking:
+                raise UnknownDictionaryError(found)
+            lacking[found] = dictionary.content
 
     def note(self, owner: Owner, error: Exception) -> None:
         """Say once, for each kind of trouble, why events of a tool stay hot."""
@@ -445,7 +463,7 @@ class _Look:
         wanted = [taken for taken in gathered.entries if taken.kept and not taken.kept.replay_id]
         try:
             await mover._payloads.fetch(taken.kept.stored for taken in wanted if taken.kept)
-            block = await asyncio.to_thread(_packed, wanted) if wanted else b""
+            block = await mover.packed(wanted) if wanted else b""
             blobs, lasting = await self._blobs(wanted)
         except (UnavailableError, CodecError) as error:
             mover.note(owner, error)
@@ -520,17 +538,8 @@ def _read(page: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Taken]:
     return found
 
 
-def _packed(wanted: Iterable[Taken]) -> bytes:
-    """A block of these, read again and compared."""
-    return pack_block((taken.entry_id, _whole(taken)) for taken in wanted)
-
-
-def _whole(taken: Taken) -> Sequence[bytes]:
+def _packable(taken: Taken) -> Packable:
     assert taken.kept is not None
-    try:
-        return taken.kept.whole()
-    except UnknownDictionaryError:
-        raise
-    except (MissingBlobError, CodecError):
-        # what is lost or damaged is so in any tier
-        return (taken.data,)
+    stored = taken.kept.stored
+    payload = (stored.encoding, stored.data) if stored.blob else None
+    return Packable(taken.entry_id, taken.data, payload)

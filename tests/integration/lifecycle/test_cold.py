@@ -48,6 +48,7 @@ class ColdHouse(House):
             self.archive,
             catalog=lambda: Catalog(1, tools=self.tools),
             now_ms=lambda: self.now_ms,
+            aside=self.aside,
         )
 
     async def fill(self, count: int = 100) -> None:
@@ -139,7 +140,7 @@ async def test_under_pressure_blocks_go_at_once(house: ColdHouse) -> None:
     assert set(await house.check()) == {COLD}
 
 
-@pytest.mark.parametrize("step", ["covered", "store", "before dropping"])
+@pytest.mark.parametrize("step", ["covered", "store_blocks", "before dropping"])
 async def test_whoever_crashes_loses_nothing_and_stores_nothing_twice(
     house: ColdHouse, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,14 +332,14 @@ async def test_whatever_is_the_matter_with_a_tool_others_go_on(
     await house.redis.sadd(keys.warm_tools(NUMBER), "default/0", "default/1")
     await house.redis.set(keys.warm_index(NUMBER, "default", "0"), "no index")
     await house.redis.zadd(keys.warm_index(NUMBER, "default", "1"), {"no block": 1})
-    store = house.archive.store
+    store = house.archive.store_blocks
 
-    async def failing(tenant: str, tool_id: str, *rest: Any, **options: Any) -> Any:
+    async def failing(tenant: str, tool_id: str, *rest: Any) -> Any:
         if tool_id == "a":
             raise KeyError("a bug")
-        return await store(tenant, tool_id, *rest, **options)
+        return await store(tenant, tool_id, *rest)
 
-    monkeypatch.setattr(house.archive, "store", failing)
+    monkeypatch.setattr(house.archive, "store_blocks", failing)
     mover = house.cold
     for _ in range(2):
         await mover.move(house.partition, Pressure.NONE)
@@ -354,13 +355,13 @@ async def test_an_object_is_made_of_a_bounded_number_of_blocks(
         await add_block(house, [f"{NOW}-{n}"])
     house.now_ms = NOW + 6 * HOUR + 10 * MINUTE
     given = []
-    store = house.archive.store
+    store = house.archive.store_blocks
 
-    async def counting(tenant: str, tool_id: str, events: Any, *rest: Any, **options: Any) -> Any:
-        given.append(len(events))
-        return await store(tenant, tool_id, events, *rest, **options)
+    async def counting(tenant: str, tool_id: str, number: int, blocks: Any, *rest: Any) -> Any:
+        given.append(len(blocks))
+        return await store(tenant, tool_id, number, blocks, *rest)
 
-    monkeypatch.setattr(house.archive, "store", counting)
+    monkeypatch.setattr(house.archive, "store_blocks", counting)
     assert await house.archived() == 40
     assert given == [16, 16, 8]
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hookstream.app.archive.rows import Place
+from hookstream.app.bounded import Aside
 from hookstream.app.errors import FencedError
 from hookstream.app.lifecycle import warm as module
 from hookstream.app.lifecycle.warm import WarmMover
@@ -45,6 +46,8 @@ class House:
         self.payloads = Payloads(redis, dictionaries, Packing())
         self.sent: dict[Place, bytes] = {}
         self.unsettled: dict[str, str] = {}
+        #: Where packing is done; None: in threads.
+        self.aside: Aside | None = None
         self.restart()
 
     def restart(self) -> None:
@@ -56,6 +59,7 @@ class House:
             settled=self.settled,
             catalog=lambda: Catalog(1, tools=self.tools),
             now_ms=lambda: self.now_ms,
+            aside=self.aside,
         )
 
     async def settled(self, event_ids: Sequence[str]) -> dict[str, str]:
@@ -433,15 +437,15 @@ async def test_what_could_not_be_packed_is_looked_at_again(
     house.tools["b"] = tool("b", Ttl(10 * MINUTE))
     await house.work_off()
     house.now_ms += 60 * MINUTE
-    packed = module._packed
+    packed = house.mover.packed
 
-    def failing(wanted: Any) -> bytes:
+    async def failing(wanted: Any) -> bytes:
         if wanted[0].kept.tool_id == "a":
             raise CodecError("made up")
-        return packed(wanted)
+        return await packed(wanted)
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "_packed", failing)
+        patched.setattr(house.mover, "packed", failing)
         assert await house.move() == 50
         assert await house.move() == 0
         assert house.mover.due_since == {NUMBER: NOW + 10 * MINUTE}

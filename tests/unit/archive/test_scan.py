@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookstream.app.archive.manifest import Covered, Located, merged
+from hookstream.app.archive.manifest import Located
 from hookstream.app.archive.objects import MissingObjectError
+from hookstream.app.archive.ranges import Covered, merged
 from hookstream.app.archive.rows import Row
 from hookstream.app.archive.scan import Ordered, in_order, key_of
 from hookstream.app.durations import DAY_MS
