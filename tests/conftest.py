@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from tests.support import CLUSTER, TESTS
 
@@ -82,6 +83,23 @@ def pytest_configure(config: pytest.Config) -> None:
         atexit.register(shutil.rmtree, os.environ[CLUSTER], ignore_errors=True)
     if not getattr(config.option, "numprocesses", None):
         _load_profile()
+    if hasattr(config, "workerinput") and not (config.option.durations or config.option.xmlpath):
+        config.pluginmanager.register(Brief())
+
+
+class Brief:
+    """Has a process tell the one that counts how tests ended, and nothing else.
+
+    Otherwise it sends six messages about each test: for six thousand that last milliseconds a
+    tenth of the run. Who asks for times gets them all.
+    """
+
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run a test as pytest does."""
+        for report in runtestprotocol(item, log=False, nextitem=nextitem):
+            if report.when == "call" or not report.passed:
+                item.ihook.pytest_runtest_logreport(report=report)
+        return True
 
 
 def _load_profile() -> None:
