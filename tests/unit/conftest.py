@@ -4,9 +4,13 @@ import multiprocessing.util
 import os
 import subprocess
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+
+if TYPE_CHECKING:
+    from hookstream.app.settings import Settings
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:
@@ -21,3 +25,17 @@ def no_processes() -> Iterator[None]:
         patch.setattr(multiprocessing.util, "spawnv_passfds", _refuse)
         patch.setattr(os, "fork", _refuse)
         yield
+
+
+@pytest.fixture(scope="session")
+def defaults() -> "Settings":
+    """Settings as they are where nobody has set any."""
+    from hookstream.app.settings import Settings
+
+    return Settings()
+
+
+@pytest.fixture
+def own_settings(defaults: "Settings", tmp_path: Path) -> "Settings":
+    """The same with a state folder of the test's own; to read them anew takes milliseconds."""
+    return defaults.model_copy(update={"state_dir": tmp_path})
