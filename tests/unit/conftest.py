@@ -4,6 +4,7 @@ import multiprocessing.util
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -39,3 +40,16 @@ def defaults() -> "Settings":
 def own_settings(defaults: "Settings", tmp_path: Path) -> "Settings":
     """The same with a state folder of the test's own; to read them anew takes milliseconds."""
     return defaults.model_copy(update={"state_dir": tmp_path})
+
+
+@pytest.fixture(scope="package", autouse=True)
+def senders_keys_are_read_once() -> Iterator[None]:
+    """To read a private key of RSA is to test its primes; hundreds are read, and they are few."""
+    from hookstream.app.providers import wix
+    from hookstream.app.providers.signatures import ecdsa, pinned
+    from hookstream.app.providers.signatures.public_keys import private_key
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (ecdsa, pinned, wix):
+            patch.setattr(module, "private_key", cache(private_key))
+        yield
