@@ -111,7 +111,10 @@ async def test_a_task_ends_with_the_service_that_began_it(board: tasks.Board) ->
     assert board.lately() == []
 
 
-async def test_a_task_is_stopped_though_a_cancellation_gets_lost() -> None:
+async def test_a_task_is_stopped_though_a_cancellation_gets_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks, "STOP_SECONDS", 0.05)
     begun, lost = asyncio.Event(), False
 
     async def work() -> None:
