@@ -11,21 +11,19 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import redis.asyncio
-from hypothesis import HealthCheck, settings
+from _pytest.runner import runtestprotocol
 
-from hookstream.app import embedded
-from tests.support import TESTS
-from tests.support.stack import CLUSTER, Stack, copy_cluster
+from tests.support import CLUSTER, TESTS
 
-# examples reach real servers, whose answers take as long as they take
-settings.register_profile(
-    "real", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-settings.load_profile("real")
+# Read by every process of a run, also by the one that hands out the tests: what only some fixture
+# needs is imported there.
+if TYPE_CHECKING:
+    import redis.asyncio
+
+    from tests.support.stack import Stack
 
 for name in [name for name in os.environ if name.startswith("HOOKSTREAM_")]:
     del os.environ[name]
@@ -78,11 +76,40 @@ HANGING_SECONDS = 300
 gc.disable()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Have the processes that run the tests share a folder: this one starts them."""
     if CLUSTER not in os.environ:
         os.environ[CLUSTER] = tempfile.mkdtemp(prefix="hookstream-cluster-")
         atexit.register(shutil.rmtree, os.environ[CLUSTER], ignore_errors=True)
+    if not getattr(config.option, "numprocesses", None):
+        _load_profile()
+    if hasattr(config, "workerinput") and not (config.option.durations or config.option.xmlpath):
+        config.pluginmanager.register(Brief())
+
+
+class Brief:
+    """Has a process tell the one that counts how tests ended, and nothing else.
+
+    Otherwise it sends six messages about each test: for six thousand that last milliseconds a
+    tenth of the run. Who asks for times gets them all.
+    """
+
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run a test as pytest does."""
+        for report in runtestprotocol(item, log=False, nextitem=nextitem):
+            if report.when == "call" or not report.passed:
+                item.ihook.pytest_runtest_logreport(report=report)
+        return True
+
+
+def _load_profile() -> None:
+    from hypothesis import HealthCheck, settings
+
+    # examples reach real servers, whose answers take as long as they take
+    settings.register_profile(
+        "real", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    settings.load_profile("real")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -106,7 +133,7 @@ def _ending(test: Callable[..., Awaitable[None]]) -> Callable[..., Any]:
 
 def pytest_collection_finish() -> None:
     """Leave modules and tests out of every later collection of garbage."""
-    gc.collect()
+    # what little of it is garbage may stay: to look for it takes longer than most files of tests
     gc.freeze()
     gc.enable()
 
@@ -120,6 +147,8 @@ def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def redis_url(state_dir: Path) -> Iterator[str]:
     """A real Redis-protocol server."""
+    from hookstream.app import embedded
+
     server = embedded.start_valkey(state_dir)
     yield server.url
     server.stop()
@@ -128,6 +157,9 @@ def redis_url(state_dir: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_url(state_dir: Path) -> Iterator[str]:
     """A real PostgreSQL."""
+    from hookstream.app import embedded
+    from tests.support.stack import copy_cluster
+
     copy_cluster(state_dir)
     server = embedded.start_postgres(state_dir)
     yield server.url
@@ -137,21 +169,27 @@ def postgres_url(state_dir: Path) -> Iterator[str]:
 @pytest.fixture
 def cluster(tmp_path: Path) -> None:
     """In the test's folder, an embedded PostgreSQL that was started before."""
+    from tests.support.stack import copy_cluster
+
     copy_cluster(tmp_path)
 
 
 @pytest.fixture
 async def redis_client(redis_url: str) -> AsyncIterator["redis.asyncio.Redis"]:
     """A client of the session's server, which is emptied first."""
-    client = redis.asyncio.Redis.from_url(redis_url, protocol=2)
+    from redis.asyncio import Redis
+
+    client = Redis.from_url(redis_url, protocol=2)
     await client.flushall()
     yield client
     await client.aclose()
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Stack"]:
     """`hookstream up`, as a newcomer has it; shared by the tests of this process."""
+    from tests.support.stack import Stack
+
     with Stack(tmp_path_factory.mktemp("up")) as running:
         yield running
 

@@ -31,19 +31,12 @@ from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.mcp.asgi import serve_asgi
 from hookstream.app.mcp.reading import PAGE, AgentReader
-from hookstream.app.mcp.request import (
-    CONTEXT_URI,
-    EVENT_URI,
-    UPDATES_URI,
-    Context,
-    as_mcp_errors,
-    caller_of,
-    split_context_uri,
-)
+from hookstream.app.mcp.request import Context, as_mcp_errors, caller_of
 from hookstream.app.mcp.sessions import SessionRoom
 from hookstream.app.mcp.streams import MAX_SESSIONS, ListenStreams, SessionFollowers
 from hookstream.app.mcp.tools import TOOLS, AgentTools
 from hookstream.app.mcp.untrusted import NOTICE, cut, framed, safe_json
+from hookstream.app.mcp.uris import CONTEXT_URI, EVENT_URI, UPDATES_URI, split_context_uri
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.settings import Settings
 from hookstream.app.web.access import Access, Caller, uuid7

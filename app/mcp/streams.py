@@ -21,7 +21,8 @@ from hookstream.app.errors import UnavailableError
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.followers import Follower, Followers
 from hookstream.app.mcp.reading import AgentReader
-from hookstream.app.mcp.request import Context, as_mcp_errors, caller_of, split_context_uri
+from hookstream.app.mcp.request import Context, as_mcp_errors, caller_of
+from hookstream.app.mcp.uris import split_context_uri
 from hookstream.app.web.access import Access, Caller
 from hookstream.app.web.limits import OpenOfKey
 

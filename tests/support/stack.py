@@ -25,15 +25,13 @@ import psutil
 from hookstream.app import embedded
 from hookstream.app.postgres.migrations.run import upgrade
 from hookstream.app.web.measured import MEASURED_AT
-from tests.support import ROOT
+from tests.support import CLUSTER, ROOT
 
-__all__ = ["CLUSTER", "Stack", "copy_cluster", "eventually", "free_port", "fresh", "own_stages"]
+__all__ = ["Stack", "copy_cluster", "eventually", "free_port", "fresh", "own_stages"]
 
 START_SECONDS = 60.0
 #: What tests may have: given in turn, so that none comes again soon.
 PORTS = range(10_000, 32_768)
-#: Names the folder of the PostgreSQL that all processes of a run of tests copy.
-CLUSTER = "CLUSTER_OF_TESTS"
 
 
 def free_port() -> int:

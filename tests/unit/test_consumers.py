@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +21,8 @@ from hookstream.app.streams.partition import Partition
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Hookstream:
-    return Hookstream(Settings(state_dir=tmp_path))
+def app(own_settings: Settings) -> Hookstream:
+    return Hookstream(own_settings)
 
 
 class Ends:

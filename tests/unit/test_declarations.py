@@ -24,8 +24,8 @@ App = Any
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Hookstream:
-    return Hookstream(Settings(state_dir=tmp_path))
+def app(own_settings: Settings) -> Hookstream:
+    return Hookstream(own_settings)
 
 
 async def stage(event: Event) -> Event | None:

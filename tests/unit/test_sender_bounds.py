@@ -46,6 +46,8 @@ WATCHED = {
     "dumps": "", "sub": "", "subn": "", "match": "", "search": "", "findall": "", "fullmatch": "",
     "finditer": "",
 }  # fmt: skip
+#: What stands in a file that has one of them: to parse all others takes a second.
+CALLED = re.compile(rf"\.(?:run|{'|'.join(WATCHED)})\b")
 #: Rooms where nothing comes from senders: commands and servers of our own, and their settings.
 ELSEWHERE = (
     "app/commands/", "app/embedded/", "app/postgres/migrations/", "app/bounded", "app/testing.py",
@@ -55,15 +57,20 @@ ELSEWHERE = (
 
 def calls(path: Path) -> set[str]:
     """The watched calls in a file; ``run`` is one of a BoundedPool."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    found: set[str] = set()
+    source = path.read_text()
+    if not CALLED.search(source):
+        return found
+    for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
-        name, whose = node.func.attr, ast.unparse(node.func.value)
+        name = node.func.attr
         if name == "run" and {keyword.arg for keyword in node.keywords} == {"seconds"}:
             found.add("run")
-        elif name in WATCHED and WATCHED[name] in whose and whose not in ("self._events", "pickle"):
-            found.add(name)
+        elif name in WATCHED:
+            whose = ast.unparse(node.func.value)
+            if WATCHED[name] in whose and whose not in ("self._events", "pickle"):
+                found.add(name)
     return found
 
 

@@ -31,8 +31,8 @@ HERE_RE = r".*test_stages\.py:\d+"
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Hookstream:
-    made = Hookstream(Settings(state_dir=tmp_path))
+def app(own_settings: Settings) -> Hookstream:
+    made = Hookstream(own_settings)
     source, out = made.stream_channel("in", codec="json"), made.batch_channel("out")
 
     @made.batches(source, out=out)

@@ -17,8 +17,8 @@ HERE = Path(__file__).name
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Hookstream:
-    return Hookstream(Settings(state_dir=tmp_path))
+def app(own_settings: Settings) -> Hookstream:
+    return Hookstream(own_settings)
 
 
 @pytest.mark.parametrize("name", OF_THE_APP)

@@ -22,15 +22,21 @@ def update(seq: int, priority: str = "normal", key: str = "k", **more: Any) -> d
     }  # fmt: skip
 
 
+# Made once: what is made within an example is checked in each.
+PRIORITY, TEXT = st.sampled_from(PRIORITIES), st.text(max_size=200)
+KEY = st.sampled_from(["", "github:a/b#1", "ticket:OPS-7", "stripe:in_1"])
+TYPE = st.sampled_from(["push", "issues.opened", "invoice.paid"])
+
+
 @st.composite
 def feeds(draw: st.DrawFn) -> list[dict[str, Any]]:
     return [
         update(
             seq,
-            draw(st.sampled_from(PRIORITIES)),
-            draw(st.sampled_from(["", "github:a/b#1", "ticket:OPS-7", "stripe:in_1"])),
-            event_type=draw(st.sampled_from(["push", "issues.opened", "invoice.paid"])),
-            summary=plain_text(draw(st.text(max_size=200)), 300),
+            draw(PRIORITY),
+            draw(KEY),
+            event_type=draw(TYPE),
+            summary=plain_text(draw(TEXT), 300),
         )
         for seq in range(1, draw(st.integers(0, 30)) + 1)
     ]

@@ -31,6 +31,8 @@ class Log:
         self.entries: list[tuple[bytes, dict[bytes, bytes]]] = []
         self.sizes: dict[bytes, bytes] = {}
         self.time = 0
+        #: bytes that each entry of ``entries`` counts for, by its id
+        self._counted: dict[bytes, int] = {}
 
     async def xrange(self, key: str, first: str, last: str, count: int) -> Any:
         assert (key, first) == (CHANGELOG, "-")
@@ -55,8 +57,13 @@ class Log:
         writes.follow(ids)
 
     def bytes(self) -> int:
-        changes = (c for e in self.entries for c in decode_changes(e[1][b"d"])[1])
-        return sum(len(key) + len(value) + state_module.CHANGE_BYTES for key, value in changes)
+        return sum(self._counted.get(e[0]) or self._count(*e) for e in self.entries)
+
+    def _count(self, entry_id: bytes, fields: dict[bytes, bytes]) -> int:
+        changes = decode_changes(fields[b"d"])[1]
+        counted = sum(len(key) + len(value) + state_module.CHANGE_BYTES for key, value in changes)
+        self._counted[entry_id] = counted
+        return counted
 
     def rebuilt(self) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}

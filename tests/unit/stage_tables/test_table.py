@@ -28,8 +28,8 @@ BEGIN = BEGIN_MS - BEGIN_MS % MINUTE
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Hookstream:
-    return Hookstream(Settings(state_dir=tmp_path))
+def app(own_settings: Settings) -> Hookstream:
+    return Hookstream(own_settings)
 
 
 @pytest.fixture

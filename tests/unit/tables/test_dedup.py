@@ -26,9 +26,16 @@ from hookstream.tables.dedup import (
 )
 from hookstream.tables.errors import TableCorruptError, TableError
 
+COPY_MS = 200
+
 
 def event_id(number: int) -> str:
     return new_event_id(1_000_000 + number, 0, number)
+
+
+# Made once: what is made within an example is checked in each.
+SHORT_WINDOWS, WINDOWS = st.sampled_from([0, 20, 50]), st.sampled_from([0, 20, 50, COPY_MS, 300])
+STEPS, HISTORIES = st.sampled_from([0, 1, 5, 30, 100]), st.sampled_from([0, 100, 200])
 
 
 @st.composite
@@ -42,7 +49,7 @@ def streams(draw: st.DrawFn) -> list[Candidate]:
                 f"{now}-{number}",
                 event_id(number),
                 f"m{draw(st.integers(0, 4))}",
-                draw(st.sampled_from([0, 20, 50])),
+                draw(SHORT_WINDOWS),
             )
         )
     return entries
@@ -94,20 +101,17 @@ def test_redelivered_entry_is_not_a_duplicate(entries: list[Candidate]) -> None:
     assert repeated.changes == ()
 
 
-COPY_MS = 200
-
-
 @st.composite
 def copied_streams(draw: st.DrawFn) -> list[Candidate]:
     """As :func:`streams`, in which some events are appended again, late and more than once."""
     now, entries = 1000, []
     for number in range(draw(st.integers(1, 40))):
-        now += draw(st.sampled_from([0, 1, 5, 30, 100]))
+        now += draw(STEPS)
         if entries and draw(st.integers(0, 2)) == 0:
-            first = draw(st.sampled_from(entries))
+            first = entries[draw(st.integers(0, len(entries) - 1))]
             entries.append(replace(first, entry_id=f"{now}-{number}"))
             continue
-        window = draw(st.sampled_from([0, 20, 50, COPY_MS, 300]))
+        window = draw(WINDOWS)
         own = Own(f"own:{number}", COPY_MS) if window < COPY_MS else None
         entries.append(
             Candidate(
@@ -337,7 +341,7 @@ def test_table_whose_manifest_is_damaged_is_reported_as_corrupt(tmp_path: Path) 
 def remembered_streams(draw: st.DrawFn) -> list[Candidate]:
     """As :func:`streams`, with a history of some more milliseconds for some."""
     return [
-        replace(entry, history_ms=draw(st.sampled_from([0, 100, 200])) if entry.window_ms else 0)
+        replace(entry, history_ms=draw(HISTORIES) if entry.window_ms else 0)
         for entry in draw(streams())
     ]
 

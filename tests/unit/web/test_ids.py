@@ -7,7 +7,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from hookstream.app.durations import duration_seconds
 from hookstream.app.errors import BadRequestError, NotFoundError
-from hookstream.app.mcp.request import split_context_uri
+from hookstream.app.mcp.uris import split_context_uri
 from hookstream.app.web.access import path_id
 from tests.support import ROOT
 
