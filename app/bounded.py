@@ -173,6 +173,8 @@ class Aside:
     def __init__(self, pool: BoundedPool | None = None) -> None:
         self._pool = pool
         self._told = False
+        #: How long children have been waited for: in that time nobody here is held up.
+        self.child_seconds = 0.0
 
     async def run(self, what: str, name: str, *arguments: object) -> Any:
         """Call ``module:function`` with what can be pickled; see :meth:`BoundedPool.run`.
@@ -181,6 +183,7 @@ class Aside:
             Exception: what the function raises.
         """
         if self._pool is not None:
+            begun = time.monotonic()
             try:
                 return await self._pool.run(
                     what, child.by_name, name, *arguments, seconds=ASIDE_SECONDS
@@ -189,6 +192,8 @@ class Aside:
                 if not self._told:
                     self._told = True
                     logger.warning("%s goes on in a thread where no child does it: %s", what, error)
+            finally:
+                self.child_seconds += time.monotonic() - begun
         return await self._here(name, *arguments)
 
     async def _here(self, name: str, *arguments: object) -> Any:

@@ -337,6 +337,7 @@ class WorkerServices(Service):
             services.memory,
             worker=lambda: self.assignment.worker_id,
             partitions=self._settings.partitions,
+            aside=aside,
             **self._in_partitions(),
         )
 

@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from hookstream.app import metrics
+from hookstream.app.bounded import Aside
 from hookstream.app.errors import UnavailableError
 from hookstream.app.lifecycle import service as module
 from hookstream.app.lifecycle.cold import WarmTotals
@@ -86,7 +88,7 @@ class Memory:
     pressure = Pressure.NONE
 
 
-def lifecycle(warm: Warm, cold: Cold, redis: Any = None) -> Lifecycle:
+def lifecycle(warm: Warm, cold: Cold, redis: Any = None, aside: Aside | None = None) -> Lifecycle:
     partitions = {number: Partition(number, 1, "n") for number in range(3)}
     return Lifecycle(
         redis,
@@ -98,6 +100,7 @@ def lifecycle(warm: Warm, cold: Cold, redis: Any = None) -> Lifecycle:
         now_ms=lambda: 1000,
         owned=lambda: partitions,
         partitions=3,
+        aside=aside,
     )
 
 
@@ -185,3 +188,27 @@ def test_moving_takes_more_of_the_time_the_longer_it_takes() -> None:
     assert [module.share_of_time(seconds) for seconds in (0, 30, 48, 60, 3600)] == [
         0.25, 0.25, 0.4, 0.5, 0.5,
     ]  # fmt: skip
+
+
+async def test_what_a_child_packs_takes_nothing_of_the_time_of_moving(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    aside, rests = Aside(), list[float]()
+
+    class Packed(Warm):
+        async def move(self, partition: Partition, pressure: Pressure, *, eager: bool) -> int:
+            nonlocal now
+            now += 10
+            aside.child_seconds += 9
+            return await super().move(partition, pressure, eager=eager)
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    moving = lifecycle(Packed({}), Cold({}), aside=aside)
+    monkeypatch.setattr(moving, "sleep", sleep)
+    await moving.move(archiving=False)
+    # a second of ten was its own: a quarter, with three that it rests
+    assert rests == [3.0, 3.0, 3.0]
