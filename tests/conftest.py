@@ -105,9 +105,14 @@ class Brief:
 def _load_profile() -> None:
     from hypothesis import HealthCheck, settings
 
+    from tests.support.examples import percent
+
     # examples reach real servers, whose answers take as long as they take
     settings.register_profile(
-        "real", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        "real",
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        max_examples=percent(),
     )
     settings.load_profile("real")
 

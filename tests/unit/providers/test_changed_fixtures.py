@@ -10,12 +10,13 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hookstream.app.summaries.facts import find_facts
 from hookstream.app.summaries.templates import MAX_SUMMARY_CHARS, Template, builtin_templates
 from hookstream.app.summaries.text import plain_text
+from tests.support.examples import examples
 from tests.support.summary_rules import broken
 from tests.unit.providers.test_fixtures import cases, events_of, expected, payload_of
 from tests.unit.summaries.test_links import leads
@@ -99,7 +100,7 @@ def line(fixture: tuple[str, str, dict[str, str], Template, Any], payload: Any) 
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=400)
+@examples(400)
 def test_what_is_missing_leaves_whole_lines(chance: random.Random) -> None:
     number = chance.randrange(len(every()))
     payload = every()[number][-1]
@@ -110,7 +111,7 @@ def test_what_is_missing_leaves_whole_lines(chance: random.Random) -> None:
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=400)
+@examples(400)
 def test_what_is_long_or_hostile_stays_in_its_line(chance: random.Random) -> None:
     number = chance.randrange(len(every()))
     payload = every()[number][-1]

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import hookstream.app.providers
@@ -48,6 +48,7 @@ from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.codecs.json_items import Group, grouped, items_of
 from hookstream.codecs.payload import Packing
 from tests.support import ROOT
+from tests.support.examples import examples
 from tests.support.senders import FORM, NOW, OTHER, SIGNING, URL, VERIFYING, request
 
 #: Those that sign no body: whoever has the token can send anything.
@@ -78,8 +79,8 @@ SECRET = "5eCReT-a"
 
 #: To draw one costs more than to ask a row: each is put to every row. Fewer of what is parsed and
 #: summarised.
-MANY = settings(max_examples=300)
-SOME = settings(max_examples=40)
+MANY = examples(300)
+SOME = examples(40)
 rows = pytest.mark.parametrize("row", PROVIDERS.values(), ids=lambda row: row.name)
 signing = [row for row in PROVIDERS.values() if row.needs_secret]
 signing_rows = pytest.mark.parametrize("row", signing, ids=lambda row: row.name)

@@ -4,12 +4,13 @@ from typing import Any
 
 import cel
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hookstream.app.routing.condition_parts import Tree, named_parts, pruned
 from hookstream.app.routing.matching import Facts, compile_condition, facts
 from hookstream.app.testing import make_event
+from tests.support.examples import examples
 
 NAMES = st.sampled_from(["a", "b", "c", "size", "contains", "payload"])
 VALUES = st.recursive(
@@ -53,7 +54,7 @@ def outcome(source: str, about: Any) -> Any:
 
 
 # to draw a payload costs more than to judge it: each is put to every condition
-@settings(max_examples=300)
+@examples(300)
 @given(payload=st.dictionaries(NAMES, VALUES, max_size=4) | VALUES)
 def test_a_condition_judges_the_parts_as_it_judges_the_whole(payload: Any) -> None:
     about = {"event": {"type": "t", "headers": {"x": "y"}}, "payload": payload or {}}
