@@ -33,7 +33,8 @@ def nested(levels: int, kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["list", "object"])
 def test_depth_is_data_for_every_reader(kind: str) -> None:
-    for levels in (*range(200, 2001, 1), 100_000):
+    around = range(MAX_JSON_DEPTH - 5, MAX_JSON_DEPTH + 6)
+    for levels in (*range(200, 2001, 9), *around, 1999, 2000, 100_000):
         data = nested(levels, kind)
         parsed = levels <= MAX_JSON_DEPTH
         assert (make_event(data).data() is not None) == parsed, levels

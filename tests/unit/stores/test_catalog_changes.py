@@ -21,7 +21,7 @@ from hookstream.app.stores.catalog_rows import (
 )
 from hookstream.app.stores.catalog_state import CatalogState, build, merged
 
-CONTEXTS = 3_000
+CONTEXTS = 500
 
 Changes = Mapping[str, Mapping[Key, Row | None]]
 
