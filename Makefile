@@ -43,6 +43,7 @@ check: $(STAMP) ## lint, types, layers, generated code: no tests
 	$(BIN)/python -m hookstream.proto.generate --check
 	$(BIN)/python docs/settings_table.py --check
 	$(BIN)/python docs/providers_tables.py --check
+	$(BIN)/python docs/roles_table.py --check
 	$(BIN)/python -m tests.support.summary_table --check
 	$(BIN)/python -m tests.support.privacy_corpus --check
 
@@ -80,6 +81,7 @@ format: $(STAMP) ## mend what ruff can mend
 docs: $(STAMP) ## make the tables of README and docs/ anew
 	$(BIN)/python docs/settings_table.py
 	$(BIN)/python docs/providers_tables.py
+	$(BIN)/python docs/roles_table.py
 	$(BIN)/python -m tests.support.summary_table --write
 	$(BIN)/python -m tests.support.privacy_corpus --write
 

@@ -15,6 +15,7 @@ from hookstream.app.services import Services
 from hookstream.app.siblings import Siblings
 from hookstream.app.web.access import Access
 from hookstream.app.web.agent_keys import KeyViews
+from hookstream.app.web.api_keys import ApiKeyViews
 from hookstream.app.web.audit import AuditViews
 from hookstream.app.web.console import console_routes
 from hookstream.app.web.contexts import ContextViews
@@ -38,7 +39,7 @@ from hookstream.app.web.receive import Receiver
 from hookstream.app.web.refusals import RefusalViews
 from hookstream.app.web.replays import ReplayViews, SingleReplay
 from hookstream.app.web.request_log import DOOR
-from hookstream.app.web.routes import Route, add_routes
+from hookstream.app.web.routes import Route, add_routes, check_routes, may_call
 from hookstream.app.web.schema_registry import SchemaViews, add_schema_registry
 from hookstream.app.web.subscriptions import DryRunViews, SubscriptionViews
 from hookstream.app.web.templates import TemplateViews
@@ -47,6 +48,8 @@ from hookstream.app.web.updates import UpdateViews
 from hookstream.app.web.worker import Worker
 
 __all__ = ["Endpoints"]
+
+OPENAPI = "/api/v1/openapi.json"
 
 
 class Endpoints:
@@ -79,7 +82,11 @@ class Endpoints:
         self._worker = worker
         self._functions = functions
         self._access = Access(
-            services.catalog, admin_key, call_limit(services.settings), services.trail
+            services.catalog,
+            admin_key,
+            call_limit(services.settings),
+            services.trail,
+            services.key_uses,
         )
         self._meter = StreamMeter(
             services.redis, services.clock, services.settings.partitions, own_channels
@@ -120,6 +127,7 @@ class Endpoints:
         web_app[DOOR] = self._receiver
         web_app[LANE] = self._lane
         self.add_health(web_app)
+        check_routes(web_app)
 
     def add_api(self, web_app: web.Application) -> None:
         """What a receiver leaves to others: the API, schemas, feeds, MCP and the console."""
@@ -130,6 +138,7 @@ class Endpoints:
         self._add_updates(web_app)
         self._add_mcp(web_app)
         web_app.add_routes(console_routes())
+        check_routes(web_app)
 
     def add_pages(self, pages: Pages, server: Any) -> None:
         """What stages have declared: in workers; others say where it is. To be called last."""
@@ -233,19 +242,34 @@ class Endpoints:
         ]
 
     def _admin_routes(self) -> list[Route]:
-        """Agents' keys, summary templates, and subscriptions that are only tried."""
+        """Keys, summary templates, and subscriptions that are only tried."""
         settings, postgres = self._settings, self._services.postgres
         catalog, events = self._catalog, self._services.events
         return [
             *KeyViews(
                 settings=settings, postgres=postgres, catalog=catalog, quotas=self._quotas
             ).routes(),
+            *ApiKeyViews(
+                settings=settings,
+                postgres=postgres,
+                catalog=catalog,
+                quotas=self._quotas,
+                uses=self._services.key_uses,
+            ).routes(),
             *self._quotas.routes(),
             *TemplateViews(
-                settings=settings, postgres=postgres, catalog=catalog, events=events
+                settings=settings,
+                postgres=postgres,
+                catalog=catalog,
+                events=events,
+                maskers=self._services.maskers,
             ).routes(),
             *DryRunViews(
-                settings=settings, postgres=postgres, events=events, pool=self._services.bounded
+                settings=settings,
+                postgres=postgres,
+                events=events,
+                pool=self._services.bounded,
+                maskers=self._services.maskers,
             ).routes(),
         ]
 
@@ -285,7 +309,8 @@ class Endpoints:
         async def openapi(request: web.Request) -> web.StreamResponse:
             return web.json_response(described())
 
-        web_app.router.add_get("/api/v1/openapi.json", self._access.require_key(openapi))
+        view = self._access.require_key(openapi, may_call("GET", OPENAPI))
+        web_app.router.add_route("GET", OPENAPI, view)
 
     def _add_schemas(self, web_app: web.Application) -> None:
         schemas = SchemaViews(

@@ -50,6 +50,7 @@ from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.catalog_copy import CatalogCopy
 from hookstream.app.stores.condition_errors import ConditionErrors
 from hookstream.app.stores.events import EventStore
+from hookstream.app.stores.key_uses import KeyUses
 from hookstream.app.stores.replays import ReplayStore
 from hookstream.app.stores.secret_sealing import SecretSealing
 from hookstream.app.stores.tiers import Tiers
@@ -79,6 +80,7 @@ class Services(Service):
     scripts: Scripts
     postgres: Postgres
     trail: AuditTrail
+    key_uses: KeyUses
     archive: Archive
     schemas: SchemaStore
     tool_secrets: ToolSecrets
@@ -140,6 +142,8 @@ class Services(Service):
         await self.postgres.meet()
         self.trail = AuditTrail(self.redis, self.postgres, loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.trail)
+        self.key_uses = KeyUses(self.postgres, loop=self.loop, beacon=self.beacon)
+        await self.add_runtime_dependency(self.key_uses)
         self.archive = Archive(
             settings.archive_address,
             self.postgres,
