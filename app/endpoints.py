@@ -41,6 +41,7 @@ from hookstream.app.web.replays import ReplayViews, SingleReplay
 from hookstream.app.web.request_log import DOOR
 from hookstream.app.web.routes import Route, add_routes, check_routes, may_call
 from hookstream.app.web.schema_registry import SchemaViews, add_schema_registry
+from hookstream.app.web.strangers import KnowsNames, for_strangers
 from hookstream.app.web.subscriptions import DryRunViews, SubscriptionViews
 from hookstream.app.web.templates import TemplateViews
 from hookstream.app.web.tools import ToolViews
@@ -87,6 +88,9 @@ class Endpoints:
             call_limit(services.settings),
             services.trail,
             services.key_uses,
+        )
+        self._knows_names = KnowsNames(
+            self._access, lambda: services.catalog.current, services.settings.admin_port
         )
         self._meter = StreamMeter(
             services.redis, services.clock, services.settings.partitions, own_channels
@@ -192,11 +196,12 @@ class Endpoints:
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker
         )
         web_app.add_routes(ready.routes())
-        if self._siblings is None:
-            web_app.add_routes([*health.routes(), *metrics.routes()])
-        else:
-            everyone = ProcessViews(self._siblings, health=health.answer, metrics=metrics.answer)
-            web_app.add_routes(everyone.routes())
+        told = [*health.routes(), *metrics.routes()]
+        if self._siblings is not None:
+            told = ProcessViews(
+                self._siblings, health=health.answer, metrics=metrics.answer
+            ).routes()
+        web_app.add_routes(for_strangers(told, self._knows_names))
 
     def _api_routes(self) -> list[Route]:
         """The routes below ``/api/v1``, in the order of the OpenAPI document."""

@@ -18,6 +18,7 @@ from hookstream.app.errors import (
     BadRequestError,
     ForbiddenError,
     PayloadTooLargeError,
+    UnavailableError,
 )
 from hookstream.app.ids import event_time_ms
 from hookstream.app.postgres.acting import Acting
@@ -175,6 +176,18 @@ class Access:
             call=secrets.token_hex(12),
         )
         return replace(caller, acting=who)
+
+    def is_admin(self, request: web.Request) -> bool:
+        """Whether a request has the installation's key; one that asks for nothing more."""
+        scheme, _, key = _header(request).partition(" ")
+        if scheme.lower() != "bearer":
+            return False
+        try:
+            admin_key = self._admin_key()
+        except UnavailableError:
+            return False  # there is none yet
+        given = key.strip().encode("utf-8", "surrogateescape")
+        return hmac.compare_digest(given, admin_key.encode())
 
     def forbidden(self, caller: Caller) -> None:
         """Count a call that the caller's key is not for."""
