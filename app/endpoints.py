@@ -9,16 +9,18 @@ from typing import Any
 from aiohttp import web
 from mode import Service
 
+from hookstream.app.identity.provider import OpenIdProvider
 from hookstream.app.mcp.views import McpHandler, McpViews
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.siblings import Siblings
-from hookstream.app.web.access import Access
+from hookstream.app.web.access import Access, People
 from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.api_keys import ApiKeyViews
 from hookstream.app.web.audit import AuditViews
 from hookstream.app.web.console import console_routes
 from hookstream.app.web.contexts import ContextViews
+from hookstream.app.web.cookies import Cookies
 from hookstream.app.web.dead_letters import LetterViews
 from hookstream.app.web.event_history import HistoryViews
 from hookstream.app.web.events import EventViews
@@ -41,6 +43,7 @@ from hookstream.app.web.replays import ReplayViews, SingleReplay
 from hookstream.app.web.request_log import DOOR
 from hookstream.app.web.routes import Route, add_routes, check_routes, may_call
 from hookstream.app.web.schema_registry import SchemaViews, add_schema_registry
+from hookstream.app.web.sign_in import MeViews, SignInViews, not_here
 from hookstream.app.web.strangers import KnowsNames, for_strangers
 from hookstream.app.web.subscriptions import DryRunViews, SubscriptionViews
 from hookstream.app.web.templates import TemplateViews
@@ -82,12 +85,16 @@ class Endpoints:
         self._process = process
         self._worker = worker
         self._functions = functions
+        # operators' own port is another address than the one that senders call
+        at_public_url = not services.settings.admin_port
+        self._cookies = Cookies(services.settings.public_url if at_public_url else "")
         self._access = Access(
             services.catalog,
             admin_key,
             call_limit(services.settings),
             services.trail,
             services.key_uses,
+            people=People(services.sessions, self._cookies) if services.sessions else None,
         )
         self._knows_names = KnowsNames(
             self._access, lambda: services.catalog.current, services.settings.admin_port
@@ -141,7 +148,8 @@ class Endpoints:
         self._add_schemas(web_app)
         self._add_updates(web_app)
         self._add_mcp(web_app)
-        web_app.add_routes(console_routes())
+        self._add_sign_in(web_app)
+        web_app.add_routes(console_routes(sign_in=self._services.sessions is not None))
         check_routes(web_app)
 
     def add_pages(self, pages: Pages, server: Any) -> None:
@@ -261,6 +269,7 @@ class Endpoints:
                 quotas=self._quotas,
                 uses=self._services.key_uses,
             ).routes(),
+            *MeViews().routes(),
             *self._quotas.routes(),
             *TemplateViews(
                 settings=settings,
@@ -334,6 +343,27 @@ class Endpoints:
         )
         web_app.add_routes(updates.routes())
         web_app.on_shutdown.append(updates.close_all)
+
+    def _add_sign_in(self, web_app: web.Application) -> None:
+        settings, sessions = self._settings, self._services.sessions
+        if sessions is None:
+            web_app.add_routes(not_here())
+            return
+        views = SignInViews(
+            provider=OpenIdProvider(
+                settings.oidc_issuer,
+                settings.oidc_client_id,
+                settings.oidc_client_secret,
+                scopes=settings.oidc_scopes,
+                allow_private=settings.oidc_allow_private,
+            ),
+            sessions=sessions,
+            cookies=self._cookies,
+            mapping=settings.role_mapping(),
+            trail=self._services.trail,
+        )
+        web_app.add_routes(views.routes())
+        web_app.on_cleanup.append(views.close)
 
     def _add_mcp(self, web_app: web.Application) -> None:
         mcp = McpViews(self._access, self._start_mcp)

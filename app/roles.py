@@ -174,7 +174,11 @@ ROUTES: Final[Mapping[str, May]] = {
     # agents
     "GET /contexts/{context_id}/updates": FEEDS,
     "* /mcp": _of(Role.OWNER, Role.OPERATOR, Role.AGENT),
+    "GET /api/v1/me": ALL,
     # without a key
+    "GET /sign-in": OPEN,
+    "GET /sign-in/callback": OPEN,
+    "POST /sign-out": OPEN,
     "POST /hooks/{tool_id}": OPEN,
     "GET /hooks/{tool_id}": OPEN,
     "OPTIONS /hooks/{tool_id}": OPEN,

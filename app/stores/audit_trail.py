@@ -64,6 +64,7 @@ ACTIONS: Final = frozenset(
         "lifecycle": ("run",),
         "audit": ("exported", "expired"),
         "api": ("called",),
+        "session": ("made", "refused", "ended"),
     }.items()
     for verb in verbs
 )

@@ -20,6 +20,7 @@ from hookstream.app.errors import (
     PayloadTooLargeError,
     UnavailableError,
 )
+from hookstream.app.identity.sessions import Sessions, digest_of
 from hookstream.app.ids import event_time_ms
 from hookstream.app.postgres.acting import Acting
 from hookstream.app.roles import May, Role
@@ -29,6 +30,7 @@ from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.key_uses import KeyUses
 from hookstream.app.web.body import decode_aside, read_body
+from hookstream.app.web.cookies import Cookies
 from hookstream.app.web.limits import RateLimit
 from hookstream.app.web.models.fields import ID_PATTERN
 from hookstream.app.web.recorded import recorded
@@ -41,6 +43,7 @@ __all__ = [
     "TENANT_KEY",
     "Access",
     "Caller",
+    "People",
     "View",
     "path_id",
     "read_model",
@@ -126,6 +129,25 @@ def _header(request: web.Request) -> str:
     return request.headers.get("Authorization", "")
 
 
+@dataclass(frozen=True, slots=True)
+class People:
+    """Who has signed in, and how their browsers say so."""
+
+    sessions: Sessions
+    cookies: Cookies
+
+
+def _of_call(caller: Caller, request: web.Request) -> Caller:
+    who = replace(
+        caller.acting,
+        address=sender_of(request).address,
+        request_id=id_of(request),
+        # not the request's id, which a client may choose
+        call=secrets.token_hex(12),
+    )
+    return replace(caller, acting=who)
+
+
 class Access:
     """Knows whose a key is: the admin key, or one that was made for a program or an agent."""
 
@@ -137,12 +159,15 @@ class Access:
         trail: AuditTrail,
         uses: KeyUses,
         *,
+        people: People | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """``admin_key`` is asked when a request comes: the key may have to be made first.
 
-        ``limit``: of calls, by the digest of a key; ``uses``: told of each key that was used.
+        ``limit``: of calls, by the digest of a key; ``uses``: told of each key that was used;
+        ``people``: sessions of those who sign in.
         """
+        self._people = people
         self._uses = uses
         self._now = now
         self._limit = limit
@@ -168,14 +193,30 @@ class Access:
             reason = "unknown" if credentials else "missing"
             self._trail.refused(TENANT, sender_of(request).address, "", reason)
             raise
-        who = replace(
-            caller.acting,
-            address=sender_of(request).address,
-            request_id=id_of(request),
-            # not the request's id, which a client may choose
-            call=secrets.token_hex(12),
-        )
-        return replace(caller, acting=who)
+        return _of_call(caller, request)
+
+    async def caller_of(self, request: web.Request, credentials: str) -> Caller:
+        """As :meth:`caller`; without credentials, who has signed in.
+
+        Raises:
+            AuthError, LimitError: as there; or the session has ended.
+            ForbiddenError: a page of another site asks.
+            UnavailableError: sessions cannot be read.
+        """
+        people = self._people
+        token = people.cookies.token(request) if people and not credentials else ""
+        if people is None or not token:
+            return self.caller(request, credentials)
+        people.cookies.check_own_page(request)
+        person = await people.sessions.find(token)
+        if person is None:
+            self._trail.refused(TENANT, sender_of(request).address, "", "unknown")
+            raise AuthError("this session has ended: sign in again")
+        digest = digest_of(token)
+        self._limit.take(digest)
+        people.sessions.follow(digest, person.until)
+        who = Acting("person", person.subject, person.name, person.role, "", "", "")
+        return _of_call(Caller(person.tenant, None, digest, who, person.role), request)
 
     def is_admin(self, request: web.Request) -> bool:
         """Whether a request has the installation's key; one that asks for nothing more."""
@@ -224,6 +265,8 @@ class Access:
         """Whether the key that a long connection began with may still do what it could then."""
         if not caller.digest:
             return True
+        if caller.acting.kind == "person":
+            return self._people is not None and self._people.sessions.still(caller.digest)
         known = self._catalog.current.keys.get(caller.digest)
         return (
             known is not None
@@ -250,7 +293,7 @@ class Access:
             view = recorded(view, self._trail, action, _who)
 
         async def authorised(request: web.Request) -> web.StreamResponse:
-            caller = self.caller(request, credentials(request))
+            caller = await self.caller_of(request, credentials(request))
             try:
                 return await let_in(request, caller)
             except ForbiddenError:

@@ -77,7 +77,7 @@ class UpdateViews:
         ``HOOKSTREAM_WEBSOCKET_SEND_TIMEOUT_SECONDS`` is closed with code 4008. ``generation`` is
         that of ``after`` (0: none yet); who names it gets a ``hello`` first.
         """
-        caller = self._access.caller(request, _credentials(request))
+        caller = await self._access.caller_of(request, _credentials(request))
         context_id = path_id(request, "context_id")
         try:
             caller.check_may(FOLLOW)

@@ -8,7 +8,6 @@ import pytest
 
 from hookstream.app.roles import KEY_ROLES, ROUTES, Role
 from tests.isolation.calls import CannotFillError, absent, calls
-from tests.isolation.state import difference, snapshot
 from tests.isolation.suite import Somebody, Watch, run, try_all
 from tests.isolation.tenants import make_tenant, unmake_tenant
 from tests.isolation.things import Client, Things, make_things
@@ -60,6 +59,8 @@ async def test_the_suite_notices_who_reads_and_changes(stack: Stack) -> None:
             "table contexts",
             "table audit_trail",
         }
+        assert any(name.startswith("in key ") and "acks" in name for name in report.changed)
+        assert any(name.startswith("key ") and ":letter:" in name for name in report.changed)
     finally:
         await unmake_tenant(stack, a)
 
@@ -86,8 +87,7 @@ def test_twins_are_the_same_calls_with_ids_that_nobody_has() -> None:
     assert [(call.route, call.query) for call in calls(document, THINGS)] == [
         (twin.route, twin.query) for twin in twins
     ]
-    assert not any("canary1" in twin.path for twin in twins if "{event_id}" not in twin.route
-                   and "{replay_id}" not in twin.route and "{letter_id}" not in twin.route)
+    assert not any("canary1-tool_id" in twin.path for twin in twins)
 
 
 async def test_each_role_may_what_the_table_says_on_the_real_routes(stack: Stack) -> None:
@@ -102,7 +102,7 @@ async def test_each_role_may_what_the_table_says_on_the_real_routes(stack: Stack
             made = {"role": role, "contexts": contexts, "name": role}
             keys[role] = (await own.call("POST", "/api/v1/api-keys", made))["key"]
         nobodys = absent(THINGS)
-        nobodys.ids |= {"context_id": "mine", "event_id": f"{THINGS.ids['event_id']}"}
+        nobodys.ids["context_id"] = "mine"
         async with aiohttp.ClientSession(stack.url) as session:
             for route, may in ROUTES.items():
                 method, path = route.split(" ", 1)
@@ -119,7 +119,9 @@ async def test_each_role_may_what_the_table_says_on_the_real_routes(stack: Stack
                 for role in KEY_ROLES:
                     allowed = may.anybody or role in may.roles
                     assert (statuses[role] != 403) == allowed, (route, role, statuses)
-                assert (statuses["nobody"] == 401) != may.anybody or method != "GET", route
+                # without a signature a webhook is refused by 401, too
+                if not may.anybody:
+                    assert statuses["nobody"] == 401, route
         # the one that was left out changes what all others are tried on
         for role in reversed(KEY_ROLES):
             headers = {"Authorization": f"Bearer {keys[role]}"}
@@ -139,19 +141,3 @@ class _Ids(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         return "1"
-
-
-async def test_a_snapshot_sees_a_change_of_each_kind(stack: Stack) -> None:
-    a = await make_tenant(stack, f"tenant-a{secrets.token_hex(6)}")
-    try:
-        things = await make_things(stack, a, f"canary{secrets.token_hex(6)}")
-        before = await snapshot(stack, things)
-        own = Client(stack, a.key)
-        context = things.ids["context_id"]
-        await own.call("POST", f"/api/v1/contexts/{context}/ack", {"seq": 1})
-        await own.call("DELETE", f"/api/v1/dead-letters/{things.ids['letter_id']}")
-        changed = difference(before, await snapshot(stack, things))
-        assert any("acks" in name for name in changed)
-        assert any("letter" in name for name in changed)
-    finally:
-        await unmake_tenant(stack, a)
