@@ -91,11 +91,9 @@ async def test_nobody_gives_more_than_they_have(stack: Stack, name: str) -> None
     for role in ("developer", "auditor"):
         asked = {"role": "auditor"}
         assert (await call(stack, keys[role]["key"], "POST", "/api-keys", **asked))[0] == 403
-    for made in keys.values():
-        path = f"/api-keys/{made['key_id']}"
+    for role in ("operator", "developer", "auditor", "owner"):
+        path = f"/api-keys/{keys[role]['key_id']}"
         assert (await call(stack, keys["owner"]["key"], "DELETE", path))[0] == 204
-        if made is keys["owner"]:
-            break
     for role in ("admin", "king", ""):
         assert (await call(stack, stack.key, "POST", "/api-keys", role=role))[0] == 400
 
