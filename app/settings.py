@@ -434,7 +434,7 @@ class Settings(BaseSettings):
     websockets_per_key: int = Field(
         64,
         ge=0,
-        description="Most WebSockets that an agent's key has open in one process (429 above it), "
+        description="Most WebSockets that a key has open in one process (429 above it), "
         "and as many streams of `subscriptions/listen` over MCP. The admin key has no such limit. "
         "0: any number.",
     )
@@ -454,7 +454,7 @@ class Settings(BaseSettings):
     key_calls_per_second: float = Field(
         50.0,
         ge=0,
-        description="Calls of a key, or of somebody who has signed in (API, MCP, WebSockets opened) that a process answers "
+        description="Calls of a key or session (API, MCP, WebSockets opened) that a process answers "
         "a second, on average; ten seconds' worth may come at once. 429 with `Retry-After` above "
         "it. The admin key has no such limit. 0: any number.",
     )
@@ -474,9 +474,7 @@ class Settings(BaseSettings):
     max_contexts: int = Field(
         50_000, ge=0, description="Most contexts; 409 for one more. 0: any number."
     )
-    max_keys: int = Field(
-        50_000, ge=0, description="Most keys; 409 for one more. 0: any number."
-    )
+    max_keys: int = Field(50_000, ge=0, description="Most keys; 409 for one more. 0: any number.")
     max_subscriptions: int = Field(
         200_000, ge=0, description="Most subscriptions in all; 409 for one more. 0: any number."
     )

@@ -1,7 +1,7 @@
 """One OpenID provider: where it is, its keys, and a code exchanged for a token that is verified.
 
-Sources: OpenID Connect Core 1.0 (3.1.2, 3.1.3) and Discovery 1.0 (4), RFC 7636 (PKCE, S256), RFC 9207
-(``iss`` in the answer). Tokens are verified by PyJWT, as those of providers of webhooks are.
+Sources: OpenID Connect Core 1.0 (3.1.2, 3.1.3) and Discovery 1.0 (4), RFC 7636 (PKCE, S256),
+RFC 9207 (``iss`` in the answer). PyJWT verifies tokens, as those of providers of webhooks.
 """
 
 import asyncio
@@ -232,7 +232,7 @@ class OpenIdProvider:
     def _read(self, found: Mapping[str, Any]) -> _Places:
         if found.get("issuer") != self.issuer:
             raise self._unavailable(f"it calls itself {str(found.get('issuer'))[:200]!r}")
-        places = []
+        places: list[str] = []
         for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
             place = found.get(name)
             if not isinstance(place, str):
@@ -244,7 +244,9 @@ class OpenIdProvider:
         basic = not isinstance(ways, list) or "client_secret_basic" in ways
         if isinstance(end, str):
             self._check(end)
-        return _Places(*places, end if isinstance(end, str) else "", basic, self._now())
+        authorization, token, keys = places
+        ended = end if isinstance(end, str) else ""
+        return _Places(authorization, token, keys, ended, basic, self._now())
 
     def _check(self, place: str) -> None:
         try:

@@ -463,9 +463,7 @@ def event_out(row: Mapping[str, Any], tier: str) -> dict[str, Any]:
     }
 
 
-async def _as_shown(
-    event: Event | None, shown: Callable[[Event], Event | None]
-) -> Event | None:
+async def _as_shown(event: Event | None, shown: Callable[[Event], Event | None]) -> Event | None:
     """An event as its reader may see it; in a thread where that may take long."""
     if event and event.payload_bytes > ASIDE_BYTES:
         return await asyncio.to_thread(shown, event)

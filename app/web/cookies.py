@@ -1,7 +1,8 @@
 """Cookies of people who have signed in, and of those who are about to.
 
-Their names say to a browser that they are of this host alone and over TLS (``__Host-``), where this
-installation is called by https. No page reads them, and no page of another site sends the session's.
+Their names say to a browser that they are of this host alone and over TLS (``__Host-``), where
+this installation is called by https. No page reads them, and none of another site sends the
+session's.
 """
 
 import base64

@@ -44,7 +44,9 @@ def add_routes(web_app: web.Application, routes: Sequence[Route], access: Access
         SettingsError: who may call a route is not said.
     """
     for route in routes:
-        view = access.require_key(route.view, may_call(route.method, route.path), action=route.action)
+        view = access.require_key(
+            route.view, may_call(route.method, route.path), action=route.action
+        )
         web_app.router.add_route(route.method, route.path, view)
 
 

@@ -105,7 +105,9 @@ class SignInViews:
         attempt = self._cookies.attempt(request)
         state = query.get("state", "")
         if attempt is None or not hmac.compare_digest(state.encode(), attempt.state.encode()):
-            raise AuthError("this browser has begun no such sign-in, or long ago: begin at /sign-in")
+            raise AuthError(
+                "this browser has begun no such sign-in, or long ago: begin at /sign-in"
+            )
         # one provider's answer shall not be taken for another's
         if query.get("iss", self._provider.issuer) != self._provider.issuer:
             raise AuthError("this is the answer of another identity provider")

@@ -1,7 +1,7 @@
 """Every call that there is, made from the OpenAPI document and from the table of roles.
 
-A route that is new is in it by itself. A parameter that nobody has said how to fill is an error with
-a sentence: it may be one that names something of another tenant's.
+A route that is new is in it by itself. A parameter that nobody has said how to fill is an error
+with a sentence: it may be one that names something of another tenant's.
 """
 
 import json
@@ -223,6 +223,6 @@ def _value(path: str, name: str, things: Things) -> Any:
     if name in PLAIN:
         return PLAIN[name]
     raise CannotFillError(
-        f"{path}: tests/isolation/calls.py does not know what {name!r} is. Where it names something "
-        "of a tenant's, put it into NAMING, else into PLAIN"
+        f"{path}: tests/isolation/calls.py does not know what {name!r} is. Where it names "
+        "something of a tenant's, put it into NAMING, else into PLAIN"
     )

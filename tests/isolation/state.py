@@ -16,21 +16,26 @@ __all__ = ["at_rest", "difference", "snapshot"]
 
 #: Tables whose rows move by themselves: when a key was used last.
 MOVING = ("api_key_uses",)
+#: Keys that anybody may add to: the door notes what it refuses.
+OPEN = (b"hs:refusals:",)
 
 State = dict[str, str]
 
 
-async def snapshot(stack: Stack, things: Things) -> State:
-    """A digest of each table's rows and each key of Redis that are the tenant's."""
-    return {**await _rows(stack, things), **await _keys(stack, things)}
+async def snapshot(stack: Stack, things: Things, other: str = "") -> State:
+    """A digest of each table's rows and each key of Redis that are the tenant's.
+
+    ``other``: a tenant whose things may have the same names.
+    """
+    return {**await _rows(stack, things), **await _keys(stack, things, other.encode())}
 
 
-async def at_rest(stack: Stack, things: Things) -> State:
+async def at_rest(stack: Stack, things: Things, other: str = "") -> State:
     """The state, once it does not change by itself any more."""
-    before = await snapshot(stack, things)
+    before = await snapshot(stack, things, other)
     for _ in range(60):
         await asyncio.sleep(0.5)
-        now = await snapshot(stack, things)
+        now = await snapshot(stack, things, other)
         if now == before:
             return now
         before = now
@@ -63,7 +68,7 @@ async def _rows(stack: Stack, things: Things) -> State:
     return found
 
 
-async def _keys(stack: Stack, things: Things) -> State:
+async def _keys(stack: Stack, things: Things, other: bytes) -> State:
     """Keys that are called after something of the tenant, and what others hold of it."""
     needles = [word.encode() for word in {things.tenant, things.marker, *things.also}]
     found: State = {}
@@ -73,12 +78,18 @@ async def _keys(stack: Stack, things: Things) -> State:
     try:
         async for key in client.scan_iter(count=1000):
             name = key.decode("utf-8", "replace")
+            if key.startswith(OPEN) or (other and other in key):
+                continue
             if any(needle in key for needle in needles):
                 value = await client.dump(key)
                 if value is not None:
                     found[f"key {name}"] = _digest([value])
                 continue
-            members = await _members(client, key, needles)
+            members = [
+                member
+                for member in await _members(client, key, needles)
+                if not (other and other in member)
+            ]
             if members:
                 found[f"in key {name}"] = _digest(sorted(members))
     finally:

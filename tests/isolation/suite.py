@@ -1,6 +1,6 @@
 """Runs everything as tenant B against tenant A, and says what came through."""
 
-import itertools
+import asyncio
 import json
 import secrets
 from collections import defaultdict
@@ -27,6 +27,8 @@ OWNERS, AGENTS = 5, 5
 #: Routes that tell B whether an id of A's is there, and why that is not mended.
 KNOWN_TO_BE_THERE = {
     "PUT /api/v1/tools/{tool_id}": "ids of tools are the whole installation's",
+    "GET /hooks/{tool_id}": "a provider is told whether its address is right",
+    "GET /hooks/{tool_id}/": "a provider is told whether its address is right",
 }
 
 
@@ -49,9 +51,7 @@ class Report:
 
     @property
     def leaks(self) -> list[str]:
-        return [
-            leak for row in self.cells.values() for cell in row.values() for leak in cell.leaks
-        ]
+        return [leak for row in self.cells.values() for cell in row.values() for leak in cell.leaks]
 
     @property
     def calls(self) -> int:
@@ -77,9 +77,9 @@ class Report:
 class Watch:
     """Looks for words of A in answers. What was sent once may come back in any later answer."""
 
-    def __init__(self, things: Things) -> None:
+    def __init__(self, things: Things, sent: Iterable[str] = ()) -> None:
         self._canaries = sorted(things.canaries, key=len, reverse=True)
-        self._sent: set[str] = set()
+        self._sent = set(sent)
 
     def leaks(self, answer: str, sent: Iterable[str]) -> list[str]:
         """Words of A in an answer that were not in what was sent."""
@@ -106,10 +106,13 @@ class Somebody:
 
 async def run(stack: Stack) -> Report:
     """Make two tenants, try everything, and take them away again."""
-    a, b = [await make_tenant(stack, f"{n}{secrets.token_hex(6)}") for n in ("tenant-a", "tenant-b")]
+    a, b = [
+        await make_tenant(stack, f"{n}{secrets.token_hex(6)}") for n in ("tenant-a", "tenant-b")
+    ]
     try:
         things = await make_things(stack, a, f"canary{secrets.token_hex(6)}")
-        return await try_all(stack, things, await everybody(stack, b, things))
+        who = await everybody(stack, b, things)
+        return await try_all(stack, things, who, other=b.name)
     finally:
         for tenant in (a, b):
             await unmake_tenant(stack, tenant)
@@ -131,36 +134,50 @@ async def everybody(stack: Stack, b: Tenant, things: Things) -> list[Somebody]:
     return [Somebody("owner", owners), Somebody("agent", agents), Somebody("nobody", [])]
 
 
-async def try_all(stack: Stack, things: Things, who: list[Somebody]) -> Report:
-    """Every call by everybody; what names nothing first, while nothing of A was ever sent."""
-    report, watch = Report(), Watch(things)
+async def try_all(stack: Stack, things: Things, who: list[Somebody], *, other: str = "") -> Report:
+    """Every call by everybody; what names nothing first, while nothing of A was ever sent.
+
+    ``other``: the tenant that asks.
+    """
+    # B has named it as a context of its agent's key
+    report, watch = Report(), Watch(things, [things.ids["context_id"]])
     document = await stack.get("/openapi.json")
-    every = list(calls(document, things))
-    twins = list(calls(document, absent(things)))
-    before = await at_rest(stack, things)
+    every = sorted(calls(document, things), key=_order)
+    twins = sorted(calls(document, absent(things)), key=_order)
+    before = await at_rest(stack, things, other)
     async with aiohttp.ClientSession(stack.url) as session:
+
+        async def by_everybody(call: Call, twin: Call | None = None) -> None:
+            await asyncio.gather(*(_try(session, one, call, twin, report, watch) for one in who))
+
         lists = [call for call in every if call.lists]
-        for somebody, call in itertools.product(who, lists):
-            await _try(session, somebody, call, report, watch)
+        for call in lists:
+            await by_everybody(call)
         for somebody in who:
             await _sockets(stack, somebody, things, report, watch)
-        for somebody, (call, twin) in itertools.product(who, zip(every, twins, strict=True)):
-            status = await _try(session, somebody, call, report, watch)
-            if call.sent and call.route not in KNOWN_TO_BE_THERE:
-                other, _ = await _ask(session, somebody, twin)
-                if other != status:
-                    report.cells[call.route][somebody.kind].leaks.append(
-                        f"{call.method} {call.path}: {status}, and {other} for what is not there"
-                    )
-        for somebody, call in itertools.product(who, lists):
-            await _try(session, somebody, call, report, watch)
-    report.changed = difference(before, await snapshot(stack, things))
+        for call, twin in zip(every, twins, strict=True):
+            told = not call.sent or call.route in KNOWN_TO_BE_THERE
+            await by_everybody(call, None if told else twin)
+        for call in lists:
+            await by_everybody(call)
+    report.changed = difference(before, await snapshot(stack, things, other))
     return report
 
 
+def _order(call: Call) -> int:
+    """What reads first, what deletes last: what is gone could not be read."""
+    return {"GET": 0, "DELETE": 2}.get(call.method, 1)
+
+
 async def _try(
-    session: aiohttp.ClientSession, somebody: Somebody, call: Call, report: Report, watch: Watch
-) -> int:
+    session: aiohttp.ClientSession,
+    somebody: Somebody,
+    call: Call,
+    twin: Call | None,
+    report: Report,
+    watch: Watch,
+) -> None:
+    """One call; and ``twin``, which asks the same of what is not there."""
     status, text = await _ask(session, somebody, call)
     cell = report.cells[call.route][somebody.kind]
     cell.calls += 1
@@ -168,12 +185,14 @@ async def _try(
         f"{somebody.kind}, {call.method} {call.path} {dict(call.query)}: {word} in {text[:300]}"
         for word in watch.leaks(text, call.sent)
     ]
-    return status
+    if twin is not None:
+        of_nothing, _ = await _ask(session, somebody, twin)
+        if of_nothing != status:
+            asked = f"{somebody.kind}, {call.method} {call.path} {dict(call.query)}"
+            cell.leaks.append(f"{asked}: {status}, and {of_nothing} for what is not there")
 
 
-async def _ask(
-    session: aiohttp.ClientSession, somebody: Somebody, call: Call
-) -> tuple[int, str]:
+async def _ask(session: aiohttp.ClientSession, somebody: Somebody, call: Call) -> tuple[int, str]:
     """Status, and headers and body as one text."""
     body: Mapping[str, Any] = {} if call.body is None else {"json": call.body}
     async with session.request(

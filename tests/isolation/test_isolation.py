@@ -1,5 +1,6 @@
 """Tenants are apart: in every route, and the suite that says so notices where they are not."""
 
+import asyncio
 import secrets
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_a_parameter_that_is_new_has_to_be_told_of() -> None:
 
     known = {"name": "limit", "in": "query"}
     assert list(calls(document(known), THINGS))
-    with pytest.raises(CannotFillError, match="/api/v1/quotas: .* what 'neighbour' is"):
+    with pytest.raises(CannotFillError, match=r"/api/v1/quotas: .* what 'neighbour' is"):
         list(calls(document({**known, "name": "neighbour"}), THINGS))
 
 
@@ -110,12 +111,12 @@ async def test_each_role_may_what_the_table_says_on_the_real_routes(stack: Stack
                 url = path.format_map(_Ids(nobodys.ids))
                 if route == "DELETE /api/v1/contexts/{context_id}":
                     continue
-                statuses = {"nobody": 401}
-                for who, key in ({"nobody": ""} | keys).items():
-                    headers = {"Authorization": f"Bearer {key}"} if key else {}
-                    query = "?context=mine" if path == "/api/v1/events" else ""
-                    async with session.request(method, url + query, headers=headers) as response:
-                        statuses[who] = response.status
+                query = "?context=mine" if path == "/api/v1/events" else ""
+                who = ["", *keys.values()]
+                answers = await asyncio.gather(
+                    *(status_of(session, method, url + query, key) for key in who)
+                )
+                statuses = dict(zip(("nobody", *keys), answers, strict=True))
                 for role in KEY_ROLES:
                     allowed = may.anybody or role in may.roles
                     assert (statuses[role] != 403) == allowed, (route, role, statuses)
@@ -134,6 +135,12 @@ async def test_each_role_may_what_the_table_says_on_the_real_routes(stack: Stack
                 assert (response.status not in (401, 403)) == (role in may.roles), role
     finally:
         await unmake_tenant(stack, tenant)
+
+
+async def status_of(session: aiohttp.ClientSession, method: str, url: str, key: str) -> int:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with session.request(method, url, headers=headers) as response:
+        return response.status
 
 
 class _Ids(dict[str, str]):

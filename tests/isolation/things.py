@@ -79,7 +79,8 @@ async def make_things(stack: Stack, tenant: Tenant, marker: str) -> Things:
         "POST", f"{api}/api-keys", {"role": "developer", "name": f"{marker} program"}
     )
     events = [
-        await stack.hook(tool, json.dumps({"n": f"{marker} payload {n}"}).encode()) for n in range(2)
+        await stack.hook(tool, json.dumps({"n": f"{marker} payload {n}"}).encode())
+        for n in range(2)
     ]
     letter = await stack.hook(tool, json.dumps({"x": f"{marker} breaks its schema"}).encode())
     async with aiohttp.ClientSession(stack.url) as stranger:

@@ -1,7 +1,7 @@
-"""A stand-in for an OpenID provider, on 127.0.0.1: strict where a real one is, and forging on demand.
+"""A stand-in for an OpenID provider, on 127.0.0.1: as strict as a real one, and it forges.
 
-Written after OpenID Connect Core 1.0 and RFC 7636. It has no page for a password: whoever comes to its
-authorization endpoint is the person that a test has said.
+Written after OpenID Connect Core 1.0 and RFC 7636. It has no page for a password: whoever comes to
+its authorization endpoint is the person that a test has said.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""What is believed of an OpenID provider: the token of this sign-in, for this client, and no other."""
+"""What is believed of an OpenID provider: the token of this sign-in, for this client alone."""
 
 import json
 import time

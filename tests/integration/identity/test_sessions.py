@@ -1,6 +1,5 @@
 """Sessions: found by their token alone, and over when they end."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,9 +17,9 @@ class Clock:
 
 
 @pytest.fixture
-async def sessions(redis_client: Any) -> AsyncIterator[tuple[Sessions, Clock]]:
+async def sessions(redis_client: Any) -> tuple[Sessions, Clock]:
     clock = Clock()
-    yield Sessions(redis_client, 3600, clock), clock
+    return Sessions(redis_client, 3600, clock), clock
 
 
 async def test_a_session_is_found_until_it_is_ended(

@@ -117,9 +117,7 @@ async def test_a_person_signs_in_works_and_signs_out(here: Here, stack: Stack, n
         await eventually(begun, "the sign-in is in the trail")
         # a WebSocket is for pages of ours alone, and ends with the session
         await ask(ada, "PUT", f"/api/v1/contexts/{name}", {}, **own)
-        await ask(
-            ada, "PUT", f"/api/v1/contexts/{name}/subscriptions/s", {"tool": name}, **own
-        )
+        await ask(ada, "PUT", f"/api/v1/contexts/{name}/subscriptions/s", {"tool": name}, **own)
         path = f"/contexts/{name}/updates?after=0"
         for headers in ({}, {"Origin": "https://evil.example"}):
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:

@@ -155,9 +155,12 @@ async def test_keys_are_made_and_revoked_from_a_shell(stack: Stack, name: str) -
         return done.stdout if not status else done.stderr
 
     made = json.loads(run("make", "--role", "auditor", "--name", name, "--json"))
-    async with aiohttp.ClientSession(
-        stack.url, headers={"Authorization": f"Bearer {made['key']}"}
-    ) as session, session.get("/api/v1/audit") as response:
+    async with (
+        aiohttp.ClientSession(
+            stack.url, headers={"Authorization": f"Bearer {made['key']}"}
+        ) as session,
+        session.get("/api/v1/audit") as response,
+    ):
         assert response.status == 200
     [line] = [line for line in run("list").splitlines() if made["key_id"] in line]
     assert "auditor" in line

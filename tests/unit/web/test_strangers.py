@@ -15,9 +15,7 @@ TWO = Catalog(2, keys={b"k": ApiKey("default", None), b"l": ApiKey("other", None
 
 
 def knows(catalog: Catalog, admin_port: int = 0, **request: Any) -> bool:
-    access = Access(
-        mock.Mock(), lambda: "the-key", mock.Mock(), mock.Mock(), mock.Mock()
-    )
+    access = Access(mock.Mock(), lambda: "the-key", mock.Mock(), mock.Mock(), mock.Mock())
     transport = mock.Mock()
     transport.get_extra_info = lambda name, default=None: {
         "sockname": ("127.0.0.1", request.get("port", 6066))
@@ -43,10 +41,13 @@ hookstream_tool_failures_total{stage="check",tool="x"} 1.0
 hookstream_limited_total{limit="max_tools"} 1.0
 hookstream_events_total 3.0
 """
-    assert nameless_metrics(body) == b"""# TYPE hookstream_context_last_seq gauge
+    assert (
+        nameless_metrics(body)
+        == b"""# TYPE hookstream_context_last_seq gauge
 hookstream_limited_total{limit="max_tools"} 1.0
 hookstream_events_total 3.0
 """
+    )
 
 
 def test_health_tells_states_and_counts_alone() -> None:
