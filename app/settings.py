@@ -454,9 +454,9 @@ class Settings(BaseSettings):
     key_calls_per_second: float = Field(
         50.0,
         ge=0,
-        description="Calls of a key or session (API, MCP, WebSockets opened) that a process answers "
-        "a second, on average; ten seconds' worth may come at once. 429 with `Retry-After` above "
-        "it. The admin key has no such limit. 0: any number.",
+        description="Calls of a key or session (API, MCP, WebSockets opened) that a process "
+        "answers a second, on average; ten seconds' worth may come at once. 429 with "
+        "`Retry-After` above it. The admin key has no such limit. 0: any number.",
     )
     key_replays_per_minute: float = Field(
         30.0,

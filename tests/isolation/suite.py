@@ -111,14 +111,15 @@ async def run(stack: Stack) -> Report:
     ]
     try:
         things = await make_things(stack, a, f"canary{secrets.token_hex(6)}")
-        who = await everybody(stack, b, things)
-        return await try_all(stack, things, who, other=b.name)
+        nobodys = absent(things)
+        who = await everybody(stack, b, things, nobodys)
+        return await try_all(stack, things, nobodys, who, other=b.name)
     finally:
         for tenant in (a, b):
             await unmake_tenant(stack, tenant)
 
 
-async def everybody(stack: Stack, b: Tenant, things: Things) -> list[Somebody]:
+async def everybody(stack: Stack, b: Tenant, things: Things, nobodys: Things) -> list[Somebody]:
     """Keys of B. An agent's key may name any id: also one that A has for a context."""
     own = Client(stack, b.key)
     await own.call("PUT", "/api/v1/contexts/mine", {"name": "of b"})
@@ -126,7 +127,7 @@ async def everybody(stack: Stack, b: Tenant, things: Things) -> list[Somebody]:
         (await own.call("POST", "/api/v1/api-keys", {"role": "owner"}))["key"]
         for _ in range(OWNERS)
     ]
-    named = {"contexts": ["mine", things.ids["context_id"]]}
+    named = {"contexts": ["mine", things.ids["context_id"], nobodys.ids["context_id"]]}
     agents = [
         (await own.call("POST", "/api/v1/keys", {**named, "name": "of b"}))["key"]
         for _ in range(AGENTS)
@@ -134,16 +135,18 @@ async def everybody(stack: Stack, b: Tenant, things: Things) -> list[Somebody]:
     return [Somebody("owner", owners), Somebody("agent", agents), Somebody("nobody", [])]
 
 
-async def try_all(stack: Stack, things: Things, who: list[Somebody], *, other: str = "") -> Report:
+async def try_all(
+    stack: Stack, things: Things, nobodys: Things, who: list[Somebody], *, other: str = ""
+) -> Report:
     """Every call by everybody; what names nothing first, while nothing of A was ever sent.
 
-    ``other``: the tenant that asks.
+    ``nobodys``: ids that nobody has; ``other``: the tenant that asks.
     """
     # B has named it as a context of its agent's key
     report, watch = Report(), Watch(things, [things.ids["context_id"]])
     document = await stack.get("/openapi.json")
     every = sorted(calls(document, things), key=_order)
-    twins = sorted(calls(document, absent(things)), key=_order)
+    twins = sorted(calls(document, nobodys), key=_order)
     before = await at_rest(stack, things, other)
     async with aiohttp.ClientSession(stack.url) as session:
 
