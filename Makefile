@@ -54,7 +54,7 @@ properties: $(STAMP) ## rules against what is made up for them, for longer than 
 	$(PYTEST) -n 2 --dist worksteal tests/properties
 
 integration: $(STAMP) ## tests on real servers, and of what starts processes
-	$(PYTEST) $(PARALLEL) tests/integration examples
+	$(PYTEST) $(PARALLEL) tests/integration tests/isolation examples
 
 chaos: $(STAMP) ## short runs of each kind of fault under load
 	$(PYTEST) $(PARALLEL) tests/chaos
@@ -70,7 +70,7 @@ bench-budget: $(STAMP) ## where an event's CPU time goes, by part and stage
 
 coverage: $(STAMP) ## which lines tests of rules and on servers have run, also in their processes
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(PARALLEL) tests/unit tests/properties tests/integration
+	$(BIN)/python -m coverage run -m pytest $(PARALLEL) tests/unit tests/properties tests/integration tests/isolation
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
