@@ -100,6 +100,19 @@ def resigned(there: StandInProvider, token: str, claims: dict[str, Any], **head:
     return jwt.PyJWS().encode(text, there.key, "RS256", {"kid": "one", **head})
 
 
+async def test_a_token_that_names_no_key_is_by_the_only_one(
+    ours: OpenIdProvider, there: StandInProvider
+) -> None:
+    def unnamed(token: str) -> str:
+        claims = jwt.decode(token, options={"verify_signature": False})
+        return jwt.encode(claims, there.key, "RS256")
+
+    there.forge = unnamed
+    attempt = Attempt.new()
+    claims = await ours.finish(attempt, await code_for(ours, attempt), BACK)
+    assert claims["sub"] == "user-1"
+
+
 def forgeries(there: StandInProvider, token: str) -> dict[str, str]:
     claims = jwt.decode(token, options={"verify_signature": False})
     head, body, signature = token.split(".")
