@@ -43,6 +43,7 @@ check: $(STAMP) ## lint, types, layers, generated code: no tests
 	$(BIN)/python -m hookstream.proto.generate --check
 	$(BIN)/python docs/settings_table.py --check
 	$(BIN)/python docs/providers_tables.py --check
+	$(BIN)/python docs/roles_table.py --check
 	$(BIN)/python -m tests.support.summary_table --check
 	$(BIN)/python -m tests.support.privacy_corpus --check
 
@@ -54,7 +55,7 @@ properties: $(STAMP) ## rules against what is made up for them, for longer than 
 	$(PYTEST) -n 2 --dist worksteal tests/properties
 
 integration: $(STAMP) ## tests on real servers, and of what starts processes
-	$(PYTEST) $(PARALLEL) tests/integration examples
+	$(PYTEST) $(PARALLEL) tests/integration tests/isolation examples
 
 chaos: $(STAMP) ## short runs of each kind of fault under load
 	$(PYTEST) $(PARALLEL) tests/chaos
@@ -70,7 +71,7 @@ bench-budget: $(STAMP) ## where an event's CPU time goes, by part and stage
 
 coverage: $(STAMP) ## which lines tests of rules and on servers have run, also in their processes
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(PARALLEL) tests/unit tests/properties tests/integration
+	$(BIN)/python -m coverage run -m pytest $(PARALLEL) tests/unit tests/properties tests/integration tests/isolation
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
@@ -81,6 +82,7 @@ format: $(STAMP) ## mend what ruff can mend
 docs: $(STAMP) ## make the tables of README and docs/ anew
 	$(BIN)/python docs/settings_table.py
 	$(BIN)/python docs/providers_tables.py
+	$(BIN)/python docs/roles_table.py
 	$(BIN)/python -m tests.support.summary_table --write
 	$(BIN)/python -m tests.support.privacy_corpus --write
 

@@ -9,15 +9,18 @@ from typing import Any
 from aiohttp import web
 from mode import Service
 
+from hookstream.app.identity.provider import OpenIdProvider
 from hookstream.app.mcp.views import McpHandler, McpViews
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.siblings import Siblings
-from hookstream.app.web.access import Access
+from hookstream.app.web.access import Access, People
 from hookstream.app.web.agent_keys import KeyViews
+from hookstream.app.web.api_keys import ApiKeyViews
 from hookstream.app.web.audit import AuditViews
 from hookstream.app.web.console import console_routes
 from hookstream.app.web.contexts import ContextViews
+from hookstream.app.web.cookies import Cookies
 from hookstream.app.web.dead_letters import LetterViews
 from hookstream.app.web.event_history import HistoryViews
 from hookstream.app.web.events import EventViews
@@ -38,8 +41,10 @@ from hookstream.app.web.receive import Receiver
 from hookstream.app.web.refusals import RefusalViews
 from hookstream.app.web.replays import ReplayViews, SingleReplay
 from hookstream.app.web.request_log import DOOR
-from hookstream.app.web.routes import Route, add_routes
+from hookstream.app.web.routes import Route, add_routes, check_routes, may_call
 from hookstream.app.web.schema_registry import SchemaViews, add_schema_registry
+from hookstream.app.web.sign_in import MeViews, SignInViews, not_here
+from hookstream.app.web.strangers import KnowsNames, for_strangers
 from hookstream.app.web.subscriptions import DryRunViews, SubscriptionViews
 from hookstream.app.web.templates import TemplateViews
 from hookstream.app.web.tools import ToolViews
@@ -47,6 +52,8 @@ from hookstream.app.web.updates import UpdateViews
 from hookstream.app.web.worker import Worker
 
 __all__ = ["Endpoints"]
+
+OPENAPI = "/api/v1/openapi.json"
 
 
 class Endpoints:
@@ -78,8 +85,19 @@ class Endpoints:
         self._process = process
         self._worker = worker
         self._functions = functions
+        # operators' own port is another address than the one that senders call
+        at_public_url = not services.settings.admin_port
+        self._cookies = Cookies(services.settings.public_url if at_public_url else "")
         self._access = Access(
-            services.catalog, admin_key, call_limit(services.settings), services.trail
+            services.catalog,
+            admin_key,
+            call_limit(services.settings),
+            services.trail,
+            services.key_uses,
+            people=People(services.sessions, self._cookies) if services.sessions else None,
+        )
+        self._knows_names = KnowsNames(
+            self._access, lambda: services.catalog.current, services.settings.admin_port
         )
         self._meter = StreamMeter(
             services.redis, services.clock, services.settings.partitions, own_channels
@@ -120,6 +138,7 @@ class Endpoints:
         web_app[DOOR] = self._receiver
         web_app[LANE] = self._lane
         self.add_health(web_app)
+        check_routes(web_app)
 
     def add_api(self, web_app: web.Application) -> None:
         """What a receiver leaves to others: the API, schemas, feeds, MCP and the console."""
@@ -129,7 +148,9 @@ class Endpoints:
         self._add_schemas(web_app)
         self._add_updates(web_app)
         self._add_mcp(web_app)
-        web_app.add_routes(console_routes())
+        self._add_sign_in(web_app)
+        web_app.add_routes(console_routes(sign_in=self._services.sessions is not None))
+        check_routes(web_app)
 
     def add_pages(self, pages: Pages, server: Any) -> None:
         """What stages have declared: in workers; others say where it is. To be called last."""
@@ -183,11 +204,12 @@ class Endpoints:
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker
         )
         web_app.add_routes(ready.routes())
-        if self._siblings is None:
-            web_app.add_routes([*health.routes(), *metrics.routes()])
-        else:
-            everyone = ProcessViews(self._siblings, health=health.answer, metrics=metrics.answer)
-            web_app.add_routes(everyone.routes())
+        told = [*health.routes(), *metrics.routes()]
+        if self._siblings is not None:
+            told = ProcessViews(
+                self._siblings, health=health.answer, metrics=metrics.answer
+            ).routes()
+        web_app.add_routes(for_strangers(told, self._knows_names))
 
     def _api_routes(self) -> list[Route]:
         """The routes below ``/api/v1``, in the order of the OpenAPI document."""
@@ -233,19 +255,35 @@ class Endpoints:
         ]
 
     def _admin_routes(self) -> list[Route]:
-        """Agents' keys, summary templates, and subscriptions that are only tried."""
+        """Keys, summary templates, and subscriptions that are only tried."""
         settings, postgres = self._settings, self._services.postgres
         catalog, events = self._catalog, self._services.events
         return [
             *KeyViews(
                 settings=settings, postgres=postgres, catalog=catalog, quotas=self._quotas
             ).routes(),
+            *ApiKeyViews(
+                settings=settings,
+                postgres=postgres,
+                catalog=catalog,
+                quotas=self._quotas,
+                uses=self._services.key_uses,
+            ).routes(),
+            *MeViews().routes(),
             *self._quotas.routes(),
             *TemplateViews(
-                settings=settings, postgres=postgres, catalog=catalog, events=events
+                settings=settings,
+                postgres=postgres,
+                catalog=catalog,
+                events=events,
+                maskers=self._services.maskers,
             ).routes(),
             *DryRunViews(
-                settings=settings, postgres=postgres, events=events, pool=self._services.bounded
+                settings=settings,
+                postgres=postgres,
+                events=events,
+                pool=self._services.bounded,
+                maskers=self._services.maskers,
             ).routes(),
         ]
 
@@ -285,7 +323,8 @@ class Endpoints:
         async def openapi(request: web.Request) -> web.StreamResponse:
             return web.json_response(described())
 
-        web_app.router.add_get("/api/v1/openapi.json", self._access.require_key(openapi))
+        view = self._access.require_key(openapi, may_call("GET", OPENAPI))
+        web_app.router.add_route("GET", OPENAPI, view)
 
     def _add_schemas(self, web_app: web.Application) -> None:
         schemas = SchemaViews(
@@ -304,6 +343,27 @@ class Endpoints:
         )
         web_app.add_routes(updates.routes())
         web_app.on_shutdown.append(updates.close_all)
+
+    def _add_sign_in(self, web_app: web.Application) -> None:
+        settings, sessions = self._settings, self._services.sessions
+        if sessions is None:
+            web_app.add_routes(not_here())
+            return
+        views = SignInViews(
+            provider=OpenIdProvider(
+                settings.oidc_issuer,
+                settings.oidc_client_id,
+                settings.oidc_client_secret,
+                scopes=settings.oidc_scopes,
+                allow_private=settings.oidc_allow_private,
+            ),
+            sessions=sessions,
+            cookies=self._cookies,
+            mapping=settings.role_mapping(),
+            trail=self._services.trail,
+        )
+        web_app.add_routes(views.routes())
+        web_app.on_cleanup.append(views.close)
 
     def _add_mcp(self, web_app: web.Application) -> None:
         mcp = McpViews(self._access, self._start_mcp)

@@ -47,8 +47,10 @@ def is_public(text: str) -> bool:
     return address in _GLOBAL and not any(address in network for network in _NOT_GLOBAL)
 
 
-def check_url(text: str, *, allow_private: bool) -> URL:
-    """The address to call.
+def check_url(
+    text: str, *, allow_private: bool, setting: str = "HOOKSTREAM_ALERT_ALLOW_PRIVATE"
+) -> URL:
+    """The address to call; ``setting``: what allows private ones.
 
     Raises:
         ValueError: it is not one, or not a public one; the message says what to set.
@@ -59,7 +61,7 @@ def check_url(text: str, *, allow_private: bool) -> URL:
     if allow_private:
         return url
     if url.scheme != "https":
-        raise ValueError("must be https unless HOOKSTREAM_ALERT_ALLOW_PRIVATE is set")
+        raise ValueError(f"must be https unless {setting} is set")
     try:
         public = is_public(url.host)
     except ValueError:
@@ -70,7 +72,7 @@ def check_url(text: str, *, allow_private: bool) -> URL:
             ) from None
         return url
     if not public:
-        raise ValueError(_refusal(url.host))
+        raise ValueError(_refusal(url.host, setting))
     return url
 
 
@@ -80,8 +82,5 @@ def check_public(address: str) -> None:
         raise ValueError(_refusal(address))
 
 
-def _refusal(address: str) -> str:
-    return (
-        f"{address} is not a public address: set HOOKSTREAM_ALERT_ALLOW_PRIVATE=true if that is "
-        "meant"
-    )
+def _refusal(address: str, setting: str = "HOOKSTREAM_ALERT_ALLOW_PRIVATE") -> str:
+    return f"{address} is not a public address: set {setting}=true if that is meant"

@@ -21,6 +21,7 @@ from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.feeds.losses import LossStore
 from hookstream.app.feeds.resets import Resets
+from hookstream.app.identity.sessions import Sessions
 from hookstream.app.ids import entry_order
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.backpressure import Backlog
@@ -50,6 +51,7 @@ from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.catalog_copy import CatalogCopy
 from hookstream.app.stores.condition_errors import ConditionErrors
 from hookstream.app.stores.events import EventStore
+from hookstream.app.stores.key_uses import KeyUses
 from hookstream.app.stores.replays import ReplayStore
 from hookstream.app.stores.secret_sealing import SecretSealing
 from hookstream.app.stores.tiers import Tiers
@@ -79,6 +81,9 @@ class Services(Service):
     scripts: Scripts
     postgres: Postgres
     trail: AuditTrail
+    key_uses: KeyUses
+    #: None where nobody signs in.
+    sessions: Sessions | None
     archive: Archive
     schemas: SchemaStore
     tool_secrets: ToolSecrets
@@ -140,6 +145,17 @@ class Services(Service):
         await self.postgres.meet()
         self.trail = AuditTrail(self.redis, self.postgres, loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.trail)
+        self.key_uses = KeyUses(self.postgres, loop=self.loop, beacon=self.beacon)
+        await self.add_runtime_dependency(self.key_uses)
+        self.sessions = None
+        if settings.oidc_issuer:
+            self.sessions = Sessions(
+                self.redis,
+                settings.oidc_session_hours * 3600,
+                loop=self.loop,
+                beacon=self.beacon,
+            )
+            await self.add_runtime_dependency(self.sessions)
         self.archive = Archive(
             settings.archive_address,
             self.postgres,

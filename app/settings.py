@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from hookstream.app.addresses import Network, networks_of
 from hookstream.app.archive_address import ArchiveAddress, parse_archive_url
 from hookstream.app.errors import SettingsError, UnavailableError
+from hookstream.app.identity.mapping import RoleMapping, parse_roles
 from hookstream.app.keyring.keyring import KeyRing
 from hookstream.app.keyring.sources import key_sources
 from hookstream.app.keyring.wrapping import KeyFile, KeySource
@@ -128,6 +129,36 @@ class Settings(BaseSettings):
         repr=False,
         description="Bearer key of the API. Empty: made once and kept in "
         "`HOOKSTREAM_STATE_DIR/admin.key`.",
+    )
+    oidc_issuer: str = Field(
+        "",
+        description="OpenID provider by which people sign in, as it calls itself: "
+        "`https://login.example.com/realms/main`. Empty: by keys alone.",
+    )
+    oidc_client_id: str = Field("", description="What this installation is called there.")
+    oidc_client_secret: str = Field(
+        "", repr=False, description="Its secret there. Empty: a public client."
+    )
+    oidc_scopes: str = Field(
+        "openid profile email", description="What is asked for, by spaces; `openid` among it."
+    )
+    oidc_role_claim: str = Field(
+        "groups", description="Claim of the identity token whose values stand for roles."
+    )
+    oidc_roles: str = Field(
+        "",
+        description="Values of that claim and the role that each stands for, by commas: "
+        "`hooks-admins=owner,hooks-devs=developer`. Whoever has none of them is not let in.",
+    )
+    oidc_tenant_claim: str = Field(
+        "", description="Claim that names a person's tenant. Empty: everybody is of `default`."
+    )
+    oidc_allow_private: bool = Field(
+        False,
+        description="Whether the provider may be at an address that is not public, and over http.",
+    )
+    oidc_session_hours: float = Field(
+        8.0, gt=0, le=168, description="For how long somebody who has signed in stays so."
     )
     pseudonym_key: str = Field(
         "",
@@ -403,7 +434,7 @@ class Settings(BaseSettings):
     websockets_per_key: int = Field(
         64,
         ge=0,
-        description="Most WebSockets that an agent's key has open in one process (429 above it), "
+        description="Most WebSockets that a key has open in one process (429 above it), "
         "and as many streams of `subscriptions/listen` over MCP. The admin key has no such limit. "
         "0: any number.",
     )
@@ -423,14 +454,14 @@ class Settings(BaseSettings):
     key_calls_per_second: float = Field(
         50.0,
         ge=0,
-        description="Calls of an agent's key (API, MCP, WebSockets opened) that a process answers "
-        "a second, on average; ten seconds' worth may come at once. 429 with `Retry-After` above "
-        "it. The admin key has no such limit. 0: any number.",
+        description="Calls of a key or session (API, MCP, WebSockets opened) that a process "
+        "answers a second, on average; ten seconds' worth may come at once. 429 with "
+        "`Retry-After` above it. The admin key has no such limit. 0: any number.",
     )
     key_replays_per_minute: float = Field(
         30.0,
         ge=0,
-        description="Replays that an agent's key begins in one process a minute, on average; a "
+        description="Replays that a key begins in one process a minute, on average; a "
         "minute's worth may come at once. The admin key has no such limit. 0: any number.",
     )
     running_replays_per_context: int = Field(
@@ -443,9 +474,7 @@ class Settings(BaseSettings):
     max_contexts: int = Field(
         50_000, ge=0, description="Most contexts; 409 for one more. 0: any number."
     )
-    max_keys: int = Field(
-        50_000, ge=0, description="Most keys of agents; 409 for one more. 0: any number."
-    )
+    max_keys: int = Field(50_000, ge=0, description="Most keys; 409 for one more. 0: any number.")
     max_subscriptions: int = Field(
         200_000, ge=0, description="Most subscriptions in all; 409 for one more. 0: any number."
     )
@@ -605,6 +634,40 @@ class Settings(BaseSettings):
                 "least, such as `openssl rand -hex 24` prints"
             )
         return self
+
+    @model_validator(mode="after")
+    def _sign_in_is_whole(self) -> Self:
+        """Who may come in is said in full, or nobody may."""
+        if not self.oidc_issuer:
+            given = {name for name in self.model_fields_set if name.startswith("oidc_")}
+            if named := sorted(name for name in given if getattr(self, name)):
+                raise ValueError(
+                    f"HOOKSTREAM_{named[0].upper()} is set, and HOOKSTREAM_OIDC_ISSUER is not"
+                )
+            return self
+        try:
+            check_url(
+                self.oidc_issuer,
+                allow_private=self.oidc_allow_private,
+                setting="HOOKSTREAM_OIDC_ALLOW_PRIVATE",
+            )
+            roles = parse_roles(self.oidc_roles)
+        except ValueError as error:
+            raise ValueError(f"HOOKSTREAM_OIDC_…: {error}") from error
+        if not self.oidc_client_id or not roles or not self.oidc_role_claim:
+            raise ValueError(
+                "with HOOKSTREAM_OIDC_ISSUER go HOOKSTREAM_OIDC_CLIENT_ID, and "
+                "HOOKSTREAM_OIDC_ROLES: without, nobody could sign in (docs/access.md)"
+            )
+        if "openid" not in self.oidc_scopes.split():
+            raise ValueError("HOOKSTREAM_OIDC_SCOPES has to name openid")
+        return self
+
+    def role_mapping(self) -> RoleMapping:
+        """Who may be what, of those that sign in."""
+        return RoleMapping(
+            self.oidc_role_claim, parse_roles(self.oidc_roles), self.oidc_tenant_claim
+        )
 
     @model_validator(mode="after")
     def _key_url_names_keys(self) -> Self:

@@ -28,6 +28,8 @@ PAGE = 100
 LOOKED_AT = 5_000
 #: Letters that are changed at once: each is a round trip of its own.
 CHANGED_AT_ONCE = 32
+#: Whose letters are that name no tenant: those who look after the installation may see them.
+OF_NOBODY = "default"
 ATTEMPT = b"attempt:"
 #: What a list shows of a letter, and whose it is.
 SHOWN: Final = tuple(
@@ -91,8 +93,8 @@ class DeadLetters:
 
         ``before`` is the place of the page before. At most ``looked_at`` letters (and a page) are
         looked at: where that ends it, ``next`` is where to go on, with however few were found.
-        Entries that could not even be read belong to no tenant and are shown to every one, without
-        content.
+        Entries that could not even be read belong to no tenant and are shown to the installation's,
+        without content.
         """
         found: list[dict[str, Any]] = []
         looked = 0
@@ -102,7 +104,7 @@ class DeadLetters:
                 return LetterPage(found, None)
             for at, name, letter in page:
                 before = (at, name)
-                if letter is None or letter.get(b"tenant", tenant.encode()).decode() != tenant:
+                if letter is None or _tenant_of(letter) != tenant:
                     continue
                 shown = letter_out(name, letter)
                 if wanted.matches(shown):
@@ -159,7 +161,7 @@ class DeadLetters:
     async def get(self, tenant: str, letter_id: str) -> dict[str, Any] | None:
         """One letter with its history and payload, dead or waiting; None where there is none."""
         letter = await self._redis.hgetall(keys.failed_event(self._where(letter_id), letter_id))
-        if not letter or letter.get(b"tenant", tenant.encode()).decode() != tenant:
+        if not letter or _tenant_of(letter) != tenant:
             return None
         return {
             **letter_out(letter_id, letter),
@@ -171,7 +173,7 @@ class DeadLetters:
     async def attempts(self, tenant: str, letter_id: str) -> list[dict[str, Any]]:
         """The attempts of a failed event that there is still a letter of; none without one."""
         letter = await self._redis.hgetall(keys.failed_event(self._where(letter_id), letter_id))
-        if not letter or letter.get(b"tenant", tenant.encode()).decode() != tenant:
+        if not letter or _tenant_of(letter) != tenant:
             return []
         return history(letter)
 
@@ -217,7 +219,7 @@ class DeadLetters:
                     [letter_id],
                 )
                 for (letter_id, number), owner in zip(some, await pipe.execute(), strict=True)
-                if owner is None or owner.decode() == tenant
+                if (OF_NOBODY if owner is None else owner.decode()) == tenant
             ]
             changed += sum(map(int, await asyncio.gather(*calls)))
         return changed
@@ -232,6 +234,10 @@ class DeadLetters:
                 return 0
             number = partition_of_event(letter_id)
         return number if number < self._partitions else 0
+
+
+def _tenant_of(letter: dict[bytes, bytes]) -> str:
+    return letter.get(b"tenant", OF_NOBODY.encode()).decode()
 
 
 def letter_out(letter_id: str, letter: dict[bytes, bytes]) -> dict[str, Any]:

@@ -42,11 +42,13 @@ from hookstream.app.settings import Settings
 from hookstream.app.web.access import Access, Caller, uuid7
 from hookstream.app.web.body import read_body
 from hookstream.app.web.browsers import refuse_other_sites
+from hookstream.app.web.routes import may_call
 
 __all__ = ["McpServer"]
 
 logger = get_logger(__name__)
 
+TALK = may_call("*", "/mcp")
 MAX_BODY_BYTES = 256 * 1024
 MAX_ARGUMENTS = 32
 #: For how long a request waits for the server to begin.
@@ -146,6 +148,11 @@ class McpServer:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any request to ``/mcp``."""
         caller = self._access.caller(request, request.headers.get("Authorization", ""))
+        try:
+            caller.check_may(TALK)
+        except ForbiddenError:
+            self._access.forbidden(caller)
+            raise
         settings = self._settings
         refuse_other_sites(request, settings.public_url)
         body = await read_body(request, MAX_BODY_BYTES, settings.body_timeout_seconds)

@@ -70,7 +70,7 @@ class ListenStreams:
         """Count a stream as its key's. Raises MCPError where there are as many as there may be."""
         if len(self._open) >= MAX_SESSIONS:
             raise MCPError(types.INTERNAL_ERROR, "too many open streams: try again later")
-        if caller.contexts is None:
+        if not caller.digest:
             yield
             return
         with ExitStack() as counted:

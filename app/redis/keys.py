@@ -47,6 +47,7 @@ __all__ = [
     "refusals",
     "retries",
     "seqs",
+    "session",
     "source_positions",
     "stream",
     "table_log",
@@ -101,6 +102,11 @@ UNKNOWN_REFUSALS = "hs:refusals"
 def refusals(tenant: str, tool_id: str) -> str:
     """Stream of a tool's last webhooks that were refused; ends a day after the last one."""
     return f"hs:refusals:{tenant}/{tool_id}"
+
+
+def session(digest: str) -> str:
+    """Who has signed in, as JSON, by the SHA-256 of the session's token; ends with it."""
+    return f"hs:session:{digest}"
 
 
 def failures(tool_id: str) -> str:

@@ -1,5 +1,6 @@
 """Tools, contexts and subscriptions, as every process keeps them in memory."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -7,6 +8,7 @@ from hookstream.app.addresses import Network
 from hookstream.app.priority import PRIORITIES
 from hookstream.app.privacy.rules import Rules
 from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.roles import Role
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.routing.keeping import Keeping
 from hookstream.app.routing.matching import Condition, TypePattern
@@ -19,7 +21,7 @@ __all__ = [
     "DEAD_LETTER",
     "MARK",
     "REJECT",
-    "AgentKey",
+    "ApiKey",
     "Catalog",
     "Context",
     "PayloadRule",
@@ -128,13 +130,17 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentKey:
-    """Which contexts of which tenant the holder of a key may read; what the key is called."""
+class ApiKey:
+    """What the holder of a key may: its role in its tenant, and of an agent its contexts."""
 
     tenant: str
-    contexts: frozenset[str]
+    #: None where it is no agent's: all of the tenant's.
+    contexts: frozenset[str] | None
     key_id: str = ""
     name: str = ""
+    role: Role = Role.AGENT
+    #: Until when it counts, in Unix seconds.
+    until: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +156,8 @@ class Catalog:
     by_tool: Mapping[str, tuple[Subscription, ...]] = field(default_factory=dict)
     #: Tenants' own summary templates.
     books: Mapping[str, TemplateBook] = field(default_factory=dict)
-    #: Agents' keys by their SHA-256.
-    keys: Mapping[bytes, AgentKey] = field(default_factory=dict, repr=False)
+    #: Keys by their SHA-256; one that was renewed is there twice, as long as the old one counts.
+    keys: Mapping[bytes, ApiKey] = field(default_factory=dict, repr=False)
     #: Priorities that the subscriptions of each context give.
     priorities: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     #: The most urgent priority that any subscription gives.

@@ -64,6 +64,7 @@ ACTIONS: Final = frozenset(
         "lifecycle": ("run",),
         "audit": ("exported", "expired"),
         "api": ("called",),
+        "session": ("made", "refused", "ended"),
     }.items()
     for verb in verbs
 )
@@ -115,19 +116,21 @@ class RefusedKeys:
 
     most: int = MOST_COUNTED
     since: float = 0.0
-    counts: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
+    counts: dict[tuple[str, str, str, str, str], int] = field(default_factory=dict)
 
-    def add(self, tenant: str, address: str, key_id: str, reason: str, now: float) -> None:
+    def add(
+        self, tenant: str, address: str, key_id: str, reason: str, now: float, kind: str = "agent"
+    ) -> None:
         """One more; those of further addresses are counted together.
 
         Of strangers, and of known keys: a flood of the ones must not hide the others.
         """
         if not self.counts:
             self.since = now
-        name = (tenant, network_of(address), key_id, reason)
+        name = (tenant, network_of(address), key_id, reason, kind)
         alike = sum(bool(one[2]) == bool(key_id) for one in self.counts)
         if name not in self.counts and alike >= self.most:
-            name = (tenant, "others", key_id and "others", reason)
+            name = (tenant, "others", key_id and "others", reason, kind)
         self.counts[name] = self.counts.get(name, 0) + 1
 
     def take(self, now: float, *, all_of_them: bool = False) -> list[tuple[str, dict[str, Any]]]:
@@ -139,7 +142,7 @@ class RefusedKeys:
             (
                 tenant,
                 {
-                    "actor": {"kind": "agent" if key_id else "unknown", "id": key_id},
+                    "actor": {"kind": kind if key_id else "unknown", "id": key_id},
                     "role": "",
                     "address": address,
                     "action": "key.refused",
@@ -148,7 +151,7 @@ class RefusedKeys:
                     "after": {"times": times, "reason": reason, "since": moment(self.since)},
                 },
             )
-            for (tenant, address, key_id, reason), times in counts.items()
+            for (tenant, address, key_id, reason, kind), times in counts.items()
         ]
 
 
@@ -201,10 +204,12 @@ class AuditTrail(Service):
         metrics.AUDIT_LOST.inc()
         logger.error("the audit trail lacks %s", text)
 
-    def refused(self, tenant: str, address: str, key_id: str, reason: str) -> None:
-        """Count a key that was refused; ``key_id``: whose it is, where it is known."""
+    def refused(
+        self, tenant: str, address: str, key_id: str, reason: str, kind: str = "agent"
+    ) -> None:
+        """Count a key that was refused; ``key_id`` and ``kind``: whose it is, where it is known."""
         metrics.AUDIT_REFUSED_KEYS.labels(reason=reason).inc()
-        self._refused.add(tenant, address, key_id, reason, time.time())
+        self._refused.add(tenant, address, key_id, reason, time.time(), kind)
 
     async def _queue(self, tenant: str, text: str) -> None:
         pipe = self._redis.pipeline(transaction=False)

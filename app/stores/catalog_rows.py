@@ -1,8 +1,10 @@
 """The catalog's rows: as the database has them, as bytes for a file, as what each stands for."""
 
 import base64
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -13,7 +15,8 @@ from hookstream.app.keyring.tool_secrets import CLEAR, ToolSecrets
 from hookstream.app.priority import rank
 from hookstream.app.privacy.rules import Rules
 from hookstream.app.providers.signatures.options import SignatureOptions
-from hookstream.app.routing.catalog import AgentKey, Context, PayloadRule, Subscription, Tool, Ttl
+from hookstream.app.roles import KEY_ROLES, Role
+from hookstream.app.routing.catalog import ApiKey, Context, PayloadRule, Subscription, Tool, Ttl
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.routing.keeping import Keeping
 from hookstream.app.routing.matching import compile_condition, compile_types
@@ -30,8 +33,8 @@ __all__ = [
     "context_from_row",
     "decode_rows",
     "encode_rows",
-    "key_from_row",
     "key_of",
+    "keys_from_row",
     "subject_of",
     "subscription_from_row",
     "template_from_row",
@@ -197,9 +200,31 @@ def context_from_row(row: Row) -> Context:
     )
 
 
-def key_from_row(row: Row) -> AgentKey:
-    """An agent's key. Raises whatever the row makes it raise."""
-    return AgentKey(row["tenant"], frozenset(row["contexts"]), row["key_id"], row["name"])
+def keys_from_row(row: Row) -> dict[bytes, ApiKey]:
+    """What a row of a key opens, by SHA-256: its key, and the one before where that counts yet.
+
+    Raises whatever the row makes it raise.
+    """
+    # a copy that an earlier release has written has agents' keys alone
+    role = Role(row.get("role", Role.AGENT))
+    if role not in KEY_ROLES:
+        raise ValueError(f"no key has the role {role}")
+    contexts = frozenset(row["contexts"]) if role == Role.AGENT else None
+    until = _moment(row.get("expires_at"), math.inf)
+    key = ApiKey(row["tenant"], contexts, row["key_id"], row["name"], role, until)
+    found = {bytes(row["hash"]): key}
+    if before := row.get("previous_hash"):
+        ends = _moment(row["previous_until"], 0.0)
+        found[bytes.fromhex(before)] = replace(key, until=min(until, ends))
+    return found
+
+
+def _moment(value: datetime | str | None, otherwise: float) -> float:
+    """A time of the database, or of the file, which has texts, in Unix seconds."""
+    if value is None:
+        return otherwise
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return at.timestamp()
 
 
 def template_from_row(row: Row) -> Template:

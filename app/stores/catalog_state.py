@@ -19,7 +19,7 @@ from mode.utils.logging import get_logger
 from hookstream.app.errors import SealingKeyError
 from hookstream.app.keyring.tool_secrets import CLEAR, ToolSecrets
 from hookstream.app.priority import PRIORITIES, rank
-from hookstream.app.routing.catalog import AgentKey, Catalog, Context, Subscription, Tool
+from hookstream.app.routing.catalog import ApiKey, Catalog, Context, Subscription, Tool
 from hookstream.app.stores.catalog_rows import (
     KEYS,
     UNREADABLE,
@@ -27,8 +27,8 @@ from hookstream.app.stores.catalog_rows import (
     Row,
     Rows,
     context_from_row,
-    key_from_row,
     key_of,
+    keys_from_row,
     subject_of,
     subscription_from_row,
     template_from_row,
@@ -133,7 +133,7 @@ class CatalogState:
         self._given: Counter[str] = Counter()
         self._templates: dict[str, dict[Key, tuple[str, Template]]] = defaultdict(dict)
         self._books: dict[str, TemplateBook] = {}
-        self._keys: dict[bytes, AgentKey] = {}
+        self._keys: dict[bytes, ApiKey] = {}
         self._schemas: dict[ContextKey, Parsed] = {}
 
     def rows(self) -> Rows:
@@ -424,6 +424,7 @@ class CatalogState:
             earlier = self._store("keys", key, row)
             if earlier is not None:
                 self._keys.pop(bytes(earlier["hash"]), None)
+                self._keys.pop(bytes.fromhex(earlier.get("previous_hash") or ""), None)
         # two rows may have changed their hashes for each other's
         for key, row in rows.items():
             await pause()
@@ -431,7 +432,7 @@ class CatalogState:
             if row is None:
                 continue
             try:
-                self._keys[bytes(row["hash"])] = key_from_row(row)
+                self._keys |= keys_from_row(row)
             except UNREADABLE as error:
                 self._pass_over("keys", key, f"key {key[0]}")
                 logger.error("key %s cannot be used: %r", key[0], error)

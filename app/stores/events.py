@@ -167,7 +167,7 @@ class EventStore:
             if envelope is None:
                 return None
             [readable] = await self._events([envelope])
-            return accepted_out(decode_event(envelope), readable)
+            return accepted_out(decode_event(envelope), await _as_shown(readable, shown))
         delivered = await self._delivered(tenant, event_id, reached)
         if reached is not None and not delivered["deliveries"]:
             return None
@@ -176,10 +176,7 @@ class EventStore:
         if event is None and tier != HOT:
             # tiers are told by ranges of entries: what was lost before it moved is in none
             tier = GONE
-        if event and event.payload_bytes > ASIDE_BYTES:
-            event = await asyncio.to_thread(shown, event)
-        elif event:
-            event = shown(event)
+        event = await _as_shown(event, shown)
         return {
             **event_out(row, tier),
             **(content_out(event) if event else {}),
@@ -464,6 +461,13 @@ def event_out(row: Mapping[str, Any], tier: str) -> dict[str, Any]:
         "batch_id": str(row["batch_id"]) if row["batch_id"] else None,
         "batch_index": row["batch_index"],
     }
+
+
+async def _as_shown(event: Event | None, shown: Callable[[Event], Event | None]) -> Event | None:
+    """An event as its reader may see it; in a thread where that may take long."""
+    if event and event.payload_bytes > ASIDE_BYTES:
+        return await asyncio.to_thread(shown, event)
+    return shown(event) if event else None
 
 
 def accepted_out(event: Event, readable: Event | None) -> dict[str, Any]:

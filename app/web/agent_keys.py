@@ -1,9 +1,10 @@
-"""``/api/v1/keys``: keys for agents, each for the contexts it names."""
+"""``/api/v1/keys``: keys for agents, each for the contexts it names.
 
-import hashlib
+They are those of role ``agent`` of :mod:`hookstream.app.web.api_keys`.
+"""
+
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -11,9 +12,11 @@ from aiohttp import web
 from hookstream.app.errors import ConflictError, NotFoundError
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
+from hookstream.app.roles import Role
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.api_keys import LONG_AGO, NewKey
 from hookstream.app.web.models.agent_keys import KeyIn, KeyList, KeyMade
 from hookstream.app.web.models.fields import SHORT_QUERY
 from hookstream.app.web.paging import (
@@ -76,7 +79,7 @@ class KeyViews:
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Make a key."""
         given = await read_model(self._settings, request, KeyIn)
-        key = f"hsa_{secrets.token_urlsafe(32)}"
+        key = NewKey.of(Role.AGENT)
         tenant = request[TENANT_KEY]
         row = await self._quotas.put(
             "keys",
@@ -85,21 +88,25 @@ class KeyViews:
             f"key-{secrets.token_hex(6)}",
             tenant,
             given.name,
-            hashlib.sha256(key.encode()).digest(),
+            Role.AGENT,
             sorted(set(given.contexts)),
+            key.hash,
+            key.prefix,
+            None,
             self._quotas.most("keys"),
         )
         if row is None:
             await self._quotas.check(tenant, "keys")
             raise ConflictError("a key was deleted just now: try again")
         await self._catalog.reload()
-        return json_response({**key_out(row), "key": key}, status=201)
+        return json_response({**key_out(row), "key": key.text}, status=201)
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        """A page of the tenant's keys, without the keys themselves."""
+        """A page of the tenant's agents' keys, without the keys themselves."""
         limit, cursor = asked_page(request.query, MOST_SHORT)
-        after = parse_moment_cursor(cursor) or (datetime.min.replace(tzinfo=UTC), "")
-        rows = await self._postgres.fetch(statement("api_keys"), request[TENANT_KEY], *after, limit)
+        after = parse_moment_cursor(cursor) or (LONG_AGO, "")
+        wanted = (request[TENANT_KEY], *after, limit, Role.AGENT, None)
+        rows = await self._postgres.fetch(statement("api_keys"), *wanted)
         places = [moment_cursor(row["created_at"], row["key_id"]) for row in rows]
         shown = [key_out(row) for row in rows]
         return json_response({"keys": shown, "cursor": next_cursor(limit, places)})
@@ -107,7 +114,8 @@ class KeyViews:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Revoke a key: every process refuses it within a second."""
         key_id = path_id(request, "key_id")
-        tag = await self._postgres.execute(statement("delete_key"), request[TENANT_KEY], key_id)
+        wanted = (request[TENANT_KEY], key_id, [Role.AGENT])
+        tag = await self._postgres.execute(statement("delete_key"), *wanted)
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no key {key_id}")
         await self._catalog.reload()

@@ -2,24 +2,27 @@
 // All text from payloads goes in as text, never as markup.
 "use strict";
 const at = (id) => document.getElementById(id);
-let key = "", socket = null, last = 0;
+let key = "", person = false, socket = null, last = 0;
+
+// who has signed in needs no key: the browser sends the session along
+function headers() { return key ? { Authorization: "Bearer " + key } : {}; }
 
 function say(text) { at("state").textContent = text; }
 
 async function poll() {
   try {
-    const health = await (await fetch("/health")).json();
+    const health = await (await fetch("/health", { headers: headers() })).json();
     for (const name of ["events", "updates", "audit"]) {
       const stream = health.parts.streams?.[name];
       at("lag-" + name).textContent = stream ? `lag ${stream.lag ?? "?"}, pending ${stream.pending}` : "–";
     }
-    if (key) await recent();
+    if (key || person) await recent();
   } catch { say("The server does not answer; trying on."); }
   setTimeout(poll, 2000);
 }
 
 async function recent() {
-  const answer = await fetch("/api/v1/events?limit=25", { headers: { Authorization: "Bearer " + key } });
+  const answer = await fetch("/api/v1/events?limit=25", { headers: headers() });
   const body = await answer.json();
   if (!answer.ok) { say(body.detail); return; }
   at("events").replaceChildren(...body.events.map((event) => {
@@ -36,7 +39,7 @@ function watch(context) {
   socket?.close();
   const mine = socket = new WebSocket(
     `${location.origin.replace("http", "ws")}/contexts/${encodeURIComponent(context)}/updates?after=${last}`,
-    ["hookstream", "hookstream.key." + key]);
+    key ? ["hookstream", "hookstream.key." + key] : ["hookstream"]);
   mine.onopen = () => say(`Watching ${context}.`);
   mine.onmessage = (message) => {
     const update = JSON.parse(message.data);
@@ -73,4 +76,21 @@ at("open").addEventListener("submit", (submitted) => {
   recent();
   if (at("context").value.trim()) watch(at("context").value.trim());
 });
+async function whoAmI() {
+  const place = at("person");
+  if (!place) return;
+  const answer = await fetch("/api/v1/me");
+  if (!answer.ok) return;
+  const me = await answer.json();
+  person = true;
+  const out = document.createElement("button");
+  out.textContent = "Sign out";
+  out.addEventListener("click", async () => {
+    const ended = await (await fetch("/sign-out", { method: "POST" })).json();
+    location.assign(ended.end_session || "/");
+  });
+  place.replaceChildren(`Signed in as ${me.name || me.id}, ${me.role} of ${me.tenant}. `, out);
+}
+
+whoAmI();
 poll();

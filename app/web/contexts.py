@@ -81,7 +81,6 @@ class ContextViews:
                 "Show a context",
                 gives=ContextOut,
                 errors=(404,),
-                agents=True,
             ),
             Route(
                 "DELETE",

@@ -1,5 +1,6 @@
 """``/api/v1/events``: searching and showing what came in."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from hookstream.app.web.models.events import EVENT_QUERY, EventList, EventOut
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.recorded import note
 from hookstream.app.web.routes import Route
+from hookstream.codecs.envelope import Event
 
 __all__ = [
     "MAX_LIMIT",
@@ -51,7 +53,6 @@ class EventViews:
                 gives=EventList,
                 errors=(400,),
                 query=EVENT_QUERY,
-                agents=True,
             ),
             Route(
                 "GET",
@@ -60,7 +61,6 @@ class EventViews:
                 "Show an event and its payload",
                 gives=EventOut,
                 errors=(400, 404),
-                agents=True,
             ),
         ]
 
@@ -89,15 +89,15 @@ async def visible_event(
 ) -> dict[str, Any]:
     """An event with payload and deliveries, as much of it as the caller may know; recorded.
 
-    An agent's key sees its payload as the tool's rules for personal data say, the admin key sees
-    what was sent.
+    Agents and developers see its payload as the tool's rules for personal data say, the admin key,
+    owners and operators see what was sent.
 
     Raises:
         NotFoundError: there is none, or it reached no context of the caller's key.
         UnavailableError: it cannot be recorded now that somebody reads it.
     """
     # what reached other contexts, or nobody yet, is none of an agent's key's business
-    if caller.contexts is None:
+    if caller.sees_originals:
         event = await events.get(caller.tenant, event_id)
     else:
         event = await events.get(
@@ -107,6 +107,14 @@ async def visible_event(
         raise NotFoundError(f"there is no event {event_id}")
     await note_read(trail, caller, "event", event_id, event_id)
     return event
+
+
+async def as_seen_by(caller: Caller, maskers: Maskers, event: Event) -> Event | None:
+    """An event as the caller may see it: masked, unless it is shown what was sent."""
+    if caller.sees_originals:
+        return event
+    # it may be long
+    return await asyncio.to_thread(maskers.for_agents, event)
 
 
 async def note_read(

@@ -72,7 +72,6 @@ class FeedViews:
                 gives=DigestOut,
                 errors=(400, 404),
                 query=DIGEST_QUERY,
-                agents=True,
                 operation="context_digest",
             ),
             Route(
@@ -83,7 +82,6 @@ class FeedViews:
                 takes=AckIn,
                 gives=AckOut,
                 errors=(404, 409),
-                agents=True,
                 operation="context_acknowledge",
                 # its time is kept with the feed: docs/audit.md
                 action=None,
@@ -96,7 +94,6 @@ class FeedViews:
                 gives=UpdateList,
                 errors=(400, 404),
                 query=FEED_QUERY,
-                agents=True,
                 operation="context_updates",
             ),
             Route(
@@ -107,7 +104,6 @@ class FeedViews:
                 gives=FoldedList,
                 errors=(400, 404),
                 query=UPDATES_QUERY,
-                agents=True,
                 operation="context_folded",
             ),
             Route(
@@ -118,7 +114,6 @@ class FeedViews:
                 gives=DailyList,
                 errors=(400, 404),
                 query=PAGE_QUERY,
-                agents=True,
                 operation="context_dailies",
             ),
         ]

@@ -9,6 +9,7 @@ from aiohttp import web
 from faust.web import View
 
 from hookstream.app.errors import MisdirectedError, SettingsError
+from hookstream.app.roles import PAGES
 from hookstream.app.web.access import Access
 
 __all__ = ["Page", "Pages", "first_names", "send_to_receivers"]
@@ -130,7 +131,7 @@ def _guarded(view: type[View], access: Access) -> type[View]:
     """A view that only the admin key reaches."""
 
     async def call(self: Any, request: web.Request) -> web.StreamResponse:
-        answer = access.require_key(lambda request: view.__call__(self, request))
+        answer = access.require_key(lambda request: view.__call__(self, request), PAGES)
         return await answer(request)
 
     guarded: type[View] = type(view.__name__, (view,), {"__call__": call})

@@ -64,7 +64,7 @@ class SingleReplay:
             LimitError: the caller's key begins too many, or too many run to this context.
         """
         tenant = caller.tenant
-        if caller.contexts is not None:
+        if caller.digest:
             self._limit.take(caller.digest)
         envelope = await self._events.envelope(tenant, event_id)
         if envelope is None:

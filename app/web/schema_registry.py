@@ -16,9 +16,11 @@ from hookstream.app.schema_registry.store import MOST_LISTED, Part, SchemaStore,
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.access import Access
+from hookstream.app.web.access import View as Keyed
 from hookstream.app.web.body import decode_aside, read_body
 from hookstream.app.web.browsers import refuse_other_sites
 from hookstream.app.web.request_log import route_of
+from hookstream.app.web.routes import may_call
 from hookstream.app.web.schema_forms import (
     ConfigIn,
     answer,
@@ -278,14 +280,17 @@ def add_schema_registry(
             ("DELETE", path, views.delete_config),
         ]
     for method, path, view in routes:
-        web_app.router.add_route(
-            method, PREFIX + path, _guarded(access, view, public_url, None if view in asks else "")
+        keyed = access.require_key(
+            view,
+            may_call(method, PREFIX + path),
+            credentials=_credentials,
+            action=None if view in asks else "",
         )
+        web_app.router.add_route(method, PREFIX + path, _guarded(keyed, public_url))
 
 
-def _guarded(access: Access, view: View, public_url: str, action: str | None) -> View:
-    """The view behind the key, with errors in Confluent's form."""
-    keyed = access.require_key(view, credentials=_credentials, action=action)
+def _guarded(keyed: Keyed, public_url: str) -> Keyed:
+    """A view behind a key, with errors in Confluent's form."""
 
     async def guarded(request: web.Request) -> Any:
         try:

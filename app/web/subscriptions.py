@@ -12,6 +12,7 @@ from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.routing.condition_judge import ConditionJudge
+from hookstream.app.routing.maskers import Maskers
 from hookstream.app.routing.matching import (
     Condition,
     Matcher,
@@ -25,9 +26,9 @@ from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.summaries.summariser import Summariser
-from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, path_id, read_model
 from hookstream.app.web.contexts import CONTEXT, context_row
-from hookstream.app.web.events import parse_time
+from hookstream.app.web.events import as_seen_by, parse_time
 from hookstream.app.web.models.fields import PAGE_QUERY
 from hookstream.app.web.models.subscriptions import (
     DryRunIn,
@@ -180,8 +181,15 @@ class DryRunViews:
     """Try a subscription before it is made."""
 
     def __init__(
-        self, *, settings: Settings, postgres: Postgres, events: EventStore, pool: BoundedPool
+        self,
+        *,
+        settings: Settings,
+        postgres: Postgres,
+        events: EventStore,
+        pool: BoundedPool,
+        maskers: Maskers,
     ) -> None:
+        self._maskers = maskers
         self._pool = pool
         self._settings = settings
         self._postgres = postgres
@@ -219,7 +227,8 @@ class DryRunViews:
         matched = []
         # of its own: what goes wrong here is no trouble of a subscription that there is
         judge = ConditionJudge(self._pool, quiet=True)
-        for row, event in found:
+        for row, stored in found:
+            event = stored and await as_seen_by(request[CALLER_KEY], self._maskers, stored)
             if event and await would_match(judge, event, types, condition, wanted.follow):
                 summary = self._summaries.summarise(event)
                 matched.append(

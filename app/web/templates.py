@@ -10,12 +10,14 @@ from hookstream.app.errors import BadRequestError, NotFoundError
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.providers import provider
+from hookstream.app.routing.maskers import Maskers
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.events import EventFilter, EventStore
 from hookstream.app.summaries.summariser import Summariser
 from hookstream.app.summaries.templates import TemplateBook, builtin_templates, compile_template
-from hookstream.app.web.access import TENANT_KEY, path_id, read_model
+from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, path_id, read_model
+from hookstream.app.web.events import as_seen_by
 from hookstream.app.web.models.fields import PAGE_QUERY
 from hookstream.app.web.models.templates import (
     TemplateIn,
@@ -48,7 +50,9 @@ class TemplateViews:
         postgres: Postgres,
         catalog: CatalogCache,
         events: EventStore,
+        maskers: Maskers,
     ) -> None:
+        self._maskers = maskers
         self._settings = settings
         self._postgres = postgres
         self._catalog = catalog
@@ -166,6 +170,8 @@ class TemplateViews:
         shown = []
         for row, event in found:
             if event is None or event.provider != kind or not book.find(kind, event.type):
+                continue
+            if (event := await as_seen_by(request[CALLER_KEY], self._maskers, event)) is None:
                 continue
             summary = summaries.summarise(event, own=book)
             shown.append(

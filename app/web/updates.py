@@ -19,10 +19,13 @@ from hookstream.app.web.access import Access, Caller, path_id
 from hookstream.app.web.events import check_query
 from hookstream.app.web.frames import FeedFrames
 from hookstream.app.web.limits import OpenOfKey
+from hookstream.app.web.routes import may_call
 from hookstream.app.web.websocket import STOPPING, Client, UpdateSocket
 
 __all__ = ["UpdateViews", "parse_after"]
 
+PATH = "/contexts/{context_id}/updates"
+FOLLOW = may_call("GET", PATH)
 PROTOCOL = "hookstream"
 #: A browser cannot set headers on a WebSocket: it offers its key as a subprotocol instead.
 KEY_PROTOCOL = "hookstream.key."
@@ -51,12 +54,12 @@ class UpdateViews:
         self._resets = resets
         self._followers = followers
         self._open: set[UpdateSocket] = set()
-        #: Sockets by the digest of their agent's key, from before their upgrade to their end.
+        #: Sockets by the digest of their key, from before their upgrade to their end.
         self._of_key = OpenOfKey(settings.websockets_per_key, "WebSockets")
 
     def routes(self) -> list[web.RouteDef]:
         """The key is looked at in :meth:`get`: browsers send it in a way of their own."""
-        return [web.get("/contexts/{context_id}/updates", self.get)]
+        return [web.get(PATH, self.get)]
 
     async def close_all(self, web_app: web.Application) -> None:
         """Tell the clients that this process goes away (1001): they come back to another."""
@@ -74,9 +77,10 @@ class UpdateViews:
         ``HOOKSTREAM_WEBSOCKET_SEND_TIMEOUT_SECONDS`` is closed with code 4008. ``generation`` is
         that of ``after`` (0: none yet); who names it gets a ``hello`` first.
         """
-        caller = self._access.caller(request, _credentials(request))
+        caller = await self._access.caller_of(request, _credentials(request))
         context_id = path_id(request, "context_id")
         try:
+            caller.check_may(FOLLOW)
             caller.check(context_id)
         except ForbiddenError:
             self._access.forbidden(caller)
@@ -107,8 +111,8 @@ class UpdateViews:
 
     @contextmanager
     def _counted(self, caller: Caller) -> Iterator[None]:
-        """Count a socket as its agent's key's. Raises LimitError where that has all it may."""
-        if caller.contexts is None:
+        """Count a socket as its key's. Raises LimitError where that has all it may."""
+        if not caller.digest:
             yield
             return
         with self._of_key.one_more(caller.digest):

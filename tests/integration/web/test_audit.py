@@ -96,6 +96,7 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
     await stack.put(f"/contexts/{name}", {"name": name})
     event = await stack.hook(name, b'{"n": 1}')
     key = (await call(stack, "POST", "/api/v1/keys", {"contexts": [name]}))[1]["key_id"]
+    program = (await call(stack, "POST", "/api/v1/api-keys", {"role": "auditor"}))[1]["key_id"]
     letters = [await dead(stack, f"{name}-dead{n}") for n in range(4)]
     signed = f"{name}-signed"
     await stack.put(f"/tools/{signed}", {"provider": "github", "secrets": ["x" * 40]})
@@ -122,6 +123,9 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
         "template_delete": (f"/templates/{name}", None),
         "key_post": ("/keys", {"contexts": [name]}),
         "key_delete": (f"/keys/{key}", None),
+        "apikey_post": ("/api-keys", {"role": "developer"}),
+        "apikey_rotate": (f"/api-keys/{program}/rotate", {"grace_seconds": 60}),
+        "apikey_delete": (f"/api-keys/{program}", None),
         "refusal_replay": (f"/tools/{signed}/refusals/{refusal}/replay", None),
         "unknown_tool_refusal_replay": (f"/unknown-tools/refusals/{unknown}/replay", None),
         "replay_post": ("/replays", {"event_id": event}),

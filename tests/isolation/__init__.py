@@ -1,0 +1,1 @@
+"""One tenant reads and changes nothing of another: every route, as somebody else."""
