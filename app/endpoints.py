@@ -40,6 +40,7 @@ from hookstream.app.web.replays import ReplayViews, SingleReplay
 from hookstream.app.web.request_log import DOOR
 from hookstream.app.web.routes import Route, add_routes
 from hookstream.app.web.schema_registry import SchemaViews, add_schema_registry
+from hookstream.app.web.server import is_for_operators
 from hookstream.app.web.subscriptions import DryRunViews, SubscriptionViews
 from hookstream.app.web.templates import TemplateViews
 from hookstream.app.web.tools import ToolViews
@@ -92,8 +93,13 @@ class Endpoints:
             limit=replay_limit(services.settings),
         )
 
-        self._quotas = Quotas(services.settings, services.postgres)
-        limit = tool_limit(services.settings)
+        self._quotas = Quotas(
+            services.settings,
+            services.postgres,
+            lambda: services.catalog.current,
+            services.tenant_use.refused,
+        )
+        limit = tool_limit(services.settings, services.tenant_use)
         self._lane = FastLane(
             settings=services.settings,
             catalog=services.catalog,
@@ -178,16 +184,31 @@ class Endpoints:
             conditions=services.conditions,
             archive=services.archive.objects,
             sealing=services.sealing,
+            names=self._names,
         )
         metrics = MetricsViews(
-            catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker
+            catalog=catalog,
+            feeds=services.feeds,
+            meter=self._meter,
+            worker=worker,
+            names=self._names,
         )
         web_app.add_routes(ready.routes())
         if self._siblings is None:
             web_app.add_routes([*health.routes(), *metrics.routes()])
         else:
-            everyone = ProcessViews(self._siblings, health=health.answer, metrics=metrics.answer)
+            everyone = ProcessViews(
+                self._siblings, health=health.answer, metrics=metrics.answer, names=self._names
+            )
             web_app.add_routes(everyone.routes())
+
+    def _names(self, request: web.Request) -> bool:
+        """Whether who asks for health or metrics is told of tools and contexts by name."""
+        return (
+            not self._catalog.current.has_others
+            or is_for_operators(request, self._settings.admin_port)
+            or self._access.is_operator(request)
+        )
 
     def _api_routes(self) -> list[Route]:
         """The routes below ``/api/v1``, in the order of the OpenAPI document."""
@@ -301,6 +322,7 @@ class Endpoints:
             feeds=self._services.feeds,
             resets=self._services.resets,
             followers=self._services.followers,
+            use=self._services.tenant_use,
         )
         web_app.add_routes(updates.routes())
         web_app.on_shutdown.append(updates.close_all)

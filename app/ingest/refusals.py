@@ -40,6 +40,8 @@ BODY_BYTES = 64 << 10
 HEADERS_BYTES = 16 << 10
 URL_CHARS = 2048
 DETAIL_CHARS = 500
+#: A tenant's and a tool's id.
+TOOL_CHARS = 257
 #: How often it is written, how many of one tool at a time, and bytes of all that wait for it;
 #: beyond that headers and bodies are left out.
 WRITE_SECONDS = 1.0
@@ -201,7 +203,7 @@ def _cut(refusal: Refusal, most_body: int, most_headers: int) -> Refusal:
             headers[name] = values
     return replace(
         refusal,
-        tool_id=refusal.tool_id[:128],
+        tool_id=refusal.tool_id[:TOOL_CHARS],
         detail=refusal.detail[:DETAIL_CHARS],
         origin=refusal.origin[:URL_CHARS],
         path=refusal.path[:URL_CHARS],

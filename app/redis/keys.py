@@ -11,6 +11,7 @@ __all__ = [
     "OF_WORKERS",
     "PROBE",
     "RESERVED",
+    "TENANT_SOCKETS",
     "UNKNOWN_REFUSALS",
     "WORKERS",
     "WORKER_NOTES",
@@ -50,6 +51,7 @@ __all__ = [
     "source_positions",
     "stream",
     "table_log",
+    "tenant_use",
     "throttled",
     "throttled_updates",
     "training",
@@ -94,6 +96,9 @@ WORKER_READS = "{hs:workers}:reads"
 #: What ``heartbeat`` looks at.
 OF_WORKERS = (WORKERS, WORKER_NOTES, WORKER_READS)
 
+#: Hash: how many WebSockets each process has open, by tenant, and when (ms) it said so, as JSON.
+TENANT_SOCKETS = "hs:tenant-sockets"
+
 #: Stream: the last webhooks that were refused because there is no such tool.
 UNKNOWN_REFUSALS = "hs:refusals"
 
@@ -101,6 +106,12 @@ UNKNOWN_REFUSALS = "hs:refusals"
 def refusals(tenant: str, tool_id: str) -> str:
     """Stream of a tool's last webhooks that were refused; ends a day after the last one."""
     return f"hs:refusals:{tenant}/{tool_id}"
+
+
+def tenant_use(day: int) -> str:
+    """Hash of what tenants sent in a day: ``tenant/events``, ``tenant/bytes``, and what was refused
+    as ``tenant/refused:quota``; ``day`` counts from 1970 (UTC)."""
+    return f"hs:tenant-use:{day}"
 
 
 def failures(tool_id: str) -> str:

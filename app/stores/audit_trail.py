@@ -27,6 +27,7 @@ from hookstream.app.errors import UnavailableError
 from hookstream.app.postgres.acting import Acting
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
+from hookstream.app.postgres.tenancy import whole
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.stores.audit_chain import (
@@ -223,11 +224,12 @@ class AuditTrail(Service):
         await self._append([(tenant, text)])
 
     async def _append(self, records: Sequence[tuple[str, str]]) -> None:
-        await self._postgres.execute(
-            statement("append_audit"),
-            [tenant for tenant, _ in records],
-            [text for _, text in records],
-        )
+        with whole():
+            await self._postgres.execute(
+                statement("append_audit"),
+                [tenant for tenant, _ in records],
+                [text for _, text in records],
+            )
 
     @tasks.loop
     async def _empty(self) -> None:
@@ -306,6 +308,14 @@ class AuditTrail(Service):
         """
         about = [wanted.event] if wanted.event else []
         name = "find_audit_of_event" if about else "find_audit"
+        # indexes that these go by are of operators that a policy keeps back: both name the tenant
+        with whole():
+            rows = await self._find(name, tenant, wanted, about)
+        return [_row(row) for row in rows]
+
+    async def _find(
+        self, name: str, tenant: str, wanted: AuditFilter, about: list[str]
+    ) -> list[Any]:
         async with self._postgres.snapshot() as connection:
             await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
             rows = await connection.fetch(

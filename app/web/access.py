@@ -16,10 +16,13 @@ from hookstream.app.errors import (
     AuthError,
     BadRequestError,
     ForbiddenError,
+    NotFoundError,
     PayloadTooLargeError,
+    SuspendedError,
 )
-from hookstream.app.ids import event_time_ms
+from hookstream.app.ids import DEFAULT_TENANT, event_time_ms, full_tool_id
 from hookstream.app.postgres.acting import Acting
+from hookstream.app.postgres.tenancy import of_tenant
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.catalog import CatalogCache
@@ -38,6 +41,8 @@ __all__ = [
     "Caller",
     "View",
     "path_id",
+    "path_tool",
+    "query_tool",
     "read_model",
     "uuid7",
 ]
@@ -47,7 +52,9 @@ MAX_MODEL_BYTES = 1024 * 1024
 MAX_PROBLEMS = 20
 MAX_NAME_CHARS = 100
 #: The tenant of the admin key.
-TENANT = "default"
+TENANT = DEFAULT_TENANT
+#: By it who has the admin key acts for another tenant than the default one.
+TENANT_HEADER = "Hookstream-Tenant"
 
 
 #: Who acts where nobody has called.
@@ -62,6 +69,8 @@ class Caller:
     tenant: str
     contexts: frozenset[str] | None = None
     digest: bytes = b""
+    #: The installation's own key: it may see and change all tenants.
+    operator: bool = False
     #: For the audit trail: whose call it is, and from where.
     acting: Acting = field(default=NOBODY, compare=False)
 
@@ -111,10 +120,13 @@ class Access:
 
         Raises:
             AuthError: it is missing, of another scheme, or the key is not known.
+            ForbiddenError: it acts for a tenant that is not its own.
             LimitError: the agent's key makes too many calls.
+            SuspendedError: its tenant is suspended.
         """
         try:
             caller = self._known(credentials)
+            caller = self._of_tenant(caller, request.headers.get(TENANT_HEADER, ""))
         except AuthError:
             reason = "unknown" if credentials else "missing"
             self._trail.refused(TENANT, sender_of(request).address, "", reason)
@@ -133,6 +145,28 @@ class Access:
         who = caller.acting
         self._trail.refused(caller.tenant, who.address, who.id, "forbidden")
 
+    def is_operator(self, request: web.Request) -> bool:
+        """Whether a request has the installation's own key; nothing is counted or refused."""
+        scheme, _, key = _header(request).partition(" ")
+        return scheme.lower() == "bearer" and self._is_admin_key(key)
+
+    def _is_admin_key(self, key: str) -> bool:
+        given = key.strip().encode("utf-8", "surrogateescape")
+        return bool(given) and hmac.compare_digest(given, self._admin_key().encode())
+
+    def _of_tenant(self, caller: Caller, named: str) -> Caller:
+        """The caller in the tenant that it acts for: ``named`` by the operator, or its own."""
+        if named and named != caller.tenant:
+            if not caller.operator:
+                raise ForbiddenError("this key is of another tenant")
+            if named not in self._catalog.current.tenants:
+                raise NotFoundError(f"there is no tenant {named[:128]!r}")
+            caller = replace(caller, tenant=named)
+        trouble = self._catalog.current.tenant(caller.tenant).trouble
+        if trouble and not caller.operator:
+            raise SuspendedError(trouble)
+        return caller
+
     def _known(self, credentials: str) -> Caller:
         scheme, _, key = credentials.partition(" ")
         if scheme.lower() != "bearer" or not key:
@@ -140,8 +174,8 @@ class Access:
                 "send Authorization: Bearer KEY (the admin key is in STATE_DIR/admin.key)"
             )
         given = key.strip().encode("utf-8", "surrogateescape")
-        if hmac.compare_digest(given, self._admin_key().encode()):
-            return Caller(TENANT, acting=ADMIN)
+        if self._is_admin_key(key):
+            return Caller(TENANT, operator=True, acting=ADMIN)
         # a look-up by hash tells nothing about keys by the time it takes
         digest = hashlib.sha256(given).digest()
         known = self._catalog.current.keys.get(digest)
@@ -154,16 +188,18 @@ class Access:
 
     def still_known(self, caller: Caller) -> bool:
         """Whether the key that a long connection began with may still read what it could then."""
-        if caller.contexts is None:
+        if caller.operator:
             return True
         known = self._catalog.current.keys.get(caller.digest)
-        return known is not None and known.contexts == caller.contexts
+        trouble = self._catalog.current.tenant(caller.tenant).trouble
+        return known is not None and known.contexts == caller.contexts and not trouble
 
     def require_key(
         self,
         view: View,
         *,
         agents: bool = False,
+        operator: bool = False,
         credentials: Callable[[web.Request], str] = _header,
         action: str | None = "",
     ) -> View:
@@ -171,6 +207,8 @@ class Access:
 
         ``credentials`` finds in a request what an ``Authorization`` header would say.
         An agent's key never gets past a ``context_id`` in the path that it does not name.
+        ``operator``: what it shows or does is of all tenants, so it is for the admin key alone.
+        Statements of all other views see rows of the caller's tenant only.
         ``action``: what the audit trail calls it where a request other than GET has left no row
         there; None where it changes nothing.
         """
@@ -193,9 +231,14 @@ class Access:
                     )
                 if "context_id" in request.match_info:
                     caller.check(request.match_info["context_id"])
+            if operator and not caller.operator:
+                raise ForbiddenError("this is of the whole installation: it needs its admin key")
             request[CALLER_KEY] = caller
             request[TENANT_KEY] = caller.tenant
-            return await view(request)
+            if operator:
+                return await view(request)
+            with of_tenant(caller.tenant):
+                return await view(request)
 
         return authorised
 
@@ -213,6 +256,20 @@ def path_id(request: web.Request, name: str) -> str:
             "letter or a digit"
         )
     return value
+
+
+def path_tool(request: web.Request, name: str = "tool_id") -> str:
+    """A tool from the path, as it is called in the whole installation.
+
+    Raises:
+        BadRequestError: it has characters that an id cannot have.
+    """
+    return full_tool_id(request[TENANT_KEY], path_id(request, name))
+
+
+def query_tool(request: web.Request, given: str | None) -> str | None:
+    """A tool that a filter names, as it is called in the whole installation; None for any."""
+    return None if given is None else full_tool_id(request[TENANT_KEY], given)
 
 
 def uuid7(text: str, name: str) -> str:

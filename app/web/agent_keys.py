@@ -87,7 +87,7 @@ class KeyViews:
             given.name,
             hashlib.sha256(key.encode()).digest(),
             sorted(set(given.contexts)),
-            self._quotas.most("keys"),
+            self._quotas.most("keys", tenant),
         )
         if row is None:
             await self._quotas.check(tenant, "keys")

@@ -165,7 +165,7 @@ class FastLane:
             answer = provider.answer(hook, tool.options, answer)
         [given] = headers.get(_ID, ("",))
         data = answer_bytes(answer, event_id, request_id_of(given), keep_alive=True)
-        self._limit.take_of(tool)
+        self._limit.take_of(tool, size=len(body))
         flight = _Flight(landing, data, tool.provider, answer.status)
         self._appender.put(taken.key, taken.entry, plain.urgent, flight)
         return True
@@ -182,6 +182,9 @@ class FastLane:
             return self._tools[path]
         tool = catalog.tools.get(path.removeprefix(PREFIX)) if path.startswith(PREFIX) else None
         if tool is None:
+            return None
+        if catalog.tenant(tool.tenant).trouble:
+            self._tools[path] = None
             return None
         plain = PlainTool.of(tool, catalog, self._settings.partitions)
         public = tool.public_url or self._settings.public_url

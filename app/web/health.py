@@ -32,10 +32,12 @@ from hookstream.app.web.health_parts import (
     stages_out,
     stalls_out,
     tasks_out,
+    tenants_out,
     worker_out,
 )
 from hookstream.app.web.measured import Measured, Page, measured_page
 from hookstream.app.web.problem import json_response, problem
+from hookstream.app.web.unnamed import unnamed_page
 from hookstream.app.web.worker import Worker
 
 __all__ = ["HealthViews", "ReadyViews"]
@@ -102,8 +104,13 @@ class HealthViews:
         conditions: ConditionJudge,
         archive: Objects,
         sealing: SecretSealing,
+        names: Callable[[web.Request], bool],
     ) -> None:
-        """``missing_modules``: those with stages that could not be imported here, and why."""
+        """``missing_modules``: those with stages that could not be imported here, and why.
+
+        ``names``: whether who asks is told of tools and contexts by name.
+        """
+        self._names = names
         self._wakeups_trouble = wakeups_trouble
         self._stalls = stalls
         self._conditions = conditions
@@ -118,6 +125,7 @@ class HealthViews:
         self._appender = appender
         self._worker = worker
         self._page = measured_page(self._measure)
+        self._unnamed = unnamed_page(self._page)
 
     def routes(self) -> list[web.RouteDef]:
         """Open to anybody."""
@@ -128,7 +136,7 @@ class HealthViews:
 
         At most a second old.
         """
-        return await self.answer()
+        return await (self.answer() if self._names(request) else self._unnamed())
 
     async def answer(self) -> web.Response:
         """What this process says of itself."""
@@ -137,6 +145,7 @@ class HealthViews:
     async def _measure(self) -> Page:
         redis, postgres = await asyncio.gather(self._redis.part(), postgres_out(self._postgres))
         answers = redis["status"] in ("ok", "degraded")
+        postgres |= tenants_out(self._postgres.unheld, self._catalog.current.has_others)
         parts = {"redis": redis, "postgres": postgres, **self._here()}
         if answers:
             parts |= await self._streams.parts()

@@ -64,6 +64,7 @@ class LifecycleViews:
                 "What is hot, warm and cold, and the last run of each worker",
                 gives=LifecycleOut,
                 errors=(503,),
+                operator=True,
             ),
             Route(
                 "POST",
@@ -72,6 +73,7 @@ class LifecycleViews:
                 "Have workers move at once what is due",
                 status=202,
                 action="lifecycle.run",
+                operator=True,
             ),
             Route(
                 "GET",
@@ -81,6 +83,7 @@ class LifecycleViews:
                 gives=VerifiedOut,
                 query=QUERY,
                 errors=(400, 503),
+                operator=True,
             ),
         ]
 

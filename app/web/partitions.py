@@ -85,6 +85,7 @@ class PartitionViews:
                 "Who owns which partition, and how far behind it is",
                 gives=PartitionList,
                 operation="health_partitions",
+                operator=True,
             ),
         ]
 

@@ -30,6 +30,8 @@ class Route:
     operation: str = ""
     #: What the audit trail calls it where nothing in PostgreSQL changes; None: nothing does at all.
     action: str | None = ""
+    #: It is of all tenants: for the admin key alone.
+    operator: bool = False
 
     @property
     def operation_id(self) -> str:
@@ -40,5 +42,7 @@ class Route:
 def add_routes(web_app: web.Application, routes: Sequence[Route], access: Access) -> None:
     """Serve routes to whoever has a key."""
     for route in routes:
-        view = access.require_key(route.view, agents=route.agents, action=route.action)
+        view = access.require_key(
+            route.view, agents=route.agents, operator=route.operator, action=route.action
+        )
         web_app.router.add_route(route.method, route.path, view)

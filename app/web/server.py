@@ -29,7 +29,7 @@ from hookstream.app.web.processes import hand_on
 from hookstream.app.web.request_log import DOOR, ServerLog, log_requests
 from hookstream.app.web.sender import see_senders
 
-__all__ = ["ConnectionReaper", "HookstreamWeb", "make_runner"]
+__all__ = ["ConnectionReaper", "HookstreamWeb", "is_for_operators", "make_runner"]
 
 KEEPALIVE_SECONDS = 75.0
 #: For a WebSocket to be closed in, once it is too slow.
@@ -37,8 +37,17 @@ CLOSING_SECONDS = 5.0
 #: A client that takes less than this within the write timeout takes nothing.
 MIN_TAKEN_BYTES = 1024
 HOOKS = "/hooks/{tool_id}"
+TENANTS_HOOKS = "/hooks/{tenant}/{tool_id}"
 #: What strangers and agents need, where operators have a port of their own: nothing else is there.
-PUBLIC = {HOOKS, HOOKS + "/", "/contexts/{context_id}/updates", "/mcp", "/health/live"}
+PUBLIC = {
+    HOOKS,
+    HOOKS + "/",
+    TENANTS_HOOKS,
+    TENANTS_HOOKS + "/",
+    "/contexts/{context_id}/updates",
+    "/mcp",
+    "/health/live",
+}
 
 
 def make_runner(web_app: web.Application) -> web.AppRunner:
@@ -71,13 +80,13 @@ def split_by_port(admin_port: int) -> Middleware:
         # nothing is found for another method, either: who sends a webhook by GET is told so
         hooks = request.path.startswith("/hooks/")
         place = resource.canonical if resource else HOOKS if hooks else ""
-        if not _is_for_operators(request, admin_port):
+        if not is_for_operators(request, admin_port):
             if place not in PUBLIC:
                 raise NotFoundError(
                     "this port has /hooks/TOOL, /contexts/CONTEXT/updates (WebSocket), /mcp and "
                     "/health/live only: the rest is on the operators' port (HOOKSTREAM_ADMIN_PORT)"
                 )
-        elif place.rstrip("/") == HOOKS:
+        elif place.rstrip("/") in (HOOKS, TENANTS_HOOKS):
             raise NotFoundError(
                 "this is the operators' port: webhooks are taken on that of HOOKSTREAM_WEB_PORT"
             )
@@ -86,7 +95,8 @@ def split_by_port(admin_port: int) -> Middleware:
     return split
 
 
-def _is_for_operators(request: web.Request, admin_port: int) -> bool:
+def is_for_operators(request: web.Request, admin_port: int) -> bool:
+    """Whether a request came by the operators' port, or from another process of ours."""
     here = request.get_extra_info("sockname")
     if isinstance(here, tuple):
         return bool(here[1] == admin_port)

@@ -8,10 +8,16 @@ from socket import SO_SNDBUF, SOL_SOCKET
 from aiohttp import web
 
 from hookstream.app import metrics
-from hookstream.app.errors import BadRequestError, ForbiddenError, UnavailableError
+from hookstream.app.errors import (
+    BadRequestError,
+    ForbiddenError,
+    SuspendedError,
+    UnavailableError,
+)
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.feeds.resets import Resets
+from hookstream.app.ingest.tenant_use import TenantUse
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
@@ -19,7 +25,7 @@ from hookstream.app.web.access import Access, Caller, path_id
 from hookstream.app.web.events import check_query
 from hookstream.app.web.frames import FeedFrames
 from hookstream.app.web.limits import OpenOfKey
-from hookstream.app.web.websocket import STOPPING, Client, UpdateSocket
+from hookstream.app.web.websocket import STOPPING, SUSPENDED, Client, UpdateSocket
 
 __all__ = ["UpdateViews", "parse_after"]
 
@@ -43,7 +49,9 @@ class UpdateViews:
         feeds: Feeds,
         resets: Resets,
         followers: Followers,
+        use: TenantUse,
     ) -> None:
+        self._use = use
         self._access = access
         self._settings = settings
         self._catalog = catalog
@@ -51,6 +59,7 @@ class UpdateViews:
         self._resets = resets
         self._followers = followers
         self._open: set[UpdateSocket] = set()
+        catalog.on_change(self._close_suspended)
         #: Sockets by the digest of their agent's key, from before their upgrade to their end.
         self._of_key = OpenOfKey(settings.websockets_per_key, "WebSockets")
 
@@ -64,6 +73,14 @@ class UpdateViews:
             served.close(STOPPING)
         # each has its own time limit
         await asyncio.gather(*(served.done.wait() for served in self._open))
+
+    def _close_suspended(self) -> None:
+        """Close the sockets of tenants that are suspended, or being deleted (4003)."""
+        tenants = self._catalog.current.tenants
+        for served in self._open:
+            tenant = tenants.get(served.tenant)
+            if tenant is not None and tenant.trouble:
+                served.close(SUSPENDED)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Upgrade, and send every update past ``after``.
@@ -107,12 +124,20 @@ class UpdateViews:
 
     @contextmanager
     def _counted(self, caller: Caller) -> Iterator[None]:
-        """Count a socket as its agent's key's. Raises LimitError where that has all it may."""
-        if caller.contexts is None:
-            yield
-            return
-        with self._of_key.one_more(caller.digest):
-            yield
+        """Count a socket as its key's and its tenant's.
+
+        Raises:
+            LimitError: one of them has all it may.
+            SuspendedError: the tenant is suspended, whoever asks.
+        """
+        if trouble := self._catalog.current.tenant(caller.tenant).trouble:
+            raise SuspendedError(trouble)
+        with self._use.one_more_socket(caller.tenant):
+            if caller.contexts is None:
+                yield
+                return
+            with self._of_key.one_more(caller.digest):
+                yield
 
     async def _serve(
         self, client: Client, after: int, fold: int | None, generation: int | None
