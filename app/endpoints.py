@@ -43,6 +43,7 @@ from hookstream.app.web.schema_registry import SchemaViews, add_schema_registry
 from hookstream.app.web.server import is_for_operators
 from hookstream.app.web.subscriptions import DryRunViews, SubscriptionViews
 from hookstream.app.web.templates import TemplateViews
+from hookstream.app.web.tenants import TenantViews
 from hookstream.app.web.tools import ToolViews
 from hookstream.app.web.updates import UpdateViews
 from hookstream.app.web.worker import Worker
@@ -262,6 +263,15 @@ class Endpoints:
                 settings=settings, postgres=postgres, catalog=catalog, quotas=self._quotas
             ).routes(),
             *self._quotas.routes(),
+            *TenantViews(
+                settings=settings,
+                postgres=postgres,
+                catalog=catalog,
+                quotas=self._quotas,
+                use=self._services.tenant_use,
+                feeds=self._services.feeds,
+                held_by=lambda: self._services.held_by,
+            ).routes(),
             *TemplateViews(
                 settings=settings, postgres=postgres, catalog=catalog, events=events
             ).routes(),

@@ -30,6 +30,7 @@ from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.ingest.tenant_use import TenantUse
 from hookstream.app.keyring.tool_secrets import ToolSecrets
 from hookstream.app.lifecycle.rules import ttl_of
+from hookstream.app.lifecycle.tenant_deletion import HeldBy, no_holds
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
@@ -118,6 +119,8 @@ class Services(Service):
         self.stalls = LoopWatch(settings.stall_seconds)
         self._servers: list[embedded.EmbeddedServer] = []
         self.fetcher = KeyFetcher()
+        #: Which legal holds are on a tenant: asked before anything of it is deleted.
+        self.held_by: HeldBy = no_holds
 
     async def on_start(self) -> None:
         """Connect to Redis and PostgreSQL, and load the catalog."""
