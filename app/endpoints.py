@@ -40,7 +40,7 @@ from hookstream.app.web.replays import ReplayViews, SingleReplay
 from hookstream.app.web.request_log import DOOR
 from hookstream.app.web.routes import Route, add_routes
 from hookstream.app.web.schema_registry import SchemaViews, add_schema_registry
-from hookstream.app.web.server import is_for_operators
+from hookstream.app.web.strangers import KnowsNames, for_strangers
 from hookstream.app.web.subscriptions import DryRunViews, SubscriptionViews
 from hookstream.app.web.templates import TemplateViews
 from hookstream.app.web.tenants import TenantViews
@@ -82,6 +82,9 @@ class Endpoints:
         self._functions = functions
         self._access = Access(
             services.catalog, admin_key, call_limit(services.settings), services.trail
+        )
+        self._knows_names = KnowsNames(
+            self._access, lambda: services.catalog.current, services.settings.admin_port
         )
         self._meter = StreamMeter(
             services.redis, services.clock, services.settings.partitions, own_channels
@@ -185,31 +188,17 @@ class Endpoints:
             conditions=services.conditions,
             archive=services.archive.objects,
             sealing=services.sealing,
-            names=self._names,
         )
         metrics = MetricsViews(
-            catalog=catalog,
-            feeds=services.feeds,
-            meter=self._meter,
-            worker=worker,
-            names=self._names,
+            catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker
         )
         web_app.add_routes(ready.routes())
-        if self._siblings is None:
-            web_app.add_routes([*health.routes(), *metrics.routes()])
-        else:
-            everyone = ProcessViews(
-                self._siblings, health=health.answer, metrics=metrics.answer, names=self._names
-            )
-            web_app.add_routes(everyone.routes())
-
-    def _names(self, request: web.Request) -> bool:
-        """Whether who asks for health or metrics is told of tools and contexts by name."""
-        return (
-            not self._catalog.current.has_others
-            or is_for_operators(request, self._settings.admin_port)
-            or self._access.is_operator(request)
-        )
+        told = [*health.routes(), *metrics.routes()]
+        if self._siblings is not None:
+            told = ProcessViews(
+                self._siblings, health=health.answer, metrics=metrics.answer
+            ).routes()
+        web_app.add_routes(for_strangers(told, self._knows_names))
 
     def _api_routes(self) -> list[Route]:
         """The routes below ``/api/v1``, in the order of the OpenAPI document."""

@@ -19,6 +19,7 @@ from hookstream.app.errors import (
     NotFoundError,
     PayloadTooLargeError,
     SuspendedError,
+    UnavailableError,
 )
 from hookstream.app.ids import DEFAULT_TENANT, event_time_ms, full_tool_id
 from hookstream.app.postgres.acting import Acting
@@ -69,10 +70,10 @@ class Caller:
     tenant: str
     contexts: frozenset[str] | None = None
     digest: bytes = b""
-    #: The installation's own key: it may see and change all tenants.
-    operator: bool = False
     #: For the audit trail: whose call it is, and from where.
     acting: Acting = field(default=NOBODY, compare=False)
+    #: The installation's own key: it may see and change all tenants.
+    operator: bool = False
 
     def check(self, context_id: str) -> None:
         """Raises ForbiddenError for a context that the key does not name, be there one or not."""
@@ -145,14 +146,17 @@ class Access:
         who = caller.acting
         self._trail.refused(caller.tenant, who.address, who.id, "forbidden")
 
-    def is_operator(self, request: web.Request) -> bool:
-        """Whether a request has the installation's own key; nothing is counted or refused."""
+    def is_admin(self, request: web.Request) -> bool:
+        """Whether a request has the installation's key; one that asks for nothing more."""
         scheme, _, key = _header(request).partition(" ")
-        return scheme.lower() == "bearer" and self._is_admin_key(key)
-
-    def _is_admin_key(self, key: str) -> bool:
+        if scheme.lower() != "bearer":
+            return False
+        try:
+            admin_key = self._admin_key()
+        except UnavailableError:
+            return False  # there is none yet
         given = key.strip().encode("utf-8", "surrogateescape")
-        return bool(given) and hmac.compare_digest(given, self._admin_key().encode())
+        return hmac.compare_digest(given, admin_key.encode())
 
     def _of_tenant(self, caller: Caller, named: str) -> Caller:
         """The caller in the tenant that it acts for: ``named`` by the operator, or its own."""
@@ -174,7 +178,7 @@ class Access:
                 "send Authorization: Bearer KEY (the admin key is in STATE_DIR/admin.key)"
             )
         given = key.strip().encode("utf-8", "surrogateescape")
-        if self._is_admin_key(key):
+        if hmac.compare_digest(given, self._admin_key().encode()):
             return Caller(TENANT, operator=True, acting=ADMIN)
         # a look-up by hash tells nothing about keys by the time it takes
         digest = hashlib.sha256(given).digest()
@@ -188,7 +192,7 @@ class Access:
 
     def still_known(self, caller: Caller) -> bool:
         """Whether the key that a long connection began with may still read what it could then."""
-        if caller.operator:
+        if not caller.digest:
             return True
         known = self._catalog.current.keys.get(caller.digest)
         trouble = self._catalog.current.tenant(caller.tenant).trouble

@@ -37,7 +37,6 @@ from hookstream.app.web.health_parts import (
 )
 from hookstream.app.web.measured import Measured, Page, measured_page
 from hookstream.app.web.problem import json_response, problem
-from hookstream.app.web.unnamed import unnamed_page
 from hookstream.app.web.worker import Worker
 
 __all__ = ["HealthViews", "ReadyViews"]
@@ -104,13 +103,8 @@ class HealthViews:
         conditions: ConditionJudge,
         archive: Objects,
         sealing: SecretSealing,
-        names: Callable[[web.Request], bool],
     ) -> None:
-        """``missing_modules``: those with stages that could not be imported here, and why.
-
-        ``names``: whether who asks is told of tools and contexts by name.
-        """
-        self._names = names
+        """``missing_modules``: those with stages that could not be imported here, and why."""
         self._wakeups_trouble = wakeups_trouble
         self._stalls = stalls
         self._conditions = conditions
@@ -125,7 +119,6 @@ class HealthViews:
         self._appender = appender
         self._worker = worker
         self._page = measured_page(self._measure)
-        self._unnamed = unnamed_page(self._page)
 
     def routes(self) -> list[web.RouteDef]:
         """Open to anybody."""
@@ -136,7 +129,7 @@ class HealthViews:
 
         At most a second old.
         """
-        return await (self.answer() if self._names(request) else self._unnamed())
+        return await self.answer()
 
     async def answer(self) -> web.Response:
         """What this process says of itself."""

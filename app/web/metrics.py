@@ -1,7 +1,5 @@
 """``/metrics``: what Prometheus asks. What is counted is in :mod:`hookstream.app.metrics`."""
 
-from collections.abc import Callable
-
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -11,7 +9,6 @@ from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.measured import Page, measured_page
 from hookstream.app.web.partitions import StreamMeter
-from hookstream.app.web.unnamed import unnamed_page
 from hookstream.app.web.worker import Worker
 
 __all__ = ["MetricsViews"]
@@ -24,23 +21,14 @@ class MetricsViews:
     """Measures what is not counted as it happens, and shows everything."""
 
     def __init__(
-        self,
-        *,
-        catalog: CatalogCache,
-        feeds: Feeds,
-        meter: StreamMeter,
-        worker: Worker | None,
-        names: Callable[[web.Request], bool],
+        self, *, catalog: CatalogCache, feeds: Feeds, meter: StreamMeter, worker: Worker | None
     ) -> None:
-        """``names``: whether who asks is told of tools and contexts by name."""
-        self._names = names
         self._catalog = catalog
         self._feeds = feeds
         self._meter = meter
         self._worker = worker
         # one after the other: gauges are cleared and set again
         self._page = measured_page(self._measure)
-        self._unnamed = unnamed_page(self._page)
 
     def routes(self) -> list[web.RouteDef]:
         """Open to anybody."""
@@ -48,7 +36,7 @@ class MetricsViews:
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """Prometheus' text format, at most a second old."""
-        return await (self.answer() if self._names(request) else self._unnamed())
+        return await self.answer()
 
     async def answer(self) -> web.Response:
         """What this process has counted."""

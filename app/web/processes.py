@@ -22,7 +22,6 @@ from hookstream.app.errors import NotFoundError, UnavailableError
 from hookstream.app.siblings import Siblings
 from hookstream.app.web.measured import MEASURED_AT, Page, measured_page
 from hookstream.app.web.problem import Handler
-from hookstream.app.web.unnamed import unnamed_page
 
 __all__ = ["ProcessViews", "hand_on", "merged_health", "merged_metrics"]
 
@@ -54,27 +53,14 @@ class ProcessViews:
     ``?processes=all``.
     """
 
-    def __init__(
-        self,
-        siblings: Siblings,
-        *,
-        health: Answer,
-        metrics: Answer,
-        names: Callable[[web.Request], bool],
-    ) -> None:
-        """``health`` and ``metrics``: what this process says of itself.
-
-        ``names``: whether who asks is told of tools and contexts by name; processes tell each other.
-        """
-        self._names = names
+    def __init__(self, siblings: Siblings, *, health: Answer, metrics: Answer) -> None:
+        """``health`` and ``metrics``: what this process says of itself."""
         self._siblings = siblings
         self._own = {"/health": health, "/metrics": metrics}
         self._all = {
             "/health": measured_page(self._measure_health),
             "/metrics": measured_page(self._measure_metrics),
         }
-        self._own_unnamed = {path: unnamed_page(answer) for path, answer in self._own.items()}
-        self._all_unnamed = {path: unnamed_page(answer) for path, answer in self._all.items()}
 
     def routes(self) -> list[web.RouteDef]:
         """Open to anybody."""
@@ -84,10 +70,7 @@ class ProcessViews:
         """At most a second old."""
         wanted = request.query.get("processes", "")
         everyone = wanted == "all" or (self._siblings.several and wanted != "own")
-        named, unnamed = (
-            (self._all, self._all_unnamed) if everyone else (self._own, self._own_unnamed)
-        )
-        return await (named if self._names(request) else unnamed)[request.path]()
+        return await (self._all if everyone else self._own)[request.path]()
 
     async def _measure_health(self) -> Page:
         said = await self._ask_all("/health")

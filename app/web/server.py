@@ -29,7 +29,7 @@ from hookstream.app.web.processes import hand_on
 from hookstream.app.web.request_log import DOOR, ServerLog, log_requests
 from hookstream.app.web.sender import see_senders
 
-__all__ = ["ConnectionReaper", "HookstreamWeb", "is_for_operators", "make_runner"]
+__all__ = ["ConnectionReaper", "HookstreamWeb", "make_runner"]
 
 KEEPALIVE_SECONDS = 75.0
 #: For a WebSocket to be closed in, once it is too slow.
@@ -80,7 +80,7 @@ def split_by_port(admin_port: int) -> Middleware:
         # nothing is found for another method, either: who sends a webhook by GET is told so
         hooks = request.path.startswith("/hooks/")
         place = resource.canonical if resource else HOOKS if hooks else ""
-        if not is_for_operators(request, admin_port):
+        if not _is_for_operators(request, admin_port):
             if place not in PUBLIC:
                 raise NotFoundError(
                     "this port has /hooks/TOOL, /contexts/CONTEXT/updates (WebSocket), /mcp and "
@@ -95,8 +95,7 @@ def split_by_port(admin_port: int) -> Middleware:
     return split
 
 
-def is_for_operators(request: web.Request, admin_port: int) -> bool:
-    """Whether a request came by the operators' port, or from another process of ours."""
+def _is_for_operators(request: web.Request, admin_port: int) -> bool:
     here = request.get_extra_info("sockname")
     if isinstance(here, tuple):
         return bool(here[1] == admin_port)
