@@ -51,7 +51,7 @@ LOOK_SECONDS: Final = 30.0
 LEASE_SECONDS: Final = 30.0
 NOTE_SECONDS: Final = 5.0
 #: Between two passes: what is on its way arrives somewhere.
-REST_SECONDS: Final = 2.0
+REST_SECONDS: Final = 1.0
 #: Passes in a row that have to find nothing.
 CLEAN_PASSES: Final = 2
 #: Entries of a stream, letters and rows at a time.
