@@ -1,10 +1,10 @@
 """Fairness: one tenant sends ten times its quota; what another one's updates take beside it.
 
-``python -m bench.tenants [--rate N] [--quota N] [--seconds S] [--quick] [--write]``. One receiver and
-one worker. The quiet tenant sends at a steady rate and a client follows its contexts; in turn the
-other tenant sends nothing, exactly its quota, and ten times that. The figure is the quiet tenant's
-p99 with ten times the quota beside it to that with nothing beside it, in the same run: wanted is
-less than 1.2.
+``python -m bench.tenants [--rate N] [--quota N] [--seconds S] [--quick] [--write]``. One receiver
+and one worker. The quiet tenant sends at a steady rate and a client follows its contexts; in turn
+the other tenant sends nothing, exactly its quota, and ten times that. The figure is the quiet
+tenant's p99 with ten times the quota beside it to that with nothing beside it, in the same run:
+wanted is less than 1.2.
 """
 
 import argparse
@@ -93,7 +93,7 @@ async def one(
 
 
 async def rounds(running: System, start: Any, given: argparse.Namespace) -> dict[int, Found]:
-    """All runs, each load beside in turn: what changes on the machine meanwhile meets all of them."""
+    """All runs, each load beside in turn: what changes on the machine meets all of them."""
     tools = await running.tools(QUIET_TOOLS)
     loud = await make_loud(running, given.quota)
     if not given.quick:
@@ -142,9 +142,9 @@ def run(given: argparse.Namespace) -> Result:
     most = max(TIMES)
     result = Result(
         f"One tenant sends {given.rate:g} signed GitHub events a second for {given.seconds:g} s to "
-        f"{QUIET_TOOLS} tools, and a client follows their contexts; beside it another tenant, which "
-        f"may send {given.quota:g} a second, sends nothing, that, or {most} times that. Latency is "
-        "from when a request was due to the client's frame. Ratios are those of "
+        f"{QUIET_TOOLS} tools, and a client follows their contexts; beside it another tenant, "
+        f"which may send {given.quota:g} a second, sends nothing, that, or {most} times that. "
+        "Latency is from when a request was due to the client's frame. Ratios are those of "
         f"{given.runs} rounds, in each of which all three loads were run; wanted is less than "
         f"{WANTED:g}.",
         facts={"lost": sum(each.lost for each in found.values())},

@@ -171,9 +171,7 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
     lines.append(f"today: {today['events']} events, {today['bytes']} bytes")
     lines += [f"refused today for {name}: {count}" for name, count in today["refused"].items()]
     rows: list[tuple[str, ...]] = [("quota", "used", "most")]
-    rows += [
-        (one["name"], _number(one["used"]), _number(one["most"])) for one in metrics["quotas"]
-    ]
+    rows += [(one["name"], _number(one["used"]), _number(one["most"])) for one in metrics["quotas"]]
     return [*lines, *columns(rows)]
 
 

@@ -237,7 +237,8 @@ class TenantUse(Service):
         pipe.expire(key, KEPT_SECONDS)
         replies = await pipe.execute()
         return {
-            tenant: _Counted(replies[2 * at], replies[2 * at + 1]) for at, tenant in enumerate(fresh)
+            tenant: _Counted(replies[2 * at], replies[2 * at + 1])
+            for at, tenant in enumerate(fresh)
         }
 
     def _heard(self, tenant: str, mine: _Counted, now_all: _Counted, now: float) -> None:
@@ -255,7 +256,9 @@ class TenantUse(Service):
             self._buckets.charge(tenant, now, pace, min(others, most))
 
     async def _share_sockets(self) -> None:
-        if not self._open and not self._told_open:
+        # who has none open has to know of others before the first one
+        asked = any(one.quotas.sockets for one in self._catalog().tenants.values())
+        if not (asked or self._open or self._told_open):
             return
         now_ms = self._now_ms()
         told = orjson.dumps({"at": now_ms, "open": dict(self._open)})

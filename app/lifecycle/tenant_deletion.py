@@ -256,7 +256,7 @@ class TenantDeletion(Service):
             owners = await pipe.execute()
             mine += [n for n, owner in zip(some, owners, strict=True) if owner == tenant.encode()]
         if mine:
-            due = {name: 0 for name in mine}
+            due = dict.fromkeys(mine, 0)
             await self._redis.zadd(keys.retries(number), due, xx=True)
         return len(mine)
 
@@ -314,10 +314,13 @@ class TenantDeletion(Service):
                         keys.warm_block(number, tenant, tool_id, warm_entry(entry).last)
                         for entry in found
                     ]
-                    yield "warm blocks", await self._scripts.call(
-                        "forget_warm",
-                        [index, keys.warm_tools(number), *blocks],
-                        [name, *entries],
+                    yield (
+                        "warm blocks",
+                        await self._scripts.call(
+                            "forget_warm",
+                            [index, keys.warm_tools(number), *blocks],
+                            [name, *entries],
+                        ),
                     )
                     if len(found) < PAGE:
                         break

@@ -71,8 +71,8 @@ class Postgres(Service):
         self.schema = DatabaseSchema(dsn)
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
-        #: Why row-level security does not hold tenants here; "" where it does, None where that is not
-        #: known yet.
+        #: Why row-level security does not hold tenants here; "" where it does, None where that is
+        #: not known yet.
         self.unheld: str | None = None
         #: A statement found another schema than this program's: it is looked at again.
         self._doubts_schema = False

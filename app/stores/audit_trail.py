@@ -310,12 +310,11 @@ class AuditTrail(Service):
         name = "find_audit_of_event" if about else "find_audit"
         # indexes that these go by are of operators that a policy keeps back: both name the tenant
         with whole():
-            rows = await self._find(name, tenant, wanted, about)
-        return [_row(row) for row in rows]
+            return await self._find(name, tenant, wanted, about)
 
     async def _find(
         self, name: str, tenant: str, wanted: AuditFilter, about: list[str]
-    ) -> list[Any]:
+    ) -> list[ChainRow]:
         async with self._postgres.snapshot() as connection:
             await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
             rows = await connection.fetch(

@@ -462,7 +462,6 @@ class CatalogState:
             if row is not None and name not in found:
                 self._pass_over("schemas", key, f"schema {key[1]}")
 
-
     def _apply_tenants(self, rows: Mapping[Key, Row | None]) -> None:
         for key, row in rows.items():
             (name,) = key

@@ -276,9 +276,7 @@ def replay_out(row: Mapping[str, Any], most: int) -> dict[str, Any]:
 
 def filter_out(kept: Mapping[str, Any]) -> dict[str, Any]:
     """A replay's filter as its tenant gave it."""
-    return {
-        name: own_tool_id(value) if name == "tool" else value for name, value in kept.items()
-    }
+    return {name: own_tool_id(value) if name == "tool" else value for name, value in kept.items()}
 
 
 def _new_id(partition: int) -> str:

@@ -1,9 +1,10 @@
 """The way of a webhook into a process, past what aiohttp does for every request.
 
 Router, middlewares and response objects take as long as verifying a body of 10 KB. ``POST
-/hooks/TOOL`` needs none of them: the tool's id is what follows in the path
-(``TENANT/TOOL`` of tenants but the default one), and what is answered is a few lines. Whatever is out of the ordinary (other paths and methods, ``Expect``, HTTP/1.0, a
-request of the operators' port, anything that fails) goes the way of all others.
+/hooks/TOOL`` needs none of them: the tool's id is what follows in the path (``TENANT/TOOL`` of
+tenants but the default one), and what is answered is a few lines. Whatever is out of the ordinary
+(other paths and methods, ``Expect``, HTTP/1.0, a request of the operators' port, anything that
+fails) goes the way of all others.
 """
 
 import time

@@ -1,7 +1,7 @@
 """How many tools, contexts, keys and subscriptions a tenant may have, and ``/api/v1/quotas``.
 
-Each is a setting; a tenant's own quota counts before it. Statements that insert count before; they run one
-after the other, so that two processes cannot both make the last one.
+Each is a setting; a tenant's own quota counts before it. Statements that insert count before; they
+run one after the other, so that two processes cannot both make the last one.
 """
 
 from collections.abc import Callable, Mapping, Sequence

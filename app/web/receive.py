@@ -1,4 +1,7 @@
-"""The receiver: ``POST /hooks/{tool_id}``, of other tenants ``/hooks/{tenant}/{tool_id}``. 202, or a provider's own 200, means: durable."""
+"""The receiver: ``POST /hooks/{tool_id}`` and ``/hooks/{tenant}/{tool_id}``.
+
+202, or a provider's own 200, means: durable.
+"""
 
 import asyncio
 import time
@@ -415,8 +418,8 @@ class Receiver:
             raise UnavailableError("the tool cannot be read here: this release may be too old")
         if tool is None and self._is_too_long(tool_id):
             raise NotFoundError(
-                f"there is neither a tool nor a tenant of this path, {tool_id[:256]!r}. A webhook is "
-                "sent by POST to /hooks/TOOL, with nothing behind it, or to /hooks/TENANT/TOOL"
+                f"there is neither a tool nor a tenant of this path, {tool_id[:256]!r}. A webhook "
+                "is sent by POST to /hooks/TOOL, with nothing behind it, or to /hooks/TENANT/TOOL"
             )
         if tool is None:
             raise NotFoundError(

@@ -1,7 +1,7 @@
 """What ``/health`` and ``/metrics`` tell whoever asks, where there is more than one tenant.
 
-Both are open. Names of tools, contexts and tenants are a tenant's own: with several of them they are
-told to the installation's key, on the operators' port, and to the other processes of ours.
+Both are open. Names of tools, contexts and tenants are a tenant's own: with several of them they
+are told to the installation's key, on the operators' port, and to the other processes of ours.
 """
 
 import re

@@ -216,13 +216,9 @@ class TenantViews:
         """Let a tenant go on."""
         return await self._set_state(request, ACTIVE, "")
 
-    async def _set_state(
-        self, request: web.Request, state: str, reason: str
-    ) -> web.StreamResponse:
+    async def _set_state(self, request: web.Request, state: str, reason: str) -> web.StreamResponse:
         tenant_id = self._other(request, "suspended")
-        row = await self._postgres.fetchrow(
-            statement("set_tenant_state"), tenant_id, state, reason
-        )
+        row = await self._postgres.fetchrow(statement("set_tenant_state"), tenant_id, state, reason)
         if row is None:
             if await self._postgres.fetchrow(statement("tenant"), tenant_id):
                 raise ConflictError(f"the tenant {tenant_id} is being deleted")

@@ -231,8 +231,9 @@ class ToolViews:
             row = await self._postgres.fetchrow(statement("show_learnt_secret"), tool_id, tenant)
         if row is None or row["learnt_secret"] is None:
             raise NotFoundError(
-                f"tool {own_tool_id(tool_id)} has learnt no secret that has not been shown: to learn one anew "
-                "delete it, make it without secrets, and have the sender try out the address again"
+                f"tool {own_tool_id(tool_id)} has learnt no secret that has not been shown: to "
+                "learn one anew delete it, make it without secrets, and have the sender try out "
+                "the address again"
             )
         return json_response({"secret": secret})
 

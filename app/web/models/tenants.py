@@ -60,9 +60,9 @@ class SuspendIn(Strict):
 class DeletionOut(Model):
     """How far the deletion of a tenant has come.
 
-    ``deleted`` counts what was found so far, by kind; what is waited for is counted each time. It is
-    through when two passes in a row have found nothing: then ``finished_at`` is set. ``error``: what
-    was in its way last.
+    ``deleted`` counts what was found so far, by kind; what is waited for is counted each time. It
+    is through when two passes in a row have found nothing: then ``finished_at`` is set. ``error``:
+    what was in its way last.
     """
 
     step: str
@@ -74,7 +74,7 @@ class DeletionOut(Model):
 
 
 class TenantOut(Model):
-    """A tenant; of one that is deleted there is its ``deletion`` alone, and ``state`` is deleted."""
+    """A tenant; of one that is gone there is its ``deletion`` alone, and ``state`` is deleted."""
 
     tenant_id: str
     name: str

@@ -1,6 +1,7 @@
 """A tenant is deleted in every place where it has anything, and nobody else's is."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from hookstream.app.archive.rows import Place
 from hookstream.app.failures.dead_letters import DeadLetters
-from hookstream.app.ids import full_tool_id
+from hookstream.app.ids import full_tool_id, new_event_id
 from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.ingest.tenant_use import TenantUse
 from hookstream.app.lifecycle.tenant_deletion import TenantDeletion, no_holds
@@ -28,7 +29,7 @@ PARTITIONS = NUMBER + 1
 
 
 class Town:
-    """A partition with events of two tenants in all tiers, rows and letters, and who deletes one."""
+    """A partition with events of two tenants in all tiers, rows, letters, and who deletes one."""
 
     def __init__(self, house: ColdHouse, postgres: Postgres) -> None:
         self.house = house
@@ -72,7 +73,7 @@ class Town:
         return Place("acme", ACME, NUMBER, entry.decode())
 
     async def letter(self, tenant: str, name: str, *, dead: bool) -> None:
-        """A failed event, of a partition that its id does not name: the last one."""
+        """A failed event."""
         where = keys.dead if dead else keys.retries
         await self.house.redis.zadd(where(NUMBER), {name: NOW})
         fields = {"tenant": tenant, "tool_id": ACME, "last_failed_ms": NOW}
@@ -89,7 +90,8 @@ class Town:
 @pytest.fixture
 async def town(redis_client: Any, postgres_url: str, tmp_path: Path) -> AsyncIterator[Town]:
     async with cold_house(redis_client, postgres_url, tmp_path / "archive") as house:
-        house.tools[ACME] = tool(ACME, Ttl(10 * MINUTE, 5 * HOUR, 100 * HOUR))
+        ttl = Ttl(10 * MINUTE, 5 * HOUR, 100 * HOUR)
+        house.tools[ACME] = replace(tool(ACME, ttl), tenant="acme")
         async with Postgres(postgres_url) as postgres:
             await postgres.execute("DELETE FROM tenant_deletions")
             await postgres.execute("INSERT INTO tenants (tenant_id) VALUES ('acme')")
@@ -139,9 +141,10 @@ async def test_all_tiers_rows_and_letters_of_one_tenant_go_and_no_others(town: T
     before = await town.tiers(theirs)
     await rows(town, "acme")
     await rows(town, "default")
-    await town.letter("acme", "mine-dead", dead=True)
-    await town.letter("acme", "mine-waits", dead=False)
-    await town.letter("default", "theirs", dead=True)
+    mine_dead, waits, theirs_dead = (new_event_id(NOW, NUMBER, n) for n in range(3))
+    await town.letter("acme", mine_dead, dead=True)
+    await town.letter("acme", waits, dead=False)
+    await town.letter("default", theirs_dead, dead=True)
     await house.redis.hset(keys.DICTIONARIES, mapping={ACME: 1, "a": 2})
 
     assert await town.postgres.fetchrow(statement("delete_tenant"), "acme")
@@ -150,9 +153,9 @@ async def test_all_tiers_rows_and_letters_of_one_tenant_go_and_no_others(town: T
     assert not await two.work(), "one process at a time"
     # what waits for its retry is not gone by itself
     assert (await town.state())["deleted"]["waiting for retries"] == 1
-    assert await house.redis.zscore(keys.retries(NUMBER), "mine-waits") == 0
-    await house.redis.zrem(keys.retries(NUMBER), "mine-waits")
-    await house.redis.delete(keys.failed_event(NUMBER, "mine-waits"))
+    assert await house.redis.zscore(keys.retries(NUMBER), waits) == 0
+    await house.redis.zrem(keys.retries(NUMBER), waits)
+    await house.redis.delete(keys.failed_event(NUMBER, waits))
     for _ in range(3):
         await one.work()
 
@@ -168,13 +171,14 @@ async def test_all_tiers_rows_and_letters_of_one_tenant_go_and_no_others(town: T
     left = [key for key in await house.redis.keys("*") if b"acme" in key or b":blob:" in key]
     assert left == []
     assert await house.redis.hgetall(keys.DICTIONARIES) == {b"a": b"2"}
-    assert await house.redis.zrange(keys.dead(NUMBER), 0, -1) == [b"theirs"]
+    assert await house.redis.zrange(keys.dead(NUMBER), 0, -1) == [theirs_dead.encode()]
     for table in ("tools", "api_keys", "events"):
         found = await town.postgres.fetch(f"SELECT DISTINCT tenant FROM {table}")
         assert [row["tenant"] for row in found] == ["default"], table
     assert await town.postgres.fetchrow(statement("tenant"), "acme") is None
     trail = await town.postgres.fetch(
-        "SELECT action FROM audit_trail WHERE tenant = 'default' AND object_id = 'acme' ORDER BY seq"
+        "SELECT action FROM audit_trail "
+        "WHERE tenant = 'default' AND object_id = 'acme' ORDER BY seq"
     )
     assert [row["action"] for row in trail][-2:] == ["tenant.changed", "tenant.deleted"]
 

@@ -1,4 +1,4 @@
-"""Row-level security: a statement of one tenant's call sees nothing of another one's, whatever it says."""
+"""Row-level security: a statement of one tenant's call sees nothing of another one's."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -112,7 +112,9 @@ async def test_what_is_written_is_the_tenants_own(held: Postgres) -> None:
         ("acme", "x"),
         ("other", ""),
     ]
-    trail = await held.fetch("SELECT DISTINCT tenant FROM audit_trail WHERE action LIKE 'context.%'")
+    trail = await held.fetch(
+        "SELECT DISTINCT tenant FROM audit_trail WHERE action LIKE 'context.%'"
+    )
     assert {row["tenant"] for row in trail} == {"acme", "other"}
     logged = await held.fetch("SELECT row_key FROM registry_changes WHERE kind = 'contexts'")
     assert ["acme", "mine"] in [row["row_key"] for row in logged]
@@ -163,6 +165,8 @@ def with_user(url: str, name: str) -> str:
     """A server's URL for another user."""
     parts = urlsplit(url)
     place = parts.netloc.rpartition("@")[2]
-    query = [(key, value) for key, value in parse_qsl(parts.query) if key not in ("user", "password")]
+    query = [
+        (key, value) for key, value in parse_qsl(parts.query) if key not in ("user", "password")
+    ]
     own = {"user": name, "password": "x"}
     return urlunsplit(parts._replace(netloc=place, query=urlencode([*query, *own.items()])))

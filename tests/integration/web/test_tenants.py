@@ -101,19 +101,19 @@ async def test_two_tenants_have_tools_of_one_name_and_see_nothing_of_each_other(
         for tenant in (other, "default"):
             path = f"/events/{sent[tenant]}"
             assert (await call(town, "GET", path, **given))[0] == 404
-    status, tools = await call(town, "GET", "/tools?limit=1", tenant=acme)
+    _, tools = await call(town, "GET", "/tools?limit=1", tenant=acme)
     [shown] = tools["tools"]
     assert (shown["tool_id"], shown["path"]) == ("hooks", f"/hooks/{acme}/hooks")
-    status, tools = await call(town, "GET", f"/tools?cursor={tools['cursor']}", tenant=acme)
+    _, tools = await call(town, "GET", f"/tools?cursor={tools['cursor']}", tenant=acme)
     assert tools["tools"] == []
-    [subscription] = (
-        await call(town, "GET", "/contexts/all/subscriptions", tenant=acme)
-    )[1]["subscriptions"]
+    [subscription] = (await call(town, "GET", "/contexts/all/subscriptions", tenant=acme))[1][
+        "subscriptions"
+    ]
     assert subscription["tool"] == "hooks"
     dry = {"tool": "hooks", **ALL, "where": 'event.tool_id == "hooks"'}
-    status, tried = await call(town, "POST", "/subscriptions/dry-run", dry, tenant=acme)
+    _, tried = await call(town, "POST", "/subscriptions/dry-run", dry, tenant=acme)
     assert (tried["matched"], tried["events"][0]["tool_id"]) == (1, "hooks")
-    status, replay = await call(town, "POST", "/replays", {"tool": "hooks"}, tenant=acme)
+    _, replay = await call(town, "POST", "/replays", {"tool": "hooks"}, tenant=acme)
     assert (replay["matched"], replay["filter"]["tool"]) == (1, "hooks")
 
     # a key is of its tenant, whatever its holder says
@@ -139,34 +139,47 @@ async def test_quotas_are_refused_with_a_sentence_and_counted(town: Stack, name:
         assert (status, problem["type"].rpartition("/")[2]) == (409, "quota")
         assert f"quota {quota}" in problem["detail"]
     headers = {**town.headers, "Hookstream-Tenant": name}
-    async with aiohttp.ClientSession(town.url, headers=headers) as session:
-        async with session.ws_connect("/contexts/all/updates"):
-            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-                await session.ws_connect("/contexts/all/updates")
-            assert refused.value.status == 429
-    slow = {"tool": "hooks", "rate": 0.01}
-    assert (await call(town, "POST", "/replays", slow, tenant=name))[0] == 202
-    status, problem = await call(town, "POST", "/replays", slow, tenant=name)
-    assert status == 429, problem
-    assert "replays" in problem["detail"]
-
+    async with (
+        aiohttp.ClientSession(town.url, headers=headers) as session,
+        session.ws_connect("/contexts/all/updates"),
+    ):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect("/contexts/all/updates")
+        assert refused.value.status == 429
     status, changed = await call(
         town, "PATCH", f"/tenants/{name}", {"quotas": {"events_per_second": None, "tools": 2}}
     )
     assert changed["quotas"] == {"tools": 2, "contexts": 1, "sockets": 1, "replays": 1}
-    assert (await post(town, f"{name}/hooks", 3))[0] == 202
+    for n in range(3, 9):
+        assert (await post(town, f"{name}/hooks", n))[0] == 202
     assert (await call(town, "PUT", "/tools/more", {"provider": "none"}, tenant=name))[0] == 201
+
+    async def recorded() -> bool:
+        return len((await call(town, "GET", "/events", tenant=name))[1]["events"]) == 7
+
+    await eventually(recorded, "events are recorded")
+    slow = {"tool": "hooks", "rate": 0.1}
+    status, begun = await call(town, "POST", "/replays", slow, tenant=name)
+    assert status == 202, begun
+    status, problem = await call(town, "POST", "/replays", slow, tenant=name)
+    assert status == 429, problem
+    assert "replays" in problem["detail"]
 
     status, found = await call(town, "GET", f"/tenants/{name}/metrics")
     refused = {"events_per_second", "tools", "contexts", "sockets", "replays"}
     assert set(found["today"]["refused"]) == refused
-    assert (found["today"]["events"], found["today"]["bytes"]) == (2, 16)
+    assert (found["today"]["events"], found["today"]["bytes"]) == (7, 56)
     used = {one["name"]: (one["used"], one["most"]) for one in found["quotas"]}
     assert (used["tools"], used["replays"]) == ((2, 2), (1, 1))
     status, text = await call(town, "GET", f"/tenants/{name}/metrics?format=prometheus")
     assert 'hookstream_tenant_refused_today{quota="tools"} 1' in text
-    [tool] = (await call(town, "GET", "/tools/hooks/refusals", tenant=name))[1]["refusals"]
-    assert (tool["reason"], tool["tool_id"]) == ("too-many", "hooks")
+
+    async def kept() -> Any:
+        return (await call(town, "GET", "/tools/hooks/refusals", tenant=name))[1]["refusals"]
+
+    [refusal] = await eventually(kept, "it is kept")
+    assert (refusal["reason"], refusal["tool_id"]) == ("too-many", "hooks")
+    await call(town, "POST", f"/replays/{begun['replay_id']}/cancel", tenant=name)
 
 
 async def test_a_suspended_tenant_is_shut_out_and_loses_nothing(town: Stack, name: str) -> None:
