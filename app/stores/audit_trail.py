@@ -55,6 +55,7 @@ ACTIONS: Final = frozenset(
         "subscription": (*_MADE, "tried"),
         "template": (*_MADE, "previewed"),
         "key": (*_MADE, "refused"),
+        "tenant": _MADE,
         "schema": _MADE,
         "schema_mode": _MADE,
         "migration": ("made", "deleted"),
