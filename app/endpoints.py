@@ -110,6 +110,7 @@ class Endpoints:
             payloads=services.payloads,
             appender=services.appender,
             limit=limit,
+            refusals=services.refusals,
         )
         self._receiver = Receiver(
             settings=services.settings,

@@ -116,6 +116,10 @@ class Refusals(Service):
         metrics.REFUSALS_NOT_KEPT.inc()
         return False
 
+    def has_room(self, tool: Tool) -> bool:
+        """Whether one more of a tool would be kept now."""
+        return len(self._waiting.get(_key(tool), ())) < 3 * WRITE_REFUSALS
+
     def keep(self, tool: Tool | None, refusal: Refusal) -> None:
         """Keep what :meth:`count` had room for; it is in Redis a second later, or never."""
         room = max(0, min(self._share_bytes() // 4, WAITING_BYTES - self._waiting_bytes))

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import orjson
 from mode import Service
@@ -100,17 +100,23 @@ class TenantUse(Service):
         Raises:
             LimitError: one of the tenant's quotas is used up; the detail says which.
         """
+        if error := self.refusal(tenant):
+            raise error
+
+    def refusal(self, tenant: str) -> LimitError | None:
+        """What a webhook is refused with, which is counted; None where it has room."""
         known = self._catalog().tenants.get(tenant)
         if known is None:
-            return
+            return None
         quota, wait = self._wait(tenant, known.quotas)
-        if wait:
-            most = getattr(known.quotas, quota)
-            per = "second" if quota == "events_per_second" else "day (UTC)"
-            what = "bytes" if quota == "bytes_per_day" else "events"
-            self._refuse(
-                tenant, quota, f"its quota of {most:g} {what} a {per} is used up", max(wait, 0.001)
-            )
+        if not wait:
+            return None
+        most = getattr(known.quotas, quota)
+        per = "second" if quota == "events_per_second" else "day (UTC)"
+        what = "bytes" if quota == "bytes_per_day" else "events"
+        return self._refused(
+            tenant, quota, f"its quota of {most:g} {what} a {per} is used up", wait
+        )
 
     def take(self, tenant: str, events: int, size: int) -> None:
         """Count accepted events, and the bytes of their bodies: whoever has room may go over it."""
@@ -151,9 +157,9 @@ class TenantUse(Service):
             found = self._fresh[tenant] = _Counted()
         return found
 
-    def _refuse(self, tenant: str, quota: str, said: str, wait: float | None) -> NoReturn:
+    def _refused(self, tenant: str, quota: str, said: str, wait: float | None) -> LimitError:
         self.refused(tenant, quota)
-        raise LimitError(f"the tenant {tenant} may not do this now: {said} ({quota})", wait)
+        return LimitError(f"the tenant {tenant} may not do this now: {said} ({quota})", wait)
 
     def refused(self, tenant: str, quota: str) -> None:
         """Count that something was refused for a quota."""
@@ -169,7 +175,7 @@ class TenantUse(Service):
         most = self._catalog().tenant(tenant).quotas.sockets
         if most is not None and self.sockets(tenant) >= most:
             said = f"{self.sockets(tenant)} WebSockets are open: close one, then try again"
-            self._refuse(tenant, "sockets", said, None)
+            raise self._refused(tenant, "sockets", said, None)
         self._open[tenant] += 1
         try:
             yield
