@@ -47,6 +47,7 @@ from hookstream.app.web.sign_in import MeViews, SignInViews, not_here
 from hookstream.app.web.strangers import KnowsNames, for_strangers
 from hookstream.app.web.subscriptions import DryRunViews, SubscriptionViews
 from hookstream.app.web.templates import TemplateViews
+from hookstream.app.web.tenants import TenantViews
 from hookstream.app.web.tools import ToolViews
 from hookstream.app.web.updates import UpdateViews
 from hookstream.app.web.worker import Worker
@@ -110,14 +111,20 @@ class Endpoints:
             limit=replay_limit(services.settings),
         )
 
-        self._quotas = Quotas(services.settings, services.postgres)
-        limit = tool_limit(services.settings)
+        self._quotas = Quotas(
+            services.settings,
+            services.postgres,
+            lambda: services.catalog.current,
+            services.tenant_use.refused,
+        )
+        limit = tool_limit(services.settings, services.tenant_use)
         self._lane = FastLane(
             settings=services.settings,
             catalog=services.catalog,
             payloads=services.payloads,
             appender=services.appender,
             limit=limit,
+            refusals=services.refusals,
         )
         self._receiver = Receiver(
             settings=services.settings,
@@ -271,6 +278,15 @@ class Endpoints:
             ).routes(),
             *MeViews().routes(),
             *self._quotas.routes(),
+            *TenantViews(
+                settings=settings,
+                postgres=postgres,
+                catalog=catalog,
+                quotas=self._quotas,
+                use=self._services.tenant_use,
+                feeds=self._services.feeds,
+                held_by=lambda: self._services.held_by,
+            ).routes(),
             *TemplateViews(
                 settings=settings,
                 postgres=postgres,
@@ -340,6 +356,7 @@ class Endpoints:
             feeds=self._services.feeds,
             resets=self._services.resets,
             followers=self._services.followers,
+            use=self._services.tenant_use,
         )
         web_app.add_routes(updates.routes())
         web_app.on_shutdown.append(updates.close_all)

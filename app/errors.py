@@ -25,6 +25,7 @@ __all__ = [
     "SignatureError",
     "SlowBodyError",
     "StageResultError",
+    "SuspendedError",
     "TableUseError",
     "UnavailableError",
     "UnavailableKeyError",
@@ -77,6 +78,14 @@ class ForbiddenError(HookstreamError):
     status = 403
     slug = "forbidden"
     title = "Not for this key"
+
+
+class SuspendedError(HookstreamError):
+    """A tenant that is suspended, or being deleted; the detail says which, and whom to ask."""
+
+    status = 403
+    slug = "suspended"
+    title = "The tenant is suspended"
 
 
 class NotFoundError(HookstreamError):

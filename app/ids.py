@@ -1,4 +1,4 @@
-"""Event ids: UUIDv7 whose ``rand_a`` carries the partition, and the partition of a key."""
+"""Ids: of events, UUIDv7 whose ``rand_a`` carries the partition; the partition of a key; tools'."""
 
 import os
 import struct
@@ -9,17 +9,22 @@ from datetime import UTC, datetime, timedelta
 import xxhash
 
 __all__ = [
+    "DEFAULT_TENANT",
     "MAX_PARTITIONS",
     "entry_order",
     "event_time_ms",
+    "full_tool_id",
     "id_range",
     "new_event_id",
+    "own_tool_id",
     "partition_of",
     "partition_of_event",
     "random_bits",
 ]
 
 MAX_PARTITIONS = 4096
+#: The tenant that an installation is by itself: its tools are called by their own ids.
+DEFAULT_TENANT = "default"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RAND_B_MASK = (1 << 62) - 1
 
@@ -97,3 +102,17 @@ def entry_order(entry_id: str) -> tuple[int, int]:
     """A stream entry's id as something that compares in stream order."""
     ms, _, seq = entry_id.partition("-")
     return int(ms), int(seq)
+
+
+def full_tool_id(tenant: str, tool_id: str) -> str:
+    """What a tenant's tool is called in the whole installation: ``tenant/tool``.
+
+    Streams, keys, tables and the archive call it so. Of the default tenant it is the tool's own id:
+    an id has no ``/``, so no two tools have one name.
+    """
+    return tool_id if tenant == DEFAULT_TENANT else f"{tenant}/{tool_id}"
+
+
+def own_tool_id(full_id: str) -> str:
+    """What its tenant calls a tool, of what :func:`full_tool_id` made."""
+    return full_id.rpartition("/")[2]

@@ -105,6 +105,9 @@ __all__ = [
     "TABLE_LATE",
     "TASK_FAILURES",
     "TEMPLATE_ERRORS",
+    "TENANT_BYTES",
+    "TENANT_EVENTS",
+    "TENANT_REFUSED",
     "TOOL_SECRETS_SEALED",
     "TRAININGS",
     "UNVERIFIED_TYPES",
@@ -131,6 +134,17 @@ REFUSALS = Counter(
 REFUSALS_NOT_KEPT = Counter(
     "hookstream_refusals_not_kept_total",
     "Refused webhooks that the API does not show: too many at a time, or Redis was away.",
+)
+TENANT_EVENTS = Counter(
+    "hookstream_tenant_events_total", "Accepted events of each tenant.", ["tenant"]
+)
+TENANT_BYTES = Counter(
+    "hookstream_tenant_bytes_total", "Bytes of the bodies of these, as sent.", ["tenant"]
+)
+TENANT_REFUSED = Counter(
+    "hookstream_tenant_refused_total",
+    "What was refused since a quota of its tenant is used up, by the quota.",
+    ["tenant", "quota"],
 )
 UNVERIFIED_TYPES = Counter(
     "hookstream_unverified_types_total",

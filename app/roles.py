@@ -68,6 +68,7 @@ _CONTEXT = "/api/v1/contexts/{context_id}"
 _LETTERS = "/api/v1/dead-letters"
 _UNKNOWN = "/api/v1/unknown-tools/refusals"
 _KEY = "/api/v1/api-keys/{key_id}"
+_TENANT = "/api/v1/tenants/{tenant_id}"
 _SUBJECT = "/registry/subjects/{subject}"
 _SCHEMA = "/registry/schemas/ids/{id}"
 
@@ -136,6 +137,15 @@ ROUTES: Final[Mapping[str, May]] = {
     "GET /api/v1/audit": AUDITORS,
     "GET /api/v1/audit/export": AUDITORS,
     "GET /api/v1/audit/verify": AUDITORS,
+    # tenants
+    "GET /api/v1/tenants": INSTALLATION,
+    "POST /api/v1/tenants": INSTALLATION,
+    f"GET {_TENANT}": READERS,
+    f"PATCH {_TENANT}": INSTALLATION,
+    f"POST {_TENANT}/suspend": INSTALLATION,
+    f"POST {_TENANT}/resume": INSTALLATION,
+    f"DELETE {_TENANT}": INSTALLATION,
+    f"GET {_TENANT}/metrics": READERS,
     # the installation
     "GET /api/v1/partitions": INSTALLATION,
     "GET /api/v1/lifecycle": INSTALLATION,
@@ -185,6 +195,12 @@ ROUTES: Final[Mapping[str, May]] = {
     "POST /hooks/{tool_id}/": OPEN,
     "GET /hooks/{tool_id}/": OPEN,
     "OPTIONS /hooks/{tool_id}/": OPEN,
+    "POST /hooks/{tenant}/{tool_id}": OPEN,
+    "GET /hooks/{tenant}/{tool_id}": OPEN,
+    "OPTIONS /hooks/{tenant}/{tool_id}": OPEN,
+    "POST /hooks/{tenant}/{tool_id}/": OPEN,
+    "GET /hooks/{tenant}/{tool_id}/": OPEN,
+    "OPTIONS /hooks/{tenant}/{tool_id}/": OPEN,
     "GET /health": OPEN,
     "GET /health/live": OPEN,
     "GET /health/ready": OPEN,

@@ -1,6 +1,7 @@
 """What stages and views share: Redis, its scripts, PostgreSQL, the catalog, the appender."""
 
 import asyncio
+import secrets
 from typing import Any
 
 from mode import Service
@@ -27,8 +28,10 @@ from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.backpressure import Backlog
 from hookstream.app.ingest.key_fetcher import KeyFetcher
 from hookstream.app.ingest.refusals import Refusals
+from hookstream.app.ingest.tenant_use import TenantUse
 from hookstream.app.keyring.tool_secrets import ToolSecrets
 from hookstream.app.lifecycle.rules import ttl_of
+from hookstream.app.lifecycle.tenant_deletion import HeldBy, no_holds
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
@@ -93,6 +96,7 @@ class Services(Service):
     payloads: Payloads
     appender: Appender
     refusals: Refusals
+    tenant_use: TenantUse
     feeds: Feeds
     followers: Followers
     resets: Resets
@@ -120,6 +124,8 @@ class Services(Service):
         self.stalls = LoopWatch(settings.stall_seconds)
         self._servers: list[embedded.EmbeddedServer] = []
         self.fetcher = KeyFetcher()
+        #: Which legal holds are on a tenant: asked before anything of it is deleted.
+        self.held_by: HeldBy = no_holds
 
     async def on_start(self) -> None:
         """Connect to Redis and PostgreSQL, and load the catalog."""
@@ -224,6 +230,15 @@ class Services(Service):
             self.redis, self.scripts, self.catalog, loop=self.loop, beacon=self.beacon
         )
         await self.add_runtime_dependency(self.refusals)
+        self.tenant_use = TenantUse(
+            self.redis,
+            lambda: self.catalog.current,
+            self.clock.now_ms,
+            secrets.token_hex(8),
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+        await self.add_runtime_dependency(self.tenant_use)
         await self.add_runtime_dependency(
             ConditionErrors(self.conditions, self.postgres, loop=self.loop, beacon=self.beacon)
         )
@@ -232,7 +247,12 @@ class Services(Service):
             self.redis, self.postgres, settings.partitions, self.payloads, self.tiers
         )
         self.payloads.elsewhere = self.events.payloads_of
-        self.replays = ReplayStore(self.postgres, settings.running_replays_per_context)
+        self.replays = ReplayStore(
+            self.postgres,
+            settings.running_replays_per_context,
+            lambda tenant: self.catalog.current.tenant(tenant).quotas.replays or 0,
+            lambda tenant: self.tenant_use.refused(tenant, "replays"),
+        )
         self.history_lookup = HistoryLookup(
             self.redis, EventLog(self.redis, self.postgres, self.tiers, self._is_over), settings
         )

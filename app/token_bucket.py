@@ -56,8 +56,12 @@ class TokenBuckets:
             return 0.0
         if wait := self.wait_seconds(key, now, pace):
             return wait
+        self.charge(key, now, pace, tokens)
+        return 0.0
+
+    def charge(self, key: Hashable, now: float, pace: Pace, tokens: int = 1) -> None:
+        """Take tokens, be there any or not: they have been used already."""
         self._full_at[key] = max(self._full_at.get(key, now), now) + tokens * pace.seconds
         if len(self._full_at) > self._sweep_above:
             self._full_at = {one: at for one, at in self._full_at.items() if at > now}
             self._sweep_above = max(SWEPT_KEYS, 2 * len(self._full_at))
-        return 0.0

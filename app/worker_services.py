@@ -29,6 +29,7 @@ from hookstream.app.feeds.upkeep import RateUpkeep
 from hookstream.app.ingest.replayer import Replayer
 from hookstream.app.lifecycle.cold import ColdMover
 from hookstream.app.lifecycle.service import Lifecycle
+from hookstream.app.lifecycle.tenant_deletion import TenantDeletion
 from hookstream.app.lifecycle.warm import WarmMover
 from hookstream.app.payloads.trainer import Trainer
 from hookstream.app.routing.catalog import Catalog
@@ -70,6 +71,7 @@ WORKER_SERVICES = (
     "context_deletion",
     "packing",
     "lifecycle",
+    "tenant_deletion",
     "feed_trimming",
     "dead_letter_expiry",
     "log_expiry",
@@ -292,6 +294,26 @@ class WorkerServices(Service):
             catalog=self._catalog,
             reload=services.catalog.refresh,
             owned=self._owned,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
+    @cached_property
+    def tenant_deletion(self) -> TenantDeletion:
+        """Deletes what there is of tenants that are deleted."""
+        services = self._services
+        return TenantDeletion(
+            services.redis,
+            services.scripts,
+            services.postgres,
+            services.archive,
+            dead_letters=services.dead_letters,
+            refusals=services.refusals,
+            dictionaries=services.dictionaries,
+            use=services.tenant_use,
+            partitions=self._settings.partitions,
+            catalog=self._catalog,
+            held_by=services.held_by,
             loop=self.loop,
             beacon=self.beacon,
         )

@@ -30,6 +30,7 @@ NAMES = {
     "priority": "Critical updates beside low ones",
     "lifecycle": "Through the tiers",
     "archive": "The archive",
+    "tenants": "Tenants beside each other",
 }
 #: Has a table of its own kind, and figures that are goals.
 BUDGET = "budget"

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from hookstream.app.archive.ranges import Covered, merged
 from hookstream.app.archive.rows import Entry, Place, folder_of, parse_entry, place_number
 from hookstream.app.durations import HOUR_MS
-from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.pool import Postgres, WholePostgres
 from hookstream.app.postgres.sql import statement
 
 __all__ = ["Located", "Manifest", "Removed", "Totals", "Written"]
@@ -71,7 +71,7 @@ class Manifest:
     """Every method raises UnavailableError while PostgreSQL is away."""
 
     def __init__(self, postgres: Postgres) -> None:
-        self._postgres = postgres
+        self._postgres = WholePostgres(postgres)
 
     async def covered(self, ranges: Sequence[tuple[str, str, int, Entry, Entry]]) -> list[bool]:
         """Which ranges of entries (tenant, tool, partition, first, last) are in objects."""

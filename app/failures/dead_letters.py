@@ -10,7 +10,12 @@ import orjson
 
 from hookstream.app import metrics
 from hookstream.app.failures.failed_events import SEPARATOR, partition_named_in
-from hookstream.app.ids import event_time_ms, partition_of_event
+from hookstream.app.ids import (
+    DEFAULT_TENANT,
+    event_time_ms,
+    own_tool_id,
+    partition_of_event,
+)
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
@@ -28,8 +33,6 @@ PAGE = 100
 LOOKED_AT = 5_000
 #: Letters that are changed at once: each is a round trip of its own.
 CHANGED_AT_ONCE = 32
-#: Whose letters are that name no tenant: those who look after the installation may see them.
-OF_NOBODY = "default"
 ATTEMPT = b"attempt:"
 #: What a list shows of a letter, and whose it is.
 SHOWN: Final = tuple(
@@ -46,7 +49,7 @@ Place = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which dead letters; None means any."""
+    """Which dead letters of a tenant; None means any. ``tool`` is the tenant's own id of it."""
 
     tool: str | None = None
     stage: str | None = None
@@ -93,8 +96,8 @@ class DeadLetters:
 
         ``before`` is the place of the page before. At most ``looked_at`` letters (and a page) are
         looked at: where that ends it, ``next`` is where to go on, with however few were found.
-        Entries that could not even be read belong to no tenant and are shown to the installation's,
-        without content.
+        Entries that could not even be read belong to no tenant and are shown to the default one,
+        whose is the installation, without content.
         """
         found: list[dict[str, Any]] = []
         looked = 0
@@ -104,7 +107,7 @@ class DeadLetters:
                 return LetterPage(found, None)
             for at, name, letter in page:
                 before = (at, name)
-                if letter is None or _tenant_of(letter) != tenant:
+                if letter is None or _owner(letter.get(b"tenant")) != tenant:
                     continue
                 shown = letter_out(name, letter)
                 if wanted.matches(shown):
@@ -161,7 +164,7 @@ class DeadLetters:
     async def get(self, tenant: str, letter_id: str) -> dict[str, Any] | None:
         """One letter with its history and payload, dead or waiting; None where there is none."""
         letter = await self._redis.hgetall(keys.failed_event(self._where(letter_id), letter_id))
-        if not letter or _tenant_of(letter) != tenant:
+        if not letter or _owner(letter.get(b"tenant")) != tenant:
             return None
         return {
             **letter_out(letter_id, letter),
@@ -173,7 +176,7 @@ class DeadLetters:
     async def attempts(self, tenant: str, letter_id: str) -> list[dict[str, Any]]:
         """The attempts of a failed event that there is still a letter of; none without one."""
         letter = await self._redis.hgetall(keys.failed_event(self._where(letter_id), letter_id))
-        if not letter or _tenant_of(letter) != tenant:
+        if not letter or _owner(letter.get(b"tenant")) != tenant:
             return []
         return history(letter)
 
@@ -219,7 +222,7 @@ class DeadLetters:
                     [letter_id],
                 )
                 for (letter_id, number), owner in zip(some, await pipe.execute(), strict=True)
-                if (OF_NOBODY if owner is None else owner.decode()) == tenant
+                if _owner(owner) == tenant
             ]
             changed += sum(map(int, await asyncio.gather(*calls)))
         return changed
@@ -236,8 +239,8 @@ class DeadLetters:
         return number if number < self._partitions else 0
 
 
-def _tenant_of(letter: dict[bytes, bytes]) -> str:
-    return letter.get(b"tenant", OF_NOBODY.encode()).decode()
+def _owner(tenant: bytes | None) -> str:
+    return DEFAULT_TENANT if tenant is None else tenant.decode()
 
 
 def letter_out(letter_id: str, letter: dict[bytes, bytes]) -> dict[str, Any]:
@@ -249,7 +252,7 @@ def letter_out(letter_id: str, letter: dict[bytes, bytes]) -> dict[str, Any]:
     return {
         "letter_id": letter_id,
         "event_id": text("event_id") or None,
-        "tool_id": text("tool_id"),
+        "tool_id": own_tool_id(text("tool_id")),
         "type": text("type"),
         "replay_id": text("replay_id") or None,
         "channel": text("channel"),

@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 
 from hookstream.app.failures.failed_events import SEPARATOR
 from hookstream.app.feeds.feed import Feeds
+from hookstream.app.ids import own_tool_id
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.priority import DEFERRABLE
@@ -52,7 +53,7 @@ class LossStore:
             {
                 "seq": row["seq"],
                 "event_id": str(row["event_id"]),
-                "tool_id": row["tool_id"],
+                "tool_id": row["tool_id"] and own_tool_id(row["tool_id"]),
                 "type": row["type"],
                 "received_at": _time(row["received_at"]),
                 "delivered_at": _time(row["delivered_at"]),
@@ -106,7 +107,7 @@ class LossStore:
         lost = [
             {
                 "event_id": str(row["event_id"]),
-                "tool_id": row["tool_id"],
+                "tool_id": row["tool_id"] and own_tool_id(row["tool_id"]),
                 "type": row["type"],
                 "status": row["status"],
                 "received_at": _time(row["received_at"]),

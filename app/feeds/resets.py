@@ -13,6 +13,7 @@ from hookstream.app.errors import UnavailableError
 from hookstream.app.feeds.feed import Feeds, FeedUpdate
 from hookstream.app.feeds.generations import Generations, Place
 from hookstream.app.feeds.truncation import Truncated, Truncations
+from hookstream.app.ids import own_tool_id
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 
@@ -251,7 +252,7 @@ def _missing_out(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "seq": row["seq"],
         "event_id": str(row["event_id"]),
-        "tool_id": row["tool_id"],
+        "tool_id": row["tool_id"] and own_tool_id(row["tool_id"]),
         "event_type": row["type"],
         "received_at": int(received.timestamp() * 1000) if received else None,
     }

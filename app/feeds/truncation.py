@@ -17,6 +17,7 @@ from mode.utils.logging import get_logger
 from hookstream.app import tasks
 from hookstream.app.errors import UnavailableError
 from hookstream.app.feeds.feed import Feeds
+from hookstream.app.ids import own_tool_id
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.summaries.text import plain_text
@@ -134,7 +135,7 @@ def gone_digest(rows: Sequence[Mapping[str, Any]], after: int, to: int) -> GoneD
     'Updates #1–3 are kept no longer. The event log has nothing of them any more.'
     """
     events = sum(row["events"] for row in rows)
-    kinds = [(row["tool_id"], row["type"], row["events"]) for row in rows[:MAX_KINDS]]
+    kinds = [(own_tool_id(row["tool_id"]), row["type"], row["events"]) for row in rows[:MAX_KINDS]]
     first = min((row["first_at"] for row in rows), default=None)
     last = max((row["last_at"] for row in rows), default=None)
     more = events >= COUNTED

@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from hookstream.app.feeds.digests import Digest, DigestBuilder, digest_budget
+from hookstream.app.ids import own_tool_id
 from hookstream.app.providers import is_signed
 from hookstream.app.summaries.summariser import Summary
 from hookstream.codecs.envelope import Event
@@ -36,7 +37,7 @@ def event_update(event: Event, summary: Summary) -> bytes:
     """The update that one event is, for :func:`addressed` to make one context's of."""
     body: dict[str, Any] = {
         "event_id": event.event_id,
-        "tool_id": event.tool_id,
+        "tool_id": own_tool_id(event.tool_id),
         "event_type": event.type,
         "summary": summary.text,
         "data": summary.facts,

@@ -40,6 +40,8 @@ BODY_BYTES = 64 << 10
 HEADERS_BYTES = 16 << 10
 URL_CHARS = 2048
 DETAIL_CHARS = 500
+#: A tenant's and a tool's id.
+TOOL_CHARS = 257
 #: How often it is written, how many of one tool at a time, and bytes of all that wait for it;
 #: beyond that headers and bodies are left out.
 WRITE_SECONDS = 1.0
@@ -113,6 +115,10 @@ class Refusals(Service):
             return True
         metrics.REFUSALS_NOT_KEPT.inc()
         return False
+
+    def has_room(self, tool: Tool) -> bool:
+        """Whether one more of a tool would be kept now."""
+        return len(self._waiting.get(_key(tool), ())) < 3 * WRITE_REFUSALS
 
     def keep(self, tool: Tool | None, refusal: Refusal) -> None:
         """Keep what :meth:`count` had room for; it is in Redis a second later, or never."""
@@ -201,7 +207,7 @@ def _cut(refusal: Refusal, most_body: int, most_headers: int) -> Refusal:
             headers[name] = values
     return replace(
         refusal,
-        tool_id=refusal.tool_id[:128],
+        tool_id=refusal.tool_id[:TOOL_CHARS],
         detail=refusal.detail[:DETAIL_CHARS],
         origin=refusal.origin[:URL_CHARS],
         path=refusal.path[:URL_CHARS],

@@ -11,6 +11,7 @@ from hookstream.app.errors import BadRequestError, NotFoundError
 from hookstream.app.feeds.digests import MAX_BUDGET, MIN_BUDGET, digest_budget
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.resets import Resets
+from hookstream.app.ids import full_tool_id
 from hookstream.app.mcp.reading import PAGE, AgentReader
 from hookstream.app.mcp.untrusted import cut
 from hookstream.app.postgres.acting import acting
@@ -179,7 +180,7 @@ class AgentTools:
         if "\0" in f"{arguments.tool}{arguments.type}":
             raise BadRequestError("tool, type: text without NUL")
         wanted = EventFilter(
-            tool=arguments.tool,
+            tool=None if arguments.tool is None else full_tool_id(caller.tenant, arguments.tool),
             type=arguments.type,
             status=arguments.status,
             context=context_id,

@@ -13,7 +13,7 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import UnavailableError
-from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.pool import Postgres, WholePostgres
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, is_redis_down
 from hookstream.app.redis.durability import Durability
@@ -45,7 +45,7 @@ class Dictionaries(Service):
         super().__init__(**kwargs)
         self.enabled = enabled
         self._redis = redis
-        self._postgres = postgres
+        self._postgres = WholePostgres(postgres)
         self._durability = durability
         self._current: dict[str, Dictionary] = {}
 

@@ -16,8 +16,9 @@ from hookstream.app.errors import HookstreamError, SettingsError, UnavailableErr
 from hookstream.app.postgres.acting import acting_now
 from hookstream.app.postgres.migrations.run import APPLICATION_NAME, DatabaseSchema
 from hookstream.app.postgres.sql import statement
+from hookstream.app.postgres.tenancy import ROLE, tenant_now, whole
 
-__all__ = ["Postgres", "is_postgres_down"]
+__all__ = ["Postgres", "WholePostgres", "is_postgres_down"]
 
 logger = get_logger(__name__)
 
@@ -33,8 +34,6 @@ TIMEOUT_SECONDS = 10.0
 #: How long a start waits for the schema: a receiver has to listen.
 MEET_SECONDS = 3.0
 _IN_TURN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
-#: For the triggers of the audit trail, until the transaction ends.
-_ACTING = "SELECT set_config('hookstream.acting', $1, true)"
 _NAMED = {"application_name": APPLICATION_NAME}
 #: After it could not be opened, nobody else waits for the same within this time.
 REOPEN_SECONDS = 0.5
@@ -72,6 +71,9 @@ class Postgres(Service):
         self.schema = DatabaseSchema(dsn)
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
+        #: Why row-level security does not hold tenants here; "" where it does, None where that is
+        #: not known yet.
+        self.unheld: str | None = None
         #: A statement found another schema than this program's: it is looked at again.
         self._doubts_schema = False
         #: When it could not be opened, and why.
@@ -154,13 +156,15 @@ class Postgres(Service):
         with self._boundary(query):
             assert self._pool is not None
             async with self._pool.acquire() as connection, connection.transaction():
-                await _say_who(connection)
+                await self._act_for(connection)
                 await connection.execute(_IN_TURN, turn)
                 return await connection.fetchrow(query, *args)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection for statements that read, all of which see the database of one moment.
+
+        They see rows of the tenant whose call it is, as all other statements do.
 
         Nothing else is done meanwhile: whatever is raised is taken for the server's trouble.
 
@@ -175,6 +179,7 @@ class Postgres(Service):
                 self._pool.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
+                await self._act_for(connection)
                 yield connection
 
     @asynccontextmanager
@@ -194,7 +199,7 @@ class Postgres(Service):
             assert self._pool is not None
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(statement("bound_transaction"))
-                await _say_who(connection)
+                await self._act_for(connection)
                 yield connection
 
     async def execute(self, query: str, *args: Any) -> str:
@@ -212,6 +217,7 @@ class Postgres(Service):
                         await self.schema.ensure()
                         self._doubts_schema = False
                         self._pool = self._pool or await self._make_pool()
+                        await self._hold_tenants(self._pool)
                 except UnavailableError as error:
                     self._unopened = (time.monotonic(), error)
                     raise
@@ -232,11 +238,48 @@ class Postgres(Service):
             await self._open()
         with self._boundary(query):
             assert self._pool is not None
-            if not acting_now():
+            if not acting_now() and not self._tenant():
                 return await getattr(self._pool, method)(query, *args)
             async with self._pool.acquire() as connection, connection.transaction():
-                await _say_who(connection)
+                await self._act_for(connection)
                 return await getattr(connection, method)(query, *args)
+
+    def _tenant(self) -> str:
+        """Whose rows a statement is to see now; "" for those of all, or where none can be held."""
+        return "" if self.unheld else tenant_now()
+
+    async def _act_for(self, connection: asyncpg.Connection) -> None:
+        """Have a transaction be that of who acts, and of the tenant whose call it is."""
+        who, tenant = acting_now(), self._tenant()
+        if who or tenant:
+            await connection.execute(statement("act_for"), who, tenant, ROLE)
+
+    async def _hold_tenants(self, pool: asyncpg.Pool) -> None:
+        """Make what row-level security lacks here; see whether it holds tenants."""
+        before = self.unheld
+        try:
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute("SET LOCAL lock_timeout = '1s'")
+                self.unheld = await connection.fetchval("SELECT tenant_row_security()")
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+            self.unheld = f"its tables are locked ({type(error).__name__}): it is tried again"
+        except asyncpg.InsufficientPrivilegeError as error:
+            self.unheld = f"this user does not own the tables: {error}"
+        if self.unheld and self.unheld != before:
+            logger.warning("row-level security does not hold tenants: %s", self.unheld)
+
+    async def hold_tenants(self) -> str:
+        """Look again whether row-level security holds tenants; "" where it does, else why not.
+
+        Raises:
+            UnavailableError: the server is away.
+        """
+        if self._pool is None or self._doubts_schema:
+            await self._open()
+        elif self.unheld:
+            with self._boundary("hold_tenants"):
+                await self._hold_tenants(self._pool)
+        return self.unheld or ""
 
     @contextmanager
     def _boundary(self, what: str) -> Iterator[None]:
@@ -271,9 +314,33 @@ class Postgres(Service):
             logger.warning("PostgreSQL: %s: %s", kind, error)
 
 
-async def _say_who(connection: asyncpg.Connection) -> None:
-    if who := acting_now():
-        await connection.execute(_ACTING, who)
+class WholePostgres:
+    """A :class:`Postgres` whose statements see the rows of all tenants, whoever's call it is."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """As :meth:`Postgres.fetch`."""
+        with whole():
+            return await self._postgres.fetch(query, *args)
+
+    async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
+        """As :meth:`Postgres.fetchrow`."""
+        with whole():
+            return await self._postgres.fetchrow(query, *args)
+
+    async def execute(self, query: str, *args: Any) -> str:
+        """As :meth:`Postgres.execute`."""
+        with whole():
+            return await self._postgres.execute(query, *args)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+        """As :meth:`Postgres.transaction`."""
+        with whole():
+            async with self._postgres.transaction() as connection:
+                yield connection
 
 
 def _heard(asked: "asyncio.Future[Any]") -> None:

@@ -11,6 +11,7 @@ __all__ = [
     "OF_WORKERS",
     "PROBE",
     "RESERVED",
+    "TENANT_SOCKETS",
     "UNKNOWN_REFUSALS",
     "WORKERS",
     "WORKER_NOTES",
@@ -51,6 +52,7 @@ __all__ = [
     "source_positions",
     "stream",
     "table_log",
+    "tenant_use",
     "throttled",
     "throttled_updates",
     "training",
@@ -95,6 +97,9 @@ WORKER_READS = "{hs:workers}:reads"
 #: What ``heartbeat`` looks at.
 OF_WORKERS = (WORKERS, WORKER_NOTES, WORKER_READS)
 
+#: Hash: how many WebSockets each process has open, by tenant, and when (ms) it said so, as JSON.
+TENANT_SOCKETS = "hs:tenant-sockets"
+
 #: Stream: the last webhooks that were refused because there is no such tool.
 UNKNOWN_REFUSALS = "hs:refusals"
 
@@ -107,6 +112,12 @@ def refusals(tenant: str, tool_id: str) -> str:
 def session(digest: str) -> str:
     """Who has signed in, as JSON, by the SHA-256 of the session's token; ends with it."""
     return f"hs:session:{digest}"
+
+
+def tenant_use(day: int) -> str:
+    """Hash of what tenants sent in a day: ``tenant/events``, ``tenant/bytes``, and what was refused
+    as ``tenant/refused:quota``; ``day`` counts from 1970 (UTC)."""
+    return f"hs:tenant-use:{day}"
 
 
 def failures(tool_id: str) -> str:

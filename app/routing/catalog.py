@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hookstream.app.addresses import Network
+from hookstream.app.ids import DEFAULT_TENANT
 from hookstream.app.priority import PRIORITIES
 from hookstream.app.privacy.rules import Rules
 from hookstream.app.providers.signatures.options import SignatureOptions
@@ -12,6 +13,7 @@ from hookstream.app.roles import Role
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.routing.keeping import Keeping
 from hookstream.app.routing.matching import Condition, TypePattern
+from hookstream.app.routing.tenants import Tenant
 from hookstream.app.summaries.templates import TemplateBook
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.schemas import Parsed
@@ -58,7 +60,10 @@ class Ttl:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A source of webhooks. ``window_ms``: 0 when nothing of it is ever a duplicate."""
+    """A source of webhooks. ``window_ms``: 0 when nothing of it is ever a duplicate.
+
+    ``tool_id`` is the one of the whole installation (:func:`hookstream.app.ids.full_tool_id`).
+    """
 
     tool_id: str
     tenant: str
@@ -175,6 +180,17 @@ class Catalog:
     #: Subscriptions that reach nobody, by tenant, context and name, and why: they were switched
     #: off, or this program cannot use them.
     unused: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    #: Tenants by their ids.
+    tenants: Mapping[str, Tenant] = field(default_factory=dict)
+
+    def tenant(self, tenant_id: str) -> Tenant:
+        """A tenant; one of which there is no row has no quotas, and is not suspended."""
+        return self.tenants.get(tenant_id) or Tenant(tenant_id)
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there are tenants beside the installation's own."""
+        return len(self.tenants) > 1 or not self.tenants.keys() <= {DEFAULT_TENANT}
 
     def knows(self, version: int, token: int) -> bool:
         """Whether this is the state of that name, or a later one; ``token`` 0 is any."""

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from hookstream.app.errors import BadRequestError
+from hookstream.app.ids import own_tool_id
 from hookstream.app.providers import correlation_keys
 from hookstream.app.routing.cel_engine import cel
 from hookstream.app.routing.condition_cost import Cost, estimate
@@ -255,7 +256,7 @@ def facts(event: Event) -> Facts:
             "event": {
                 "id": event.event_id,
                 "type": event.type,
-                "tool_id": event.tool_id,
+                "tool_id": own_tool_id(event.tool_id),
                 "provider": event.provider,
                 "delivery_id": event.delivery_id,
                 "received_at": event.received_at_ms,

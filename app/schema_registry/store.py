@@ -14,6 +14,7 @@ import orjson
 from mode.utils.logging import get_logger
 
 from hookstream.app.errors import SchemaRegistryError, UnavailableError
+from hookstream.app.ids import own_tool_id
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.codecs.errors import InvalidSchemaError
@@ -305,7 +306,7 @@ class SchemaStore:
             subject,
         )
         if tools:
-            names = ", ".join(row["tool_id"] for row in tools)
+            names = ", ".join(own_tool_id(row["tool_id"]) for row in tools)
             raise SchemaRegistryError(422, 42206, f"payloads of {names} must fit it: change that")
 
     async def _refuse_if_referred(self, tenant: str, going: Sequence[Version]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from hookstream.app.backoff import backoff_seconds
 from hookstream.app.errors import NotFoundError, UnavailableError
 from hookstream.app.keyring.tool_secrets import CLEAR, ToolSecrets
 from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.tenancy import whole
 from hookstream.app.routing.catalog import Catalog, Context
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.stores.catalog_changes import Changes, read_rows
@@ -92,6 +94,7 @@ class CatalogCache(Service):
         #: The snapshot is not on the disk yet.
         self._uncopied = False
         self._changed = Signal()
+        self._on_change: list[Callable[[], object]] = []
         #: The state that could not be read last: its traceback is told once.
         self._unread = (0, 0)
         #: the snapshot comes from the disk, and PostgreSQL has not been asked yet.
@@ -103,6 +106,10 @@ class CatalogCache(Service):
         self._settling: dict[tuple[int, int], asyncio.Task[None]] = {}
         #: States that events asked for and that the database does not have: nobody waits again.
         self._missed: OrderedDict[tuple[int, int], None] = OrderedDict()
+
+    def on_change(self, tell: Callable[[], object]) -> None:
+        """Have ``tell`` called, which must not raise, when the snapshot is another one."""
+        self._on_change.append(tell)
 
     @property
     def loaded(self) -> bool:
@@ -163,6 +170,11 @@ class CatalogCache(Service):
         Raises:
             UnavailableError: PostgreSQL is away, or holds what this release cannot read.
         """
+        # whoever's call asks for it
+        with whole():
+            return await self._reload()
+
+    async def _reload(self) -> Catalog:
         async with self._reloading:
             row = await self.postgres.fetchrow("SELECT version, token FROM registry_version")
             named = (row["version"], row["token"]) if row else (0, 0)
@@ -183,6 +195,8 @@ class CatalogCache(Service):
                 metrics.CATALOG_VERSION.set(self.current.version)
                 self._uncopied = True
                 self._changed.set()
+                for tell in self._on_change:
+                    tell()
             self.from_disk = False
             self._confirmed_at = time.monotonic()
             return self.current

@@ -23,6 +23,7 @@ _ALL: Final = {
     "subscriptions": "SELECT * FROM subscriptions",
     "templates": "SELECT * FROM templates",
     "keys": "SELECT * FROM api_keys",
+    "tenants": "SELECT tenant_id, name, state, reason, quotas FROM tenants",
 }
 #: What the log calls a table whose rows are the catalog's, each by its key.
 _KINDS: Final = {
@@ -31,6 +32,7 @@ _KINDS: Final = {
     "subscriptions": "subscriptions",
     "templates": "templates",
     "api_keys": "keys",
+    "tenants": "tenants",
 }
 
 

@@ -20,6 +20,7 @@ from hookstream.app.routing.catalog import ApiKey, Context, PayloadRule, Subscri
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.routing.keeping import Keeping
 from hookstream.app.routing.matching import compile_condition, compile_types
+from hookstream.app.routing.tenants import Tenant, TenantQuotas
 from hookstream.app.stores.row_checks import check_context, check_subscription, check_tool
 from hookstream.app.summaries.templates import Template, TemplateBook, compile_template
 from hookstream.tables.rates import Rate
@@ -38,6 +39,7 @@ __all__ = [
     "subject_of",
     "subscription_from_row",
     "template_from_row",
+    "tenant_from_row",
     "tool_from_row",
 ]
 
@@ -60,6 +62,7 @@ KEYS: Final[Mapping[str, Sequence[str]]] = {
     "templates": ("tenant", "name"),
     "keys": ("key_id",),
     "schemas": ("tenant", "subject"),
+    "tenants": ("tenant_id",),
 }
 
 #: Of the bytes that stand for rows. Another one is not read.
@@ -82,6 +85,7 @@ class Rows:
     templates: Sequence[Row] = ()
     keys: Sequence[Row] = ()
     schemas: Sequence[Row] = ()
+    tenants: Sequence[Row] = ()
 
 
 def key_of(table: str, row: Row) -> Key:
@@ -127,6 +131,8 @@ def decode_rows(data: bytes) -> Rows:
         for name, columns in _BYTES.items():
             for row in found[name]:
                 row.update({column: base64.b64decode(row[column]) for column in columns})
+        # a copy that an earlier release has written has no tenants
+        found.setdefault("tenants", [])
         return Rows(found["version"], found["token"], *(found[name] for name in KEYS))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"damaged: {error!r}") from error
@@ -225,6 +231,12 @@ def _moment(value: datetime | str | None, otherwise: float) -> float:
         return otherwise
     at = datetime.fromisoformat(value) if isinstance(value, str) else value
     return at.timestamp()
+
+
+def tenant_from_row(row: Row) -> Tenant:
+    """A tenant. Raises whatever the row makes it raise."""
+    quotas = TenantQuotas.from_dict(row["quotas"])
+    return Tenant(row["tenant_id"], row["name"], row["state"], row["reason"], quotas)
 
 
 def template_from_row(row: Row) -> Template:

@@ -20,6 +20,7 @@ from hookstream.app.errors import SealingKeyError
 from hookstream.app.keyring.tool_secrets import CLEAR, ToolSecrets
 from hookstream.app.priority import PRIORITIES, rank
 from hookstream.app.routing.catalog import ApiKey, Catalog, Context, Subscription, Tool
+from hookstream.app.routing.tenants import Tenant
 from hookstream.app.stores.catalog_rows import (
     KEYS,
     UNREADABLE,
@@ -32,6 +33,7 @@ from hookstream.app.stores.catalog_rows import (
     subject_of,
     subscription_from_row,
     template_from_row,
+    tenant_from_row,
     tool_from_row,
 )
 from hookstream.app.summaries.templates import Template, TemplateBook
@@ -135,6 +137,7 @@ class CatalogState:
         self._books: dict[str, TemplateBook] = {}
         self._keys: dict[bytes, ApiKey] = {}
         self._schemas: dict[ContextKey, Parsed] = {}
+        self._tenants: dict[str, Tenant] = {}
 
     def rows(self) -> Rows:
         """All rows, of the state that the catalog is of."""
@@ -173,6 +176,7 @@ class CatalogState:
         await self._apply_templates(changed.get("templates", {}), pause)
         await self._apply_keys(changed.get("keys", {}), pause)
         await self._apply_schemas(changed.get("schemas", {}), offline=offline)
+        self._apply_tenants(changed.get("tenants", {}))
         self._before = Catalog()  # what is not here by now is gone
         self._catalog = self._made(version, token)
 
@@ -188,6 +192,7 @@ class CatalogState:
             "schemas": self._schemas,
             "unused": self._unused,
             "sealed_tools": self._sealed,
+            "tenants": self._tenants,
         }
         new: dict[str, Any] = {
             name: dict(value) for name, value in whole.items() if name in self._touched
@@ -457,6 +462,22 @@ class CatalogState:
             _put(self._schemas, name, found.get(name))
             if row is not None and name not in found:
                 self._pass_over("schemas", key, f"schema {key[1]}")
+
+    def _apply_tenants(self, rows: Mapping[Key, Row | None]) -> None:
+        for key, row in rows.items():
+            (name,) = key
+            self._store("tenants", key, row)
+            self._touched.add("tenants")
+            known = self._tenants.get(name) or self._before.tenants.get(name)
+            tenant = None
+            try:
+                tenant = tenant_from_row(row) if row is not None else None
+            except UNREADABLE as error:
+                # what it was before counts on: a suspended one is not let in by a bad row
+                tenant = known or Tenant(name)
+                _say_unreadable("tenant", name, error, known=known is not None)
+                self._pass_over("tenants", key, f"tenant {name}")
+            _put(self._tenants, name, tenant)
 
 
 def merged(

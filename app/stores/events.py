@@ -13,7 +13,13 @@ from redis.asyncio import Redis
 from hookstream.app import metrics
 from hookstream.app.archive.rows import Place
 from hookstream.app.errors import ArchiveDamagedError, UnavailableError
-from hookstream.app.ids import event_time_ms, id_range, partition_of, partition_of_event
+from hookstream.app.ids import (
+    event_time_ms,
+    id_range,
+    own_tool_id,
+    partition_of,
+    partition_of_event,
+)
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
@@ -443,7 +449,7 @@ def event_out(row: Mapping[str, Any], tier: str) -> dict[str, Any]:
     """An event's record as the API shows it."""
     return {
         "event_id": str(row["event_id"]),
-        "tool_id": row["tool_id"],
+        "tool_id": own_tool_id(row["tool_id"]),
         "provider": row["provider"],
         "type": row["type"],
         "status": row["outcome"],
@@ -474,7 +480,7 @@ def accepted_out(event: Event, readable: Event | None) -> dict[str, Any]:
     """An event that is durable and not recorded yet; ``readable``: None if its payload is lost."""
     return {
         "event_id": event.event_id,
-        "tool_id": event.tool_id,
+        "tool_id": own_tool_id(event.tool_id),
         "provider": event.provider,
         "type": event.type,
         "status": Status.ACCEPTED,

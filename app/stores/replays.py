@@ -1,7 +1,7 @@
 """Replays in PostgreSQL: what was asked for, how far it has come, who is sending it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from hookstream.app import metrics
 from hookstream.app.errors import ConflictError, LimitError
-from hookstream.app.ids import id_range, new_event_id, random_bits
+from hookstream.app.ids import id_range, new_event_id, own_tool_id, random_bits
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.stores.events import like
@@ -60,7 +60,10 @@ RETURNING status
 
 @dataclass(frozen=True, slots=True)
 class ReplayFilter:
-    """Which recorded events; None means any. ``type`` may hold ``*``, times are RFC 3339."""
+    """Which recorded events; None means any. ``type`` may hold ``*``, times are RFC 3339.
+
+    ``tool`` is as the whole installation calls it.
+    """
 
     tool: str | None = None
     type: str | None = None
@@ -84,8 +87,19 @@ class ReplayFilter:
 class ReplayStore:
     """Makes, shows and cancels replays; lets one process at a time send each of them."""
 
-    def __init__(self, postgres: Postgres, running_max: int = 0) -> None:
-        """``running_max``: most replays that run to one context at a time; 0: any number."""
+    def __init__(
+        self,
+        postgres: Postgres,
+        running_max: int = 0,
+        quota: Callable[[str], int] = lambda tenant: 0,
+        refused: Callable[[str], None] = lambda tenant: None,
+    ) -> None:
+        """``running_max``: most replays that run to one context at a time; 0: any number.
+
+        ``quota``: and of a tenant in all. ``refused`` hears that one was refused for that.
+        """
+        self._quota = quota
+        self._refused = refused
         self._postgres = postgres
         self._running_max = running_max
 
@@ -121,14 +135,17 @@ class ReplayStore:
         return replay_id
 
     async def _insert(self, replay_id: str, tenant: str, context_id: str, *more: Any) -> None:
+        most = self._quota(tenant)
         seen = await self._postgres.fetchrow_in_turn(
-            f"replays {tenant} {context_id}",
+            # with a quota all of a tenant's are counted, whatever they are to
+            f"replays {tenant}" if most else f"replays {tenant} {context_id}",
             statement("put_replay"),
             UUID(replay_id),
             tenant,
             context_id,
             self._running_max,
             *more,
+            most,
         )
         assert seen is not None
         where = f"to context {context_id}" if context_id else "to where subscriptions say"
@@ -139,6 +156,13 @@ class ReplayStore:
             raise LimitError(
                 f"{seen['running']} replays {where} run, which is all that may at a time "
                 "(HOOKSTREAM_RUNNING_REPLAYS_PER_CONTEXT): wait until one is through"
+            )
+
+        if most and seen["of_tenant"] >= most:
+            self._refused(tenant)
+            raise LimitError(
+                f"{seen['of_tenant']} replays of the tenant {tenant} run, which is its quota "
+                "(replays): wait until one is through"
             )
 
     async def failed(self, replay_id: str, error: str) -> None:
@@ -232,7 +256,7 @@ def replay_out(row: Mapping[str, Any], most: int) -> dict[str, Any]:
     return {
         "replay_id": str(row["replay_id"]),
         "event_id": str(row["event_id"]) if row["event_id"] else None,
-        "filter": row["filter"] or None,
+        "filter": filter_out(row["filter"]) if row["filter"] else None,
         "context_id": row["context_id"] or None,
         "rate": row["rate"] or None,
         "status": row["status"],
@@ -248,6 +272,11 @@ def replay_out(row: Mapping[str, Any], most: int) -> dict[str, Any]:
         "created_at": row["created_at"].isoformat(),
         "finished_at": row["finished_at"].isoformat() if row["finished_at"] else None,
     }
+
+
+def filter_out(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """A replay's filter as its tenant gave it."""
+    return {name: own_tool_id(value) if name == "tool" else value for name, value in kept.items()}
 
 
 def _new_id(partition: int) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from hookstream.app.ids import own_tool_id
 from hookstream.app.providers.provider import UNKNOWN
 from hookstream.app.summaries.facts import ACTORS, MAX_SAFE, PLACES, first_of, is_id
 from hookstream.app.summaries.links import is_address
@@ -93,7 +94,7 @@ def summary_of(event: Event, payload: Any, facts: Mapping[str, Any]) -> str:
     ``facts`` are those of :func:`hookstream.app.summaries.facts.find_facts`. Looks two levels deep,
     at some hundred fields.
     """
-    name = event.tool_id if event.provider in SHAPELESS else event.provider
+    name = own_tool_id(event.tool_id) if event.provider in SHAPELESS else event.provider
     kind = "" if event.type == UNKNOWN else event.type
     kind = kind or _kind_of(payload)
     words = [name, plain_text(kind, 200)] if kind else [name]

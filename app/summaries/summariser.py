@@ -9,6 +9,7 @@ import orjson
 from xxhash import xxh3_128_digest
 
 from hookstream.app import metrics
+from hookstream.app.ids import own_tool_id
 from hookstream.app.providers import correlation_keys
 from hookstream.app.summaries.facts import find_facts
 from hookstream.app.summaries.model import ModelSummariser
@@ -164,7 +165,7 @@ def _make(event: Event, template: Template | None, name: str) -> Summary:
         about = {
             "type": event.type,
             "provider": event.provider,
-            "tool_id": event.tool_id,
+            "tool_id": own_tool_id(event.tool_id),
             "headers": dict(event.headers),
         }
         try:

@@ -17,13 +17,16 @@ from hookstream.app.errors import (
     AuthError,
     BadRequestError,
     ForbiddenError,
+    NotFoundError,
     PayloadTooLargeError,
+    SuspendedError,
     UnavailableError,
 )
 from hookstream.app.identity.sessions import Sessions, digest_of
-from hookstream.app.ids import event_time_ms
+from hookstream.app.ids import DEFAULT_TENANT, event_time_ms, full_tool_id
 from hookstream.app.postgres.acting import Acting
-from hookstream.app.roles import May, Role
+from hookstream.app.postgres.tenancy import of_tenant
+from hookstream.app.roles import INSTALLATION, May, Role
 from hookstream.app.routing.catalog import ApiKey
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit_trail import AuditTrail
@@ -46,6 +49,8 @@ __all__ = [
     "People",
     "View",
     "path_id",
+    "path_tool",
+    "query_tool",
     "read_model",
     "uuid7",
 ]
@@ -55,7 +60,9 @@ MAX_MODEL_BYTES = 1024 * 1024
 MAX_PROBLEMS = 20
 MAX_NAME_CHARS = 100
 #: The tenant of the admin key.
-TENANT = "default"
+TENANT = DEFAULT_TENANT
+#: By it who has the admin key acts for another tenant than the default one.
+TENANT_HEADER = "Hookstream-Tenant"
 
 
 #: Who acts where nobody has called.
@@ -79,6 +86,11 @@ class Caller:
     #: For the audit trail: whose call it is, and from where.
     acting: Acting = field(default=NOBODY, compare=False)
     role: Role = Role.AGENT
+
+    @property
+    def operator(self) -> bool:
+        """Whether it is the installation's own key: it may see and change all tenants."""
+        return self.role == Role.ADMIN
 
     @property
     def sees_originals(self) -> bool:
@@ -180,7 +192,9 @@ class Access:
 
         Raises:
             AuthError: it is missing, of another scheme, or the key is not known.
+            ForbiddenError: it acts for a tenant that is not its own.
             LimitError: the key makes too many calls.
+            SuspendedError: its tenant is suspended.
         """
         try:
             caller = self._known(credentials)
@@ -193,6 +207,7 @@ class Access:
             reason = "unknown" if credentials else "missing"
             self._trail.refused(TENANT, sender_of(request).address, "", reason)
             raise
+        caller = self._of_tenant(caller, request.headers.get(TENANT_HEADER, ""))
         return _of_call(caller, request)
 
     async def caller_of(self, request: web.Request, credentials: str) -> Caller:
@@ -216,7 +231,9 @@ class Access:
         self._limit.take(digest)
         people.sessions.follow(digest, person.until)
         who = Acting("person", person.subject, person.name, person.role, "", "", "")
-        return _of_call(Caller(person.tenant, None, digest, who, person.role), request)
+        caller = Caller(person.tenant, None, digest, who, person.role)
+        caller = self._of_tenant(caller, request.headers.get(TENANT_HEADER, ""))
+        return _of_call(caller, request)
 
     def is_admin(self, request: web.Request) -> bool:
         """Whether a request has the installation's key; one that asks for nothing more."""
@@ -234,6 +251,19 @@ class Access:
         """Count a call that the caller's key is not for."""
         who = caller.acting
         self._trail.refused(caller.tenant, who.address, who.id, "forbidden", who.kind)
+
+    def _of_tenant(self, caller: Caller, named: str) -> Caller:
+        """The caller in the tenant that it acts for: ``named`` by the operator, or its own."""
+        if named and named != caller.tenant:
+            if not caller.operator:
+                raise ForbiddenError("this key is of another tenant")
+            if named not in self._catalog.current.tenants:
+                raise NotFoundError(f"there is no tenant {named[:128]!r}")
+            caller = replace(caller, tenant=named)
+        trouble = self._catalog.current.tenant(caller.tenant).trouble
+        if trouble and not caller.operator:
+            raise SuspendedError(trouble)
+        return caller
 
     def _known(self, credentials: str) -> Caller:
         scheme, _, key = credentials.partition(" ")
@@ -272,6 +302,7 @@ class Access:
             known is not None
             and self._counts(known)
             and (known.role, known.contexts) == (caller.role, caller.contexts)
+            and not self._catalog.current.tenant(caller.tenant).trouble
         )
 
     def require_key(
@@ -286,6 +317,8 @@ class Access:
 
         ``credentials`` finds in a request what an ``Authorization`` header would say.
         An agent's key never gets past a ``context_id`` in the path that it does not name.
+        Statements see rows of the caller's tenant only, but where what a view shows or does is of
+        all tenants, and for the admin key alone.
         ``action``: what the audit trail calls it where a request other than GET has left no row
         there; None where it changes nothing.
         """
@@ -306,7 +339,10 @@ class Access:
                 caller.check(request.match_info["context_id"])
             request[CALLER_KEY] = caller
             request[TENANT_KEY] = caller.tenant
-            return await view(request)
+            if may == INSTALLATION:
+                return await view(request)
+            with of_tenant(caller.tenant):
+                return await view(request)
 
         return authorised
 
@@ -324,6 +360,20 @@ def path_id(request: web.Request, name: str) -> str:
             "letter or a digit"
         )
     return value
+
+
+def path_tool(request: web.Request, name: str = "tool_id") -> str:
+    """A tool from the path, as it is called in the whole installation.
+
+    Raises:
+        BadRequestError: it has characters that an id cannot have.
+    """
+    return full_tool_id(request[TENANT_KEY], path_id(request, name))
+
+
+def query_tool(request: web.Request, given: str | None) -> str | None:
+    """A tool that a filter names, as it is called in the whole installation; None for any."""
+    return None if given is None else full_tool_id(request[TENANT_KEY], given)
 
 
 def uuid7(text: str, name: str) -> str:

@@ -93,7 +93,7 @@ class KeyViews:
             key.hash,
             key.prefix,
             None,
-            self._quotas.most("keys"),
+            self._quotas.most("keys", tenant),
         )
         if row is None:
             await self._quotas.check(tenant, "keys")

@@ -147,7 +147,7 @@ class ApiKeyViews:
             key.hash,
             key.prefix,
             expires,
-            self._quotas.most("keys"),
+            self._quotas.most("keys", tenant),
         )
         if row is None:
             await self._quotas.check(tenant, "keys")

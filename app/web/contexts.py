@@ -131,7 +131,7 @@ class ContextViews:
                 tenant,
                 context_id,
                 *values,
-                self._quotas.most("contexts"),
+                self._quotas.most("contexts", tenant),
             )
             if row is not None:
                 return dict(row)

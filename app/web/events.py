@@ -9,6 +9,7 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from hookstream.app.errors import BadRequestError, ForbiddenError, NotFoundError
+from hookstream.app.ids import DEFAULT_TENANT, full_tool_id
 from hookstream.app.routing.maskers import Maskers
 from hookstream.app.status import Status
 from hookstream.app.stores.audit_trail import AuditTrail
@@ -66,7 +67,7 @@ class EventViews:
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """A page of events, newest first."""
-        wanted = parse_filter(request.query)
+        wanted = parse_filter(request.query, request[TENANT_KEY])
         caller = request[CALLER_KEY]
         if caller.contexts is not None:
             if wanted.context is None:
@@ -129,16 +130,17 @@ async def note_read(
     await note(trail, caller.tenant, caller.acting, f"{kind}.read", (kind, object_id), events)
 
 
-def parse_filter(query: MultiMapping[str]) -> EventFilter:
-    """The filter in a query string. Raises BadRequestError, naming the parameter."""
+def parse_filter(query: MultiMapping[str], tenant: str = DEFAULT_TENANT) -> EventFilter:
+    """The filter in a query string of a tenant. Raises BadRequestError, naming the parameter."""
     check_query(query, EVENT_QUERY)
     status = query.get("status")
     if status is not None and status not in list(Status):
         raise BadRequestError(f"status: one of {', '.join(Status)}")
     limit = parse_limit(query.get("limit", "50"))
-    cursor = query.get("cursor")
+    cursor, tool = query.get("cursor"), query.get("tool")
+    tool = None if tool is None else full_tool_id(tenant, tool)
     return EventFilter(
-        tool=query.get("tool"),
+        tool=tool,
         type=query.get("type"),
         status=status,
         context=query.get("context"),

@@ -8,6 +8,8 @@ answered when that has kept it. Everything else goes the way of all others
 been done by then.
 """
 
+import asyncio
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
@@ -18,9 +20,11 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from hookstream.app.addresses import Network
+from hookstream.app.errors import LimitError
 from hookstream.app.ids import random_bits
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.plain_tool import PlainTool
+from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.providers import Answer
 from hookstream.app.providers.provider import JSON
@@ -30,6 +34,7 @@ from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.hot_route import PREFIX, answer_bytes
 from hookstream.app.web.limits import ToolLimit
+from hookstream.app.web.problem import TYPE_PREFIX
 from hookstream.app.web.receive import GONE, accepted_out, called_url, received
 from hookstream.app.web.request_log import REQUEST_ID, is_verbose, request_id_of
 from hookstream.app.web.sender import Sender, check_allowed, past_proxies
@@ -89,7 +94,10 @@ class FastLane:
         payloads: Payloads,
         appender: Appender,
         limit: ToolLimit,
+        refusals: Refusals | None = None,
     ) -> None:
+        """``refusals``: where those of a tenant above its quota are counted; None: others do so."""
+        self._refusals = refusals
         self._settings = settings
         self._trusted: Sequence[Network] = settings.trusted_networks
         self._cache = catalog
@@ -150,7 +158,7 @@ class FastLane:
         if not url:
             url = called_url(tool, "", f"{peer.scheme}://{host}", message.path)
         if not self._limit.has_room(tool):
-            return False
+            return self._refuse(landing, plain, headers)
         chunks = payload._buffer
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         hook = WebhookRequest("POST", url, headers, body, body)
@@ -165,9 +173,32 @@ class FastLane:
             answer = provider.answer(hook, tool.options, answer)
         [given] = headers.get(_ID, ("",))
         data = answer_bytes(answer, event_id, request_id_of(given), keep_alive=True)
-        self._limit.take_of(tool)
+        self._limit.take_of(tool, size=len(body))
         flight = _Flight(landing, data, tool.provider, answer.status)
         self._appender.put(taken.key, taken.entry, plain.urgent, flight)
+        return True
+
+    def _refuse(
+        self, landing: Landing, plain: PlainTool, headers: Mapping[str, tuple[str, ...]]
+    ) -> bool:
+        """Answer what is above its tenant's quota, where others have kept enough of such.
+
+        A tenant that sends ten times what it may would else take as much of this process as if it
+        were accepted.
+        """
+        tool = plain.tool
+        if self._refusals is None or self._refusals.has_room(tool):
+            return False
+        error = self._limit.over_quota(tool)
+        if error is None:
+            return False
+        self._refusals.count(tool, error.slug)
+        received(tool.provider, error.status).inc()
+        [given] = headers.get(_ID, ("",))
+        answer = problem_answer(error)
+        data = answer_bytes(answer, "", request_id_of(given), keep_alive=True)
+        # once it is known here that this one was taken
+        asyncio.get_running_loop().call_soon(landing.landed, data)
         return True
 
     def _tool(self, path: str) -> tuple[PlainTool, str] | None:
@@ -183,11 +214,28 @@ class FastLane:
         tool = catalog.tools.get(path.removeprefix(PREFIX)) if path.startswith(PREFIX) else None
         if tool is None:
             return None
+        if catalog.tenant(tool.tenant).trouble:
+            self._tools[path] = None
+            return None
         plain = PlainTool.of(tool, catalog, self._settings.partitions)
         public = tool.public_url or self._settings.public_url
         url = called_url(tool, public, "", path) if public else ""
         found = self._tools[path] = None if plain is None else (plain, url)
         return found
+
+
+def problem_answer(error: LimitError) -> Answer:
+    """What :func:`hookstream.app.web.problem.problem_response` says, as the answer to a webhook."""
+    body = {
+        "type": TYPE_PREFIX + error.slug,
+        "title": error.title,
+        "status": error.status,
+        "detail": str(error),
+    }
+    wait = max(1, math.ceil(error.retry_after_seconds or 0))
+    return Answer(
+        error.status, orjson.dumps(body), "application/problem+json", {"Retry-After": str(wait)}
+    )
 
 
 #: Of an application that takes webhooks.

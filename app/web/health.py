@@ -32,6 +32,7 @@ from hookstream.app.web.health_parts import (
     stages_out,
     stalls_out,
     tasks_out,
+    tenants_out,
     worker_out,
 )
 from hookstream.app.web.measured import Measured, Page, measured_page
@@ -137,6 +138,7 @@ class HealthViews:
     async def _measure(self) -> Page:
         redis, postgres = await asyncio.gather(self._redis.part(), postgres_out(self._postgres))
         answers = redis["status"] in ("ok", "degraded")
+        postgres |= tenants_out(self._postgres.unheld, self._catalog.current.has_others)
         parts = {"redis": redis, "postgres": postgres, **self._here()}
         if answers:
             parts |= await self._streams.parts()

@@ -45,6 +45,7 @@ __all__ = [
     "stages_out",
     "stalls_out",
     "tasks_out",
+    "tenants_out",
     "worker_out",
 ]
 
@@ -158,6 +159,7 @@ async def postgres_out(postgres: Postgres) -> dict[str, Any]:
     try:
         async with asyncio.timeout(POSTGRES_SECONDS):
             await postgres.schema.look(postgres)
+            await postgres.hold_tenants()
             row = await postgres.fetchrow(statement("postgres_state"))
     except (UnavailableError, TimeoutError):
         return {"status": "down", "detail": ", ".join(postgres.troubles())}
@@ -165,6 +167,23 @@ async def postgres_out(postgres: Postgres) -> dict[str, Any]:
         return {"status": "read-only", "detail": ", ".join(postgres.troubles())}
     refused = postgres.troubles()
     return {"status": "degraded" if refused else "ok", "detail": ", ".join(refused)}
+
+
+def tenants_out(unheld: str | None, others: bool) -> dict[str, Any]:
+    """Whether row-level security tells tenants apart, too; ``others``: there are several.
+
+    ``unheld``: why it does not, "" where it does, None where that is not known.
+    """
+    part: dict[str, Any] = {"row_security": "on" if unheld == "" else "off"}
+    if unheld:
+        part["row_security_trouble"] = unheld
+        if others:
+            part["status"] = "degraded"
+            part["do"] = (
+                "tenants are told apart by statements alone, and not by row-level security, too: "
+                "`row_security_trouble` says what to grant (docs/tenants.md)"
+            )
+    return part
 
 
 def catalog_out(catalog: CatalogCache) -> dict[str, Any]:

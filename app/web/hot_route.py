@@ -1,9 +1,10 @@
 """The way of a webhook into a process, past what aiohttp does for every request.
 
 Router, middlewares and response objects take as long as verifying a body of 10 KB. ``POST
-/hooks/TOOL`` needs none of them: the tool's id is what follows in the path, and what is answered is
-a few lines. Whatever is out of the ordinary (other paths and methods, ``Expect``, HTTP/1.0, a
-request of the operators' port, anything that fails) goes the way of all others.
+/hooks/TOOL`` needs none of them: the tool's id is what follows in the path (``TENANT/TOOL`` of
+tenants but the default one), and what is answered is a few lines. Whatever is out of the ordinary
+(other paths and methods, ``Expect``, HTTP/1.0, a request of the operators' port, anything that
+fails) goes the way of all others.
 """
 
 import time
@@ -18,6 +19,7 @@ from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.web_request import BaseRequest
 
 from hookstream.app.addresses import Network
+from hookstream.app.ids import full_tool_id
 from hookstream.app.providers import Answer
 from hookstream.app.providers.signatures.options import BODILESS
 from hookstream.app.web.browsers import HARDENED
@@ -82,7 +84,10 @@ class HotRoute:
             return ""
         tool_id = path[len(PREFIX) :].partition("?")[0]
         if not tool_id or not PLAIN.issuperset(tool_id):
-            return ""
+            tenant, _, name = tool_id.partition("/")
+            if not (tenant and name and PLAIN.issuperset(tenant) and PLAIN.issuperset(name)):
+                return ""
+            tool_id = full_tool_id(tenant, name)
         # one whose sender waits for a word before its body is of another class
         if type(request) is not web.Request or request.version != HttpVersion11 or is_verbose():
             return ""

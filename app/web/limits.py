@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from hookstream.app import metrics
 from hookstream.app.errors import LimitError
+from hookstream.app.ingest.tenant_use import TenantUse
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.settings import Settings
 from hookstream.app.token_bucket import Pace, TokenBuckets
@@ -48,25 +49,44 @@ class RateLimit:
 
 
 class ToolLimit(RateLimit):
-    """Of accepted webhooks, by tool; a tool may have a rate of its own."""
+    """Of accepted webhooks, by tool; a tool may have a rate of its own, and its tenant quotas."""
+
+    def __init__(
+        self, setting: str, buckets: TokenBuckets, said: str, use: TenantUse | None = None
+    ) -> None:
+        """``use``: what tenants have sent; None where they are not told apart."""
+        super().__init__(setting, buckets, said)
+        self._use = use
 
     def look_at(self, tool: Tool) -> None:
-        """Raises LimitError where the tool has nothing left; nothing is taken."""
+        """Raises LimitError where the tool or its tenant has nothing left; nothing is taken."""
         own = _pace(tool)
+        if self._use is not None:
+            self._use.look_at(tool.tenant)
         self._judge_own(tool, self._buckets.wait_seconds(tool.tool_id, time.monotonic(), own))
+
+    def over_quota(self, tool: Tool) -> LimitError | None:
+        """What a webhook is refused with since its tenant's quota is used up, which is counted."""
+        return self._use.refusal(tool.tenant) if self._use is not None else None
 
     def has_room(self, tool: Tool) -> bool:
         """Whether :meth:`look_at` raises nothing."""
+        if self._use is not None and not self._use.has_room(tool.tenant):
+            return False
         return not self._buckets.wait_seconds(tool.tool_id, time.monotonic(), _pace(tool))
 
-    def take_of(self, tool: Tool, events: int = 1) -> None:
+    def take_of(self, tool: Tool, events: int = 1, size: int = 0) -> None:
         """Take one for each event of a webhook. Raises LimitError where the tool has nothing left.
+
+        ``size``: bytes of its body, which count for its tenant alone.
 
         A batch passes whole where there is anything: the next webhook waits for what it took.
         """
         own = _pace(tool)
         taken = self._buckets.take(tool.tool_id, time.monotonic(), own, events)
         self._judge_own(tool, taken)
+        if self._use is not None:
+            self._use.take(tool.tenant, events, size)
 
     def _judge_own(self, tool: Tool, wait_seconds: float) -> None:
         if wait_seconds and tool.webhooks_per_second is not None:
@@ -110,13 +130,14 @@ class OpenOfKey:
                 del self._open[digest]
 
 
-def tool_limit(settings: Settings) -> ToolLimit:
-    """Of accepted webhooks, by tool id."""
+def tool_limit(settings: Settings, use: TenantUse | None = None) -> ToolLimit:
+    """Of accepted webhooks, by tool id; ``use``: what tenants have sent."""
     rate = settings.tool_webhooks_per_second
     return ToolLimit(
         "tool_webhooks_per_second",
         TokenBuckets(rate, rate * BURST_SECONDS),
         f"this tool's webhooks come faster than {rate:g} a second",
+        use,
     )
 
 

@@ -33,7 +33,10 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
         ref_template=REF,
     )
-    paths: dict[str, dict[str, Any]] = {"/hooks/{tool_id}": {"post": _receive()}}
+    paths: dict[str, dict[str, Any]] = {
+        "/hooks/{tool_id}": {"post": _receive("receive", "tool_id")},
+        "/hooks/{tenant}/{tool_id}": {"post": _receive("receive_of_tenant", "tenant", "tool_id")},
+    }
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return {
@@ -43,7 +46,9 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
             "version": __version__,
             "description": "Webhooks into AI agents' contexts. Updates themselves come over "
             "WebSocket at /contexts/{context_id}/updates; schemas are at /registry, by the "
-            "interface of Confluent's Schema Registry.",
+            "interface of Confluent's Schema Registry. With the installation's own key the header "
+            "Hookstream-Tenant names the tenant that a request is for; without it that is "
+            "`default`.",
             "license": {"name": "MIT"},
         },
         "paths": paths,
@@ -89,11 +94,11 @@ def _success(route: Route) -> dict[str, Any]:
     return {status: {"description": "Done", "content": content} for status in statuses}
 
 
-def _receive() -> dict[str, Any]:
+def _receive(operation: str, *names: str) -> dict[str, Any]:
     return {
-        "operationId": "receive",
+        "operationId": operation,
         "summary": "Receive a webhook, signed as its provider signs",
-        "parameters": [_path_parameter("tool_id")],
+        "parameters": [_path_parameter(name) for name in names],
         "requestBody": {
             "content": {"application/json": {}, "application/x-www-form-urlencoded": {}}
         },

@@ -20,7 +20,7 @@ from hookstream.app.web.body import ENCODINGS
 from hookstream.app.web.request_log import DOOR, route_of
 from hookstream.codecs.json_payload import dump_json
 
-__all__ = ["Handler", "json_response", "problem", "problem_response", "problems"]
+__all__ = ["TYPE_PREFIX", "Handler", "json_response", "problem", "problem_response", "problems"]
 
 logger = get_logger(__name__)
 

@@ -1,4 +1,7 @@
-"""The receiver: ``POST /hooks/{tool_id}``. 202, or a provider's own 200, means: durable."""
+"""The receiver: ``POST /hooks/{tool_id}`` and ``/hooks/{tenant}/{tool_id}``.
+
+202, or a provider's own 200, means: durable.
+"""
 
 import asyncio
 import time
@@ -18,9 +21,11 @@ from hookstream.app.errors import (
     NotFoundError,
     SealingKeyError,
     SignatureError,
+    SuspendedError,
     UnavailableError,
     UnavailableKeyError,
 )
+from hookstream.app.ids import DEFAULT_TENANT, full_tool_id, own_tool_id
 from hookstream.app.ingest.acceptance import Acceptance
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.events import incoming, make_event
@@ -108,7 +113,8 @@ class Receiver:
         """Open to anybody: signatures say who may send."""
         # senders are told apart from people by nothing: some add the slash
         return [
-            route(f"/hooks/{{tool_id}}{slash}", handler)
+            route(f"/hooks/{tool}{slash}", handler)
+            for tool in ("{tool_id}", "{tenant}/{tool_id}")
             for slash in ("", "/")
             for route, handler in (
                 (web.post, self.post),
@@ -119,7 +125,7 @@ class Receiver:
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Receive one webhook; answers once Redis has it."""
-        return _response(*await self.take(request, request.match_info["tool_id"]))
+        return _response(*await self.take(request, _tool_id(request)))
 
     async def take(self, request: web.Request, tool_id: str) -> tuple[Answer, str]:
         """Receive one webhook of a tool: its answer, and the event's id if it became one.
@@ -137,6 +143,7 @@ class Receiver:
                 # found genuine by who took it (``fast_lane``), and not kept: told like all others
                 came.append(request.content.read_nowait())
                 raise error
+            self._check_tenant(tool)
             self._check_address(request, tool)
             # before its body is read; taken from only once it has been found genuine, so that who
             # cannot sign uses up nothing of the tool's
@@ -157,8 +164,9 @@ class Receiver:
 
     async def try_out(self, request: web.Request) -> web.StreamResponse:
         """Answer a sender that tries out the address with GET, HEAD or OPTIONS."""
-        tool = await self._tool(request.match_info["tool_id"])
+        tool = await self._tool(_tool_id(request))
         try:
+            self._check_tenant(tool)
             self._check_address(request, tool)
         except HookstreamError as error:
             self._refused(request, tool.tool_id, tool, error, [])
@@ -198,14 +206,22 @@ class Receiver:
 
     def missed(self, request: web.Request, status: int, detail: str) -> None:
         """Keep what was sent below ``/hooks`` and met no route: another method, or more path."""
-        tool_id = request.path.removeprefix("/hooks").strip("/").partition("/")[0]
-        tool = self._catalog.current.tools.get(tool_id)
+        called = request.path.removeprefix("/hooks").strip("/").split("/")
+        tools = self._catalog.current.tools
+        # of a tenant's tool, or of one of ours with more behind it
+        tool_id = full_tool_id(called[0], called[1]) if len(called) > 1 else called[0]
+        tool_id = tool_id if tool_id in tools or called[0] not in tools else called[0]
+        tool = tools.get(tool_id)
         reason = "wrong-method" if status == 405 else "wrong-path"
         if self._refusals.count(tool, reason):
             refusal = _refusal(request, tool_id, (status, reason, detail), [])
             # what is no POST is no webhook, whatever it has brought along
             kept = replace(refusal, whole=refusal.whole and request.method == "POST")
             self._refusals.keep(tool, kept)
+
+    def _check_tenant(self, tool: Tool) -> None:
+        if trouble := self._catalog.current.tenant(tool.tenant).trouble:
+            raise SuspendedError(trouble)
 
     def _check_address(self, request: web.Request, tool: Tool) -> None:
         if tool.allow_from:
@@ -220,6 +236,9 @@ class Receiver:
         came: list[bytes],
     ) -> None:
         """Count a refused request, and keep it where there is room."""
+        if tool is None and error.status == 404 and self._is_too_long(tool_id):
+            self.missed(request, 404, str(error))
+            return
         if self._refusals.count(tool, error.slug):
             why = (error.status, error.slug, str(error))
             refusal = _refusal(request, tool_id, why, came)
@@ -250,13 +269,13 @@ class Receiver:
             return await self._learn(tool, *learnt, address), ""
         hook = await self._verified(hook, tool, tool.options, now_ms, address)
         if provider.confirm and (url := provider.confirm(hook)):
-            self._limit.take_of(tool)
+            self._limit.take_of(tool, size=len(body))
             await self._confirm(tool, url)
             return CONFIRMED, ""
         if provider.handshake and (answer := provider.handshake(hook, tool.secrets, tool.options)):
             return answer, ""
         found = incoming(hook, provider, settings.max_batch_events, tool.options)
-        self._limit.take_of(tool, max(1, len(found.requests)))
+        self._limit.take_of(tool, max(1, len(found.requests)), len(body))
         ids = await self._acceptance.accept(found, tool, now_ms)
         accepted = Answer(202, orjson.dumps(accepted_out(ids, is_batch=found.is_batch)), JSON)
         if provider.answer:
@@ -280,7 +299,7 @@ class Receiver:
             "once",
             tool.tool_id,
             address,
-            tool.tool_id,
+            own_tool_id(tool.tool_id),
         )
         return answer
 
@@ -311,7 +330,8 @@ class Receiver:
         """
         tool = await self._tool(refusal.tool_id)
         if tool.tenant != tenant:
-            raise NotFoundError(f"there is no tool {refusal.tool_id!r}")
+            raise NotFoundError(f"there is no tool {own_tool_id(refusal.tool_id)!r}")
+        self._check_tenant(tool)
         if not refusal.whole:
             raise ConflictError(
                 f"not all of it was kept ({len(refusal.body)} of {refusal.body_bytes} bytes of its "
@@ -396,11 +416,21 @@ class Receiver:
             )
         if tool is None and tool_id in self._catalog.current.unreadable_tools:
             raise UnavailableError("the tool cannot be read here: this release may be too old")
+        if tool is None and self._is_too_long(tool_id):
+            raise NotFoundError(
+                f"there is neither a tool nor a tenant of this path, {tool_id[:256]!r}. A webhook "
+                "is sent by POST to /hooks/TOOL, with nothing behind it, or to /hooks/TENANT/TOOL"
+            )
         if tool is None:
             raise NotFoundError(
-                f"there is no tool {tool_id[:128]!r}: make it with PUT /api/v1/tools/{{tool_id}}"
+                f"there is no tool {tool_id[:256]!r}: make it with PUT /api/v1/tools/{{tool_id}}"
             )
         return tool
+
+    def _is_too_long(self, tool_id: str) -> bool:
+        """Whether it is a path with something behind its tool, rather than a tenant's tool."""
+        tenant, slash, _ = tool_id.partition("/")
+        return bool(slash) and tenant not in self._catalog.current.tenants
 
     async def _reloaded(self) -> Catalog:
         """the snapshot as PostgreSQL has it after this call; many calls are one question."""
@@ -413,6 +443,12 @@ class Receiver:
         # a webhook that comes from now on may be of a tool that this does not see any more
         self._reloaded_at, self._next_reload = time.monotonic(), None
         return await self._catalog.refresh()
+
+
+def _tool_id(request: web.Request) -> str:
+    """The tool that is called, as it is called in the whole installation."""
+    tenant = request.match_info.get("tenant", DEFAULT_TENANT)
+    return full_tool_id(tenant, request.match_info["tool_id"])
 
 
 def called_url(tool: Tool, public_url: str, origin: str, path: str) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 from aiohttp import web
 
 from hookstream.app.errors import BadRequestError, NotFoundError
+from hookstream.app.ids import own_tool_id
 from hookstream.app.ingest.refusals import Refusal, Refusals
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.redis.errors import REDIS_ERRORS
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, path_id
+from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, path_tool
 from hookstream.app.web.events import check_query, note_read, parse_limit
 from hookstream.app.web.models.receive import Accepted
 from hookstream.app.web.models.refusals import REFUSAL_QUERY, RefusalList, RefusalOut
@@ -61,6 +62,7 @@ class RefusalViews:
         """In the order of the OpenAPI document."""
         return [
             *self._routes(OF_A_TOOL, "refusal", "of a tool"),
+            # whoever's they were meant for
             *self._routes(OF_UNKNOWN, "unknown_tool_refusal", "for tools that there are not"),
         ]
 
@@ -139,14 +141,14 @@ class RefusalViews:
         """The tool in the path; None for those that there are not."""
         if "tool_id" not in request.match_info:
             return None
-        tool_id, tenant = path_id(request, "tool_id"), request[TENANT_KEY]
+        tool_id, tenant = path_tool(request), request[TENANT_KEY]
         tool = self._catalog.current.tools.get(tool_id)
         if tool is None:
             # perhaps it was made a moment ago through another process
             tool = (await self._catalog.refresh()).tools.get(tool_id)
         if tool is None or tool.tenant != tenant:
             raise NotFoundError(
-                f"there is no tool {tool_id}: what is sent to it is in {OF_UNKNOWN}"
+                f"there is no tool {own_tool_id(tool_id)}: what is sent to it is in {OF_UNKNOWN}"
             )
         return tool
 
@@ -169,7 +171,8 @@ def refusal_out(refusal: Refusal, tool: Tool | None) -> dict[str, Any]:
     masked = "&".join(f"{item.partition('=')[0]}=…" for item in query.split("&") if item)
     return {
         "refusal_id": refusal.refusal_id,
-        "tool_id": _clean(refusal.tool_id),
+        # of tools that there are not: as it was called
+        "tool_id": _clean(own_tool_id(refusal.tool_id) if tool else refusal.tool_id),
         "refused_at": datetime.fromtimestamp(refusal.at_ms / 1000, UTC).isoformat(),
         "status": refusal.status,
         "reason": refusal.reason,

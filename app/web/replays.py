@@ -7,7 +7,7 @@ from uuid import UUID
 from aiohttp import web
 
 from hookstream.app.errors import BadRequestError, ConflictError, HookstreamError, NotFoundError
-from hookstream.app.ids import partition_of_event
+from hookstream.app.ids import full_tool_id, partition_of_event
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
@@ -196,7 +196,7 @@ class ReplayViews:
         since = parse_time("since", wanted.since)
         until = min(parse_time("until", wanted.until) or now, now)
         filters = ReplayFilter(
-            tool=wanted.tool,
+            tool=None if wanted.tool is None else full_tool_id(tenant, wanted.tool),
             type=wanted.type,
             status=wanted.status,
             context=wanted.context,

@@ -37,8 +37,17 @@ CLOSING_SECONDS = 5.0
 #: A client that takes less than this within the write timeout takes nothing.
 MIN_TAKEN_BYTES = 1024
 HOOKS = "/hooks/{tool_id}"
+TENANTS_HOOKS = "/hooks/{tenant}/{tool_id}"
 #: What strangers and agents need, where operators have a port of their own: nothing else is there.
-PUBLIC = {HOOKS, HOOKS + "/", "/contexts/{context_id}/updates", "/mcp", "/health/live"}
+PUBLIC = {
+    HOOKS,
+    HOOKS + "/",
+    TENANTS_HOOKS,
+    TENANTS_HOOKS + "/",
+    "/contexts/{context_id}/updates",
+    "/mcp",
+    "/health/live",
+}
 
 
 def make_runner(web_app: web.Application) -> web.AppRunner:
@@ -77,7 +86,7 @@ def split_by_port(admin_port: int) -> Middleware:
                     "this port has /hooks/TOOL, /contexts/CONTEXT/updates (WebSocket), /mcp and "
                     "/health/live only: the rest is on the operators' port (HOOKSTREAM_ADMIN_PORT)"
                 )
-        elif place.rstrip("/") == HOOKS:
+        elif place.rstrip("/") in (HOOKS, TENANTS_HOOKS):
             raise NotFoundError(
                 "this is the operators' port: webhooks are taken on that of HOOKSTREAM_WEB_PORT"
             )

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from hookstream.app.bounded import BoundedPool
 from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
+from hookstream.app.ids import full_tool_id, own_tool_id
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.routing.condition_judge import ConditionJudge
@@ -132,13 +133,13 @@ class SubscriptionViews:
                 tenant,
                 context_id,
                 name,
-                subscription.tool,
+                _full(tenant, subscription.tool),
                 subscription.types,
                 subscription.where,
                 subscription.priority or "",
                 subscription.follow,
-                self._quotas.most("subscriptions"),
-                self._quotas.most("subscriptions_per_context"),
+                self._quotas.most("subscriptions", tenant),
+                self._quotas.most("subscriptions_per_context", tenant),
             )
         except asyncpg.ForeignKeyViolationError as error:
             raise NotFoundError(f"there is no context {context_id}: make it first") from error
@@ -218,7 +219,7 @@ class DryRunViews:
         tenant = request[TENANT_KEY]
         types, condition = await check_subscription(self._postgres, tenant, wanted)
         past = EventFilter(
-            tool=None if wanted.tool == "*" else wanted.tool,
+            tool=None if wanted.tool == "*" else _full(tenant, wanted.tool),
             since=parse_time("since", wanted.since),
             until=parse_time("until", wanted.until),
             limit=wanted.limit,
@@ -287,10 +288,14 @@ async def check_subscription(
             "github:acme/app#5; an event's `keys` are its own"
         )
     if subscription.tool != "*" and (
-        await postgres.fetchrow(statement("tool"), subscription.tool, tenant) is None
+        await postgres.fetchrow(statement("tool"), _full(tenant, subscription.tool), tenant) is None
     ):
         raise NotFoundError(f"there is no tool {subscription.tool}: make it first")
     return types, condition
+
+
+def _full(tenant: str, tool: str) -> str:
+    return tool if tool == "*" else full_tool_id(tenant, tool)
 
 
 def subscription_out(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -298,7 +303,7 @@ def subscription_out(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": row["name"],
         "context_id": row["context_id"],
-        "tool": row["tool_id"],
+        "tool": own_tool_id(row["tool_id"]),
         "types": row["types"],
         "where": row["condition"],
         "follow": row["follow"],

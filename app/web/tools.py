@@ -18,6 +18,7 @@ from hookstream.app.errors import (
     UnavailableError,
 )
 from hookstream.app.failures.dead_letters import DeadLetterFilter, DeadLetters
+from hookstream.app.ids import own_tool_id
 from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.postgres.pool import Postgres
@@ -39,7 +40,14 @@ from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.catalog import CatalogCache
-from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, Caller, path_id, read_model
+from hookstream.app.web.access import (
+    CALLER_KEY,
+    TENANT_KEY,
+    Caller,
+    path_tool,
+    query_tool,
+    read_model,
+)
 from hookstream.app.web.events import check_query
 from hookstream.app.web.models.fields import PAGE_QUERY
 from hookstream.app.web.models.tools import PURGE_QUERY, LearntSecretOut, ToolIn, ToolList, ToolOut
@@ -137,13 +145,15 @@ class ToolViews:
     async def list(self, request: web.Request) -> web.StreamResponse:
         """A page of the tenant's tools."""
         limit, after = asked_page(request.query)
-        rows = await self._postgres.fetch(statement("tools"), request[TENANT_KEY], after, limit)
-        cursor = next_cursor(limit, [row["tool_id"] for row in rows])
+        # a cursor is a tool's own id
+        past = query_tool(request, after) if after else ""
+        rows = await self._postgres.fetch(statement("tools"), request[TENANT_KEY], past, limit)
+        cursor = next_cursor(limit, [own_tool_id(row["tool_id"]) for row in rows])
         return json_response({"tools": await self._out(rows), "cursor": cursor})
 
     async def put(self, request: web.Request) -> web.StreamResponse:
         """Make or change a tool; in force in this process when the answer comes."""
-        tool_id = path_id(request, "tool_id")
+        tool_id = path_tool(request)
         tool = await read_model(self._settings, request, ToolIn)
         kind = provider(tool.provider)
         before = self._catalog.current.tools.get(tool_id)
@@ -171,14 +181,14 @@ class ToolViews:
             tool.webhooks_per_second,
             allow_from(tool),
             public_url(tool),
-            self._quotas.most("tools"),
+            self._quotas.most("tools", tenant),
             keeps_secrets,
             masking(tool, has_key=bool(self._settings.pseudonym_key)),
         )
         if row is None:
             if not await self._postgres.fetchrow("SELECT FROM tools WHERE tool_id = $1", tool_id):
                 await self._quotas.check(tenant, "tools")
-            raise ConflictError(f"the tool id {tool_id} is taken: choose another")
+            raise ConflictError(f"the tool id {own_tool_id(tool_id)} is taken: choose another")
         await self._catalog.reload()
         if weak := weak_secrets(kind.name, tool.secrets):
             logger.warning(
@@ -189,10 +199,10 @@ class ToolViews:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One tool."""
-        tool_id = path_id(request, "tool_id")
+        tool_id = path_tool(request)
         row = await self._postgres.fetchrow(statement("tool"), tool_id, request[TENANT_KEY])
         if row is None:
-            raise NotFoundError(f"there is no tool {tool_id}")
+            raise NotFoundError(f"there is no tool {own_tool_id(tool_id)}")
         [out] = await self._out([row])
         return json_response(out)
 
@@ -211,7 +221,7 @@ class ToolViews:
 
     async def show_learnt_secret(self, request: web.Request) -> web.StreamResponse:
         """A secret that the tool has learnt: some senders want it to be pasted at theirs."""
-        tool_id = path_id(request, "tool_id")
+        tool_id = path_tool(request)
         secrets, tenant = self._catalog.secrets, request[TENANT_KEY]
         row = await self._postgres.fetchrow(statement("tool"), tool_id, tenant)
         if row is not None and row["learnt_secret"] is not None:
@@ -221,8 +231,9 @@ class ToolViews:
             row = await self._postgres.fetchrow(statement("show_learnt_secret"), tool_id, tenant)
         if row is None or row["learnt_secret"] is None:
             raise NotFoundError(
-                f"tool {tool_id} has learnt no secret that has not been shown: to learn one anew "
-                "delete it, make it without secrets, and have the sender try out the address again"
+                f"tool {own_tool_id(tool_id)} has learnt no secret that has not been shown: to "
+                "learn one anew delete it, make it without secrets, and have the sender try out "
+                "the address again"
             )
         return json_response({"secret": secret})
 
@@ -232,7 +243,7 @@ class ToolViews:
         With ``purge`` its dead letters and refused webhooks are discarded, and a tool of its name
         that is made later begins without its dictionary. What was packed with that stays readable.
         """
-        tool_id = path_id(request, "tool_id")
+        tool_id = path_tool(request)
         check_query(request.query, PURGE_QUERY)
         if (purge := request.query.get("purge", "false")) not in ("true", "false"):
             raise BadRequestError("purge: true or false")
@@ -240,7 +251,7 @@ class ToolViews:
             await self._purge(request[CALLER_KEY], tool_id)
         tag = await self._postgres.execute(statement("delete_tool"), tool_id, request[TENANT_KEY])
         if tag == "DELETE 0":
-            raise NotFoundError(f"there is no tool {tool_id}")
+            raise NotFoundError(f"there is no tool {own_tool_id(tool_id)}")
         await self._catalog.reload()
         return web.Response(status=204)
 
@@ -248,9 +259,9 @@ class ToolViews:
         tenant = caller.tenant
         known = await self._postgres.fetchrow(statement("tool"), tool_id, tenant)
         if known is None:
-            raise NotFoundError(f"there is no tool {tool_id}")
+            raise NotFoundError(f"there is no tool {own_tool_id(tool_id)}")
         try:
-            wanted = DeadLetterFilter(tool=tool_id)
+            wanted = DeadLetterFilter(tool=own_tool_id(tool_id))
             page = await self._dead_letters.find(tenant, wanted, PURGED_AT_ONCE)
             while True:
                 names = [one["letter_id"] for one in page.letters]
@@ -409,7 +420,7 @@ def tool_out(row: Mapping[str, Any], secrets: Sequence[str]) -> dict[str, Any]:
     """A tool as the API shows it. ``secrets``: those that could be opened, in the clear."""
     rule = row["dedup"]
     return {
-        "tool_id": row["tool_id"],
+        "tool_id": own_tool_id(row["tool_id"]),
         "provider": row["provider"],
         "secret_count": len(row["secrets"]),
         "weak_secret_count": weak_secrets(row["provider"], secrets),

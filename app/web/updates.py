@@ -8,10 +8,16 @@ from socket import SO_SNDBUF, SOL_SOCKET
 from aiohttp import web
 
 from hookstream.app import metrics
-from hookstream.app.errors import BadRequestError, ForbiddenError, UnavailableError
+from hookstream.app.errors import (
+    BadRequestError,
+    ForbiddenError,
+    SuspendedError,
+    UnavailableError,
+)
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.feeds.resets import Resets
+from hookstream.app.ingest.tenant_use import TenantUse
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
@@ -20,7 +26,7 @@ from hookstream.app.web.events import check_query
 from hookstream.app.web.frames import FeedFrames
 from hookstream.app.web.limits import OpenOfKey
 from hookstream.app.web.routes import may_call
-from hookstream.app.web.websocket import STOPPING, Client, UpdateSocket
+from hookstream.app.web.websocket import STOPPING, SUSPENDED, Client, UpdateSocket
 
 __all__ = ["UpdateViews", "parse_after"]
 
@@ -46,7 +52,9 @@ class UpdateViews:
         feeds: Feeds,
         resets: Resets,
         followers: Followers,
+        use: TenantUse,
     ) -> None:
+        self._use = use
         self._access = access
         self._settings = settings
         self._catalog = catalog
@@ -54,6 +62,7 @@ class UpdateViews:
         self._resets = resets
         self._followers = followers
         self._open: set[UpdateSocket] = set()
+        catalog.on_change(self._close_suspended)
         #: Sockets by the digest of their key, from before their upgrade to their end.
         self._of_key = OpenOfKey(settings.websockets_per_key, "WebSockets")
 
@@ -67,6 +76,14 @@ class UpdateViews:
             served.close(STOPPING)
         # each has its own time limit
         await asyncio.gather(*(served.done.wait() for served in self._open))
+
+    def _close_suspended(self) -> None:
+        """Close the sockets of tenants that are suspended, or being deleted (4003)."""
+        tenants = self._catalog.current.tenants
+        for served in self._open:
+            tenant = tenants.get(served.tenant)
+            if tenant is not None and tenant.trouble:
+                served.close(SUSPENDED)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Upgrade, and send every update past ``after``.
@@ -111,12 +128,20 @@ class UpdateViews:
 
     @contextmanager
     def _counted(self, caller: Caller) -> Iterator[None]:
-        """Count a socket as its key's. Raises LimitError where that has all it may."""
-        if not caller.digest:
-            yield
-            return
-        with self._of_key.one_more(caller.digest):
-            yield
+        """Count a socket as its key's and its tenant's.
+
+        Raises:
+            LimitError: one of them has all it may.
+            SuspendedError: the tenant is suspended, whoever asks.
+        """
+        if trouble := self._catalog.current.tenant(caller.tenant).trouble:
+            raise SuspendedError(trouble)
+        with self._use.one_more_socket(caller.tenant):
+            if not caller.digest:
+                yield
+                return
+            with self._of_key.one_more(caller.digest):
+                yield
 
     async def _serve(
         self, client: Client, after: int, fold: int | None, generation: int | None

@@ -21,7 +21,7 @@ from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.access import Access, Caller
 from hookstream.app.web.frames import FeedFrames, FramePage, frame_text
 
-__all__ = ["STOPPING", "Client", "UpdateSocket", "parse_client_message"]
+__all__ = ["STOPPING", "SUSPENDED", "Client", "UpdateSocket", "parse_client_message"]
 
 MAX_SEQ = 2**53
 #: A client that does not answer our closing within this time is cut off.
@@ -42,6 +42,7 @@ class End:
 STOPPING = End(WSCloseCode.GOING_AWAY, "stopping", "the server stops")
 REVOKED = End(WSCloseCode.POLICY_VIOLATION, "revoked", "the key was revoked")
 DELETED = End(WSCloseCode.POLICY_VIOLATION, "deleted", "the context was deleted")
+SUSPENDED = End(4003, "suspended", "the tenant is suspended: ask the operator")
 FAILED = End(WSCloseCode.INTERNAL_ERROR, "failed", "the server failed: resume", trouble=True)
 UNREADABLE = End(
     WSCloseCode.TRY_AGAIN_LATER, "unreadable", "the feed cannot be read here: resume", trouble=True
@@ -116,6 +117,11 @@ class UpdateSocket:
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, End | None]) -> asyncio.Task[None]:
         return tasks.spawn(name, self._until_end(name, work))
+
+    @property
+    def tenant(self) -> str:
+        """Whose context it follows."""
+        return self._client.caller.tenant
 
     def close(self, end: End | None) -> None:
         """Have it closed, for the first reason that is given; None: its client has gone."""

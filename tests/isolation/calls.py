@@ -24,6 +24,10 @@ APART = {
     "POST /hooks/{tool_id}/": "senders': signatures say who may",
     "OPTIONS /hooks/{tool_id}": "senders': a provider's trial of the URL",
     "OPTIONS /hooks/{tool_id}/": "senders': a provider's trial of the URL",
+    "POST /hooks/{tenant}/{tool_id}": "senders': signatures say who may",
+    "POST /hooks/{tenant}/{tool_id}/": "senders': signatures say who may",
+    "OPTIONS /hooks/{tenant}/{tool_id}": "senders': a provider's trial of the URL",
+    "OPTIONS /hooks/{tenant}/{tool_id}/": "senders': a provider's trial of the URL",
 }
 SCHEMA = {"schemaType": "JSON", "schema": '{"type": "object"}'}
 #: Bodies of the registry, which is in no OpenAPI document, by how the path begins.
@@ -46,11 +50,13 @@ PLAIN: Mapping[str, Any] = {
     "secrets": [], "since": "2020-01-01T00:00:00Z", "stage": "check", "status": "delivered",
     "template": "{{ payload.n }}", "token_budget": None, "ttl": {}, "type": "*", "types": "*",
     "until": "2099-01-01T00:00:00Z", "webhooks_per_second": None, "where": "", "window": "24h",
-    "expect": "1:" + "0" * 64, "seq": 1, "fold": "2",
+    "expect": "1:" + "0" * 64, "seq": 1, "fold": "2", "quotas": {}, "reason": "of b",
+    "format": "prometheus",
 }  # fmt: skip
 #: Those that name something, and what of a tenant's things they are given.
 NAMING: Mapping[str, str] = {
-    "tenant": "tenant", "tool": "tool_id", "tool_id": "tool_id", "context": "context_id",
+    "tenant": "tenant", "tenant_id": "tenant", "confirm": "tenant",
+    "tool": "tool_id", "tool_id": "tool_id", "context": "context_id",
     "context_id": "context_id", "contexts": "context_id", "event": "event_id",
     "event_id": "event_id", "batch": "event_id", "letter_id": "letter_id",
     "replay_id": "replay_id", "refusal_id": "refusal_id", "key_id": "key_id", "actor": "key_id",
@@ -73,6 +79,7 @@ CURSORS: Mapping[str, str] = {
     "/api/v1/keys": "1.{agent_key_id}",
     "/api/v1/api-keys": "1.{key_id}",
     "/api/v1/audit": "1000000",
+    "/api/v1/tenants": "{tenant}",
     "/api/v1/audit/verify": "1:" + "0" * 64,
     "/api/v1/lifecycle/verify": "events:{event_id}",
 }

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from hookstream.app.roles import ROUTES
+from hookstream.app.web.access import TENANT_HEADER
 from tests.isolation.calls import APART, Call, absent, calls
 from tests.isolation.sockets import over_mcp, over_websocket
 from tests.isolation.state import at_rest, difference, snapshot
@@ -95,13 +96,16 @@ class Somebody:
 
     kind: str
     keys: list[str]
+    #: The tenant that it says to act for.
+    named: str = ""
     _turn: int = 0
 
     def headers(self) -> dict[str, str]:
         if not self.keys:
             return {}
         self._turn += 1
-        return {"Authorization": f"Bearer {self.keys[self._turn % len(self.keys)]}"}
+        named = {TENANT_HEADER: self.named} if self.named else {}
+        return named | {"Authorization": f"Bearer {self.keys[self._turn % len(self.keys)]}"}
 
 
 async def run(stack: Stack) -> Report:
@@ -132,7 +136,12 @@ async def everybody(stack: Stack, b: Tenant, things: Things, nobodys: Things) ->
         (await own.call("POST", "/api/v1/keys", {**named, "name": "of b"}))["key"]
         for _ in range(AGENTS)
     ]
-    return [Somebody("owner", owners), Somebody("agent", agents), Somebody("nobody", [])]
+    return [
+        Somebody("owner", owners),
+        Somebody("owner, for A", owners, things.tenant),
+        Somebody("agent", agents),
+        Somebody("nobody", []),
+    ]
 
 
 async def try_all(

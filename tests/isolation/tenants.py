@@ -1,7 +1,5 @@
-"""How a tenant is made and unmade here. The one place to edit once there is an API for it."""
+"""How a tenant is made and unmade here."""
 
-import hashlib
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ import aiohttp
 import asyncpg
 
 from hookstream.app import embedded
+from hookstream.app.web.access import TENANT_HEADER
 from tests.support.stack import Stack, eventually
 
 __all__ = ["Tenant", "database", "make_tenant", "unmake_tenant"]
@@ -38,40 +37,41 @@ async def database(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def make_tenant(stack: Stack, name: str) -> Tenant:
-    """A tenant with a key of its owner."""
-    key = f"hsk_{secrets.token_urlsafe(32)}"
-    async with database(stack) as connection:
-        await connection.execute(
-            "INSERT INTO api_keys (key_id, tenant, name, hash, contexts, role) "
-            "VALUES ($1, $2, 'owner', $3, '{}', 'owner')",
-            f"key-{secrets.token_hex(6)}",
-            name,
-            hashlib.sha256(key.encode()).digest(),
-        )
-    made = Tenant(name, key)
+    """A tenant with a key of its owner, as an operator makes one."""
+    async with stack.session() as session:
+        async with session.post("/api/v1/tenants", json={"tenant_id": name}) as response:
+            assert response.status == 201, await response.text()
+        key = {"name": "owner", "role": "owner"}
+        of_it = {TENANT_HEADER: name}
+        async with session.post("/api/v1/api-keys", json=key, headers=of_it) as response:
+            assert response.status == 201, await response.text()
+            made = Tenant(name, (await response.json())["key"])
 
     async def known() -> bool:
-        async with (
-            aiohttp.ClientSession(stack.url, headers=made.headers) as session,
-            session.get("/api/v1/quotas") as response,
-        ):
-            return response.status == 200
+        return await status_of(stack, made) == 200
 
     await eventually(known, "the tenant's key counts")
     return made
 
 
 async def unmake_tenant(stack: Stack, tenant: Tenant) -> None:
-    """Take its tools, contexts and keys away: others share the stack, and have one tenant."""
-    async with database(stack) as connection:
-        for table in ("subscriptions", "contexts", "tools", "templates", "api_keys"):
-            await connection.execute(f"DELETE FROM {table} WHERE tenant = $1", tenant.name)
+    """Delete it: others share the stack, and have one tenant."""
+    async with (
+        stack.session() as session,
+        session.delete(f"/api/v1/tenants/{tenant.name}?confirm={tenant.name}") as response,
+    ):
+        assert response.status in (200, 202), await response.text()
 
     async def gone() -> bool:
-        async with (
-            aiohttp.ClientSession(stack.url, headers=tenant.headers) as session,
-            session.get("/api/v1/quotas") as response,
-        ):
-            return response.status == 401
+        return await status_of(stack, tenant) == 401
 
     await eventually(gone, "the tenant's keys are gone")
+
+
+async def status_of(stack: Stack, tenant: Tenant) -> int:
+    """What a plain call with the tenant's key is answered."""
+    async with (
+        aiohttp.ClientSession(stack.api_url, headers=tenant.headers) as session,
+        session.get("/api/v1/quotas") as response,
+    ):
+        return response.status

@@ -1,7 +1,8 @@
 -- Begin a replay, unless as many run to its context as may, or one of the same event.
 -- $1 replay, $2 tenant, $3 context, $4 most that run to it (0: any number), $5 event, or NULL for
--- one by filter: $6 filter, $7 rate; $8 events matched, $9 at least.
--- To be run in turn with others of the context. One of a single event counts for ten minutes at
+-- one by filter: $6 filter, $7 rate; $8 events matched, $9 at least; $10 most that run of its tenant
+-- (0: any number).
+-- To be run in turn with others of the context, with $10 with others of the tenant. One of a single event counts for ten minutes at
 -- most: a process that died before it sent it, or an event that waits for somebody, keeps nobody
 -- from asking again.
 WITH single AS (
@@ -17,7 +18,16 @@ by_filter AS (
 seen AS (
     SELECT
         EXISTS (SELECT FROM single WHERE event_id = $5::uuid) AS same,
-        (SELECT count(*) FROM single) + (SELECT count(*) FROM by_filter) AS running
+        (SELECT count(*) FROM single) + (SELECT count(*) FROM by_filter) AS running,
+        CASE
+            WHEN $10::bigint = 0 THEN 0
+            ELSE (
+                SELECT count(*) FROM replays
+                WHERE
+                    tenant = $2 AND status = 'running'
+                    AND (NOT all_sent OR created_at > now() - interval '10 minutes')
+            )
+        END AS of_tenant
 ),
 made AS (
     INSERT INTO replays (
@@ -27,6 +37,8 @@ made AS (
         $1::uuid, $2, $5, $3, 'running', $6::jsonb, $7::double precision, $8::bigint, $9::boolean,
         ($5 IS NOT NULL)::integer, $5 IS NOT NULL
     FROM seen
-    WHERE NOT same AND ($4::bigint = 0 OR running < $4)
+    WHERE
+        NOT same AND ($4::bigint = 0 OR running < $4)
+        AND ($10::bigint = 0 OR of_tenant < $10::bigint)
 )
-SELECT same, running FROM seen
+SELECT same, running, of_tenant FROM seen

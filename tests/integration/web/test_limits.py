@@ -381,7 +381,7 @@ async def test_what_answers_429_says_so_in_the_openapi_document(stack: Stack, na
 
         await asyncio.gather(*(ask("GET", "/api/v1/tools") for _ in range(260)))
         for method, path, operation in operations:
-            if path != "/hooks/{tool_id}":  # it has a limit of its own, seen above
+            if not path.startswith("/hooks/"):  # they have a limit of their own, seen above
                 answers = [await ask(method, path) for _ in range(3)]
                 while (429, True) not in answers:
                     answers = await asyncio.gather(*(ask(method, path) for _ in range(40)))

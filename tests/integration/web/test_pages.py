@@ -24,6 +24,7 @@ BOUNDED = {
     "letter_get": "as many attempts as there may be",
     "context_digest": "its budget of tokens",
     "health_partitions": "one for each partition, of which an installation has a fixed number",
+    "tenant_metrics": "nine quotas, and the first thousand contexts",
 }
 
 

@@ -1,0 +1,33 @@
+-- Delete some of what the event log and the registry have of a tenant; how much of what.
+-- $1 tenant, $2 most rows of each
+WITH log AS (
+    DELETE FROM events WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM events WHERE tenant = $1 LIMIT $2
+    )) RETURNING 1
+),
+delivered AS (
+    DELETE FROM deliveries WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM deliveries WHERE tenant = $1 LIMIT $2
+    )) RETURNING 1
+),
+days AS (
+    DELETE FROM daily_summaries WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM daily_summaries WHERE tenant = $1 LIMIT $2
+    )) RETURNING 1
+),
+replayed AS (
+    DELETE FROM replays WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM replays WHERE tenant = $1 LIMIT $2
+    )) RETURNING 1
+),
+texts AS (DELETE FROM templates WHERE tenant = $1 RETURNING 1),
+versions AS (DELETE FROM schema_versions WHERE tenant = $1 RETURNING 1),
+shapes AS (DELETE FROM schemas WHERE tenant = $1 RETURNING 1),
+modes AS (DELETE FROM schema_modes WHERE tenant = $1 RETURNING 1)
+SELECT
+    (SELECT count(*) FROM log) AS events,
+    (SELECT count(*) FROM delivered) AS deliveries,
+    (SELECT count(*) FROM days) AS summaries,
+    (SELECT count(*) FROM replayed) AS replays,
+    (SELECT count(*) FROM texts) AS templates,
+    (SELECT count(*) FROM versions) + (SELECT count(*) FROM shapes) + (SELECT count(*) FROM modes) AS schemas
