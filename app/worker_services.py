@@ -422,6 +422,7 @@ class WorkerServices(Service):
             services.events,
             catalog=self._catalog,
             pressure=lambda: services.memory.pressure,
+            resealed=services.payloads.resealed,
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -459,6 +460,7 @@ class WorkerServices(Service):
             worker_id=self.assignment.worker_id,
             catalog=self._catalog,
             samples=partial(services.events.samples, shown=services.maskers.for_agents),
+            data_keys=services.data_keys,
             loop=self.loop,
             beacon=self.beacon,
         )

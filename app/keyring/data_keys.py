@@ -13,6 +13,7 @@ import binascii
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -126,6 +127,10 @@ class DataKeys(Service):
                 f"{': ' + self.trouble if self.trouble else ''}"
             )
         return found
+
+    def month_now(self) -> str:
+        """The month of now; "" where nothing is sealed."""
+        return month_of(self._now_ms()) if self.seals else ""
 
     def key_now(self, tenant: str) -> MonthKey | None:
         """As :meth:`key`, of what is made now and of no one event."""
@@ -337,8 +342,9 @@ class DataKeys(Service):
             self._shredded_until = max(
                 self._shredded_until, row["shredded_at"] - timedelta(minutes=1)
             )
-        for name in [name for name in self.missing if name.isdigit()]:
-            await self.fetch([int(name)])
+        if lacking := [int(name) for name in self.missing if name.isdigit()]:
+            with suppress(SealingKeyError):  # it is told already
+                await self.fetch(lacking)
         now_ms = self._now_ms()
         month = month_of(now_ms)
         months = {month, month_after(month)} if _ends_soon(now_ms) else {month}
@@ -355,16 +361,26 @@ class DataKeys(Service):
             SealingKeyError: one of the keys cannot be had.
             UnavailableError: PostgreSQL is away.
         """
-        name, done = self.ring.current().name, 0
-        while rows := await self._postgres.fetch(statement("data_keys_to_rewrap"), name, PAGE):
+        name, done, behind = self.ring.current().name, 0, -1
+        trouble: SealingKeyError | None = None
+        query = statement("data_keys_to_rewrap")
+        while rows := await self._postgres.fetch(query, name, behind, PAGE):
+            behind = rows[-1]["key_id"]
             for row in rows:
-                key = await self.ring.unwrap(row["wrapped_by"], row["wrapped"])
+                try:
+                    key = await self.ring.unwrap(row["wrapped_by"], row["wrapped"])
+                except SealingKeyError as error:
+                    # others' go on
+                    trouble = trouble or error
+                    continue
                 by, wrapped = await self.ring.wrap(key)
                 await self._postgres.execute(
                     statement("rewrap_data_key"), row["key_id"], row["wrapped_by"], by, wrapped
                 )
                 metrics.DATA_KEYS_REWRAPPED.inc()
                 done += 1
+        if trouble:
+            raise trouble
         return done
 
     async def list(self, tenant: str) -> list[Mapping[str, Any]]:
