@@ -370,7 +370,10 @@ class WorkerServices(Service):
     @cached_property
     def renderer(self) -> Renderer:
         """Makes updates of events."""
-        return Renderer(self._catalog, self.model, self._services.maskers.for_models)
+        services = self._services
+        return Renderer(
+            self._catalog, self.model, services.maskers.for_models, services.feeds.seals
+        )
 
     @cached_property
     def delivery(self) -> Delivery:
@@ -385,6 +388,7 @@ class WorkerServices(Service):
             now_ms=services.clock.now_ms,
             renderer=self.renderer,
             reload=services.catalog.refresh,
+            seals=services.feeds.seals,
         )
 
     @cached_property

@@ -88,6 +88,15 @@ class Payloads:
         """The month whose key seals what comes now; "" where nothing is sealed."""
         return self.data_keys.month_now() if self.data_keys is not None else ""
 
+    async def opened(self, data: bytes, place: bytes) -> bytes | None:
+        """A value that may be sealed, in the clear; None where it is erased.
+
+        Raises:
+            SealingKeyError: its key cannot be had now.
+            CodecError: it is damaged.
+        """
+        return data if self.data_keys is None else await self.data_keys.open_payload(data, place)
+
     def is_erased(self, tenant: str, event_id: str) -> bool:
         """Whether a key of the month in which an event was received was destroyed."""
         return self.data_keys is not None and self.data_keys.is_erased(tenant, event_id)

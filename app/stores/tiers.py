@@ -255,6 +255,10 @@ class Tiers:
             if blocks[name]:
                 self._remember(name, blocks[name])
 
+    def is_erased(self, tenant: str, event_id: str) -> bool:
+        """Whether a key of the month in which an event was received was destroyed."""
+        return self._data_keys is not None and self._data_keys.is_erased(tenant, event_id)
+
     def _forget_all(self) -> None:
         self._cache.clear()
         self._cached_bytes = 0
