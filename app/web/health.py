@@ -15,6 +15,7 @@ from hookstream.app.ingest.appender import Appender
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.condition_judge import ConditionJudge
 from hookstream.app.stalls import LoopWatch
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.secret_sealing import SecretSealing
 from hookstream.app.web.health_advice import advise
@@ -27,6 +28,7 @@ from hookstream.app.web.health_parts import (
     conditions_out,
     postgres_out,
     sealing_out,
+    secrets_out,
     sockets_out,
     spool_out,
     stages_out,
@@ -102,6 +104,7 @@ class HealthViews:
         conditions: ConditionJudge,
         archive: Objects,
         sealing: SecretSealing,
+        data_keys: DataKeys,
     ) -> None:
         """``missing_modules``: those with stages that could not be imported here, and why."""
         self._wakeups_trouble = wakeups_trouble
@@ -109,6 +112,7 @@ class HealthViews:
         self._conditions = conditions
         self._archive = archive
         self._sealing = sealing
+        self._data_keys = data_keys
         self._missing_modules = missing_modules
         self._redis = redis
         self._postgres = postgres
@@ -162,7 +166,10 @@ class HealthViews:
             "sockets": sockets_out(self._followers.state(), self._wakeups_trouble()),
         }
         if self._worker is None:
-            parts["sealing"] = sealing_out(self._catalog, self._sealing)
+            secrets = secrets_out(self._catalog, self._sealing)
+            parts["sealing"] = sealing_out(self._data_keys, secrets)
+        elif self._data_keys.wanted or self._data_keys.missing:
+            parts["sealing"] = sealing_out(self._data_keys)
         if self._missing_modules:
             parts["stages"] = stages_out(self._missing_modules)
         appender = self._appender
