@@ -56,6 +56,8 @@ MAX_TOLD: Final = 100
 #: How a sealed text begins where there is no room for bytes.
 _TEXT: Final = "sealed:2:"
 
+_ANY: Final = "SELECT 1 FROM data_keys WHERE shredded_at IS NULL LIMIT 1"
+
 #: A tenant and a month (``2026-11``).
 Month = tuple[str, str]
 
@@ -349,7 +351,10 @@ class DataKeys(Service):
         month = month_of(now_ms)
         months = {month, month_after(month)} if _ends_soon(now_ms) else {month}
         await self.ensure((tenant, month) for tenant in self._tenants() for month in months)
-        if not self.ring.is_empty:
+        for name in [name for name in self.missing if not name.isdigit()]:
+            if KEYS.newest(*name.rsplit("/", 1)) is not None:
+                del self.missing[name]
+        if not self.ring.is_empty and (self.seals or await self._postgres.fetch(_ANY)):
             await self.rewrap()
 
     async def rewrap(self) -> int:

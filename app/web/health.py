@@ -12,10 +12,10 @@ from hookstream.app import tasks
 from hookstream.app.archive.objects import Objects
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.ingest.appender import Appender
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.condition_judge import ConditionJudge
 from hookstream.app.stalls import LoopWatch
-from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.secret_sealing import SecretSealing
 from hookstream.app.web.health_advice import advise
