@@ -74,9 +74,7 @@ class MonthKey:
     def seal(self, data: bytes, place: bytes) -> bytes:
         """``data``, sealed; to be opened for the same ``place`` only."""
         nonce = os.urandom(_NONCE_END - _KEY_END)
-        return b"".join(
-            (self._head, nonce, self._cipher.encrypt(nonce, data, self._head + place))
-        )
+        return b"".join((self._head, nonce, self._cipher.encrypt(nonce, data, self._head + place)))
 
     def open(self, sealed: bytes, place: bytes) -> bytes:
         """What this key has sealed for a place. Raises CodecError where it has not."""

@@ -227,9 +227,7 @@ class Archive(Service):
         )
         if await self.manifest.covers(tenant, tool_id, wanted):
             return None
-        packed = [
-            (warm_block(partition, tenant, tool_id, last), data) for _, last, data in blocks
-        ]
+        packed = [(warm_block(partition, tenant, tool_id, last), data) for _, last, data in blocks]
         opens = await self.opening([data for _, data in packed])
         months = {key.month for key in opens}
         if not opens:

@@ -57,9 +57,7 @@ class keys(Command):  # noqa: N801 Faust names a command by its class
             self.stdout.write(f"{name}  {'opens' if number else 'seals and opens'}\n")
         return 0
 
-    async def _of_data(
-        self, *, action: str, tenant: str, month: str, yes: bool, url: str
-    ) -> int:
+    async def _of_data(self, *, action: str, tenant: str, month: str, yes: bool, url: str) -> int:
         async with ApiClient(self.app.settings, url) as api:
             found = await api.call("GET", "/data-keys", tenant=tenant)
             if action == "status":
@@ -77,9 +75,7 @@ class keys(Command):  # noqa: N801 Faust names a command by its class
                 if self._asked(f"Type {whose} to destroy its key: ") != whose:
                     self._print("nothing was destroyed")
                     return 1
-            await api.call(
-                "DELETE", f"/data-keys/{quoted(month)}", tenant=tenant, confirm=whose
-            )
+            await api.call("DELETE", f"/data-keys/{quoted(month)}", tenant=tenant, confirm=whose)
         self._print(f"the data key of {whose} is destroyed; every process forgets it in seconds")
         self._print(
             "A backup of PostgreSQL from before has it still, wrapped: rotate the wrapping key, "

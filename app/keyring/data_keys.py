@@ -269,7 +269,9 @@ class DataKeys(Service):
             rows = await self._postgres.fetch(statement("data_keys_of_month"), tenant, month)
         await self._learn(rows)
         if KEYS.newest(tenant, month) is None:
-            raise SealingKeyError(self.missing.get(_named(rows), "another process has just made it"))
+            raise SealingKeyError(
+                self.missing.get(_named(rows), "another process has just made it")
+            )
 
     async def _learn(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take keys into the book. Raises SealingKeyError for the first that does not open."""

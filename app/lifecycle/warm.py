@@ -96,7 +96,11 @@ class Gathered:
     def takes(self, taken: Taken) -> bool:
         """Whether another one fits: of the same hour and month, and not too large beside these."""
         same_hour = self.entries[0].ms // HOUR_MS == taken.ms // HOUR_MS
-        return same_hour and self.entries[0].month == taken.month and self.size + taken.size <= BLOCK_BYTES
+        return (
+            same_hour
+            and self.entries[0].month == taken.month
+            and self.size + taken.size <= BLOCK_BYTES
+        )
 
     def add(self, taken: Taken) -> None:
         self.entries.append(taken)

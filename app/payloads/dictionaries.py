@@ -205,4 +205,3 @@ class Dictionaries(Service):
         metrics.DICTIONARY.clear()
         for tool_id, dictionary in self._current.items():
             metrics.DICTIONARY.labels(tool=tool_id).set(dictionary.dictionary_id)
-

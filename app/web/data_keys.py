@@ -8,8 +8,8 @@ from aiohttp import web
 from hookstream.app.errors import BadRequestError, ForbiddenError, NotFoundError, SealingKeyError
 from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.web.access import CALLER_KEY, TENANT, TENANT_KEY
-from hookstream.app.web.models.data_keys import DataKeyList, DataKeysRewrapped, DataKeysShredded
 from hookstream.app.web.events import check_query
+from hookstream.app.web.models.data_keys import DataKeyList, DataKeysRewrapped, DataKeysShredded
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.routes import Route
 

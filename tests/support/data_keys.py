@@ -33,9 +33,7 @@ class _Ring:
 def sealing(now_ms: int, **kwargs: Any) -> DataKeys:
     """Data keys of a process that seals, and has none yet; ``now_ms`` is its time."""
     ring = KeyRing([_Ring()])
-    return DataKeys(
-        ring, cast(Postgres, Away()), wanted=True, now_ms=lambda: now_ms, **kwargs
-    )
+    return DataKeys(ring, cast(Postgres, Away()), wanted=True, now_ms=lambda: now_ms, **kwargs)
 
 
 def new_key(tenant: str = "default", month: str = "2026-11", *, known: bool = True) -> MonthKey:

@@ -75,7 +75,8 @@ async def test_a_month_has_one_key_whoever_asks_first_and_the_next_is_there_befo
         assert await second.open_payload(value, b"place") == b"content"
         assert await second.open_payload(b"in the clear", b"place") == b"in the clear"
         text = second.seal_text("t", "a summary", b"day")
-        assert text.startswith("sealed:2:") and "summary" not in text
+        assert text.startswith("sealed:2:")
+        assert "summary" not in text
         assert await first.open_text(text, b"day") == "a summary"
         stored = await postgres.fetchrow("SELECT wrapped FROM data_keys WHERE key_id = $1", 1)
         assert stored is None
@@ -159,7 +160,7 @@ async def test_a_destroyed_key_takes_its_month_with_it_and_leaves_a_row(
             "SELECT action, record FROM audit_trail WHERE tenant = 't' AND action LIKE 'data_key.%'"
         )
         assert row["action"] == "data_key.shredded"
-        assert "wrapped\"" not in row["record"]
+        assert 'wrapped"' not in row["record"]
         # another process hears of it by itself, and one that starts later when it meets the id
         forget()
         await (fresh := keys_of(file, postgres, NOW, "t", "other")).look()
@@ -169,7 +170,9 @@ async def test_a_destroyed_key_takes_its_month_with_it_and_leaves_a_row(
         # what is of that month and still comes gets another key
         assert fresh.seal("t", b"late", b"") != b"late"
         await postgres.execute("DELETE FROM data_keys WHERE key_id = $1", dead["key_id"])
-        deleted = await postgres.fetch("SELECT 1 FROM audit_trail WHERE action = 'data_key.deleted'")
+        deleted = await postgres.fetch(
+            "SELECT 1 FROM audit_trail WHERE action = 'data_key.deleted'"
+        )
         assert len(deleted) == 1
 
 

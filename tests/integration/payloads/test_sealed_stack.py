@@ -130,8 +130,8 @@ async def in_postgres(stack: Stack) -> list[str]:
         )
         found = []
         for (table,) in tables:
-            rows = await connection.fetch(f'SELECT t::text AS row FROM "{table}" AS t')  # noqa: S608
-            values = await connection.fetch(f'SELECT * FROM "{table}"')  # noqa: S608
+            rows = await connection.fetch(f'SELECT t::text AS row FROM "{table}" AS t')
+            values = await connection.fetch(f'SELECT * FROM "{table}"')
             raw = [one for row in values for one in row.values() if isinstance(one, bytes)]
             if any(holds(row["row"].encode()) for row in rows) or any(map(holds, raw)):
                 found.append(table)

@@ -117,7 +117,8 @@ def test_a_payload_is_sealed_for_its_event(packing: Packing) -> None:
     place = payload_place(event.tenant, event.event_id)
     packed = packing.pack(BODY)
     sealed = packed.sealed(key, place)
-    assert sealed.data is not None and packed.data is not None
+    assert sealed.data is not None
+    assert packed.data is not None
     # compressed first, else there would be nothing to gain
     assert len(sealed.data) == len(packed.data) + ADDED_BYTES
     data = encode_event(event, sealed)

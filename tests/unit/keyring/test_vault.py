@@ -26,7 +26,8 @@ async def test_vault_wraps_and_unwraps_and_its_own_rotation_needs_nothing(
 ) -> None:
     ring = KeyRing(key_sources("vault:///hooks", vault.environ))
     name, wrapped = await ring.wrap(KEY)
-    assert name.startswith("vault-") and ":" not in name
+    assert name.startswith("vault-")
+    assert ":" not in name
     assert wrapped.startswith(b"vault:v1:")
     vault.rotate()
     assert await ring.unwrap(name, wrapped) == KEY
