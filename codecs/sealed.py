@@ -7,7 +7,7 @@ What is sealed says so, and by which key; whatever does not begin like this is a
 
 Magic, key id and the place that it was sealed for are associated data: it opens there only. None of
 what else is kept begins with the magic: JSON and texts are UTF-8, which has no byte 255, protobuf's
-first tag has another wire type, and frames and dictionaries of zstd have magic numbers of their own.
+first tag has another wire type, frames and dictionaries of zstd have magic numbers of their own.
 Where any bytes may stand, what stands beside them says whether they are sealed.
 """
 
@@ -147,7 +147,7 @@ class KeyBook:
             del self._newest[key.tenant, key.month]
 
 
-#: The book of this process. Ids are random and never used twice, so it may serve any number of apps.
+#: The book of this process. Ids are random and never used twice: it may serve any number of apps.
 KEYS = KeyBook()
 
 

@@ -1,4 +1,4 @@
-"""A key of Vault's (or OpenBao's) transit engine, which wraps and unwraps there and never leaves it."""
+"""A key of Vault's (or OpenBao's) transit engine: it wraps and unwraps there, and never leaves."""
 
 import asyncio
 import base64

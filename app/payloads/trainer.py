@@ -34,7 +34,7 @@ __all__ = ["Trainer", "next_look"]
 
 logger = get_logger(__name__)
 
-#: The newest payloads of a tool (tenant, tool id), at most so many; of one month where that is named.
+#: The newest payloads of a tool (tenant, tool id), at most so many; of a month, where it is named.
 Samples = Callable[[str, str, int, str], Awaitable[list[bytes]]]
 
 LOOK_SECONDS = 2.0

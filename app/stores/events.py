@@ -20,7 +20,7 @@ from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.routing.maskers import ASIDE_BYTES
 from hookstream.app.status import Status
-from hookstream.app.stores.tiers import GONE, HOT, Tiers
+from hookstream.app.stores.tiers import ERASED, GONE, HOT, Tiers
 from hookstream.codecs.envelope import Event, decode_event
 from hookstream.codecs.errors import CodecError, UnknownDictionaryError
 from hookstream.codecs.json_payload import load_json, parse_payload

@@ -1,8 +1,8 @@
 """A stand-in for Vault: its transit engine's HTTP API over loopback, and no more of it.
 
 It is no Vault. It answers ``/v1/MOUNT/encrypt/KEY`` and ``/v1/MOUNT/decrypt/KEY`` as Vault's
-documentation says (developer.hashicorp.com/vault/api-docs/secret/transit), wants a token, and can be
-sealed. Keys have versions, which :meth:`rotate` adds.
+documentation says (developer.hashicorp.com/vault/api-docs/secret/transit), wants a token, and can
+be sealed. Keys have versions, which :meth:`rotate` adds.
 """
 
 import base64
@@ -44,7 +44,7 @@ class VaultStandIn:
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_PUT = do_POST
+            do_PUT = do_POST  # noqa: N815 the base class calls it so
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Nothing: tests look at ``requests``."""

@@ -33,7 +33,7 @@ from hookstream.codecs.sealed import (
 from hookstream.codecs.training import train
 from hookstream.codecs.warm_block import read_block
 from hookstream.tables.rates import Rate
-from tests.support.data_keys import new_key, sealing
+from tests.support.data_keys import Away, new_key, sealing
 from tests.support.fixtures import github_examples
 
 BODIES = [example.body for example in github_examples()][:64]
@@ -70,7 +70,12 @@ class NoRedis:
         return [self.held.get(key) for key in asked]
 
     async def hgetall(self, key: str) -> dict[bytes, bytes]:
-        return {b"tool": name.rpartition(":")[2].encode() for name in self.held}
+        return {b"tool": self.held_id} if self.held else {}
+
+    @property
+    def held_id(self) -> bytes:
+        [name] = self.held
+        return name.rpartition(":")[2].encode()
 
 
 def payloads(keys: DataKeys) -> Payloads:
@@ -228,7 +233,7 @@ async def test_a_dictionary_packs_its_own_month_only_and_goes_with_its_key() -> 
     keys = sealing(NOW)
     made = Dictionaries(
         NoRedis(**{f"hs:dictionary:{own.dictionary_id}": content}),
-        cast(Any, None),
+        cast(Any, Away()),
         cast(Any, None),
         enabled=True,
         data_keys=keys,
