@@ -95,8 +95,8 @@ class Trainer(Service):
         self._samples = samples
         self._look_at: dict[str, int] = {}
         self._data_keys = data_keys
-        #: Where payloads are sealed, of which month the tools were that are counted.
-        self._month = ""
+        #: Where payloads are sealed, of which month those were that are counted.
+        self._month: str | None = None
 
     def _key(self, tool: Tool) -> MonthKey | None:
         return None if self._data_keys is None else self._data_keys.key_now(tool.tenant)
@@ -122,12 +122,12 @@ class Trainer(Service):
         """Tools of which enough has been seen since they were last looked at."""
         min_events = self._settings.dictionary_min_events
         month = self._payloads.month_now()
-        if month != self._month:
-            # those of the month before pack nothing any more: soon there are new ones
-            self._month = month
+        if self._month is not None and month != self._month:
+            # dictionaries of the month before pack nothing any more: soon there are new ones
             self._look_at = {
                 tool_id: seen + min_events for tool_id, seen in self._payloads.seen.items()
             }
+        self._month = month
         found = []
         for tool_id, seen in self._payloads.seen.items():
             tool = self._catalog().tools.get(tool_id)
