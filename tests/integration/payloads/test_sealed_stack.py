@@ -126,7 +126,7 @@ async def in_postgres(stack: Stack) -> list[str]:
 
 
 def on_disk(*folders: Path, postgres: bool = False) -> list[str]:
-    """Files with the word in them: spool, archive, AOF, logs; and PostgreSQL's own, if asked for."""
+    """Files with the word in them: spool, archive, AOF, logs; PostgreSQL's own, if asked for."""
     return [
         str(path)
         for folder in folders

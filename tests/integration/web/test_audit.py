@@ -134,8 +134,8 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
         "letter_retry_many": ("/dead-letters/retry", {"tool": f"{name}-dead2"}),
         "letter_discard_many": ("/dead-letters/discard", {"tool": f"{name}-dead3"}),
         "lifecycle_run": ("/lifecycle/run", None),
-        "data_key_rewrap": ("/data-keys/rewrap", None),
         "data_key_shred": ("/data-keys/2020-02?confirm=default/2020-02", None),
+        "data_key_rewrap": ("/data-keys/rewrap", None),
         "context_delete": (f"/contexts/{name}", None),
         "tool_delete": (f"/tools/{name}", None),
     }
