@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -47,6 +48,7 @@ _MAGIC: Final = b"\xffHS\x01"
 _KEY_END: Final = 12
 _NONCE_END: Final = 24
 _TAG_BYTES: Final = 16
+_DAY_MS: Final = 24 * 3600 * 1000
 #: What sealing adds to each value.
 ADDED_BYTES: Final = _NONCE_END + _TAG_BYTES
 
@@ -188,7 +190,12 @@ def month_of(ms: int) -> str:
     >>> month_of(1_798_761_600_000)
     '2027-01'
     """
-    at = datetime.fromtimestamp(max(0, ms) // 1000, UTC)
+    return _month_of_day(max(0, ms) // _DAY_MS)
+
+
+@lru_cache(maxsize=1024)
+def _month_of_day(day: int) -> str:
+    at = datetime.fromtimestamp(day * _DAY_MS // 1000, UTC)
     return f"{at:%Y-%m}"
 
 
