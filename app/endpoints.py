@@ -21,6 +21,7 @@ from hookstream.app.web.audit import AuditViews
 from hookstream.app.web.console import console_routes
 from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.cookies import Cookies
+from hookstream.app.web.data_keys import DataKeyViews
 from hookstream.app.web.dead_letters import LetterViews
 from hookstream.app.web.event_history import HistoryViews
 from hookstream.app.web.events import EventViews
@@ -206,6 +207,7 @@ class Endpoints:
             conditions=services.conditions,
             archive=services.archive.objects,
             sealing=services.sealing,
+            data_keys=services.data_keys,
         )
         metrics = MetricsViews(
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker
@@ -321,6 +323,7 @@ class Endpoints:
             *LossViews(services.losses).routes(),
             *AuditViews(services.trail).routes(),
             *PartitionViews(self._meter).routes(),
+            *DataKeyViews(services.data_keys).routes(),
             *LifecycleViews(
                 services.redis,
                 services.postgres,

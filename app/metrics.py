@@ -44,6 +44,9 @@ __all__ = [
     "CONTEXT_SENT",
     "CONTEXT_SUCCESS",
     "CONTEXT_THROTTLED",
+    "DATA_KEYS_MADE",
+    "DATA_KEYS_REWRAPPED",
+    "DATA_KEYS_SHREDDED",
     "DEAD_LETTERS_EXPIRED",
     "DEDUP_PURGED",
     "DICTIONARY",
@@ -509,6 +512,16 @@ CATALOG_COPIES = Counter(
 TOOL_SECRETS_SEALED = Counter(
     "hookstream_tool_secrets_sealed_total",
     "Tools whose secrets were sealed in the background: in the clear before, or by another key.",
+)
+DATA_KEYS_MADE = Counter(
+    "hookstream_data_keys_made_total", "Data keys of tenants' months that this process has made."
+)
+DATA_KEYS_REWRAPPED = Counter(
+    "hookstream_data_keys_rewrapped_total",
+    "Data keys that were wrapped anew, by another wrapping key.",
+)
+DATA_KEYS_SHREDDED = Counter(
+    "hookstream_data_keys_shredded_total", "Data keys that were destroyed by this process."
 )
 REDIS_DANGERS = Gauge(
     "hookstream_redis_dangers", "Settings of Redis by which it may lose events; /health names them."

@@ -137,6 +137,10 @@ ROUTES: Final[Mapping[str, May]] = {
     "GET /api/v1/audit": AUDITORS,
     "GET /api/v1/audit/export": AUDITORS,
     "GET /api/v1/audit/verify": AUDITORS,
+    # keys by which content is sealed
+    "GET /api/v1/data-keys": READERS,
+    "POST /api/v1/data-keys/rewrap": INSTALLATION,
+    "DELETE /api/v1/data-keys/{month}": OWNERS,
     # tenants
     "GET /api/v1/tenants": INSTALLATION,
     "POST /api/v1/tenants": INSTALLATION,

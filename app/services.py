@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from typing import Any
 
+import asyncpg
 from mode import Service
 from mode.utils.logging import get_logger
 from redis.exceptions import AuthenticationError, RedisError
@@ -16,12 +17,13 @@ from hookstream.app.bounded import BoundedPool
 from hookstream.app.clock import RedisClock
 from hookstream.app.deduplication.first_events import EventLog
 from hookstream.app.deduplication.lookup import HistoryLookup
-from hookstream.app.errors import SettingsError
+from hookstream.app.errors import SettingsError, UnavailableError
 from hookstream.app.failures.dead_letters import DeadLetters
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.feeds.losses import LossStore
 from hookstream.app.feeds.resets import Resets
+from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.identity.sessions import Sessions
 from hookstream.app.ids import entry_order
 from hookstream.app.ingest.appender import Appender
@@ -29,6 +31,7 @@ from hookstream.app.ingest.backpressure import Backlog
 from hookstream.app.ingest.key_fetcher import KeyFetcher
 from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.ingest.tenant_use import TenantUse
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.keyring.tool_secrets import ToolSecrets
 from hookstream.app.lifecycle.rules import ttl_of
 from hookstream.app.lifecycle.tenant_deletion import HeldBy, no_holds
@@ -90,6 +93,7 @@ class Services(Service):
     archive: Archive
     schemas: SchemaStore
     tool_secrets: ToolSecrets
+    data_keys: DataKeys
     catalog: CatalogCache
     sealing: SecretSealing
     dictionaries: Dictionaries
@@ -162,16 +166,26 @@ class Services(Service):
                 beacon=self.beacon,
             )
             await self.add_runtime_dependency(self.sessions)
+        ring = settings.key_ring()
+        self.data_keys = DataKeys(
+            ring,
+            self.postgres,
+            wanted=settings.seal_payloads == "on",
+            tenants=self._tenants,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
         self.archive = Archive(
             settings.archive_address,
             self.postgres,
             cache_bytes=settings.archive_cache_bytes,
+            data_keys=self.data_keys,
             loop=self.loop,
             beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.archive)
         self.schemas = SchemaStore(self.postgres)
-        self.tool_secrets = ToolSecrets(settings.key_ring(), self._may_seal, opens=self._receives)
+        self.tool_secrets = ToolSecrets(ring, self._may_seal, opens=self._receives)
         self.catalog = CatalogCache(
             self.postgres,
             self.schemas,
@@ -181,6 +195,9 @@ class Services(Service):
             beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.catalog)
+        # it looks after the keys of all tenants that the catalog has
+        await self.add_runtime_dependency(self.data_keys)
+        await self._first_keys()
         self.maskers = Maskers(lambda: self.catalog.current, settings.pseudonym_key)
         self.sealing = SecretSealing(
             self.tool_secrets, self.postgres, loop=self.loop, beacon=self.beacon
@@ -195,6 +212,7 @@ class Services(Service):
             self.postgres,
             self.durability,
             enabled=settings.compression == "dictionary",
+            data_keys=self.data_keys,
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -202,7 +220,7 @@ class Services(Service):
         limits.elements = settings.max_payload_elements
         hosts.allow(settings.link_host_names)
         packing = Packing(settings.compression != "none", settings.compression_min_bytes)
-        self.payloads = Payloads(self.redis, self.dictionaries, packing)
+        self.payloads = Payloads(self.redis, self.dictionaries, packing, self.data_keys)
         self.memory = MemoryWatch(self.redis, loop=self.loop, beacon=self.beacon)
         await self.add_runtime_dependency(self.memory)
         backlog = Backlog(
@@ -227,7 +245,13 @@ class Services(Service):
         )
         await self.add_runtime_dependency(self.appender)
         self.refusals = Refusals(
-            self.redis, self.scripts, self.catalog, loop=self.loop, beacon=self.beacon
+            self.redis,
+            self.scripts,
+            self.catalog,
+            self.data_keys,
+            tenant=TENANT,
+            loop=self.loop,
+            beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.refusals)
         self.tenant_use = TenantUse(
@@ -242,7 +266,7 @@ class Services(Service):
         await self.add_runtime_dependency(
             ConditionErrors(self.conditions, self.postgres, loop=self.loop, beacon=self.beacon)
         )
-        self.tiers = Tiers(self.redis, self.scripts, self.archive)
+        self.tiers = Tiers(self.redis, self.scripts, self.archive, data_keys=self.data_keys)
         self.events = EventStore(
             self.redis, self.postgres, settings.partitions, self.payloads, self.tiers
         )
@@ -264,6 +288,7 @@ class Services(Service):
             self.scripts,
             settings,
             self.durability,
+            FeedSeals(self.data_keys),
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -274,6 +299,22 @@ class Services(Service):
         await self.add_runtime_dependency(self.followers)
         # embedded servers are started, and stopped, in the loop: nobody waits for it then
         self.stalls.start()
+
+    def _tenants(self) -> set[str]:
+        """Whose content there will be."""
+        catalog = self.catalog.current
+        return {
+            TENANT,
+            *(tool.tenant for tool in catalog.tools.values()),
+            *(tenant for tenant, _ in catalog.contexts),
+        }
+
+    async def _first_keys(self) -> None:
+        """Have this month's data keys before the first webhook comes, if they can be had."""
+        try:
+            await self.data_keys.look()
+        except (UnavailableError, asyncpg.PostgresError) as error:
+            logger.warning("data keys are looked for later: %s", error)
 
     def _may_seal(self) -> bool:
         """Whether releases that know no sealed secrets are kept from this database."""

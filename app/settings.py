@@ -168,10 +168,17 @@ class Settings(BaseSettings):
     )
     key_url: str = Field(
         "",
-        description="Keys by which tools' secrets are sealed: `file:///path`, `env://NAME` or "
-        "`awskms:///KEY`; several by commas: the first seals, all open. Empty: with the embedded "
-        "PostgreSQL the file `HOOKSTREAM_STATE_DIR/sealing.key`, which is made; with "
-        "another one secrets are kept in the clear.",
+        description="Keys by which tools' secrets, and data keys of payloads, are sealed: "
+        "`file:///path`, `env://NAME`, `awskms:///KEY` or `vault:///KEY`; several by commas: the "
+        "first seals, all open. Empty: with the embedded PostgreSQL the file "
+        "`HOOKSTREAM_STATE_DIR/sealing.key`, which is made; with another one secrets are kept in "
+        "the clear.",
+    )
+    seal_payloads: Literal["off", "on"] = Field(
+        "off",
+        description="`on`: payloads, and what is made of them, are kept sealed, by a data key for "
+        "each tenant and month that `HOOKSTREAM_KEY_URL` wraps; the same in all processes. What "
+        "was kept before stays as it is.",
     )
     agents: str = Field(
         "",
@@ -675,6 +682,15 @@ class Settings(BaseSettings):
             key_sources(self.key_url)
         except SettingsError as error:
             raise ValueError(str(error)) from error
+        return self
+
+    @model_validator(mode="after")
+    def _payloads_are_sealed_by_a_key(self) -> Self:
+        if self.seal_payloads == "on" and not self.key_url and self.postgres_url != EMBEDDED:
+            raise ValueError(
+                "HOOKSTREAM_SEAL_PAYLOADS=on needs HOOKSTREAM_KEY_URL: with a PostgreSQL of your "
+                "own there is no key by default (docs/sealing.md)"
+            )
         return self
 
     def key_ring(self) -> KeyRing:

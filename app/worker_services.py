@@ -393,7 +393,10 @@ class WorkerServices(Service):
     @cached_property
     def renderer(self) -> Renderer:
         """Makes updates of events."""
-        return Renderer(self._catalog, self.model, self._services.maskers.for_models)
+        services = self._services
+        return Renderer(
+            self._catalog, self.model, services.maskers.for_models, services.feeds.seals
+        )
 
     @cached_property
     def delivery(self) -> Delivery:
@@ -408,6 +411,7 @@ class WorkerServices(Service):
             now_ms=services.clock.now_ms,
             renderer=self.renderer,
             reload=services.catalog.refresh,
+            seals=services.feeds.seals,
         )
 
     @cached_property
@@ -445,6 +449,7 @@ class WorkerServices(Service):
             services.events,
             catalog=self._catalog,
             pressure=lambda: services.memory.pressure,
+            resealed=services.payloads.resealed,
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -482,6 +487,7 @@ class WorkerServices(Service):
             worker_id=self.assignment.worker_id,
             catalog=self._catalog,
             samples=partial(services.events.samples, shown=services.maskers.for_agents),
+            data_keys=services.data_keys,
             loop=self.loop,
             beacon=self.beacon,
         )

@@ -1,53 +1,117 @@
-"""What sealing costs: every provider's fixture, compressed as receivers do and sealed by one key.
+"""What sealing costs an event: microseconds, and bytes in each tier with it and without.
 
-``.venv/bin/python -m bench.sealing``. Payloads are not sealed yet: this is what it would cost.
+``.venv/bin/python -m bench.sealing``. Events are GitHub's example payloads, each tool's dictionary
+trained on a third of them and used for the rest. For warm and cold it also says what it would come
+to if each payload were sealed by itself, so that one can be erased or read alone.
 """
 
 import json
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
-import zstandard
+from hookstream.app.archive import parquet
+from hookstream.app.archive.rows import ArchivedEvent
+from hookstream.app.testing import make_event
+from hookstream.codecs.dictionaries import BOOK, Dictionary
+from hookstream.codecs.envelope import Event, encode_event, read_kept
+from hookstream.codecs.payload import Packing, StoredPayload
+from hookstream.codecs.sealed import KEYS, MonthKey, month_of, open_sealed, payload_place
+from hookstream.codecs.training import train
+from hookstream.codecs.warm_block import pack_block
+from tests.support.fixtures import github_examples
 
-from hookstream.codecs.sealing import DataKey
-from tests.support import ROOT
+__all__ = ["main", "measured"]
 
-FIXTURES = ROOT / "tests/unit/providers/fixtures"
-ROUNDS = 50
+ROUNDS = 30
+#: Events of a block and of an object: as many as one of a busy tool has.
+EVENTS = 500
 
 
-def payloads() -> list[bytes]:
-    """The fixtures' files, compressed one by one."""
-    pack = zstandard.ZstdCompressor(level=3)
-    return [pack.compress(path.read_bytes()) for path in sorted(Path(FIXTURES).rglob("*.json"))]
+def _events() -> tuple[list[Event], Dictionary]:
+    examples = list({example.body: example for example in github_examples()}.values())
+    dictionary = train([example.body for example in examples[::3]])
+    assert dictionary is not None
+    BOOK.add(dictionary)
+    rest = [example for at, example in enumerate(examples) if at % 3][:EVENTS]
+    made = [
+        make_event(one.body, number=n, provider="github", type=f"event{n % 12}")
+        for n, one in enumerate(rest)
+    ]
+    return made, dictionary
+
+
+def _microseconds(work: Callable[[int], object], count: int) -> float:
+    found = []
+    for _ in range(ROUNDS):
+        begun = time.process_time()
+        for at in range(count):
+            work(at)
+        found.append((time.process_time() - begun) / count * 1e6)
+    return round(median(found), 2)
+
+
+def _mean(sizes: Iterable[int]) -> float:
+    known = list(sizes)
+    return round(sum(known) / len(known), 1)
+
+
+def _sealed(event: Event, packed: StoredPayload, key: MonthKey) -> StoredPayload:
+    return packed.sealed(key, payload_place(event.tenant, event.event_id))
+
+
+def _entries(events: Sequence[Event], data: Sequence[bytes]) -> list[tuple[str, Sequence[bytes]]]:
+    return [(f"{e.received_at_ms}-0", [one]) for e, one in zip(events, data, strict=True)]
+
+
+def _cold(events: Sequence[Event], data: Sequence[bytes], key: MonthKey | None) -> float:
+    archived = [
+        ArchivedEvent(0, f"{event.received_at_ms}-0", one)
+        for event, one in zip(events, data, strict=True)
+    ]
+    keys = None if key is None else {key.month: key}
+    made = parquet.encode_by_hour("default", "tool", archived, keys)
+    return round(sum(len(one.data) for one in made) / len(events), 1)
+
+
+def measured() -> dict[str, object]:
+    """All figures; bytes are those of an event."""
+    events, dictionary = _events()
+    key = MonthKey(1, "default", month_of(events[0].received_at_ms), bytes(range(32)))
+    KEYS.add(key)
+    packing = Packing()
+    packed = [packing.pack(event.payload, dictionary) for event in events]
+    sealed = [_sealed(event, one, key) for event, one in zip(events, packed, strict=True)]
+    places = [payload_place(event.tenant, event.event_id) for event in events]
+    values = [one.data or b"" for one in sealed]
+    hot = [encode_event(event, one) for event, one in zip(events, packed, strict=True)]
+    hot_sealed = [encode_event(event, one) for event, one in zip(events, sealed, strict=True)]
+    whole = [b"".join(read_kept(one).whole()) for one in hot_sealed]
+    count = len(events)
+    return {
+        "events": count,
+        "packed_bytes": _mean(len(one.data or b"") for one in packed),
+        "seal_us": _microseconds(
+            lambda at: key.seal(packed[at].data or b"", payload_place("default", "x" * 36)), count
+        ),
+        "open_us": _microseconds(lambda at: open_sealed(values[at], places[at]), count),
+        "hot": {"off": _mean(map(len, hot)), "on": _mean(map(len, hot_sealed))},
+        "warm": {
+            "off": round(len(pack_block(_entries(events, whole))) / count, 1),
+            "on": round(len(pack_block(_entries(events, whole), key, b"place")) / count, 1),
+            "each by itself": round(len(pack_block(_entries(events, hot_sealed))) / count, 1),
+        },
+        "cold": {
+            "off": _cold(events, whole, None),
+            "on": _cold(events, whole, key),
+            "each by itself": _cold(events, hot_sealed, None),
+        },
+    }
 
 
 def main() -> None:
-    """Print microseconds an event, the median of rounds over all fixtures."""
-    key = DataKey(bytes(range(32)), bytes(40))
-    bodies = payloads()
-    ids = [b"%032x" % number for number in range(len(bodies))]
-    seal, unseal = [], []
-    for _ in range(ROUNDS):
-        begun = time.process_time()
-        sealed = [key.seal(body, name) for body, name in zip(bodies, ids, strict=True)]
-        between = time.process_time()
-        for one, name in zip(sealed, ids, strict=True):
-            key.open(one, name)
-        seal.append((between - begun) / len(bodies) * 1e6)
-        unseal.append((time.process_time() - between) / len(bodies) * 1e6)
-    print(
-        json.dumps(
-            {
-                "fixtures": len(bodies),
-                "median_bytes": median(map(len, bodies)),
-                "added_bytes": len(sealed[0]) - len(bodies[0]),
-                "seal_us": round(median(seal), 2),
-                "open_us": round(median(unseal), 2),
-            }
-        )
-    )
+    """Print them."""
+    print(json.dumps(measured(), indent=1))
 
 
 if __name__ == "__main__":

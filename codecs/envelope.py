@@ -11,8 +11,9 @@ from google.protobuf.message import DecodeError
 
 from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.codecs.json_payload import dump_json, load_json
-from hookstream.codecs.payload import StoredPayload
+from hookstream.codecs.payload import SEALED, StoredPayload
 from hookstream.codecs.readable import read_payload
+from hookstream.codecs.sealed import payload_place
 from hookstream.proto.envelope_pb2 import Envelope, PayloadEncoding
 
 __all__ = [
@@ -514,6 +515,10 @@ def _stored(envelope: Envelope) -> StoredPayload | None:
         envelope.payload_bytes,
         None if envelope.payload_blob else envelope.payload,
         envelope.payload_blob,
+        # only where it may be needed: most are not sealed
+        payload_place(envelope.tenant, envelope.event_id)
+        if envelope.payload_encoding in SEALED
+        else b"",
     )
 
 

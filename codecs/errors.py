@@ -2,9 +2,11 @@
 
 __all__ = [
     "CodecError",
+    "ErasedError",
     "InvalidSchemaError",
     "MissingBlobError",
     "UnknownDictionaryError",
+    "UnknownKeyError",
     "UnknownVersionError",
 ]
 
@@ -30,6 +32,28 @@ class UnknownDictionaryError(CodecError):
             "Redis, then in PostgreSQL's table dictionaries"
         )
         self.dictionary_id = dictionary_id
+
+
+class UnknownKeyError(CodecError):
+    """Bytes sealed by a data key that this process does not have: fetch it, try again."""
+
+    def __init__(self, key_id: int) -> None:
+        super().__init__(f"sealed by the data key {key_id}, which is not here")
+        self.key_id = key_id
+
+    def __reduce__(self) -> tuple[type["UnknownKeyError"], tuple[int]]:
+        return UnknownKeyError, (self.key_id,)
+
+
+class ErasedError(CodecError):
+    """Bytes sealed by a data key that was destroyed: nobody can read them any more."""
+
+    def __init__(self, key_id: int) -> None:
+        super().__init__(f"erased: its data key {key_id} was destroyed")
+        self.key_id = key_id
+
+    def __reduce__(self) -> tuple[type["ErasedError"], tuple[int]]:
+        return ErasedError, (self.key_id,)
 
 
 class MissingBlobError(CodecError):

@@ -11,6 +11,7 @@ from faust.serializers.codecs import Codec
 
 from hookstream.codecs.dictionaries import BOOK, Dictionary
 from hookstream.codecs.errors import CodecError, MissingBlobError, UnknownDictionaryError
+from hookstream.codecs.sealed import MonthKey, key_ids, open_sealed
 from hookstream.codecs.zstd import ZstdCodec, compress, dictionary_id
 from hookstream.proto.envelope_pb2 import PayloadEncoding
 
@@ -18,6 +19,12 @@ __all__ = ["DICTIONARY_MAX_BYTES", "Packing", "StoredPayload"]
 
 RAW: Final = PayloadEncoding.PAYLOAD_ENCODING_RAW
 ZSTD: Final = PayloadEncoding.PAYLOAD_ENCODING_ZSTD
+#: Those that are sealed, and what is inside.
+SEALED: Final[dict[int, int]] = {
+    PayloadEncoding.PAYLOAD_ENCODING_SEALED: RAW,
+    PayloadEncoding.PAYLOAD_ENCODING_SEALED_ZSTD: ZSTD,
+}
+_SEALED_AS: Final = {inside: sealed for sealed, inside in SEALED.items()}
 
 #: What reads each encoding. A chain is written with ``|``, the codec nearest the payload first.
 READERS: Final[dict[int, Codec]] = {
@@ -33,24 +40,56 @@ class StoredPayload:
     """A payload as it is kept; unpacked when it is first looked at, and once.
 
     ``size`` is that of the payload itself in bytes. ``blob`` is the Redis key of what lies beside
-    the stream, else ""; its ``data`` is None until it has been fetched.
+    the stream, else ""; its ``data`` is None until it has been fetched. ``place`` is what it is
+    sealed for, where it is.
     """
 
-    __slots__ = ("_opened", "blob", "data", "encoding", "size")
+    __slots__ = ("_inside", "_opened", "blob", "data", "encoding", "place", "size")
 
-    def __init__(self, encoding: int, size: int, data: bytes | None, blob: str = "") -> None:
+    def __init__(
+        self, encoding: int, size: int, data: bytes | None, blob: str = "", place: bytes = b""
+    ) -> None:
         self.encoding = encoding
         self.size = size
         self.data = data
         self.blob = blob
+        self.place = place
         self._opened: bytes | None = None
+        #: What was sealed, until it is unpacked.
+        self._inside: bytes | None = None
+
+    @property
+    def key_id(self) -> int:
+        """The data key that is needed to open it; 0 for none."""
+        if self.encoding not in SEALED or self.data is None:
+            return 0
+        return next(iter(key_ids((self.data,))), 0)
 
     @property
     def dictionary_id(self) -> int:
-        """The dictionary that is needed to unpack it; 0 for none."""
-        if self.encoding != ZSTD or self.data is None:
+        """The dictionary that is needed to unpack it; 0 for none, or where its key is not here."""
+        if SEALED.get(self.encoding, self.encoding) != ZSTD or self.data is None:
             return 0
-        return dictionary_id(self.data)
+        try:
+            return dictionary_id(self._packed())
+        except CodecError:
+            return 0
+
+    def sealed(self, key: MonthKey, place: bytes) -> "StoredPayload":
+        """The same, sealed by a key; it is neither sealed yet nor beside a stream."""
+        assert self.data is not None
+        return StoredPayload(
+            _SEALED_AS[self.encoding], self.size, key.seal(self.data, place), "", place
+        )
+
+    def _packed(self) -> bytes:
+        """What was packed, without its seal. Raises CodecError."""
+        assert self.data is not None
+        if self.encoding not in SEALED:
+            return self.data
+        if self._inside is None:
+            self._inside = open_sealed(self.data, self.place)
+        return self._inside
 
     def is_open_as(self, payload: bytes) -> bool:
         """Whether ``payload`` is the very object that :meth:`open` gave."""
@@ -66,6 +105,10 @@ class StoredPayload:
         """What is lacking here to unpack it, without unpacking it."""
         if self.data is None:
             return MissingBlobError(self.blob)
+        try:
+            self._packed()
+        except CodecError as error:
+            return error
         number = self.dictionary_id
         return UnknownDictionaryError(number) if number and not BOOK.get(number) else None
 
@@ -76,7 +119,7 @@ class StoredPayload:
     def release(self) -> None:
         """Forget what it was unpacked to, where it can be unpacked again."""
         if self.data is not None and self.encoding != RAW:
-            self._opened = None
+            self._opened = self._inside = None
 
     def open(self) -> bytes:
         """The payload.
@@ -84,15 +127,18 @@ class StoredPayload:
         Raises:
             MissingBlobError: its blob is not there, or was not fetched.
             UnknownDictionaryError: its dictionary was not fetched.
+            UnknownKeyError: its data key was not fetched.
+            ErasedError: its data key was destroyed.
             CodecError: it is damaged, or kept in a way that this build does not know.
         """
         if self._opened is None:
             if self.data is None:
                 raise MissingBlobError(self.blob)
-            opened = self.data if self.encoding == RAW else _reader(self.encoding).loads(self.data)
+            packed, inside = self._packed(), SEALED.get(self.encoding, self.encoding)
+            opened = packed if inside == RAW else _reader(inside).loads(packed)
             if len(opened) != self.size:
                 raise CodecError(f"a payload of {len(opened)} bytes that should have {self.size}")
-            self._opened = opened
+            self._opened, self._inside = opened, None
         return self._opened
 
 

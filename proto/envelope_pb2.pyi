@@ -11,8 +11,12 @@ class PayloadEncoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PAYLOAD_ENCODING_RAW: _ClassVar[PayloadEncoding]
     PAYLOAD_ENCODING_ZSTD: _ClassVar[PayloadEncoding]
+    PAYLOAD_ENCODING_SEALED: _ClassVar[PayloadEncoding]
+    PAYLOAD_ENCODING_SEALED_ZSTD: _ClassVar[PayloadEncoding]
 PAYLOAD_ENCODING_RAW: PayloadEncoding
 PAYLOAD_ENCODING_ZSTD: PayloadEncoding
+PAYLOAD_ENCODING_SEALED: PayloadEncoding
+PAYLOAD_ENCODING_SEALED_ZSTD: PayloadEncoding
 
 class Envelope(_message.Message):
     __slots__ = ("schema_version", "event_id", "tenant", "tool_id", "provider", "type", "message_id", "delivery_id", "received_at_ms", "headers", "content_type", "trace_context", "payload", "dedup_window_ms", "registry_version", "replay_id", "replay_context_id", "payload_encoding", "payload_bytes", "payload_blob", "dedup_history_ms", "dedup_function", "schema_errors", "registry_token", "enrichment", "batch_id", "batch_index")

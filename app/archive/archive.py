@@ -7,7 +7,7 @@ footer and one row group of an object. They ask again where it has gone meanwhil
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -36,8 +36,12 @@ from hookstream.app.archive.verification import Difference, verify
 from hookstream.app.archive_address import ArchiveAddress
 from hookstream.app.bounded import Aside
 from hookstream.app.durations import DAY_MS
-from hookstream.app.errors import ArchiveDamagedError, UnavailableError
+from hookstream.app.errors import ArchiveDamagedError, SealingKeyError, UnavailableError
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.postgres.pool import Postgres
+from hookstream.app.redis.keys import warm_block
+from hookstream.codecs.errors import ErasedError, UnknownKeyError
+from hookstream.codecs.sealed import KEYS, MonthKey, key_ids, month_of
 
 if TYPE_CHECKING:
     from hookstream.app.archive import parquet
@@ -83,14 +87,21 @@ class Archive(Service):
         *,
         cache_bytes: int,
         objects: Objects | None = None,
+        data_keys: DataKeys | None = None,
         **kwargs: Any,
     ) -> None:
-        """``objects``: the folder or bucket at ``address``, if it is to be a special one."""
+        """``objects``: the folder or bucket at ``address``, if it is to be a special one.
+
+        ``data_keys``: without them nothing is sealed, nor opened that is.
+        """
         super().__init__(**kwargs)
         self.address = address
         self.objects = objects or Objects(address)
         self.manifest = Manifest(postgres)
         self.cache = ReadCache(cache_bytes)
+        self.data_keys = data_keys
+        if data_keys is not None:
+            data_keys.when_destroyed(self.cache.clear)
         #: Tenant, tool and day of small objects that could not be put together.
         self._spoilt: set[tuple[str, str, int]] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="archive")
@@ -156,6 +167,7 @@ class Archive(Service):
             ArchiveDamagedError: what was read back is not what was written; it is not stored.
             CodecError: an event's envelope is none.
             ValueError: an entry's id is none, or in none of the ranges.
+            SealingKeyError: payloads are to be sealed, and there is no key for them now.
         """
         wanted = merged(
             Covered(number, parse_entry(first), parse_entry(last)) for number, first, last in ranges
@@ -168,13 +180,31 @@ class Archive(Service):
                 fresh += await self._missing(tenant, tool_id, placed, fresh)
             if not fresh:
                 return []
-            encoded = await self._in_thread(_parquet, "encode_by_hour", tenant, tool_id, fresh)
+            encoded = await self._encoded(tenant, tool_id, fresh)
             written = [await self.write(tenant, tool_id, each) for each in encoded]
             if await self._finish(tenant, tool_id, written, wanted, seen):
                 return [each.name for each in written]
         raise UnavailableError(
             f"others store events of the tool {tool_id} at the same time: try again shortly"
         )
+
+    async def _encoded(
+        self, tenant: str, tool_id: str, events: Sequence[ArchivedEvent]
+    ) -> "list[parquet.Encoded]":
+        keys = await self._keys(tenant, ())
+        while True:
+            found = await self._in_thread(_encode, tenant, tool_id, events, keys)
+            if not isinstance(found, str):
+                return found
+            keys = {**(keys or {}), **(await self._keys(tenant, (found,)) or {})}
+
+    async def _keys(self, tenant: str, months: Collection[str]) -> dict[str, MonthKey] | None:
+        """The keys that seal what is of these months; None where nothing is sealed."""
+        if self.data_keys is None or not self.data_keys.seals:
+            return None
+        await self.data_keys.ensure((tenant, month) for month in months)
+        keys = {month: self.data_keys.key(tenant, month) for month in months}
+        return {month: key for month, key in keys.items() if key is not None}
 
     async def store_blocks(
         self,
@@ -197,14 +227,32 @@ class Archive(Service):
         )
         if await self.manifest.covers(tenant, tool_id, wanted):
             return None
-        packed = [data for *_, data in blocks]
-        arguments = (tenant, tool_id, partition, packed, wanted)
+        packed = [(warm_block(partition, tenant, tool_id, last), data) for _, last, data in blocks]
+        opens = await self.opening([data for _, data in packed])
+        months = {key.month for key in opens}
+        if not opens:
+            # an event may have been received some time before it was appended
+            ends = (parse_entry(end)[0] for first, last, _ in blocks for end in (first, last))
+            months = {month_of(ms) for ms in ends}
+        keys = await self._keys(tenant, months)
+        arguments = (tenant, tool_id, partition, packed, wanted, opens, keys)
         found = await aside.run("archive", f"{_BLOCKS}:encode_blocks", *arguments)
         if found is None:
             return None
         counts, encoded = found
         written = [await self.write(tenant, tool_id, each, aside) for each in encoded]
         return counts if await self._finish(tenant, tool_id, written, wanted, ()) else None
+
+    async def opening(self, values: Sequence[bytes | None]) -> list[MonthKey]:
+        """The keys that open what is sealed among some values, but for those that are destroyed.
+
+        Raises:
+            SealingKeyError: one of them cannot be had now.
+        """
+        ids = key_ids(values)
+        if ids and self.data_keys is not None:
+            await self.data_keys.fetch(ids)
+        return [key for number in sorted(ids) if (key := KEYS.get(number)) is not None]
 
     async def _finish(
         self,
@@ -316,6 +364,8 @@ class Archive(Service):
                 except MissingObjectError:
                     # compacted, or expired, since the manifest was asked
                     return group.object
+                except ErasedError:
+                    return {}
                 entries = {
                     number: (places[number].partition, *parse_entry(places[number].entry_id))
                     for number in numbers
@@ -330,6 +380,8 @@ class Archive(Service):
         Raises:
             MissingObjectError: there is no such object.
             ArchiveDamagedError: it is not what was written.
+            ErasedError: the data key that sealed it was destroyed.
+            SealingKeyError: its data key cannot be had now.
         """
         if not keep:
             return (await self._read_group(group))[0]
@@ -340,6 +392,10 @@ class Archive(Service):
 
     async def _read_group(self, group: Located) -> tuple["parquet.Group", int]:
         footer = await self.cache.get("footer", group.object, lambda: self._read_footer(group))
+        with self._reading(group.object):
+            sealed_by = await self._in_thread(_parquet, "sealed_by", footer)
+        if sealed_by and self.data_keys is not None:
+            await self.data_keys.fetch((sealed_by,))
         with self._reading(group.object):
             span = await self._in_thread(_parquet, "span_of", footer, group.row_group, group.size)
         data = await self._read(group.object, span.start, span.end, group.size)
@@ -391,6 +447,12 @@ class Archive(Service):
             raise self._damaged(error.name, "is missing") from error
 
     async def _rows(self, group: Located) -> list[Ordered]:
+        try:
+            return await self._rows_of_all(group)
+        except ErasedError:
+            return []
+
+    async def _rows_of_all(self, group: Located) -> list[Ordered]:
         # what is read once, from end to end, would drive out what is read again
         read = await self.group(group, keep=False)
         return await self._in_thread(keyed, read)
@@ -464,10 +526,17 @@ class Archive(Service):
                 each for each in later if each.newest_ms >= since_ms and each.oldest_ms < until_ms
             ]
 
-        writer = await self._in_thread(_parquet, "ObjectWriter", tenant, tool_id)
+        month = month_of(rows[0]["oldest_ms"])
+        keys = await self._keys(tenant, (month,))
+        writer = await self._in_thread(
+            _parquet, "ObjectWriter", tenant, tool_id, keys[month] if keys else None
+        )
         try:
-            async for some in in_order(source, self._rows, 0, END_MS):
+            async for some in in_order(source, self._rows_of_all, 0, END_MS):
                 await self._in_thread(writer.add, some)
+        except ErasedError as error:
+            # nothing of it can be written anew: it stays until its time is over
+            raise ArchiveDamagedError(names[0], f"and others of its day stay: {error}") from error
         except MissingObjectError as error:
             if error.name in await self.manifest.state([error.name]):
                 raise self._damaged(error.name, "is missing") from error
@@ -514,8 +583,10 @@ class Archive(Service):
         """What Arrow says of bytes that it cannot read is said of their object."""
         try:
             yield
-        except (ArchiveDamagedError, UnavailableError):
+        except (ArchiveDamagedError, UnavailableError, ErasedError):
             raise
+        except UnknownKeyError as error:
+            raise SealingKeyError(f"the archive's object {name} is {error}") from error
         except Exception as error:
             raise self._damaged(name, f"cannot be read ({error})") from error
 
@@ -531,6 +602,18 @@ def _parquet(name: str, *arguments: Any) -> Any:
     from hookstream.app.archive import parquet
 
     return getattr(parquet, name)(*arguments)
+
+
+def _encode(
+    tenant: str, tool_id: str, events: Sequence[ArchivedEvent], keys: dict[str, MonthKey] | None
+) -> "list[parquet.Encoded] | str":
+    """The objects of events; or the month whose key is lacking."""
+    from hookstream.app.archive import parquet
+
+    try:
+        return parquet.encode_by_hour(tenant, tool_id, events, keys)
+    except parquet.LackingKeyError as error:
+        return error.month
 
 
 def _events(rows: Sequence[Row]) -> list[ArchivedEvent]:

@@ -43,6 +43,12 @@ class ReadCache:
         # whoever gives up waiting takes nothing from the others
         return await asyncio.shield(reading)
 
+    def clear(self) -> None:
+        """Forget everything: some of it may not be read any more."""
+        self._kept.clear()
+        self.bytes = 0
+        metrics.ARCHIVE_CACHE_BYTES.set(0)
+
     async def _read(self, key: Hashable, read: Callable[[], Awaitable[tuple[Any, int]]]) -> Any:
         try:
             value, size = await read()

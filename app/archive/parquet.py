@@ -1,13 +1,17 @@
 """Parquet objects: rows to bytes, and one row group of them back to rows.
 
 Only what reads or writes the archive imports this: Arrow takes 40 MB.
+
+Where payloads are sealed, those of a row group are compressed together and sealed as one value,
+which stands in the first row of the column `payload`; in the others nothing does. Sealed one by one
+they would not compress. All other columns are as they are without.
 """
 
 import hashlib
 import io
 import mmap
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import attrgetter
@@ -21,6 +25,9 @@ import xxhash
 
 from hookstream.app.archive.rows import ArchivedEvent, Row, join, split
 from hookstream.app.durations import HOUR_MS
+from hookstream.codecs.errors import CodecError
+from hookstream.codecs.sealed import MonthKey, archive_place, month_of, open_sealed
+from hookstream.codecs.zstd import MAX_BYTES, compress_together, decompress
 
 __all__ = [
     "GROUP_BYTES",
@@ -28,17 +35,23 @@ __all__ = [
     "Encoded",
     "Group",
     "GroupRange",
+    "LackingKeyError",
     "ObjectWriter",
     "Span",
     "check_rows",
     "encode_by_hour",
     "read_footer",
     "read_group",
+    "sealed_by",
     "span_of",
 ]
 
 #: Of the columns and what they mean; in each object's metadata, and in the manifest.
 SCHEMA_VERSION: Final = 1
+#: The same columns, with payloads that are sealed; in an object's own metadata only.
+SEALED_VERSION: Final = 2
+#: Most bytes of a group's payloads and their lengths: one that is as large as may be ends a group.
+MAX_GROUP_BYTES: Final = 2 * MAX_BYTES
 #: Payloads of a row group. Half as many take a third more room each, twice as many twice as long to
 #: read one of (bench/archive.py).
 GROUP_BYTES: Final = 8 << 20
@@ -110,12 +123,25 @@ class Encoded:
         return max(group.newest_ms for group in self.groups)
 
 
+class LackingKeyError(Exception):
+    """Events of a month are to be sealed whose key was not given."""
+
+    def __init__(self, month: str) -> None:
+        super().__init__(month)
+        self.month = month
+
+
 class ObjectWriter:
     """Makes one object. Rows come in the order of their entries, or nearly: groups do not overlap
-    by more than rows are out of order."""
+    by more than rows are out of order. Their payloads are sealed by ``key``, where one is given."""
 
-    def __init__(self, tenant: str, tool_id: str) -> None:
+    def __init__(self, tenant: str, tool_id: str, key: MonthKey | None = None) -> None:
         about = {"schema_version": SCHEMA_VERSION, "tenant": tenant, "tool_id": tool_id}
+        if key is not None:
+            # as text: not every reader of JSON has numbers of 63 bits
+            about |= {"schema_version": SEALED_VERSION, "sealed_by": str(key.key_id)}
+        self._owner = (tenant, tool_id)
+        self._key = key
         self._sink = io.BytesIO()
         self._writer = pq.ParquetWriter(
             self._sink,
@@ -186,6 +212,11 @@ class ObjectWriter:
         self._groups.append(
             GroupRange(min(entries), max(entries), min(times), max(times), len(rows))
         )
+        if self._key is not None:
+            place = archive_place(*self._owner, rows[0].event_id)
+            sealed = _sealed([row.payload for row in rows], self._key, place)
+            rows = [row._replace(payload=b"") for row in rows]
+            rows[0] = rows[0]._replace(payload=sealed)
         table = _table(rows)
         self._digests.append(_digest(table.columns))
         self._writer.write_table(table, row_group_size=len(rows))
@@ -205,6 +236,24 @@ def _table(rows: Sequence[Row]) -> Any:
         else:
             columns.append(pa.array(values, kind))
     return pa.Table.from_arrays(columns, schema=COLUMNS)
+
+
+def _sealed(payloads: Sequence[bytes], key: MonthKey, place: bytes) -> bytes:
+    """Payloads as one value: their lengths, then they themselves, compressed and sealed."""
+    lengths = array("I", map(len, payloads))
+    return key.seal(compress_together(b"".join((lengths.tobytes(), *payloads))), place)
+
+
+def _unsealed(data: bytes, count: int, place: bytes) -> list[bytes]:
+    """What :func:`_sealed` made of ``count`` payloads. Raises CodecError."""
+    opened = decompress(open_sealed(data, place), MAX_GROUP_BYTES)
+    lengths = array("I")
+    at = lengths.itemsize * count
+    lengths.frombytes(opened[:at])
+    if len(lengths) != count or at + sum(lengths) != len(opened):
+        raise CodecError("payloads of another number of rows")
+    ends = accumulate(lengths, initial=at)
+    return [opened[end : end + size] for end, size in zip(ends, lengths, strict=False)]
 
 
 def _joined(values: Sequence[bytes]) -> Any:
@@ -251,12 +300,19 @@ def check_rows(encoded: Encoded, data: bytes) -> None:
             raise ValueError("has other values than what was written")
 
 
-def encode_by_hour(tenant: str, tool_id: str, events: Iterable[ArchivedEvent]) -> list[Encoded]:
+def encode_by_hour(
+    tenant: str,
+    tool_id: str,
+    events: Iterable[ArchivedEvent],
+    keys: Mapping[str, MonthKey] | None = None,
+) -> list[Encoded]:
     """An object an hour, by when events were received; ``events`` are in the order of entries.
 
     What is taken apart is a row group at a time: memory that is used again is there already.
+    ``keys``: by which payloads are sealed, by months; None where they are not.
 
     Raises:
+        LackingKeyError: they are to be, and a month's key is not among them.
         CodecError: an event's envelope is none.
         ValueError: its entry is none.
     """
@@ -265,7 +321,10 @@ def encode_by_hour(tenant: str, tool_id: str, events: Iterable[ArchivedEvent]) -
         row = split(event)
         hour = row.received_at // HOUR_MS
         if hour not in writers:
-            writers[hour] = ObjectWriter(tenant, tool_id)
+            key = None
+            if keys is not None and (key := keys.get(month_of(row.received_at))) is None:
+                raise LackingKeyError(month_of(row.received_at))
+            writers[hour] = ObjectWriter(tenant, tool_id, key)
         writers[hour].add((row,))
     return [writers[hour].finish() for hour in sorted(writers)]
 
@@ -292,6 +351,12 @@ def read_footer(tail: bytes, size: int) -> Any:
         pyarrow.ArrowException, OSError, ValueError: they are no footer.
     """
     return pq.read_metadata(_spread(tail, Span(size - len(tail), size), size))
+
+
+def sealed_by(footer: Any) -> int:
+    """The data key by which an object's payloads are sealed; 0 where they are not."""
+    about = orjson.loads((footer.metadata or {}).get(METADATA_KEY, b"{}"))
+    return int(about.get("sealed_by", 0))
 
 
 def span_of(footer: Any, group: int, size: int) -> Span:
@@ -349,6 +414,9 @@ def read_group(footer: Any, group: int, data: bytes, span: Span, size: int) -> G
     """A row group of which ``data`` has the bytes; every page's checksum is compared.
 
     Raises:
+        UnknownKeyError: it is sealed, and its data key was not fetched.
+        ErasedError: it is sealed, and its data key was destroyed.
+        CodecError: what is sealed in it is not for there.
         pyarrow.ArrowException, OSError, ValueError: it is damaged.
     """
     file = pq.ParquetFile(
@@ -361,4 +429,11 @@ def read_group(footer: Any, group: int, data: bytes, span: Span, size: int) -> G
     columns[_TIME] = columns[_TIME].cast(pa.int64())
     if isinstance(columns[_ID], pa.ExtensionArray):
         columns[_ID] = columns[_ID].storage
-    return Group(columns, table.nbytes)
+    size_in_memory = table.nbytes
+    if sealed_by(footer) and table.num_rows:
+        about = orjson.loads(footer.metadata[METADATA_KEY])
+        place = archive_place(about["tenant"], about["tool_id"], columns[_ID][0].as_py())
+        payloads = _unsealed(columns[_PAYLOAD][0].as_py(), table.num_rows, place)
+        columns[_PAYLOAD] = pa.array(payloads, pa.binary())
+        size_in_memory += columns[_PAYLOAD].nbytes
+    return Group(columns, size_in_memory)

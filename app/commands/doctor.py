@@ -82,6 +82,8 @@ class doctor(Command):  # noqa: N801 Faust names a command by its class
                 self._print(f"{name}: {part['status']}: {json.dumps(said)}")
             if held := health["parts"].get("postgres", {}).get("row_security_trouble"):
                 self._print(f"row-level security does not hold tenants: {held}")
+            for key_id, why in health["parts"].get("sealing", {}).get("missing_keys", {}).items():
+                self._print(f"data key {key_id} is missing, what needs it waits: {why}")
             count = len(health["parts"])
             found = f"{len(wrong)} of {count} parts are not" if wrong else f"{count} parts are"
             self._print(f"{health['status']}: {found} well")

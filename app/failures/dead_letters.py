@@ -24,6 +24,7 @@ from hookstream.app.streams.lag import STREAMS
 from hookstream.codecs.envelope import decode_event
 from hookstream.codecs.errors import CodecError
 from hookstream.codecs.routed import Finished, decode_routed
+from hookstream.codecs.sealed import update_place
 
 __all__ = ["DeadLetterFilter", "DeadLetters", "LetterPage", "Place"]
 
@@ -194,7 +195,9 @@ class DeadLetters:
             event = decode_routed(raw).event if routed else decode_event(raw)
             if isinstance(event, Finished):
                 # its payload stayed with the event: this is what its contexts would have read
-                return payload_out(event.updates[0])
+                place = update_place(event.tenant, event.event_id)
+                update = await self._payloads.opened(event.updates[0], place)
+                return {} if update is None else payload_out(update)
             [readable] = await self._payloads.open([event])
         except CodecError:
             return {}

@@ -27,6 +27,7 @@ from hookstream.app.routing.catalog import Catalog
 from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.event_log import audit_end, is_recorded
 from hookstream.app.streams.partition import Partition
+from hookstream.codecs.sealed import is_sealed
 
 __all__ = ["ContextDeletion"]
 
@@ -210,14 +211,17 @@ class ContextDeletion(Service):
             lists = [
                 keys.coalesced_updates(number, tenant, context_id, int(entry_id.partition(b"-")[0]))
                 for entry_id, fields in page
-                if _is_digest(fields.get(b"d", b""))
+                if _may_be_digest(fields.get(b"d", b""))
             ]
             if lists:
                 await self._redis.unlink(*lists)
             after = f"({page[-1][0].decode()}"
 
 
-def _is_digest(body: bytes) -> bool:
+def _may_be_digest(body: bytes) -> bool:
+    if is_sealed(body):
+        # whatever it is: it goes, also while its key is away
+        return True
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -19,6 +19,7 @@ from hookstream.app.feeds.deferral import DeferredPart, sort_by_urgency, write_d
 from hookstream.app.feeds.plan import FeedPlan, Ready
 from hookstream.app.feeds.planner import Planner
 from hookstream.app.feeds.priority_queues import Sorter
+from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.feeds.state import FeedState
 from hookstream.app.feeds.update import addressed
 from hookstream.app.priority import most_urgent, rank
@@ -33,6 +34,7 @@ from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.scheduler import Scheduler, TimeSlot
 from hookstream.app.streams.source_positions import SourcePosition, admit, write_source_positions
 from hookstream.codecs.envelope import Event
+from hookstream.codecs.errors import ErasedError
 from hookstream.codecs.routed import Finished, Target
 
 __all__ = ["DIGESTS", "Delivered", "Delivery"]
@@ -98,8 +100,10 @@ class Delivery:
         now_ms: Callable[[], int],
         renderer: Renders,
         reload: Callable[[], Awaitable[Catalog]] | None = None,
+        seals: FeedSeals | None = None,
     ) -> None:
         """``reload`` gives the catalog of now, for contexts that are not in that of before."""
+        self._seals = seals or FeedSeals()
         self._reload = reload
         self._scripts = scripts
         self._settings = settings
@@ -107,7 +111,8 @@ class Delivery:
         self._now_ms = now_ms
         self._renderer = renderer
         self._scheduler = scheduler
-        self._planner = Planner(redis, scripts, settings.state_path / "tables", catalog)
+        folder = settings.state_path / "tables"
+        self._planner = Planner(redis, scripts, folder, catalog, self._seals)
 
     async def deliver(self, batch: Batch, source: str | None = None) -> Delivered:
         """Commit a batch of ``updates[q]``, or of what was deferred with priority ``source``.
@@ -319,15 +324,19 @@ class Delivery:
             try:
                 ready.append((entry, [self._ready(entry.value.event, t) for t in targets]))
             except Exception as error:  # noqa: BLE001 one event's trouble is not its neighbours'
-                entry.fail("deliver", error)
+                entry.fail("deliver", error, final=isinstance(error, ErasedError))
             await slot.pause()
         return ready
 
     def _ready(self, event: Event | Finished, target: Target) -> Ready:
         if isinstance(event, Finished):
-            body = addressed(event.updates[target.update], target)
+            update = event.updates[target.update]
+            body = addressed(
+                self._seals.open_finished(event.tenant, event.event_id, update), target
+            )
         else:
             body = self._renderer.render(event, target)
+        body = self._seals.seal(event.tenant, target.context_id, body, event.event_id)
         return Ready(target.context_id, target.priority, event.event_id, event.replay_id, body)
 
 

@@ -13,6 +13,7 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics
 from hookstream.app.errors import ConflictError
 from hookstream.app.feeds.generations import Generations
+from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.feeds.turns import FairTurns
 from hookstream.app.feeds.wakeups import Moved, Wakeups
 from hookstream.app.ids import partition_of
@@ -100,9 +101,11 @@ class Feeds(Service):
         scripts: Scripts,
         settings: Settings,
         durability: Durability,
+        seals: FeedSeals | None = None,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
+        self.seals = seals or FeedSeals()
         self._redis = redis
         self._scripts = scripts
         self._settings = settings
@@ -158,8 +161,12 @@ class Feeds(Service):
             entries = await self._redis.execute_command(command, key, start, end, "COUNT", count)
             if entries and not await self._durability.barrier(keys.barrier(number)):
                 return []
+        bodies = await self.seals.opened(
+            tenant, context_id, [fields.get(b"d", b"") for _, fields in entries]
+        )
         found = [
-            FeedUpdate(_number(entry_id), fields.get(b"d", b"")) for entry_id, fields in entries
+            FeedUpdate(_number(entry_id), body)
+            for (entry_id, _), body in zip(entries, bodies, strict=True)
         ]
         readable = [update for update in found if update.readable()]
         if len(readable) < len(found):
@@ -178,7 +185,8 @@ class Feeds(Service):
         number = self.partition(tenant, context_id)
         key = keys.coalesced_updates(number, tenant, context_id, seq)
         last = -1 if count is None else start + count - 1
-        bodies = await self._redis.lrange(key, start, last) if count != 0 else []
+        kept = await self._redis.lrange(key, start, last) if count != 0 else []
+        bodies = await self.seals.opened(tenant, context_id, kept)
         return [{"place": at, **orjson.loads(body)} for at, body in enumerate(bodies, start + 1)]
 
     async def expand(

@@ -15,7 +15,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
-from hookstream.app.errors import UnavailableError
+from hookstream.app.errors import SealingKeyError, UnavailableError
 from hookstream.app.feeds.feed import READS_AT_ONCE, Feeds
 from hookstream.app.feeds.turns import FairTurns
 from hookstream.app.feeds.wakeups import POLL_SECONDS, Moved
@@ -72,7 +72,8 @@ class Follower:
 
     @contextmanager
     def trying(self, seconds: float | None = None) -> Iterator[None]:
-        """Whatever Redis answers to what is done within means "not now", for so many seconds.
+        """Whatever Redis answers to what is done within means "not now", for so many seconds; so
+        does a data key that cannot be had.
 
         Raises:
             UnavailableError: it has meant that for longer (:data:`FAILING_SECONDS`).
@@ -81,7 +82,7 @@ class Follower:
         limit = FAILING_SECONDS if seconds is None else seconds
         try:
             yield
-        except REDIS_ERRORS as error:
+        except (SealingKeyError, *REDIS_ERRORS) as error:
             self.error = type(error).__name__
             if self.failing_since is None:
                 self.failing_since = now

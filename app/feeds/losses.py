@@ -151,7 +151,8 @@ class LossStore:
             for name in await self._redis.hkeys(keys.throttled(number)):
                 tenant, _, context_id = name.decode().partition("/")
                 key = keys.throttled_updates(number, tenant, context_id)
-                for body in await self._redis.lrange(key, 0, -1):
+                kept = await self._redis.lrange(key, 0, -1)
+                for body in await self._feeds.seals.opened(tenant, context_id, kept):
                     found.add(str(orjson.loads(body).get("event_id")))
         return found, complete
 

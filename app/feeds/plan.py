@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from hookstream.app.errors import OutdatedError
+from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.feeds.update import DAILY, DIGEST, UPDATE, coalesced_values, digest_update
 from hookstream.app.redis import keys
 from hookstream.app.streams.commit import Writes
@@ -35,7 +36,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An update that is ready for a feed: its JSON, and what the delivery record needs of it."""
+    """An update that is ready for a feed: its JSON, sealed where updates are, and what the delivery
+    record needs of it.
+    """
 
     context_id: str
     priority: str
@@ -78,7 +81,8 @@ class FeedPlan:
 
     ``seqs``, ``throttled``: last numbers and throttled counts by ``tenant/context_id``;
     ``arrivals``: of contexts with a rate (Unix ms); ``limits`` by tenant and context id;
-    ``waiting``: the throttled updates of the contexts that may have to be coalesced.
+    ``waiting``: the throttled updates of the contexts that may have to be coalesced, as they lie
+    there; ``seals`` has the keys that open them, and those of now.
     """
 
     def __init__(
@@ -91,7 +95,9 @@ class FeedPlan:
         arrivals: Mapping[str, float],
         limits: Callable[[str, str], Limits],
         waiting: Mapping[str, Sequence[bytes]],
+        seals: FeedSeals | None = None,
     ) -> None:
+        self._seals = seals or FeedSeals()
         self._number = number
         self._now_ms = now_ms
         self._before = (seqs, throttled, arrivals)
@@ -137,8 +143,10 @@ class FeedPlan:
             # another owner has let them go meanwhile, or a reply was lost
             raise OutdatedError(f"{len(waiting)} of {feed.waiting} updates of {name} are throttled")
         bodies = [*waiting, *feed.fresh]
-        values = coalesced_values(bodies)
+        values = coalesced_values([self._seals.open(tenant, context_id, one) for one in bodies])
+        # of one that is erased nobody knows whose it was
         ids = [(value["event_id"], value.get("replay_id", "")) for value in values]
+        ids = [one for one in ids if one[0]]
         source = keys.throttled_updates(self._number, tenant, context_id)
         feed.take(self._now_ms)
         if len(bodies) == 1:
@@ -153,7 +161,7 @@ class FeedPlan:
             for at in range(0, len(feed.fresh), 1000):
                 self.writes.add("RPUSH", kept, *feed.fresh[at : at + 1000])
             body = digest_update(DIGEST, context_id, values, feed.limits.token_budget)
-            self._put(feed, body, DIGEST, ids)
+            self._put(feed, self._seals.seal(tenant, context_id, body), DIGEST, ids)
             self.coalesced += len(bodies)
         feed.waiting = 0
         feed.fresh = []
@@ -164,9 +172,12 @@ class FeedPlan:
         feed.take(self._now_ms)
         daily.seq = feed.seq
         update = orjson.loads(body)
-        daily.summary, daily.tokens = update["summary"], update["tokens"]
+        who = (daily.tenant, daily.context_id)
+        daily.summary = self._seals.daily(*who, daily.day, update["summary"])
+        daily.tokens = update["tokens"]
         self.dailies.append(daily)
-        self._put(feed, body, DAILY, [(event_id, "") for event_id in event_ids])
+        sealed = self._seals.seal(*who, body)
+        self._put(feed, sealed, DAILY, [(event_id, "") for event_id in event_ids])
 
     def _put(self, feed: _Feed, body: bytes, kind: str, events: Sequence[tuple[str, str]]) -> None:
         """An entry of the feed under the number that was taken, and its delivery record."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hookstream.app.feeds.plan import FeedPlan, Limits
+from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.feeds.state import FeedState, learn_feeds
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
@@ -22,8 +23,14 @@ class Planner:
     """Plans with the limits that the catalog of now sets; rate tables are below ``folder``."""
 
     def __init__(
-        self, redis: Any, scripts: Scripts, folder: Path, catalog: Callable[[], Catalog]
+        self,
+        redis: Any,
+        scripts: Scripts,
+        folder: Path,
+        catalog: Callable[[], Catalog],
+        seals: FeedSeals,
     ) -> None:
+        self._seals = seals
         self._redis = redis
         self._scripts = scripts
         self._folder = folder
@@ -36,6 +43,9 @@ class Planner:
 
         Those of them that are ``urgent`` may have to be coalesced: what is throttled of them is
         read. To be called with the partition's feed lock held.
+
+        Raises:
+            SealingKeyError: a data key that is needed cannot be had now.
         """
         await learn_feeds(self._scripts, partition, names)
         state = partition[FeedState]
@@ -49,6 +59,8 @@ class Planner:
         for name in coalesced:
             pipe.lrange(keys.throttled_updates(partition.number, *name.split("/", 1)), 0, -1)
         waiting = await pipe.execute() if coalesced else []
+        tenants = {name.partition("/")[0] for name in names}
+        await self._seals.ready(tenants, (body for bodies in waiting for body in bodies))
         return FeedPlan(
             partition.number,
             now_ms,
@@ -57,6 +69,7 @@ class Planner:
             arrivals=state.arrivals,
             limits=self._limits,
             waiting=dict(zip(coalesced, waiting, strict=True)),
+            seals=self._seals,
         )
 
     def write(self, writes: Writes, partition: Partition, plan: FeedPlan) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.feeds.update import addressed, event_update
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.summaries.model import ModelSummariser
@@ -24,8 +25,10 @@ class Renderer:
         catalog: Callable[[], Catalog],
         model: ModelSummariser | None = None,
         for_model: Callable[[Event], Event] = lambda event: event,
+        seals: FeedSeals | None = None,
     ) -> None:
         """``for_model``: an event as the model may be told of it."""
+        self._seals = seals or FeedSeals()
         self.slow = model is not None
         self._catalog = catalog
         self._summaries = Summariser(model=model, for_model=for_model)
@@ -42,7 +45,10 @@ class Renderer:
     def finish(
         self, event: Event, targets: Sequence[Target]
     ) -> tuple[Finished, tuple[Target, ...]]:
-        """All updates of an event, and its targets (one at least), each with its own named."""
+        """All updates of an event, and its targets (one at least), each with its own named.
+
+        Updates are sealed, where they are kept so. Raises SealingKeyError.
+        """
         summaries: list[Summary] = []
         by_budget: dict[int | None, int] = {}
         named = []
@@ -60,7 +66,10 @@ class Renderer:
             event.replay_id,
             event.received_at_ms,
             summaries[0].keys,
-            tuple(event_update(event, summary) for summary in summaries),
+            tuple(
+                self._seals.finished(event.tenant, event.event_id, event_update(event, summary))
+                for summary in summaries
+            ),
         )
         return finished, tuple(named)
 

@@ -8,7 +8,12 @@ from mode.utils.logging import get_logger
 from structlog.contextvars import bind_contextvars
 
 from hookstream.app import metrics
-from hookstream.app.errors import LimitError, OverBudgetError, SchemaViolationError
+from hookstream.app.errors import (
+    LimitError,
+    OverBudgetError,
+    SchemaViolationError,
+    SealingKeyError,
+)
 from hookstream.app.ids import random_bits
 from hookstream.app.ingest.appender import Append, Appender
 from hookstream.app.ingest.events import Incoming, make_events
@@ -62,6 +67,7 @@ class Acceptance:
             SchemaViolationError: the tool rejects what breaks its schema, and all of them do. Where
                 some fit, those that do not become dead letters.
             LimitError: measuring them has to wait.
+            SealingKeyError: they are to be sealed, and there is no key for that now.
             UnavailableError: not all of them could be kept. Sent again, those that were are
                 recognised.
         """
@@ -93,7 +99,13 @@ class Acceptance:
             if catalog.schemas and broken != []:
                 # one that fits is enough
                 broken = await self._broken(catalog, event)
-            entry = await self._payloads.encode_aside(event)
+            try:
+                entry = await self._payloads.encode_aside(event)
+            except SealingKeyError as error:
+                # senders are strangers: where keys are is for the log and for operators
+                raise SealingKeyError(
+                    "events cannot be sealed here now: /health says why, in part `sealing`"
+                ) from error
             entries.append(Append(keys.events(partition), entry, urgent))
         if broken:
             raise SchemaViolationError("; ".join(broken))

@@ -26,7 +26,8 @@ __all__ = ["PlainTool", "Taken"]
 #: Strategies that need no look at the content.
 STRATEGIES: Final = ("payload", "delivery", "none")
 
-Pack = Callable[[str, bytes], StoredPayload]
+#: Tenant, tool, event id and payload to the payload as it is kept.
+Pack = Callable[[str, str, str, bytes], StoredPayload]
 
 
 @dataclass(slots=True)
@@ -84,7 +85,8 @@ class PlainTool:
         """The event of a webhook, as ``make_event`` makes it; None where it may be none.
 
         Raises:
-            HookstreamError: its signature is not right, or it cannot be read.
+            HookstreamError: its signature is not right, it cannot be read, or its data key is not
+                here.
         """
         tool, provider = self.tool, self.provider
         secrets, options = tool.secrets, tool.options
@@ -109,7 +111,7 @@ class PlainTool:
         event_id = new_event_id(now_ms, partition, random_bits)
         headers = hook.headers
         entry = self._blank.filled(
-            pack(tool.tool_id, payload),
+            pack(tool.tenant, tool.tool_id, event_id, payload),
             event_id=event_id,
             event_type=event_type,
             message_id=message,

@@ -5,13 +5,14 @@ may post anything cannot push out, or keep out, what is known of another tool's.
 the number of tools alone, so nobody outside can make one smaller.
 
 Nothing here waits for Redis in a request's way. Of a flood the first few a second are kept and the
-others are counted; while Redis is away nothing is kept.
+others are counted; while Redis is away nothing is kept. Where payloads are sealed, all of a refused
+webhook is, too; while its key is away nothing is kept.
 """
 
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -19,10 +20,14 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
+from hookstream.app.errors import SealingKeyError
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.stores.catalog import CatalogCache
+from hookstream.codecs.errors import ErasedError
+from hookstream.codecs.sealed import is_sealed, key_ids, open_sealed, refusal_place
 
 __all__ = ["Refusal", "Refusals"]
 
@@ -90,9 +95,21 @@ class Refusals(Service):
     mundane_level = "debug"
 
     def __init__(
-        self, redis: Any, scripts: Scripts, catalog: CatalogCache, **kwargs: object
+        self,
+        redis: Any,
+        scripts: Scripts,
+        catalog: CatalogCache,
+        data_keys: DataKeys | None = None,
+        *,
+        tenant: str = "default",
+        **kwargs: object,
     ) -> None:
+        """``data_keys``: without them nothing is sealed. ``tenant``: whose key seals what was sent
+        to tools that there are not.
+        """
         super().__init__(**kwargs)
+        self._keys = data_keys
+        self._tenant = tenant
         self._redis = redis
         self._scripts = scripts
         self._catalog = catalog
@@ -124,24 +141,53 @@ class Refusals(Service):
         """Keep what :meth:`count` had room for; it is in Redis a second later, or never."""
         room = max(0, min(self._share_bytes() // 4, WAITING_BYTES - self._waiting_bytes))
         entry = _encode(_cut(refusal, min(BODY_BYTES, room), min(HEADERS_BYTES, room)))
+        if self._keys is not None and self._keys.seals:
+            place = refusal_place(_key(tool))
+            try:
+                key = self._keys.key_now(tool.tenant if tool else self._tenant)
+            except SealingKeyError:
+                metrics.REFUSALS_NOT_KEPT.inc()
+                return
+            if key is not None:
+                entry = [key.seal(part, place) for part in entry]
         self._waiting.setdefault(_key(tool), []).extend(entry)
         self._waiting_bytes += sum(map(len, entry))
 
     async def page(self, tool: Tool | None, limit: int, before: str = "") -> list[Refusal]:
         """Refusals of a tool, or of tools that there are not (None), the newest first.
 
-        ``before`` is the id of the last one of the page before. Raises RedisError.
+        ``before`` is the id of the last one of the page before. Those whose data key was destroyed
+        are left out. Raises RedisError, and SealingKeyError where a key cannot be had now.
         """
         since = time.time_ns() // 1_000_000 - KEPT_MS
         end = f"({before}" if before else "+"
         rows = await self._redis.xrevrange(_key(tool), end, since, count=limit)
-        return [_decode(*row) for row in rows]
+        return await self._decoded(_key(tool), rows)
 
     async def get(self, tool: Tool | None, refusal_id: str) -> Refusal | None:
-        """One of them; None where it is not kept (any more). Raises RedisError."""
+        """One of them; None where it is not kept (any more). Raises as :meth:`page`."""
         rows = await self._redis.xrange(_key(tool), refusal_id, refusal_id)
-        found = [_decode(*row) for row in rows]
+        found = await self._decoded(_key(tool), rows)
         return found[0] if found else None
+
+    async def _decoded(
+        self, stream: str, rows: Sequence[tuple[bytes, Mapping[bytes, bytes]]]
+    ) -> list[Refusal]:
+        # of a body alone nobody could say whether it is sealed: it is what its sender wrote
+        sealed = [is_sealed(entry[b"r"]) for _, entry in rows]
+        if self._keys is not None and any(sealed):
+            await self._keys.fetch(key_ids(entry[b"r"] for _, entry in rows))
+        place = refusal_place(stream)
+        found = []
+        for (entry_id, entry), closed in zip(rows, sealed, strict=True):
+            parts = [entry[name] for name in (b"r", b"h", b"b")]
+            if closed:
+                try:
+                    parts = [open_sealed(part, place) for part in parts]
+                except ErasedError:
+                    continue
+            found.append(_decode(entry_id, *parts))
+        return found
 
     async def remove(self, tool: Tool | None, refusal_id: str) -> None:
         """Forget one, for it was accepted after all. Raises RedisError."""
@@ -225,12 +271,12 @@ def _encode(refusal: Refusal) -> list[bytes]:
     return [_dumps(facts), _dumps(dict(refusal.headers)), refusal.body]
 
 
-def _decode(entry_id: bytes, entry: Mapping[bytes, bytes]) -> Refusal:
-    known = _loads(entry[b"r"])
+def _decode(entry_id: bytes, facts: bytes, headers: bytes, body: bytes) -> Refusal:
+    known = _loads(facts)
     return Refusal(
         **{name: known[name] for name in FACTS},
-        headers={name: tuple(values) for name, values in _loads(entry[b"h"]).items()},
-        body=entry[b"b"],
+        headers={name: tuple(values) for name, values in _loads(headers).items()},
+        body=body,
         refusal_id=entry_id.decode(),
     )
 

@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from mode import Service
@@ -24,6 +24,7 @@ from hookstream.app.routing.catalog import Catalog
 from hookstream.app.stores.events import EventStore, place_of
 from hookstream.app.stores.replays import ReplayStore
 from hookstream.codecs.envelope import with_replay
+from hookstream.codecs.errors import CodecError
 
 __all__ = ["Replayer"]
 
@@ -57,9 +58,13 @@ class Replayer(Service):
         *,
         catalog: Callable[[], Catalog],
         pressure: Callable[[], Pressure],
+        resealed: Callable[[bytes], Awaitable[bytes]],
         **kwargs: Any,
     ) -> None:
-        """``pressure``: Redis's; above the mark from which receivers spool, replays wait."""
+        """``pressure``: Redis's; above the mark from which receivers spool, replays wait.
+
+        ``resealed``: an envelope from the archive with its payload sealed, where payloads are.
+        """
         super().__init__(**kwargs)
         self._durability = durability
         self._scripts = scripts
@@ -67,6 +72,7 @@ class Replayer(Service):
         self._events = events
         self._catalog = catalog
         self._pressure = pressure
+        self._resealed = resealed
         self._told_waiting = False
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
@@ -144,8 +150,14 @@ class Replayer(Service):
         groups: dict[int, list[bytes]] = {}
         catalog = self._catalog()
         for row, data in found:
+            try:
+                sealed = await self._resealed(data)
+            except CodecError as error:
+                # its copy meets the same, and becomes a dead letter that says so
+                logger.warning("the payload of %s cannot be read: %s", row["event_id"], error)
+                sealed = data
             again = with_replay(
-                data,
+                sealed,
                 replay_id=str(replay["replay_id"]),
                 replay_context_id=replay["context_id"],
                 registry_version=catalog.version,

@@ -65,6 +65,23 @@ class KeyRing:
         self._sealing[tenant] = (wrapping.name, wrapped)
         return wrapping.name, made
 
+    async def wrap(self, key: bytes) -> tuple[str, bytes]:
+        """A data key, wrapped, behind the name of what has wrapped it.
+
+        Raises:
+            SealingKeyError: the wrapping key cannot be had now.
+        """
+        wrapping = self.current()
+        return wrapping.name, await wrapping.wrap(key)
+
+    async def unwrap(self, name: str, wrapped: bytes) -> bytes:
+        """A data key in the clear, which is kept by whoever asks.
+
+        Raises:
+            SealingKeyError: ``name`` is none of the keys that there are, or cannot be asked now.
+        """
+        return await self._wrapping(name).unwrap(wrapped)
+
     async def data_key(self, tenant: str, name: str, wrapped: bytes) -> DataKey:
         """A data key that ``name`` has wrapped.
 
@@ -97,7 +114,7 @@ class KeyRing:
                     return key
         raise trouble or SealingKeyError(
             f"sealed by {name}, which is none of the keys of this process: bring that key back "
-            "(its line in the key file, its URL in HOOKSTREAM_KEY_URL), or set the secrets anew"
+            "(its line in the key file, its URL in HOOKSTREAM_KEY_URL), or set tools' secrets anew"
         )
 
     def _keep(self, place: tuple[str, bytes], key: DataKey) -> None:

@@ -8,11 +8,12 @@ from urllib.parse import unquote, urlsplit
 
 from hookstream.app.errors import SettingsError
 from hookstream.app.keyring.aws import AwsKms
+from hookstream.app.keyring.vault import VaultTransit
 from hookstream.app.keyring.wrapping import KeyEnvironment, KeyFile, KeySource
 
 __all__ = ["key_sources"]
 
-_KINDS: Final = "file:///path, env://NAME or awskms:///KEY"
+_KINDS: Final = "file:///path, env://NAME, awskms:///KEY or vault:///KEY"
 
 
 def key_sources(urls: str, environ: Mapping[str, str] = os.environ) -> list[KeySource]:
@@ -33,4 +34,6 @@ def _source(url: str, environ: Mapping[str, str]) -> KeySource:
         return KeyEnvironment(parts.netloc, environ.get(parts.netloc))
     if parts.scheme == "awskms" and not parts.netloc and len(parts.path) > 1 and not rest:
         return AwsKms(unquote(parts.path[1:]))
+    if parts.scheme == "vault" and len(parts.path) > 1 and "/" not in parts.path[1:] and not rest:
+        return VaultTransit(unquote(parts.path[1:]), unquote(parts.netloc) or "transit", environ)
     raise SettingsError(f"HOOKSTREAM_KEY_URL: {url[:100]!r} is not {_KINDS}")

@@ -22,7 +22,8 @@ from hookstream.app.redis.memory import Pressure
 from hookstream.app.routing.catalog import Catalog, Ttl
 from hookstream.app.stores.tiers import COLD, WARM, WarmEntry, warm_entry
 from hookstream.app.streams.partition import Partition
-from hookstream.codecs.errors import CodecError
+from hookstream.codecs.errors import CodecError, ErasedError
+from hookstream.codecs.sealed import block_place
 from hookstream.codecs.warm_block import KeptEvent, read_block
 
 __all__ = ["ColdMover", "WarmTotals"]
@@ -308,7 +309,9 @@ class ColdMover:
                 await self._drop(partition, owner, blocks)
                 metrics.TIER_MOVED.labels(left=WARM).inc(sum(counts))
                 return list(blocks), sum(counts)
-        read, damaged = await asyncio.to_thread(_unpacked, blocks, packed)
+        await self._archive.opening(packed)
+        names = [keys.warm_block(number, *owner, block.last) for block in blocks]
+        read, damaged = await asyncio.to_thread(_unpacked, blocks, names, packed)
         for block, error in damaged.items():
             self._stuck(partition, owner, block, error)
         fresh = [one for one, there in zip(blocks, covered, strict=True) if not there]
@@ -399,17 +402,22 @@ def _by_hour(blocks: Iterable[WarmEntry]) -> list[list[WarmEntry]]:
 
 
 def _unpacked(
-    blocks: Sequence[WarmEntry], packed: Sequence[bytes | None]
+    blocks: Sequence[WarmEntry], names: Sequence[str], packed: Sequence[bytes | None]
 ) -> tuple[dict[WarmEntry, list[KeptEvent]], dict[WarmEntry, Exception]]:
-    """The events of each block that is there, and those blocks that cannot be read."""
+    """The events of each block that is there, and those blocks that cannot be read.
+
+    Of one whose data key was destroyed there is nothing left to be kept.
+    """
     read: dict[WarmEntry, list[KeptEvent]] = {}
     damaged: dict[WarmEntry, Exception] = {}
-    for block, data in zip(blocks, packed, strict=True):
+    for block, name, data in zip(blocks, names, packed, strict=True):
         if data is None:
             logger.error("a warm block up to %s is in its index, and not there", block.last)
             continue
         try:
-            read[block] = read_block(data)
+            read[block] = read_block(data, block_place(name))
+        except ErasedError:
+            logger.warning("the warm block %s is erased, and goes", name)
         except CodecError as error:
             damaged[block] = error
     return read, damaged

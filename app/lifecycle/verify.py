@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from hookstream.app.archive.rows import Place
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.lifecycle.rules import ttl_of
 from hookstream.app.lifecycle.status import warm_of
 from hookstream.app.postgres.pool import Postgres
@@ -14,7 +15,8 @@ from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.stores.tiers import COLD, GONE, WARM, Tiers, warm_entry
-from hookstream.codecs.errors import CodecError
+from hookstream.codecs.errors import CodecError, ErasedError
+from hookstream.codecs.sealed import block_place, key_ids
 from hookstream.codecs.warm_block import read_block
 
 __all__ = ["Verified", "verify_events", "verify_warm"]
@@ -69,7 +71,7 @@ async def verify_events(
         kept = tier if there else GONE
         result.tiers[kept] = result.tiers.get(kept, 0) + 1
         ttl = ttl_of(catalog, (place.tenant, place.tool_id))
-        if there or ttl is None:
+        if there or ttl is None or tiers.is_erased(place.tenant, str(row["event_id"])):
             continue
         age_ms = now_ms - row["received_ms"]
         if age_ms < ttl.whole_ms:
@@ -81,16 +83,20 @@ async def verify_events(
     return result
 
 
-async def verify_warm(redis: Any, partition: int) -> Verified:
+async def verify_warm(redis: Any, partition: int, data_keys: DataKeys | None = None) -> Verified:
     """Whether a partition's warm blocks are there, readable, and what their index says.
 
+    One whose data key was destroyed cannot be read, and is what it should be.
+
     Raises:
+        SealingKeyError: a data key cannot be had now.
         redis.exceptions.RedisError: Redis does not answer.
     """
     result = Verified()
     for owner, members in (await warm_of(redis, partition)).items():
         for start in range(0, len(members), BLOCKS):
-            await _verify_blocks(redis, partition, owner, members[start : start + BLOCKS], result)
+            some = members[start : start + BLOCKS]
+            await _verify_blocks(redis, partition, owner, some, result, data_keys)
     return result
 
 
@@ -100,13 +106,17 @@ async def _verify_blocks(
     owner: tuple[str, str],
     members: Sequence[bytes],
     result: Verified,
+    data_keys: DataKeys | None,
 ) -> None:
     blocks = [warm_entry(member) for member in members]
     names = [keys.warm_block(partition, *owner, block.last) for block in blocks]
     pipe = redis.pipeline(transaction=False)
     for name in names:
         pipe.get(name)
-    for name, block, data in zip(names, blocks, await pipe.execute(), strict=True):
+    found = await pipe.execute()
+    if data_keys is not None:
+        await data_keys.fetch(key_ids(found))
+    for name, block, data in zip(names, blocks, found, strict=True):
         result.looked_at += 1
         if data is None:
             # it may have been archived since the index was read
@@ -115,7 +125,9 @@ async def _verify_blocks(
                 result.differences.append(f"{name} is in its index, and not there")
             continue
         try:
-            events = await asyncio.to_thread(read_block, data)
+            events = await asyncio.to_thread(read_block, data, block_place(name))
+        except ErasedError:
+            continue
         except CodecError as error:
             result.differences.append(f"{name} cannot be read: {error}")
             continue

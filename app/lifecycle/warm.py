@@ -15,7 +15,7 @@ from hookstream.app.bounded import Aside
 from hookstream.app.durations import HOUR_MS
 from hookstream.app.errors import UnavailableError
 from hookstream.app.ids import entry_order
-from hookstream.app.lifecycle.packing import Packable
+from hookstream.app.lifecycle.packing import Packable, Seal
 from hookstream.app.lifecycle.rules import gather_ms, hot_ms, ttl_of
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
@@ -29,6 +29,7 @@ from hookstream.app.streams.partition import Partition
 from hookstream.codecs.dictionaries import BOOK
 from hookstream.codecs.envelope import KeptEnvelope, is_event_id, read_kept
 from hookstream.codecs.errors import CodecError, UnknownDictionaryError, UnknownVersionError
+from hookstream.codecs.sealed import KEYS, month_of_event
 from hookstream.codecs.warm_block import BLOCK_BYTES, BLOCK_EVENTS
 
 __all__ = ["WarmMover"]
@@ -73,6 +74,11 @@ class Taken:
         return entry_order(self.entry_id)
 
     @property
+    def month(self) -> str:
+        """In which its event was received: one key seals it."""
+        return month_of_event(self.kept.event_id) if self.kept else ""
+
+    @property
     def size(self) -> int:
         """Bytes of its payload."""
         return self.kept.stored.size if self.kept else 0
@@ -88,9 +94,13 @@ class Gathered:
     held: int = 0
 
     def takes(self, taken: Taken) -> bool:
-        """Whether another one fits: it is of the same hour, and not too large beside these."""
+        """Whether another one fits: of the same hour and month, and not too large beside these."""
         same_hour = self.entries[0].ms // HOUR_MS == taken.ms // HOUR_MS
-        return same_hour and self.size + taken.size <= BLOCK_BYTES
+        return (
+            same_hour
+            and self.entries[0].month == taken.month
+            and self.size + taken.size <= BLOCK_BYTES
+        )
 
     def add(self, taken: Taken) -> None:
         self.entries.append(taken)
@@ -162,23 +172,36 @@ class WarmMover:
             del self._progress[number]
             self.due_since.pop(number, None)
 
-    async def packed(self, wanted: Sequence[Taken]) -> bytes:
-        """A block of these, whose blobs and dictionaries were fetched.
+    async def packed(self, wanted: Sequence[Taken], name: str) -> bytes:
+        """The block ``name`` of these, whose blobs, keys and dictionaries were fetched.
 
         Raises:
             CodecError: it cannot be made of them.
+            SealingKeyError: it is to be sealed, and there is no key for it now.
         """
         entries = [_packable(taken) for taken in wanted]
+        seal = await self._seal(wanted, name)
         lacking: dict[int, bytes] = {}
         while True:
             # another process has the dictionaries that it was once given
-            found: bytes | int = await self._aside.run("warm block", PACK, entries, lacking)
+            found: bytes | int = await self._aside.run("warm block", PACK, entries, lacking, seal)
             if isinstance(found, bytes):
                 return found
             dictionary = BOOK.get(found)
             if dictionary is None or found in lacking:
                 raise UnknownDictionaryError(found)
             lacking[found] = dictionary.content
+
+    async def _seal(self, wanted: Sequence[Taken], name: str) -> Seal:
+        data_keys, first = self._payloads.data_keys, wanted[0].kept
+        if data_keys is None or first is None:
+            return Seal()
+        ids = {taken.kept.stored.key_id for taken in wanted if taken.kept}
+        opens = [key for number in ids if (key := KEYS.get(number))]
+        month = (first.tenant, month_of_event(first.event_id))
+        await data_keys.ensure((month,))
+        erased = [number for number in ids if KEYS.is_destroyed(number)]
+        return Seal(opens, data_keys.key(*month), name, erased)
 
     def note(self, owner: Owner, error: Exception) -> None:
         """Say once, for each kind of trouble, why events of a tool stay hot."""
@@ -463,7 +486,8 @@ class _Look:
         wanted = [taken for taken in gathered.entries if taken.kept and not taken.kept.replay_id]
         try:
             await mover._payloads.fetch(taken.kept.stored for taken in wanted if taken.kept)
-            block = await mover.packed(wanted) if wanted else b""
+            name = keys.warm_block(self._number, *owner, wanted[-1].entry_id) if wanted else ""
+            block = await mover.packed(wanted, name) if wanted else b""
             blobs, lasting = await self._blobs(wanted)
         except (UnavailableError, CodecError) as error:
             mover.note(owner, error)

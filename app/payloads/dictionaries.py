@@ -3,6 +3,10 @@
 A dictionary is in PostgreSQL first, then in Redis, and only then named as its tool's current one.
 Whoever packs with it has fetched it from there like any reader, so an entry never asks for what is
 not everywhere. They are never deleted: what was packed with one needs it.
+
+Where payloads are sealed, a dictionary holds pieces of its month's: it is sealed by that month's
+key, and packs that month's payloads only. So a key that is destroyed takes its dictionaries with
+it, and nothing of another month needs those.
 """
 
 from collections.abc import Iterable
@@ -12,13 +16,15 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
-from hookstream.app.errors import UnavailableError
+from hookstream.app.errors import SealingKeyError, UnavailableError
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.postgres.pool import Postgres, WholePostgres
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, is_redis_down
 from hookstream.app.redis.durability import Durability
 from hookstream.codecs.dictionaries import BOOK, Dictionary
-from hookstream.codecs.errors import CodecError
+from hookstream.codecs.errors import CodecError, ErasedError
+from hookstream.codecs.sealed import KEYS, dictionary_place, key_ids
 
 __all__ = ["Dictionaries"]
 
@@ -40,25 +46,51 @@ class Dictionaries(Service):
         durability: Durability,
         *,
         enabled: bool,
+        data_keys: DataKeys | None = None,
         **kwargs: Any,
     ) -> None:
+        """``data_keys``: without them none is sealed, nor opened that is."""
         super().__init__(**kwargs)
+        self._data_keys = data_keys
+        #: Of those that came sealed, by their id: by which key, and of which month.
+        self._sealed: dict[int, tuple[int, str]] = {}
+        if data_keys is not None:
+            data_keys.when_destroyed(self._forget_destroyed)
         self.enabled = enabled
         self._redis = redis
         self._postgres = WholePostgres(postgres)
         self._durability = durability
         self._current: dict[str, Dictionary] = {}
 
-    def current(self, tool_id: str) -> Dictionary | None:
-        """What to pack a tool's new payloads with; None where there is nothing yet."""
-        return self._current.get(tool_id)
+    def current(self, tool_id: str, month: str = "") -> Dictionary | None:
+        """What to pack a tool's new payloads with; None where there is nothing yet.
+
+        ``month``: that of payloads that are sealed. One of another month is not for them.
+        """
+        found = self._current.get(tool_id)
+        if found is None:
+            return None
+        sealed = self._sealed.get(found.dictionary_id)
+        return found if sealed is None or sealed[1] == month else None
+
+    def _forget_destroyed(self) -> None:
+        for number, (key_id, _) in list(self._sealed.items()):
+            if KEYS.is_destroyed(key_id):
+                BOOK.remove(number)
+                del self._sealed[number]
+                self._current = {
+                    tool_id: known
+                    for tool_id, known in self._current.items()
+                    if known.dictionary_id != number
+                }
 
     async def fetch(self, ids: Iterable[int]) -> None:
         """Bring dictionaries into this process's book, from Redis or else from PostgreSQL.
 
-        One that cannot be had stays out of the book.
+        One that cannot be had stays out of the book, and so does one whose key was destroyed.
 
         Raises:
+            SealingKeyError: the key of one cannot be had now.
             redis.exceptions.RedisError: Redis does not answer.
         """
         missing = sorted(BOOK.missing(ids))
@@ -67,9 +99,11 @@ class Dictionaries(Service):
         pipe = self._redis.pipeline(transaction=False)
         for number in missing:
             pipe.get(keys.dictionary(number))
-        for number, content in zip(missing, await pipe.execute(), strict=True):
+        found = await pipe.execute()
+        await self._fetch_keys(found)
+        for number, content in zip(missing, found, strict=True):
             if content:
-                _learn(number, content)
+                self._learn(number, content)
         if still := sorted(BOOK.missing(missing)):
             await self._fetch_from_postgres(still)
 
@@ -81,23 +115,48 @@ class Dictionaries(Service):
         except UnavailableError as error:
             logger.warning("dictionaries %s are not in Redis, and %s", ids, error)
             return
+        await self._fetch_keys(row["content"] for row in rows)
         for row in rows:
-            if _learn(row["dictionary_id"], row["content"]):
+            if self._learn(row["dictionary_id"], row["content"]):
                 logger.warning("dictionary %d was not in Redis: put back", row["dictionary_id"])
                 await self._redis.set(keys.dictionary(row["dictionary_id"]), row["content"])
         if gone := BOOK.missing(ids):
             logger.error("dictionaries %s are neither in Redis nor in PostgreSQL", sorted(gone))
 
-    async def publish(self, tool_id: str, dictionary: Dictionary) -> None:
+    async def _fetch_keys(self, contents: Iterable[bytes | None]) -> None:
+        if self._data_keys is not None and (wanted := key_ids(contents)):
+            await self._data_keys.fetch(wanted)
+
+    def _learn(self, number: int, content: bytes) -> bool:
+        sealed = key_ids((content,))
+        try:
+            dictionary = Dictionary.of(DataKeys.open(content, dictionary_place(number)))
+        except ErasedError:
+            return False
+        except CodecError as error:
+            logger.error("dictionary %d cannot be used: %s", number, error)
+            return False
+        if dictionary.dictionary_id != number:
+            logger.error("dictionary %d says that it is %d", number, dictionary.dictionary_id)
+            return False
+        for key_id in sealed:
+            if key := KEYS.get(key_id):
+                self._sealed[number] = key_id, key.month
+        BOOK.add(dictionary)
+        return True
+
+    async def publish(self, tool_id: str, number: int, content: bytes) -> None:
         """Make a dictionary that PostgreSQL has the current one of its tool, everywhere.
+
+        ``content`` is as it is there, sealed or not.
 
         Raises:
             UnconfirmedError: it is not yet as durable as events are.
             redis.exceptions.RedisError: Redis did not take it.
         """
-        key, number = keys.dictionary(dictionary.dictionary_id), dictionary.dictionary_id
+        key = keys.dictionary(number)
         calls = [
-            (key, ("SET", key, dictionary.content)),
+            (key, ("SET", key, content)),
             (keys.DICTIONARIES, ("HSET", keys.DICTIONARIES, tool_id, number)),
         ]
         for call in calls:
@@ -123,6 +182,9 @@ class Dictionaries(Service):
         while self.enabled and not self.should_stop:
             try:
                 await self.look()
+            except SealingKeyError as error:
+                # payloads are packed without; those that need one wait, and say so
+                logger.debug("dictionaries wait for their keys: %s", error)
             except REDIS_ERRORS as error:
                 if not is_redis_down(error):
                     logger.warning("cannot look for dictionaries: %s", error)
@@ -143,16 +205,3 @@ class Dictionaries(Service):
         metrics.DICTIONARY.clear()
         for tool_id, dictionary in self._current.items():
             metrics.DICTIONARY.labels(tool=tool_id).set(dictionary.dictionary_id)
-
-
-def _learn(number: int, content: bytes) -> bool:
-    try:
-        dictionary = Dictionary.of(content)
-    except CodecError as error:
-        logger.error("dictionary %d cannot be used: %s", number, error)
-        return False
-    if dictionary.dictionary_id != number:
-        logger.error("dictionary %d says that it is %d", number, dictionary.dictionary_id)
-        return False
-    BOOK.add(dictionary)
-    return True

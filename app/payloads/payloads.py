@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from hookstream.app import metrics
+from hookstream.app.errors import SealingKeyError
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.payloads.dictionaries import Dictionaries
-from hookstream.codecs.envelope import Event, encode_event
-from hookstream.codecs.errors import CodecError, UnknownDictionaryError
+from hookstream.codecs.envelope import Event, decode_event, encode_event
+from hookstream.codecs.errors import CodecError, UnknownDictionaryError, UnknownKeyError
 from hookstream.codecs.payload import Packing, StoredPayload
+from hookstream.codecs.sealed import month_of_event, payload_place
 
 __all__ = ["Payloads", "damage"]
 
@@ -20,12 +23,21 @@ _STORED_BYTES = metrics.PAYLOAD_BYTES.labels(form="stored")
 
 
 class Payloads:
-    """Packs with the tool's current dictionary; fetches blobs and dictionaries for whole batches.
+    """Packs with the tool's current dictionary, then seals; fetches blobs, keys and dictionaries
+    for whole batches.
 
     ``seen`` counts the events of each tool that came by, for whoever trains dictionaries.
     """
 
-    def __init__(self, redis: Any, dictionaries: Dictionaries, packing: Packing) -> None:
+    def __init__(
+        self,
+        redis: Any,
+        dictionaries: Dictionaries,
+        packing: Packing,
+        data_keys: DataKeys | None = None,
+    ) -> None:
+        """``data_keys``: without them nothing is sealed, nor opened that is."""
+        self.data_keys = data_keys
         self._redis = redis
         self._dictionaries = dictionaries
         self._packing = packing
@@ -36,34 +48,109 @@ class Payloads:
     def encode(self, event: Event) -> bytes:
         """The event as envelope bytes, its payload packed; one that came packed stays as it came.
 
-        So a large one stays where it is, beside its stream.
-        """
-        if event.stored is not None:
-            return encode_event(event, event.stored)
-        return encode_event(event, self.pack(event.tool_id, event.payload))
+        So a large one stays where it is, beside its stream. One that came in the clear is sealed
+        where payloads are.
 
-    def pack(self, tool_id: str, payload: bytes) -> StoredPayload:
-        """A tool's new payload in the form in which it is kept."""
-        packed = self._packing.pack(payload, self._dictionaries.current(tool_id))
+        Raises:
+            SealingKeyError: the key is not here; see :meth:`ready`.
+        """
+        stored = event.stored
+        if stored is not None and (stored.key_id or stored.blob or not self.seals):
+            return encode_event(event, stored)
+        packed = self.pack(event.tenant, event.tool_id, event.event_id, event.payload)
+        return encode_event(event, packed)
+
+    @property
+    def seals(self) -> bool:
+        """Whether new payloads are sealed."""
+        return self.data_keys is not None and self.data_keys.seals
+
+    def pack(self, tenant: str, tool_id: str, event_id: str, payload: bytes) -> StoredPayload:
+        """An event's new payload in the form in which it is kept: compressed, then sealed.
+
+        Raises:
+            SealingKeyError: it is to be sealed, and the key is not here; see :meth:`ready`.
+        """
+        if not self.seals:
+            packed = self._packing.pack(payload, self._dictionaries.current(tool_id))
+        else:
+            assert self.data_keys is not None
+            month = month_of_event(event_id)
+            key = self.data_keys.key(tenant, month)
+            packed = self._packing.pack(payload, self._dictionaries.current(tool_id, month))
+            if key is not None:
+                packed = packed.sealed(key, payload_place(tenant, event_id))
         _RAW_BYTES.inc(packed.size)
         _STORED_BYTES.inc(len(packed.data or b""))
         return packed
+
+    def month_now(self) -> str:
+        """The month whose key seals what comes now; "" where nothing is sealed."""
+        return self.data_keys.month_now() if self.data_keys is not None else ""
+
+    async def opened(self, data: bytes, place: bytes) -> bytes | None:
+        """A value that may be sealed, in the clear; None where it is erased.
+
+        Raises:
+            SealingKeyError: its key cannot be had now.
+            CodecError: it is damaged.
+        """
+        return data if self.data_keys is None else await self.data_keys.open_payload(data, place)
+
+    def is_erased(self, tenant: str, event_id: str) -> bool:
+        """Whether a key of the month in which an event was received was destroyed."""
+        return self.data_keys is not None and self.data_keys.is_erased(tenant, event_id)
+
+    async def resealed(self, data: bytes) -> bytes:
+        """Envelope bytes whose payload is in the clear, with it packed and sealed as new ones are.
+
+        Others as they are, and all where nothing is sealed.
+
+        Raises:
+            SealingKeyError: a key cannot be had now.
+            CodecError: the payload cannot be read.
+        """
+        if not self.seals:
+            return data
+        event = decode_event(data)
+        if event.stored is not None:
+            if event.stored.key_id or event.stored.blob:
+                return data
+            await self.fetch((event.stored,))
+        return await self.encode_aside(event)
+
+    async def ready(self, events: Iterable[Event]) -> None:
+        """Have the keys by which these are sealed. No round trip where they are here.
+
+        Raises:
+            SealingKeyError: one of them cannot be had now.
+        """
+        if self.seals:
+            assert self.data_keys is not None
+            await self.data_keys.ensure(
+                {(event.tenant, month_of_event(event.event_id)) for event in events}
+            )
 
     async def encode_aside(self, event: Event) -> bytes:
         """As :meth:`encode`, on another thread where it would hold the event loop up.
 
         Packing a megabyte takes 0.5 to 20 ms, and lets other threads run meanwhile.
+
+        Raises:
+            SealingKeyError: it is to be sealed, and its key cannot be had now.
         """
+        await self.ready((event,))
         if event.payload_bytes > ASIDE_BYTES:
             return await asyncio.to_thread(self.encode, event)
         return self.encode(event)
 
     async def fetch(self, payloads: Iterable[StoredPayload]) -> None:
-        """Get what it takes to unpack these: one round trip for blobs, one for dictionaries.
+        """Get what it takes to unpack these: a round trip for blobs, for keys, for dictionaries.
 
-        What cannot be had is told by each payload's ``problem()``.
+        What cannot be had is told by each payload's ``problem()``, but for keys.
 
         Raises:
+            SealingKeyError: a key cannot be had now.
             UnavailableError: it cannot be asked where one has moved to.
             redis.exceptions.RedisError: Redis does not answer.
         """
@@ -75,6 +162,9 @@ class Payloads:
             for payload, data in zip(away, await pipe.execute(), strict=True):
                 payload.data = data
             await self._fetch_moved([payload for payload in away if payload.data is None])
+        sealed = {payload.key_id for payload in kept} - {0}
+        if sealed and self.data_keys is not None:
+            await self.data_keys.fetch(sealed)
         await self._dictionaries.fetch({payload.dictionary_id for payload in kept})
 
     async def _fetch_moved(self, lost: Sequence[StoredPayload]) -> None:
@@ -93,6 +183,7 @@ class Payloads:
 
         Raises:
             UnknownDictionaryError: a dictionary cannot be had at the moment.
+            SealingKeyError: a key cannot be had at the moment.
             redis.exceptions.RedisError: Redis does not answer.
         """
         await self.fetch(event.stored for event in events if event and event.stored)
@@ -112,4 +203,6 @@ def _opens(event: Event) -> bool:
     problem = damage(event.stored) if event.stored else None
     if isinstance(problem, UnknownDictionaryError):
         raise problem
+    if isinstance(problem, UnknownKeyError):
+        raise SealingKeyError(str(problem)) from problem
     return problem is None

@@ -16,6 +16,7 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import UnavailableError
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
@@ -26,14 +27,15 @@ from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.settings import Settings
 from hookstream.codecs.dictionaries import Dictionary
 from hookstream.codecs.errors import UnknownDictionaryError
+from hookstream.codecs.sealed import MonthKey, dictionary_place
 from hookstream.codecs.training import Trial, try_dictionary
 
 __all__ = ["Trainer", "next_look"]
 
 logger = get_logger(__name__)
 
-#: The newest payloads of a tool (tenant, tool id), at most so many.
-Samples = Callable[[str, str, int], Awaitable[list[bytes]]]
+#: The newest payloads of a tool (tenant, tool id), at most so many; of a month, where it is named.
+Samples = Callable[[str, str, int, str], Awaitable[list[bytes]]]
 
 LOOK_SECONDS = 2.0
 #: Payloads that one training looks at, the newest ones.
@@ -78,8 +80,10 @@ class Trainer(Service):
         worker_id: str,
         catalog: Callable[[], Catalog],
         samples: Samples,
+        data_keys: DataKeys | None = None,
         **kwargs: Any,
     ) -> None:
+        """``samples`` are masked: what is to be hidden from agents gets into no dictionary."""
         super().__init__(**kwargs)
         self._redis = redis
         self._postgres = postgres
@@ -90,6 +94,12 @@ class Trainer(Service):
         self._catalog = catalog
         self._samples = samples
         self._look_at: dict[str, int] = {}
+        self._data_keys = data_keys
+        #: Where payloads are sealed, of which month those were that are counted.
+        self._month: str | None = None
+
+    def _key(self, tool: Tool) -> MonthKey | None:
+        return None if self._data_keys is None else self._data_keys.key_now(tool.tenant)
 
     @tasks.loop
     async def _train_forever(self) -> None:
@@ -111,10 +121,17 @@ class Trainer(Service):
     def due(self) -> list[Tool]:
         """Tools of which enough has been seen since they were last looked at."""
         min_events = self._settings.dictionary_min_events
+        month = self._payloads.month_now()
+        if self._month is not None and month != self._month:
+            # dictionaries of the month before pack nothing any more: soon there are new ones
+            self._look_at = {
+                tool_id: seen + min_events for tool_id, seen in self._payloads.seen.items()
+            }
+        self._month = month
         found = []
         for tool_id, seen in self._payloads.seen.items():
             tool = self._catalog().tools.get(tool_id)
-            trained = self._dictionaries.current(tool_id) is not None
+            trained = self._dictionaries.current(tool_id, month) is not None
             look_at = self._look_at.setdefault(tool_id, next_look(0, min_events, trained=trained))
             if tool is not None and seen >= look_at:
                 found.append(tool)
@@ -139,12 +156,13 @@ class Trainer(Service):
         row = await self._postgres.fetchrow(_NEWEST, tool.tool_id)
         if row is None or row["dictionary_id"] == await self._dictionaries.named(tool.tool_id):
             return False
-        await self._dictionaries.publish(tool.tool_id, Dictionary.of(row["content"]))
+        await self._dictionaries.publish(tool.tool_id, row["dictionary_id"], row["content"])
         return True
 
     async def _try(self, tool: Tool) -> None:
-        payloads = await self._samples(tool.tenant, tool.tool_id, SAMPLES)
-        current = self._dictionaries.current(tool.tool_id)
+        key = self._key(tool)
+        payloads = await self._samples(tool.tenant, tool.tool_id, SAMPLES, key.month if key else "")
+        current = self._dictionaries.current(tool.tool_id, key.month if key else "")
         # a thread that ends: what zstd keeps for it goes with it
         with ThreadPoolExecutor(1) as pool:
             trial = await asyncio.get_running_loop().run_in_executor(
@@ -153,15 +171,19 @@ class Trainer(Service):
         if trial is None or not trial.worth_it:
             metrics.TRAININGS.labels(result="not-better").inc()
             return
-        version = await self._keep(tool, trial)
+        dictionary, content = trial.dictionary, trial.dictionary.content
+        if key is not None:
+            dictionary = dictionary.named_for(f"{tool.tenant}/{tool.tool_id}/{key.month}")
+            content = key.seal(dictionary.content, dictionary_place(dictionary.dictionary_id))
+        version = await self._keep(tool, trial, dictionary, content)
         if version is None:
             return
-        await self._dictionaries.publish(tool.tool_id, trial.dictionary)
+        await self._dictionaries.publish(tool.tool_id, dictionary.dictionary_id, content)
         metrics.TRAININGS.labels(result="stored").inc()
         logger.info(
             "dictionary %d for %s, version %d, from %d payloads: what it has not seen takes %d "
             "bytes, %d now, %d raw",
-            trial.dictionary.dictionary_id,
+            dictionary.dictionary_id,
             tool.tool_id,
             version,
             trial.samples,
@@ -170,20 +192,20 @@ class Trainer(Service):
             trial.raw_bytes,
         )
 
-    async def _keep(self, tool: Tool, trial: Trial) -> int | None:
+    async def _keep(
+        self, tool: Tool, trial: Trial, dictionary: Dictionary, content: bytes
+    ) -> int | None:
         """Store it in PostgreSQL; its version, None where its id stands for something else."""
         row: Any = await self._postgres.fetchrow(
             statement("put_dictionary"),
-            trial.dictionary.dictionary_id,
+            dictionary.dictionary_id,
             tool.tenant,
             tool.tool_id,
-            trial.dictionary.content,
+            content,
             trial.samples,
             trial.ratio,
         )
         if row is None:
             # another tool with the same traffic came to the same dictionary
-            row = await self._postgres.fetchrow(
-                _SAME, trial.dictionary.dictionary_id, trial.dictionary.content
-            )
+            row = await self._postgres.fetchrow(_SAME, dictionary.dictionary_id, content)
         return None if row is None else int(row["version"])

@@ -64,6 +64,7 @@ ACTIONS: Final = frozenset(
         "dead_letter": ("read", "retried", "discarded"),
         "refusal": ("read", "replayed"),
         "lifecycle": ("run",),
+        "data_key": ("shredded", "rewrapped", "deleted"),
         "audit": ("exported", "expired"),
         "api": ("called",),
         "session": ("made", "refused", "ended"),

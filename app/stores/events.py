@@ -26,12 +26,13 @@ from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.routing.maskers import ASIDE_BYTES
 from hookstream.app.status import Status
-from hookstream.app.stores.tiers import GONE, HOT, Tiers
+from hookstream.app.stores.tiers import ERASED, GONE, HOT, Tiers
 from hookstream.codecs.envelope import Event, decode_event
 from hookstream.codecs.errors import CodecError, UnknownDictionaryError
 from hookstream.codecs.json_payload import load_json, parse_payload
 from hookstream.codecs.payload import DICTIONARY_MAX_BYTES
 from hookstream.codecs.readable import text_of
+from hookstream.codecs.sealed import month_of_event
 
 __all__ = ["EventFilter", "EventStore", "place_of"]
 
@@ -179,7 +180,9 @@ class EventStore:
             return None
         place = place_of(tenant, row)
         [event], [tier] = await self.payloads([place]), await self._tiers.tiers([place])
-        if event is None and tier != HOT:
+        if event is None and self._payloads.is_erased(tenant, event_id):
+            tier = ERASED
+        elif event is None and tier != HOT:
             # tiers are told by ranges of entries: what was lost before it moved is in none
             tier = GONE
         event = await _as_shown(event, shown)
@@ -310,16 +313,26 @@ class EventStore:
         }
 
     async def samples(
-        self, tenant: str, tool_id: str, limit: int, shown: Callable[[Event], Event | None]
+        self,
+        tenant: str,
+        tool_id: str,
+        limit: int,
+        month: str,
+        shown: Callable[[Event], Event | None],
     ) -> list[bytes]:
         """The newest payloads of a tool, at most ``limit``, as ``shown``.
+
+        ``month``: only those that were received in it (UTC), where it is named.
 
         Raises:
             UnavailableError: PostgreSQL is away.
         """
         rows = await self._rows(tenant, EventFilter(tool=tool_id, limit=limit))
         places = [
-            place_of(tenant, row) for row in rows if row["payload_bytes"] <= DICTIONARY_MAX_BYTES
+            place_of(tenant, row)
+            for row in rows
+            if row["payload_bytes"] <= DICTIONARY_MAX_BYTES
+            and (not month or month_of_event(str(row["event_id"])) == month)
         ]
         found: list[bytes] = []
         for start in range(0, len(places), PAYLOAD_PAGE):

@@ -14,18 +14,22 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics
 from hookstream.app.archive.archive import Archive
 from hookstream.app.archive.rows import Place
-from hookstream.app.errors import ArchiveDamagedError, UnavailableError
+from hookstream.app.errors import ArchiveDamagedError, SealingKeyError, UnavailableError
 from hookstream.app.ids import entry_order
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
-from hookstream.codecs.errors import CodecError, UnknownVersionError
+from hookstream.codecs.errors import CodecError, ErasedError, UnknownKeyError, UnknownVersionError
+from hookstream.codecs.sealed import block_place, key_ids
 from hookstream.codecs.warm_block import read_block
 
-__all__ = ["COLD", "GONE", "HOT", "WARM", "Tiers", "WarmEntry", "warm_entry"]
+__all__ = ["COLD", "ERASED", "GONE", "HOT", "WARM", "Tiers", "WarmEntry", "warm_entry"]
 
 logger = get_logger(__name__)
 
 HOT, WARM, COLD, GONE = "hot", "warm", "cold", "gone"
+#: In whichever tier it was: the data key of its month was destroyed.
+ERASED = "erased"
 
 #: Unpacked blocks that are kept for who reads on, in bytes of their events.
 CACHE_BYTES = 32 * 1024 * 1024
@@ -74,7 +78,11 @@ class Tiers:
         scripts: Scripts,
         archive: Archive | None = None,
         cache_bytes: int = CACHE_BYTES,
+        data_keys: DataKeys | None = None,
     ) -> None:
+        self._data_keys = data_keys
+        if data_keys is not None:
+            data_keys.when_destroyed(self._forget_all)
         self._redis = redis
         self._scripts = scripts
         self._archive = archive
@@ -234,7 +242,10 @@ class Tiers:
         pipe = self._redis.pipeline(transaction=False)
         for name in wanted:
             pipe.get(name)
-        for name, data in zip(wanted, await pipe.execute(), strict=True):
+        found = await pipe.execute()
+        if self._data_keys is not None:
+            await self._data_keys.fetch(key_ids(found))
+        for name, data in zip(wanted, found, strict=True):
             if data is None:
                 continue
             if len(data) > ASIDE_BYTES:
@@ -243,6 +254,14 @@ class Tiers:
                 blocks[name] = _events(name, data)
             if blocks[name]:
                 self._remember(name, blocks[name])
+
+    def is_erased(self, tenant: str, event_id: str) -> bool:
+        """Whether a key of the month in which an event was received was destroyed."""
+        return self._data_keys is not None and self._data_keys.is_erased(tenant, event_id)
+
+    def _forget_all(self) -> None:
+        self._cache.clear()
+        self._cached_bytes = 0
 
     def _remember(self, name: str, events: dict[str, bytes]) -> None:
         if name in self._cache:
@@ -259,15 +278,20 @@ def _size(events: dict[str, bytes]) -> int:
 
 
 def _events(name: str, data: bytes) -> dict[str, bytes]:
-    """The events of a block by their entries; none of a damaged one.
+    """The events of a block by their entries; none of a damaged one, or one that is erased.
 
     Raises:
         UnavailableError: a newer build has made it.
+        SealingKeyError: its key is not here.
     """
     try:
-        return {event.entry_id: event.envelope for event in read_block(data)}
+        return {event.entry_id: event.envelope for event in read_block(data, block_place(name))}
     except UnknownVersionError as error:
         raise UnavailableError(f"{name} is {error}") from error
+    except UnknownKeyError as error:
+        raise SealingKeyError(f"{name} is {error}") from error
+    except ErasedError:
+        return {}
     except CodecError as error:
         logger.error("the warm block %s cannot be read: %s", name, error)
         return {}

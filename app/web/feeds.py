@@ -185,7 +185,13 @@ class FeedViews:
             parse_day(before),
             limit,
         )
-        dailies = [daily_out(row) for row in rows]
+        seals = self._feeds.seals
+        dailies = []
+        for one in rows:
+            told = daily_out(one)
+            who = (one["tenant"], context_id, told["day"])
+            told["summary"] = await seals.open_daily(*who, told["summary"]) or ""
+            dailies.append(told)
         cursor = next_cursor(limit, [one["day"] for one in dailies])
         return json_response({"dailies": dailies, "cursor": cursor})
 

@@ -12,6 +12,7 @@ from hookstream.app import tasks
 from hookstream.app.archive.objects import Objects
 from hookstream.app.feeds.followers import Followers
 from hookstream.app.ingest.appender import Appender
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.condition_judge import ConditionJudge
 from hookstream.app.stalls import LoopWatch
@@ -27,6 +28,7 @@ from hookstream.app.web.health_parts import (
     conditions_out,
     postgres_out,
     sealing_out,
+    secrets_out,
     sockets_out,
     spool_out,
     stages_out,
@@ -103,6 +105,7 @@ class HealthViews:
         conditions: ConditionJudge,
         archive: Objects,
         sealing: SecretSealing,
+        data_keys: DataKeys,
     ) -> None:
         """``missing_modules``: those with stages that could not be imported here, and why."""
         self._wakeups_trouble = wakeups_trouble
@@ -110,6 +113,7 @@ class HealthViews:
         self._conditions = conditions
         self._archive = archive
         self._sealing = sealing
+        self._data_keys = data_keys
         self._missing_modules = missing_modules
         self._redis = redis
         self._postgres = postgres
@@ -164,7 +168,10 @@ class HealthViews:
             "sockets": sockets_out(self._followers.state(), self._wakeups_trouble()),
         }
         if self._worker is None:
-            parts["sealing"] = sealing_out(self._catalog, self._sealing)
+            secrets = secrets_out(self._catalog, self._sealing)
+            parts["sealing"] = sealing_out(self._data_keys, secrets)
+        elif self._data_keys.wanted or self._data_keys.missing:
+            parts["sealing"] = sealing_out(self._data_keys)
         if self._missing_modules:
             parts["stages"] = stages_out(self._missing_modules)
         appender = self._appender

@@ -36,7 +36,8 @@ ADVICE: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "sealing": {
         "": "see to the key that `detail` names; webhooks of `locked_tools` are answered 503 "
-        "meanwhile, and it goes on by itself"
+        "meanwhile, batches and reads that need one of `missing_keys` wait, and it goes on by "
+        "itself (docs/sealing.md)"
     },
     "schema": {"": "`hookstream schema status` says what an upgrade has to do yet, or cannot"},
     "tasks": {"": "see the log for the traceback; report what fails for a minute and more"},

@@ -15,6 +15,7 @@ from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.generations import Generations
 from hookstream.app.ids import partition_of
 from hookstream.app.ingest.appender import Appender
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis.client import REDIS_ERRORS
@@ -40,6 +41,7 @@ __all__ = [
     "conditions_out",
     "postgres_out",
     "sealing_out",
+    "secrets_out",
     "sockets_out",
     "spool_out",
     "stages_out",
@@ -202,7 +204,32 @@ def catalog_out(catalog: CatalogCache) -> dict[str, Any]:
     return part
 
 
-def sealing_out(catalog: CatalogCache, sealing: SecretSealing) -> dict[str, Any]:
+def sealing_out(data_keys: DataKeys, secrets: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Whether content is sealed, and which data keys cannot be had; ``secrets``: a receiver's part.
+
+    ``missing_keys``: ids of data keys, or `tenant/month` of those that cannot be made, and why.
+    What needs one waits.
+    """
+    detail, said = data_keys.trouble, ""
+    if data_keys.missing:
+        name, why = next(iter(data_keys.missing.items()))
+        detail = detail or f"the data key {name} cannot be had: {why}"
+    if data_keys.wanted and not data_keys.seals:
+        said = "payloads are kept in the clear until `hookstream schema finish`"
+    part = {
+        "status": "ok",
+        "payloads": "sealed" if data_keys.seals else "clear",
+        "missing_keys": dict(list(data_keys.missing.items())[:MAX_NAMED]),
+        "missing": len(data_keys.missing),
+        **(secrets or {}),
+    }
+    if detail:
+        part["status"] = "degraded"
+    part["detail"] = "; ".join(one for one in (detail, part.get("detail", ""), said) if one)
+    return part
+
+
+def secrets_out(catalog: CatalogCache, sealing: SecretSealing) -> dict[str, Any]:
     """Whether tools' secrets are sealed where they are kept, and whether they can be opened.
 
     ``to_seal``: tools whose secrets are in the clear, or sealed by a key that is not the first one

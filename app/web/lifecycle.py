@@ -138,7 +138,7 @@ class LifecycleViews:
             number = int(rest)
             if not 0 <= number < self._partitions:
                 raise ValueError(rest)
-            found = await verify_warm(self._redis, number)
+            found = await verify_warm(self._redis, number, self._archive.data_keys)
             last = number + 1 == self._partitions
             return found, "archive:" if last else f"warm:{number + 1}"
         archive = self._archive

@@ -51,7 +51,7 @@ PLAIN: Mapping[str, Any] = {
     "template": "{{ payload.n }}", "token_budget": None, "ttl": {}, "type": "*", "types": "*",
     "until": "2099-01-01T00:00:00Z", "webhooks_per_second": None, "where": "", "window": "24h",
     "expect": "1:" + "0" * 64, "seq": 1, "fold": "2", "quotas": {}, "reason": "of b",
-    "format": "prometheus",
+    "format": "prometheus", "month": "2020-02",
 }  # fmt: skip
 #: Those that name something, and what of a tenant's things they are given.
 NAMING: Mapping[str, str] = {

@@ -41,7 +41,7 @@ class EventOut(Model):
     message_id: str
     delivery_id: str
     received_at: str
-    tier: Literal["hot", "warm", "cold", "gone"]
+    tier: Literal["hot", "warm", "cold", "gone", "erased"]
     payload_bytes: int
     payload_changed: bool
     stage: str

@@ -1,6 +1,7 @@
 """The door's black box in Redis: bounded for each tool, and no tool's flood is another's loss."""
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any, cast
 
@@ -15,6 +16,8 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts, connect
 from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.stores.catalog import CatalogCache
+from hookstream.codecs.sealed import KEYS, is_sealed, month_of
+from tests.support.data_keys import new_key, sealing
 from tests.support.refused import REFUSED
 from tests.support.stack import eventually
 
@@ -55,6 +58,40 @@ async def test_what_was_refused_comes_back_as_it_was(kept: Refusals) -> None:
     assert await kept.get(B, found.refusal_id) is None
     await kept.remove(A, found.refusal_id)
     assert await kept.page(A, 10) == []
+
+
+async def test_where_payloads_are_sealed_all_of_a_refused_webhook_is(
+    redis_client: "redis.asyncio.Redis",
+) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    kept = Refusals(
+        redis_client,
+        Scripts(redis_client),
+        cast(CatalogCache, Snapshot()),
+        sealing(now_ms),
+        tenant="t",
+    )
+    # one that only looks sealed, and came before
+    before = replace(REFUSED, body=b"\xffHS\x01" + bytes(40))
+    early = box(redis_client)
+    early.keep(A, before)
+    await early.write()
+    kept.keep(A, REFUSED)
+    await kept.write()
+    # without a key nothing is kept
+    assert [replace(found, refusal_id="") for found in await kept.page(A, 10)] == [before]
+    key = new_key("t", month_of(now_ms))
+    for whose in (A, None):
+        kept.keep(whose, REFUSED)
+    await kept.write()
+    for whose in (A, None):
+        [(_, entry)] = await redis_client.xrevrange(module._key(whose), count=1)
+        assert all(is_sealed(entry[name]) for name in (b"r", b"h", b"b"))
+        found = (await kept.page(whose, 10))[0]
+        assert replace(found, refusal_id="") == REFUSED
+    KEYS.destroy(key.key_id)
+    assert [replace(found, refusal_id="") for found in await kept.page(A, 10)] == [before]
+    await redis_client.delete(module._key(None))
 
 
 async def test_a_flood_of_one_tool_takes_nothing_of_another_or_of_unknown_ones(

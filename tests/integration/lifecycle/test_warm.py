@@ -439,10 +439,10 @@ async def test_what_could_not_be_packed_is_looked_at_again(
     house.now_ms += 60 * MINUTE
     packed = house.mover.packed
 
-    async def failing(wanted: Any) -> bytes:
+    async def failing(wanted: Any, name: str) -> bytes:
         if wanted[0].kept.tool_id == "a":
             raise CodecError("made up")
-        return await packed(wanted)
+        return await packed(wanted, name)
 
     with monkeypatch.context() as patched:
         patched.setattr(house.mover, "packed", failing)

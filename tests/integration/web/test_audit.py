@@ -108,6 +108,9 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
     await stack.put(f"/tools/{missing}", {"provider": "none"})
     connection = await asyncpg.connect(str(embedded.find_postgres(stack.state_dir / "state")))
     await connection.execute("UPDATE tools SET learnt_secret = 'x' WHERE tool_id = $1", name)
+    await connection.execute(
+        "INSERT INTO data_keys VALUES (7, 'default', '2020-02', '\\x00', 'local-of-then')"
+    )
     await connection.close()
     template = {"provider": "none", "types": "*", "template": "x"}
     subscription = {"tool": name, "types": ["*"]}
@@ -141,6 +144,8 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
         "tenant_suspend": (f"/tenants/{name}/suspend", {}),
         "tenant_resume": (f"/tenants/{name}/resume", None),
         "tenant_delete": (f"/tenants/{name}?confirm={name}", None),
+        "data_key_shred": ("/data-keys/2020-02?confirm=default/2020-02", None),
+        "data_key_rewrap": ("/data-keys/rewrap", None),
         "context_delete": (f"/contexts/{name}", None),
         "tool_delete": (f"/tools/{name}", None),
     }
@@ -162,6 +167,8 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
         assert {one["actor"]["id"] for one in mine} == {"admin"}
         assert {one["address"] for one in mine} == {"127.0.0.1"}
         assert all(one["action"] != "api.called" for one in mine), operation
+    [shredded] = await rows(stack, action="data_key.shredded")
+    assert shredded["object"] == {"kind": "data_key", "id": "2020-02/7"}
     [retried] = await rows(stack, event=letters[2], action="dead_letter.retried")
     assert retried["after"] == {"changed": 1}
     report = await verified(stack)

@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 from hookstream.app.archive import parquet
 from hookstream.app.archive.rows import ArchivedEvent, folder_of, join, parse_entry, split
 from hookstream.codecs.envelope import decode_event
+from hookstream.codecs.errors import ErasedError
+from hookstream.codecs.sealed import KEYS, MonthKey
 from hookstream.proto.envelope_pb2 import Envelope
+from tests.support.canary import holds
+from tests.support.data_keys import new_key
 
 TEXT = st.text(max_size=20)
 NUMBER = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -129,3 +133,47 @@ def test_decode_event_reads_what_comes_back() -> None:
     )
     row = split(ArchivedEvent(0, "5-1", envelope.SerializeToString()))
     assert decode_event(join(row)) == decode_event(envelope.SerializeToString())
+
+
+def test_payloads_of_a_group_are_compressed_together_and_then_sealed() -> None:
+    key = new_key()
+    rows = []
+    for n in range(40):
+        payload = b'{"n": %d, "text": "%s"}' % (n, b"lorem ipsum " * 30) if n % 7 else b""
+        envelope = Envelope(
+            event_id=f"{n:08x}-0000-7000-8000-000000000000", type=f"t{n % 3}", payload=payload
+        )
+        rows.append(split(ArchivedEvent(1, f"{n}-0", envelope.SerializeToString())))
+
+    def made(sealed_by: MonthKey | None) -> tuple[parquet.Encoded, parquet.Group]:
+        writer = parquet.ObjectWriter("t", "x", sealed_by)
+        writer.add(rows)
+        encoded = writer.finish()
+        parquet.check_rows(encoded, encoded.data)
+        size = len(encoded.data)
+        footer = parquet.read_footer(encoded.data[-encoded.footer_bytes :], size)
+        assert parquet.sealed_by(footer) == (sealed_by.key_id if sealed_by else 0)
+        span = parquet.span_of(footer, 0, size)
+        data = encoded.data[span.start : span.end]
+        return encoded, parquet.read_group(footer, 0, data, span, size)
+
+    plain, _ = made(None)
+    sealed, group = made(key)
+    assert sorted(group.rows()) == sorted(rows)
+    assert group.find(1, 5, 0) == join(rows[5])
+    assert sealed.payload_bytes == plain.payload_bytes
+    assert holds(plain.data, "lorem ipsum")
+    assert not holds(sealed.data, "lorem ipsum")
+    assert len(sealed.data) < len(plain.data) + 250
+    KEYS.destroy(key.key_id)
+    with pytest.raises(ErasedError):
+        made(key)
+
+
+def test_months_whose_key_is_not_given_are_asked_for() -> None:
+    envelope = Envelope(event_id="0" * 8 + "-0000" * 3 + "-" + "0" * 12, payload=b"x")
+    event = ArchivedEvent(1, "5-0", envelope.SerializeToString())
+    with pytest.raises(parquet.LackingKeyError, match="1970-01"):
+        parquet.encode_by_hour("t", "x", [event], {})
+    [one] = parquet.encode_by_hour("t", "x", [event], {"1970-01": new_key("t", "1970-01")})
+    assert one.events == 1

@@ -55,6 +55,7 @@ async def test_replays_wait_while_receivers_spool(monkeypatch: pytest.MonkeyPatc
         Events(),  # type: ignore[arg-type]
         catalog=lambda: Catalog(1),
         pressure=lambda: pressure,
+        resealed=None,  # type: ignore[arg-type]
     )
     async with replayer:
         await asyncio.sleep(0.1)

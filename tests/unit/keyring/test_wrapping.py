@@ -141,7 +141,7 @@ def test_urls_name_sources_in_their_order(tmp_path: Path) -> None:
     "url",
     [
         "s3cret", "file://host/path", "file:///", "file:///key?x=1", "env://", "env://A/B",
-        "awskms://alias/hooks", "awskms:///", "vault://transit/hooks", "gcpkms://key",
+        "awskms://alias/hooks", "awskms:///", "azurekv://vault/hooks", "gcpkms://key",
         "https://keys.example.com",
     ],
 )  # fmt: skip
