@@ -5,12 +5,14 @@ __all__ = [
     "ALERTS_DUE",
     "AUDIT_TRAIL",
     "DICTIONARIES",
+    "ERASURES",
     "GROUP",
     "LIFECYCLE",
     "META",
     "OF_WORKERS",
     "PROBE",
     "RESERVED",
+    "SPOOLS",
     "UNKNOWN_REFUSALS",
     "WORKERS",
     "WORKER_NOTES",
@@ -30,6 +32,7 @@ __all__ = [
     "deaths",
     "deferred",
     "dictionary",
+    "erased",
     "events",
     "failed_event",
     "failures",
@@ -46,6 +49,7 @@ __all__ = [
     "quarantines",
     "refusals",
     "retries",
+    "rewritten",
     "seqs",
     "source_positions",
     "stream",
@@ -64,7 +68,7 @@ __all__ = [
 RESERVED = frozenset(
     (  # noqa: SIM905 a line each would be longer than the rest of this module's head
         "ack-times acks audit barrier blob breakers changelog daily dead-letters deaths deferred "
-        "events feed feed-marks folded held held-version held-versions history holds lease letter "
+        "erased erasing events feed feed-marks folded held held-version held-versions history holds lease letter "
         "letters origins parked pins retries seqs table-log trimmed updates warm warm-tools "
         "withheld"
     ).split()
@@ -85,6 +89,10 @@ ALERTS_DUE = "{hs:alerts}:due"
 AUDIT_TRAIL = "hs:audit-trail"
 #: Hash: the dictionary that new events of each tool are compressed with.
 DICTIONARIES = "hs:dictionaries"
+#: Hash: what is to be remembered of each erasure, as JSON by its id.
+ERASURES = "hs:erasures"
+#: Hash: by process that may have a spool, when (ms) it said so last and which erasures it knows.
+SPOOLS = "hs:spools"
 #: Sorted set of living workers by the time (ms) until which they are taken for alive.
 WORKERS = "hs:workers"
 #: Hash: when (ms) a worker said last what it cannot do, and what; in the slot of ``WORKERS``.
@@ -157,6 +165,17 @@ def updates(partition: int) -> str:
 def deferred(partition: int, priority: str) -> str:
     """Stream of updates of one priority that wait while more urgent ones go."""
     return stream(f"deferred:{priority}", partition)
+
+
+def erased(partition: int) -> str:
+    """Set: the erasures that were carried out on what this partition has here."""
+    return f"{{hs:{partition}}}:erased"
+
+
+def rewritten(key: str) -> str:
+    """What stands in place of a stream in a moment, in the slot of that stream."""
+    tag, brace, _ = key.partition("}")
+    return f"{tag}}}:erasing" if brace else f"{{{key}}}:erasing"
 
 
 def audit(partition: int) -> str:
