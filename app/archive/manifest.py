@@ -168,6 +168,16 @@ class Manifest:
             await connection.execute(statement("archive_replace"), old)
         return True
 
+    async def remove(self, tenant: str, tool_id: str, names: Sequence[str]) -> bool:
+        """Have objects leave of which nothing is to be kept; False where one has gone."""
+        async with self._postgres.transaction() as connection:
+            await connection.execute(statement("archive_lock"), tenant, tool_id)
+            there = await connection.fetch(statement("archive_hold_objects"), names)
+            if len(there) != len(names):
+                return False
+            await connection.execute(statement("archive_replace"), names)
+        return True
+
     async def _finish(
         self, connection: Any, tenant: str, tool_id: str, written: Sequence[Written]
     ) -> bool:
@@ -294,6 +304,13 @@ class Manifest:
     async def objects(self, behind: str, most: int) -> list[Any]:
         """The finished objects whose names follow ``behind``."""
         rows: list[Any] = await self._postgres.fetch(statement("archive_object_page"), behind, most)
+        return rows
+
+    async def objects_of(self, tenant: str, tool_id: str | None) -> list[Any]:
+        """The finished objects of a tenant, or of one of its tools, by name."""
+        rows: list[Any] = await self._postgres.fetch(
+            statement("archive_objects_of"), tenant, tool_id
+        )
         return rows
 
     async def known_names(self, names: Sequence[str]) -> set[str]:

@@ -48,6 +48,7 @@ __all__ = [
     "quarantined",
     "quarantines",
     "refusals",
+    "retired_dictionaries",
     "retries",
     "rewritten",
     "seqs",
@@ -119,6 +120,11 @@ def failures(tool_id: str) -> str:
 def dictionary(dictionary_id: int) -> str:
     """A compression dictionary; it stays for as long as anything may have been packed with it."""
     return f"hs:dictionary:{dictionary_id}"
+
+
+def retired_dictionaries(erasure_id: str) -> str:
+    """Set: dictionaries that an erasure has retired, until nothing needs them."""
+    return f"hs:retired-dictionaries:{erasure_id}"
 
 
 def training(tool_id: str) -> str:
