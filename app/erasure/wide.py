@@ -13,6 +13,7 @@ from mode.utils.logging import get_logger
 from hookstream.app.archive.archive import Archive
 from hookstream.app.archive.rows import ArchivedEvent, Row, entry_id, join
 from hookstream.app.erasure.partition import NotYetError
+from hookstream.app.erasure.plan import AUDIT
 from hookstream.app.erasure.streams import Fence, pages, rewrite
 from hookstream.app.erasure.targets import ERASED_TEXT, Target
 from hookstream.app.ids import id_range
@@ -33,7 +34,7 @@ logger = get_logger(__name__)
 BATCH: Final = 500
 #: Rounds over the archive's objects, which others put together meanwhile.
 ROUNDS: Final = 5
-AUDIT: Final = "audit trail (kept for its time)"
+
 #: What people have set, where nothing is changed for them: table, what it is called, its texts.
 SETTINGS: Final = (
     ("tools", "tool", "tool_id", "options::text || coalesce(masking::text, '')"),
@@ -147,11 +148,8 @@ class WideSweep:
                 statement("duplicates_of"), target.tenant, [UUID(one) for one in target.events]
             )
             same = [(str(row["event_id"]), ()) for row in rows]
-            fresh = [one for one in same if one[0] not in target.events]
-            await self._remember(fresh)
-            if fresh:
-                # their payloads are the same, and have to be looked for
-                raise NotYetError("duplicates of its events are looked for")
+            # their payloads are the same
+            await self._remember([one for one in same if one[0] not in target.events])
         if target.subject is None:
             return
         after = UUID(int=0)

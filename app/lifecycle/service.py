@@ -1,5 +1,6 @@
 """The lifecycle of this worker's partitions: looks what is due in each tier, and moves it."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -103,6 +104,8 @@ class Lifecycle(Service):
         self._owned = owned
         self._partitions = partitions
         self._totals: dict[int, WarmTotals] = {}
+        #: Held while anything moves: whoever looks through what is kept takes it meanwhile.
+        self.still = asyncio.Lock()
         #: What kept the archive from taking what is due, when it was last tried; for people.
         self.archive_trouble = ""
         #: Kinds of trouble that have been told, and have not been over since.
@@ -183,7 +186,8 @@ class Lifecycle(Service):
                 if part == self._move_cold and not archiving:
                     continue
                 try:
-                    await part(partition, pressure, run, eager=eager)
+                    async with self.still:
+                        await part(partition, pressure, run, eager=eager)
                 except FencedError:
                     break
                 except UnavailableError as error:

@@ -141,25 +141,29 @@ class ErasureStore(Service):
         self._order: tuple[_Known, ...] = ()
         #: When the newest erasure was made; what came later is concerned by none.
         self._newest_ms = 0
+        #: Partitions that an event came to late, with its erasure: it is erased there again.
+        self.strays: set[tuple[int, str]] = set()
         #: Of which tenants' senders something is known.
         self._compared: dict[str, list[_Known]] = {}
 
     # --- what the door and the first stage ask
 
-    def is_late(self, event: Event) -> bool:
-        """Whether an event that comes now is one that an erasure was about.
+    def late_by(self, event: Event) -> Erasure | None:
+        """The erasure that was about an event which comes now; None for most.
 
         Costs a comparison where it came after all of them. Raises CodecError where the payload of
         one that may be a person's cannot be read.
         """
         if event.received_at_ms > self._newest_ms:
-            return False
-        return any(
-            known.erasure.tenant == event.tenant
-            and event.received_at_ms <= known.erasure.created_ms
-            and _takes(known, event)
-            for known in self._order
-        )
+            return None
+        for known in self._order:
+            if (
+                known.erasure.tenant == event.tenant
+                and event.received_at_ms <= known.erasure.created_ms
+                and _takes(known, event)
+            ):
+                return known.erasure
+        return None
 
     def compares(self, tenant: str) -> bool:
         """Whether anything of a tenant's was erased lately that its senders may repeat."""
