@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import UUID
 
 from mode import Service
 from mode.utils.logging import get_logger
@@ -395,9 +396,18 @@ class Archive(Service):
         read = await self.group(group, keep=False)
         return await self._in_thread(keyed, read)
 
-    async def expire(self, tenant: str, tool_id: str, before_ms: int) -> Removed:
-        """Delete the objects of a tool whose newest event was received before that."""
-        removed = await self.manifest.expire(tenant, tool_id, before_ms)
+    async def expire(
+        self,
+        tenant: str,
+        tool_id: str,
+        before_ms: int,
+        held: Sequence[tuple[UUID, UUID]] = (),
+    ) -> Removed:
+        """Delete the objects of a tool whose newest event was received before that.
+
+        ``held``: from which to which event nothing goes.
+        """
+        removed = await self.manifest.expire(tenant, tool_id, before_ms, held)
         await self.delete_leftovers()
         return removed
 

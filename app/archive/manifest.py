@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from hookstream.app.archive.ranges import Covered, merged
 from hookstream.app.archive.rows import Entry, Place, folder_of, parse_entry, place_number
@@ -263,9 +264,26 @@ class Manifest:
         )
         return rows
 
-    async def expire(self, tenant: str, tool_id: str, before_ms: int) -> Removed:
-        """Have objects whose newest event is older leave the manifest."""
-        row = await self._postgres.fetchrow(statement("archive_expire"), tenant, tool_id, before_ms)
+    async def expire(
+        self,
+        tenant: str,
+        tool_id: str,
+        before_ms: int,
+        held: Sequence[tuple[UUID, UUID]] = (),
+    ) -> Removed:
+        """Have objects whose newest event is older leave the manifest.
+
+        ``held``: from which to which event something stays; so do objects that may have any of
+        those.
+        """
+        row = await self._postgres.fetchrow(
+            statement("archive_expire"),
+            tenant,
+            tool_id,
+            before_ms,
+            [first for first, _ in held],
+            [last for _, last in held],
+        )
         assert row is not None
         return Removed(row["objects"], row["events"])
 

@@ -13,12 +13,14 @@ from hookstream.app import metrics, tasks
 from hookstream.app.errors import ArchiveDamagedError, FencedError, UnavailableError
 from hookstream.app.ids import partition_of
 from hookstream.app.lifecycle.cold import ColdMover, WarmTotals
+from hookstream.app.lifecycle.policies import PolicyMover
 from hookstream.app.lifecycle.status import asked_runs, note_run
 from hookstream.app.lifecycle.warm import WarmMover
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.redis.errors import redis_kind
 from hookstream.app.redis.memory import MemoryWatch, Pressure
 from hookstream.app.routing.catalog import Catalog
+from hookstream.app.stores.holds import HoldStore
 from hookstream.app.stores.tiers import HOT, WARM
 from hookstream.app.streams.partition import Partition
 
@@ -90,9 +92,14 @@ class Lifecycle(Service):
         now_ms: Callable[[], int],
         owned: Callable[[], Mapping[int, Partition]],
         partitions: int,
+        holds: HoldStore | None = None,
+        policies: PolicyMover | None = None,
         **kwargs: Any,
     ) -> None:
-        """``worker``: what this one is called; ``partitions``: how many there are."""
+        """``worker``: what this one is called; ``partitions``: how many there are.
+
+        ``holds``: what is deleted by nothing; ``policies`` delete before a tool's time is over.
+        """
         super().__init__(**kwargs)
         self.warm = warm
         self.cold = cold
@@ -103,6 +110,8 @@ class Lifecycle(Service):
         self._now_ms = now_ms
         self._owned = owned
         self._partitions = partitions
+        self._holds = holds
+        self._policies = policies
         self._totals: dict[int, WarmTotals] = {}
         #: Held while anything moves: whoever looks through what is kept takes it meanwhile.
         self.still = asyncio.Lock()
@@ -254,10 +263,18 @@ class Lifecycle(Service):
             # what is wrong with its address or rights is not to be seen when the first event is
             # cold: a day after the start
             await self.cold.check()
-            gone = await self.cold.expire(lambda *tool: partition_of(partitions, *tool) in owned)
-            # one worker at a time is enough for what concerns all of it
-            if 0 in owned:
-                await self.cold.compact()
+            holds = await self._holds.in_force() if self._holds else ()
+
+            def is_mine(*tool: str) -> bool:
+                return partition_of(partitions, *tool) in owned
+
+            gone = await self.cold.expire(is_mine, holds)
+            async with self.still:
+                if self._policies is not None:
+                    await self._policies.enforce(owned, is_mine, holds)
+                # one worker at a time is enough for what concerns all of it
+                if 0 in owned:
+                    await self.cold.compact()
         except UnavailableError as error:
             logger.debug("archived events are forgotten later: %s", error)
             return

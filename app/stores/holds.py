@@ -16,7 +16,7 @@ from hookstream.app.ids import new_event_id, random_bits
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 
-__all__ = ["ALL_EVENTS", "Hold", "HoldStore", "hold_against", "refuse"]
+__all__ = ["ALL_EVENTS", "Hold", "HoldStore", "held_events", "hold_against", "refuse"]
 
 FIRST: Final = UUID(int=0)
 LAST: Final = UUID(int=(1 << 128) - 1)
@@ -79,6 +79,17 @@ def hold_against(
             continue
         return hold
     return None
+
+
+def held_events(
+    holds: Iterable[Hold], tenant: str, tool_id: str
+) -> list[tuple[UUID, UUID]]:
+    """From which to which event nothing of a tool's goes."""
+    return [
+        (hold.first_event, hold.last_event)
+        for hold in holds
+        if hold_against([hold], tenant, tool_id=tool_id)
+    ]
 
 
 class HoldStore:
