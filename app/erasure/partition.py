@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 from mode.utils.logging import get_logger
 
-from hookstream.app.erasure.streams import Fence, pages, rewrite
+from hookstream.app.streams.rewriting import Fence, pages, rewrite
 from hookstream.app.erasure.targets import (
     ERASED_TEXT,
     Target,

@@ -14,7 +14,7 @@ from hookstream.app.archive.archive import Archive
 from hookstream.app.archive.rows import ArchivedEvent, Row, entry_id, join
 from hookstream.app.erasure.partition import NotYetError
 from hookstream.app.erasure.plan import AUDIT
-from hookstream.app.erasure.streams import Fence, pages, rewrite
+from hookstream.app.streams.rewriting import Fence, pages, rewrite
 from hookstream.app.erasure.targets import ERASED_TEXT, Target
 from hookstream.app.ids import id_range
 from hookstream.app.postgres.pool import Postgres

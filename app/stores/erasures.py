@@ -165,15 +165,11 @@ class ErasureStore(Service):
                 return known.erasure
         return None
 
-    def compares(self, tenant: str) -> bool:
-        """Whether anything of a tenant's was erased lately that its senders may repeat."""
-        return tenant in self._compared
-
-    def is_repeated(self, event: Event) -> bool:
-        """Whether a webhook repeats one whose event was erased."""
-        for known in self._compared.get(event.tenant, ()):
-            said = (event.tool_id, event.message_id, event.delivery_id)
-            if not known.sent.isdisjoint(sent_hashes(known.erasure.salt, *said)):
+    def repeats(self, tenant: str, tool_id: str, message_id: str, delivery_id: str) -> bool:
+        """Whether a webhook repeats one whose event was erased; 1 µs for each such erasure."""
+        for known in self._compared.get(tenant, ()):
+            hashes = sent_hashes(known.erasure.salt, tool_id, message_id, delivery_id)
+            if not known.sent.isdisjoint(hashes):
                 return True
         return False
 

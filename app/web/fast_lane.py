@@ -28,6 +28,7 @@ from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
+from hookstream.app.stores.erasures import ErasureStore
 from hookstream.app.web.hot_route import PREFIX, answer_bytes
 from hookstream.app.web.limits import ToolLimit
 from hookstream.app.web.receive import GONE, accepted_out, called_url, received
@@ -89,7 +90,10 @@ class FastLane:
         payloads: Payloads,
         appender: Appender,
         limit: ToolLimit,
+        erasures: ErasureStore | None = None,
     ) -> None:
+        """``erasures``: what repeats something that was erased is not taken here."""
+        self._erasures = erasures
         self._settings = settings
         self._trusted: Sequence[Network] = settings.trusted_networks
         self._cache = catalog
@@ -157,6 +161,10 @@ class FastLane:
         now_ms = time.time_ns() // 1_000_000
         taken = plain.take(hook, now_ms, random_bits(), self._payloads.pack)
         if taken is None:
+            return False
+        if self._erasures is not None and self._erasures.repeats(
+            tool.tenant, tool.tool_id, taken.message_id, taken.delivery_id
+        ):
             return False
         event_id = taken.event_id
         accepted = orjson.dumps(accepted_out([event_id], is_batch=False))

@@ -22,7 +22,7 @@ __all__ = [
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 Priority = Literal["critical", "high", "normal", "low"]
-Kind = Literal["update", "digest", "daily"]
+Kind = Literal["update", "digest", "daily", "erased"]
 
 
 def _storable(text: str) -> str:
