@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 COMMANDS = (
     "worker", "receive", "send", "up", "dead", "partitions", "provider", "replay", "schema",
-    "lifecycle", "audit", "keys", "plan", "bench", "doctor",
+    "lifecycle", "audit", "erase", "holds", "retention", "keys", "plan", "bench", "doctor",
 )  # fmt: skip
 #: Faust's commands that would do nothing sensible here, and what does.
 REFUSED = {
