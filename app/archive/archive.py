@@ -531,9 +531,7 @@ class Archive(Service):
         writer = await self._in_thread(_parquet, "ObjectWriter", tenant, tool_id)
         kept = 0
         async for rows in self.rows_of(name):
-            left = [
-                row for row in rows if (row.partition, row.entry_ms, row.entry_seq) not in gone
-            ]
+            left = [row for row in rows if (row.partition, row.entry_ms, row.entry_seq) not in gone]
             kept += len(left)
             await self._in_thread(writer.add, left)
         if kept:

@@ -68,9 +68,7 @@ def table(found: list[dict[str, Any]]) -> str:
     """Holds for people, a line each."""
     rows = [("hold", "of", "events", "placed", "released", "reason")]
     for one in found:
-        of = ", ".join(
-            f"{name} {one[name]}" for name in ("tool", "context") if one[name]
-        )
+        of = ", ".join(f"{name} {one[name]}" for name in ("tool", "context") if one[name])
         ends = [one["first_event"], one["last_event"]]
         rows.append(
             (

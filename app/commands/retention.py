@@ -1,4 +1,4 @@
-"""``hookstream retention``: policies that delete before a tool's time, and what they have deleted."""
+"""``hookstream retention``: policies that delete before a tool's time, and what they did."""
 
 import asyncio
 import json

@@ -169,9 +169,7 @@ class Erasures(Service):
                 await self._finish(erasure)
         elif 0 in self._owned():
             troubles = [
-                said
-                for (one, _), (_, _, said) in self._later.items()
-                if one == erasure.erasure_id
+                said for (one, _), (_, _, said) in self._later.items() if one == erasure.erasure_id
             ]
             status = OPEN if troubles else RUNNING
             await self._store.set_status(erasure.erasure_id, status, sum_up(troubles))
@@ -336,9 +334,7 @@ class Erasures(Service):
     async def _finish(self, erasure: Erasure) -> None:
         steps, places = await self._store.progress(erasure.erasure_id)
         count = sum(map(len, phases(erasure, self._partitions)))
-        await self._store.finish(
-            erasure.erasure_id, receipt(places, steps=len(steps), of=count)
-        )
+        await self._store.finish(erasure.erasure_id, receipt(places, steps=len(steps), of=count))
         self._later = {
             name: said for name, said in self._later.items() if name[0] != erasure.erasure_id
         }
@@ -384,5 +380,3 @@ class Erasures(Service):
                 number,
                 erasure.erasure_id,
             )
-
-

@@ -32,9 +32,7 @@ FILE: Final = "erasures.json"
 class Memory:
     """Brings the places that remember erasures in line."""
 
-    def __init__(
-        self, redis: Any, store: ErasureStore, archive: Archive, state_path: Path
-    ) -> None:
+    def __init__(self, redis: Any, store: ErasureStore, archive: Archive, state_path: Path) -> None:
         self._redis = redis
         self._store = store
         self._archive = archive

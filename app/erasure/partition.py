@@ -7,12 +7,12 @@ of them. Every step may be done again: what is gone is not found.
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import orjson
 from mode.utils.logging import get_logger
 
-from hookstream.app.streams.rewriting import Fence, pages, rewrite
 from hookstream.app.erasure.targets import (
     ERASED_TEXT,
     Target,
@@ -30,6 +30,7 @@ from hookstream.app.stores.erasures import Tally
 from hookstream.app.stores.tiers import warm_entry
 from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.partition import Partition
+from hookstream.app.streams.rewriting import Fence, pages, rewrite
 from hookstream.codecs.envelope import Event, decode_event
 from hookstream.codecs.errors import CodecError, UnknownDictionaryError
 from hookstream.codecs.routed import decode_changes, decode_routed, encode_changes
@@ -266,7 +267,7 @@ class PartitionSweep:
             await self._blobs()
 
     async def _queue(self, name: str) -> None:
-        """A stream between stages: what is worked off goes as a whole, what is not is waited for."""
+        """A stream between stages: what is worked off goes, what is not is waited for."""
         key = keys.stream(name, self._number)
         done = await done_until(self._redis, key)
         gone: dict[str, bytes] = {}
@@ -443,7 +444,7 @@ class PartitionSweep:
                 writes.append(
                     changelog,
                     encode_changes(StageTable.name, found),
-                    then=lambda entry_id, found=found: state.values.apply(found, entry_id),
+                    then=partial(state.values.apply, found),
                 )
                 await commit(self._scripts, self._partition, CHANNEL, writes)
             if isinstance(state.values, StageTable) and not self._dry:
@@ -480,7 +481,9 @@ class PartitionSweep:
             event_id = name.rpartition(":")[2]
             takes = event_id in self._target.events
             if not takes and self._target.searches:
-                takes = self._target.says(self._target.tenant, _unpacked(await self._redis.get(name)))
+                takes = self._target.says(
+                    self._target.tenant, _unpacked(await self._redis.get(name))
+                )
             if takes:
                 writes.append(("UNLINK", name, ()))
         self._count("blobs", len(writes), len(writes))
@@ -496,9 +499,7 @@ class PartitionSweep:
     async def _scan(self, kind: str) -> AsyncIterator[str]:
         """Keys of this partition: ``{hs:p}:kind:…``."""
         pattern = f"{{hs:{self._number}}}:{kind}:*".replace("[", "\\[")
-        names = [
-            name.decode() async for name in self._redis.scan_iter(match=pattern, count=SCAN)
-        ]
+        names = [name.decode() async for name in self._redis.scan_iter(match=pattern, count=SCAN)]
         for name in sorted(set(names)):
             yield name
 
@@ -527,4 +528,3 @@ def _unpacked(data: bytes | None) -> bytes:
         return opened
     except Exception:  # noqa: BLE001 it is no frame, or one that nobody can open here
         return data
-

@@ -165,5 +165,3 @@ def told_of(value: Mapping[str, Any], times: Iterable[int]) -> bool:
     folded = value.get("folded") or {}
     first, last = folded.get("first_at", 0), folded.get("last_at", 0)
     return any(first <= at <= last for at in times)
-
-

@@ -1,4 +1,4 @@
-"""Places that belong to no partition: the archive, PostgreSQL, refusals, dictionaries, Redis' files.
+"""Places of no partition: the archive, PostgreSQL, refusals, dictionaries, Redis' files.
 
 Whoever has partition 0 looks through them. Each step may be done again.
 """
@@ -14,7 +14,6 @@ from hookstream.app.archive.archive import Archive
 from hookstream.app.archive.rows import ArchivedEvent, Row, entry_id, join
 from hookstream.app.erasure.partition import NotYetError
 from hookstream.app.erasure.plan import AUDIT
-from hookstream.app.streams.rewriting import Fence, pages, rewrite
 from hookstream.app.erasure.targets import ERASED_TEXT, Target
 from hookstream.app.ids import id_range
 from hookstream.app.postgres.pool import Postgres
@@ -22,6 +21,7 @@ from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster
 from hookstream.app.stores.erasures import EVENT, SUBJECT, TENANT, TOOL, Tally
+from hookstream.app.streams.rewriting import Fence, pages, rewrite
 from hookstream.codecs.envelope import Event, decode_event
 from hookstream.codecs.errors import CodecError
 from hookstream.codecs.zstd import dictionary_id
@@ -39,7 +39,12 @@ ROUNDS: Final = 5
 SETTINGS: Final = (
     ("tools", "tool", "tool_id", "options::text || coalesce(masking::text, '')"),
     ("contexts", "context", "context_id", "name"),
-    ("subscriptions", "subscription", "context_id || '/' || name", "condition || follow || types::text"),
+    (
+        "subscriptions",
+        "subscription",
+        "context_id || '/' || name",
+        "condition || follow || types::text",
+    ),
     ("templates", "template", "name", "source || types"),
     ("template_versions", "version of the template", "name || ' ' || version", "source || types"),
     ("api_keys", "key", "key_id", "name"),
@@ -154,9 +159,7 @@ class WideSweep:
             return
         after = UUID(int=0)
         while True:
-            rows = await self._postgres.fetch(
-                statement("event_texts"), target.tenant, after, BATCH
-            )
+            rows = await self._postgres.fetch(statement("event_texts"), target.tenant, after, BATCH)
             hits = [
                 (str(row["event_id"]), ())
                 for row in rows
@@ -248,7 +251,10 @@ class WideSweep:
         if not self._dry:
             for row in hits:
                 await self._postgres.execute(
-                    statement("erase_condition_error"), target.tenant, row["context_id"], row["name"]
+                    statement("erase_condition_error"),
+                    target.tenant,
+                    row["context_id"],
+                    row["name"],
                 )
 
     async def _settings(self) -> None:
@@ -282,7 +288,9 @@ class WideSweep:
         """Refused webhooks that are kept for a day."""
         fence = Fence(self._scripts)
         pattern = f"{keys.UNKNOWN_REFUSALS}*"
-        for name in sorted({found.decode() async for found in self._redis.scan_iter(match=pattern)}):
+        for name in sorted(
+            {found.decode() async for found in self._redis.scan_iter(match=pattern)}
+        ):
             gone: dict[str, bytes] = {}
             async for page in pages(self._redis, name):
                 for entry, fields in page:
@@ -337,10 +345,12 @@ class WideSweep:
         wanted = {int(number) for number in retired}
         used = await self._uses(wanted)
         if used:
-            told = ", ".join(f"{number} ({count} payloads)" for number, count in sorted(used.items()))
+            told = ", ".join(
+                f"{number} ({count} payloads)" for number, count in sorted(used.items())
+            )
             raise NotYetError(
-                f"the dictionaries {told} have what is to go, and payloads in Redis are packed with "
-                "them: these leave their streams as their tools' ttl.hot says, dead letters when "
+                f"the dictionaries {told} have what is to go, and payloads in Redis are packed "
+                "with them: these leave their streams as their tools' ttl.hot says, dead letters when "
                 "they are retried or discarded"
             )
         for number in sorted(wanted):
@@ -385,7 +395,9 @@ class WideSweep:
                 await self._redis.execute_command("BGREWRITEAOF")
         except REDIS_ERRORS as error:
             if "in progress" not in str(error):
-                said = f"Redis does not write its files anew when asked ({error}): it has to be done"
+                said = (
+                    f"Redis does not write its files anew when asked ({error}): it has to be done"
+                )
                 self.tallies["Redis' files"].add(detail=said)
 
     def _counted(self, place: str, found: int) -> None:
@@ -398,9 +410,7 @@ _TEXTS: Final = ("type", "message_id", "delivery_id", "error", "schema_errors", 
 
 def _event(row: Row) -> Event | None:
     try:
-        archived = ArchivedEvent(
-            row.partition, entry_id((row.entry_ms, row.entry_seq)), join(row)
-        )
+        archived = ArchivedEvent(row.partition, entry_id((row.entry_ms, row.entry_seq)), join(row))
         return decode_event(archived.envelope)
     except CodecError:
         return None
@@ -411,5 +421,3 @@ def _frame_dictionary(head: bytes) -> int:
         return dictionary_id(head)
     except Exception:  # noqa: BLE001 it is no frame
         return 0
-
-

@@ -127,16 +127,20 @@ class DeadLetterExpiry(Service):
                 held = holds and await held_letter(
                     self._redis, keys.failed_event(number, letter_id), holds
                 )
-                if letter_id in blocking or held or not (
-                    letter := await self._scripts.call(
-                        "expire_letter",
-                        [
-                            keys.lease(number),
-                            keys.dead(number),
-                            keys.pins(number),
-                            keys.failed_event(number, letter_id),
-                        ],
-                        [partition.epoch, partition.nonce, letter_id, until_ms],
+                if (
+                    letter_id in blocking
+                    or held
+                    or not (
+                        letter := await self._scripts.call(
+                            "expire_letter",
+                            [
+                                keys.lease(number),
+                                keys.dead(number),
+                                keys.pins(number),
+                                keys.failed_event(number, letter_id),
+                            ],
+                            [partition.epoch, partition.nonce, letter_id, until_ms],
+                        )
                     )
                 ):
                     passed += 1

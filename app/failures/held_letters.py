@@ -16,8 +16,7 @@ async def held_letter(redis: Any, key: str, holds: Iterable[Hold]) -> Hold | Non
         redis.exceptions.RedisError: Redis does not answer.
     """
     tenant, tool_id, event_id = (
-        (value or b"").decode()
-        for value in await redis.hmget(key, "tenant", "tool_id", "event_id")
+        (value or b"").decode() for value in await redis.hmget(key, "tenant", "tool_id", "event_id")
     )
     if not tenant:
         return None

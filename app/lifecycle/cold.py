@@ -205,9 +205,7 @@ class ColdMover:
         """Look whether the archive is there. Raises UnavailableError where it is not."""
         await self._archive.check()
 
-    async def expire(
-        self, is_mine: Callable[[str, str], bool], holds: Sequence[Hold] = ()
-    ) -> int:
+    async def expire(self, is_mine: Callable[[str, str], bool], holds: Sequence[Hold] = ()) -> int:
         """Forget archived events whose time is over, of the tools that ``is_mine`` says; how many.
 
         What ``holds`` cover stays.

@@ -53,9 +53,7 @@ class Subject:
     def __init__(self, key: bytes, forms: Iterable[_Form]) -> None:
         self._key = key
         self.forms = tuple(sorted(set(forms), key=lambda form: (form.kind, form.length)))
-        self._numbers = {
-            (form.length, form.digest) for form in self.forms if form.kind == "n"
-        }
+        self._numbers = {(form.length, form.digest) for form in self.forms if form.kind == "n"}
         self._digits = sorted({length for length, _ in self._numbers})
         self._words = {
             (form.length, form.digest): form.kind == "m" for form in self.forms if form.kind != "n"

@@ -209,9 +209,7 @@ class ErasureStore(Service):
             if known.sent and known.erasure.created_ms > since_ms and len(tenants) < MAX_COMPARED:
                 tenants.append(known)
         self._compared = {tenant: some for tenant, some in compared.items() if some}
-        metrics.ERASURES_UNDER_WAY.set(
-            sum(one.erasure.status != DONE for one in self._order)
-        )
+        metrics.ERASURES_UNDER_WAY.set(sum(one.erasure.status != DONE for one in self._order))
 
     async def _has_tables(self) -> bool:
         known = self._postgres.schema.known
@@ -287,9 +285,7 @@ class ErasureStore(Service):
 
     async def find(self, tenant: str, erasure_id: str) -> Erasure | None:
         """One of a tenant's. Raises UnavailableError."""
-        rows = await self._postgres.fetch(
-            statement("erasures"), tenant, UUID(erasure_id), None, 1
-        )
+        rows = await self._postgres.fetch(statement("erasures"), tenant, UUID(erasure_id), None, 1)
         return _erasure(rows[0]) if rows else None
 
     async def page(self, tenant: str, below: str | None, limit: int) -> list[Erasure]:
@@ -431,9 +427,10 @@ def _takes(known: _Known, event: Event) -> bool:
             return False
     if event.event_id in known.events or event.event_id in erasure.target.get("events", ()):
         return True
-    return known.subject is not None and any(
-        map(known.subject.found_in, (event.payload, *event.headers.values()))
-    )
+    subject = known.subject
+    if subject is None:
+        return False
+    return any(subject.found_in(text) for text in (event.payload, *event.headers.values()))
 
 
 def _erasure(row: Any) -> Erasure:
@@ -450,5 +447,3 @@ def _erasure(row: Any) -> Erasure:
         row["finished_at"],
         row["receipt"],
     )
-
-

@@ -81,9 +81,7 @@ def hold_against(
     return None
 
 
-def held_events(
-    holds: Iterable[Hold], tenant: str, tool_id: str
-) -> list[tuple[UUID, UUID]]:
+def held_events(holds: Iterable[Hold], tenant: str, tool_id: str) -> list[tuple[UUID, UUID]]:
     """From which to which event nothing of a tool's goes."""
     return [
         (hold.first_event, hold.last_event)
@@ -95,9 +93,7 @@ def held_events(
 class HoldStore:
     """Holds in PostgreSQL, and those in force as this process knows them."""
 
-    def __init__(
-        self, postgres: Postgres, *, now: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, postgres: Postgres, *, now: Callable[[], float] = time.monotonic) -> None:
         self._postgres = postgres
         self._now = now
         self._known: list[Hold] = []
@@ -198,5 +194,3 @@ def refuse(hold: Hold, what: str) -> str:
         f"{what} is under the legal hold {hold.hold_id} ({hold.reason}): it can be deleted once "
         f"`hookstream holds release {hold.hold_id}` has released that"
     )
-
-

@@ -1,4 +1,4 @@
-"""Retention policies in PostgreSQL: what is deleted before its tool's time, and proof that it was."""
+"""Retention policies in PostgreSQL: what goes before its tool's time, and proof of that."""
 
 import hashlib
 from collections.abc import Sequence
@@ -118,9 +118,7 @@ class PolicyStore:
 
     async def delete(self, tenant: str, policy_id: str) -> bool:
         """Delete one; what it has deleted stays proven. False where there is none."""
-        tag = await self._postgres.execute(
-            statement("delete_retention_policy"), tenant, policy_id
-        )
+        tag = await self._postgres.execute(statement("delete_retention_policy"), tenant, policy_id)
         return tag != "DELETE 0"
 
     async def note(self, policy: Policy, tier: str, tool_id: str, events: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Keys by which values of a person are hashed: one an erasure, kept where the hashes are, sealed."""
+"""Keys by which values of a person are hashed: one an erasure, kept sealed beside the hashes."""
 
 import base64
 import binascii

@@ -98,5 +98,8 @@ async def rewrite(redis: Any, fence: Fence, key: str, instead: Mapping[str, byte
 
 def _of(page: Sequence[Entry], instead: Mapping[str, bytes]) -> list[Any]:
     return [
-        part for entry_id, _ in page if entry_id in instead for part in (entry_id, instead[entry_id])
+        part
+        for entry_id, _ in page
+        if entry_id in instead
+        for part in (entry_id, instead[entry_id])
     ]

@@ -155,7 +155,9 @@ def asked(wanted: ErasureIn) -> tuple[str, dict[str, Any], Sequence[str]]:
 def shown_target(erasure: Erasure) -> dict[str, Any]:
     """What an erasure is about, for people: of a subject no more than how much is searched for."""
     target = {
-        name: erasure.target[name] for name in ("events", "tool", "context") if name in erasure.target
+        name: erasure.target[name]
+        for name in ("events", "tool", "context")
+        if name in erasure.target
     }
     if erasure.kind == SUBJECT:
         target["forms"] = len(erasure.target["forms"])

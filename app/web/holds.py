@@ -134,9 +134,7 @@ def held_range(wanted: HoldIn) -> tuple[UUID, UUID]:
         if wanted.last_event:
             last = UUID(uuid7(wanted.last_event, "last_event"))
     elif by_time:
-        since, until = (
-            parse_time(name, getattr(wanted, name)) for name in ("since", "until")
-        )
+        since, until = (parse_time(name, getattr(wanted, name)) for name in ("since", "until"))
         first, behind = id_range(since, until)
         last = UUID(int=behind.int - 1) if until else ALL_EVENTS[1]
     if last < first:

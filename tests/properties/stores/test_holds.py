@@ -1,4 +1,4 @@
-"""Holds, searched: the more is to go the more likely one is in the way, and never another tenant's."""
+"""Holds, searched: who asks for more is refused more, and never by another tenant's."""
 
 from uuid import UUID
 
