@@ -350,8 +350,8 @@ class WideSweep:
             )
             raise NotYetError(
                 f"the dictionaries {told} have what is to go, and payloads in Redis are packed "
-                "with them: these leave their streams as their tools' ttl.hot says, dead letters when "
-                "they are retried or discarded"
+                "with them: these leave their streams as their tools' ttl.hot says, dead letters "
+                "when they are retried or discarded"
             )
         for number in sorted(wanted):
             await self._redis.delete(keys.dictionary(number))

@@ -69,9 +69,9 @@ __all__ = [
 RESERVED = frozenset(
     (  # noqa: SIM905 a line each would be longer than the rest of this module's head
         "ack-times acks audit barrier blob breakers changelog daily dead-letters deaths deferred "
-        "erased erasing events feed feed-marks folded held held-version held-versions history holds "
-        "lease letter letters origins parked pins retries seqs table-log trimmed updates warm warm-tools "
-        "withheld"
+        "erased erasing events feed feed-marks folded held held-version held-versions history "
+        "holds lease letter letters origins parked pins retries seqs table-log trimmed updates "
+        "warm warm-tools withheld"
     ).split()
 )
 #: The consumer group of every stream.
