@@ -142,7 +142,8 @@ class Table:
             TableError: it cannot be written; open the table anew.
         """
         with self._errors():
-            for family in self._families.values():
+            # all of them: the log of what was written goes once none needs it any more
+            for family in (*self._families.values(), self._db):
                 family.flush()
                 family.compact_range(None, None)
 

@@ -4,7 +4,7 @@ What is done stands in PostgreSQL, step by step: whoever goes on after a crash d
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -277,6 +277,8 @@ class Erasures(Service):
                 await sweep.dictionaries()
             case "files":
                 await sweep.files()
+                if not erasure.dry_run:
+                    await self._redis.sadd(keys.ERASED, erasure.erasure_id)
             case "spools":
                 await self._spools(erasure)
         return sweep.tallies
@@ -347,6 +349,8 @@ class Erasures(Service):
         done = [one for one in self._store.known() if one.status == DONE]
         if not done:
             return
+        if 0 in self._owned():
+            await self._wide_again(done)
         for number in list(self._owned()):
             had = {one.decode() for one in await self._redis.smembers(keys.erased(number))}
             for erasure in done:
@@ -359,6 +363,27 @@ class Erasures(Service):
                     logger.debug("erasure %s is done again later: %s", erasure.erasure_id, error)
                     if stray:
                         self._store.strays.add((number, erasure.erasure_id))
+
+    async def _wide_again(self, done: Sequence[Erasure]) -> None:
+        """What is no partition's, where Redis is an older copy."""
+        had = {one.decode() for one in await self._redis.smembers(keys.ERASED)}
+        for erasure in done:
+            name = (erasure.erasure_id, "again")
+            if erasure.erasure_id in had or time.monotonic() < self._later.get(name, (0.0,))[0]:
+                continue
+            try:
+                if await self._held(erasure):
+                    continue
+                if erasure.kind != CONTEXT:
+                    sweep = self._wide(erasure, await self._target(erasure))
+                    await sweep.refusals()
+                    await sweep.dictionaries()
+                    await sweep.files()
+                    await self._note(erasure, "again", sweep.tallies)
+                await self._redis.sadd(keys.ERASED, erasure.erasure_id)
+                self._later.pop(name, None)
+            except TROUBLES as error:
+                self._postpone(name, str(error))
 
     async def _erase_again(self, erasure: Erasure, number: int) -> None:
         if await self._held(erasure):

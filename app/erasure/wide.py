@@ -324,22 +324,26 @@ class WideSweep:
             statement("dictionaries_of"), target.tenant, target.tool or None
         )
         whole = target.erasure.kind in (TOOL, TENANT)
-        hits = [row for row in rows if whole or target.says(target.tenant, bytes(row["content"]))]
+        hits = [
+            (row["dictionary_id"], row["tool_id"])
+            for row in rows
+            if whole or target.says(target.tenant, bytes(row["content"]))
+        ]
+        hits += await self._brought_back({row["dictionary_id"] for row in rows})
         retired = await self._redis.smembers(keys.retired_dictionaries(target.erasure.erasure_id))
         self._counted("dictionaries", len(hits) if self._dry else 0)
         if self._dry or not (hits or retired):
             return
-        for row in hits:
-            number = row["dictionary_id"]
-            if int(await self._redis.hget(keys.DICTIONARIES, row["tool_id"]) or 0) == number:
-                await self._redis.hdel(keys.DICTIONARIES, row["tool_id"])
+        for number, tool_id in hits:
+            if int(await self._redis.hget(keys.DICTIONARIES, tool_id) or 0) == number:
+                await self._redis.hdel(keys.DICTIONARIES, tool_id)
             await self._redis.sadd(keys.retired_dictionaries(target.erasure.erasure_id), number)
             # else the trainer would name it again
             await self._postgres.execute(statement("delete_dictionary"), number)
         if hits:
             raise NotYetError(
                 "dictionaries "
-                + ", ".join(str(row["dictionary_id"]) for row in hits)
+                + ", ".join(str(number) for number, _ in hits)
                 + " have what is to go: they are retired, and deleted once no payload needs them"
             )
         wanted = {int(number) for number in retired}
@@ -357,6 +361,29 @@ class WideSweep:
             await self._redis.delete(keys.dictionary(number))
             await self._redis.srem(keys.retired_dictionaries(target.erasure.erasure_id), number)
         self.tallies["dictionaries"].add(len(wanted), len(wanted))
+
+    async def _brought_back(self, known: set[int]) -> list[tuple[int, str]]:
+        """Dictionaries that only Redis has, with the person in them: an older copy of it did."""
+        if self._target.subject is None:
+            return []
+        named = {
+            int(number): tool.decode()
+            for tool, number in (await self._redis.hgetall(keys.DICTIONARIES)).items()
+        }
+        retired = {
+            int(number)
+            for number in await self._redis.smembers(
+                keys.retired_dictionaries(self._target.erasure.erasure_id)
+            )
+        }
+        found = []
+        async for name in self._redis.scan_iter(match="hs:dictionary:*", count=1000):
+            number = int(name.rpartition(b":")[2])
+            if number not in known and number not in retired:
+                content = await self._redis.get(name) or b""
+                if self._target.says(self._target.tenant, content):
+                    found.append((number, named.get(number, "")))
+        return found
 
     async def _uses(self, wanted: set[int]) -> dict[int, int]:
         """How many payloads in Redis are packed with each of some dictionaries."""

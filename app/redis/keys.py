@@ -5,6 +5,7 @@ __all__ = [
     "ALERTS_DUE",
     "AUDIT_TRAIL",
     "DICTIONARIES",
+    "ERASED",
     "ERASURES",
     "GROUP",
     "LIFECYCLE",
@@ -92,6 +93,8 @@ AUDIT_TRAIL = "hs:audit-trail"
 DICTIONARIES = "hs:dictionaries"
 #: Hash: what is to be remembered of each erasure, as JSON by its id.
 ERASURES = "hs:erasures"
+#: Set: the erasures that were carried out on what is no partition's here.
+ERASED = "hs:erased"
 #: Hash: by process that may have a spool, when (ms) it said so last and which erasures it knows.
 SPOOLS = "hs:spools"
 #: Sorted set of living workers by the time (ms) until which they are taken for alive.

@@ -78,6 +78,9 @@ class House:
     planted: Counter[str] = field(default_factory=Counter)
     receipt: dict[str, Any] = field(default_factory=dict)
     left: Counter[str] = field(default_factory=Counter)
+    came_again: int = 0
+    #: Numbers and kinds of what a client reads of a feed afterwards.
+    feed: list[tuple[int, str]] = field(default_factory=list)
     again: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -424,7 +427,12 @@ async def run(folder: Path) -> House:
         stack.start()
         house.receipt = await asyncio.to_thread(house.erase)
         house.left = await house.grep()
+        before = len((await stack.get("/events", limit="1000"))["events"])
         await house.sent_again()
+        house.left |= await house.grep()
+        house.came_again = len((await stack.get("/events", limit="1000"))["events"]) - before
+        feed = (await stack.get("/contexts/hot/updates", limit="1000"))["updates"]
+        house.feed = [(one["seq"], one["kind"]) for one in feed]
         stack.stop()
         house.restore("older")
         stack.start()

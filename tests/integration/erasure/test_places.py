@@ -12,4 +12,8 @@ async def test_a_person_is_gone_from_every_place_and_stays_away(tmp_path: Path) 
     assert house.receipt["status"] == "done", told
     assert not house.left, told
     assert not house.again, told
+    assert house.came_again == 0
+    # numbers go on without a hole
+    assert [seq for seq, _ in house.feed] == list(range(1, len(house.feed) + 1))
+    assert {kind for _, kind in house.feed} == {"erased"}
     assert all(row["left"] == 0 for row in house.receipt["places"]), told
