@@ -47,6 +47,8 @@ PRIORITIES: Final = ("high", "normal", "low")
 #: The channel of commits of erasures.
 CHANNEL: Final = "erasures"
 SCAN: Final = 1000
+#: Larger payloads are looked through in a thread.
+ASIDE_BYTES: Final = 64 * 1024
 #: Rounds over tables of stages until nothing is found: a commit that compacts may write once more.
 TABLE_ROUNDS: Final = 5
 _KEY_END: Final = b"\xff" * 8
@@ -139,7 +141,13 @@ class PartitionSweep:
                 continue
             if readable is None:
                 self.tallies["payloads that cannot be read"].add(1, 0, 0)
-            if self._target.takes_event(event, opened=readable is not None):
+            there = readable is not None
+            if event.payload_bytes > ASIDE_BYTES:
+                # 0.2 s a megabyte
+                takes = await asyncio.to_thread(self._target.takes_event, event, opened=there)
+            else:
+                takes = self._target.takes_event(event, opened=there)
+            if takes:
                 hits.append(event)
             event.release()
             await asyncio.sleep(0)

@@ -3,6 +3,7 @@
 Whoever has partition 0 looks through them. Each step may be done again.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
@@ -114,9 +115,9 @@ class WideSweep:
         gone: set[tuple[int, int, int]] = set()
         events: list[tuple[str, Sequence[bytes]]] = []
         async for rows in self._archive.rows_of(name):
-            for row in rows:
-                event = _event(row)
-                if event is not None and self._target.takes_event(event):
+            found = await asyncio.to_thread(self._among, rows)
+            for row, event in found:
+                if event is not None:
                     gone.add((row.partition, row.entry_ms, row.entry_seq))
                     events.append((event.event_id, self._target.sent(event)))
         if not gone:
@@ -129,6 +130,11 @@ class WideSweep:
         if await self._archive.leave_out(self._target.tenant, tool_id, name, gone):
             self.tallies["archive"].add(len(gone), len(gone))
         return len(gone)
+
+    def _among(self, rows: Sequence[Row]) -> list[tuple[Row, Event | None]]:
+        """Rows with their events, of those that have to go."""
+        read = [(row, _event(row)) for row in rows]
+        return [(row, event) for row, event in read if event and self._target.takes_event(event)]
 
     async def delete_objects(self, names: Sequence[str]) -> None:
         """Delete objects once more that an older copy of the archive has brought back."""

@@ -1,4 +1,3 @@
--- flags: allow-oom
 -- Put a stream together anew without some of its entries, or with others in their place: an entry
 -- that XDEL has deleted stays in memory and in every file until its neighbours go, too.
 -- Called for one part of the stream after the other. The last part takes what came meanwhile along,

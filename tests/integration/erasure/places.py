@@ -132,9 +132,7 @@ class House:
                 f"/contexts/{name}",
                 {"name": name, "rate": {"updates_per_second": rate, "burst": 1}},
             )
-            await stack.put(
-                f"/contexts/{name}/subscriptions/all", {"tool": "hot", "types": ["*"]}
-            )
+            await stack.put(f"/contexts/{name}/subscriptions/all", {"tool": "hot", "types": ["*"]})
         events += [await stack.hook("hot", body(100 + n)) for n in range(4)]
         await self._dead()
         await self._refused()
