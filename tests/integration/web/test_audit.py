@@ -110,6 +110,8 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
     template = {"provider": "none", "types": "*", "template": "x"}
     subscription = {"tool": name, "types": ["*"]}
     replay = await slow_replay(stack, f"{name}-replayed")
+    held = {"tool": f"{name}-nothing", "reason": "x"}
+    hold = (await call(stack, "POST", "/api/v1/holds", held))[1]["hold_id"]
     done: dict[str, tuple[str, Any]] = {
         "tool_show_learnt_secret": (f"/tools/{name}/learnt-secret", None),
         "tool_put": (f"/tools/{name}", {"provider": "none"}),
@@ -131,6 +133,11 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
         "letter_retry_many": ("/dead-letters/retry", {"tool": f"{name}-dead2"}),
         "letter_discard_many": ("/dead-letters/discard", {"tool": f"{name}-dead3"}),
         "lifecycle_run": ("/lifecycle/run", None),
+        "erasure_post": ("/erasures", {"tool": f"{name}-nothing", "dry_run": True}),
+        "hold_post": ("/holds", {"tool": f"{name}-nothing", "reason": "x"}),
+        "hold_release": (f"/holds/{hold}/release", {"reason": "x"}),
+        "policy_put": (f"/retention-policies/{name}", {"delete_after": "30d", "tool": name}),
+        "policy_delete": (f"/retention-policies/{name}", None),
         "context_delete": (f"/contexts/{name}", None),
         "tool_delete": (f"/tools/{name}", None),
     }
