@@ -3,9 +3,11 @@
 What is done stands in PostgreSQL, step by step: whoever goes on after a crash does what is left.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 from mode import Service
@@ -106,6 +108,8 @@ class Erasures(Service):
         self._owned = owned
         #: By erasure and step: when it may be tried again (monotonic), how often it was, and why.
         self._later: dict[tuple[str, str], tuple[float, int, str]] = {}
+        #: Erasures of which a kind of trouble has been told.
+        self._told: set[tuple[str, str]] = set()
         self._again_at = self._settled_at = float("-inf")
 
     @tasks.loop
@@ -129,13 +133,34 @@ class Erasures(Service):
             return
         now = time.monotonic()
         if 0 in self._owned() and now - self._settled_at > SETTLE_SECONDS:
-            await self._settle()
             self._settled_at = now
+            try:
+                await self._settle()
+            except TROUBLES as error:
+                logger.warning("erasures are not remembered everywhere yet: %s", error)
         for erasure in await self._store.under_way():
-            await self._go_on(erasure)
+            try:
+                await self._go_on(erasure)
+            except (UnavailableError, *REDIS_ERRORS):
+                raise
+            except Exception as error:  # noqa: BLE001 one is in no other one's way
+                self._tell(erasure, error)
         if now - self._again_at > AGAIN_SECONDS or self._store.strays:
             await self._again()
             self._again_at = now
+
+    def _tell(self, erasure: Erasure, error: Exception) -> None:
+        """Say once of each kind what an erasure cannot go on for."""
+        known = (erasure.erasure_id, type(error).__name__)
+        told = known in self._told
+        self._told.add(known)
+        logger.log(
+            logging.DEBUG if told else logging.ERROR,
+            "erasure %s cannot go on: %s",
+            erasure.erasure_id,
+            error,
+            exc_info=None if told else error,
+        )
 
     async def _settle(self) -> None:
         """Have all places remember; where the archive is an older copy, erase there again."""
@@ -201,7 +226,7 @@ class Erasures(Service):
             places = await self._postgres.fetch(
                 statement("places_of_events"),
                 erasure.tenant,
-                sorted(events | set(target.get("events", ()))),
+                [UUID(one) for one in sorted(events | set(target.get("events", ())))],
             )
             for place in places:
                 span = (place["event_id"], place["event_id"])

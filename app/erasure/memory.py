@@ -18,6 +18,7 @@ from mode.utils.logging import get_logger
 from hookstream.app.archive.archive import Archive
 from hookstream.app.archive.objects import MissingObjectError
 from hookstream.app.archive.verification import REMEMBERED
+from hookstream.app.errors import UnavailableError
 from hookstream.app.redis import keys
 from hookstream.app.stores.erasures import ErasureStore
 
@@ -49,7 +50,8 @@ class Memory:
         """
         known = await self._store.documents()
         others = [await self._of_redis(), await asyncio.to_thread(self._of_folder)]
-        archived = await self._of_archive()
+        begun = await self._has_begun()
+        archived = await self._of_archive() if begun else {}
         for documents in (*others, archived):
             for erasure_id in sorted(documents.keys() - known.keys()):
                 logger.warning(
@@ -64,9 +66,19 @@ class Memory:
             )
         if _changed(known, in_folder):
             await asyncio.to_thread(self._write, known)
+        if not begun:
+            return set()
         if _changed(known, archived):
             await self._archive.objects.put(REMEMBERED, orjson.dumps(known))
         return set(known) - set(archived)
+
+    async def _has_begun(self) -> bool:
+        """Whether there is an archive: one of which nothing is there yet is not made for this."""
+        if await self._archive.objects.begun():
+            return True
+        if await self._archive.tools():
+            raise UnavailableError("the archive's folder is not there: is its disk?")
+        return False
 
     async def _of_redis(self) -> Documents:
         found = await self._redis.hgetall(keys.ERASURES)

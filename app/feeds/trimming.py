@@ -23,7 +23,7 @@ from hookstream.app.redis.errors import is_redis_away
 from hookstream.app.routing.catalog import Catalog, Context
 from hookstream.app.routing.keeping import Keeping
 from hookstream.app.settings import Settings
-from hookstream.app.stores.holds import HoldStore, hold_against
+from hookstream.app.stores.holds import Hold, HoldStore
 from hookstream.app.streams.partition import Partition
 
 __all__ = ["FeedTrimming"]
@@ -139,7 +139,7 @@ class FeedTrimming(Service):
         holds = await self._holds.in_force() if self._holds else ()
         contexts: dict[int, list[Context]] = {}
         for who in wanted:
-            if who in everything and not hold_against(holds, who[0], context_id=who[1]):
+            if who in everything and not await self._held(holds, *who):
                 number = partition_of(self._partitions, *who)
                 contexts.setdefault(number, []).append(everything[who])
         self._oldest_ms = 0
@@ -160,6 +160,11 @@ class FeedTrimming(Service):
             metrics.FEED_OVERDUE.set(overdue)
             metrics.FEED_OLDEST_SECONDS.set(self._oldest_ms / 1000)
         return overdue
+
+    async def _held(self, holds: Sequence[Hold], tenant: str, context_id: str) -> bool:
+        if not holds or self._holds is None:
+            return False
+        return await self._holds.of_feed(holds, tenant, context_id) is not None
 
     async def _trim_some(self, partition: Partition, contexts: Sequence[Context]) -> int:
         seen = await self._look(partition.number, contexts)

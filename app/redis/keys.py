@@ -181,10 +181,10 @@ def erased(partition: int) -> str:
     return f"{{hs:{partition}}}:erased"
 
 
-def rewritten(key: str) -> str:
+def rewritten(stream_key: str) -> str:
     """What stands in place of a stream in a moment, in the slot of that stream."""
-    tag, brace, _ = key.partition("}")
-    return f"{tag}}}:erasing" if brace else f"{{{key}}}:erasing"
+    tag, brace, _ = stream_key.partition("}")
+    return f"{tag}}}:erasing" if brace else f"{{{stream_key}}}:erasing"
 
 
 def audit(partition: int) -> str:

@@ -24,6 +24,9 @@ LAST: Final = UUID(int=(1 << 128) - 1)
 ALL_EVENTS: Final = (FIRST, LAST)
 #: What is known of holds is asked for again when it is older than this.
 FRESH_SECONDS: Final = 1.0
+#: Whether a feed has something of a hold; and of how many it is remembered.
+FEED_SECONDS: Final = 60.0
+MOST_FEEDS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,10 @@ def held_events(holds: Iterable[Hold], tenant: str, tool_id: str) -> list[tuple[
     ]
 
 
+def _may_cover_feed(hold: Hold, context_id: str) -> bool:
+    return hold.context_id in ("", context_id)
+
+
 class HoldStore:
     """Holds in PostgreSQL, and those in force as this process knows them."""
 
@@ -98,6 +105,8 @@ class HoldStore:
         self._now = now
         self._known: list[Hold] = []
         self._known_at = float("-inf")
+        #: By hold and context: when it was asked whether the feed has something held, and whether.
+        self._feeds: dict[tuple[str, str], tuple[float, bool]] = {}
 
     async def in_force(self) -> Sequence[Hold]:
         """All holds of now, of all tenants.
@@ -111,14 +120,53 @@ class HoldStore:
             self._known, self._known_at = [_hold(row) for row in rows], asked_at
         return self._known
 
+    async def now(self) -> Sequence[Hold]:
+        """As :meth:`in_force`, by asking at this moment. Raises UnavailableError."""
+        self._known_at = float("-inf")
+        return await self.in_force()
+
     async def check(self, tenant: str, **what: Any) -> Hold | None:
         """:func:`hold_against` by the holds of this moment.
 
         Raises:
             UnavailableError: it cannot be said.
         """
-        self._known_at = float("-inf")
-        return hold_against(await self.in_force(), tenant, **what)
+        return hold_against(await self.now(), tenant, **what)
+
+    async def of_feed(self, holds: Iterable[Hold], tenant: str, context_id: str) -> Hold | None:
+        """The hold that keeps a context's feed; None where it may be trimmed or deleted.
+
+        One of a tool, or of a range, does where any of its events came into the feed, by the event
+        log; that is asked for again once a minute.
+
+        Raises:
+            UnavailableError: it cannot be asked.
+        """
+        for hold in holds:
+            if hold.tenant != tenant or not _may_cover_feed(hold, context_id):
+                continue
+            if (not hold.tool_id and hold.whole) or await self._has(hold, context_id):
+                return hold
+        return None
+
+    async def _has(self, hold: Hold, context_id: str) -> bool:
+        name = (hold.hold_id, context_id)
+        at, known = self._feeds.get(name, (float("-inf"), False))
+        # what came into a feed has come
+        if not known and self._now() - at > FEED_SECONDS:
+            row = await self._postgres.fetchrow(
+                statement("feed_has_held"),
+                hold.tenant,
+                context_id,
+                hold.tool_id or None,
+                hold.first_event,
+                hold.last_event,
+            )
+            known = bool(row and row["held"])
+            if len(self._feeds) >= MOST_FEEDS:
+                self._feeds.clear()
+            self._feeds[name] = self._now(), known
+        return known
 
     async def place(
         self,

@@ -162,7 +162,8 @@ class ContextViews:
         seconds. A key that names nothing else ends: made again, the context is another one.
         """
         context_id = path_id(request, "context_id")
-        hold = await self._holds.check(request[TENANT_KEY], context_id=context_id)
+        holds = await self._holds.now()
+        hold = await self._holds.of_feed(holds, request[TENANT_KEY], context_id)
         if hold is not None:
             raise ConflictError(refuse(hold, f"the context {context_id}"))
         tag = await self._postgres.execute(
