@@ -430,7 +430,9 @@ def _takes(known: _Known, event: Event) -> bool:
     subject = known.subject
     if subject is None:
         return False
-    return any(subject.found_in(text) for text in (event.payload, *event.headers.values()))
+    if subject.found_in(event.payload):
+        return True
+    return any(subject.found_in(text) for text in event.headers.values())
 
 
 def _erasure(row: Any) -> Erasure:
