@@ -17,7 +17,7 @@ from hookstream.app import metrics, tasks
 from hookstream.app.archive.archive import Archive
 from hookstream.app.erasure.memory import Memory
 from hookstream.app.erasure.partition import NotYetError, PartitionSweep
-from hookstream.app.erasure.plan import is_open, next_steps, phases, receipt, sum_up
+from hookstream.app.erasure.plan import AUDIT, is_open, next_steps, phases, receipt, sum_up
 from hookstream.app.erasure.targets import Target
 from hookstream.app.erasure.wide import WideSweep
 from hookstream.app.errors import (
@@ -257,10 +257,7 @@ class Erasures(Service):
             await self._store.forget_left(erasure.erasure_id, step)
             tallies = await self._do(erasure, step)
             await self._note(erasure, step, tallies)
-            left = is_open(tallies)
-            if left and not erasure.dry_run:
-                self._postpone(name, sum_up(left))
-                return False
+            # what is left is in no other step's way: it is done again in the end
             await self._store.note_step(erasure.erasure_id, step)
         except FencedError:
             return False
@@ -300,6 +297,10 @@ class Erasures(Service):
                 await sweep.refusals()
             case "dictionaries":
                 await sweep.dictionaries()
+                if any(tally.erased for tally in sweep.tallies.values()):
+                    await sweep.files()
+            case "settings":
+                await sweep.settings()
             case "files":
                 await sweep.files()
                 if not erasure.dry_run:
@@ -341,6 +342,7 @@ class Erasures(Service):
             self._scripts,
             self._postgres,
             self._archive,
+            self._payloads,
             target,
             partitions=self._partitions,
             dry=erasure.dry_run,
@@ -360,6 +362,9 @@ class Erasures(Service):
 
     async def _finish(self, erasure: Erasure) -> None:
         steps, places = await self._store.progress(erasure.erasure_id)
+        if (left := is_open(places)) and not erasure.dry_run:
+            await self._reopen(erasure, sum_up(left))
+            return
         count = sum(map(len, phases(erasure, self._partitions)))
         await self._store.finish(erasure.erasure_id, receipt(places, steps=len(steps), of=count))
         self._later = {
@@ -367,6 +372,15 @@ class Erasures(Service):
         }
         self._settled_at = float("-inf")
         logger.info("erasure %s (%s) is done", erasure.erasure_id, erasure.kind)
+
+    async def _reopen(self, erasure: Erasure, why: str) -> None:
+        """Something is left: the steps that left it are done again, later each time."""
+        await self._store.set_status(erasure.erasure_id, OPEN, why)
+        name = (erasure.erasure_id, "")
+        if time.monotonic() >= self._later.get(name, (0.0, 0, ""))[0]:
+            self._postpone(name, why)
+            if self._later[name][1] > 1:
+                await self._store.do_again(erasure.erasure_id, AUDIT)
 
     async def _again(self) -> None:
         """Carry out what partitions here have not had, or what has come late."""

@@ -25,8 +25,9 @@ def phases(erasure: Erasure, partitions: int) -> list[list[str]]:
         ["archive"],
         derived,
         ["log", "refusals", "spools"],
-        ["dictionaries"],
         ["files"],
+        # these may take long, or wait for somebody
+        ["dictionaries", "settings"],
     ]
 
 

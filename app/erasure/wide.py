@@ -16,7 +16,9 @@ from hookstream.app.archive.rows import ArchivedEvent, Row, entry_id, join
 from hookstream.app.erasure.partition import NotYetError
 from hookstream.app.erasure.plan import AUDIT
 from hookstream.app.erasure.targets import ERASED_TEXT, Target
+from hookstream.app.errors import ArchiveDamagedError
 from hookstream.app.ids import id_range
+from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis import keys
@@ -24,7 +26,7 @@ from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster
 from hookstream.app.stores.erasures import EVENT, SUBJECT, TENANT, TOOL, Tally
 from hookstream.app.streams.rewriting import Fence, pages, rewrite
 from hookstream.codecs.envelope import Event, decode_event
-from hookstream.codecs.errors import CodecError
+from hookstream.codecs.errors import CodecError, UnknownDictionaryError
 from hookstream.codecs.zstd import dictionary_id
 
 __all__ = ["WideSweep"]
@@ -67,6 +69,7 @@ class WideSweep:
         scripts: Scripts,
         postgres: Postgres,
         archive: Archive,
+        payloads: Payloads,
         target: Target,
         *,
         partitions: int,
@@ -78,6 +81,7 @@ class WideSweep:
         self._scripts = scripts
         self._postgres = postgres
         self._archive = archive
+        self._payloads = payloads
         self._target = target
         self._partitions = partitions
         self._dry = dry
@@ -92,14 +96,19 @@ class WideSweep:
 
         Raises:
             UnavailableError: the archive or its manifest is away.
-            ArchiveDamagedError: an object cannot be read: nobody knows what is in it.
+            NotYetError: others put objects together meanwhile, or a payload cannot be read now.
         """
         target = self._target
+        damaged: set[str] = set()
         for _ in range(ROUNDS):
             hits = 0
             for found in await self._archive.objects_of(target.tenant, target.tool or None):
-                if self._may_have(found):
-                    hits += await self._object(found["name"], found["tool_id"])
+                if self._may_have(found) and found["name"] not in damaged:
+                    try:
+                        hits += await self._object(found["name"], found["tool_id"])
+                    except ArchiveDamagedError as error:
+                        damaged.add(found["name"])
+                        self.tallies["archive"].add(1, 0, 1, str(error))
             if not hits or self._dry:
                 return
         raise NotYetError("objects of the archive are put together while they are looked through")
@@ -115,11 +124,9 @@ class WideSweep:
         gone: set[tuple[int, int, int]] = set()
         events: list[tuple[str, Sequence[bytes]]] = []
         async for rows in self._archive.rows_of(name):
-            found = await asyncio.to_thread(self._among, rows)
-            for row, event in found:
-                if event is not None:
-                    gone.add((row.partition, row.entry_ms, row.entry_seq))
-                    events.append((event.event_id, self._target.sent(event)))
+            for row, event in await self._among(rows):
+                gone.add((row.partition, row.entry_ms, row.entry_seq))
+                events.append((event.event_id, self._target.sent(event)))
         if not gone:
             return 0
         await self._remember(events)
@@ -131,10 +138,24 @@ class WideSweep:
             self.tallies["archive"].add(len(gone), len(gone))
         return len(gone)
 
-    def _among(self, rows: Sequence[Row]) -> list[tuple[Row, Event | None]]:
+    async def _among(self, rows: Sequence[Row]) -> list[tuple[Row, Event]]:
         """Rows with their events, of those that have to go."""
-        read = [(row, _event(row)) for row in rows]
-        return [(row, event) for row, event in read if event and self._target.takes_event(event)]
+        events = [_event(row) for row in rows]
+        readable: Sequence[Event | None] = events
+        if self._target.searches:
+            try:
+                readable = await self._payloads.open(events)
+            except UnknownDictionaryError as error:
+                raise NotYetError(f"a payload cannot be read now: {error}") from error
+
+        def chosen() -> list[tuple[Row, Event]]:
+            return [
+                (row, event)
+                for row, event, opened in zip(rows, events, readable, strict=True)
+                if event and self._target.takes_event(event, opened=opened is not None)
+            ]
+
+        return await asyncio.to_thread(chosen)
 
     async def delete_objects(self, names: Sequence[str]) -> None:
         """Delete objects once more that an older copy of the archive has brought back."""
@@ -193,8 +214,6 @@ class WideSweep:
             await self._erase_all_rows()
         await self._days()
         await self._errors()
-        if self._target.subject is not None:
-            await self._settings()
 
     async def _erase_rows(self, name: str, *arguments: Any) -> int:
         count = await self._postgres.fetchrow(statement(name), *arguments, self._dry)
@@ -263,9 +282,11 @@ class WideSweep:
                     row["name"],
                 )
 
-    async def _settings(self) -> None:
+    async def settings(self) -> None:
         """What people have set themselves is named to them, and left."""
         target = self._target
+        if target.subject is None:
+            return
         for table, called, name, texts in SETTINGS:
             rows = await self._postgres.fetch(
                 # all of it is written here, above

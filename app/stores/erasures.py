@@ -353,6 +353,10 @@ class ErasureStore(Service):
         """What a step left is looked for anew."""
         await self._postgres.execute(statement("forget_erasure_left"), UUID(erasure_id), step)
 
+    async def do_again(self, erasure_id: str, but: str) -> None:
+        """Have the steps done again that have left something in any place ``but`` one."""
+        await self._postgres.execute(statement("redo_erasure_steps"), UUID(erasure_id), but)
+
     async def set_status(self, erasure_id: str, status: str, detail: str) -> None:
         """Say how it does."""
         await self._postgres.execute(

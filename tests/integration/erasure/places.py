@@ -274,10 +274,16 @@ class House:
 
     # --- what is done
 
-    def erase(self) -> dict[str, Any]:
-        """By the command, with values from standard input: they are in no list of processes."""
-        done = subprocess.run(
-            self.stack.command("erase", "subject", "-", "--yes", "--json", "--reason", "asked for"),
+    async def erase(self) -> dict[str, Any]:
+        """By the command, with values from standard input: they are in no list of processes.
+
+        The worker is killed at it: another one goes on.
+        """
+        begun = await asyncio.to_thread(
+            subprocess.run,
+            self.stack.command(
+                "erase", "subject", "-", "--yes", "--json", "--no-wait", "--reason", "asked for"
+            ),
             env=self.stack.environment(),
             input=f"{MAIL}\n{PHONE}\n{NAME}\n",
             capture_output=True,
@@ -285,8 +291,21 @@ class House:
             timeout=120,
             check=False,
         )
-        assert done.returncode == 0, (done.stdout, done.stderr)
-        return dict(json.loads(done.stdout))
+        assert begun.returncode == 0, (begun.stdout, begun.stderr)
+        path = f"/erasures/{json.loads(begun.stdout)['erasure_id']}"
+
+        async def is_under_way() -> bool:
+            return bool((await self.stack.get(path))["steps_done"])
+
+        await eventually(is_under_way, "it has begun")
+        self.stack.find("worker").kill()
+
+        async def is_done() -> Any:
+            shown = await self.stack.get(path)
+            return shown if shown["status"] == "done" else None
+
+        done: dict[str, Any] = await eventually(is_done, "it is done", 90)
+        return done
 
     def copy(self, name: str) -> None:
         """Older copies of Redis and the archive; the system stands still."""
@@ -423,7 +442,7 @@ async def run(folder: Path) -> House:
         stack.stop()
         house.copy("older")
         stack.start()
-        house.receipt = await asyncio.to_thread(house.erase)
+        house.receipt = await house.erase()
         house.left = await house.grep()
         before = len((await stack.get("/events", limit="1000"))["events"])
         await house.sent_again()

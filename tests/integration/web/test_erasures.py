@@ -166,3 +166,21 @@ async def test_policies_and_holds_from_a_shell(stack: Stack, name: str) -> None:
     assert run("holds", "release", hold_id, stack=stack).returncode != 0
     released = run("holds", "release", hold_id, "--reason", "over", stack=stack)
     assert released.returncode == 0, released.stderr
+
+
+async def test_what_somebody_has_set_is_named_and_waited_for(stack: Stack, name: str) -> None:
+    mail = f"{name}@example.org"
+    await stack.put(f"/contexts/{name}", {"name": f"updates for {mail}"})
+    begun = await call(stack, "POST", "/erasures", {"subject": [mail]}, 202)
+
+    async def is_open() -> Any:
+        shown = await stack.get(f"/erasures/{begun['erasure_id']}")
+        return shown if shown["status"] == "open" and name in shown["detail"] else None
+
+    shown = await eventually(is_open, "it says what is left", 60)
+    assert f"the context {name} names the person" in shown["detail"]
+    await stack.put(f"/contexts/{name}", {"name": "updates"})
+    shown = await done(stack, begun["erasure_id"])
+    left = {place["place"]: place["left"] for place in shown["places"] if place["left"]}
+    # who has set it when stays, for its time
+    assert list(left) == ["audit trail (kept for its time)"]
