@@ -23,12 +23,14 @@ from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.cookies import Cookies
 from hookstream.app.web.data_keys import DataKeyViews
 from hookstream.app.web.dead_letters import LetterViews
+from hookstream.app.web.erasures import ErasureViews
 from hookstream.app.web.event_history import HistoryViews
 from hookstream.app.web.events import EventViews
 from hookstream.app.web.fast_lane import LANE, FastLane
 from hookstream.app.web.feeds import FeedViews
 from hookstream.app.web.health import HealthViews, ReadyViews
 from hookstream.app.web.health_parts import RedisHealth, StreamHealth
+from hookstream.app.web.holds import HoldViews
 from hookstream.app.web.lifecycle import LifecycleViews
 from hookstream.app.web.limits import call_limit, replay_limit, tool_limit
 from hookstream.app.web.losses import LossViews
@@ -42,6 +44,7 @@ from hookstream.app.web.receive import Receiver
 from hookstream.app.web.refusals import RefusalViews
 from hookstream.app.web.replays import ReplayViews, SingleReplay
 from hookstream.app.web.request_log import DOOR
+from hookstream.app.web.retention_policies import PolicyViews
 from hookstream.app.web.routes import Route, add_routes, check_routes, may_call
 from hookstream.app.web.schema_registry import SchemaViews, add_schema_registry
 from hookstream.app.web.sign_in import MeViews, SignInViews, not_here
@@ -126,6 +129,7 @@ class Endpoints:
             appender=services.appender,
             limit=limit,
             refusals=services.refusals,
+            erasures=services.erasures,
         )
         self._receiver = Receiver(
             settings=services.settings,
@@ -138,6 +142,7 @@ class Endpoints:
             limit=limit,
             payload_check=services.payload_check,
             fetcher=services.fetcher,
+            erasures=services.erasures,
         )
 
     def add_receiver(self, web_app: web.Application) -> None:
@@ -240,6 +245,7 @@ class Endpoints:
                 refusals=services.refusals,
                 dictionaries=services.dictionaries,
                 trail=services.trail,
+                holds=services.holds,
             ).routes(),
             *ContextViews(
                 settings=settings,
@@ -248,6 +254,7 @@ class Endpoints:
                 quotas=self._quotas,
                 feeds=feeds,
                 clock=services.clock,
+                holds=services.holds,
             ).routes(),
             *FeedViews(
                 settings=settings, postgres=postgres, feeds=feeds, resets=services.resets
@@ -321,6 +328,11 @@ class Endpoints:
                 settings=settings, dead_letters=services.dead_letters, trail=services.trail
             ).routes(),
             *LossViews(services.losses).routes(),
+            *ErasureViews(
+                settings=settings, erasures=services.erasures, clock=services.clock
+            ).routes(),
+            *HoldViews(settings=settings, holds=services.holds, clock=services.clock).routes(),
+            *PolicyViews(settings=settings, policies=services.policies).routes(),
             *AuditViews(services.trail).routes(),
             *PartitionViews(self._meter).routes(),
             *DataKeyViews(services.data_keys).routes(),

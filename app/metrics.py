@@ -51,6 +51,9 @@ __all__ = [
     "DEDUP_PURGED",
     "DICTIONARY",
     "DUPLICATES",
+    "ERASED",
+    "ERASED_REPEATS",
+    "ERASURES_UNDER_WAY",
     "EVENTS",
     "EVENT_LOG_EXPIRED",
     "EVENT_LOG_ROWS",
@@ -80,6 +83,7 @@ __all__ = [
     "PARTITIONS_OWNED",
     "PARTITIONS_UNOWNED",
     "PAYLOAD_BYTES",
+    "POLICY_DELETED",
     "QUARANTINED_ENTRIES",
     "READ_ERRORS",
     "RECEIVED",
@@ -222,6 +226,20 @@ MASKED = Counter(
     "hookstream_masked_total",
     "What was hidden of personal data and secrets, by its kind and by how.",
     ["kind", "action"],
+)
+ERASED = Counter(
+    "hookstream_erased_total", "What erasures took out, by the place that it was in.", ["place"]
+)
+ERASED_REPEATS = Counter(
+    "hookstream_erased_repeats_total",
+    "Webhooks that repeat what was erased, and are not kept; events that come late after it.",
+    ["where"],
+)
+ERASURES_UNDER_WAY = Gauge("hookstream_erasures_under_way", "Erasures that are not done.")
+POLICY_DELETED = Counter(
+    "hookstream_policy_deleted_events_total",
+    "Events that retention policies deleted before their tool's ttl, by tier.",
+    ["tier"],
 )
 SUMMARIES = Counter(
     "hookstream_summaries_total", "Summaries asked for, by whether one was remembered.", ["cache"]

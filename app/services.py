@@ -30,6 +30,7 @@ from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.backpressure import Backlog
 from hookstream.app.ingest.key_fetcher import KeyFetcher
 from hookstream.app.ingest.refusals import Refusals
+from hookstream.app.ingest.spool_erasure import SpoolErasure
 from hookstream.app.ingest.tenant_use import TenantUse
 from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.keyring.tool_secrets import ToolSecrets
@@ -56,10 +57,14 @@ from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.catalog_copy import CatalogCopy
 from hookstream.app.stores.condition_errors import ConditionErrors
+from hookstream.app.stores.erasures import ErasureStore
 from hookstream.app.stores.events import EventStore
+from hookstream.app.stores.holds import HoldStore
 from hookstream.app.stores.key_uses import KeyUses
 from hookstream.app.stores.replays import ReplayStore
+from hookstream.app.stores.retention_policies import PolicyStore
 from hookstream.app.stores.secret_sealing import SecretSealing
+from hookstream.app.stores.subject_keys import SubjectKeys
 from hookstream.app.stores.tiers import Tiers
 from hookstream.app.summaries.links import hosts
 from hookstream.app.web.access import TENANT
@@ -95,6 +100,9 @@ class Services(Service):
     tool_secrets: ToolSecrets
     data_keys: DataKeys
     catalog: CatalogCache
+    holds: HoldStore
+    policies: PolicyStore
+    erasures: ErasureStore
     sealing: SecretSealing
     dictionaries: Dictionaries
     payloads: Payloads
@@ -199,6 +207,15 @@ class Services(Service):
         await self.add_runtime_dependency(self.data_keys)
         await self._first_keys()
         self.maskers = Maskers(lambda: self.catalog.current, settings.pseudonym_key)
+        self.holds = HoldStore(self.postgres)
+        self.policies = PolicyStore(self.postgres)
+        self.erasures = ErasureStore(
+            self.postgres,
+            SubjectKeys(self.tool_secrets.ring, settings.pseudonym_key),
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+        await self.add_runtime_dependency(self.erasures)
         self.sealing = SecretSealing(
             self.tool_secrets, self.postgres, loop=self.loop, beacon=self.beacon
         )
@@ -244,6 +261,16 @@ class Services(Service):
             beacon=self.beacon,
         )
         await self.add_runtime_dependency(self.appender)
+        await self.add_runtime_dependency(
+            SpoolErasure(
+                self.redis,
+                self.appender,
+                self.payloads,
+                self.erasures,
+                loop=self.loop,
+                beacon=self.beacon,
+            )
+        )
         self.refusals = Refusals(
             self.redis,
             self.scripts,
@@ -281,7 +308,7 @@ class Services(Service):
             self.redis, EventLog(self.redis, self.postgres, self.tiers, self._is_over), settings
         )
         self.dead_letters = DeadLetters(
-            self.redis, self.scripts, settings.partitions, self.payloads
+            self.redis, self.scripts, settings.partitions, self.payloads, self.holds
         )
         self.feeds = Feeds(
             self.redis,

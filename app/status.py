@@ -14,3 +14,4 @@ class Status(StrEnum):
     DUPLICATE = "duplicate"  # of an earlier event, named in duplicate_of
     RETRYING = "retrying"  # failed, and will be tried again
     DEAD = "dead"  # failed for good: a dead letter
+    ERASED = "erased"  # by an erasure: nothing is left of it but that it was there

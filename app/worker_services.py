@@ -11,6 +11,8 @@ from hookstream.app.bounded import Aside, BoundedPool
 from hookstream.app.consumers import ChannelCommits
 from hookstream.app.deduplication.state import opens_dedup
 from hookstream.app.deduplication.upkeep import DedupUpkeep
+from hookstream.app.erasure.job import Erasures
+from hookstream.app.erasure.memory import Memory
 from hookstream.app.failures.alerts import Alerts
 from hookstream.app.failures.blocking import tripped
 from hookstream.app.failures.expiry import DeadLetterExpiry
@@ -28,6 +30,7 @@ from hookstream.app.feeds.trimming import FeedTrimming
 from hookstream.app.feeds.upkeep import RateUpkeep
 from hookstream.app.ingest.replayer import Replayer
 from hookstream.app.lifecycle.cold import ColdMover
+from hookstream.app.lifecycle.policies import PolicyMover
 from hookstream.app.lifecycle.service import Lifecycle
 from hookstream.app.lifecycle.tenant_deletion import TenantDeletion
 from hookstream.app.lifecycle.warm import WarmMover
@@ -72,6 +75,7 @@ WORKER_SERVICES = (
     "packing",
     "lifecycle",
     "tenant_deletion",
+    "erasures",
     "feed_trimming",
     "dead_letter_expiry",
     "log_expiry",
@@ -249,7 +253,11 @@ class WorkerServices(Service):
         """Lets go what feeds keep no longer."""
         services = self._services
         return FeedTrimming(
-            services.redis, services.scripts, self._settings, **self._in_partitions()
+            services.redis,
+            services.scripts,
+            self._settings,
+            holds=services.holds,
+            **self._in_partitions(),
         )
 
     @cached_property
@@ -262,6 +270,7 @@ class WorkerServices(Service):
             self._settings,
             now_ms=services.clock.now_ms,
             owned=self._owned,
+            holds=services.holds,
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -278,6 +287,7 @@ class WorkerServices(Service):
             # one at a time does so
             mine=lambda: 0 in self._owned(),
             watch=AuditWatch(services.trail, self._settings.state_path / "audit-heads.json"),
+            holds=services.holds,
             loop=self.loop,
             beacon=self.beacon,
         )
@@ -360,7 +370,39 @@ class WorkerServices(Service):
             worker=lambda: self.assignment.worker_id,
             partitions=self._settings.partitions,
             aside=aside,
+            holds=services.holds,
+            policies=PolicyMover(
+                services.redis,
+                services.scripts,
+                services.archive,
+                services.payloads,
+                services.policies,
+                now_ms=now_ms,
+            ),
             **self._in_partitions(),
+        )
+
+    @cached_property
+    def erasures(self) -> Erasures:
+        """Carries erasures out."""
+        services = self._services
+        memory = Memory(
+            services.redis, services.erasures, services.archive, self._settings.state_path
+        )
+        return Erasures(
+            services.redis,
+            services.scripts,
+            services.postgres,
+            services.archive,
+            services.payloads,
+            services.erasures,
+            services.holds,
+            self.lifecycle,
+            memory,
+            partitions=self._settings.partitions,
+            owned=self._owned,
+            loop=self.loop,
+            beacon=self.beacon,
         )
 
     def _in_partitions(self) -> dict[str, Any]:

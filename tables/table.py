@@ -135,6 +135,18 @@ class Table:
             kind = TableCorruptError if corrupt else TableError
             raise kind(f"{self.path}: {error}") from error
 
+    def compact(self) -> None:
+        """Have its files forget what was deleted: until then they have it.
+
+        Raises:
+            TableError: it cannot be written; open the table anew.
+        """
+        with self._errors():
+            # all of them: the log of what was written goes once none needs it any more
+            for family in (*self._families.values(), self._db):
+                family.flush()
+                family.compact_range(None, None)
+
     def close(self) -> None:
         """Close RocksDB; the folder can then be opened by another process."""
         # RocksDB keeps its lock for as long as any handle of a column family lives

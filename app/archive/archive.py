@@ -7,12 +7,13 @@ footer and one row group of an object. They ask again where it has gone meanwhil
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import UUID
 
 from mode import Service
 from mode.utils.logging import get_logger
@@ -457,9 +458,18 @@ class Archive(Service):
         read = await self.group(group, keep=False)
         return await self._in_thread(keyed, read)
 
-    async def expire(self, tenant: str, tool_id: str, before_ms: int) -> Removed:
-        """Delete the objects of a tool whose newest event was received before that."""
-        removed = await self.manifest.expire(tenant, tool_id, before_ms)
+    async def expire(
+        self,
+        tenant: str,
+        tool_id: str,
+        before_ms: int,
+        held: Sequence[tuple[UUID, UUID]] = (),
+    ) -> Removed:
+        """Delete the objects of a tool whose newest event was received before that.
+
+        ``held``: from which to which event nothing goes.
+        """
+        removed = await self.manifest.expire(tenant, tool_id, before_ms, held)
         await self.delete_leftovers()
         return removed
 
@@ -556,6 +566,53 @@ class Archive(Service):
             await self.manifest.abandon([written.name])
         await self.delete_leftovers()
         return Removed(len(names), events) if done else Removed(0, 0)
+
+    async def objects_of(self, tenant: str, tool_id: str | None) -> list[Any]:
+        """Rows of the manifest: name, tool and times of all objects of a tenant, or of a tool."""
+        return await self.manifest.objects_of(tenant, tool_id)
+
+    async def rows_of(self, name: str) -> AsyncIterator[list[Row]]:
+        """All rows of an object, a row group at a time.
+
+        Raises:
+            ArchiveDamagedError: it cannot be read.
+        """
+        for group in await self.manifest.ranges_of([name]):
+            try:
+                read = await self.group(group, keep=False)
+            except MissingObjectError as error:
+                if not await self.manifest.state([name]):
+                    return  # compacted, or expired, meanwhile: its rows are elsewhere
+                raise self._damaged(name, "is missing") from error
+            yield await self._in_thread(list, read.rows())
+
+    async def leave_out(
+        self, tenant: str, tool_id: str, name: str, gone: Container[tuple[int, int, int]]
+    ) -> bool:
+        """Have an object stand without some entries (partition, and both parts of the id).
+
+        What stands in its place is written and read back before the manifest names it, and only
+        then the old one goes. False, and nothing is changed, where it has gone meanwhile.
+
+        Raises:
+            ArchiveDamagedError: it cannot be read.
+        """
+        writer = await self._in_thread(_parquet, "ObjectWriter", tenant, tool_id)
+        kept = 0
+        async for rows in self.rows_of(name):
+            left = [row for row in rows if (row.partition, row.entry_ms, row.entry_seq) not in gone]
+            kept += len(left)
+            await self._in_thread(writer.add, left)
+        if kept:
+            encoded: parquet.Encoded = await self._in_thread(writer.finish)
+            written = await self.write(tenant, tool_id, encoded)
+            done = await self.manifest.replace(tenant, tool_id, written, [name])
+            if not done:
+                await self.manifest.abandon([written.name])
+        else:
+            done = await self.manifest.remove(tenant, tool_id, [name])
+        await self.delete_leftovers()
+        return done
 
     def verify(
         self, *, read: bool = True, now: datetime | None = None

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from hookstream.app.archive.ranges import Covered, merged
 from hookstream.app.archive.rows import Entry, Place, folder_of, parse_entry, place_number
@@ -168,6 +169,16 @@ class Manifest:
             await connection.execute(statement("archive_replace"), old)
         return True
 
+    async def remove(self, tenant: str, tool_id: str, names: Sequence[str]) -> bool:
+        """Have objects leave of which nothing is to be kept; False where one has gone."""
+        async with self._postgres.transaction() as connection:
+            await connection.execute(statement("archive_lock"), tenant, tool_id)
+            there = await connection.fetch(statement("archive_hold_objects"), names)
+            if len(there) != len(names):
+                return False
+            await connection.execute(statement("archive_replace"), names)
+        return True
+
     async def _finish(
         self, connection: Any, tenant: str, tool_id: str, written: Sequence[Written]
     ) -> bool:
@@ -253,9 +264,26 @@ class Manifest:
         )
         return rows
 
-    async def expire(self, tenant: str, tool_id: str, before_ms: int) -> Removed:
-        """Have objects whose newest event is older leave the manifest."""
-        row = await self._postgres.fetchrow(statement("archive_expire"), tenant, tool_id, before_ms)
+    async def expire(
+        self,
+        tenant: str,
+        tool_id: str,
+        before_ms: int,
+        held: Sequence[tuple[UUID, UUID]] = (),
+    ) -> Removed:
+        """Have objects whose newest event is older leave the manifest.
+
+        ``held``: from which to which event something stays; so do objects that may have any of
+        those.
+        """
+        row = await self._postgres.fetchrow(
+            statement("archive_expire"),
+            tenant,
+            tool_id,
+            before_ms,
+            [first for first, _ in held],
+            [last for _, last in held],
+        )
         assert row is not None
         return Removed(row["objects"], row["events"])
 
@@ -294,6 +322,13 @@ class Manifest:
     async def objects(self, behind: str, most: int) -> list[Any]:
         """The finished objects whose names follow ``behind``."""
         rows: list[Any] = await self._postgres.fetch(statement("archive_object_page"), behind, most)
+        return rows
+
+    async def objects_of(self, tenant: str, tool_id: str | None) -> list[Any]:
+        """The finished objects of a tenant, or of one of its tools, by name."""
+        rows: list[Any] = await self._postgres.fetch(
+            statement("archive_objects_of"), tenant, tool_id
+        )
         return rows
 
     async def known_names(self, names: Sequence[str]) -> set[str]:

@@ -90,6 +90,10 @@ class Objects:
         else:
             await self._opened()
 
+    async def begun(self) -> bool:
+        """Whether anything can be in it: a folder is made with the first object."""
+        return self.address.kind != "file" or await asyncio.to_thread(self._is_there)
+
     async def put(self, name: str, data: bytes) -> None:
         """Write an object, durably, in place of one of that name."""
         import obstore

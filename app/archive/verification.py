@@ -8,9 +8,11 @@ from typing import Any, Final, NamedTuple
 from hookstream.app.archive.manifest import Manifest
 from hookstream.app.archive.objects import Found, MissingObjectError, Objects
 
-__all__ = ["Difference", "verify", "verify_names", "verify_page"]
+__all__ = ["REMEMBERED", "Difference", "verify", "verify_names", "verify_page"]
 
 PAGE: Final = 200
+#: What is remembered of erasures; it is in no manifest.
+REMEMBERED: Final = "erasures.json"
 #: Younger ones may be of somebody who has begun them elsewhere, in another database.
 ORPHAN_AGE: Final = timedelta(days=1)
 
@@ -64,7 +66,7 @@ async def verify_names(
     page: list[Found] = []
     oldest = (now or datetime.now(UTC)) - ORPHAN_AGE
     async for found in objects.list():
-        if found.modified < oldest:
+        if found.modified < oldest and found.name != REMEMBERED:
             page.append(found)
         if len(page) == PAGE:
             async for difference in _unnamed(manifest, page):

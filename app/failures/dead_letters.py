@@ -9,7 +9,9 @@ from typing import Any, Final
 import orjson
 
 from hookstream.app import metrics
+from hookstream.app.errors import ConflictError
 from hookstream.app.failures.failed_events import SEPARATOR, partition_named_in
+from hookstream.app.failures.held_letters import held_letter
 from hookstream.app.ids import (
     DEFAULT_TENANT,
     event_time_ms,
@@ -20,6 +22,7 @@ from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.stores.events import content_out, payload_out
+from hookstream.app.stores.holds import HoldStore, refuse
 from hookstream.app.streams.lag import STREAMS
 from hookstream.codecs.envelope import decode_event
 from hookstream.codecs.errors import CodecError
@@ -79,7 +82,16 @@ class LetterPage:
 class DeadLetters:
     """Reads letters of all partitions; changes them by scripts, each all or none."""
 
-    def __init__(self, redis: Any, scripts: Scripts, partitions: int, payloads: Payloads) -> None:
+    def __init__(
+        self,
+        redis: Any,
+        scripts: Scripts,
+        partitions: int,
+        payloads: Payloads,
+        holds: HoldStore | None = None,
+    ) -> None:
+        """``holds``: what nobody throws away."""
+        self._holds = holds
         self._redis = redis
         self._scripts = scripts
         self._partitions = partitions
@@ -208,7 +220,17 @@ class DeadLetters:
         return await self._each("retry_letter", tenant, letter_ids, (keys.dead, keys.retries))
 
     async def discard(self, tenant: str, letter_ids: Sequence[str]) -> int:
-        """Throw dead letters away; returns how many of them were dead."""
+        """Throw dead letters away; returns how many of them were dead.
+
+        Raises:
+            ConflictError: one is under a legal hold; none is thrown away then.
+            UnavailableError: it cannot be asked what is held.
+        """
+        holds = await self._holds.in_force() if self._holds else ()
+        for letter_id in letter_ids if holds else ():
+            key = keys.failed_event(self._where(letter_id), letter_id)
+            if hold := await held_letter(self._redis, key, holds):
+                raise ConflictError(refuse(hold, f"the dead letter {letter_id}"))
         return await self._each("discard_letter", tenant, letter_ids, (keys.dead, keys.pins))
 
     async def _each(self, script: str, tenant: str, letter_ids: Sequence[str], sets: Any) -> int:

@@ -6,7 +6,7 @@ broken only people can say.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mode import Service
@@ -14,12 +14,14 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
 from hookstream.app.durations import DAY_MS
-from hookstream.app.errors import FencedError
+from hookstream.app.errors import FencedError, UnavailableError
+from hookstream.app.failures.held_letters import held_letter
 from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts
 from hookstream.app.redis.errors import is_redis_away
 from hookstream.app.settings import Settings
+from hookstream.app.stores.holds import Hold, HoldStore
 from hookstream.app.streams.partition import Partition
 
 __all__ = ["DeadLetterExpiry"]
@@ -48,9 +50,12 @@ class DeadLetterExpiry(Service):
         *,
         now_ms: Callable[[], int],
         owned: Callable[[], Mapping[int, Partition]],
+        holds: HoldStore | None = None,
         **kwargs: Any,
     ) -> None:
+        """``holds``: what is thrown away by nothing."""
         super().__init__(**kwargs)
+        self._holds = holds
         self._redis = redis
         self._scripts = scripts
         self._days = settings.dead_letter_days
@@ -63,7 +68,7 @@ class DeadLetterExpiry(Service):
             await self.sleep(ROUND_SECONDS * random.uniform(0.75, 1.25))
             try:
                 await self.expire()
-            except REDIS_ERRORS as error:
+            except (UnavailableError, *REDIS_ERRORS) as error:
                 logger.debug("old dead letters are thrown away later: %s", error)
 
     async def expire(self) -> int:
@@ -71,12 +76,14 @@ class DeadLetterExpiry(Service):
 
         Raises:
             redis.exceptions.RedisError: Redis is away.
+            UnavailableError: nobody can say what is held.
         """
+        holds = await self._holds.in_force() if self._holds else ()
         gone: Counter[str] = Counter()
         named: list[str] = []
         for partition in list(self._owned().values()):
             try:
-                await self._expire_in(partition, gone, named)
+                await self._expire_in(partition, gone, named, holds)
             except FencedError as error:
                 partition.lose(error)
             except REDIS_ERRORS as error:
@@ -99,7 +106,13 @@ class DeadLetterExpiry(Service):
             )
         return sum(gone.values())
 
-    async def _expire_in(self, partition: Partition, gone: Counter[str], named: list[str]) -> None:
+    async def _expire_in(
+        self,
+        partition: Partition,
+        gone: Counter[str],
+        named: list[str],
+        holds: Sequence[Hold],
+    ) -> None:
         number = partition.number
         until_ms = self._now_ms() - int(self._days * DAY_MS)
         passed = 0
@@ -111,16 +124,23 @@ class DeadLetterExpiry(Service):
             for name in found:
                 letter_id = name.decode()
                 partition.check()
-                if letter_id in blocking or not (
-                    letter := await self._scripts.call(
-                        "expire_letter",
-                        [
-                            keys.lease(number),
-                            keys.dead(number),
-                            keys.pins(number),
-                            keys.failed_event(number, letter_id),
-                        ],
-                        [partition.epoch, partition.nonce, letter_id, until_ms],
+                held = holds and await held_letter(
+                    self._redis, keys.failed_event(number, letter_id), holds
+                )
+                if (
+                    letter_id in blocking
+                    or held
+                    or not (
+                        letter := await self._scripts.call(
+                            "expire_letter",
+                            [
+                                keys.lease(number),
+                                keys.dead(number),
+                                keys.pins(number),
+                                keys.failed_event(number, letter_id),
+                            ],
+                            [partition.epoch, partition.nonce, letter_id, until_ms],
+                        )
                     )
                 ):
                     passed += 1

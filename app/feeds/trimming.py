@@ -12,7 +12,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
-from hookstream.app.errors import FencedError
+from hookstream.app.errors import FencedError, UnavailableError
 from hookstream.app.feeds.daily import Told
 from hookstream.app.feeds.keeping import FeedMarks, going, installed, known_age_ms
 from hookstream.app.feeds.state import FeedState
@@ -23,6 +23,7 @@ from hookstream.app.redis.errors import is_redis_away
 from hookstream.app.routing.catalog import Catalog, Context
 from hookstream.app.routing.keeping import Keeping
 from hookstream.app.settings import Settings
+from hookstream.app.stores.holds import Hold, HoldStore
 from hookstream.app.streams.partition import Partition
 
 __all__ = ["FeedTrimming"]
@@ -72,9 +73,12 @@ class FeedTrimming(Service):
         catalog: Callable[[], Catalog],
         now_ms: Callable[[], int],
         owned: Callable[[], Mapping[int, Partition]],
+        holds: HoldStore | None = None,
         **kwargs: Any,
     ) -> None:
+        """``holds``: what is let go by nothing."""
         super().__init__(**kwargs)
+        self._holds = holds
         self._redis = redis
         self._scripts = scripts
         self._partitions = settings.partitions
@@ -103,7 +107,7 @@ class FeedTrimming(Service):
         try:
             while wanted and await self.round(wanted) and not self.should_stop:
                 await self.sleep(PAUSE_SECONDS)
-        except REDIS_ERRORS as error:
+        except (UnavailableError, *REDIS_ERRORS) as error:
             logger.debug("feeds are trimmed later: %s", error)
 
     def changed(self) -> set[Who]:
@@ -127,13 +131,15 @@ class FeedTrimming(Service):
 
         Raises:
             redis.exceptions.RedisError: Redis is away.
+            UnavailableError: nobody can say what is held.
         """
         everything = self._catalog().contexts
         if wanted is None:
             wanted = everything
+        holds = await self._holds.in_force() if self._holds else ()
         contexts: dict[int, list[Context]] = {}
         for who in wanted:
-            if who in everything:
+            if who in everything and not await self._held(holds, *who):
                 number = partition_of(self._partitions, *who)
                 contexts.setdefault(number, []).append(everything[who])
         self._oldest_ms = 0
@@ -154,6 +160,11 @@ class FeedTrimming(Service):
             metrics.FEED_OVERDUE.set(overdue)
             metrics.FEED_OLDEST_SECONDS.set(self._oldest_ms / 1000)
         return overdue
+
+    async def _held(self, holds: Sequence[Hold], tenant: str, context_id: str) -> bool:
+        if not holds or self._holds is None:
+            return False
+        return await self._holds.of_feed(holds, tenant, context_id) is not None
 
     async def _trim_some(self, partition: Partition, contexts: Sequence[Context]) -> int:
         seen = await self._look(partition.number, contexts)

@@ -25,6 +25,7 @@ from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.routing.payload_check import PayloadCheck
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
+from hookstream.app.stores.erasures import ErasureStore
 from hookstream.app.token_bucket import TokenBuckets
 from hookstream.codecs.envelope import Event
 
@@ -50,7 +51,10 @@ class Acceptance:
         appender: Appender,
         functions: Mapping[str, DedupFunction],
         payload_check: PayloadCheck,
+        erasures: ErasureStore | None = None,
     ) -> None:
+        """``erasures``: what was erased is not kept when it is sent again."""
+        self._erasures = erasures
         self._settings = settings
         self._catalog = catalog
         self._payloads = payloads
@@ -99,6 +103,12 @@ class Acceptance:
             if catalog.schemas and broken != []:
                 # one that fits is enough
                 broken = await self._broken(catalog, event)
+            if self._erasures is not None and self._erasures.repeats(
+                event.tenant, event.tool_id, event.message_id, event.delivery_id
+            ):
+                # its sender is to hear that it came, and nothing of it is kept
+                metrics.ERASED_REPEATS.labels(where="door").inc()
+                continue
             try:
                 entry = await self._payloads.encode_aside(event)
             except SealingKeyError as error:
@@ -109,7 +119,8 @@ class Acceptance:
             entries.append(Append(keys.events(partition), entry, urgent))
         if broken:
             raise SchemaViolationError("; ".join(broken))
-        await self._appender.append_all(entries)
+        if entries:
+            await self._appender.append_all(entries)
         return ids
 
     async def _broken(self, catalog: Catalog, event: Event) -> list[str]:

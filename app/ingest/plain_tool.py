@@ -37,6 +37,8 @@ class Taken:
     event_id: str
     key: str
     entry: bytes
+    message_id: str = ""
+    delivery_id: str = ""
 
 
 class PlainTool:
@@ -125,7 +127,7 @@ class PlainTool:
             content_type=_kept(headers, "content-type", 256),
             trace_context=_kept(headers, "traceparent", 128),
         )
-        return Taken(event_id, key, entry)
+        return Taken(event_id, key, entry, message, delivery_id)
 
 
 def _kept(headers: Mapping[str, tuple[str, ...]], name: str, limit: int) -> str:

@@ -291,6 +291,21 @@ class Spool:
         if not self.backlog:
             self._note_anew()
 
+    def compact(self) -> None:
+        """Have its files forget what was removed: until then they have it.
+
+        Raises:
+            UnavailableError: it cannot be written.
+        """
+        try:
+            database = self._database()
+            database.flush()
+            database.compact_range(None, None)
+        except UnavailableError:
+            raise
+        except Exception as error:
+            raise UnavailableError(f"the spool cannot be written: {error}") from error
+
     def _count(self, entry: Spooled, sign: int) -> None:
         self.entries += sign
         self.bytes += sign * (len(entry.key) + len(entry.data))

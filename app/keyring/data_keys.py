@@ -85,6 +85,7 @@ class DataKeys(Service):
         self.ring = ring
         self.wanted = wanted
         self._postgres = WholePostgres(postgres)
+        self._schema = postgres.schema
         self._tenants = tenants
         self._now_ms = now_ms
         self._begun = False
@@ -107,7 +108,7 @@ class DataKeys(Service):
     @property
     def has_table(self) -> bool:
         """Whether there may be data keys at all: the upgrade is finished."""
-        known = self._postgres.schema.known
+        known = self._schema.known
         return known is not None and known.has(MIGRATION)
 
     def when_destroyed(self, forget: Callable[[], object]) -> None:
@@ -336,7 +337,7 @@ class DataKeys(Service):
         """
         if self.wanted and not self.has_table:
             # somebody may have finished the upgrade
-            await self._postgres.schema.look(self._postgres)
+            await self._schema.look(self._postgres)
         if not self.has_table:
             return
         rows = await self._postgres.fetch(statement("shredded_keys"), self._shredded_until)

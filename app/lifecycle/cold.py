@@ -20,6 +20,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts
 from hookstream.app.redis.memory import Pressure
 from hookstream.app.routing.catalog import Catalog, Ttl
+from hookstream.app.stores.holds import Hold, held_events
 from hookstream.app.stores.tiers import COLD, WARM, WarmEntry, warm_entry
 from hookstream.app.streams.partition import Partition
 from hookstream.codecs.errors import CodecError, ErasedError
@@ -205,8 +206,10 @@ class ColdMover:
         """Look whether the archive is there. Raises UnavailableError where it is not."""
         await self._archive.check()
 
-    async def expire(self, is_mine: Callable[[str, str], bool]) -> int:
+    async def expire(self, is_mine: Callable[[str, str], bool], holds: Sequence[Hold] = ()) -> int:
         """Forget archived events whose time is over, of the tools that ``is_mine`` says; how many.
+
+        What ``holds`` cover stays.
 
         Raises:
             UnavailableError: the archive, or its manifest, is away.
@@ -217,7 +220,8 @@ class ColdMover:
             if ttl is None or not is_mine(tenant, tool_id):
                 continue
             over_ms = now_ms - ttl.whole_ms
-            removed = await self._archive.expire(tenant, tool_id, over_ms)
+            held = held_events(holds, tenant, tool_id)
+            removed = await self._archive.expire(tenant, tool_id, over_ms, held)
             gone += removed.events
         metrics.TIER_MOVED.labels(left=COLD).inc(gone)
         return gone

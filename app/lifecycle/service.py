@@ -1,5 +1,6 @@
 """The lifecycle of this worker's partitions: looks what is due in each tier, and moves it."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from hookstream.app.bounded import Aside
 from hookstream.app.errors import ArchiveDamagedError, FencedError, UnavailableError
 from hookstream.app.ids import partition_of
 from hookstream.app.lifecycle.cold import ColdMover, WarmTotals
+from hookstream.app.lifecycle.policies import PolicyMover
 from hookstream.app.lifecycle.status import asked_runs, note_run
 from hookstream.app.lifecycle.warm import WarmMover
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.redis.errors import redis_kind
 from hookstream.app.redis.memory import MemoryWatch, Pressure
 from hookstream.app.routing.catalog import Catalog
+from hookstream.app.stores.holds import HoldStore
 from hookstream.app.stores.tiers import HOT, WARM
 from hookstream.app.streams.partition import Partition
 
@@ -93,11 +96,14 @@ class Lifecycle(Service):
         owned: Callable[[], Mapping[int, Partition]],
         partitions: int,
         aside: Aside | None = None,
+        holds: HoldStore | None = None,
+        policies: PolicyMover | None = None,
         **kwargs: Any,
     ) -> None:
         """``worker``: what this one is called; ``partitions``: how many there are.
 
-        ``aside``: where both movers have packed what they move.
+        ``aside``: where both movers have packed what they move. ``holds``: what is deleted by
+        nothing; ``policies`` delete before a tool's time is over.
         """
         super().__init__(**kwargs)
         self.warm = warm
@@ -110,7 +116,11 @@ class Lifecycle(Service):
         self._owned = owned
         self._partitions = partitions
         self._aside = aside or Aside()
+        self._holds = holds
+        self._policies = policies
         self._totals: dict[int, WarmTotals] = {}
+        #: Held while anything moves: whoever looks through what is kept takes it meanwhile.
+        self.still = asyncio.Lock()
         #: What kept the archive from taking what is due, when it was last tried; for people.
         self.archive_trouble = ""
         #: Kinds of trouble that have been told, and have not been over since.
@@ -191,7 +201,8 @@ class Lifecycle(Service):
                 if part == self._move_cold and not archiving:
                     continue
                 try:
-                    await part(partition, pressure, run, eager=eager)
+                    async with self.still:
+                        await part(partition, pressure, run, eager=eager)
                 except FencedError:
                     break
                 except UnavailableError as error:
@@ -258,10 +269,18 @@ class Lifecycle(Service):
             # what is wrong with its address or rights is not to be seen when the first event is
             # cold: a day after the start
             await self.cold.check()
-            gone = await self.cold.expire(lambda *tool: partition_of(partitions, *tool) in owned)
-            # one worker at a time is enough for what concerns all of it
-            if 0 in owned:
-                await self.cold.compact()
+            holds = await self._holds.in_force() if self._holds else ()
+
+            def is_mine(*tool: str) -> bool:
+                return partition_of(partitions, *tool) in owned
+
+            gone = await self.cold.expire(is_mine, holds)
+            async with self.still:
+                if self._policies is not None:
+                    await self._policies.enforce(owned, is_mine, holds)
+                # one worker at a time is enough for what concerns all of it
+                if 0 in owned:
+                    await self.cold.compact()
         except UnavailableError as error:
             logger.debug("archived events are forgotten later: %s", error)
             return

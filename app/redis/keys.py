@@ -5,12 +5,15 @@ __all__ = [
     "ALERTS_DUE",
     "AUDIT_TRAIL",
     "DICTIONARIES",
+    "ERASED",
+    "ERASURES",
     "GROUP",
     "LIFECYCLE",
     "META",
     "OF_WORKERS",
     "PROBE",
     "RESERVED",
+    "SPOOLS",
     "TENANT_SOCKETS",
     "UNKNOWN_REFUSALS",
     "WORKERS",
@@ -31,6 +34,7 @@ __all__ = [
     "deaths",
     "deferred",
     "dictionary",
+    "erased",
     "events",
     "failed_event",
     "failures",
@@ -46,7 +50,9 @@ __all__ = [
     "quarantined",
     "quarantines",
     "refusals",
+    "retired_dictionaries",
     "retries",
+    "rewritten",
     "seqs",
     "session",
     "source_positions",
@@ -67,9 +73,9 @@ __all__ = [
 RESERVED = frozenset(
     (  # noqa: SIM905 a line each would be longer than the rest of this module's head
         "ack-times acks audit barrier blob breakers changelog daily dead-letters deaths deferred "
-        "events feed feed-marks folded held held-version held-versions history holds lease letter "
-        "letters origins parked pins retries seqs table-log trimmed updates warm warm-tools "
-        "withheld"
+        "erased erasing events feed feed-marks folded held held-version held-versions history "
+        "holds lease letter letters origins parked pins retries seqs table-log trimmed updates "
+        "warm warm-tools withheld"
     ).split()
 )
 #: The consumer group of every stream.
@@ -88,6 +94,12 @@ ALERTS_DUE = "{hs:alerts}:due"
 AUDIT_TRAIL = "hs:audit-trail"
 #: Hash: the dictionary that new events of each tool are compressed with.
 DICTIONARIES = "hs:dictionaries"
+#: Hash: what is to be remembered of each erasure, as JSON by its id.
+ERASURES = "hs:erasures"
+#: Set: the erasures that were carried out on what is no partition's here.
+ERASED = "hs:erased"
+#: Hash: by process that may have a spool, when (ms) it said so last and which erasures it knows.
+SPOOLS = "hs:spools"
 #: Sorted set of living workers by the time (ms) until which they are taken for alive.
 WORKERS = "hs:workers"
 #: Hash: when (ms) a worker said last what it cannot do, and what; in the slot of ``WORKERS``.
@@ -128,6 +140,11 @@ def failures(tool_id: str) -> str:
 def dictionary(dictionary_id: int) -> str:
     """A compression dictionary; it stays for as long as anything may have been packed with it."""
     return f"hs:dictionary:{dictionary_id}"
+
+
+def retired_dictionaries(erasure_id: str) -> str:
+    """Set: dictionaries that an erasure has retired, until nothing needs them."""
+    return f"hs:retired-dictionaries:{erasure_id}"
 
 
 def training(tool_id: str) -> str:
@@ -174,6 +191,17 @@ def updates(partition: int) -> str:
 def deferred(partition: int, priority: str) -> str:
     """Stream of updates of one priority that wait while more urgent ones go."""
     return stream(f"deferred:{priority}", partition)
+
+
+def erased(partition: int) -> str:
+    """Set: the erasures that were carried out on what this partition has here."""
+    return f"{{hs:{partition}}}:erased"
+
+
+def rewritten(stream_key: str) -> str:
+    """What stands in place of a stream in a moment, in the slot of that stream."""
+    tag, brace, _ = stream_key.partition("}")
+    return f"{tag}}}:erasing" if brace else f"{{{stream_key}}}:erasing"
 
 
 def audit(partition: int) -> str:

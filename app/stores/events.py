@@ -471,7 +471,7 @@ def event_out(row: Mapping[str, Any], tier: str) -> dict[str, Any]:
         "dedup": row["dedup"] or None,
         "delivery_id": row["delivery_id"],
         "received_at": row["received_at"].isoformat(),
-        "tier": tier,
+        "tier": GONE if row["gone_by"] else tier,
         "payload_bytes": row["payload_bytes"],
         "payload_changed": row["payload_changed"],
         "stage": row["stage"],

@@ -5,7 +5,7 @@ the next one.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +24,7 @@ from hookstream.app.routing.catalog import Catalog
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit_trail import moment as audit_moment
 from hookstream.app.stores.audit_watch import AuditWatch
+from hookstream.app.stores.holds import HoldStore
 
 __all__ = ["LogExpiry"]
 
@@ -61,9 +62,13 @@ class LogExpiry(Service):
         now_ms: Callable[[], int],
         mine: Callable[[], bool],
         watch: AuditWatch | None = None,
+        holds: HoldStore | None = None,
         **kwargs: Any,
     ) -> None:
-        """``mine``: whether it is this worker that does so now; ``watch`` looks each round."""
+        """``mine``: whether it is this worker that does so now; ``watch`` looks each round.
+
+        ``holds``: of tenants of which anything is held, no row goes.
+        """
         super().__init__(**kwargs)
         self._postgres = postgres
         self._settings = settings
@@ -71,6 +76,7 @@ class LogExpiry(Service):
         self._now_ms = now_ms
         self._mine = mine
         self._watch = watch
+        self._holds = holds
 
     @tasks.loop
     async def _tend(self) -> None:
@@ -112,6 +118,8 @@ class LogExpiry(Service):
         if not self._mine():
             return 0
         now_ms = self._now_ms()
+        holds = await self._holds.in_force() if self._holds else ()
+        held = sorted({hold.tenant for hold in holds})
         cut = _moment(now_ms - await self.kept_ms())
         replays = _moment(now_ms - int(self._settings.replay_days * DAY_MS))
         below = id_range(cut, None)[0]
@@ -126,7 +134,7 @@ class LogExpiry(Service):
         for rule in rules:
             while self._mine() and not self.should_stop:
                 tag = await self._postgres.execute(
-                    statement(f"expire_{rule.table}"), rule.first, BATCH, *rule.more
+                    statement(f"expire_{rule.table}"), rule.first, BATCH, *rule.more, held
                 )
                 deleted = int(tag.rpartition(" ")[2])
                 metrics.EVENT_LOG_EXPIRED.labels(table=rule.table).inc(deleted)
@@ -134,14 +142,14 @@ class LogExpiry(Service):
                 if deleted < BATCH:
                     break
                 await self.sleep(PAUSE_SECONDS)
-        total += await self._expire_trail(now_ms)
+        total += await self._expire_trail(now_ms, held)
         if self._watch is not None:
             await self._watch.look(now_ms)
         if total:
             logger.info("%d rows that are kept no longer were deleted from PostgreSQL", total)
         return total
 
-    async def _expire_trail(self, now_ms: int) -> int:
+    async def _expire_trail(self, now_ms: int, held: Sequence[str]) -> int:
         """Of the audit trail a day at least: that rows have gone is a row."""
         kept_ms = int(self._settings.audit_days * DAY_MS)
         before, earlier = (
@@ -149,7 +157,7 @@ class LogExpiry(Service):
         )
         total = 0
         while self._mine() and not self.should_stop:
-            arguments = (before, earlier, TRAIL_BATCH)
+            arguments = (before, earlier, TRAIL_BATCH, held)
             rows = await self._postgres.fetch(statement("expire_audit"), *arguments)
             deleted = sum(row["rows"] for row in rows)
             metrics.EVENT_LOG_EXPIRED.labels(table="audit_trail").inc(deleted)

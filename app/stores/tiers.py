@@ -69,6 +69,10 @@ def warm_entry(member: bytes) -> WarmEntry:
     return WarmEntry(first, last, int(events), int(size))
 
 
+#: A block's key, and its member of the index.
+Block = tuple[str, bytes]
+
+
 class Tiers:
     """Finds events in whichever tier they are, many at a time."""
 
@@ -86,7 +90,7 @@ class Tiers:
         self._redis = redis
         self._scripts = scripts
         self._archive = archive
-        self._cache: OrderedDict[str, dict[str, bytes]] = OrderedDict()
+        self._cache: OrderedDict[Block, dict[str, bytes]] = OrderedDict()
         self._cached_bytes = 0
         self._cache_bytes = cache_bytes
 
@@ -214,20 +218,26 @@ class Tiers:
         told = await self._told(places)
         names = [
             [
-                keys.warm_block(place.partition, place.tenant, place.tool_id, warm_entry(one).last)
+                # a block that was made anew has another member of the index: it is another one
+                (
+                    keys.warm_block(
+                        place.partition, place.tenant, place.tool_id, warm_entry(one).last
+                    ),
+                    one,
+                )
                 for one in (found if isinstance(found, list) else ())
             ]
             for place, found in zip(places, told, strict=True)
         ]
-        blocks: dict[str, dict[str, bytes]] = {name: {} for each in names for name in each}
+        blocks: dict[Block, dict[str, bytes]] = {name: {} for each in names for name in each}
         await self._open(blocks)
         return [
             next((data for name in each if (data := blocks[name].get(place.entry_id))), None)
             for place, each in zip(places, names, strict=True)
         ]
 
-    async def _open(self, blocks: dict[str, dict[str, bytes]]) -> None:
-        """Fill in the events of blocks by their keys; none for one that is not there any more."""
+    async def _open(self, blocks: dict[Block, dict[str, bytes]]) -> None:
+        """Fill in the events of blocks; none for one that is not there any more."""
         wanted = []
         for name in blocks:
             if (known := self._cache.get(name)) is not None:
@@ -240,8 +250,8 @@ class Tiers:
         if not wanted:
             return
         pipe = self._redis.pipeline(transaction=False)
-        for name in wanted:
-            pipe.get(name)
+        for key, _ in wanted:
+            pipe.get(key)
         found = await pipe.execute()
         if self._data_keys is not None:
             await self._data_keys.fetch(key_ids(found))
@@ -249,9 +259,9 @@ class Tiers:
             if data is None:
                 continue
             if len(data) > ASIDE_BYTES:
-                blocks[name] = await asyncio.to_thread(_events, name, data)
+                blocks[name] = await asyncio.to_thread(_events, name[0], data)
             else:
-                blocks[name] = _events(name, data)
+                blocks[name] = _events(name[0], data)
             if blocks[name]:
                 self._remember(name, blocks[name])
 
@@ -263,7 +273,7 @@ class Tiers:
         self._cache.clear()
         self._cached_bytes = 0
 
-    def _remember(self, name: str, events: dict[str, bytes]) -> None:
+    def _remember(self, name: Block, events: dict[str, bytes]) -> None:
         if name in self._cache:
             return
         self._cache[name] = events

@@ -15,6 +15,7 @@ from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
+from hookstream.app.stores.holds import HoldStore, refuse
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
 from hookstream.app.web.models.contexts import ContextIn, ContextList, ContextOut
 from hookstream.app.web.models.fields import PAGE_QUERY
@@ -45,7 +46,9 @@ class ContextViews:
         quotas: Quotas,
         feeds: Feeds,
         clock: RedisClock,
+        holds: HoldStore,
     ) -> None:
+        self._holds = holds
         self._settings = settings
         self._postgres = postgres
         self._catalog = catalog
@@ -88,7 +91,7 @@ class ContextViews:
                 self.delete,
                 "Delete a context, its subscriptions, and agents' keys to it",
                 status=204,
-                errors=(404,),
+                errors=(404, 409),
             ),
         ]
 
@@ -158,6 +161,10 @@ class ContextViews:
         seconds. A key that names nothing else ends: made again, the context is another one.
         """
         context_id = path_id(request, "context_id")
+        holds = await self._holds.now()
+        hold = await self._holds.of_feed(holds, request[TENANT_KEY], context_id)
+        if hold is not None:
+            raise ConflictError(refuse(hold, f"the context {context_id}"))
         tag = await self._postgres.execute(
             statement("delete_context"), request[TENANT_KEY], context_id
         )

@@ -32,6 +32,7 @@ from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
+from hookstream.app.stores.erasures import ErasureStore
 from hookstream.app.web.hot_route import PREFIX, answer_bytes
 from hookstream.app.web.limits import ToolLimit
 from hookstream.app.web.problem import TYPE_PREFIX
@@ -95,9 +96,14 @@ class FastLane:
         appender: Appender,
         limit: ToolLimit,
         refusals: Refusals | None = None,
+        erasures: ErasureStore | None = None,
     ) -> None:
-        """``refusals``: where those of a tenant above its quota are counted; None: others do so."""
+        """``refusals``: where those of a tenant above its quota are counted; None: others do so.
+
+        ``erasures``: what repeats something that was erased is not taken here.
+        """
         self._refusals = refusals
+        self._erasures = erasures
         self._settings = settings
         self._trusted: Sequence[Network] = settings.trusted_networks
         self._cache = catalog
@@ -165,6 +171,10 @@ class FastLane:
         now_ms = time.time_ns() // 1_000_000
         taken = plain.take(hook, now_ms, random_bits(), self._payloads.pack)
         if taken is None:
+            return False
+        if self._erasures is not None and self._erasures.repeats(
+            tool.tenant, tool.tool_id, taken.message_id, taken.delivery_id
+        ):
             return False
         event_id = taken.event_id
         accepted = orjson.dumps(accepted_out([event_id], is_batch=False))

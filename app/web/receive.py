@@ -45,6 +45,7 @@ from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.routing.payload_check import PayloadCheck
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
+from hookstream.app.stores.erasures import ErasureStore
 from hookstream.app.token_bucket import TokenBuckets
 from hookstream.app.web.body import check_size, decode_aside, read_body
 from hookstream.app.web.body_limit import LargeBodies, Room, most_bytes
@@ -86,8 +87,9 @@ class Receiver:
         limit: ToolLimit,
         payload_check: PayloadCheck,
         fetcher: KeyFetcher,
+        erasures: ErasureStore | None = None,
     ) -> None:
-        """``limit``: of accepted webhooks, by tool id."""
+        """``limit``: of accepted webhooks, by tool id; ``erasures``: what must not come back."""
         self._fetcher = fetcher
         self._keys = SigningKeys(fetcher)
         self._confirmations = TokenBuckets(CONFIRMATIONS_PER_SECOND, CONFIRMATIONS_BURST)
@@ -104,6 +106,7 @@ class Receiver:
             appender=appender,
             functions=functions,
             payload_check=payload_check,
+            erasures=erasures,
         )
         self._reloaded_at = -RELOAD_SECONDS
         #: What those wait for that come before it is begun.

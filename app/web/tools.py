@@ -40,6 +40,7 @@ from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.catalog import CatalogCache
+from hookstream.app.stores.holds import HoldStore, refuse
 from hookstream.app.web.access import (
     CALLER_KEY,
     TENANT_KEY,
@@ -89,7 +90,9 @@ class ToolViews:
         refusals: Refusals,
         dictionaries: Dictionaries,
         trail: AuditTrail,
+        holds: HoldStore,
     ) -> None:
+        self._holds = holds
         self._trail = trail
         self._dead_letters = dead_letters
         self._refusals = refusals
@@ -137,7 +140,7 @@ class ToolViews:
                 self.delete,
                 "Delete a tool; with purge its dead letters, refusals and dictionary, too",
                 status=204,
-                errors=(400, 404),
+                errors=(400, 404, 409),
                 query=PURGE_QUERY,
             ),
         ]
@@ -247,6 +250,9 @@ class ToolViews:
         check_query(request.query, PURGE_QUERY)
         if (purge := request.query.get("purge", "false")) not in ("true", "false"):
             raise BadRequestError("purge: true or false")
+        hold = await self._holds.check(request[TENANT_KEY], tool_id=tool_id)
+        if hold is not None:
+            raise ConflictError(refuse(hold, f"the tool {tool_id}"))
         if purge == "true":
             await self._purge(request[CALLER_KEY], tool_id)
         tag = await self._postgres.execute(statement("delete_tool"), tool_id, request[TENANT_KEY])

@@ -353,9 +353,13 @@ async def test_an_export_can_be_verified_by_itself(trail: Trail) -> None:
 async def test_what_has_expired_leaves_a_chain_that_can_be_verified(trail: Trail) -> None:
     await ten(trail)
     [*_, cut, _] = [one["recorded_at"] for one in await trail.records()]
-    arguments = (cut, "2000-01-01T00:00:00.000000Z", 5)
+    arguments = (cut, "2000-01-01T00:00:00.000000Z", 5, [])
     assert not await trail.postgres.fetch(statement("expire_audit"), *arguments)
-    later = (cut, "2100-01-01T00:00:00.000000Z", 5)
+    later = (cut, "2100-01-01T00:00:00.000000Z", 5, [])
+    # nothing of a tenant of which something is held
+    held = (*later[:3], ["t"])
+    found = await trail.postgres.fetch(statement("expire_audit"), *held)
+    assert [row for row in found if row["tenant"] == "t"] == []
     for rows in (5, 3):
         found = await trail.postgres.fetch(statement("expire_audit"), *later)
         assert [row["rows"] for row in found if row["tenant"] == "t"] == [rows]

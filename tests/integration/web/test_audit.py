@@ -115,6 +115,8 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
     template = {"provider": "none", "types": "*", "template": "x"}
     subscription = {"tool": name, "types": ["*"]}
     replay = await slow_replay(stack, f"{name}-replayed")
+    held = {"tool": f"{name}-nothing", "reason": "x"}
+    hold = (await call(stack, "POST", "/api/v1/holds", held))[1]["hold_id"]
     done: dict[str, tuple[str, Any]] = {
         "tool_show_learnt_secret": (f"/tools/{name}/learnt-secret", None),
         "tool_put": (f"/tools/{name}", {"provider": "none"}),
@@ -146,6 +148,11 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
         "tenant_delete": (f"/tenants/{name}?confirm={name}", None),
         "data_key_shred": ("/data-keys/2020-02?confirm=default/2020-02", None),
         "data_key_rewrap": ("/data-keys/rewrap", None),
+        "erasure_post": ("/erasures", {"tool": f"{name}-nothing", "dry_run": True}),
+        "hold_post": ("/holds", {"tool": f"{name}-nothing", "reason": "x"}),
+        "hold_release": (f"/holds/{hold}/release", {"reason": "x"}),
+        "policy_put": (f"/retention-policies/{name}", {"delete_after": "30d", "tool": name}),
+        "policy_delete": (f"/retention-policies/{name}", None),
         "context_delete": (f"/contexts/{name}", None),
         "tool_delete": (f"/tools/{name}", None),
     }

@@ -59,7 +59,7 @@ class Cold(Mover):
     async def check(self) -> None:
         pass
 
-    async def expire(self, is_mine: Any) -> int:
+    async def expire(self, is_mine: Any, holds: Any) -> int:
         return 0
 
     async def compact(self) -> int:

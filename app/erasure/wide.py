@@ -1,0 +1,477 @@
+"""Places of no partition: the archive, PostgreSQL, refusals, dictionaries, Redis' files.
+
+Whoever has partition 0 looks through them. Each step may be done again.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from mode.utils.logging import get_logger
+
+from hookstream.app.archive.archive import Archive
+from hookstream.app.archive.rows import ArchivedEvent, Row, entry_id, join
+from hookstream.app.erasure.partition import NotYetError
+from hookstream.app.erasure.plan import AUDIT
+from hookstream.app.erasure.targets import ERASED_TEXT, Target
+from hookstream.app.errors import ArchiveDamagedError
+from hookstream.app.ids import id_range
+from hookstream.app.payloads.payloads import Payloads
+from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.sql import statement
+from hookstream.app.redis import keys
+from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster
+from hookstream.app.stores.erasures import EVENT, SUBJECT, TENANT, TOOL, Tally
+from hookstream.app.streams.rewriting import Fence, pages, rewrite
+from hookstream.codecs.envelope import Event, decode_event
+from hookstream.codecs.errors import CodecError, UnknownDictionaryError
+from hookstream.codecs.zstd import dictionary_id
+
+__all__ = ["WideSweep"]
+
+logger = get_logger(__name__)
+
+#: Rows of one statement.
+BATCH: Final = 500
+#: Rounds over the archive's objects, which others put together meanwhile.
+ROUNDS: Final = 5
+
+#: What people have set, where nothing is changed for them: table, what it is called, its texts.
+SETTINGS: Final = (
+    ("tools", "tool", "tool_id", "options::text || coalesce(masking::text, '')"),
+    ("contexts", "context", "context_id", "name"),
+    (
+        "subscriptions",
+        "subscription",
+        "context_id || '/' || name",
+        "condition || follow || types::text",
+    ),
+    ("templates", "template", "name", "source || types"),
+    ("template_versions", "version of the template", "name || ' ' || version", "source || types"),
+    ("api_keys", "key", "key_id", "name"),
+    ("schemas", "schema", "schema_id::text", "source"),
+    ("retention_policies", "retention policy", "policy_id", "reason"),
+    ("holds", "hold", "hold_id::text", "reason || release_reason"),
+)
+
+Remember = Callable[[Sequence[tuple[str, Sequence[bytes]]]], Awaitable[None]]
+NoteObjects = Callable[[Sequence[str]], Awaitable[None]]
+
+
+class WideSweep:
+    """Looks through what is no partition's for what an erasure is about."""
+
+    def __init__(
+        self,
+        redis: Any,
+        scripts: Scripts,
+        postgres: Postgres,
+        archive: Archive,
+        payloads: Payloads,
+        target: Target,
+        *,
+        partitions: int,
+        dry: bool,
+        note: Remember,
+        note_objects: NoteObjects,
+    ) -> None:
+        self._redis = redis
+        self._scripts = scripts
+        self._postgres = postgres
+        self._archive = archive
+        self._payloads = payloads
+        self._target = target
+        self._partitions = partitions
+        self._dry = dry
+        self._note = note
+        self._note_objects = note_objects
+        self.tallies: dict[str, Tally] = defaultdict(Tally)
+
+    # --- the archive
+
+    async def archive(self) -> None:
+        """Objects are made anew without what has to go; each is read back before the old one goes.
+
+        Raises:
+            UnavailableError: the archive or its manifest is away.
+            NotYetError: others put objects together meanwhile, or a payload cannot be read now.
+        """
+        target = self._target
+        damaged: set[str] = set()
+        for _ in range(ROUNDS):
+            hits = 0
+            for found in await self._archive.objects_of(target.tenant, target.tool or None):
+                if self._may_have(found) and found["name"] not in damaged:
+                    try:
+                        hits += await self._object(found["name"], found["tool_id"])
+                    except ArchiveDamagedError as error:
+                        damaged.add(found["name"])
+                        self.tallies["archive"].add(1, 0, 1, str(error))
+            if not hits or self._dry:
+                return
+        raise NotYetError("objects of the archive are put together while they are looked through")
+
+    def _may_have(self, found: Mapping[str, Any]) -> bool:
+        """Whether an object can have one of the events, by the ids that it has."""
+        if self._target.erasure.kind != EVENT:
+            return bool(found["oldest_ms"] <= self._target.erasure.created_ms)
+        first, last = found["first_event"].int, found["last_event"].int
+        return any(first <= UUID(one).int <= last for one in self._target.events)
+
+    async def _object(self, name: str, tool_id: str) -> int:
+        gone: set[tuple[int, int, int]] = set()
+        events: list[tuple[str, Sequence[bytes]]] = []
+        async for rows in self._archive.rows_of(name):
+            for row, event in await self._among(rows):
+                gone.add((row.partition, row.entry_ms, row.entry_seq))
+                events.append((event.event_id, self._target.sent(event)))
+        if not gone:
+            return 0
+        await self._remember(events)
+        if self._dry:
+            self.tallies["archive"].add(len(gone))
+            return len(gone)
+        await self._note_objects([name])
+        if await self._archive.leave_out(self._target.tenant, tool_id, name, gone):
+            self.tallies["archive"].add(len(gone), len(gone))
+        return len(gone)
+
+    async def _among(self, rows: Sequence[Row]) -> list[tuple[Row, Event]]:
+        """Rows with their events, of those that have to go."""
+        events = [_event(row) for row in rows]
+        readable: Sequence[Event | None] = events
+        if self._target.searches:
+            try:
+                readable = await self._payloads.open(events)
+            except UnknownDictionaryError as error:
+                raise NotYetError(f"a payload cannot be read now: {error}") from error
+
+        def chosen() -> list[tuple[Row, Event]]:
+            return [
+                (row, event)
+                for row, event, opened in zip(rows, events, readable, strict=True)
+                if event and self._target.takes_event(event, opened=opened is not None)
+            ]
+
+        return await asyncio.to_thread(chosen)
+
+    async def delete_objects(self, names: Sequence[str]) -> None:
+        """Delete objects once more that an older copy of the archive has brought back."""
+        for name in names:
+            await self._archive.objects.delete(name)
+
+    async def _remember(self, events: Sequence[tuple[str, Sequence[bytes]]]) -> None:
+        self._target.events.update(event_id for event_id, _ in events)
+        await self._note(events)
+
+    # --- PostgreSQL
+
+    async def find_in_log(self) -> None:
+        """Find events by their rows: duplicates of those that are known, and what names a person.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+        """
+        target = self._target
+        if target.events:
+            rows = await self._postgres.fetch(
+                statement("duplicates_of"), target.tenant, [UUID(one) for one in target.events]
+            )
+            same = [(str(row["event_id"]), ()) for row in rows]
+            # their payloads are the same
+            await self._remember([one for one in same if one[0] not in target.events])
+        if target.subject is None:
+            return
+        after = UUID(int=0)
+        while True:
+            rows = await self._postgres.fetch(statement("event_texts"), target.tenant, after, BATCH)
+            hits = [
+                (str(row["event_id"]), ())
+                for row in rows
+                if target.says(target.tenant, *(row[name] for name in _TEXTS))
+            ]
+            await self._remember(hits)
+            if len(rows) < BATCH:
+                return
+            after = rows[-1]["event_id"]
+
+    async def log(self) -> None:
+        """Rows of events lose what is personal; summaries of days lose their text.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+        """
+        kind = self._target.erasure.kind
+        if kind in (EVENT, SUBJECT):
+            known = sorted(self._target.events)
+            for start in range(0, len(known), BATCH):
+                ids = [UUID(one) for one in known[start : start + BATCH]]
+                await self._erase_rows("erase_events", self._target.tenant, ids)
+                await self._erase_days(ids)
+        elif kind in (TOOL, TENANT):
+            await self._erase_all_rows()
+        await self._days()
+        await self._errors()
+
+    async def _erase_rows(self, name: str, *arguments: Any) -> int:
+        count = await self._postgres.fetchrow(statement(name), *arguments, self._dry)
+        found = int(count["found"]) if count else 0
+        if found:
+            self.tallies["event log"].add(found, 0 if self._dry else found)
+        return found
+
+    async def _erase_all_rows(self) -> None:
+        target = self._target
+        created = target.erasure.created_at
+        below = id_range(None, created)[1]
+        while True:
+            found = await self._erase_rows(
+                "erase_events_of", target.tenant, target.tool or None, below,
+                1_000_000_000 if self._dry else BATCH,
+            )  # fmt: skip
+            if self._dry or found < BATCH:
+                return
+
+    async def _erase_days(self, ids: Sequence[UUID]) -> None:
+        row = await self._postgres.fetchrow(
+            statement("erase_days_of"), self._target.tenant, ids, ERASED_TEXT, self._dry
+        )
+        self._counted("daily summaries", int(row["found"]) if row else 0)
+
+    async def _days(self) -> None:
+        """Summaries of a context, of all contexts, or whose text names somebody."""
+        target, hits = self._target, []
+        rows = await self._postgres.fetch(statement("day_texts"), target.tenant, ERASED_TEXT)
+        for row in rows:
+            mine = target.erasure.kind == TENANT or row["context_id"] == target.context
+            if mine or target.says(target.tenant, row["summary"]):
+                hits.append((row["context_id"], row["day"]))
+        self._counted("daily summaries", len(hits))
+        if hits and not self._dry:
+            await self._postgres.execute(
+                statement("erase_days"),
+                target.tenant,
+                [context for context, _ in hits],
+                [day for _, day in hits],
+                ERASED_TEXT,
+            )
+
+    async def _errors(self) -> None:
+        """What was said of replays and conditions that failed."""
+        target = self._target
+        row = await self._postgres.fetchrow(
+            statement("erase_replay_errors"),
+            target.tenant,
+            [UUID(one) for one in target.events],
+            self._dry,
+        )
+        self._counted("replays", int(row["found"]) if row else 0)
+        if target.subject is None:
+            return
+        rows = await self._postgres.fetch(statement("condition_error_texts"), target.tenant)
+        hits = [row for row in rows if target.says(target.tenant, row["error"])]
+        self._counted("errors of conditions", len(hits))
+        if not self._dry:
+            for row in hits:
+                await self._postgres.execute(
+                    statement("erase_condition_error"),
+                    target.tenant,
+                    row["context_id"],
+                    row["name"],
+                )
+
+    async def settings(self) -> None:
+        """What people have set themselves is named to them, and left."""
+        target = self._target
+        if target.subject is None:
+            return
+        for table, called, name, texts in SETTINGS:
+            rows = await self._postgres.fetch(
+                # all of it is written here, above
+                f"SELECT {name} AS name, {texts} AS said FROM {table} WHERE tenant = $1",  # noqa: S608
+                target.tenant,
+            )
+            for row in rows:
+                if target.says(target.tenant, str(row["said"])):
+                    self.tallies[f"{called}s"].add(
+                        1, 0, 1, f"the {called} {row['name']} names the person: change or delete it"
+                    )
+        after = 0
+        while True:
+            rows = await self._postgres.fetch(statement("audit_rows"), target.tenant, after, BATCH)
+            hits = sum(target.says(target.tenant, row["record"]) for row in rows)
+            if hits:
+                said = "rows stay for HOOKSTREAM_AUDIT_DAYS: they are evidence, and append-only"
+                self.tallies[AUDIT].add(hits, 0, hits, said)
+            if len(rows) < BATCH:
+                return
+            after = rows[-1]["seq"]
+
+    # --- Redis, what is no partition's
+
+    async def refusals(self) -> None:
+        """Refused webhooks that are kept for a day."""
+        fence = Fence(self._scripts)
+        pattern = f"{keys.UNKNOWN_REFUSALS}*"
+        for name in sorted(
+            {found.decode() async for found in self._redis.scan_iter(match=pattern)}
+        ):
+            gone: dict[str, bytes] = {}
+            async for page in pages(self._redis, name):
+                for entry, fields in page:
+                    if self._refusal(name, fields):
+                        gone[entry] = b""
+            self._counted("refusals", len(gone))
+            if not self._dry:
+                await rewrite(self._redis, fence, name, gone)
+
+    def _refusal(self, name: str, fields: Mapping[bytes, bytes]) -> bool:
+        target = self._target
+        owner = name.removeprefix(f"{keys.UNKNOWN_REFUSALS}:")
+        tenant, _, tool_id = owner.partition("/")
+        if owner == name:
+            # of tools that there are not: whose they are nobody knows
+            return target.subject is not None and target.says(target.tenant, *fields.values())
+        if tenant != target.tenant:
+            return False
+        if target.erasure.kind == TENANT or (target.tool and target.tool == tool_id):
+            return True
+        return target.says(tenant, *fields.values())
+
+    async def dictionaries(self) -> None:
+        """Dictionaries with fragments of it are retired, and deleted once nothing needs them.
+
+        Raises:
+            NotYetError: payloads are still packed with one; the sentence says how many.
+        """
+        target = self._target
+        rows = await self._postgres.fetch(
+            statement("dictionaries_of"), target.tenant, target.tool or None
+        )
+        whole = target.erasure.kind in (TOOL, TENANT)
+        hits = [
+            (row["dictionary_id"], row["tool_id"])
+            for row in rows
+            if whole or target.says(target.tenant, bytes(row["content"]))
+        ]
+        hits += await self._brought_back({row["dictionary_id"] for row in rows})
+        retired = await self._redis.smembers(keys.retired_dictionaries(target.erasure.erasure_id))
+        self._counted("dictionaries", len(hits) if self._dry else 0)
+        if self._dry or not (hits or retired):
+            return
+        for number, tool_id in hits:
+            if int(await self._redis.hget(keys.DICTIONARIES, tool_id) or 0) == number:
+                await self._redis.hdel(keys.DICTIONARIES, tool_id)
+            await self._redis.sadd(keys.retired_dictionaries(target.erasure.erasure_id), number)
+            # else the trainer would name it again
+            await self._postgres.execute(statement("delete_dictionary"), number)
+        if hits:
+            raise NotYetError(
+                "dictionaries "
+                + ", ".join(str(number) for number, _ in hits)
+                + " have what is to go: they are retired, and deleted once no payload needs them"
+            )
+        wanted = {int(number) for number in retired}
+        used = await self._uses(wanted)
+        if used:
+            told = ", ".join(
+                f"{number} ({count} payloads)" for number, count in sorted(used.items())
+            )
+            raise NotYetError(
+                f"the dictionaries {told} have what is to go, and payloads in Redis are packed "
+                "with them: these leave their streams as their tools' ttl.hot says, dead letters "
+                "when they are retried or discarded"
+            )
+        for number in sorted(wanted):
+            await self._redis.delete(keys.dictionary(number))
+            await self._redis.srem(keys.retired_dictionaries(target.erasure.erasure_id), number)
+        self.tallies["dictionaries"].add(len(wanted), len(wanted))
+
+    async def _brought_back(self, known: set[int]) -> list[tuple[int, str]]:
+        """Dictionaries that only Redis has, with the person in them: an older copy of it did."""
+        if self._target.subject is None:
+            return []
+        named = {
+            int(number): tool.decode()
+            for tool, number in (await self._redis.hgetall(keys.DICTIONARIES)).items()
+        }
+        retired = {
+            int(number)
+            for number in await self._redis.smembers(
+                keys.retired_dictionaries(self._target.erasure.erasure_id)
+            )
+        }
+        found = []
+        async for name in self._redis.scan_iter(match="hs:dictionary:*", count=1000):
+            number = int(name.rpartition(b":")[2])
+            if number not in known and number not in retired:
+                content = await self._redis.get(name) or b""
+                if self._target.says(self._target.tenant, content):
+                    found.append((number, named.get(number, "")))
+        return found
+
+    async def _uses(self, wanted: set[int]) -> dict[int, int]:
+        """How many payloads in Redis are packed with each of some dictionaries."""
+        used: dict[int, int] = defaultdict(int)
+
+        def count(data: bytes) -> None:
+            try:
+                event = decode_event(data)
+            except CodecError:
+                return
+            number = event.stored.dictionary_id if event.stored else 0
+            if number in wanted:
+                used[number] += 1
+
+        for partition in range(self._partitions):
+            async for page in pages(self._redis, keys.events(partition)):
+                for _, fields in page:
+                    count(fields.get(b"d", b""))
+        async for name in self._redis.scan_iter(match="{hs:*}:letter:*", count=1000):
+            count(await self._redis.hget(name, "raw") or b"")
+        async for name in self._redis.scan_iter(match="{hs:*}:blob:*", count=1000):
+            data = await self._redis.getrange(name, 0, 63)
+            number = _frame_dictionary(data)
+            if number in wanted:
+                used[number] += 1
+        return dict(used)
+
+    async def files(self) -> None:
+        """Have Redis write its files anew: they are a log of what was written before."""
+        if self._dry:
+            return
+        try:
+            if is_cluster(self._redis):
+                await self._redis.execute_command("BGREWRITEAOF", target_nodes="primaries")
+            else:
+                await self._redis.execute_command("BGREWRITEAOF")
+        except REDIS_ERRORS as error:
+            if "in progress" not in str(error):
+                said = (
+                    f"Redis does not write its files anew when asked ({error}): it has to be done"
+                )
+                self.tallies["Redis' files"].add(detail=said)
+
+    def _counted(self, place: str, found: int) -> None:
+        if found:
+            self.tallies[place].add(found, 0 if self._dry else found)
+
+
+_TEXTS: Final = ("type", "message_id", "delivery_id", "error", "schema_errors", "enrichment")
+
+
+def _event(row: Row) -> Event | None:
+    try:
+        archived = ArchivedEvent(row.partition, entry_id((row.entry_ms, row.entry_seq)), join(row))
+        return decode_event(archived.envelope)
+    except CodecError:
+        return None
+
+
+def _frame_dictionary(head: bytes) -> int:
+    try:
+        return dictionary_id(head)
+    except Exception:  # noqa: BLE001 it is no frame
+        return 0

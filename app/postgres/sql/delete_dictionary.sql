@@ -1,0 +1,3 @@
+-- $1 its id
+DELETE FROM dictionaries
+WHERE dictionary_id = $1

@@ -1,0 +1,3 @@
+-- $1 tenant, $2 policy
+DELETE FROM retention_policies
+WHERE tenant = $1 AND policy_id = $2

@@ -1,0 +1,17 @@
+-- The same, of a tool, or of all of a tenant. $1 tenant, $2 tool, $3 below which event, $4 limit, $5 trial
+WITH wanted AS (
+    SELECT event_id FROM events
+    WHERE
+        tenant = $1 AND ($2::text IS NULL OR tool_id = $2) AND event_id < $3::uuid
+        AND status <> 'erased'
+    LIMIT $4
+),
+
+erased AS (
+    UPDATE events SET
+        status = 'erased', message_id = '', delivery_id = '', error = '', schema_errors = '{}',
+        enrichment = '', payload_bytes = 0, gone_by = 'erasure'
+    WHERE NOT $5::boolean AND event_id IN (SELECT event_id FROM wanted)
+)
+
+SELECT count(*) AS found FROM wanted

@@ -1,0 +1,164 @@
+"""``/api/v1/erasures``: what is to go is asked for here; workers see to it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from hookstream.app.clock import RedisClock
+from hookstream.app.erasure.plan import phases, receipt
+from hookstream.app.errors import BadRequestError, NotFoundError
+from hookstream.app.settings import Settings
+from hookstream.app.stores.erasures import (
+    CONTEXT,
+    EVENT,
+    SUBJECT,
+    TENANT,
+    TOOL,
+    Erasure,
+    ErasureStore,
+)
+from hookstream.app.web.access import TENANT_KEY, read_model, uuid7
+from hookstream.app.web.models.erasures import ErasureIn, ErasureList, ErasureOut
+from hookstream.app.web.models.fields import SHORT_QUERY
+from hookstream.app.web.paging import MOST_SHORT, asked_page, next_cursor
+from hookstream.app.web.problem import json_response
+from hookstream.app.web.routes import Route
+
+__all__ = ["ErasureViews"]
+
+ERASURES = "/api/v1/erasures"
+
+
+class ErasureViews:
+    """Begin, list and show erasures; for who has the admin key."""
+
+    def __init__(self, *, settings: Settings, erasures: ErasureStore, clock: RedisClock) -> None:
+        self._settings = settings
+        self._erasures = erasures
+        self._clock = clock
+
+    def routes(self) -> Sequence[Route]:
+        """In the order of the OpenAPI document."""
+        return [
+            Route(
+                "POST",
+                ERASURES,
+                self.post,
+                "Erase events, a tool's or a context's data, all of it, or whatever names a person",
+                takes=ErasureIn,
+                gives=ErasureOut,
+                status=202,
+                errors=(400, 503),
+            ),
+            Route(
+                "GET",
+                ERASURES,
+                self.list,
+                "List erasures, the newest first",
+                gives=ErasureList,
+                errors=(400, 503),
+                query=SHORT_QUERY,
+            ),
+            Route(
+                "GET",
+                ERASURES + "/{erasure_id}",
+                self.get,
+                "Show an erasure and its receipt",
+                gives=ErasureOut,
+                errors=(400, 404, 503),
+            ),
+        ]
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """Begin one."""
+        wanted = await read_model(self._settings, request, ErasureIn)
+        kind, target, values = asked(wanted)
+        made = await self._erasures.begin(
+            request[TENANT_KEY],
+            kind,
+            target,
+            values=values,
+            reason=wanted.reason,
+            dry_run=wanted.dry_run,
+            now_ms=self._clock.now_ms(),
+        )
+        response = json_response(await self._out(made), status=202)
+        response.headers["Location"] = f"{ERASURES}/{made.erasure_id}"
+        return response
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """A page of them."""
+        limit, cursor = asked_page(request.query, MOST_SHORT)
+        below = uuid7(cursor, "cursor") if cursor else None
+        found = await self._erasures.page(request[TENANT_KEY], below, limit)
+        shown = [await self._out(one) for one in found]
+        cursor_out = next_cursor(limit, [one.erasure_id for one in found])
+        return json_response({"erasures": shown, "cursor": cursor_out})
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """One of them."""
+        erasure_id = uuid7(request.match_info["erasure_id"], "erasure_id")
+        found = await self._erasures.find(request[TENANT_KEY], erasure_id)
+        if found is None:
+            raise NotFoundError(f"there is no erasure {erasure_id}")
+        return json_response(await self._out(found))
+
+    async def _out(self, erasure: Erasure) -> dict[str, Any]:
+        steps, places = await self._erasures.progress(erasure.erasure_id)
+        count = sum(map(len, phases(erasure, self._settings.partitions)))
+        said = receipt(places, steps=len(steps), of=count)
+        return {
+            "erasure_id": erasure.erasure_id,
+            "kind": erasure.kind,
+            "target": shown_target(erasure),
+            "reason": erasure.reason,
+            "dry_run": erasure.dry_run,
+            "status": erasure.status,
+            "detail": erasure.detail,
+            "steps_done": said["steps"],
+            "steps": said["of"],
+            "places": said["places"],
+            "created_at": erasure.created_at.isoformat(),
+            "finished_at": erasure.finished_at.isoformat() if erasure.finished_at else None,
+        }
+
+
+def asked(wanted: ErasureIn) -> tuple[str, dict[str, Any], Sequence[str]]:
+    """Kind and target of what was asked for, and a subject's values.
+
+    Raises:
+        BadRequestError: it is nothing, or several things.
+    """
+    given = [
+        name
+        for name in ("events", "tool", "context", "tenant", "subject")
+        if getattr(wanted, name) is not None
+    ]
+    if len(given) != 1:
+        raise BadRequestError(
+            "say what: exactly one of events, tool, context, tenant (true) and subject"
+        )
+    match given[0]:
+        case "events":
+            events = [uuid7(one, "events") for one in wanted.events or ()]
+            return EVENT, {"events": sorted(set(events))}, ()
+        case "tool":
+            return TOOL, {"tool": wanted.tool}, ()
+        case "context":
+            return CONTEXT, {"context": wanted.context}, ()
+        case "tenant":
+            return TENANT, {}, ()
+    return SUBJECT, {}, wanted.subject or ()
+
+
+def shown_target(erasure: Erasure) -> dict[str, Any]:
+    """What an erasure is about, for people: of a subject no more than how much is searched for."""
+    target = {
+        name: erasure.target[name]
+        for name in ("events", "tool", "context")
+        if name in erasure.target
+    }
+    if erasure.kind == SUBJECT:
+        target["forms"] = len(erasure.target["forms"])
+    return target
