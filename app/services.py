@@ -35,7 +35,7 @@ from hookstream.app.ingest.tenant_use import TenantUse
 from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.keyring.tool_secrets import ToolSecrets
 from hookstream.app.lifecycle.rules import ttl_of
-from hookstream.app.lifecycle.tenant_deletion import HeldBy, no_holds
+from hookstream.app.lifecycle.tenant_deletion import HeldBy
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
@@ -101,6 +101,8 @@ class Services(Service):
     data_keys: DataKeys
     catalog: CatalogCache
     holds: HoldStore
+    #: Which legal holds are on a tenant: asked before anything of it is deleted.
+    held_by: HeldBy
     policies: PolicyStore
     erasures: ErasureStore
     sealing: SecretSealing
@@ -136,8 +138,6 @@ class Services(Service):
         self.stalls = LoopWatch(settings.stall_seconds)
         self._servers: list[embedded.EmbeddedServer] = []
         self.fetcher = KeyFetcher()
-        #: Which legal holds are on a tenant: asked before anything of it is deleted.
-        self.held_by: HeldBy = no_holds
 
     async def on_start(self) -> None:
         """Connect to Redis and PostgreSQL, and load the catalog."""
@@ -208,6 +208,7 @@ class Services(Service):
         await self._first_keys()
         self.maskers = Maskers(lambda: self.catalog.current, settings.pseudonym_key)
         self.holds = HoldStore(self.postgres)
+        self.held_by = self.holds.on_tenant
         self.policies = PolicyStore(self.postgres)
         self.erasures = ErasureStore(
             self.postgres,

@@ -22,7 +22,7 @@ from hookstream.app import metrics, tasks
 from hookstream.app.durations import DAY_MS
 from hookstream.app.errors import BadRequestError, SealingKeyError, UnavailableError
 from hookstream.app.ids import event_time_ms, new_event_id, random_bits
-from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.pool import Postgres, WholePostgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.privacy.subjects import Subject
 from hookstream.app.stores.subject_keys import SubjectKeys
@@ -135,7 +135,8 @@ class ErasureStore(Service):
 
     def __init__(self, postgres: Postgres, subject_keys: SubjectKeys, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._postgres = postgres
+        self._postgres = WholePostgres(postgres)
+        self._schema = postgres.schema
         self._subject_keys = subject_keys
         self._known: dict[str, _Known] = {}
         self._order: tuple[_Known, ...] = ()
@@ -212,7 +213,7 @@ class ErasureStore(Service):
         metrics.ERASURES_UNDER_WAY.set(sum(one.erasure.status != DONE for one in self._order))
 
     async def _has_tables(self) -> bool:
-        known = self._postgres.schema.known
+        known = self._schema.known
         return known is None or known.has("erasures")
 
     async def _learn(self, erasure: Erasure) -> _Known:

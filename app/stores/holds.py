@@ -13,7 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from hookstream.app.ids import new_event_id, random_bits
-from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.pool import Postgres, WholePostgres
 from hookstream.app.postgres.sql import statement
 
 __all__ = ["ALL_EVENTS", "Hold", "HoldStore", "held_events", "hold_against", "refuse"]
@@ -101,7 +101,7 @@ class HoldStore:
     """Holds in PostgreSQL, and those in force as this process knows them."""
 
     def __init__(self, postgres: Postgres, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._postgres = postgres
+        self._postgres = WholePostgres(postgres)
         self._now = now
         self._known: list[Hold] = []
         self._known_at = float("-inf")
@@ -124,6 +124,10 @@ class HoldStore:
         """As :meth:`in_force`, by asking at this moment. Raises UnavailableError."""
         self._known_at = float("-inf")
         return await self.in_force()
+
+    async def on_tenant(self, tenant: str) -> list[str]:
+        """Ids of the holds on anything of a tenant: with one of them it is not deleted."""
+        return [hold.hold_id for hold in await self.now() if hold.tenant == tenant]
 
     async def check(self, tenant: str, **what: Any) -> Hold | None:
         """:func:`hold_against` by the holds of this moment.

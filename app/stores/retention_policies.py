@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 from uuid import UUID
 
-from hookstream.app.postgres.pool import Postgres
+from hookstream.app.postgres.pool import Postgres, WholePostgres
 from hookstream.app.postgres.sql import statement
 
 __all__ = ["MIN_SECONDS", "Policy", "PolicyStore", "Proof", "shortest"]
@@ -86,11 +86,12 @@ class PolicyStore:
     """Every method raises UnavailableError while PostgreSQL is away."""
 
     def __init__(self, postgres: Postgres) -> None:
-        self._postgres = postgres
+        self._postgres = WholePostgres(postgres)
+        self._schema = postgres.schema
 
     async def all(self) -> list[Policy]:
         """Those of all tenants."""
-        known = self._postgres.schema.known
+        known = self._schema.known
         if known is not None and not known.has("holds_and_policies"):
             return []
         rows = await self._postgres.fetch(statement("retention_policies"), None, None)

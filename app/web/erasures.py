@@ -8,6 +8,7 @@ from aiohttp import web
 from hookstream.app.clock import RedisClock
 from hookstream.app.erasure.plan import phases, receipt
 from hookstream.app.errors import BadRequestError, NotFoundError
+from hookstream.app.ids import full_tool_id, own_tool_id
 from hookstream.app.settings import Settings
 from hookstream.app.stores.erasures import (
     CONTEXT,
@@ -74,6 +75,8 @@ class ErasureViews:
         """Begin one."""
         wanted = await read_model(self._settings, request, ErasureIn)
         kind, target, values = asked(wanted)
+        if kind == TOOL:
+            target = {"tool": full_tool_id(request[TENANT_KEY], target["tool"])}
         made = await self._erasures.begin(
             request[TENANT_KEY],
             kind,
@@ -159,6 +162,8 @@ def shown_target(erasure: Erasure) -> dict[str, Any]:
         for name in ("events", "tool", "context")
         if name in erasure.target
     }
+    if erasure.kind == TOOL:
+        target["tool"] = own_tool_id(target["tool"])
     if erasure.kind == SUBJECT:
         target["forms"] = len(erasure.target["forms"])
     return target

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from hookstream.app.clock import RedisClock
 from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError
-from hookstream.app.ids import id_range
+from hookstream.app.ids import full_tool_id, id_range, own_tool_id
 from hookstream.app.settings import Settings
 from hookstream.app.stores.holds import ALL_EVENTS, Hold, HoldStore
 from hookstream.app.web.access import TENANT_KEY, read_model, uuid7
@@ -78,7 +78,7 @@ class HoldViews:
         wanted = await read_model(self._settings, request, HoldIn)
         placed = await self._holds.place(
             request[TENANT_KEY],
-            tool_id=wanted.tool or "",
+            tool_id=full_tool_id(request[TENANT_KEY], wanted.tool) if wanted.tool else "",
             context_id=wanted.context or "",
             events=held_range(wanted),
             reason=wanted.reason,
@@ -147,7 +147,7 @@ def hold_out(hold: Hold) -> dict[str, Any]:
     first, last = ALL_EVENTS
     return {
         "hold_id": hold.hold_id,
-        "tool": hold.tool_id or None,
+        "tool": own_tool_id(hold.tool_id) or None,
         "context": hold.context_id or None,
         "first_event": None if hold.first_event == first else str(hold.first_event),
         "last_event": None if hold.last_event == last else str(hold.last_event),

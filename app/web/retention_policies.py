@@ -7,6 +7,7 @@ from aiohttp import web
 
 from hookstream.app.durations import duration_seconds, duration_text
 from hookstream.app.errors import BadRequestError, NotFoundError
+from hookstream.app.ids import full_tool_id, own_tool_id
 from hookstream.app.settings import Settings
 from hookstream.app.stores.retention_policies import MIN_SECONDS, Policy, PolicyStore, Proof
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
@@ -100,7 +101,7 @@ class PolicyViews:
         policy = Policy(
             request[TENANT_KEY],
             policy_id,
-            wanted.tool or "",
+            full_tool_id(request[TENANT_KEY], wanted.tool) if wanted.tool else "",
             wanted.types or "",
             wanted.data_class or "",
             seconds,
@@ -140,7 +141,7 @@ def policy_out(policy: Policy) -> dict[str, Any]:
     return {
         "policy_id": policy.policy_id,
         "delete_after": duration_text(policy.delete_after_seconds),
-        "tool": policy.tool_id or None,
+        "tool": own_tool_id(policy.tool_id) or None,
         "types": policy.types or None,
         "data_class": policy.data_class or None,
         "reason": policy.reason,
@@ -156,7 +157,7 @@ def proof_out(proof: Proof) -> dict[str, Any]:
         "rule": proof.rule,
         "at": proof.at.isoformat(),
         "tier": proof.tier,
-        "tool": proof.tool_id,
+        "tool": own_tool_id(proof.tool_id),
         "deleted": proof.deleted,
         "first_event": proof.first_event,
         "last_event": proof.last_event,
