@@ -62,7 +62,7 @@ def test_an_auditor_reads_no_payloads(payload: str) -> None:
 
 def test_rows_are_written_as_the_router_has_them() -> None:
     for route in ROUTES:
-        assert re.fullmatch(r"(GET|POST|PUT|DELETE|OPTIONS|\*) /\S*", route), route
+        assert re.fullmatch(r"(GET|POST|PUT|PATCH|DELETE|OPTIONS|\*) /\S*", route), route
     assert may("HEAD", "/health") == may("GET", "/health")
     with pytest.raises(MissingRowError, match=r"app/roles\.py"):
         may("POST", "/health")
