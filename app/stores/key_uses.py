@@ -43,9 +43,7 @@ class KeyUses(Service):
         Raises:
             UnavailableError: PostgreSQL is away.
         """
-        noted = {
-            key_id: use for key_id, use in self._used.items() if tenant in (None, use[0])
-        }
+        noted = {key_id: use for key_id, use in self._used.items() if tenant in (None, use[0])}
         if not noted:
             return
         for key_id in noted:
