@@ -37,11 +37,17 @@ class KeyUses(Service):
         """Note that a key was used."""
         self._used[key_id] = (tenant, at)
 
-    async def save(self) -> None:
-        """Write what was noted since the last time. Raises UnavailableError: PostgreSQL is away."""
-        noted, self._used = self._used, {}
+    async def save(self, tenant: str | None = None) -> None:
+        """Write what was noted since the last time: of one tenant, or of all.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+        """
+        noted = {key_id: use for key_id, use in self._used.items() if tenant in (None, use[0])}
         if not noted:
             return
+        for key_id in noted:
+            del self._used[key_id]
         try:
             await self._postgres.execute(
                 statement("note_key_uses"),

@@ -160,8 +160,8 @@ class ApiKeyViews:
         limit, cursor = asked_page(request.query, MOST_SHORT)
         after = parse_moment_cursor(cursor) or (LONG_AGO, "")
         # what other processes have noted is there within seconds
-        await self._uses.save()
         tenant = request[TENANT_KEY]
+        await self._uses.save(tenant)
         rows = await self._postgres.fetch(statement("api_keys"), tenant, *after, limit, None, None)
         places = [moment_cursor(row["created_at"], row["key_id"]) for row in rows]
         shown = [key_out(row) for row in rows]
@@ -169,7 +169,7 @@ class ApiKeyViews:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One key, without the key itself."""
-        await self._uses.save()
+        await self._uses.save(request[TENANT_KEY])
         return json_response(key_out(await self._row(request)))
 
     async def rotate(self, request: web.Request) -> web.StreamResponse:

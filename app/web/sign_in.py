@@ -103,8 +103,9 @@ class SignInViews:
         self._take(request)
         query = request.query
         attempt = self._cookies.attempt(request)
-        state = query.get("state", "")
-        if attempt is None or not hmac.compare_digest(state.encode(), attempt.state.encode()):
+        # what is no UTF-8 is nobody's
+        state = query.get("state", "").encode("utf-8", "replace")
+        if attempt is None or not hmac.compare_digest(state, attempt.state.encode()):
             raise AuthError(
                 "this browser has begun no such sign-in, or long ago: begin at /sign-in"
             )
@@ -112,7 +113,7 @@ class SignInViews:
         if query.get("iss", self._provider.issuer) != self._provider.issuer:
             raise AuthError("this is the answer of another identity provider")
         code = query.get("code", "")
-        if not code or len(code) > MOST_CHARS:
+        if not code or len(code) > MOST_CHARS or not code.isascii():
             said = "".join(filter(str.isprintable, query.get("error", "no code")))[:100]
             raise AuthError(f"the identity provider lets nobody in here: {said}")
         claims = await self._provider.finish(attempt, code, self._back(request))

@@ -117,6 +117,13 @@ async def test_uses_are_written_together_and_wait_for_the_database() -> None:
     assert tenants == ["t", "t"]
     await uses.save()
     assert len(database.written) == 1
+    # who lists the keys of one tenant writes no other's
+    uses.used("t", "key-1", 1.0)
+    uses.used("u", "key-3", 1.0)
+    await uses.save("t")
+    assert database.written[-1][0] == ["key-1"]
+    await uses.save()
+    assert database.written[-1][0] == ["key-3"]
 
 
 async def test_a_key_that_is_renewed_or_revoked_opens_nothing_any_more() -> None:
