@@ -85,6 +85,9 @@ async def test_every_table_of_tenants_is_held(held: Postgres) -> None:
     """Also those that a migration brings which is not written yet."""
     await held.execute("CREATE TABLE later (tenant text NOT NULL, n integer)")
     await held.execute("INSERT INTO later VALUES ('other', 1)")
+    await held.execute("CREATE TABLE parts (replay uuid REFERENCES replays, n integer)")
+    for tenant in ("acme", "other"):
+        await held.execute("INSERT INTO parts VALUES ($1, 1)", UUID(int=len(tenant)))
     assert await held.fetchrow("SELECT tenant_row_security() AS said") == ("",)
     rows = await held.fetch(
         "SELECT relname, relrowsecurity FROM pg_class AS c WHERE relkind = 'r' AND EXISTS ("
@@ -94,6 +97,8 @@ async def test_every_table_of_tenants_is_held(held: Postgres) -> None:
     assert {row["relname"] for row in rows if not row["relrowsecurity"]} == UNHELD
     with of_tenant("acme"):
         assert await held.fetch("SELECT * FROM later") == []
+        [part] = await held.fetch("SELECT replay FROM parts")
+        assert part["replay"] == UUID(int=len("acme"))
 
 
 async def test_what_is_written_is_the_tenants_own(held: Postgres) -> None:

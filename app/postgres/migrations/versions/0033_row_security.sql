@@ -36,16 +36,37 @@ BEGIN
             EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', one.name);
         END IF;
     END LOOP;
-    -- of a replay that can be seen
-    IF NOT EXISTS (
-        SELECT FROM pg_policy WHERE polrelid = 'replay_events'::regclass AND polname = 'of_tenant'
-    ) THEN
-        CREATE POLICY of_tenant ON replay_events USING (
-            current_user <> 'hookstream_tenant'
-            OR EXISTS (SELECT FROM replays AS r WHERE r.replay_id = replay_events.replay_id)
-        );
-        ALTER TABLE replay_events ENABLE ROW LEVEL SECURITY;
-    END IF;
+    -- what has no tenant of its own and belongs to something that has (events of a replay): as that
+    FOR one IN
+        SELECT c.relname AS name, a.attname AS key, p.relname AS parent, pa.attname AS parent_key
+        FROM pg_constraint AS f
+        INNER JOIN pg_class AS c ON c.oid = f.conrelid
+        INNER JOIN pg_class AS p ON p.oid = f.confrelid
+        INNER JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = f.conkey[1]
+        INNER JOIN pg_attribute AS pa ON pa.attrelid = p.oid AND pa.attnum = f.confkey[1]
+        WHERE
+            f.contype = 'f' AND cardinality(f.conkey) = 1
+            AND c.relnamespace = current_schema()::regnamespace
+            AND NOT EXISTS (
+                SELECT FROM pg_attribute AS own
+                WHERE own.attrelid = c.oid AND own.attname = 'tenant' AND NOT own.attisdropped
+            )
+            AND EXISTS (SELECT FROM pg_policy WHERE polrelid = p.oid AND polname = 'of_tenant')
+            AND NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid AND polname = 'of_tenant')
+        ORDER BY f.oid
+    LOOP
+        IF NOT EXISTS (
+            SELECT FROM pg_policy
+            WHERE polrelid = one.name::regclass AND polname = 'of_tenant'
+        ) THEN
+            EXECUTE format(
+                'CREATE POLICY of_tenant ON %I USING (current_user <> ''hookstream_tenant'' '
+                'OR EXISTS (SELECT FROM %I AS of WHERE of.%I = %I.%I))',
+                one.name, one.parent, one.parent_key, one.name, one.key
+            );
+            EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', one.name);
+        END IF;
+    END LOOP;
 
     -- what triggers write is of all tenants: they write it as their owner
     FOR one IN
