@@ -38,6 +38,7 @@ LONG = (
     "chaos/test_workers.py",
     "integration/streams/test_model.py",
     "integration/payloads/test_payloads.py",
+    "integration/erasure/test_places.py",
     "integration/test_crash.py",
     "integration/feeds/test_deaf_clients.py",
     "integration/streams/test_recovery.py",
