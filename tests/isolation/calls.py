@@ -51,7 +51,8 @@ PLAIN: Mapping[str, Any] = {
     "template": "{{ payload.n }}", "token_budget": None, "ttl": {}, "type": "*", "types": "*",
     "until": "2099-01-01T00:00:00Z", "webhooks_per_second": None, "where": "", "window": "24h",
     "expect": "1:" + "0" * 64, "seq": 1, "fold": "2", "quotas": {}, "reason": "of b",
-    "format": "prometheus", "month": "2020-02",
+    "format": "prometheus", "dry_run": True, "delete_after": "3650d", "data_class": "secret",
+    "month": "2020-02",
 }  # fmt: skip
 #: Those that name something, and what of a tenant's things they are given.
 NAMING: Mapping[str, str] = {
@@ -60,6 +61,8 @@ NAMING: Mapping[str, str] = {
     "context_id": "context_id", "contexts": "context_id", "event": "event_id",
     "event_id": "event_id", "batch": "event_id", "letter_id": "letter_id",
     "replay_id": "replay_id", "refusal_id": "refusal_id", "key_id": "key_id", "actor": "key_id",
+    "erasure_id": "erasure_id", "hold_id": "hold_id", "policy_id": "policy_id",
+    "events": "event_id", "first_event": "event_id", "last_event": "event_id",
     "object": "tool_id", "subject": "subject", "id": "schema_id", "seq": "seq",
 }  # fmt: skip
 #: Where a parameter of the same name is something else, by how the path begins.
@@ -80,6 +83,9 @@ CURSORS: Mapping[str, str] = {
     "/api/v1/api-keys": "1.{key_id}",
     "/api/v1/audit": "1000000",
     "/api/v1/tenants": "{tenant}",
+    "/api/v1/erasures": "{erasure_id}",
+    "/api/v1/holds": "{hold_id}",
+    "/api/v1/retention-policies/{policy_id}/proof": "1000000",
     "/api/v1/audit/verify": "1:" + "0" * 64,
     "/api/v1/lifecycle/verify": "events:{event_id}",
 }
@@ -114,7 +120,7 @@ def absent(things: Things) -> Things:
         name: value.replace(things.marker, marker).replace(things.tenant, marker)
         for name, value in things.ids.items()
     }
-    for name in ("event_id", "replay_id", "letter_id"):
+    for name in ("event_id", "replay_id", "letter_id", "erasure_id", "hold_id"):
         # of the same time and partition: only what is random is another
         ids[name] = things.ids[name][:24] + number[:12]
     return Things(

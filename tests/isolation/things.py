@@ -78,14 +78,15 @@ async def make_things(stack: Stack, tenant: Tenant, marker: str) -> Things:
     key = await own.call(
         "POST", f"{api}/api-keys", {"role": "developer", "name": f"{marker} program"}
     )
+    door = f"{tenant.name}/{tool}"
     events = [
-        await stack.hook(tool, json.dumps({"n": f"{marker} payload {n}"}).encode())
+        await stack.hook(door, json.dumps({"n": f"{marker} payload {n}"}).encode())
         for n in range(2)
     ]
-    letter = await stack.hook(tool, json.dumps({"x": f"{marker} breaks its schema"}).encode())
+    letter = await stack.hook(door, json.dumps({"x": f"{marker} breaks its schema"}).encode())
     async with aiohttp.ClientSession(stack.url) as stranger:
         body = f'{{"n": "{marker} refused"}}'.encode()
-        async with stranger.post(f"/hooks/{signed}", data=body) as response:
+        async with stranger.post(f"/hooks/{tenant.name}/{signed}", data=body) as response:
             assert response.status == 401
 
     async def refused() -> Any:
@@ -116,6 +117,23 @@ async def make_things(stack: Stack, tenant: Tenant, marker: str) -> Things:
 
     await eventually(replayed, "the replay is done")
     rows = (await own.call("GET", f"{api}/events"))["events"]
+    because = f"{marker} because"
+    erasure = await own.call(
+        "POST", f"{api}/erasures", {"events": events[:1], "dry_run": True, "reason": because}
+    )
+    hold = await own.call("POST", f"{api}/holds", {"tool": tool, "reason": because})
+    policy = f"{marker}-policy"
+    await own.call(
+        "PUT",
+        f"{api}/retention-policies/{policy}",
+        {"tool": tool, "delete_after": "3650d", "reason": because},
+    )
+
+    async def looked() -> bool:
+        path = f"{api}/erasures/{erasure['erasure_id']}"
+        return bool((await own.call("GET", path))["status"] == "done")
+
+    await eventually(looked, "the dry run is through")
     found.ids = {
         "tenant": tenant.name,
         "tool_id": tool,
@@ -127,6 +145,9 @@ async def make_things(stack: Stack, tenant: Tenant, marker: str) -> Things:
         "refusal_id": refusals[0]["refusal_id"],
         "key_id": key["key_id"],
         "agent_key_id": agent["key_id"],
+        "erasure_id": erasure["erasure_id"],
+        "hold_id": hold["hold_id"],
+        "policy_id": policy,
         "subscription": f"{marker}-subscription",
         "template": template,
         "subject": schema,
@@ -138,6 +159,8 @@ async def make_things(stack: Stack, tenant: Tenant, marker: str) -> Things:
         letter,
         *(row["message_id"] for row in rows),
         replay["replay_id"],
+        erasure["erasure_id"],
+        hold["hold_id"],
         refusals[0]["refusal_id"],
         key["key_id"],
         agent["key_id"],

@@ -5,10 +5,12 @@ SELECT
     t.event_id,
     $2,
     ARRAY(
-        SELECT decode(one, 'hex')
-        FROM unnest(string_to_array(t.sent, ',')) AS one
+        SELECT DISTINCT decode(one, 'hex')
+        FROM unnest(string_to_array(string_agg(t.sent, ','), ',')) AS one
         WHERE one <> ''
     )
 FROM unnest($3::uuid[], $4::text[]) AS t (event_id, sent)
+-- a page may have an event twice: it was replayed
+GROUP BY t.event_id
 ON CONFLICT (erasure_id, event_id) DO UPDATE SET
     sent = CASE WHEN excluded.sent = '{}' THEN tombstones.sent ELSE excluded.sent END
