@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 from mode.utils.logging import get_logger
 
+from hookstream.app.erasure.blobs import ClearBlobs
 from hookstream.app.erasure.targets import (
     ERASED_TEXT,
     Target,
@@ -20,6 +21,7 @@ from hookstream.app.erasure.targets import (
     left_of,
     told_of,
 )
+from hookstream.app.errors import SealingKeyError
 from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.ids import entry_order
 from hookstream.app.lifecycle.blocks import block_of, open_block
@@ -89,6 +91,7 @@ class PartitionSweep:
         self._dry = dry
         self._note = note
         self._fence = Fence(scripts, partition)
+        self._clear_blobs = ClearBlobs(redis)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
 
     # --- events
@@ -542,17 +545,21 @@ class PartitionSweep:
             event_id = name.rpartition(":")[2]
             takes = event_id in self._target.events
             if not takes and self._target.searches:
-                takes = await self._says_blob(event_id, await self._redis.get(name) or b"")
+                takes = await self._says_blob(name, await self._redis.get(name) or b"")
             if takes:
                 writes.append(("UNLINK", name, ()))
         self._count("blobs", len(writes), len(writes))
         if not self._dry:
             await self._fence.write(writes)
 
-    async def _says_blob(self, event_id: str, data: bytes) -> bool:
+    async def _says_blob(self, name: str, data: bytes) -> bool:
         """Whether a payload beside its stream names the person; whose it is only its key says."""
         try:
-            tenant, payload = await self._payloads.beside(data, event_id)
+            tenant, payload = await self._payloads.beside(data, name.rpartition(":")[2])
+        except SealingKeyError:
+            if not await self._clear_blobs.has(self._number, name):
+                raise
+            return self._target.says(self._target.tenant, data)
         except CodecError:
             self.tallies[UNREADABLE].add(1, 0, 0)
             return self._target.says(self._target.tenant, data)

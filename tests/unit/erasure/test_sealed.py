@@ -1,6 +1,7 @@
 """An erasure opens what is sealed, seals again what it writes, and says which key it lacks."""
 
 import base64
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -8,6 +9,7 @@ from typing import Any, cast
 import orjson
 import pytest
 
+from hookstream.app.erasure.blobs import ClearBlobs
 from hookstream.app.erasure.partition import UNREADABLE, PartitionSweep
 from hookstream.app.erasure.targets import Target
 from hookstream.app.erasure.wide import WideSweep
@@ -22,7 +24,7 @@ from hookstream.app.redis import keys
 from hookstream.app.stores.erasures import SUBJECT
 from hookstream.codecs.envelope import decode_event, encode_event
 from hookstream.codecs.errors import ErasedError
-from hookstream.codecs.payload import Packing
+from hookstream.codecs.payload import Packing, StoredPayload
 from hookstream.codecs.routed import Finished, encode_routed
 from hookstream.codecs.sealed import (
     KEYS,
@@ -37,6 +39,7 @@ from hookstream.codecs.sealed import (
     update_place,
 )
 from hookstream.codecs.warm_block import KeptEvent, pack_block
+from hookstream.proto.envelope_pb2 import PayloadEncoding
 from hookstream.proto.pipeline_pb2 import AuditBatch, DailyAudit
 from tests.support.data_keys import new_key, sealing
 from tests.unit.erasure.test_targets import KEY, MAIL, NOW, erasure, event
@@ -128,14 +131,40 @@ async def test_events_are_found_in_sealed_payloads(key: MonthKey) -> None:
     assert UNREADABLE not in sweep.tallies
 
 
+class Stored:
+    """Redis with one event in its stream, and nothing that has failed."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    async def xrange(self, key: str, *span: str, count: int) -> list[Any]:
+        return [(b"1-0", {b"d": self.data})]
+
+    async def scan_iter(self, match: str, count: int) -> AsyncIterator[bytes]:
+        for _ in ():
+            yield b""
+
+
 async def test_a_payload_beside_its_stream_is_its_keys_tenants(key: MonthKey) -> None:
-    sweep, event_id = partition_sweep(), event().event_id
-    assert await sweep._says_blob(event_id, TEXT)
-    assert await sweep._says_blob(event_id, key.seal(TEXT, payload_place("default", event_id)))
-    others = new_key("another", MONTH).seal(TEXT, payload_place("another", event_id))
-    assert not await sweep._says_blob(event_id, others)
+    sweep, made = partition_sweep(), event()
+    name, place = keys.blob(keys.events(0), made.event_id), ("default", made.event_id)
+    assert await sweep._says_blob(name, TEXT)
+    assert await sweep._says_blob(name, key.seal(TEXT, payload_place(*place)))
+    others = new_key("another", MONTH).seal(TEXT, payload_place("another", made.event_id))
+    assert not await sweep._says_blob(name, others)
+    unknown = lost().seal(TEXT, payload_place(*place))
+
+    def stored(encoding: int) -> ClearBlobs:
+        packed = StoredPayload(encoding, len(unknown), None, name)
+        return ClearBlobs(Stored(encode_event(made, packed)))
+
+    sweep._clear_blobs = stored(PayloadEncoding.PAYLOAD_ENCODING_SEALED)
     with pytest.raises(SealingKeyError):
-        await sweep._says_blob(event_id, lost().seal(TEXT, payload_place("default", event_id)))
+        await sweep._says_blob(name, unknown)
+    # a sender wrote what only looks sealed: its event says that it is not
+    sweep._clear_blobs = stored(PayloadEncoding.PAYLOAD_ENCODING_RAW)
+    assert not await sweep._says_blob(name, unknown)
+    assert await sweep._says_blob(name, unknown + TEXT)
 
 
 async def test_finished_updates_and_days_on_their_way_are_opened(key: MonthKey) -> None:
