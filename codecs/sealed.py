@@ -41,6 +41,7 @@ __all__ = [
     "open_sealed",
     "payload_place",
     "refusal_place",
+    "sealed_like",
     "update_place",
 ]
 
@@ -182,6 +183,22 @@ def open_sealed(data: bytes, place: bytes) -> bytes:
     if key is None:
         raise ErasedError(number) if KEYS.is_destroyed(number) else UnknownKeyError(number)
     return key.open(data, place)
+
+
+def sealed_like(old: bytes, data: bytes, place: bytes) -> bytes:
+    """What comes in place of ``old``: sealed by the same key for ``place``, or clear as that was.
+
+    Raises:
+        UnknownKeyError: the key is not in the book: fetch it, try again.
+        ErasedError: the key was destroyed meanwhile: ``old`` reads as erased already.
+    """
+    if not is_sealed(old):
+        return data
+    [number] = key_ids((old,))
+    key = KEYS.get(number)
+    if key is None:
+        raise ErasedError(number) if KEYS.is_destroyed(number) else UnknownKeyError(number)
+    return key.seal(data, place)
 
 
 def month_of(ms: int) -> str:

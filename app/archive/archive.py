@@ -391,12 +391,28 @@ class Archive(Service):
         )
         return found
 
-    async def _read_group(self, group: Located) -> tuple["parquet.Group", int]:
+    async def _footer(self, group: Located) -> tuple[Any, int]:
+        """An object's footer, and the data key that it is sealed by, which is fetched; 0: none."""
         footer = await self.cache.get("footer", group.object, lambda: self._read_footer(group))
         with self._reading(group.object):
-            sealed_by = await self._in_thread(_parquet, "sealed_by", footer)
+            sealed_by: int = await self._in_thread(_parquet, "sealed_by", footer)
         if sealed_by and self.data_keys is not None:
             await self.data_keys.fetch((sealed_by,))
+        return footer, sealed_by
+
+    async def _key_of(self, group: Located) -> MonthKey | None:
+        """The key by which an object is sealed; None where it is not. Raises as :meth:`group`."""
+        _, number = await self._footer(group)
+        if not number:
+            return None
+        key = KEYS.get(number)
+        if key is None:
+            with self._reading(group.object):
+                raise ErasedError(number) if KEYS.is_destroyed(number) else UnknownKeyError(number)
+        return key
+
+    async def _read_group(self, group: Located) -> tuple["parquet.Group", int]:
+        footer, _ = await self._footer(group)
         with self._reading(group.object):
             span = await self._in_thread(_parquet, "span_of", footer, group.row_group, group.size)
         data = await self._read(group.object, span.start, span.end, group.size)
@@ -576,6 +592,8 @@ class Archive(Service):
 
         Raises:
             ArchiveDamagedError: it cannot be read.
+            ErasedError: the data key that sealed it was destroyed.
+            SealingKeyError: its data key cannot be had now.
         """
         for group in await self.manifest.ranges_of([name]):
             try:
@@ -592,12 +610,20 @@ class Archive(Service):
         """Have an object stand without some entries (partition, and both parts of the id).
 
         What stands in its place is written and read back before the manifest names it, and only
-        then the old one goes. False, and nothing is changed, where it has gone meanwhile.
+        then the old one goes; sealed by the same key, if that was. False, and nothing is changed,
+        where it has gone meanwhile.
 
         Raises:
             ArchiveDamagedError: it cannot be read.
+            ErasedError: the data key that sealed it was destroyed.
+            SealingKeyError: its data key cannot be had now.
         """
-        writer = await self._in_thread(_parquet, "ObjectWriter", tenant, tool_id)
+        groups = await self.manifest.ranges_of([name])
+        try:
+            key = await self._key_of(groups[0]) if groups else None
+        except MissingObjectError:
+            return False
+        writer = await self._in_thread(_parquet, "ObjectWriter", tenant, tool_id, key)
         kept = 0
         async for rows in self.rows_of(name):
             left = [row for row in rows if (row.partition, row.entry_ms, row.entry_seq) not in gone]

@@ -13,14 +13,18 @@ from typing import Any, Final
 import orjson
 from mode.utils.logging import get_logger
 
+from hookstream.app.erasure.blobs import ClearBlobs
 from hookstream.app.erasure.targets import (
     ERASED_TEXT,
     Target,
     erased_digest,
-    erased_update,
+    left_of,
     told_of,
 )
+from hookstream.app.errors import SealingKeyError
+from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.ids import entry_order
+from hookstream.app.lifecycle.blocks import block_of, open_block
 from hookstream.app.lifecycle.warm import done_until
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
@@ -32,11 +36,11 @@ from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.rewriting import Fence, pages, rewrite
 from hookstream.codecs.envelope import Event, decode_event
-from hookstream.codecs.errors import CodecError, UnknownDictionaryError
-from hookstream.codecs.routed import decode_changes, decode_routed, encode_changes
-from hookstream.codecs.warm_block import KeptEvent, pack_block, read_block
-from hookstream.codecs.zstd import ZstdCodec
-from hookstream.proto.pipeline_pb2 import AuditBatch
+from hookstream.codecs.errors import CodecError, ErasedError, UnknownDictionaryError
+from hookstream.codecs.routed import Finished, decode_changes, decode_routed, encode_changes
+from hookstream.codecs.sealed import is_sealed
+from hookstream.codecs.warm_block import KeptEvent
+from hookstream.proto.pipeline_pb2 import AuditBatch, DailyAudit
 from hookstream.tables.stages import StageTable
 
 __all__ = ["PRIORITIES", "NotYetError", "PartitionSweep"]
@@ -52,6 +56,9 @@ ASIDE_BYTES: Final = 64 * 1024
 #: Rounds over tables of stages until nothing is found: a commit that compacts may write once more.
 TABLE_ROUNDS: Final = 5
 _KEY_END: Final = b"\xff" * 8
+#: What is counted and cannot be searched: it is damaged, or what it is packed with is lost.
+UNREADABLE: Final = "payloads that cannot be read"
+UNREADABLE_UPDATES: Final = "updates that cannot be read"
 
 
 class NotYetError(Exception):
@@ -76,6 +83,7 @@ class PartitionSweep:
         they go."""
         self._redis = redis
         self._payloads = payloads
+        self._seals = FeedSeals(payloads.data_keys)
         self._scripts = scripts
         self._partition = partition
         self._number = partition.number
@@ -83,6 +91,7 @@ class PartitionSweep:
         self._dry = dry
         self._note = note
         self._fence = Fence(scripts, partition)
+        self._clear_blobs = ClearBlobs(redis)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
 
     # --- events
@@ -92,7 +101,8 @@ class PartitionSweep:
 
         Raises:
             NotYetError: one of its events is still being worked on.
-            FencedError, UnavailableError, redis.exceptions.RedisError: it is done again later.
+            FencedError, UnavailableError, redis.exceptions.RedisError: it is done again later; so
+                is what is sealed by a data key that cannot be had now (SealingKeyError names it).
         """
         if self._target.context:
             return
@@ -130,17 +140,18 @@ class PartitionSweep:
         """Those events that have to go; payloads are opened only where texts are searched."""
         if not self._target.searches:
             return [event for event in events if event and self._target.takes_event(event)]
-        opened: list[Event | None] = list(events)
+        # others' are not opened: a key of theirs that is away is in nobody's way
+        mine = [one if one and one.tenant == self._target.tenant else None for one in events]
         try:
-            opened = await self._payloads.open(events)
+            opened = await self._payloads.open(mine)
         except UnknownDictionaryError as error:
             raise NotYetError(f"a payload cannot be read now: {error}") from error
         hits = []
-        for event, readable in zip(events, opened, strict=True):
-            if event is None or event.tenant != self._target.tenant:
+        for event, readable in zip(mine, opened, strict=True):
+            if event is None:
                 continue
-            if readable is None:
-                self.tallies["payloads that cannot be read"].add(1, 0, 0)
+            if readable is None and not _is_destroyed(event):
+                self.tallies[UNREADABLE].add(1, 0, 0)
             there = readable is not None
             if event.payload_bytes > ASIDE_BYTES:
                 # 0.2 s a megabyte
@@ -177,7 +188,9 @@ class PartitionSweep:
             if data is None:
                 continue
             try:
-                kept = await asyncio.to_thread(read_block, data)
+                kept = await open_block(self._payloads.data_keys, name, data)
+            except ErasedError:
+                continue  # its key was destroyed: it is erased already
             except CodecError as error:
                 self.tallies["warm blocks"].add(1, 0, 1, f"{name} cannot be read: {error}")
                 continue
@@ -193,17 +206,22 @@ class PartitionSweep:
             gone = len(kept) - len(left)
             self._count("warm blocks", gone, gone)
             if gone and not self._dry:
-                await self._replace_block(index, name, f"{tenant}/{tool_id}", member, left)
+                await self._replace_block(index, name, f"{tenant}/{tool_id}", member, data, left)
 
     async def _replace_block(
-        self, index: str, name: str, tool: str, member: bytes, left: Sequence[KeptEvent]
+        self,
+        index: str,
+        name: str,
+        tool: str,
+        member: bytes,
+        old: bytes,
+        left: Sequence[KeptEvent],
     ) -> None:
-        block = b""
         entry = warm_entry(member)
-        if left:
-            block = await asyncio.to_thread(
-                pack_block, [(one.entry_id, (one.envelope,)) for one in left]
-            )
+        try:
+            block = await block_of(left, name, old)
+        except ErasedError:
+            return  # its key was destroyed meanwhile
         # its key, and the range that it stands for, stay: what it lacks is gone
         told = f"{entry.first}:{entry.last}:{len(left)}:{len(block)}"
         self._fence.check()
@@ -227,7 +245,7 @@ class PartitionSweep:
             takes = bool(event and await self._hits([event])) or self._target.says(tenant, *texts)
             if not takes and event is None:
                 raw = letter.get(b"raw", b"")
-                takes = self._says_routed(letter.get(b"channel", b"").decode(), raw)
+                takes = await self._says_routed(letter.get(b"channel", b"").decode(), raw)
             if not takes:
                 continue
             if event is not None:
@@ -285,7 +303,7 @@ class PartitionSweep:
                 worked_off = done is not None and entry_order(entry_id) <= entry_order(done)
                 if worked_off:
                     gone[entry_id] = b""
-                if self._says_routed(name, fields.get(b"d", b"")):
+                if await self._says_routed(name, fields.get(b"d", b"")):
                     hits += 1
                     waiting += not worked_off
         place = f"{name.partition(':')[0]} stream"
@@ -297,11 +315,11 @@ class PartitionSweep:
             raise NotYetError(f"{waiting} entries of {key} are still on their way")
         await rewrite(self._redis, self._fence, key, gone)
 
-    def _says_routed(self, channel: str, data: bytes) -> bool:
+    async def _says_routed(self, channel: str, data: bytes) -> bool:
         """Whether an entry between stages tells of something that has to go."""
         target = self._target
         if channel == "audit":
-            return self._says_audit(data)
+            return await self._says_audit(data)
         try:
             routed = decode_routed(data)
         except CodecError:
@@ -313,11 +331,24 @@ class PartitionSweep:
             )
         if target.takes_id(event.tenant, event.tool_id, event.event_id):
             return True
-        if isinstance(event, Event):
+        if isinstance(event, Event) or event.tenant != target.tenant or not target.searches:
             return False
-        return target.says(event.tenant, *event.updates, *event.keys)
+        return target.says(event.tenant, *await self._updates_of(event), *event.keys)
 
-    def _says_audit(self, data: bytes) -> bool:
+    async def _updates_of(self, event: Finished) -> list[bytes]:
+        """Finished updates of an event in the clear, but for those whose key was destroyed."""
+        await self._seals.ready((), event.updates)
+        opened = []
+        for update in event.updates:
+            try:
+                opened.append(self._seals.open_finished(event.tenant, event.event_id, update))
+            except ErasedError:
+                continue
+            except CodecError:
+                self.tallies[UNREADABLE_UPDATES].add(1, 0, 0)
+        return opened
+
+    async def _says_audit(self, data: bytes) -> bool:
         target = self._target
         try:
             batch = AuditBatch.FromString(data)
@@ -328,11 +359,29 @@ class PartitionSweep:
             or target.says(one.tenant, one.error, one.enrichment, one.message_id, one.delivery_id)
             for one in batch.events
         )
-        return told or any(
-            target.says(one.tenant, one.summary)
-            or (one.tenant == target.tenant and one.context_id == target.context)
-            for one in batch.dailies
-        )
+        for one in batch.dailies:
+            if told or one.tenant != target.tenant:
+                continue
+            told = one.context_id == target.context
+            if not told and target.searches:
+                told = target.says(one.tenant, await self._daily(one))
+        return told
+
+    async def _daily(self, daily: DailyAudit) -> str:
+        """The text of a day's summary; "" where its key was destroyed."""
+        who = (daily.tenant, daily.context_id, daily.day)
+        try:
+            return await self._seals.open_daily(*who, daily.summary) or ""
+        except CodecError:
+            self.tallies[UNREADABLE_UPDATES].add(1, 0, 0)
+            return ""
+
+    async def _opened(self, tenant: str, context_id: str, bodies: Sequence[bytes]) -> list[bytes]:
+        """Updates of one context in the clear; what is damaged is counted, and nothing."""
+        opened = await self._seals.opened(tenant, context_id, bodies)
+        if damaged := sum(map(is_sealed, opened)):
+            self.tallies[UNREADABLE_UPDATES].add(damaged, 0, 0)
+        return opened
 
     async def _feeds(self) -> None:
         async for name in self._scan("feed"):
@@ -346,16 +395,19 @@ class PartitionSweep:
     async def _feed(self, name: str, tenant: str, context_id: str) -> None:
         """Updates become ``erased``, digests lose their text: numbers go on without a hole."""
         instead: dict[str, bytes] = {}
-        told: dict[str, dict[str, Any]] = {}
+        told: dict[str, tuple[bytes, dict[str, Any]]] = {}
         times: list[int] = []
         gone: list[str] = []
         async for page in pages(self._redis, name):
-            for entry_id, fields in page:
-                value = _value(fields.get(b"d", b""))
+            bodies = [fields.get(b"d", b"") for _, fields in page]
+            opened = await self._opened(tenant, context_id, bodies)
+            for (entry_id, _), body, clear in zip(page, bodies, opened, strict=True):
+                value = _value(clear)
                 if value.get("kind") in ("digest", "daily") and not self._target.context:
-                    told[entry_id] = value
+                    told[entry_id] = body, value
                 elif self._target.takes_update(tenant, context_id, value):
-                    instead[entry_id] = erased_update(value)
+                    left = left_of(context_id, value)
+                    instead[entry_id] = self._seals.again(tenant, context_id, body, left)
                     times.append(int(value.get("received_at") or 0))
                     if value.get("event_id"):
                         gone.append(value["event_id"])
@@ -365,13 +417,14 @@ class PartitionSweep:
         self._count("feeds", len(instead), len(instead))
         lists = [
             [entry_id, await self._list(tenant, context_id, entry_id, times, gone)]
-            for entry_id, value in told.items()
+            for entry_id, (_, value) in told.items()
             if value.get("kind") == "digest"
         ]
         touched = {entry_id for entry_id, hits in lists if hits}
+        known = [*gone, *self._target.events]
         digests = {
-            entry_id: erased_digest(value, [*gone, *self._target.events])
-            for entry_id, value in told.items()
+            entry_id: self._seals.again(tenant, context_id, body, erased_digest(value, known))
+            for entry_id, (body, value) in told.items()
             if entry_id in touched or self._tells(tenant, value, times)
         }
         self._count("digests and daily summaries", len(digests), len(digests))
@@ -401,14 +454,17 @@ class PartitionSweep:
         self, key: str, tenant: str, context_id: str, times: list[int], gone: list[str]
     ) -> int:
         writes: list[tuple[str, str, Sequence[Any]]] = []
-        for at, body in enumerate(await self._redis.lrange(key, 0, -1)):
-            value = _value(body)
+        bodies = await self._redis.lrange(key, 0, -1)
+        opened = await self._opened(tenant, context_id, bodies)
+        for at, (body, clear) in enumerate(zip(bodies, opened, strict=True)):
+            value = _value(clear)
             if not self._target.takes_update(tenant, context_id, value):
                 continue
             times.append(int(value.get("received_at") or 0))
             if value.get("event_id"):
                 gone.append(value["event_id"])
-            writes.append(("LSWAP", key, (at, body, erased_update(value))))
+            left = self._seals.again(tenant, context_id, body, left_of(context_id, value))
+            writes.append(("LSWAP", key, (at, body, left)))
         if not self._dry:
             for start in range(0, len(writes), SCAN):
                 await self._fence.write(writes[start : start + SCAN])
@@ -489,14 +545,25 @@ class PartitionSweep:
             event_id = name.rpartition(":")[2]
             takes = event_id in self._target.events
             if not takes and self._target.searches:
-                takes = self._target.says(
-                    self._target.tenant, _unpacked(await self._redis.get(name))
-                )
+                takes = await self._says_blob(name, await self._redis.get(name) or b"")
             if takes:
                 writes.append(("UNLINK", name, ()))
         self._count("blobs", len(writes), len(writes))
         if not self._dry:
             await self._fence.write(writes)
+
+    async def _says_blob(self, name: str, data: bytes) -> bool:
+        """Whether a payload beside its stream names the person; whose it is only its key says."""
+        try:
+            tenant, payload = await self._payloads.beside(data, name.rpartition(":")[2])
+        except SealingKeyError:
+            if not await self._clear_blobs.has(self._number, name):
+                raise
+            return self._target.says(self._target.tenant, data)
+        except CodecError:
+            self.tallies[UNREADABLE].add(1, 0, 0)
+            return self._target.says(self._target.tenant, data)
+        return self._target.says(tenant or self._target.tenant, payload)
 
     # --- shared
 
@@ -527,12 +594,6 @@ def _value(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _unpacked(data: bytes | None) -> bytes:
-    """A blob's payload, where it is packed by what this process has; else as it is."""
-    if not data:
-        return b""
-    try:
-        opened: bytes = ZstdCodec().loads(data)
-        return opened
-    except Exception:  # noqa: BLE001 it is no frame, or one that nobody can open here
-        return data
+def _is_destroyed(event: Event) -> bool:
+    """Whether a payload cannot be read because its data key was destroyed: it is erased already."""
+    return event.stored is not None and isinstance(event.stored.problem(), ErasedError)

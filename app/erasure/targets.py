@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import orjson
 
+from hookstream.app.feeds.update import ERASED, erased_update
 from hookstream.app.ids import event_time_ms
 from hookstream.app.privacy.subjects import Subject
 from hookstream.app.stores.erasures import (
@@ -18,7 +19,7 @@ from hookstream.app.stores.erasures import (
 )
 from hookstream.codecs.envelope import Event
 
-__all__ = ["ERASED_TEXT", "Target", "erased_digest", "erased_update", "told_of"]
+__all__ = ["ERASED_TEXT", "Target", "erased_digest", "left_of", "told_of"]
 
 #: What stands in a digest of which a part was erased.
 ERASED_TEXT: Final = "Some of what this told of was erased, and its text with that."
@@ -105,7 +106,7 @@ class Target:
 
     def takes_update(self, tenant: str, context_id: str, value: Mapping[str, Any]) -> bool:
         """Whether an update of a feed has to go, which is told as a whole."""
-        if tenant != self.tenant or value.get("kind") == "erased":
+        if tenant != self.tenant or value.get("kind") == ERASED:
             return False
         if self.erasure.kind == CONTEXT:
             return context_id == self.context
@@ -119,28 +120,10 @@ class Target:
         return self.searches and self.says(tenant, orjson.dumps(value))
 
 
-def erased_update(value: Mapping[str, Any]) -> bytes:
-    """What stands in place of an update that was erased: its number has to stay.
-
-    Nothing of it is left but the context, how urgent it was, and when it came.
-    """
-    return orjson.dumps(
-        {
-            "kind": "erased",
-            "context_id": value.get("context_id"),
-            "event_id": None,
-            "tool_id": None,
-            "event_type": "hookstream.erased",
-            "priority": value.get("priority") or "normal",
-            "summary": "",
-            "data": {},
-            "received_at": value.get("received_at") or 0,
-            "tokens": 0,
-            "template": "erased",
-            "keys": [],
-            "untrusted": [],
-        }
-    )
+def left_of(context_id: str, value: Mapping[str, Any]) -> bytes:
+    """What stands in place of an update that was erased."""
+    priority, received_at = value.get("priority"), value.get("received_at")
+    return erased_update(context_id, priority or "normal", received_at or 0)
 
 
 def erased_digest(value: Mapping[str, Any], gone: Iterable[str]) -> bytes:

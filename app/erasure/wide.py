@@ -13,10 +13,12 @@ from mode.utils.logging import get_logger
 
 from hookstream.app.archive.archive import Archive
 from hookstream.app.archive.rows import ArchivedEvent, Row, entry_id, join
+from hookstream.app.erasure.blobs import ClearBlobs
 from hookstream.app.erasure.partition import NotYetError
 from hookstream.app.erasure.plan import AUDIT
 from hookstream.app.erasure.targets import ERASED_TEXT, Target
-from hookstream.app.errors import ArchiveDamagedError
+from hookstream.app.errors import ArchiveDamagedError, SealingKeyError
+from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.ids import id_range
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
@@ -26,7 +28,16 @@ from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_cluster
 from hookstream.app.stores.erasures import EVENT, SUBJECT, TENANT, TOOL, Tally
 from hookstream.app.streams.rewriting import Fence, pages, rewrite
 from hookstream.codecs.envelope import Event, decode_event
-from hookstream.codecs.errors import CodecError, UnknownDictionaryError
+from hookstream.codecs.errors import CodecError, ErasedError, UnknownDictionaryError
+from hookstream.codecs.sealed import (
+    KEYS,
+    dictionary_place,
+    is_sealed,
+    key_ids,
+    open_sealed,
+    payload_place,
+    refusal_place,
+)
 from hookstream.codecs.zstd import dictionary_id
 
 __all__ = ["WideSweep"]
@@ -82,11 +93,13 @@ class WideSweep:
         self._postgres = postgres
         self._archive = archive
         self._payloads = payloads
+        self._seals = FeedSeals(payloads.data_keys)
         self._target = target
         self._partitions = partitions
         self._dry = dry
         self._note = note
         self._note_objects = note_objects
+        self._clear_blobs = ClearBlobs(redis)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
 
     # --- the archive
@@ -97,8 +110,10 @@ class WideSweep:
         Raises:
             UnavailableError: the archive or its manifest is away.
             NotYetError: others put objects together meanwhile, or a payload cannot be read now.
+            SealingKeyError: an object's data key cannot be had now; it is named.
         """
         target = self._target
+        #: Those that nobody can read.
         damaged: set[str] = set()
         for _ in range(ROUNDS):
             hits = 0
@@ -109,6 +124,9 @@ class WideSweep:
                     except ArchiveDamagedError as error:
                         damaged.add(found["name"])
                         self.tallies["archive"].add(1, 0, 1, str(error))
+                    except ErasedError:
+                        # its key was destroyed: it is erased already
+                        damaged.add(found["name"])
             if not hits or self._dry:
                 return
         raise NotYetError("objects of the archive are put together while they are looked through")
@@ -246,7 +264,7 @@ class WideSweep:
         rows = await self._postgres.fetch(statement("day_texts"), target.tenant, ERASED_TEXT)
         for row in rows:
             mine = target.erasure.kind == TENANT or row["context_id"] == target.context
-            if mine or target.says(target.tenant, row["summary"]):
+            if mine or (target.searches and await self._says_day(row)):
                 hits.append((row["context_id"], row["day"]))
         self._counted("daily summaries", len(hits))
         if hits and not self._dry:
@@ -257,6 +275,17 @@ class WideSweep:
                 [day for _, day in hits],
                 ERASED_TEXT,
             )
+
+    async def _says_day(self, row: Mapping[str, Any]) -> bool:
+        """Whether a day's summary, sealed or not, names the person; not where its key is gone."""
+        context_id, day, tenant = row["context_id"], row["day"].isoformat(), self._target.tenant
+        try:
+            said = await self._seals.open_daily(tenant, context_id, day, row["summary"])
+        except CodecError as error:
+            told = f"the summary of {context_id} for {day} cannot be read: {error}"
+            self.tallies["daily summaries"].add(1, 0, 1, told)
+            return False
+        return self._target.says(tenant, said or "")
 
     async def _errors(self) -> None:
         """What was said of replays and conditions that failed."""
@@ -321,24 +350,43 @@ class WideSweep:
             gone: dict[str, bytes] = {}
             async for page in pages(self._redis, name):
                 for entry, fields in page:
-                    if self._refusal(name, fields):
+                    if await self._refusal(name, fields):
                         gone[entry] = b""
             self._counted("refusals", len(gone))
             if not self._dry:
                 await rewrite(self._redis, fence, name, gone)
 
-    def _refusal(self, name: str, fields: Mapping[bytes, bytes]) -> bool:
+    async def _refusal(self, name: str, fields: Mapping[bytes, bytes]) -> bool:
         target = self._target
         owner = name.removeprefix(f"{keys.UNKNOWN_REFUSALS}:")
         tenant, _, tool_id = owner.partition("/")
         if owner == name:
             # of tools that there are not: whose they are nobody knows
-            return target.subject is not None and target.says(target.tenant, *fields.values())
+            return target.searches and await self._says_refusal(name, fields)
         if tenant != target.tenant:
             return False
         if target.erasure.kind == TENANT or (target.tool and target.tool == tool_id):
             return True
-        return target.says(tenant, *fields.values())
+        return target.searches and await self._says_refusal(name, fields)
+
+    async def _says_refusal(self, stream: str, fields: Mapping[bytes, bytes]) -> bool:
+        """Whether a refused webhook, sealed or not, names the person.
+
+        Raises:
+            SealingKeyError: its data key cannot be had now.
+        """
+        parts = [fields[name] for name in (b"r", b"h", b"b") if name in fields]
+        # a body alone is what its sender wrote: the first field says whether all are sealed
+        if parts and is_sealed(parts[0]):
+            await self._payloads.fetch_keys(parts[:1])
+            try:
+                parts = [open_sealed(part, refusal_place(stream)) for part in parts]
+            except ErasedError:
+                return False
+            except CodecError as error:
+                self.tallies["refusals"].add(1, 0, 1, f"one of {stream} cannot be read: {error}")
+                return False
+        return self._target.says(self._target.tenant, *parts)
 
     async def dictionaries(self) -> None:
         """Dictionaries with fragments of it are retired, and deleted once nothing needs them.
@@ -354,9 +402,12 @@ class WideSweep:
         hits = [
             (row["dictionary_id"], row["tool_id"])
             for row in rows
-            if whole or target.says(target.tenant, bytes(row["content"]))
+            if whole
+            or target.says(
+                target.tenant, await self._fragments(row["dictionary_id"], bytes(row["content"]))
+            )
         ]
-        hits += await self._brought_back({row["dictionary_id"] for row in rows})
+        hits += await self._brought_back()
         retired = await self._redis.smembers(keys.retired_dictionaries(target.erasure.erasure_id))
         self._counted("dictionaries", len(hits) if self._dry else 0)
         if self._dry or not (hits or retired):
@@ -389,10 +440,35 @@ class WideSweep:
             await self._redis.srem(keys.retired_dictionaries(target.erasure.erasure_id), number)
         self.tallies["dictionaries"].add(len(wanted), len(wanted))
 
-    async def _brought_back(self, known: set[int]) -> list[tuple[int, str]]:
+    async def _fragments(self, number: int, content: bytes) -> bytes:
+        """What a dictionary consists of; nothing where it is another tenant's, or erased.
+
+        Raises:
+            SealingKeyError: its data key cannot be had now.
+        """
+        if not self._target.searches or not is_sealed(content):
+            return content
+        await self._payloads.fetch_keys((content,))
+        [sealed_by] = key_ids((content,))
+        key = KEYS.get(sealed_by)
+        if key is None or key.tenant != self._target.tenant:
+            return b""
+        try:
+            return open_sealed(content, dictionary_place(number))
+        except ErasedError:
+            return b""
+        except CodecError as error:
+            told = f"the dictionary {number} cannot be read: {error}"
+            self.tallies["dictionaries"].add(1, 0, 1, told)
+            return b""
+
+    async def _brought_back(self) -> list[tuple[int, str]]:
         """Dictionaries that only Redis has, with the person in them: an older copy of it did."""
         if self._target.subject is None:
             return []
+        # those of other tenants that PostgreSQL knows are theirs
+        rows = await self._postgres.fetch("SELECT dictionary_id FROM dictionaries")
+        known = {row["dictionary_id"] for row in rows}
         named = {
             int(number): tool.decode()
             for tool, number in (await self._redis.hgetall(keys.DICTIONARIES)).items()
@@ -408,35 +484,60 @@ class WideSweep:
             number = int(name.rpartition(b":")[2])
             if number not in known and number not in retired:
                 content = await self._redis.get(name) or b""
-                if self._target.says(self._target.tenant, content):
+                said = await self._fragments(number, content)
+                if self._target.says(self._target.tenant, said):
                     found.append((number, named.get(number, "")))
         return found
 
     async def _uses(self, wanted: set[int]) -> dict[int, int]:
-        """How many payloads in Redis are packed with each of some dictionaries."""
+        """How many payloads in Redis are packed with each of some dictionaries.
+
+        Raises:
+            SealingKeyError: it cannot be said of one that is sealed, whose key is not here now.
+        """
         used: dict[int, int] = defaultdict(int)
 
-        def count(data: bytes) -> None:
-            try:
-                event = decode_event(data)
-            except CodecError:
-                return
-            number = event.stored.dictionary_id if event.stored else 0
-            if number in wanted:
-                used[number] += 1
+        async def count(values: Sequence[bytes]) -> None:
+            stored = [event.stored for event in map(_decoded, values) if event and event.stored]
+            if self._payloads.data_keys is not None:
+                # a payload in the clear may look as if it were sealed: its envelope knows
+                await self._payloads.data_keys.fetch({one.key_id for one in stored} - {0})
+            for one in stored:
+                if one.dictionary_id in wanted:
+                    used[one.dictionary_id] += 1
 
         for partition in range(self._partitions):
             async for page in pages(self._redis, keys.events(partition)):
-                for _, fields in page:
-                    count(fields.get(b"d", b""))
+                await count([fields.get(b"d", b"") for _, fields in page])
         async for name in self._redis.scan_iter(match="{hs:*}:letter:*", count=1000):
-            count(await self._redis.hget(name, "raw") or b"")
+            await count([await self._redis.hget(name, "raw") or b""])
         async for name in self._redis.scan_iter(match="{hs:*}:blob:*", count=1000):
             data = await self._redis.getrange(name, 0, 63)
+            if is_sealed(data):
+                data = await self._inside(name.decode(), await self._redis.get(name) or b"")
             number = _frame_dictionary(data)
             if number in wanted:
                 used[number] += 1
         return dict(used)
+
+    async def _inside(self, name: str, data: bytes) -> bytes:
+        """What a sealed payload beside its stream is packed as; nothing where nobody can say."""
+        try:
+            await self._payloads.fetch_keys((data,))
+        except SealingKeyError:
+            partition = int(name.partition(":")[2].partition("}")[0])
+            if not await self._clear_blobs.has(partition, name):
+                raise
+            return data
+        for number in key_ids((data,)):
+            key = KEYS.get(number)
+            try:
+                place = payload_place(key.tenant if key else "", name.rpartition(":")[2])
+                return open_sealed(data, place)
+            except CodecError:
+                # destroyed, or damaged: no dictionary helps
+                return b""
+        return b""
 
     async def files(self) -> None:
         """Have Redis write its files anew: they are a log of what was written before."""
@@ -466,6 +567,13 @@ def _event(row: Row) -> Event | None:
     try:
         archived = ArchivedEvent(row.partition, entry_id((row.entry_ms, row.entry_seq)), join(row))
         return decode_event(archived.envelope)
+    except CodecError:
+        return None
+
+
+def _decoded(data: bytes) -> Event | None:
+    try:
+        return decode_event(data)
     except CodecError:
         return None
 

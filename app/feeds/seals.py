@@ -1,40 +1,14 @@
 """Updates are sealed from where they are made to where a client reads them."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final
-
-import orjson
 
 from hookstream.app.errors import SealingKeyError
+from hookstream.app.feeds.update import erased_update
 from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.codecs.errors import CodecError, ErasedError, UnknownKeyError
-from hookstream.codecs.sealed import daily_place, key_ids, update_place
+from hookstream.codecs.sealed import daily_place, key_ids, sealed_like, update_place
 
-__all__ = ["ERASED", "FeedSeals", "erased_update"]
-
-#: The kind of what stands in the place of an update whose data key was destroyed.
-ERASED: Final = "erased"
-
-
-def erased_update(context_id: str) -> bytes:
-    """What is left of an update whose data key was destroyed: its place in the feed."""
-    return orjson.dumps(
-        {
-            "kind": ERASED,
-            "context_id": context_id,
-            "event_id": None,
-            "tool_id": None,
-            "event_type": f"hookstream.{ERASED}",
-            "priority": "low",
-            "summary": "Erased: the data key of its month was destroyed.",
-            "data": {},
-            "received_at": 0,
-            "tokens": 0,
-            "template": ERASED,
-            "keys": [],
-            "untrusted": [],
-        }
-    )
+__all__ = ["FeedSeals"]
 
 
 class FeedSeals:
@@ -105,6 +79,20 @@ class FeedSeals:
         if self._keys is not None and (ids := key_ids(bodies)):
             await self._keys.fetch(ids)
         return [self.open(tenant, context_id, body) for body in bodies]
+
+    def again(self, tenant: str, context_id: str, old: bytes, body: bytes) -> bytes:
+        """What comes in place of ``old``, an update of that context: sealed by its key, if it was.
+
+        Raises:
+            SealingKeyError: the key was not fetched.
+        """
+        try:
+            return sealed_like(old, body, _feed_place(tenant, context_id))
+        except ErasedError:
+            # destroyed meanwhile: it reads as erased as it is
+            return old
+        except UnknownKeyError as error:
+            raise SealingKeyError(str(error)) from error
 
     def daily(self, tenant: str, context_id: str, day: str, summary: str) -> str:
         """The text of a day's summary, for the event log. Raises SealingKeyError."""

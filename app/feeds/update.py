@@ -19,10 +19,12 @@ from hookstream.codecs.routed import Target
 __all__ = [
     "DAILY",
     "DIGEST",
+    "ERASED",
     "UPDATE",
     "addressed",
     "coalesced_values",
     "digest_update",
+    "erased_update",
     "event_update",
     "told_update",
 ]
@@ -31,6 +33,8 @@ __all__ = [
 UPDATE: Final = "update"
 DIGEST: Final = "digest"
 DAILY: Final = "daily"
+#: What stands in the place of one that is erased.
+ERASED: Final = "erased"
 
 
 def event_update(event: Event, summary: Summary) -> bytes:
@@ -104,6 +108,31 @@ def told_update(kind: str, context_id: str, told: DigestBuilder, digest: Digest)
                 "event_ids": told.named,
                 "more": told.events - len(told.named),
             },
+        }
+    )
+
+
+def erased_update(context_id: str, priority: str = "normal", received_at: int = 0) -> bytes:
+    """What stands in place of an update that is erased, or whose data key was destroyed.
+
+    Its number has to stay. Nothing else is left but the context and, where they are known, how
+    urgent it was and when it came.
+    """
+    return orjson.dumps(
+        {
+            "kind": ERASED,
+            "context_id": context_id,
+            "event_id": None,
+            "tool_id": None,
+            "event_type": f"hookstream.{ERASED}",
+            "priority": priority,
+            "summary": "",
+            "data": {},
+            "received_at": received_at,
+            "tokens": 0,
+            "template": ERASED,
+            "keys": [],
+            "untrusted": [],
         }
     )
 

@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections import Counter
+from collections.abc import Collection
 from typing import Any, Final
 
 import asyncpg
@@ -17,7 +18,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
-from hookstream.app.errors import UnavailableError
+from hookstream.app.errors import SealingKeyError, UnavailableError
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.spool import Spooled
 from hookstream.app.payloads.payloads import Payloads
@@ -25,7 +26,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.stores.erasures import DONE, ErasureStore, Tally
 from hookstream.codecs.envelope import decode_event
-from hookstream.codecs.errors import CodecError
+from hookstream.codecs.errors import CodecError, UnknownDictionaryError
 
 __all__ = ["SpoolErasure", "spools_that_lack"]
 
@@ -87,28 +88,41 @@ class SpoolErasure(Service):
         """
         known = {one.erasure_id: one for one in self._store.known()}
         fresh = [one for name, one in known.items() if name not in self._looked_for]
+        trouble = ""
         if fresh and self._appender.spool is not None and self._appender.spool.entries:
-            counts = await self._erase()
+            counts, trouble = await self._erase({one.tenant for one in known.values()})
             for erasure_id, count in counts.items():
                 tally = Tally(count, count)
                 await self._store.note_place(erasure_id, f"spool:{self._name}", "spools", tally)
                 metrics.ERASED.labels(place="spools").inc(count)
-        self._looked_for |= {one.erasure_id for one in fresh}
+        if not trouble:
+            self._looked_for |= {one.erasure_id for one in fresh}
         under_way = [one for one in known if known[one].status != DONE]
         named = [one for one in under_way if one in self._looked_for][:NAMED]
-        said = {"at_ms": time.time_ns() // 1_000_000, "looked_for": named}
+        said = {"at_ms": time.time_ns() // 1_000_000, "looked_for": named, "trouble": trouble}
         await self._redis.hset(keys.SPOOLS, self._name, orjson.dumps(said))
 
-    async def _erase(self) -> Counter[str]:
+    async def _erase(self, tenants: Collection[str]) -> tuple[Counter[str], str]:
+        """Take out what was erased: how much of which erasure, and what could not be looked into.
+
+        ``tenants``: whose entries are looked into.
+        """
         spool = self._appender.spool
         assert spool is not None
         counts: Counter[str] = Counter()
+        trouble = ""
+        #: Keys that cannot be had: they are asked for once.
+        lacking: set[int] = set()
         after = -1
         while page := spool.page(PAGE, after):
             after = page[-1].number
             gone: list[Spooled] = []
             for entry in page:
-                erasure_id = await self._late_by(entry.data)
+                erasure_id = ""
+                try:
+                    erasure_id = await self._late_by(entry.data, tenants, lacking)
+                except (SealingKeyError, UnknownDictionaryError) as error:
+                    trouble = trouble or str(error)
                 if erasure_id:
                     gone.append(entry)
                     counts[erasure_id] += 1
@@ -117,20 +131,29 @@ class SpoolErasure(Service):
             await asyncio.sleep(0)
         if counts:
             await asyncio.to_thread(spool.compact)
-        return counts
+        return counts, trouble
 
-    async def _late_by(self, data: bytes) -> str:
+    async def _late_by(self, data: bytes, tenants: Collection[str], lacking: set[int]) -> str:
         try:
             event = decode_event(data)
-            [readable] = await self._payloads.open([event])
+            number = event.stored.key_id if event.stored else 0
+            if event.tenant not in tenants or number in lacking:
+                return ""
+            try:
+                [readable] = await self._payloads.open([event])
+            except SealingKeyError:
+                lacking.add(number)
+                raise
             late = self._store.late_by(readable or event)
+        except UnknownDictionaryError:
+            raise
         except CodecError:
             return ""
         return late.erasure_id if late else ""
 
 
 async def spools_that_lack(redis: Any, erasure_id: str) -> list[str]:
-    """Processes that are there and have not looked for an erasure yet.
+    """Processes that are there and have not looked for an erasure yet, each with what keeps it.
 
     Raises:
         redis.exceptions.RedisError: Redis does not answer.
@@ -141,12 +164,13 @@ async def spools_that_lack(redis: Any, erasure_id: str) -> list[str]:
         try:
             said = orjson.loads(data)
             at_ms, looked_for = int(said["at_ms"]), said["looked_for"]
+            trouble = str(said.get("trouble") or "")
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-            at_ms, looked_for = 0, []
+            at_ms, looked_for, trouble = 0, [], ""
         if now_ms - at_ms > FORGOTTEN_MS:
             forgotten.append(name)
         elif now_ms - at_ms <= AWAY_MS and erasure_id not in looked_for:
-            lacking.append(name.decode())
+            lacking.append(f"{name.decode()} ({trouble})" if trouble else name.decode())
     if forgotten:
         await redis.hdel(keys.SPOOLS, *forgotten)
     return sorted(lacking)

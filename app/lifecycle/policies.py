@@ -15,8 +15,9 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics
 from hookstream.app.archive.archive import Archive
 from hookstream.app.archive.rows import ArchivedEvent, entry_id, join
-from hookstream.app.errors import ArchiveDamagedError
+from hookstream.app.errors import ArchiveDamagedError, SealingKeyError
 from hookstream.app.ids import entry_order
+from hookstream.app.lifecycle.blocks import block_of, open_block
 from hookstream.app.lifecycle.warm import done_until
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.privacy.classes import ClassJudge
@@ -28,8 +29,8 @@ from hookstream.app.stores.tiers import COLD, HOT, WARM, warm_entry
 from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.rewriting import Fence, pages, rewrite
 from hookstream.codecs.envelope import Event, decode_event
-from hookstream.codecs.errors import CodecError
-from hookstream.codecs.warm_block import pack_block, read_block
+from hookstream.codecs.errors import CodecError, ErasedError
+from hookstream.codecs.sealed import KEYS
 
 __all__ = ["DEAD_LETTERS", "PolicyMover", "chosen"]
 
@@ -145,7 +146,7 @@ class PolicyMover:
         ]
         readable: Sequence[Event | None] = concerned
         if any(policy.data_class for policy in policies) and any(concerned):
-            readable = await self._payloads.open(concerned)
+            readable = await self._readable(concerned)
         found: list[Policy | None] = []
         for event, opened in zip(concerned, readable, strict=True):
             found.append(
@@ -155,6 +156,18 @@ class PolicyMover:
                 event.release()
                 await asyncio.sleep(0)
         return found
+
+    async def _readable(self, events: Sequence[Event | None]) -> Sequence[Event | None]:
+        """Events whose payload can be looked into now; a key that is away holds up its own only."""
+        try:
+            return await self._payloads.open(events)
+        except SealingKeyError as error:
+            logger.debug("policies look into what a data key has sealed later: %s", error)
+        there = [
+            None if event and event.stored and KEYS.missing({event.stored.key_id} - {0}) else event
+            for event in events
+        ]
+        return await self._payloads.open(there)
 
     def _has(self, data_class: str, event: Event) -> bool:
         try:
@@ -209,8 +222,11 @@ class PolicyMover:
             if data is None:
                 continue
             try:
-                kept = await asyncio.to_thread(read_block, data)
-            except CodecError as error:
+                kept = await open_block(self._payloads.data_keys, name, data)
+            except ErasedError:
+                self._remember(known)
+                continue
+            except (CodecError, SealingKeyError) as error:
                 logger.error("policies cannot look into %s: %s", name, error)
                 continue
             events = [_event(one.envelope) for one in kept]
@@ -224,10 +240,10 @@ class PolicyMover:
             for event, policy in zip(events, found, strict=True):
                 if event and policy:
                     gone[policy, tool_id].append(event.event_id)
-            block = b""
-            if left:
-                packed = [(one.entry_id, (one.envelope,)) for one in left]
-                block = await asyncio.to_thread(pack_block, packed)
+            try:
+                block = await block_of(left, name, data)
+            except ErasedError:
+                continue  # its key was destroyed meanwhile
             told = f"{entry.first}:{entry.last}:{len(left)}:{len(block)}"
             partition.check()
             replaced = await self._scripts.call(
@@ -279,7 +295,9 @@ class PolicyMover:
                     continue
                 if await self._archive.leave_out(tenant, tool_id, found["name"], places):
                     count += await self._note(COLD, gone)
-            except ArchiveDamagedError as error:
+            except ErasedError:
+                self._remember(known)
+            except (ArchiveDamagedError, SealingKeyError) as error:
                 logger.error("policies cannot look into the archive: %s", error)
         return count
 

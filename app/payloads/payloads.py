@@ -12,7 +12,8 @@ from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.codecs.errors import CodecError, UnknownDictionaryError, UnknownKeyError
 from hookstream.codecs.payload import Packing, StoredPayload
-from hookstream.codecs.sealed import month_of_event, payload_place
+from hookstream.codecs.sealed import KEYS, is_sealed, key_ids, month_of_event, payload_place
+from hookstream.codecs.zstd import ZstdCodec, dictionary_id
 
 __all__ = ["Payloads", "damage"]
 
@@ -96,6 +97,44 @@ class Payloads:
             CodecError: it is damaged.
         """
         return data if self.data_keys is None else await self.data_keys.open_payload(data, place)
+
+    async def beside(self, data: bytes, event_id: str) -> tuple[str, bytes]:
+        """Of a payload beside its stream the tenant, where it is sealed, and it itself, unpacked.
+
+        b"" where it is erased.
+
+        Raises:
+            SealingKeyError: its key cannot be had now.
+            UnknownDictionaryError: it is packed with a dictionary that cannot be had.
+            CodecError: it is damaged.
+        """
+        tenant = ""
+        if is_sealed(data):
+            await self.fetch_keys((data,))
+            [number] = key_ids((data,))
+            if KEYS.is_destroyed(number):
+                return "", b""
+            key = KEYS.get(number)
+            tenant = key.tenant if key else ""
+            data = DataKeys.open(data, payload_place(tenant, event_id))
+        await self._dictionaries.fetch({dictionary_id(data)} - {0})
+        try:
+            opened: bytes = ZstdCodec().loads(data)
+        except UnknownDictionaryError:
+            raise
+        except CodecError:
+            # no frame: it was not worth packing
+            return tenant, data
+        return tenant, opened
+
+    async def fetch_keys(self, values: Iterable[bytes | None]) -> None:
+        """Have the keys that open values.
+
+        Raises:
+            SealingKeyError: one of them cannot be had now.
+        """
+        if self.data_keys is not None and (ids := key_ids(values)):
+            await self.data_keys.fetch(ids)
 
     def is_erased(self, tenant: str, event_id: str) -> bool:
         """Whether a key of the month in which an event was received was destroyed."""

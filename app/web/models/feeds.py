@@ -45,7 +45,7 @@ class UpdateOut(Model):
     ``kind`` is ``update`` for one event's own, ``digest`` for one that stands for several which
     came faster than the context's rate (they can be read by its number), ``daily`` for a day's
     summary; those have no ``event_id`` and ``tool_id``, and say in ``folded`` what they stand for.
-    ``erased`` is what is left where the data key of its month was destroyed.
+    ``erased`` is what is left of one that was erased, or whose data key was destroyed.
     """
 
     model_config = ConfigDict(extra="allow")

@@ -2,18 +2,22 @@
 
 ``python -m tests.integration.erasure.places`` plants, erases, restores an older Redis and an older
 archive, and greps every byte of every store: all values of Redis and its files, rows of the
-archive's objects, every row of PostgreSQL, the state folders; packed payloads are unpacked.
+archive's objects, every row of PostgreSQL, the state folders; packed payloads are unpacked. With
+``--sealed`` payloads are sealed, and what is sealed is opened, wherever it lies.
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,13 +29,25 @@ import asyncpg
 import pyarrow.parquet as pq
 import redis.asyncio
 import zstandard
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from hookstream.app import embedded
 from hookstream.app.ids import new_event_id, partition_of
 from hookstream.app.ingest.spool import Spool
+from hookstream.app.keyring.wrapping import KeyFile
 from hookstream.app.redis import keys
 from hookstream.codecs.dictionaries import Dictionary
 from hookstream.codecs.envelope import encode_event
+from hookstream.codecs.payload import StoredPayload
+from hookstream.codecs.sealed import (
+    MonthKey,
+    daily_place,
+    dictionary_place,
+    is_sealed,
+    month_of,
+    payload_place,
+)
+from hookstream.proto.envelope_pb2 import PayloadEncoding
 from hookstream.testing import make_event
 from tests.support.stack import Stack, eventually, free_port, own_stages
 
@@ -41,6 +57,10 @@ MAIL, PHONE, NAME = "jane.doe@example.com", "+49 170 1234567", "cus-jane-9Xk2Lp7
 #: How the person stands in any byte.
 MARKS = [text.encode() for text in (MAIL, "1701234567", "170 1234567", NAME)]
 MAGIC = b"\x28\xb5\x2f\xfd"
+SEALED = b"\xffHS\x01"
+SEALED_TEXT = re.compile(rb"sealed:2:([A-Za-z0-9+/=]+)")
+#: In which all values are sealed, where payloads are: not what stages add, errors and the like.
+SEALED_PLACES = ("blob", "warm", "feed", "folded", "withheld", "hs:refusals", "hs:dictionary")
 STAGE = """
 from hookstream import Event, app
 
@@ -75,6 +95,7 @@ class House:
 
     folder: Path
     stack: Stack
+    sealed: bool = False
     planted: Counter[str] = field(default_factory=Counter)
     receipt: dict[str, Any] = field(default_factory=dict)
     left: Counter[str] = field(default_factory=Counter)
@@ -82,6 +103,9 @@ class House:
     #: Numbers and kinds of what a client reads of a feed afterwards.
     feed: list[tuple[int, str]] = field(default_factory=list)
     again: Counter[str] = field(default_factory=Counter)
+    #: Values that should be sealed and are not, by their place, after the erasure.
+    clear: Counter[str] = field(default_factory=Counter)
+    _keys: dict[int, MonthKey] = field(default_factory=dict)
 
     @property
     def state(self) -> Path:
@@ -112,6 +136,28 @@ class House:
             text = await response.text()
             assert response.status < 300, (path, text)
             return json.loads(text) if text else None
+
+    async def data_keys(self) -> dict[int, MonthKey]:
+        """All data keys, by their ids; the newest is the last."""
+        if not self._keys and self.sealed:
+            wrapping = {
+                key.name: key for key in KeyFile(self.state / "sealing.key").wrapping_keys()
+            }
+            async with self.postgres() as connection:
+                rows = await connection.fetch("SELECT * FROM data_keys ORDER BY month")
+            for row in rows:
+                key = await wrapping[row["wrapped_by"]].unwrap(row["wrapped"])
+                self._keys[row["key_id"]] = MonthKey(
+                    row["key_id"], row["tenant"], row["month"], key
+                )
+        return self._keys
+
+    async def seal(self, data: bytes, place: bytes) -> bytes:
+        """As the system would, by the key of now; as it is where nothing is sealed."""
+        for key in (await self.data_keys()).values():
+            if key.month == month_of(time.time_ns() // 1_000_000):
+                return key.seal(data, place)
+        return data
 
     # --- planting
 
@@ -180,6 +226,10 @@ class House:
 
     async def _rows(self, event_id: str) -> None:
         """Texts that only trouble writes."""
+        day = f"1 update, by {MAIL}"
+        if self.sealed:
+            sealed = await self.seal(day.encode(), daily_place("default", "hot", "2026-11-29"))
+            day = f"sealed:2:{base64.b64encode(sealed).decode()}"
         async with self.postgres() as connection:
             await connection.execute(
                 "INSERT INTO replays (replay_id, tenant, event_id, status, error) "
@@ -196,21 +246,22 @@ class House:
             await connection.execute(
                 "INSERT INTO daily_summaries VALUES "
                 "('default', 'hot', '2026-11-29', 1, $1, 9, 1, 1, 1, now())",
-                f"1 update, by {MAIL}",
+                day,
             )
 
     async def _dictionary(self) -> None:
         samples = [body(n) + os.urandom(8).hex().encode() for n in range(400)]
         trained = zstandard.train_dictionary(4096, samples)
         dictionary = Dictionary.of(trained.as_bytes())
+        content = await self.seal(dictionary.content, dictionary_place(dictionary.dictionary_id))
         async with self.postgres() as connection:
             await connection.execute(
                 "INSERT INTO dictionaries VALUES ($1, 'default', 'gone', 1, $2, 400, 0.5)",
                 dictionary.dictionary_id,
-                dictionary.content,
+                content,
             )
         async with self.redis() as client:
-            await client.set(keys.dictionary(dictionary.dictionary_id), dictionary.content)
+            await client.set(keys.dictionary(dictionary.dictionary_id), content)
             await client.hset(keys.DICTIONARIES, "gone", dictionary.dictionary_id)
 
     # --- greps
@@ -219,23 +270,25 @@ class House:
         """In which places the person is, and how often."""
         found: Counter[str] = Counter()
         async with self.redis() as client:
+            found_keys = await self.data_keys()
             dictionaries = [
-                zstandard.ZstdCompressionDict(await client.get(key))
+                zstandard.ZstdCompressionDict(opened(await client.get(key), found_keys))
                 async for key in client.scan_iter(match="hs:dictionary:*")
             ]
-            unpack = Unpacker(dictionaries)
+            unpack = Unpacker(dictionaries, found_keys)
             async for key in client.scan_iter(count=1000):
                 place = place_of(key.decode())
                 for value in await values(client, key):
                     found[place] += unpack.count(value)
             await self._files_anew(client)
         async with self.postgres() as connection:
-            await self._grep_rows(connection, found)
+            await self._grep_rows(connection, found, unpack)
         for path in self._files():
             name = str(path.relative_to(self.state))
             if path.suffix == ".parquet":
                 rows = pq.ParquetFile(path).read().to_pylist()
-                found["archive"] += sum(unpack.count(repr(row).encode()) for row in rows)
+                values_of = [value for row in rows for value in (repr(row), *row.values())]
+                found["archive"] += sum(map(unpack.count, map(as_bytes, values_of)))
             else:
                 with contextlib.suppress(OSError):
                     found[f"state: {name.split('/')[0]}"] += unpack.count(path.read_bytes())
@@ -254,7 +307,7 @@ class House:
         await asyncio.sleep(0.05)
         await eventually(free, "the file is written anew")
 
-    async def _grep_rows(self, connection: Any, found: Counter[str]) -> None:
+    async def _grep_rows(self, connection: Any, found: Counter[str], unpack: "Unpacker") -> None:
         tables = await connection.fetch(
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
         )
@@ -262,8 +315,23 @@ class House:
             name = row["tablename"]
             for one in await connection.fetch(f"SELECT * FROM {name}"):
                 for value in one.values():
-                    data = value if isinstance(value, bytes) else str(value).encode()
-                    found[f"pg {name}"] += count(data)
+                    found[f"pg {name}"] += unpack.count(as_bytes(value))
+
+    async def in_the_clear(self) -> Counter[str]:
+        """Where values lie that are not sealed, of places where all have to be."""
+        found: Counter[str] = Counter()
+        async with self.redis() as client:
+            async for key in client.scan_iter(count=1000):
+                place = place_of(key.decode())
+                # hashes and sorted sets only count and name them
+                if place in SEALED_PLACES and await client.type(key) not in (b"hash", b"zset"):
+                    values_of = (await values(client, key))[1:]
+                    found[place] += sum(not is_sealed(value) for value in values_of)
+        for path in self._files():
+            if path.suffix == ".parquet":
+                payloads = pq.ParquetFile(path).read(["payload"]).to_pydict()["payload"]
+                found["archive"] += sum(bool(one) and not is_sealed(one) for one in payloads)
+        return +found
 
     def _files(self) -> Iterator[Path]:
         for path in sorted(self.state.rglob("*")):
@@ -332,9 +400,13 @@ class House:
             body(500), number=1, tool_id="hot", event_id=new_event_id(at, number, 9),
             received_at_ms=at,
         )  # fmt: skip
+        payload = event.payload
+        data = await self.seal(payload, payload_place("default", event.event_id))
+        sealed = PayloadEncoding.PAYLOAD_ENCODING_SEALED
+        packed = StoredPayload(sealed, len(payload), data) if self.sealed else None
         spool = Spool(folder / "spool", 1 << 24)
         spool.open()
-        spool.add([(keys.events(number), encode_event(event))])
+        spool.add([(keys.events(number), encode_event(event, packed))])
         spool.close()
         port = str(free_port())
         process = self.stack.another(folder, "receive", HOOKSTREAM_WEB_PORT=port)
@@ -355,13 +427,25 @@ class House:
 
 
 class Unpacker:
-    """Counts the person in bytes, and in what is packed within them."""
+    """Counts the person in bytes, and in what is packed or sealed within them."""
 
-    def __init__(self, dictionaries: list[Any]) -> None:
+    def __init__(self, dictionaries: list[Any], data_keys: dict[int, MonthKey]) -> None:
         self._by_id = {one.dict_id(): one for one in dictionaries}
+        self._data_keys = data_keys
 
     def count(self, data: bytes) -> int:
         """How often."""
+        total = self._frames(data)
+        if self._data_keys:
+            sealed = data.split(SEALED)[1:]
+            total += sum(self._frames(opened(SEALED + one, self._data_keys)) for one in sealed)
+            for text in SEALED_TEXT.findall(data):
+                with contextlib.suppress(ValueError):
+                    value = base64.b64decode(text[: len(text) // 4 * 4])
+                    total += self._frames(opened(value, self._data_keys))
+        return total
+
+    def _frames(self, data: bytes) -> int:
         total, at = count(data), data.find(MAGIC)
         while at >= 0:
             total += count(self._frame(data[at:]))
@@ -376,6 +460,22 @@ class Unpacker:
         except (zstandard.ZstdError, KeyError):
             return b""
         return bytes(opened)
+
+
+def opened(data: bytes, data_keys: dict[int, MonthKey]) -> bytes:
+    """What is sealed, without looking whether it lies where it was sealed for, or where it ends."""
+    key = data_keys.get(int.from_bytes(data[4:12], "big")) if is_sealed(data) else None
+    if key is None:
+        return data
+    # what GCM does, but for the tag
+    mode = modes.CTR(data[12:24] + (2).to_bytes(4, "big"))
+    _, (_, _, _, secret) = key.__reduce__()
+    return Cipher(algorithms.AES(secret), mode).decryptor().update(data[24:])
+
+
+def as_bytes(value: object) -> bytes:
+    """A value of a row."""
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 def count(data: bytes) -> int:
@@ -429,37 +529,46 @@ def table(house: House) -> list[str]:
     return lines
 
 
-async def run(folder: Path) -> House:
-    """All of it; what is left stands in the house."""
+async def run(folder: Path, *, sealed: bool = False, restores: bool = True) -> House:
+    """All of it; what is left stands in the house.
+
+    ``sealed``: with payloads sealed. ``restores``: older copies come back, too.
+    """
     settings = {
         **own_stages(folder, "remembering_stages", STAGE),
         "HOOKSTREAM_PARTITIONS": "2",
         "HOOKSTREAM_CLAIM_CHECK_BYTES": "1024",
+        "HOOKSTREAM_SEAL_PAYLOADS": "on" if sealed else "off",
     }
     with Stack(folder, **settings) as stack:
-        house = House(folder, stack)
+        house = House(folder, stack, sealed)
         await house.plant()
-        stack.stop()
-        house.copy("older")
-        stack.start()
+        if restores:
+            stack.stop()
+            house.copy("older")
+            stack.start()
         house.receipt = await house.erase()
         house.left = await house.grep()
+        if sealed:
+            house.clear = await house.in_the_clear()
         before = len((await stack.get("/events", limit="1000"))["events"])
         await house.sent_again()
         house.left |= await house.grep()
         house.came_again = len((await stack.get("/events", limit="1000"))["events"]) - before
         feed = (await stack.get("/contexts/hot/updates", limit="1000"))["updates"]
         house.feed = [(one["seq"], one["kind"]) for one in feed]
-        stack.stop()
-        house.restore("older")
-        stack.start()
+        if restores:
+            stack.stop()
+            house.restore("older")
+            stack.start()
 
         async def gone() -> bool:
             house.again = await house.grep()
             return not house.again
 
-        with contextlib.suppress(AssertionError):
-            await eventually(gone, "it is erased again", 60)
+        if restores:
+            with contextlib.suppress(AssertionError):
+                await eventually(gone, "it is erased again", 60)
         await house.spooled()
         with contextlib.suppress(AssertionError):
             await eventually(gone, "what came late is erased, too", 60)
@@ -470,7 +579,7 @@ def main() -> int:
     """Print the table; 1 where anything is left."""
     folder = Path(tempfile.mkdtemp(prefix="hookstream-erasure-"))
     try:
-        house = asyncio.run(run(folder))
+        house = asyncio.run(run(folder, sealed="--sealed" in sys.argv))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print("\n".join(table(house)))

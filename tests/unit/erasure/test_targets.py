@@ -11,7 +11,7 @@ from hookstream.app.erasure.targets import (
     ERASED_TEXT,
     Target,
     erased_digest,
-    erased_update,
+    left_of,
     told_of,
 )
 from hookstream.app.ids import new_event_id
@@ -106,7 +106,7 @@ def test_updates_go_by_event_by_tool_by_text_and_by_context() -> None:
 
 
 def test_an_erased_update_says_nothing_and_is_none_again() -> None:
-    left = json.loads(erased_update(update(summary=MAIL, data={"m": MAIL}, keys=[MAIL])))
+    left = json.loads(left_of("agent", update(summary=MAIL, data={"m": MAIL}, keys=[MAIL])))
     assert MAIL not in json.dumps(left)
     assert (left["kind"], left["event_id"], left["summary"]) == ("erased", None, "")
     for kind in KINDS:
