@@ -21,15 +21,17 @@ from tests.support.stack import Stack
 
 __all__ = ["KINDS", "Report", "Watch", "run"]
 
-#: Who asks: B's owner, an agent of B whose key names A's context, and somebody without a key.
-KINDS = ("owner", "agent", "nobody")
+#: Who asks: B's owner, the same who says to act for A, an agent of B whose key names A's context,
+#: and somebody without a key.
+KINDS = ("owner", "owner, for A", "agent", "nobody")
 #: A key makes 500 calls at once, and then 50 a second.
 OWNERS, AGENTS = 5, 5
 #: Routes that tell B whether an id of A's is there, and why that is not mended.
 KNOWN_TO_BE_THERE = {
-    "PUT /api/v1/tools/{tool_id}": "ids of tools are the whole installation's",
     "GET /hooks/{tool_id}": "a provider is told whether its address is right",
     "GET /hooks/{tool_id}/": "a provider is told whether its address is right",
+    "GET /hooks/{tenant}/{tool_id}": "a provider is told whether its address is right",
+    "GET /hooks/{tenant}/{tool_id}/": "a provider is told whether its address is right",
 }
 
 
