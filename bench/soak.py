@@ -3,9 +3,9 @@
 ``python -m bench.soak [--rate N] [--minutes M] [--quick] [--write]``. The whole system and its load
 as in :mod:`bench.end_to_end`, without a pause. One event in some is followed from its due time to
 its frame; all are counted, and their sequence numbers have no gap. Meanwhile the memory of every
-process is looked at. Events are hot, then warm, for ``--keep`` each, and dedup windows are as long;
-feeds keep what they do by default, 100,000 updates: what Redis holds should grow until then, and no
-more afterwards.
+process is looked at. Events are hot, then warm, for ``--keep`` each; dedup windows and copy windows
+are as long, and each feed keeps ``--updates``: what Redis holds should grow until all of these are
+full, which is to be within the first third, and no more afterwards.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from bench.end_to_end import LEAD_SECONDS, TOOLS, percentile
 from bench.load import Posted, Target, Watched, beside, post_at_rate, watch
 from bench.measure import Result, main, progress
 from bench.system import SECRET, TOOL, System, system
+from hookstream.app.durations import duration_seconds
 from hookstream.app.redis import keys
 
 __all__ = ["Sample", "a_part", "slope"]
@@ -73,6 +74,7 @@ async def soak(
     ttl = {"hot": given.keep, "warm": given.keep, "cold": "365d"}
     for tool in tools:
         await running.put(f"/tools/{tool}", {**TOOL, "dedup": dedup, "ttl": ttl})
+        await running.put(f"/contexts/{tool}-0", {"retention": {"updates": given.updates}})
     processes["worker"] = running.launch("worker")
     seconds = given.minutes * 60
     count = int(given.rate * seconds)
@@ -109,7 +111,8 @@ def run(given: argparse.Namespace) -> Result:
     """One run."""
     if given.quick:
         given.rate, given.minutes = 100.0, 0.05
-    with system() as running, beside(2) as start:
+    copies = str(int(duration_seconds(given.keep)))
+    with system(HOOKSTREAM_COPY_WINDOW_SECONDS=copies) as running, beside(2) as start:
         begin, posted, watched, samples, dead = asyncio.run(soak(running, start, given))
     seconds = given.minutes * 60
     accepted = posted.statuses[202]
@@ -118,8 +121,8 @@ def run(given: argparse.Namespace) -> Result:
         f"pause, as in the table before. {len(posted.due)} of {posted.count} events were followed; "
         "all were counted, and their numbers had to be without gaps. Parts: sixths of the time, "
         "memory at the end of each. Growth: a straight line through the last two thirds. Events "
-        f"are hot for {given.keep}, warm for {given.keep} more, dedup windows as long, feeds as by "
-        "default.",
+        f"are hot for {given.keep}, warm for {given.keep} more, dedup and copy windows as long; "
+        f"feeds keep {given.updates:,} updates each.",
         facts={
             "sent": posted.count,
             "refused": posted.count - accepted,
@@ -162,6 +165,7 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--rate", {"type": float, "default": 2000.0, "help": "events a second"}),
     ("--minutes", {"type": float, "default": 30.0, "help": "how long"}),
     ("--keep", {"default": "5m", "help": "how long events are hot, and how long they are warm"}),
+    ("--updates", {"type": int, "default": 20_000, "help": "updates that each feed keeps"}),
 )
 
 if __name__ == "__main__":
