@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 from uuid import UUID
 
+from hookstream.app.errors import ConflictError
 from hookstream.app.postgres.pool import Postgres, WholePostgres
 from hookstream.app.postgres.sql import statement
 
@@ -18,6 +19,10 @@ __all__ = ["MIN_SECONDS", "Policy", "PolicyStore", "Proof", "shortest"]
 MIN_SECONDS: Final = 3600
 #: Rows of the event log that one statement marks.
 BATCH: Final = 1000
+
+
+#: Of a tenant: each event's tool and type is compared with all of them.
+MOST_POLICIES: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,11 @@ class PolicyStore:
         return [_policy(row) for row in rows]
 
     async def put(self, policy: Policy) -> Policy:
-        """Make or change one."""
+        """Make or change one.
+
+        Raises:
+            ConflictError: the tenant has :data:`MOST_POLICIES` already.
+        """
         row = await self._postgres.fetchrow(
             statement("put_retention_policy"),
             policy.tenant,
@@ -113,8 +122,12 @@ class PolicyStore:
             policy.data_class,
             policy.delete_after_seconds,
             policy.reason,
+            MOST_POLICIES,
         )
-        assert row is not None
+        if row is None:
+            raise ConflictError(
+                f"a tenant has {MOST_POLICIES} retention policies at most: delete one, or change it"
+            )
         return _policy(row)
 
     async def delete(self, tenant: str, policy_id: str) -> bool:

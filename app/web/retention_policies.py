@@ -56,7 +56,7 @@ class PolicyViews:
                 "Make or change a retention policy",
                 takes=PolicyIn,
                 gives=PolicyOut,
-                errors=(400, 503),
+                errors=(400, 409, 503),
             ),
             Route(
                 "GET",

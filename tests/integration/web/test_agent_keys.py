@@ -135,7 +135,8 @@ async def test_a_context_that_is_made_again_is_not_for_the_old_key(
         aiohttp.ClientSession(stack.url, headers=headers) as session,
         session.ws_connect(f"/contexts/{mine}/updates?after=1") as socket,
     ):
-        assert (await call(stack, stack.key, "DELETE", f"/contexts/{mine}"))[0] == 204
+        ended = await call(stack, stack.key, "DELETE", f"/contexts/{mine}")
+        assert ended[0] == 204, ended
         # at once, as somebody who wants a clean context would
         await stack.put(f"/contexts/{mine}", {})
         await stack.put(f"/contexts/{mine}/subscriptions/all", {"tool": mine})

@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 
+from hookstream.app.stores.retention_policies import MOST_POLICIES
 from tests.integration.commands.test_commands import run
 from tests.support.stack import Stack, eventually
 
@@ -184,3 +185,16 @@ async def test_what_somebody_has_set_is_named_and_waited_for(stack: Stack, name:
     left = {place["place"]: place["left"] for place in shown["places"] if place["left"]}
     # who has set it when stays, for its time
     assert list(left) == ["audit trail (kept for its time)"]
+
+
+async def test_a_tenant_has_so_many_policies(stack: Stack, name: str) -> None:
+    have = len((await stack.get("/retention-policies"))["policies"])
+    policy = {"tool": name, "delete_after": "30d"}
+    for n in range(have, MOST_POLICIES):
+        await call(stack, "PUT", f"/retention-policies/{name}-{n}", policy)
+    refused = await call(stack, "PUT", f"/retention-policies/{name}-more", policy, 409)
+    assert "200 retention policies" in refused["detail"]
+    # one that is there can be changed
+    await call(stack, "PUT", f"/retention-policies/{name}-{have}", {**policy, "reason": "x"})
+    for n in range(have, MOST_POLICIES):
+        await call(stack, "DELETE", f"/retention-policies/{name}-{n}", expect=204)

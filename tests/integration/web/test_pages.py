@@ -21,6 +21,8 @@ BOUNDED = {
     "event_get": "a hundred deliveries, and deliveries_more",
     "event_history": "a hundred deliveries, two hundred rows of the audit trail, and more",
     "audit_verify": "what is wrong with two thousand rows, and next",
+    "erasure_get": "some thirty places",
+    "policy_list": "two hundred policies",
     "data_key_list": "one for each month, and those that were destroyed",
     "letter_get": "as many attempts as there may be",
     "context_digest": "its budget of tokens",
