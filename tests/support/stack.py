@@ -56,7 +56,7 @@ def free_port() -> int:
                 return port
 
 
-async def eventually(check: Callable[[], Any], what: str, timeout_seconds: float = 30.0) -> Any:
+async def eventually(check: Callable[[], Any], what: str, timeout_seconds: float = 60.0) -> Any:
     """Wait until ``check`` (a coroutine function) gives something true, and return it."""
     deadline = time.monotonic() + timeout_seconds
     while True:
