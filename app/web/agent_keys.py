@@ -3,20 +3,19 @@
 They are those of role ``agent`` of :mod:`hookstream.app.web.api_keys`.
 """
 
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
-from hookstream.app.errors import ConflictError, NotFoundError
+from hookstream.app.errors import NotFoundError
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.roles import Role
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.access import TENANT_KEY, path_id, read_model
-from hookstream.app.web.api_keys import LONG_AGO, NewKey
+from hookstream.app.web.api_keys import LONG_AGO, put_key
 from hookstream.app.web.models.agent_keys import KeyIn, KeyList, KeyMade
 from hookstream.app.web.models.fields import SHORT_QUERY
 from hookstream.app.web.paging import (
@@ -79,25 +78,9 @@ class KeyViews:
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Make a key."""
         given = await read_model(self._settings, request, KeyIn)
-        key = NewKey.of(Role.AGENT)
-        tenant = request[TENANT_KEY]
-        row = await self._quotas.put(
-            "keys",
-            tenant,
-            statement("put_key"),
-            f"key-{secrets.token_hex(6)}",
-            tenant,
-            given.name,
-            Role.AGENT,
-            sorted(set(given.contexts)),
-            key.hash,
-            key.prefix,
-            None,
-            self._quotas.most("keys", tenant),
+        row, key = await put_key(
+            self._quotas, request[TENANT_KEY], given.name, Role.AGENT, given.contexts, None
         )
-        if row is None:
-            await self._quotas.check(tenant, "keys")
-            raise ConflictError("a key was deleted just now: try again")
         await self._catalog.reload()
         return json_response({**key_out(row), "key": key.text}, status=201)
 

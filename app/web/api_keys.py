@@ -37,7 +37,7 @@ from hookstream.app.web.problem import json_response
 from hookstream.app.web.quotas import Quotas
 from hookstream.app.web.routes import Route
 
-__all__ = ["LONG_AGO", "ApiKeyViews", "NewKey"]
+__all__ = ["LONG_AGO", "ApiKeyViews", "put_key"]
 
 KEYS = "/api/v1/api-keys"
 KEY = KEYS + "/{key_id}"
@@ -67,6 +67,41 @@ class NewKey:
     def prefix(self) -> str:
         """and what to recognise it by."""
         return self.text[:SHOWN_CHARACTERS]
+
+
+async def put_key(
+    quotas: Quotas,
+    tenant: str,
+    name: str,
+    role: Role,
+    contexts: Sequence[str],
+    expires: datetime | None,
+) -> tuple[Mapping[str, Any], NewKey]:
+    """Keep a new key; its row, and the key itself, which is shown once.
+
+    Raises:
+        QuotaError: the tenant has as many as it may.
+        ConflictError: it had, until just now.
+    """
+    key = NewKey.of(role)
+    row = await quotas.put(
+        "keys",
+        tenant,
+        statement("put_key"),
+        f"key-{secrets.token_hex(6)}",
+        tenant,
+        name,
+        role,
+        sorted(set(contexts)),
+        key.hash,
+        key.prefix,
+        expires,
+        quotas.most("keys", tenant),
+    )
+    if row is None:
+        await quotas.check(tenant, "keys")
+        raise ConflictError("a key was deleted just now: try again")
+    return row, key
 
 
 class ApiKeyViews:
@@ -134,24 +169,9 @@ class ApiKeyViews:
         expires = parse_time("expires_at", given.expires_at)
         if expires is not None and expires <= datetime.now(UTC):
             raise BadRequestError("expires_at: a time to come")
-        tenant, key = request[TENANT_KEY], NewKey.of(role)
-        row = await self._quotas.put(
-            "keys",
-            tenant,
-            statement("put_key"),
-            f"key-{secrets.token_hex(6)}",
-            tenant,
-            given.name,
-            role,
-            sorted(set(given.contexts)),
-            key.hash,
-            key.prefix,
-            expires,
-            self._quotas.most("keys", tenant),
+        row, key = await put_key(
+            self._quotas, request[TENANT_KEY], given.name, role, given.contexts, expires
         )
-        if row is None:
-            await self._quotas.check(tenant, "keys")
-            raise ConflictError("a key was deleted just now: try again")
         await self._catalog.reload()
         return json_response({**key_out(row), "key": key.text}, status=201)
 
