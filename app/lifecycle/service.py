@@ -40,13 +40,14 @@ HURRY_ARCHIVE_SECONDS = 5.0
 EAGER_SECONDS = 540.0
 #: How often it is looked for what is over in the archive.
 EXPIRE_SECONDS = 600.0
-#: Most of the time that moving takes, while nothing presses: stages go first. It is more, up to
-#: half, the longer one way through all partitions takes: what comes meanwhile is found by the next.
-#: With all of the time stages fell behind at 2,000 events a second on two cores. Waiting for the
-#: child that packs does not count: all others go before it, and on a busy machine it is waited for
-#: longer the less it takes.
-SHARE, MOST = 0.25, 0.5
-LONG_SECONDS = 120.0
+#: Most of the time that moving takes, while nothing presses: stages go first. With all of the time
+#: they fell behind at 2,000 events a second on two cores. It is more the longer one way through all
+#: partitions takes, since what comes meanwhile is found by the next: from a minute on all of it, or
+#: moving would fall behind for good wherever the loop is busy, and what Redis keeps would grow.
+#: Waiting for the child that packs does not count: all others go before it, and on a busy machine
+#: it is waited for longer the less it takes.
+SHARE = 0.25
+LONG_SECONDS = 60.0
 #: A partition that has so many entries to move is looked at again, a few times.
 MANY = 1024
 LOOKS = 8
@@ -55,10 +56,10 @@ LOOKS = 8
 def share_of_time(seconds: float) -> float:
     """The share of its time that moving may take when a way through all partitions takes so long.
 
-    >>> [share_of_time(seconds) for seconds in (1, 48, 90)]
-    [0.25, 0.4, 0.5]
+    >>> [share_of_time(seconds) for seconds in (1, 24, 90)]
+    [0.25, 0.4, 1.0]
     """
-    return min(MOST, max(SHARE, seconds / LONG_SECONDS))
+    return min(1.0, max(SHARE, seconds / LONG_SECONDS))
 
 
 @dataclass(slots=True)
