@@ -39,6 +39,8 @@ LONG = (
     "integration/streams/test_model.py",
     "integration/payloads/test_payloads.py",
     "integration/erasure/test_places.py",
+    "integration/web/test_tenants.py",
+    "integration/payloads/test_sealed_stack.py",
     "integration/test_crash.py",
     "integration/feeds/test_deaf_clients.py",
     "integration/streams/test_recovery.py",
