@@ -454,6 +454,7 @@ class WorkerServices(Service):
             renderer=self.renderer,
             reload=services.catalog.refresh,
             seals=services.feeds.seals,
+            errors=services.error_texts,
         )
 
     @cached_property
