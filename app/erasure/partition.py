@@ -359,9 +359,7 @@ class PartitionSweep:
             told = (
                 told
                 or target.takes_id(event.tenant, event.tool_id, event.event_id)
-                or target.says(
-                    event.tenant, event.enrichment, event.message_id, event.delivery_id
-                )
+                or target.says(event.tenant, event.enrichment, event.message_id, event.delivery_id)
                 or await self._says_errors(event.tenant, *texts)
             )
         for one in batch.dailies:

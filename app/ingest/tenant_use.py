@@ -109,9 +109,7 @@ class TenantUse(Service):
         most = getattr(known.quotas, quota)
         per = "second" if quota == "events_per_second" else "day (UTC)"
         what = "bytes" if quota == "bytes_per_day" else "events"
-        raise self._refused(
-            tenant, quota, f"its quota of {most:g} {what} a {per} is used up", wait
-        )
+        raise self._refused(tenant, quota, f"its quota of {most:g} {what} a {per} is used up", wait)
 
     def take(self, tenant: str, events: int, size: int) -> None:
         """Count accepted events, and the bytes of their bodies: whoever has room may go over it."""

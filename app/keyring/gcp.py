@@ -65,7 +65,7 @@ class GcpKms:
             with self._asking:
                 if self._client is None:
                     address = self._environ.get(ENDPOINT, "").rstrip("/")
-                    # over HTTP: gRPC has threads, for a question a day, that children do not inherit
+                    # over HTTP: gRPC has threads, which children do not inherit
                     self._client = KeyManagementServiceClient(
                         transport="rest",
                         client_options={"api_endpoint": address} if address else None,

@@ -213,9 +213,7 @@ class FastLane:
         """Whether nothing is taken of a tool now."""
         return bool(way.trouble) or not self._limit.has_room(way.tool)
 
-    def _refuse(
-        self, landing: Landing, way: _Way, headers: Mapping[str, tuple[str, ...]]
-    ) -> bool:
+    def _refuse(self, landing: Landing, way: _Way, headers: Mapping[str, tuple[str, ...]]) -> bool:
         """Answer what is not taken anyhow, where others have kept enough of such.
 
         A tenant that sends ten times what it may would else take as much of this process as if it

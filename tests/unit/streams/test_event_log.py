@@ -65,4 +65,7 @@ async def test_what_is_said_of_a_failure_is_sealed_where_payloads_are(name: str)
         *event.schema_errors,
     ]
     [seen] = audit(batch).events
-    assert [seen.error, *seen.schema_errors] == ["ValueError: no customer jane", *event.schema_errors]
+    assert [seen.error, *seen.schema_errors] == [
+        "ValueError: no customer jane",
+        *event.schema_errors,
+    ]
