@@ -85,7 +85,7 @@ class PartitionSweep:
         self._redis = redis
         self._payloads = payloads
         self._seals = FeedSeals(payloads.data_keys)
-        self._errors = ErrorTexts(payloads.data_keys)
+        self._error_texts = ErrorTexts(payloads.data_keys)
         self._scripts = scripts
         self._partition = partition
         self._number = partition.number
@@ -375,7 +375,7 @@ class PartitionSweep:
         target = self._target
         if not target.searches or tenant != target.tenant:
             return False
-        return target.says(tenant, *await self._errors.opened(tenant, texts))
+        return target.says(tenant, *await self._error_texts.opened(tenant, texts))
 
     async def _daily(self, daily: DailyAudit) -> str:
         """The text of a day's summary; "" where its key was destroyed."""

@@ -95,7 +95,7 @@ class WideSweep:
         self._archive = archive
         self._payloads = payloads
         self._seals = FeedSeals(payloads.data_keys)
-        self._errors = ErrorTexts(payloads.data_keys)
+        self._error_texts = ErrorTexts(payloads.data_keys)
         self._target = target
         self._partitions = partitions
         self._dry = dry
@@ -210,7 +210,7 @@ class WideSweep:
             hits: list[tuple[str, Sequence[bytes]]] = []
             for row in rows:
                 kept = (row["error"], *row["schema_errors"])
-                said = await self._errors.opened(target.tenant, kept)
+                said = await self._error_texts.opened(target.tenant, kept)
                 if target.says(target.tenant, *said, *(row[name] for name in _TEXTS)):
                     hits.append((str(row["event_id"]), ()))
             await self._remember(hits)

@@ -1,9 +1,8 @@
 """A stand-in for Google Cloud KMS: encrypt and decrypt of its HTTP API over loopback, no more.
 
 It is no KMS. It answers ``/v1/projects/…/cryptoKeys/KEY:encrypt`` and ``:decrypt`` as Google's
-reference says (cloud.google.com/kms/docs/reference/rest), and wants a token that the service
-account, which it makes, has signed, as Google's own library signs them. Keys have versions, which
-:meth:`rotate` adds.
+reference says (cloud.google.com/kms/docs/reference/rest), and wants a token, which ``/token`` gives to
+who can sign as the service account that it has made. Keys have versions, which :meth:`rotate` adds.
 """
 
 import base64
@@ -12,6 +11,7 @@ import os
 from email.message import Message
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import jwt
 from cryptography.exceptions import InvalidTag
@@ -23,6 +23,8 @@ from tests.support.stand_in import StandIn
 
 __all__ = ["GcpKmsStandIn"]
 
+#: For whom the assertion is, wherever tokens are asked for.
+AUDIENCE = "https://oauth2.googleapis.com/token"
 ACCOUNT = "hooks@a-project.iam.gserviceaccount.com"
 
 
@@ -32,6 +34,7 @@ class GcpKmsStandIn(StandIn):
     def __init__(self, folder: Path) -> None:
         self.key = "projects/a-project/locations/global/keyRings/ring/cryptoKeys/hooks"
         self.may = True
+        self.token = "token-of-the-stand-in"
         self._versions = [os.urandom(32)]
         signs = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._account = signs.public_key()
@@ -61,24 +64,22 @@ class GcpKmsStandIn(StandIn):
 
     def answer(self, path: str, headers: Message, body: bytes) -> tuple[int, dict[str, Any]]:
         """As KMS answers."""
-        try:
-            token = headers.get("Authorization", "").removeprefix("Bearer ")
-            signed = jwt.decode(token, self._account, ["RS256"], options={"verify_aud": False})
-        except jwt.PyJWTError:
+        if path == "/token":
+            return self._token(body)
+        if headers.get("Authorization") != f"Bearer {self.token}":
             return _refusal(401, "UNAUTHENTICATED", "invalid authentication credentials")
-        if signed["iss"] != ACCOUNT or not self.may:
+        if not self.may:
             return _refusal(403, "PERMISSION_DENIED", f"{ACCOUNT} may not use it")
         given = json.loads(body)
         about = base64.b64decode(given.get("additionalAuthenticatedData", ""))
-        name = path.partition("?")[0]
-        if name == f"/v1/{self.key}:encrypt":
+        if path == f"/v1/{self.key}:encrypt":
             nonce, number = os.urandom(12), len(self._versions)
             plain = base64.b64decode(given["plaintext"])
             data = AESGCM(self._versions[-1]).encrypt(nonce, plain, about)
             wrapped = base64.b64encode(bytes([number]) + nonce + data).decode()
             version = f"{self.key}/cryptoKeyVersions/{number}"
             return 200, {"name": version, "ciphertext": wrapped}
-        if name == f"/v1/{self.key}:decrypt":
+        if path == f"/v1/{self.key}:decrypt":
             data = base64.b64decode(given["ciphertext"])
             try:
                 cipher = AESGCM(self._versions[data[0] - 1])
@@ -86,7 +87,18 @@ class GcpKmsStandIn(StandIn):
             except (ValueError, IndexError, InvalidTag):
                 return _refusal(400, "INVALID_ARGUMENT", "Decryption failed")
             return 200, {"plaintext": base64.b64encode(plain).decode()}
-        return _refusal(404, "NOT_FOUND", f"{name} not found")
+        return _refusal(404, "NOT_FOUND", f"{path} not found")
+
+    def _token(self, body: bytes) -> tuple[int, dict[str, Any]]:
+        """OAuth 2.0 for service accounts (RFC 7523)."""
+        [assertion] = parse_qs(body.decode())["assertion"]
+        try:
+            signed = jwt.decode(assertion, self._account, ["RS256"], audience=AUDIENCE)
+        except jwt.PyJWTError as error:
+            return 400, {"error": "invalid_grant", "error_description": str(error)}
+        if signed["iss"] != ACCOUNT or not signed["scope"].endswith("/auth/cloudkms"):
+            return 400, {"error": "invalid_scope"}
+        return 200, {"access_token": self.token, "expires_in": 3600, "token_type": "Bearer"}
 
 
 def _refusal(code: int, status: str, message: str) -> tuple[int, dict[str, Any]]:
