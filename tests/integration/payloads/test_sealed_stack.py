@@ -217,7 +217,7 @@ async def test_a_word_of_payloads_is_nowhere_in_the_clear_and_everywhere_to_be_r
     assert QUOTED in dead["history"][0]["error"]
     assert "breaks" in dead["traceback"]
     listed = await stack.get("/dead-letters", tool="failing")
-    assert [one["error"] for one in listed["dead_letters"]] == [dead["error"]]
+    assert [one["error"] for one in listed["letters"]] == [dead["error"]]
 
     async def noted() -> bool:
         found = await stack.get("/events", tool="failing")
