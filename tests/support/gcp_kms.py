@@ -1,8 +1,9 @@
 """A stand-in for Google Cloud KMS: encrypt and decrypt of its HTTP API over loopback, no more.
 
 It is no KMS. It answers ``/v1/projects/…/cryptoKeys/KEY:encrypt`` and ``:decrypt`` as Google's
-reference says (cloud.google.com/kms/docs/reference/rest), and wants a token, which ``/token`` gives to
-who can sign as the service account that it has made. Keys have versions, which :meth:`rotate` adds.
+reference says (cloud.google.com/kms/docs/reference/rest), and wants a token, which ``/token`` gives
+to who can sign as the service account that it has made. Keys have versions, which :meth:`rotate`
+adds.
 """
 
 import base64
