@@ -188,8 +188,9 @@ async def _finish(
     writes = Writes()
     write_dedup(writes, batch)
     await write_tables(services.redis, writes, batch, settling.in_tables)
-    write_failures(writes, batch, settling.decision, settings, now_ms)
-    write_audit_entry(writes, batch)
+    errors = services.error_texts
+    write_failures(writes, batch, settling.decision, settings, now_ms, errors)
+    write_audit_entry(writes, batch, errors)
     return Commit(batch.partition, batch.channel, writes, batch.entries)
 
 

@@ -5,7 +5,7 @@ In: routed batches. Out: the same, with finished updates, which is all that goes
 seconds in which what is critical passes; and while a worker lives that reads envelopes only.
 """
 
-import time
+from collections import Counter
 from collections.abc import Sequence
 
 from hookstream.app import channels
@@ -13,7 +13,6 @@ from hookstream.app.main import app
 from hookstream.app.priority import most_urgent
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.group import Group
-from hookstream.app.streams.scheduler import due
 from hookstream.codecs.envelope import FINISHED_VERSION
 
 
@@ -34,8 +33,8 @@ async def _render(batches: Sequence[Batch]) -> None:
         return
     live = [entry for batch in batches for entry in batch.live()]
     priority = most_urgent(target.priority for entry in live for target in entry.targets)
-    due_at = due(time.monotonic(), len(live), priority)
-    async with app.worker.scheduler.slot(due_at, len(live)) as slot:
+    owners = Counter(entry.value.tenant for entry in live)
+    async with app.worker.scheduler.slot_of(owners, priority) as slot:
         for entry in live:
             try:
                 finished, entry.targets = renderer.finish(entry.value, entry.targets)

@@ -33,6 +33,7 @@ from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.ingest.spool_erasure import SpoolErasure
 from hookstream.app.ingest.tenant_use import TenantUse
 from hookstream.app.keyring.data_keys import DataKeys
+from hookstream.app.keyring.error_texts import ErrorTexts
 from hookstream.app.keyring.tool_secrets import ToolSecrets
 from hookstream.app.lifecycle.rules import ttl_of
 from hookstream.app.lifecycle.tenant_deletion import HeldBy
@@ -99,6 +100,8 @@ class Services(Service):
     schemas: SchemaStore
     tool_secrets: ToolSecrets
     data_keys: DataKeys
+    #: Of what is said of failures.
+    error_texts: ErrorTexts
     catalog: CatalogCache
     holds: HoldStore
     #: Which legal holds are on a tenant: asked before anything of it is deleted.
@@ -183,6 +186,7 @@ class Services(Service):
             loop=self.loop,
             beacon=self.beacon,
         )
+        self.error_texts = ErrorTexts(self.data_keys)
         self.archive = Archive(
             settings.archive_address,
             self.postgres,
@@ -296,7 +300,12 @@ class Services(Service):
         )
         self.tiers = Tiers(self.redis, self.scripts, self.archive, data_keys=self.data_keys)
         self.events = EventStore(
-            self.redis, self.postgres, settings.partitions, self.payloads, self.tiers
+            self.redis,
+            self.postgres,
+            settings.partitions,
+            self.payloads,
+            self.tiers,
+            self.error_texts,
         )
         self.payloads.elsewhere = self.events.payloads_of
         self.replays = ReplayStore(
@@ -304,12 +313,18 @@ class Services(Service):
             settings.running_replays_per_context,
             lambda tenant: self.catalog.current.tenant(tenant).quotas.replays or 0,
             lambda tenant: self.tenant_use.refused(tenant, "replays"),
+            self.error_texts,
         )
         self.history_lookup = HistoryLookup(
             self.redis, EventLog(self.redis, self.postgres, self.tiers, self._is_over), settings
         )
         self.dead_letters = DeadLetters(
-            self.redis, self.scripts, settings.partitions, self.payloads, self.holds
+            self.redis,
+            self.scripts,
+            settings.partitions,
+            self.payloads,
+            self.holds,
+            self.error_texts,
         )
         self.feeds = Feeds(
             self.redis,

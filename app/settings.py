@@ -169,8 +169,8 @@ class Settings(BaseSettings):
     key_url: str = Field(
         "",
         description="Keys by which tools' secrets, and data keys of payloads, are sealed: "
-        "`file:///path`, `env://NAME`, `awskms:///KEY` or `vault:///KEY`; several by commas: the "
-        "first seals, all open. Empty: with the embedded PostgreSQL the file "
+        "`file:///path`, `env://NAME`, `awskms:///KEY`, `gcpkms://KEY` or `vault:///KEY`; several "
+        "by commas: the first seals, all open. Empty: with the embedded PostgreSQL the file "
         "`HOOKSTREAM_STATE_DIR/sealing.key`, which is made; with another one secrets are kept in "
         "the clear.",
     )

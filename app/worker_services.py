@@ -430,7 +430,7 @@ class WorkerServices(Service):
     @cached_property
     def scheduler(self) -> Scheduler:
         """Who works on the event loop next, where work is long."""
-        return Scheduler()
+        return Scheduler(several=lambda: self._catalog().has_others)
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -454,6 +454,7 @@ class WorkerServices(Service):
             renderer=self.renderer,
             reload=services.catalog.refresh,
             seals=services.feeds.seals,
+            errors=services.error_texts,
         )
 
     @cached_property

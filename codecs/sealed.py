@@ -33,6 +33,7 @@ __all__ = [
     "block_place",
     "daily_place",
     "dictionary_place",
+    "error_place",
     "is_sealed",
     "key_ids",
     "month_after",
@@ -254,6 +255,11 @@ def archive_place(tenant: str, tool_id: str, first_event: bytes) -> bytes:
 def dictionary_place(dictionary_id: int) -> bytes:
     """Of a compression dictionary."""
     return f"dictionary\0{dictionary_id}".encode()
+
+
+def error_place(tenant: str) -> bytes:
+    """Of what is said of a failure of one of a tenant's events."""
+    return f"error\0{tenant}".encode()
 
 
 def refusal_place(stream: str) -> bytes:

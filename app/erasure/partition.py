@@ -6,7 +6,7 @@ of them. Every step may be done again: what is gone is not found.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from hookstream.app.erasure.targets import (
 from hookstream.app.errors import SealingKeyError
 from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.ids import entry_order
+from hookstream.app.keyring.error_texts import ErrorTexts
 from hookstream.app.lifecycle.blocks import block_of, open_block
 from hookstream.app.lifecycle.warm import done_until
 from hookstream.app.payloads.payloads import Payloads
@@ -84,6 +85,7 @@ class PartitionSweep:
         self._redis = redis
         self._payloads = payloads
         self._seals = FeedSeals(payloads.data_keys)
+        self._error_texts = ErrorTexts(payloads.data_keys)
         self._scripts = scripts
         self._partition = partition
         self._number = partition.number
@@ -236,13 +238,10 @@ class PartitionSweep:
         async for name in self._scan("letter"):
             letter = await self._redis.hgetall(name)
             event = await self._event_of_letter(letter)
-            texts = [
-                value
-                for field, value in letter.items()
-                if field in (b"error", b"traceback") or field.startswith(b"attempt:")
-            ]
             tenant = letter.get(b"tenant", b"").decode() or self._target.tenant
-            takes = bool(event and await self._hits([event])) or self._target.says(tenant, *texts)
+            takes = bool(event and await self._hits([event])) or await self._says_errors(
+                tenant, *_said_in(letter)
+            )
             if not takes and event is None:
                 raw = letter.get(b"raw", b"")
                 takes = await self._says_routed(letter.get(b"channel", b"").decode(), raw)
@@ -354,11 +353,15 @@ class PartitionSweep:
             batch = AuditBatch.FromString(data)
         except Exception:  # noqa: BLE001 protobuf raises what it likes: it is looked at as text
             return target.says(target.tenant, data)
-        told = any(
-            target.takes_id(one.tenant, one.tool_id, one.event_id)
-            or target.says(one.tenant, one.error, one.enrichment, one.message_id, one.delivery_id)
-            for one in batch.events
-        )
+        told = False
+        for event in batch.events:
+            texts = (event.error, *event.schema_errors)
+            told = (
+                told
+                or target.takes_id(event.tenant, event.tool_id, event.event_id)
+                or target.says(event.tenant, event.enrichment, event.message_id, event.delivery_id)
+                or await self._says_errors(event.tenant, *texts)
+            )
         for one in batch.dailies:
             if told or one.tenant != target.tenant:
                 continue
@@ -366,6 +369,13 @@ class PartitionSweep:
             if not told and target.searches:
                 told = target.says(one.tenant, await self._daily(one))
         return told
+
+    async def _says_errors(self, tenant: str, *texts: str) -> bool:
+        """Whether what is said of failures, sealed or not, names the person."""
+        target = self._target
+        if not target.searches or tenant != target.tenant:
+            return False
+        return target.says(tenant, *await self._error_texts.opened(tenant, texts))
 
     async def _daily(self, daily: DailyAudit) -> str:
         """The text of a day's summary; "" where its key was destroyed."""
@@ -584,6 +594,13 @@ def _event(data: bytes) -> Event | None:
         return decode_event(data)
     except CodecError:
         return None
+
+
+def _said_in(letter: Mapping[bytes, bytes]) -> list[str]:
+    """What a letter says of its failures, as it is kept."""
+    said = [letter.get(name, b"").decode("utf-8", "replace") for name in (b"error", b"traceback")]
+    attempts = [value for field, value in letter.items() if field.startswith(b"attempt:")]
+    return said + [str(_value(attempt).get("error", "")) for attempt in attempts]
 
 
 def _value(body: bytes) -> dict[str, Any]:

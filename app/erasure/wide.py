@@ -20,6 +20,7 @@ from hookstream.app.erasure.targets import ERASED_TEXT, Target
 from hookstream.app.errors import ArchiveDamagedError, SealingKeyError
 from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.ids import id_range
+from hookstream.app.keyring.error_texts import ErrorTexts
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
@@ -94,6 +95,7 @@ class WideSweep:
         self._archive = archive
         self._payloads = payloads
         self._seals = FeedSeals(payloads.data_keys)
+        self._error_texts = ErrorTexts(payloads.data_keys)
         self._target = target
         self._partitions = partitions
         self._dry = dry
@@ -205,11 +207,12 @@ class WideSweep:
         after = UUID(int=0)
         while True:
             rows = await self._postgres.fetch(statement("event_texts"), target.tenant, after, BATCH)
-            hits = [
-                (str(row["event_id"]), ())
-                for row in rows
-                if target.says(target.tenant, *(row[name] for name in _TEXTS))
-            ]
+            hits: list[tuple[str, Sequence[bytes]]] = []
+            for row in rows:
+                kept = (row["error"], *row["schema_errors"])
+                said = await self._error_texts.opened(target.tenant, kept)
+                if target.says(target.tenant, *said, *(row[name] for name in _TEXTS)):
+                    hits.append((str(row["event_id"]), ()))
             await self._remember(hits)
             if len(rows) < BATCH:
                 return
@@ -560,7 +563,7 @@ class WideSweep:
             self.tallies[place].add(found, 0 if self._dry else found)
 
 
-_TEXTS: Final = ("type", "message_id", "delivery_id", "error", "schema_errors", "enrichment")
+_TEXTS: Final = ("type", "message_id", "delivery_id", "enrichment")
 
 
 def _event(row: Row) -> Event | None:

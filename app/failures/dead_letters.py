@@ -18,6 +18,7 @@ from hookstream.app.ids import (
     own_tool_id,
     partition_of_event,
 )
+from hookstream.app.keyring.error_texts import CLEAR, ErrorTexts
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
@@ -89,8 +90,10 @@ class DeadLetters:
         partitions: int,
         payloads: Payloads,
         holds: HoldStore | None = None,
+        errors: ErrorTexts = CLEAR,
     ) -> None:
-        """``holds``: what nobody throws away."""
+        """``holds``: what nobody throws away; ``errors``: opens what is said of failures."""
+        self._errors = errors
         self._holds = holds
         self._redis = redis
         self._scripts = scripts
@@ -124,6 +127,7 @@ class DeadLetters:
                     continue
                 shown = letter_out(name, letter)
                 if wanted.matches(shown):
+                    shown["error"] = await self._errors.shown(tenant, shown["error"])
                     found.append(shown)
                     if len(found) == limit:
                         return LetterPage(found, before)
@@ -179,10 +183,13 @@ class DeadLetters:
         letter = await self._redis.hgetall(keys.failed_event(self._where(letter_id), letter_id))
         if not letter or _owner(letter.get(b"tenant")) != tenant:
             return None
+        shown = letter_out(letter_id, letter)
+        trace = letter.get(b"traceback", b"").decode("utf-8", "replace")
         return {
-            **letter_out(letter_id, letter),
-            "traceback": letter.get(b"traceback", b"").decode("utf-8", "replace") or None,
-            "history": history(letter),
+            **shown,
+            "error": await self._errors.shown(tenant, shown["error"]),
+            "traceback": await self._errors.shown(tenant, trace) or None,
+            "history": await self._history(tenant, letter),
             **await self._content(letter),
         }
 
@@ -191,7 +198,14 @@ class DeadLetters:
         letter = await self._redis.hgetall(keys.failed_event(self._where(letter_id), letter_id))
         if not letter or _owner(letter.get(b"tenant")) != tenant:
             return []
-        return history(letter)
+        return await self._history(tenant, letter)
+
+    async def _history(self, tenant: str, letter: dict[bytes, bytes]) -> list[dict[str, Any]]:
+        """Every attempt that failed, the first one first."""
+        return [
+            {**row, "error": await self._errors.shown(tenant, row["error"])}
+            for row in history(letter)
+        ]
 
     async def _content(self, letter: dict[bytes, bytes]) -> dict[str, Any]:
         """Payload and headers, where the entry and its payload can be read.
@@ -291,7 +305,7 @@ def letter_out(letter_id: str, letter: dict[bytes, bytes]) -> dict[str, Any]:
 
 
 def history(letter: dict[bytes, bytes]) -> list[dict[str, Any]]:
-    """Every attempt that failed, the first one first."""
+    """Every attempt that failed, the first one first; what is said of it as it is kept."""
     numbers = sorted(int(name[len(ATTEMPT) :]) for name in letter if name.startswith(ATTEMPT))
     rows = []
     for number in numbers:

@@ -19,6 +19,7 @@ from mode.utils.logging import get_logger
 from hookstream.app.backoff import retry_delay_ms
 from hookstream.app.failures.rules import PARKED, Decision
 from hookstream.app.failures.state import FailureState
+from hookstream.app.keyring.error_texts import CLEAR, ErrorTexts
 from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch, Entry, event_of
@@ -85,7 +86,12 @@ def origin_named_in(failed_event: str) -> str:
 
 
 def write_failures(
-    writes: Writes, batch: Batch, decision: Decision, settings: Settings, now_ms: int
+    writes: Writes,
+    batch: Batch,
+    decision: Decision,
+    settings: Settings,
+    now_ms: int,
+    errors: ErrorTexts = CLEAR,
 ) -> None:
     """Add what becomes of failed, blocked and resolved entries, by ``decision``.
 
@@ -108,11 +114,16 @@ def write_failures(
     for entry in batch.entries:
         # of one that came for the first time and went through nothing is kept
         if entry.failed_event_id or not isinstance(entry.outcome, (Accepted, Duplicate, Dropped)):
-            _write_outcome(writes, batch, entry, settings, now_ms)
+            _write_outcome(writes, batch, entry, settings, now_ms, errors)
 
 
 def _write_outcome(
-    writes: Writes, batch: Batch, entry: Entry, settings: Settings, now_ms: int
+    writes: Writes,
+    batch: Batch,
+    entry: Entry,
+    settings: Settings,
+    now_ms: int,
+    errors: ErrorTexts,
 ) -> None:
     number = batch.partition.number
     name = failed_event_id(batch.channel, number, entry)
@@ -120,7 +131,7 @@ def _write_outcome(
         writes.add("ZREM", keys.parked(number, entry.parked), name)
     match entry.outcome:
         case Failed() as failure:
-            fields = _failed(writes, number, entry, failure, name, settings, now_ms)
+            fields = _failed(writes, number, entry, failure, name, settings, now_ms, errors)
             _keep(writes, batch, entry, name, fields)
         case Blocked(reason=reason):
             if reason == PARKED:
@@ -145,18 +156,21 @@ def _failed(
     name: str,
     settings: Settings,
     now_ms: int,
+    errors: ErrorTexts,
 ) -> dict[str, object]:
     """When it is tried again, or that it is dead; returns the fields that say so."""
     attempts = entry.attempts + 1
+    event = event_of(entry.value)
+    tenant = event.tenant if event else ""
     record = {
         "at_ms": now_ms,
         "stage": failure.stage,
-        "error": failure.error[:HISTORY_ERROR_CHARACTERS],
+        "error": errors.seal(tenant, failure.error[:HISTORY_ERROR_CHARACTERS]),
     }
     fields: dict[str, object] = {
         "state": entry.status.value,
         "stage": failure.stage,
-        "error": failure.error,
+        "error": errors.seal(tenant, failure.error),
         "attempts": attempts,
         "last_failed_ms": now_ms,
         f"attempt:{attempts}": orjson.dumps(record),
@@ -164,7 +178,7 @@ def _failed(
     if entry.attempts == 0:
         fields["first_failed_ms"] = now_ms
     if failure.trace or entry.attempts:
-        fields["traceback"] = failure.trace
+        fields["traceback"] = errors.seal(tenant, failure.trace)
     if failure.final:
         writes.add("ZADD", keys.dead(number), now_ms, name)
     else:

@@ -22,6 +22,7 @@ from hookstream.app.feeds.priority_queues import Sorter
 from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.feeds.state import FeedState
 from hookstream.app.feeds.update import addressed
+from hookstream.app.keyring.error_texts import CLEAR, ErrorTexts
 from hookstream.app.priority import most_urgent, rank
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
@@ -101,8 +102,10 @@ class Delivery:
         renderer: Renders,
         reload: Callable[[], Awaitable[Catalog]] | None = None,
         seals: FeedSeals | None = None,
+        errors: ErrorTexts = CLEAR,
     ) -> None:
         """``reload`` gives the catalog of now, for contexts that are not in that of before."""
+        self._errors = errors
         self._seals = seals or FeedSeals()
         self._reload = reload
         self._scripts = scripts
@@ -219,7 +222,7 @@ class Delivery:
             last = batch.entries[-1].entry_id
             writes.then(lambda: state.deferred[source].delivered(last))
         decision = judge(batch, self._settings, now_ms)
-        write_failures(writes, batch, decision, self._settings, now_ms)
+        write_failures(writes, batch, decision, self._settings, now_ms, self._errors)
         work.plan = plan
         return Commit(partition, batch.channel, writes, batch.entries, trim=True)
 

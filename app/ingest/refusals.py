@@ -4,9 +4,9 @@ Each tool has a share of its own, and what is sent to tools that there are not h
 may post anything cannot push out, or keep out, what is known of another tool's. Shares follow from
 the number of tools alone, so nobody outside can make one smaller.
 
-Nothing here waits for Redis in a request's way. Of a flood the first few a second are kept and the
-others are counted; while Redis is away nothing is kept. Where payloads are sealed, all of a refused
-webhook is, too; while its key is away nothing is kept.
+Nothing here waits for Redis in a request's way. Of a flood the first few a second are kept, of a
+tool and of a tenant, and the others are counted; while Redis is away nothing is kept. Where
+payloads are sealed, all of a refused webhook is, too; while its key is away nothing is kept.
 """
 
 import json
@@ -51,6 +51,8 @@ TOOL_CHARS = 257
 #: beyond that headers and bodies are left out.
 WRITE_SECONDS = 1.0
 WRITE_REFUSALS = 4
+#: Of all tools of a tenant together: who has many of them floods all of them.
+TENANT_WRITE_REFUSALS = 16
 WAITING_BYTES = 8 << 20
 #: At most one line of log in this time.
 SAID_SECONDS = 10.0
@@ -116,6 +118,8 @@ class Refusals(Service):
         #: Stream → facts, headers and body of what is to be written, one after the other.
         self._waiting: dict[str, list[bytes]] = {}
         self._waiting_bytes = 0
+        #: Tenant → how many of its tools were to be kept since it was written.
+        self._of_tenant: Counter[str] = Counter()
         #: (tool, reason) → how many, since a line of the log said so.
         self._unsaid: Counter[tuple[str, str]] = Counter()
         self._said_at = -SAID_SECONDS
@@ -125,20 +129,33 @@ class Refusals(Service):
 
         True where there is room for it now: then :meth:`keep` it.
         """
-        label = tool.tool_id if tool else UNKNOWN
-        metrics.REFUSALS.labels(tool=label, reason=reason).inc()
-        self._unsaid[label, reason] += 1
+        self._count(tool, reason)
         if len(self._waiting.get(_key(tool), ())) < 3 * WRITE_REFUSALS:
             return True
         metrics.REFUSALS_NOT_KEPT.inc()
         return False
 
+    def pass_over(self, tool: Tool, reason: str) -> None:
+        """Count a refusal that is not kept."""
+        self._count(tool, reason)
+        metrics.REFUSALS_NOT_KEPT.inc()
+
+    def _count(self, tool: Tool | None, reason: str) -> None:
+        label = tool.tool_id if tool else UNKNOWN
+        metrics.REFUSALS.labels(tool=label, reason=reason).inc()
+        self._unsaid[label, reason] += 1
+
     def has_room(self, tool: Tool) -> bool:
-        """Whether one more of a tool would be kept now."""
-        return len(self._waiting.get(_key(tool), ())) < 3 * WRITE_REFUSALS
+        """Whether one more of a flood is to be kept now, rather than counted alone."""
+        return (
+            self._of_tenant[tool.tenant] < TENANT_WRITE_REFUSALS
+            and len(self._waiting.get(_key(tool), ())) < 3 * WRITE_REFUSALS
+        )
 
     def keep(self, tool: Tool | None, refusal: Refusal) -> None:
         """Keep what :meth:`count` had room for; it is in Redis a second later, or never."""
+        if tool is not None:
+            self._of_tenant[tool.tenant] += 1
         room = max(0, min(self._share_bytes() // 4, WAITING_BYTES - self._waiting_bytes))
         entry = _encode(_cut(refusal, min(BODY_BYTES, room), min(HEADERS_BYTES, room)))
         if self._keys is not None and self._keys.seals:
@@ -208,12 +225,13 @@ class Refusals(Service):
         while not self.should_stop:
             await self.sleep(WRITE_SECONDS)
             self._say(time.monotonic())
-            if self._waiting:
+            if self._waiting or self._of_tenant:
                 await self.write()
 
     async def write(self) -> None:
         """Bring to Redis what waits; what it does not take is dropped."""
         waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
+        self._of_tenant.clear()
         bounds = (self._share_bytes(), TOOL_REFUSALS, KEPT_MS)
         left = sum(map(len, waiting.values())) // 3
         for key, parts in waiting.items():

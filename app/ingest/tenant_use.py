@@ -95,28 +95,21 @@ class TenantUse(Service):
         return known is None or not self._wait(tenant, known.quotas)[1]
 
     def look_at(self, tenant: str) -> None:
-        """Refuse a webhook before its body is read.
+        """Refuse a webhook before its body is read, and count that.
 
         Raises:
             LimitError: one of the tenant's quotas is used up; the detail says which.
         """
-        if error := self.refusal(tenant):
-            raise error
-
-    def refusal(self, tenant: str) -> LimitError | None:
-        """What a webhook is refused with, which is counted; None where it has room."""
         known = self._catalog().tenants.get(tenant)
         if known is None:
-            return None
+            return
         quota, wait = self._wait(tenant, known.quotas)
         if not wait:
-            return None
+            return
         most = getattr(known.quotas, quota)
         per = "second" if quota == "events_per_second" else "day (UTC)"
         what = "bytes" if quota == "bytes_per_day" else "events"
-        return self._refused(
-            tenant, quota, f"its quota of {most:g} {what} a {per} is used up", wait
-        )
+        raise self._refused(tenant, quota, f"its quota of {most:g} {what} a {per} is used up", wait)
 
     def take(self, tenant: str, events: int, size: int) -> None:
         """Count accepted events, and the bytes of their bodies: whoever has room may go over it."""

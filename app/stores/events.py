@@ -20,6 +20,7 @@ from hookstream.app.ids import (
     partition_of,
     partition_of_event,
 )
+from hookstream.app.keyring.error_texts import CLEAR, ErrorTexts
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
@@ -83,8 +84,16 @@ class EventStore:
     """Looks in PostgreSQL first, and in the stream for what has not got there yet."""
 
     def __init__(
-        self, redis: Redis, postgres: Postgres, partitions: int, payloads: Payloads, tiers: Tiers
+        self,
+        redis: Redis,
+        postgres: Postgres,
+        partitions: int,
+        payloads: Payloads,
+        tiers: Tiers,
+        errors: ErrorTexts = CLEAR,
     ) -> None:
+        """``errors``: opens what is said of failures."""
+        self._errors = errors
         self._redis = redis
         self._postgres = postgres
         self._partitions = partitions
@@ -113,7 +122,16 @@ class EventStore:
             if last:
                 metrics.SCANS_CUT.labels(what="events").inc()
         tiers = await self._tiers.tiers([place_of(tenant, row) for row in rows])
-        return [event_out(row, tier) for row, tier in zip(rows, tiers, strict=True)], cursor
+        found = [await self._out(tenant, *one) for one in zip(rows, tiers, strict=True)]
+        return found, cursor
+
+    async def _out(self, tenant: str, row: Mapping[str, Any], tier: str) -> dict[str, Any]:
+        """An event's record as the API shows it."""
+        shown = event_out(row, tier)
+        shown["error"] = await self._errors.shown(tenant, row["error"])
+        said = row["schema_errors"]
+        shown["schema_errors"] = [await self._errors.shown(tenant, one) for one in said]
+        return shown
 
     async def _rows(self, tenant: str, wanted: EventFilter, *, enriched: bool = False) -> list[Any]:
         return await self._postgres.fetch(
@@ -145,7 +163,10 @@ class EventStore:
             events += await self.payloads([place_of(tenant, row) for row in page])
         tiers = await self._tiers.tiers([place_of(tenant, row) for row in rows])
         return [
-            (event_out(row, tier), event and replace(event, enriched=row["enrichment"].encode()))
+            (
+                await self._out(tenant, row, tier),
+                event and replace(event, enriched=row["enrichment"].encode()),
+            )
             for row, event, tier in zip(rows, events, tiers, strict=True)
         ]
 
@@ -187,7 +208,7 @@ class EventStore:
             tier = GONE
         event = await _as_shown(event, shown)
         return {
-            **event_out(row, tier),
+            **await self._out(tenant, row, tier),
             **(content_out(event) if event else {}),
             "enrichment": load_json(row["enrichment"].encode() or b"{}"),
             **delivered,
@@ -204,7 +225,8 @@ class EventStore:
             envelope = await self.find_in_stream(tenant, event_id)
             return accepted_out(decode_event(envelope), None) if envelope else None
         [tier] = await self._tiers.tiers([place_of(tenant, row)])
-        return {**event_out(row, tier), **await self._delivered(tenant, event_id, None)}
+        shown = await self._out(tenant, row, tier)
+        return {**shown, **await self._delivered(tenant, event_id, None)}
 
     async def _record(self, tenant: str, event_id: str) -> Mapping[str, Any] | None:
         wanted = UUID(event_id)
@@ -459,7 +481,7 @@ def place_of(tenant: str, row: Mapping[str, Any]) -> Place:
 
 
 def event_out(row: Mapping[str, Any], tier: str) -> dict[str, Any]:
-    """An event's record as the API shows it."""
+    """An event's record as the API shows it, what is said of failures as it is kept."""
     return {
         "event_id": str(row["event_id"]),
         "tool_id": own_tool_id(row["tool_id"]),

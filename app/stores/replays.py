@@ -10,6 +10,7 @@ from uuid import UUID
 from hookstream.app import metrics
 from hookstream.app.errors import ConflictError, LimitError
 from hookstream.app.ids import id_range, new_event_id, own_tool_id, random_bits
+from hookstream.app.keyring.error_texts import CLEAR, ErrorTexts
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.stores.events import like
@@ -93,11 +94,14 @@ class ReplayStore:
         running_max: int = 0,
         quota: Callable[[str], int] = lambda tenant: 0,
         refused: Callable[[str], None] = lambda tenant: None,
+        errors: ErrorTexts = CLEAR,
     ) -> None:
         """``running_max``: most replays that run to one context at a time; 0: any number.
 
         ``quota``: and of a tenant in all. ``refused`` hears that one was refused for that.
+        ``errors``: opens what is said of failures.
         """
+        self._errors = errors
         self._quota = quota
         self._refused = refused
         self._postgres = postgres
@@ -173,7 +177,7 @@ class ReplayStore:
         """A replay as the API shows it; None where there is none."""
         wanted = (UUID(replay_id), None, None, 1)
         row = await self._postgres.fetchrow(statement("replays"), tenant, *wanted, COUNTED)
-        return replay_out(row, COUNTED) if row else None
+        return await self._out(tenant, row, COUNTED) if row else None
 
     async def page_of(
         self, tenant: str, limit: int, past: tuple[datetime, UUID] | None = None
@@ -181,7 +185,11 @@ class ReplayStore:
         """A page of replays, the newest first; ``past`` is the place of the last one before it."""
         wanted = (None, *(past or (None, None)), limit)
         rows = await self._postgres.fetch(statement("replays"), tenant, *wanted, COUNTED_IN_LISTS)
-        return [replay_out(row, COUNTED_IN_LISTS) for row in rows]
+        return [await self._out(tenant, row, COUNTED_IN_LISTS) for row in rows]
+
+    async def _out(self, tenant: str, row: Mapping[str, Any], most: int) -> dict[str, Any]:
+        error = await self._errors.shown(tenant, row["error"])
+        return {**replay_out(row, most), "error": error}
 
     async def cancel(self, tenant: str, replay_id: str) -> bool:
         """Send no more of a replay; False when it was not running."""

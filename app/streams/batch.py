@@ -1,6 +1,7 @@
 """What the stages pass on: a batch of entries of one partition, with what is decided so far."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -166,12 +167,21 @@ class Batch:
     sends: list[tuple[str, bytes]] = field(default_factory=list)
     #: What its stages have written to tables of their own.
     tables: TableWrites[Entry] = field(default_factory=TableWrites)
+    _owners: Counter[str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.low_water_mark = self.entries[0].entry_id if self.entries else ""
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    @property
+    def owners(self) -> Counter[str]:
+        """How many of its events are of which tenant; "" of what could not be read."""
+        if self._owners is None:
+            events = (event_of(entry.value) for entry in self.entries)
+            self._owners = Counter(event.tenant if event else "" for event in events)
+        return self._owners
 
     @property
     def registry_version(self) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from hookstream.app.ids import entry_order
+from hookstream.app.keyring.error_texts import CLEAR, ErrorTexts
 from hookstream.app.redis import keys
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes
@@ -18,18 +19,18 @@ from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
 __all__ = ["audit", "audit_end", "is_recorded", "unrecorded_from", "write_audit_entry"]
 
 
-def write_audit_entry(writes: Writes, batch: Batch) -> None:
+def write_audit_entry(writes: Writes, batch: Batch, errors: ErrorTexts = CLEAR) -> None:
     """Add an entry of ``audit[p]``, where there is anything to tell."""
-    record = audit(batch)
+    record = audit(batch, errors)
     if record.events:
         writes.append(keys.audit(batch.partition.number), record.SerializeToString())
 
 
-def audit(batch: Batch) -> AuditBatch:
+def audit(batch: Batch, errors: ErrorTexts = CLEAR) -> AuditBatch:
     """What became of each event of the batch; a second append of the same event is no news."""
     return AuditBatch(
         partition=batch.partition.number,
-        events=[_event_audit(entry) for entry in batch.entries if _is_news(entry)],
+        events=[_event_audit(entry, errors) for entry in batch.entries if _is_news(entry)],
     )
 
 
@@ -38,7 +39,7 @@ def _is_news(entry: Entry) -> bool:
     return isinstance(entry.value, Event) and entry.duplicate_of != entry.value.event_id
 
 
-def _event_audit(entry: Entry) -> EventAudit:
+def _event_audit(entry: Entry, errors: ErrorTexts) -> EventAudit:
     event: Event = entry.value
     failure = entry.failure
     came = decode_event(entry.raw) if entry.changed else event
@@ -55,11 +56,11 @@ def _event_audit(entry: Entry) -> EventAudit:
         received_at_ms=event.received_at_ms,
         entry_id=entry.entry_id,
         payload_bytes=came.payload_bytes,
-        error=failure.error if failure else "",
+        error=errors.seal(event.tenant, failure.error) if failure else "",
         stage=_stage(entry.outcome),
         replay_id=event.replay_id,
         dedup=entry.dedup,
-        schema_errors=event.schema_errors,
+        schema_errors=[errors.seal(event.tenant, one) for one in event.schema_errors],
         enrichment=event.enriched,
         batch_id=event.batch_id,
         batch_index=event.batch_index,

@@ -4,19 +4,23 @@ Every event that is worked on at once makes each step of all the others longer: 
 batches an urgent one takes half a second for what is done in milliseconds. So a stage asks for a
 slot, work with few events in all has one at a time, and it pauses between events: others run
 meanwhile, and work that is due earlier takes the slot over. Of small batches many have a slot at a
-time: their commits travel together.
+time: their commits travel together. Where there are several tenants, each waits behind its own work
+(:mod:`hookstream.app.streams.shares`).
 """
 
 import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import AsyncIterator, Sequence, Sized
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
 
 from hookstream.app.priority import rank
+from hookstream.app.streams.shares import EVENT_SECONDS, Shares
 
-__all__ = ["Scheduler", "TimeSlot", "begins", "due"]
+__all__ = ["Scheduler", "TimeSlot", "Work", "begins", "due"]
 
 #: How long one piece of work runs before others are looked after.
 SLICE_SECONDS = 0.001
@@ -26,11 +30,20 @@ EVENTS_AT_ONCE = 192
 #: So few critical events begin beside what is in flight: a full batch has its slot until Redis has
 #: answered, which is longer than all that they need.
 FEW_EVENTS = 8
-#: A batch counts as due later the more events it has: few ones do not wait behind many.
-EVENT_SECONDS = 0.0002
 #: How much later work is due, by its priority: more than the queue of an overloaded worker is long.
 #: Bounded, so that nothing waits for ever.
 PRIORITY_SECONDS = (0.0, 0.2, 1.0, 2.0)
+
+
+class Work(Protocol):
+    """A batch, or what is as one to a scheduler."""
+
+    @property
+    def owners(self) -> Mapping[str, int]:
+        """How many of its events are whose."""
+
+    def __len__(self) -> int:
+        """How many events it has."""
 
 
 def due(now: float, events: int, priority: str = "critical") -> float:
@@ -46,8 +59,19 @@ def begins(events: int, priority: str) -> bool:
 class Scheduler:
     """Lends the loop to work with some ``at_once`` events at a time; who begins may exceed that."""
 
-    def __init__(self, slice_seconds: float = SLICE_SECONDS, at_once: int = EVENTS_AT_ONCE) -> None:
+    def __init__(
+        self,
+        slice_seconds: float = SLICE_SECONDS,
+        at_once: int = EVENTS_AT_ONCE,
+        *,
+        several: Callable[[], bool] = lambda: False,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``several``: whether there are several tenants; one alone waits as it comes."""
+        self._now = now
         self.slice_seconds = slice_seconds
+        self._several = several
+        self._shares = Shares()
         self._free = at_once
         self._waiting: list[tuple[float, int, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
@@ -70,13 +94,31 @@ class Scheduler:
                 self.release(events)
 
     def slot_for(
-        self, batches: Sequence[Sized], priority: str, due_priority: str = ""
+        self, batches: Sequence[Work], priority: str, due_priority: str = ""
     ) -> AbstractAsyncContextManager["TimeSlot"]:
         """A slot for batches with work of that priority, that is due by it, or as said."""
-        events = sum(map(len, batches))
+        owners: Counter[str] = Counter()
+        for batch in batches:
+            owners.update(batch.owners)
         at_once = all(begins(len(batch), priority) for batch in batches)
-        due_at = due(time.monotonic(), events, due_priority or priority)
-        return self.slot(due_at, events, at_once=at_once)
+        return self.slot_of(owners, due_priority or priority, at_once=at_once)
+
+    @asynccontextmanager
+    async def slot_of(
+        self, owners: Mapping[str, int], priority: str, *, at_once: bool = False
+    ) -> AsyncIterator["TimeSlot"]:
+        """A slot for events; ``owners`` says how many are whose.
+
+        Where there are several tenants it is due behind what its own ones have asked for before.
+        """
+        now, events, several = self._now(), sum(owners.values()), self._several()
+        since = self._shares.take(owners, priority, now) if several else now
+        try:
+            async with self.slot(due(since, events, priority), events, at_once=at_once) as slot:
+                yield slot
+        finally:
+            if several:
+                self._shares.give_back(owners, priority)
 
     async def take(self, due: float, events: int = 1, *, at_once: bool = False) -> None:
         """Wait until this work has a slot."""

@@ -3,7 +3,8 @@
 aiohttp makes a task, a request, a writer and three futures for each request, which takes longer
 than all that a webhook of 10 KB needs. One that has come whole, is nothing out of the ordinary, and
 proves genuine needs none of them: it is looked at where it came, put before the appender, and
-answered when that has kept it. Everything else goes the way of all others
+answered when that has kept it. What is above a quota or of a tenant that is suspended is answered
+here, too, once others have told enough of such. Everything else goes the way of all others
 (:mod:`hookstream.app.web.hot_route`), which finds out for itself what is the matter: nothing has
 been done by then.
 """
@@ -12,6 +13,7 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import orjson
@@ -20,7 +22,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from hookstream.app.addresses import Network
-from hookstream.app.errors import LimitError
+from hookstream.app.errors import HookstreamError, LimitError, SuspendedError
 from hookstream.app.ids import random_bits
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.plain_tool import PlainTool
@@ -29,7 +31,7 @@ from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.providers import Answer
 from hookstream.app.providers.provider import JSON
 from hookstream.app.providers.signatures.request import WebhookRequest
-from hookstream.app.routing.catalog import Catalog
+from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.erasures import ErasureStore
@@ -84,6 +86,20 @@ class _Flight:
         self._at.not_landed(error)
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A tool, as one state of the catalog has it.
+
+    ``plain``: the same prepared; None where its webhooks need more. ``url``: its address, where
+    that is set. ``trouble``: why nothing is taken of its tenant.
+    """
+
+    tool: Tool
+    plain: PlainTool | None
+    url: str
+    trouble: str
+
+
 class FastLane:
     """Takes webhooks of tools that are prepared for it."""
 
@@ -98,7 +114,7 @@ class FastLane:
         refusals: Refusals | None = None,
         erasures: ErasureStore | None = None,
     ) -> None:
-        """``refusals``: where those of a tenant above its quota are counted; None: others do so.
+        """``refusals``: where what is above a quota is counted; None: others do so.
 
         ``erasures``: what repeats something that was erased is not taken here.
         """
@@ -113,7 +129,7 @@ class FastLane:
         self._most = min(MOST_BYTES, settings.max_body_bytes)
         #: The state of the catalog that the tools are prepared for; by the path that they have.
         self._catalog: Catalog | None = None
-        self._tools: dict[str, tuple[PlainTool, str] | None] = {}
+        self._ways: dict[str, _Way] = {}
 
     def take(
         self, landing: Landing, message: RawRequestMessage, payload: StreamReader, peer: Sender
@@ -122,24 +138,22 @@ class FastLane:
 
         ``peer``: who is at the connection's other end; its host is not looked at.
         """
-        found = self._tool(message.path)
+        way = self._way(message.path)
         if (
-            found is None
+            way is None
             or message.method != "POST"
             or message.should_close
             or message.version != HttpVersion11
             or type(payload) is not StreamReader
             or not payload.is_eof()
             or payload.exception() is not None
-            or payload.total_bytes > self._most
             or is_verbose()
+            or (way.plain is None and not self._is_refused(way))
         ):
             return False
         headers = {name.lower(): (value,) for name, value in message.headers.items()}
-        if len(headers) != len(message.headers) or not UNUSUAL.isdisjoint(headers):
-            return False
         try:
-            return self._take(landing, message, payload, peer, headers, *found)
+            return self._take(landing, message, payload, peer, headers, way)
         except Exception:  # noqa: BLE001 whatever it is, it is raised again where all are dealt with
             return False
 
@@ -150,10 +164,9 @@ class FastLane:
         payload: StreamReader,
         peer: Sender,
         headers: Mapping[str, tuple[str, ...]],
-        plain: PlainTool,
-        url: str,
+        way: _Way,
     ) -> bool:
-        tool, provider = plain.tool, plain.provider
+        tool, url, plain = way.tool, way.url, way.plain
         [host] = headers["host"]
         if self._trusted and (tool.allow_from or not url):
             direct = Sender(peer.address, peer.scheme, host)
@@ -161,10 +174,18 @@ class FastLane:
             host = peer.host
         if tool.allow_from:
             check_allowed(tool.allow_from, peer.address)
+        if self._is_refused(way):
+            return self._refuse(landing, way, headers)
+        if (
+            plain is None
+            or payload.total_bytes > self._most
+            or len(headers) != len(message.headers)
+            or not UNUSUAL.isdisjoint(headers)
+        ):
+            return False
+        provider = plain.provider
         if not url:
             url = called_url(tool, "", f"{peer.scheme}://{host}", message.path)
-        if not self._limit.has_room(tool):
-            return self._refuse(landing, plain, headers)
         chunks = payload._buffer
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         hook = WebhookRequest("POST", url, headers, body, body)
@@ -188,21 +209,23 @@ class FastLane:
         self._appender.put(taken.key, taken.entry, plain.urgent, flight)
         return True
 
-    def _refuse(
-        self, landing: Landing, plain: PlainTool, headers: Mapping[str, tuple[str, ...]]
-    ) -> bool:
-        """Answer what is above its tenant's quota, where others have kept enough of such.
+    def _is_refused(self, way: _Way) -> bool:
+        """Whether nothing is taken of a tool now."""
+        return bool(way.trouble) or not self._limit.has_room(way.tool)
+
+    def _refuse(self, landing: Landing, way: _Way, headers: Mapping[str, tuple[str, ...]]) -> bool:
+        """Answer what is not taken anyhow, where others have kept enough of such.
 
         A tenant that sends ten times what it may would else take as much of this process as if it
-        were accepted.
+        were accepted, or more: what others refuse has a task, and a line of the log.
         """
-        tool = plain.tool
+        tool = way.tool
         if self._refusals is None or self._refusals.has_room(tool):
             return False
-        error = self._limit.over_quota(tool)
+        error = self._refusal(way)
         if error is None:
             return False
-        self._refusals.count(tool, error.slug)
+        self._refusals.pass_over(tool, error.slug)
         received(tool.provider, error.status).inc()
         [given] = headers.get(_ID, ("",))
         answer = problem_answer(error)
@@ -211,30 +234,34 @@ class FastLane:
         asyncio.get_running_loop().call_soon(landing.landed, data)
         return True
 
-    def _tool(self, path: str) -> tuple[PlainTool, str] | None:
-        """The tool whose path is this, as it is, and its URL where that is set.
+    def _refusal(self, way: _Way) -> HookstreamError | None:
+        """Why nothing is taken of a tool now, which is counted."""
+        if way.trouble:
+            return SuspendedError(way.trouble)
+        try:
+            self._limit.look_at(way.tool)
+        except LimitError as error:
+            return error
+        return None
 
-        None where others know, or it needs more.
-        """
+    def _way(self, path: str) -> _Way | None:
+        """The tool whose path is this, as it is; None where others know."""
         catalog = self._cache.current
         if catalog is not self._catalog:
-            self._catalog, self._tools = catalog, {}
-        if path in self._tools:
-            return self._tools[path]
+            self._catalog, self._ways = catalog, {}
+        if found := self._ways.get(path):
+            return found
         tool = catalog.tools.get(path.removeprefix(PREFIX)) if path.startswith(PREFIX) else None
         if tool is None:
-            return None
-        if catalog.tenant(tool.tenant).trouble:
-            self._tools[path] = None
             return None
         plain = PlainTool.of(tool, catalog, self._settings.partitions)
         public = tool.public_url or self._settings.public_url
         url = called_url(tool, public, "", path) if public else ""
-        found = self._tools[path] = None if plain is None else (plain, url)
+        found = self._ways[path] = _Way(tool, plain, url, catalog.tenant(tool.tenant).trouble)
         return found
 
 
-def problem_answer(error: LimitError) -> Answer:
+def problem_answer(error: HookstreamError) -> Answer:
     """What :func:`hookstream.app.web.problem.problem_response` says, as the answer to a webhook."""
     body = {
         "type": TYPE_PREFIX + error.slug,
@@ -242,10 +269,10 @@ def problem_answer(error: LimitError) -> Answer:
         "status": error.status,
         "detail": str(error),
     }
-    wait = max(1, math.ceil(error.retry_after_seconds or 0))
-    return Answer(
-        error.status, orjson.dumps(body), "application/problem+json", {"Retry-After": str(wait)}
-    )
+    headers = {}
+    if isinstance(error, LimitError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds or 0)))
+    return Answer(error.status, orjson.dumps(body), "application/problem+json", headers)
 
 
 #: Of an application that takes webhooks.

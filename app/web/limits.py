@@ -65,10 +65,6 @@ class ToolLimit(RateLimit):
             self._use.look_at(tool.tenant)
         self._judge_own(tool, self._buckets.wait_seconds(tool.tool_id, time.monotonic(), own))
 
-    def over_quota(self, tool: Tool) -> LimitError | None:
-        """What a webhook is refused with since its tenant's quota is used up, which is counted."""
-        return self._use.refusal(tool.tenant) if self._use is not None else None
-
     def has_room(self, tool: Tool) -> bool:
         """Whether :meth:`look_at` raises nothing."""
         if self._use is not None and not self._use.has_room(tool.tenant):

@@ -23,8 +23,8 @@ RANDOM_END = "<!-- end of seeds -->"
 PAGE = Path("docs/reliability.md")
 HEAD = (
     "| scenario | what is done | events sent | faults | lost | doubled | out of order | gaps "
-    "| refused | slowest recovery |\n"
-    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+    "| foreign | refused | slowest recovery |\n"
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
 )
 
 
@@ -117,7 +117,7 @@ def write_row(outcome: Run) -> None:
     PAGE.write_text(
         f"{before.rstrip()}\n| {datetime.now(UTC):%Y-%m-%d} | {outcome.wanted.seed} | {mode} "
         f"| {outcome.wanted.minutes:g} | {len(outcome.faults)}: {drawn} | {f.sent} | {f.lost} "
-        f"| {f.doubled} | {f.out_of_order} | {f.gaps} | {outcome.slowest:.1f} s "
+        f"| {f.doubled} | {f.out_of_order} | {f.gaps} | {f.foreign} | {outcome.slowest:.1f} s "
         f"| {len(outcome.wrong)} |\n\n{RANDOM_END}{after}"
     )
 
@@ -155,7 +155,8 @@ def table(outcomes: dict[str, Outcome]) -> str:
         what = (scenario.act.__doc__ or "").strip()
         rows += (
             f"| {name} | {what} | {f.sent} | {outcome.faults} | {f.lost} | {f.doubled} "
-            f"| {f.out_of_order} | {f.gaps} | {f.refused} | {outcome.slowest_seconds:.1f} s |\n"
+            f"| {f.out_of_order} | {f.gaps} | {f.foreign} | {f.refused} "
+            f"| {outcome.slowest_seconds:.1f} s |\n"
         )
     return rows
 

@@ -5,12 +5,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from tests.chaos.tenants import tenant_of
+
 __all__ = ["Figures", "Ledger"]
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a run comes to; all but ``sent`` and ``refused`` have to be 0."""
+    """What a run comes to; all but ``sent`` and ``refused`` have to be 0.
+
+    ``foreign``: updates about another tenant's events.
+    """
 
     sent: int = 0
     refused: int = 0
@@ -18,11 +23,12 @@ class Figures:
     doubled: int = 0
     out_of_order: int = 0
     gaps: int = 0
+    foreign: int = 0
 
     @property
     def broken(self) -> int:
         """How many promises were broken."""
-        return self.lost + self.doubled + self.out_of_order + self.gaps
+        return self.lost + self.doubled + self.out_of_order + self.gaps + self.foreign
 
 
 @dataclass(slots=True)
@@ -49,24 +55,35 @@ class Ledger:
         seen = self.seen.get(source)
         return seen[-1][0] if seen else 0
 
-    async def check(self, number_of: Callable[[str], Awaitable[int]]) -> Figures:
-        """Compare. ``number_of`` says which number an event id carries, where the ledger cannot.
+    async def check(self, number_of: Callable[[str, str], Awaitable[int | None]]) -> Figures:
+        """Compare. ``number_of`` says which number an event carries, where the ledger cannot.
 
-        (A post whose answer was lost is sent again: what is delivered then is the first one, and
-        the sender has the id of its duplicate.)
+        It is given the source that it was shown to, and the event's id; None: the source's tenant
+        has no such event. (A post whose answer was lost is sent again: what is delivered then is
+        the first one, and the sender has the id of its duplicate.)
         """
-        lost = doubled = out_of_order = gaps = 0
+        lost = doubled = out_of_order = gaps = foreign = 0
+        whose = {
+            event_id: tenant_of(source)
+            for source, accepted in self.accepted.items()
+            for event_id in accepted.values()
+        }
         for source, accepted in self.accepted.items():
             numbers = {event_id: number for number, event_id in accepted.items()}
             seen = self.seen.get(source, [])
-            delivered = [
-                numbers[event_id] if event_id in numbers else await number_of(event_id)
-                for _, event_id in seen
-            ]
+            delivered = []
+            for _, event_id in seen:
+                number = numbers.get(event_id)
+                if number is None and whose.get(event_id, tenant_of(source)) == tenant_of(source):
+                    number = await number_of(source, event_id)
+                if number is None:
+                    foreign += 1
+                else:
+                    delivered.append(number)
             lost += len(set(accepted) - set(delivered))
             doubled += len(delivered) - len(set(delivered))
             out_of_order += sum(b < a for a, b in pairwise(delivered))
             seqs = [seq for seq, _ in seen]
             gaps += sum(seq != at + 1 for at, seq in enumerate(seqs))
         sent = sum(len(accepted) for accepted in self.accepted.values())
-        return Figures(sent, self.refused, lost, doubled, out_of_order, gaps)
+        return Figures(sent, self.refused, lost, doubled, out_of_order, gaps, foreign)

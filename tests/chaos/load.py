@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
 
-from tests.chaos.ledger import Ledger
+from tests.chaos.ledger import Figures, Ledger
+from tests.chaos.tenants import DEFAULT_TENANT, full, new_tenant, own, tenant_of
 from tests.support.stack import Stack, eventually
 
 __all__ = ["Load"]
@@ -19,7 +21,8 @@ class Load:
 
     Every ``poison_every``-th event fails in the stage of :class:`~tests.support.fragile.Fragile`
     until it is cured. A sender goes on to the next number only when the last one got its 202; on
-    503 or a lost connection it sends the same again, as a provider would.
+    503 or a lost connection it sends the same again, as a provider would. ``tenants`` have sources
+    of the same ids, in turn; clients have a key of their tenant.
     """
 
     def __init__(
@@ -30,10 +33,16 @@ class Load:
         rate: float = 200.0,
         tool: dict[str, Any] | None = None,
         poison_every: int = 0,
+        tenants: Sequence[str] = (DEFAULT_TENANT,),
     ) -> None:
         self.stack = stack
         self.ledger = Ledger()
-        self.names = [f"source-{number}" for number in range(sources)]
+        self.tenants = tenants
+        self.names = [
+            full(tenants[number % len(tenants)], f"source-{number // len(tenants)}")
+            for number in range(sources)
+        ]
+        self.keys = {DEFAULT_TENANT: stack.key}
         self.pause = sources / rate
         self.tool = {"provider": "none", **(tool or {})}
         self.poison_every = poison_every
@@ -42,11 +51,18 @@ class Load:
         self._clients: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Make tools and contexts, and begin."""
+        """Make tenants, tools and contexts, and begin."""
+        for tenant in self.tenants:
+            if tenant not in self.keys:
+                self.keys[tenant] = await new_tenant(self._call, tenant)
         for name in self.names:
-            await self.stack.context(name, self.tool)
+            await self.stack.context(own(name), self.tool, key=self.key_of(name))
         self._clients = [asyncio.create_task(self._watch(name)) for name in self.names]
         self._tasks = [asyncio.create_task(self._send(name)) for name in self.names]
+
+    def key_of(self, name: str) -> str:
+        """The key of a source's tenant."""
+        return self.keys[tenant_of(name)]
 
     async def recovered(self, timeout_seconds: float) -> float:
         """Seconds until each client sees something that was posted after now."""
@@ -80,12 +96,37 @@ class Load:
             task.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
 
+    async def check(self) -> Figures:
+        """What the ledger says, after :meth:`finish`."""
+
+        async def number_of(name: str, event_id: str) -> int | None:
+            async with (
+                self.stack.session(self.key_of(name)) as session,
+                session.get(f"/api/v1/events/{event_id}") as response,
+            ):
+                if response.status == 404:
+                    return None
+                assert response.status == 200, await response.text()
+                return int((await response.json())["payload"]["n"])
+
+        return await self.ledger.check(number_of)
+
+    async def _call(self, method: str, path: str, body: Any, *, headers: dict[str, str]) -> Any:
+        async with (
+            self.stack.session() as session,
+            session.request(method, f"/api/v1{path}", json=body, headers=headers) as response,
+        ):
+            assert response.status == 201, await response.text()
+            return await response.json()
+
     async def _send(self, name: str) -> None:
         number = 0
         due = time.monotonic()
         async with aiohttp.ClientSession(self.stack.url) as session:
             while not self.stopping:
-                body = json.dumps({"source": name, "n": number, **self._poison(number)}).encode()
+                # the same bytes of each tenant's
+                event = {"source": own(name), "n": number, **self._poison(number)}
+                body = json.dumps(event).encode()
                 while True:
                     try:
                         async with session.post(f"/hooks/{name}", data=body) as response:
@@ -110,8 +151,8 @@ class Load:
             try:
                 after = self.ledger.last_seq(name)
                 async with (
-                    self.stack.session() as session,
-                    session.ws_connect(f"/contexts/{name}/updates?after={after}") as socket,
+                    self.stack.session(self.key_of(name)) as session,
+                    session.ws_connect(f"/contexts/{own(name)}/updates?after={after}") as socket,
                 ):
                     async for message in socket:
                         self.ledger.frame(name, message.data)

@@ -1,7 +1,8 @@
 """The ledger of a mixed load: many tools and contexts, what was promised of each, and what came.
 
-Kept outside of the system. Every event says in its title which it is ("orders n17"), so what a
-client sees needs no look-up.
+Kept outside of the system. Every event says in its title which it is ("lanes n17"; "acme/lanes n17"
+of the second tenant: tools and contexts are called by their full ids), so what a client sees needs
+no look-up.
 """
 
 import re
@@ -12,10 +13,11 @@ from itertools import pairwise
 from typing import Any
 
 from tests.chaos.ledger import Figures
+from tests.chaos.tenants import own, tenant_of
 
 __all__ = ["Broken", "MixedLedger", "Source", "View"]
 
-TITLE = re.compile(r"([a-z-]+) n(\d+)")
+TITLE = re.compile(r"((?:[a-z]+/)?[a-z-]+) n(\d+)")
 #: How many of one kind of broken promise are kept as examples.
 EXAMPLES = 12
 
@@ -107,6 +109,7 @@ class Broken:
             c["doubled"] + c["renumbered"],
             c["out of order"],
             c["gaps"],
+            c["foreign"],
         )
 
 
@@ -126,7 +129,7 @@ class MixedLedger:
         self.failing: dict[str, set[int]] = {name: set() for name in self.sources}
         self.poisoned: dict[str, set[int]] = {name: set() for name in self.sources}
         self.healed_at: dict[str, float] = defaultdict(float)
-        #: replay id → how many events it sends, once that is known
+        #: replay id, with its tenant as a full id → how many events it sends, once that is known
         self.replays: dict[str, int] = {}
 
     @property
@@ -208,12 +211,30 @@ class MixedLedger:
                         broken.add("unrecorded", what)
                     elif status == "retrying":
                         broken.add("unsettled", what)
+        sent_by = {
+            event_id: tool
+            for tool, numbers in self.accepted.items()
+            for ids in numbers.values()
+            for event_id in ids
+        }
         for view in self.views.values():
+            self._check_tenant(view, sent_by, broken)
             self._check_numbers(view, broken)
             for tool in sorted(view.sources):
                 self._check_tool(view, self.sources[tool], recorded, broken)
-        self._check_replays(broken)
+            if own(view.context) == "replayed":
+                self._check_replays(view, broken)
         return broken
+
+    def _check_tenant(self, view: View, sent_by: dict[str, str], broken: Broken) -> None:
+        """Nothing of another tenant's events, whether they are told by title or by id."""
+        mine = tenant_of(view.context)
+        for seq, shown in view.frames.items():
+            for event_id, tool, number, _ in shown:
+                sender = sent_by.get(event_id, "")
+                if any(name and tenant_of(name) != mine for name in (tool, sender)):
+                    what = f"{tool} n{number} {event_id} of {sender or 'nobody known'}"
+                    broken.add("foreign", f"{view.context}: #{seq} is {what}")
 
     def _check_numbers(self, view: View, broken: Broken) -> None:
         for example in view.renumbered:
@@ -290,20 +311,19 @@ class MixedLedger:
                         f"{view.context}: {source.name} n{before} #{seq}, n{after} #{after_seq}",
                     )
 
-    def _check_replays(self, broken: Broken) -> None:
-        view = self.views.get("replayed")
-        if view is None:
-            return
+    def _check_replays(self, view: View, broken: Broken) -> None:
+        tenant, where = tenant_of(view.context), view.context
         counts: Counter[tuple[str, str]] = Counter()
         for shown in view.frames.values():
             counts.update((replay, event_id) for event_id, _, _, replay in shown)
         for (replay, event_id), count in counts.items():
             if count > 1:
-                broken.add("doubled", f"replayed: {event_id} {count} times by replay {replay}")
+                broken.add("doubled", f"{where}: {event_id} {count} times by replay {replay}")
         per_replay = Counter(replay for replay, _ in counts)
-        for replay, wanted in self.replays.items():
-            if per_replay[replay] < wanted:
-                broken.add("lost", f"replayed: {per_replay[replay]} of {wanted} by replay {replay}")
+        for name, wanted in self.replays.items():
+            found = per_replay[own(name)]
+            if tenant_of(name) == tenant and found < wanted:
+                broken.add("lost", f"{where}: {found} of {wanted} by replay {name}")
 
 
 def title_of(update: dict[str, Any]) -> tuple[str, int]:

@@ -1,5 +1,6 @@
 """A load with everything in it: every dedup strategy, order, priority, rate; replays, large events.
 
+Two tenants share it, and have tools and contexts of the same ids; the second one has fewer.
 Each source has one sender, which goes on to its next number when the last one got its 202 and
 sends again what did not, to the same receiver: order is promised behind one door.
 """
@@ -10,6 +11,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,9 +22,10 @@ from mcp.client.streamable_http import streamable_http_client
 
 from tests.chaos.mixed_ledger import MixedLedger, Source, View
 from tests.chaos.system import KEY, Process, System
+from tests.chaos.tenants import DEFAULT_TENANT, SECOND, TENANTS, full, new_tenant, own, tenant_of
 from tests.integration.mcp.test_mcp import use
 
-__all__ = ["MixedLoad", "sources"]
+__all__ = ["SECOND_TOOLS", "MixedLoad", "sources"]
 
 POST_SECONDS = 12.0
 #: What has not got its 202 this long after the load was told to stop is given up.
@@ -32,6 +35,10 @@ READ_PAUSE_SECONDS = 0.3
 TTL = {"hot": "10s", "warm": "20s", "cold": "365d"}
 #: An event over HOOKSTREAM_CLAIM_CHECK_BYTES, whatever it is packed with.
 LARGE_BYTES = 24_000
+
+#: What the second tenant has, by the same ids, beside a context for each of its tools.
+SECOND_TOOLS = ("payload", "deliveries", "fields", "lanes", "held", "urgent")
+SECOND_CONTEXTS = ("all", "low", "rated-all", "rated-held", "over-mcp", "replayed")
 
 
 def sources() -> list[Source]:
@@ -81,6 +88,12 @@ def sources() -> list[Source]:
         Source("large", {"provider": "none"}, large=0.2, copies=0.03, share=0.5),
         Source("urgent", {"provider": "none"}, share=0.5),
     ]
+
+
+def of_both(chosen: list[Source]) -> list[Source]:
+    """The same of the second tenant, too."""
+    second = [source for source in chosen if source.name in SECOND_TOOLS]
+    return chosen + [replace(source, name=full(SECOND, source.name)) for source in second]
 
 
 #: context → its settings, its subscriptions as (tool, more), and how its client reads
@@ -141,7 +154,9 @@ class MixedLoad:
     ) -> None:
         self.system, self.rate, self.seed, self.rated = system, rate, seed, rated
         chosen = [source for source in sources() if not tools or source.name in tools]
-        self.ledger = MixedLedger(chosen)
+        self.ledger = MixedLedger(of_both(chosen))
+        #: tenant → the key by which all that is its own is made and read
+        self.keys = {DEFAULT_TENANT: KEY}
         self.stopping_at: float | None = None
         self._senders: list[asyncio.Task[None]] = []
         self._others: list[asyncio.Task[None]] = []
@@ -151,32 +166,50 @@ class MixedLoad:
         self._closers: dict[str, Callable[[], object]] = {}
 
     async def start(self) -> None:
-        """Make tools and contexts, and begin."""
-        call = self.system.call
-        names = list(self.ledger.sources)
-        for source in self.ledger.sources.values():
-            await call("PUT", f"/tools/{source.name}", {**source.tool, "ttl": TTL})
-        made = contexts(names, datetime.now(UTC), self.rated)
-        for context, (settings, wanted, how) in made.items():
-            await call("PUT", f"/contexts/{context}", {"name": context, **settings})
-            path = f"/contexts/{context}/subscriptions"
-            await asyncio.gather(
-                *(
-                    call("PUT", f"{path}/{tool}", {"tool": tool, "types": ["*"], **more})
-                    for tool, more in wanted
-                )
-            )
-            patient = "low" in (settings.get("priority"), *(m.get("priority") for _, m in wanted))
-            view = View(context, frozenset(tool for tool, _ in wanted), patient)
-            self.ledger.views[context] = view
-            reader = {"socket": self._socket, "pages": self._pages, "mcp": self._agent}[how](view)
-            self._readers.append(asyncio.create_task(reader, name=f"reader of {context}"))
+        """Make tenants, tools and contexts, and begin."""
+        for tenant in TENANTS:
+            if tenant not in self.keys:
+                self.keys[tenant] = await new_tenant(self.system.call, tenant)
+            await self._furnish(tenant)
         shares = sum(source.share for source in self.ledger.sources.values())
         for number, source in enumerate(self.ledger.sources.values()):
             pause = shares / source.share / self.rate
             door = self.system.doors[number % len(self.system.doors)]
             self._senders.append(asyncio.create_task(self._send(source, door, pause)))
         self._others = [asyncio.create_task(self._heal()), asyncio.create_task(self._replay())]
+
+    async def _furnish(self, tenant: str) -> None:
+        """Make a tenant's tools and contexts, and begin to read these."""
+        call, key = self.system.call, self.keys[tenant]
+        names = []
+        for source in self.ledger.sources.values():
+            if tenant_of(source.name) == tenant:
+                names.append(own(source.name))
+                body = {**source.tool, "ttl": TTL}
+                await call("PUT", f"/tools/{names[-1]}", body, key=key)
+        made = contexts(names, datetime.now(UTC), self.rated)
+        if tenant == SECOND:
+            kept = {*SECOND_CONTEXTS, *(f"of-{name}" for name in names)}
+            made = {name: settings for name, settings in made.items() if name in kept}
+        for context, (settings, wanted, how) in made.items():
+            await call("PUT", f"/contexts/{context}", {"name": context, **settings}, key=key)
+            path = f"/contexts/{context}/subscriptions"
+            await asyncio.gather(
+                *(
+                    call("PUT", f"{path}/{tool}", {"tool": tool, "types": ["*"], **more}, key=key)
+                    for tool, more in wanted
+                )
+            )
+            patient = "low" in (settings.get("priority"), *(m.get("priority") for _, m in wanted))
+            told = frozenset(full(tenant, tool) for tool, _ in wanted)
+            view = View(full(tenant, context), told, patient)
+            self.ledger.views[view.context] = view
+            reader = {"socket": self._socket, "pages": self._pages, "mcp": self._agent}[how](view)
+            self._readers.append(asyncio.create_task(reader, name=f"reader of {view.context}"))
+
+    def key_of(self, name: str) -> str:
+        """The key of the tenant whose a tool, a context or a replay is."""
+        return self.keys[tenant_of(name)]
 
     async def stop_sending(self) -> None:
         """Stop, and heal all that fails."""
@@ -215,7 +248,7 @@ class MixedLoad:
                 body = self._event(source, number, rng)
                 await self._post(session, source, number, json.dumps(body).encode())
                 if rng.random() < source.copies:
-                    if source.name in ("deliveries", "fields"):
+                    if own(source.name) in ("deliveries", "fields"):
                         body["attempt"] = 2
                     later = time.monotonic() + rng.choice((0.1, 1.0, rng.uniform(2, 8)))
                     copies.append((later, number, json.dumps(body).encode()))
@@ -231,11 +264,11 @@ class MixedLoad:
         body: dict[str, Any] = {
             "title": f"{source.name} n{number}",
             "n": number,
-            "id": f"{source.name}-{number}",
+            "id": f"{own(source.name)}-{number}",
             "key": f"key {number % max(1, source.keys)}",
         }
         if rng.random() < source.poison:
-            body["poison"] = f"{source.name}-{number}"
+            body["poison"] = healer(source.name, number)
             self.ledger.failing[source.name].add(number)
             self.ledger.poisoned[source.name].add(number)
             self._heals.append((time.monotonic() + rng.uniform(0.5, 6), source.name, number))
@@ -246,7 +279,7 @@ class MixedLoad:
     async def _post(
         self, session: aiohttp.ClientSession, source: Source, number: int, body: bytes
     ) -> None:
-        headers = {"X-Delivery": f"{source.name}-{number}"}
+        headers = {"X-Delivery": f"{own(source.name)}-{number}"}
         while True:
             self.ledger.posts += 1
             try:
@@ -277,35 +310,39 @@ class MixedLoad:
                 self._cure(entry[1], entry[2])
 
     def _cure(self, tool: str, number: int) -> None:
-        (self.system.stages / f"{tool}-{number}").touch()
+        (self.system.stages / healer(tool, number)).touch()
         self.ledger.failing[tool].discard(number)
         self.ledger.healed_at[tool] = time.monotonic()
 
     async def _replay(self) -> None:
-        """Now and then what one tool has sent in the last seconds, to a context of its own."""
+        """Now and then what one tool has sent in the last seconds, to a context for that."""
         rng = random.Random(f"{self.seed} replays")
         named = self.ledger.sources.items()
         names = [name for name, source in named if not source.poison] or [*self.ledger.sources]
         while True:
             await asyncio.sleep(rng.uniform(6, 12))
+            name = rng.choice(names)
             body = {
-                "tool": rng.choice(names),
+                "tool": own(name),
                 "since": (datetime.now(UTC) - timedelta(seconds=15)).isoformat(),
                 "context_id": "replayed",
                 "rate": 50,
             }
             with contextlib.suppress(AssertionError):
-                made = await self.system.call("POST", "/replays", body, seconds=5)
-                self.ledger.replays[made["replay_id"]] = 0
+                made = await self.system.call(
+                    "POST", "/replays", body, seconds=5, key=self.key_of(name)
+                )
+                self.ledger.replays[full(tenant_of(name), made["replay_id"])] = 0
 
     async def settle_replays(self) -> list[str]:
         """How many events each replay has sent; the ids of those that have not ended."""
         running = []
-        for replay_id in self.ledger.replays:
-            shown = await self.system.call("GET", f"/replays/{replay_id}")
+        for name in self.ledger.replays:
+            path = f"/replays/{own(name)}"
+            shown = await self.system.call("GET", path, key=self.key_of(name))
             if shown["status"] == "running":
-                running.append(replay_id)
-            self.ledger.replays[replay_id] = shown["matched"] - shown["missing"] - shown["dead"]
+                running.append(name)
+            self.ledger.replays[name] = shown["matched"] - shown["missing"] - shown["dead"]
         return running
 
     async def _socket(self, view: View) -> None:
@@ -314,10 +351,10 @@ class MixedLoad:
         while True:
             process = rng.choice(self._readable())
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-                async with self._reading(process) as session:
+                async with self._reading(process, view) as session:
                     async with asyncio.timeout(8):
                         socket = await session.ws_connect(
-                            f"/contexts/{view.context}/updates?after={view.last}", heartbeat=8
+                            f"/contexts/{own(view.context)}/updates?after={view.last}", heartbeat=8
                         )
                     self._closers[view.context] = socket.close
                     async with socket:
@@ -345,13 +382,14 @@ class MixedLoad:
             await asyncio.sleep(0.5)
 
     async def _listen(self, process: Process, view: View) -> None:
-        headers = {"Authorization": f"Bearer {KEY}"}
+        headers = {"Authorization": f"Bearer {self.key_of(view.context)}"}
+        uri = f"hookstream://contexts/{own(view.context)}"
         async with (
             httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(15, read=60)) as http,
             Client(
                 streamable_http_client(f"http://127.0.0.1:{process.port}/mcp", http_client=http)
             ) as agent,
-            agent.listen(resource_subscriptions=[f"hookstream://contexts/{view.context}"]) as heard,
+            agent.listen(resource_subscriptions=[uri]) as heard,
         ):
             await self._catch_up(agent, view)
             async for _ in heard:
@@ -359,7 +397,9 @@ class MixedLoad:
 
     async def _catch_up(self, agent: Client, view: View) -> None:
         while page := (
-            await use(agent, "get_updates", context_id=view.context, after=view.last, limit=100)
+            await use(
+                agent, "get_updates", context_id=own(view.context), after=view.last, limit=100
+            )
         )["updates"]:
             for update in page:
                 self.ledger.frame(view.context, update)
@@ -380,9 +420,10 @@ class MixedLoad:
         while True:
             process = rng.choice(self._readable())
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-                async with self._reading(process) as session, asyncio.timeout(15):
-                    path = f"/api/v1/contexts/{view.context}/updates?after={view.last}&limit=200"
-                    async with session.get(path) as response:
+                async with self._reading(process, view) as session, asyncio.timeout(15):
+                    path = f"/api/v1/contexts/{own(view.context)}/updates"
+                    asked = {"after": view.last, "limit": 200}
+                    async with session.get(path, params=asked) as response:
                         found = (await response.json())["updates"] if response.ok else []
                     inside = await asyncio.gather(
                         *(self._inside(session, view.context, update) for update in found)
@@ -394,10 +435,10 @@ class MixedLoad:
     def _readable(self) -> list[Process]:
         return list(self.system.processes.values())
 
-    def _reading(self, process: Process) -> aiohttp.ClientSession:
+    def _reading(self, process: Process, view: View) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             f"http://127.0.0.1:{process.port}",
-            headers={"Authorization": f"Bearer {KEY}"},
+            headers={"Authorization": f"Bearer {self.key_of(view.context)}"},
             timeout=aiohttp.ClientTimeout(None, sock_connect=3),
         )
 
@@ -424,7 +465,7 @@ class MixedLoad:
         self, session: aiohttp.ClientSession, context: str, update: dict[str, Any]
     ) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        path = f"/api/v1/contexts/{context}/updates/{update['seq']}/folded"
+        path = f"/api/v1/contexts/{own(context)}/updates/{update['seq']}/folded"
         async with asyncio.timeout(15):
             while True:
                 async with session.get(path, params={"after": len(found), "limit": 500}) as got:
@@ -434,3 +475,8 @@ class MixedLoad:
                 found += page
                 if len(page) < 500:
                     return found
+
+
+def healer(tool: str, number: int) -> str:
+    """The name of the file by which the stage lets a poisoned event pass."""
+    return f"{tool.replace('/', '-')}-{number}"

@@ -18,6 +18,7 @@ from tests.chaos.mixed_load import MixedLoad
 from tests.chaos.random_mode import LOOK_SECONDS, drain
 from tests.chaos.scenarios import Outcome
 from tests.chaos.system import PARTITIONS, Part, System
+from tests.chaos.tenants import own, tenant_of
 from tests.chaos.watch import STANDSTILL_SECONDS, Watch
 from tests.support.stack import eventually
 
@@ -117,7 +118,7 @@ async def bad_partition(stage: Stage, seconds: int) -> None:
     async def others_move() -> bool:
         view = stage.load.ledger.views
         lanes = [lane for lane, at in _partitions(stage).items() if at != number]
-        of = [name for name in view if name.startswith("of-") and not _in(name, number)]
+        of = [name for name in view if own(name).startswith("of-") and not _in(name, number)]
         return all(
             view[name].newest.get(lane, 0) > begun
             for name in of
@@ -145,7 +146,7 @@ def _partitions(stage: Stage) -> dict[tuple[str, int], int]:
 
 
 def _in(context: str, number: int) -> bool:
-    return partition_of(PARTITIONS, "default", context) == number
+    return partition_of(PARTITIONS, tenant_of(context), own(context)) == number
 
 
 async def keys_gone(stage: Stage, times: int) -> None:

@@ -14,6 +14,7 @@ import psutil
 
 from tests.chaos.ledger import Figures
 from tests.chaos.load import Load
+from tests.chaos.tenants import TENANTS
 from tests.support.fragile import Fragile
 from tests.support.servers import ClusterSet, Node, SentinelSet
 from tests.support.stack import Stack, eventually, free_port
@@ -51,7 +52,11 @@ class World:
         self.stack = (Fragile if poison else Stack)(folder, **settings)
         hold = {"ordering": {"by": "tool", "on_error": "hold"}}
         self.load = Load(
-            self.stack, rate=rate, tool=hold if poison else None, poison_every=50 if poison else 0
+            self.stack,
+            rate=rate,
+            tool=hold if poison else None,
+            poison_every=50 if poison else 0,
+            tenants=TENANTS,
         )
         self.second: subprocess.Popen[bytes] | None = None
         self.slowest = 0.0
@@ -305,7 +310,7 @@ async def explain(world: World) -> None:
         missing = [(n, event_id) for n, event_id in accepted.items() if event_id not in seen]
         for number, event_id in missing[:5]:
             try:
-                event = await world.stack.get(f"/events/{event_id}")
+                event = await world.stack.get(f"/events/{event_id}", key=world.load.key_of(source))
                 said = {name: event[name] for name in ("status", "duplicate_of", "stage")}
             except AssertionError as error:
                 said = {"error": str(error)[:200]}
@@ -331,11 +336,7 @@ async def run(name: str, folder: Path, *, short: bool = False, seed: int = 1) ->
         await world.load.recovered(30)
         await scenario.act(world, scenario.amount[short], random.Random(seed))
         await world.load.finish()
-
-        async def number_of(event_id: str) -> int:
-            return int((await world.stack.get(f"/events/{event_id}"))["payload"]["n"])
-
-        figures = await world.load.ledger.check(number_of)
+        figures = await world.load.check()
         if figures.broken:
             await explain(world)
         if scenario.always_202:

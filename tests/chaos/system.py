@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -271,17 +271,26 @@ class System:
 
     @asynccontextmanager
     async def session(
-        self, process: Process, seconds: float | None = 15.0
+        self, process: Process, seconds: float | None = 15.0, key: str = KEY
     ) -> AsyncIterator[aiohttp.ClientSession]:
-        """An HTTP session with the admin key."""
+        """An HTTP session with a key; with the admin key unless one is given."""
         timeout = aiohttp.ClientTimeout(seconds, sock_connect=3)
-        headers = {"Authorization": f"Bearer {KEY}"}
+        headers = {"Authorization": f"Bearer {key}"}
         async with aiohttp.ClientSession(
             f"http://127.0.0.1:{process.port}", headers=headers, timeout=timeout
         ) as session:
             yield session
 
-    async def call(self, method: str, path: str, body: Any = None, seconds: float = 60.0) -> Any:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        seconds: float = 60.0,
+        *,
+        key: str = KEY,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         """Ask the API of any process until one answers with success."""
         deadline = time.monotonic() + seconds
         said: object = ""
@@ -289,8 +298,10 @@ class System:
             for process in self.doors:
                 try:
                     async with (
-                        self.session(process) as session,
-                        session.request(method, f"/api/v1{path}", json=body) as response,
+                        self.session(process, key=key) as session,
+                        session.request(
+                            method, f"/api/v1{path}", json=body, headers=headers
+                        ) as response,
                     ):
                         if response.status < 300:
                             return await response.json()

@@ -34,7 +34,29 @@ def ledger(*frames: tuple[int, str], accepted: int = 3) -> Ledger:
     ],
 )
 async def test_ledger_finds_what_is_broken(frames: list[tuple[int, str]], wanted: Figures) -> None:
-    async def number_of(event_id: str) -> int:
+    async def number_of(source: str, event_id: str) -> int:
+        assert source == "s"
         return int(event_id[1:])
 
     assert await ledger(*frames).check(number_of) == wanted
+
+
+async def test_ledger_finds_what_is_another_tenants() -> None:
+    made = ledger((1, "e0"), (2, "a1"), (3, "e1"), (4, "a2"), (5, "e2"))
+    for number in range(3):
+        # of the same number, and so of the same bytes
+        made.accept("acme/s", number, f"a{number}")
+        made.frame("acme/s", json.dumps({"seq": number + 1, "event_id": f"a{number}"}))
+    asked = []
+
+    async def number_of(source: str, event_id: str) -> int | None:
+        asked.append((source, event_id))
+        return None
+
+    assert await made.check(number_of) == Figures(6, foreign=2)
+    assert asked == []
+    # one whose answer was lost: the source's tenant is asked for it, and has none
+    made.frame("acme/s", json.dumps({"seq": 4, "event_id": "e9"}))
+    figures = await made.check(number_of)
+    assert (figures, figures.broken) == (Figures(6, foreign=3), 3)
+    assert asked == [("acme/s", "e9")]

@@ -6,7 +6,8 @@ import pytest
 
 from tests.chaos.faults import KINDS
 from tests.chaos.mixed_ledger import MixedLedger, Source, View
-from tests.chaos.mixed_load import sources
+from tests.chaos.mixed_load import SECOND_TOOLS, sources
+from tests.chaos.mixed_scenarios import MIXED
 
 EXACT = Source("exact", {})
 LOOSE = Source("loose", {}, exact=False, keys=0)
@@ -101,6 +102,41 @@ def test_a_replay_sends_each_event_once_and_all_of_them() -> None:
     ledger.frame("replayed", update(2, "exact", 0, replay_id="s"))
     ledger.frame("replayed", update(3, "exact", 0, replay_id="r"))
     assert ledger.check({}).counts == {"lost": 1, "doubled": 1}
+
+
+def test_what_is_another_tenants_is_found() -> None:
+    names = ("exact", "acme/exact")
+    ledger = MixedLedger([Source(name, {}) for name in names])
+    for name in names:
+        ledger.views[name] = View(name, frozenset({name}))
+        ledger.accept(name, 0, f"{name} e0")
+        ledger.frame(name, update(1, name, 0, f"{name} e0"))
+    # a day's summary is about no event
+    ledger.frame("acme/exact", {"kind": "daily", "seq": 2, "event_id": "", "data": None})
+    recorded = {f"{name} e0": ("accepted", "") for name in names}
+    assert ledger.check(recorded).counts == {}
+    # by its title, whoever has its id; and by its id, whatever its title says
+    ledger.frame("acme/exact", update(3, "exact", 1, "unknown"))
+    ledger.frame("exact", update(2, "exact", 1, "acme/exact e0"))
+    broken = ledger.check(recorded)
+    assert broken.counts == {"foreign": 2}
+    assert broken.figures(2, 0).broken == 2
+
+
+def test_a_replay_is_its_tenants() -> None:
+    ledger = MixedLedger([Source("exact", {}), Source("acme/exact", {})])
+    for name in ("replayed", "acme/replayed"):
+        ledger.views[name] = View(name, frozenset())
+    ledger.replays = {"acme/r": 1}
+    ledger.frame("replayed", update(1, "acme/exact", 0, replay_id="r"))
+    assert ledger.check({}).counts == {"foreign": 1, "lost": 1}
+    ledger.frame("acme/replayed", update(1, "acme/exact", 0, replay_id="r"))
+    assert ledger.check({}).counts == {"foreign": 1}
+
+
+def test_every_scenario_has_two_tenants() -> None:
+    for scenario in MIXED.values():
+        assert not scenario.tools or {*scenario.tools} & {*SECOND_TOOLS}
 
 
 def test_who_waits_for_a_failed_event_is_excused() -> None:

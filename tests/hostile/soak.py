@@ -142,7 +142,7 @@ async def _wait(seconds: float, soak: Soak, honest: Honest, say: Callable[[str],
 
 
 def _number_of(system: System):  # type: ignore[no-untyped-def]
-    async def number(event_id: str) -> int:
+    async def number(_: str, event_id: str) -> int:
         payload = (await system.call("GET", f"/events/{event_id}"))["payload"]
         if isinstance(payload, str):
             payload = json.loads(payload)

@@ -275,22 +275,28 @@ class Stack:
         raise AssertionError(f"no process runs {word}")
 
     @contextlib.asynccontextmanager
-    async def session(self) -> AsyncIterator[aiohttp.ClientSession]:
-        """An HTTP session with the admin key."""
-        async with aiohttp.ClientSession(self.api_url, headers=self.headers) as session:
+    async def session(self, key: str = "") -> AsyncIterator[aiohttp.ClientSession]:
+        """An HTTP session with a key; with the admin key unless one is given."""
+        headers = {"Authorization": f"Bearer {key or self.key}"}
+        async with aiohttp.ClientSession(self.api_url, headers=headers) as session:
             yield session
 
-    async def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def put(self, path: str, body: dict[str, Any], *, key: str = "") -> dict[str, Any]:
         """PUT, and expect success."""
-        async with self.session() as session, session.put(f"/api/v1{path}", json=body) as response:
+        async with (
+            self.session(key) as session,
+            session.put(f"/api/v1{path}", json=body) as response,
+        ):
             text = await response.text()
             assert response.status in (200, 201), text
             return dict(json.loads(text))
 
-    async def get(self, path: str, expect: int = 200, **query: str) -> dict[str, Any]:
+    async def get(
+        self, path: str, expect: int = 200, *, key: str = "", **query: str
+    ) -> dict[str, Any]:
         """GET, and expect a status."""
         async with (
-            self.session() as session,
+            self.session(key) as session,
             session.get(f"/api/v1{path}", params=query) as response,
         ):
             text = await response.text()
@@ -324,13 +330,14 @@ class Stack:
             assert response.status in (200, 202), text
             return str(json.loads(text)["event_id"])
 
-    async def context(self, name: str, tool: dict[str, Any], **subscription: Any) -> None:
+    async def context(
+        self, name: str, tool: dict[str, Any], *, key: str = "", **subscription: Any
+    ) -> None:
         """A tool, a context and a subscription of one name."""
-        await self.put(f"/tools/{name}", tool)
-        await self.put(f"/contexts/{name}", {"name": name})
-        await self.put(
-            f"/contexts/{name}/subscriptions/all", {"tool": name, "types": ["*"], **subscription}
-        )
+        await self.put(f"/tools/{name}", tool, key=key)
+        await self.put(f"/contexts/{name}", {"name": name}, key=key)
+        wanted = {"tool": name, "types": ["*"], **subscription}
+        await self.put(f"/contexts/{name}/subscriptions/all", wanted, key=key)
 
     async def updates(self, context: str, count: int, after: int = 0) -> list[dict[str, Any]]:
         """The next ``count`` updates over a real WebSocket."""

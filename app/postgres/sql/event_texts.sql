@@ -1,7 +1,6 @@
 -- What the event log has of events that a sender has written. $1 tenant, $2 behind which one, $3 limit
 SELECT
-    event_id, type, message_id, delivery_id, error, array_to_string(schema_errors, ' ') AS schema_errors,
-    enrichment
+    event_id, type, message_id, delivery_id, error, schema_errors, enrichment
 FROM events
 WHERE tenant = $1 AND event_id > $2 AND status <> 'erased'
 ORDER BY event_id

@@ -238,3 +238,18 @@ async def test_the_log_says_it_once_for_many(
     first, second = [record.getMessage() for record in caplog.records]
     assert "101 webhooks were refused (a: bad-signature 100, (unknown): not-found 1)" in first
     assert "100 webhooks were refused" in second
+
+
+async def test_who_floods_many_tools_has_no_more_kept_for_that(kept: Refusals) -> None:
+    tools = [tool(f"of-{number}") for number in range(100)]
+    for one in tools:
+        if kept.has_room(one):
+            kept.keep(one, REFUSED)
+        else:
+            kept.pass_over(one, "too-many")
+    assert [kept.has_room(one) for one in tools] == [False] * 100
+    assert kept.has_room(replace(A, tenant="another"))
+    await kept.write()
+    found = [len(await kept.page(one, 10)) for one in tools]
+    assert sum(found) == module.TENANT_WRITE_REFUSALS
+    assert kept.has_room(tools[99])

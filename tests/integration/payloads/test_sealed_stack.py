@@ -25,6 +25,8 @@ from tests.support.servers import Node
 from tests.support.stack import Stack, eventually, own_stages
 
 WORD = f"canary{secrets.token_hex(8)}"
+#: One that a stage quotes when it fails: it is in the log, too.
+QUOTED = f"quoted{secrets.token_hex(8)}"
 FAILING = """
 from hookstream.app.main import app
 from hookstream.codecs.envelope import Event
@@ -33,7 +35,7 @@ from hookstream.codecs.envelope import Event
 @app.stage(after="check")
 async def breaks(event: Event) -> Event:
     if event.tool_id in ("failing", "waiting"):
-        raise ValueError("it always does")
+        raise ValueError(f"it always does {event.data().get('quoted')}")
     return event
 """
 
@@ -74,8 +76,8 @@ async def client(node: Node) -> AsyncIterator["redis.asyncio.Redis"]:
         yield found
 
 
-async def in_redis(client: "redis.asyncio.Redis") -> list[str]:
-    """Keys with the word in what they hold."""
+async def in_redis(client: "redis.asyncio.Redis", word: str = WORD) -> list[str]:
+    """Keys with a word in what they hold."""
     found = []
     reads = {
         b"string": lambda key: client.get(key),
@@ -87,7 +89,7 @@ async def in_redis(client: "redis.asyncio.Redis") -> list[str]:
     }
     async for key in client.scan_iter(count=1000):
         value = await reads[await client.type(key)](key)
-        if any(holds(one, WORD) for one in _flat(value)) or holds(key, WORD):
+        if any(holds(one, word) for one in _flat(value)) or holds(key, word):
             found.append(key.decode())
     return found
 
@@ -103,8 +105,8 @@ def _flat(value: Any) -> Iterator[bytes]:
             yield from _flat(one)
 
 
-async def in_postgres(stack: Stack) -> list[str]:
-    """Tables with the word in one of their rows."""
+async def in_postgres(stack: Stack, word: str = WORD) -> list[str]:
+    """Tables with a word in one of their rows."""
     connection = await asyncpg.connect(str(embedded.find_postgres(stack.state_dir / "state")))
     try:
         tables = await connection.fetch(
@@ -116,8 +118,8 @@ async def in_postgres(stack: Stack) -> list[str]:
             rows = await connection.fetch(f'SELECT t::text AS row FROM "{table}" AS t')
             values = await connection.fetch(f'SELECT * FROM "{table}"')
             raw = [one for row in values for one in row.values() if isinstance(one, bytes)]
-            if any(holds(row["row"].encode(), WORD) for row in rows) or any(
-                holds(one, WORD) for one in raw
+            if any(holds(row["row"].encode(), word) for row in rows) or any(
+                holds(one, word) for one in raw
             ):
                 found.append(table)
         return found
@@ -193,7 +195,8 @@ async def test_a_word_of_payloads_is_nowhere_in_the_clear_and_everywhere_to_be_r
     sent[await stack.hook("plain", body(100, 3000))] = 100
     short = json.dumps({"n": 200, "w": WORD}).encode()
     short_id = await stack.hook("plain", short)
-    failed = await stack.hook("failing", body(300))
+    quoting = {**json.loads(body(300)), "quoted": QUOTED}
+    failed = await stack.hook("failing", json.dumps(quoting).encode())
     async with aiohttp.ClientSession(stack.url) as session:
         answer = await session.post(
             f"/hooks/signed?q={WORD}", data=body(400), headers={"X-GitHub-Event": WORD}
@@ -207,7 +210,22 @@ async def test_a_word_of_payloads_is_nowhere_in_the_clear_and_everywhere_to_be_r
             found = await session.get(f"/api/v1/dead-letters/{failed}")
             return await found.json() if found.status == 200 else None
 
-    assert WORD in json.dumps((await eventually(letter, "a dead letter"))["payload"])
+    dead = await eventually(letter, "a dead letter")
+    assert WORD in json.dumps(dead["payload"])
+    # what is said of it may quote it
+    assert QUOTED in dead["error"]
+    assert QUOTED in dead["history"][0]["error"]
+    assert "breaks" in dead["traceback"]
+    listed = await stack.get("/dead-letters", tool="failing")
+    assert [one["error"] for one in listed["letters"]] == [dead["error"]]
+
+    async def noted() -> bool:
+        found = await stack.get("/events", tool="failing")
+        return [one["error"] for one in found["events"]] == [dead["error"]]
+
+    await eventually(noted, "the event log has it")
+    assert (await stack.get(f"/events/{failed}"))["error"] == dead["error"]
+    assert await in_redis(client, QUOTED) == await in_postgres(stack, QUOTED) == []
 
     async def refused() -> Any:
         return (await stack.get("/tools/signed/refusals"))["refusals"]

@@ -292,12 +292,7 @@ def started(stack: Stack) -> Iterator[Stack]:
 async def checked(load: Load) -> Figures:
     """What the ledger says, once all has come."""
     await load.finish()
-
-    async def number_of(event_id: str) -> int:
-        event = await load.stack.get(f"/events/{event_id}")
-        return int(event["payload"]["n"])
-
-    return await load.ledger.check(number_of)
+    return await load.check()
 
 
 def postgres_of(stack: Stack) -> str:

@@ -47,6 +47,7 @@ from hookstream.app.feeds.delivery import Delivery
 from hookstream.app.feeds.feed import Feeds
 from hookstream.app.feeds.state import FeedState
 from hookstream.app.ids import new_event_id, partition_of
+from hookstream.app.keyring.error_texts import CLEAR
 from hookstream.app.priority import DEFERRABLE, channel_name
 from hookstream.app.providers import correlation_keys
 from hookstream.app.providers.signatures.options import SignatureOptions
@@ -656,6 +657,7 @@ class Pipeline(RuleBasedStateMachine):
             durability=FaultyAppends(self.durability, appends),
             clock=SimpleNamespace(now_ms=lambda: self.now_ms),
             catalog=SimpleNamespace(current=REGISTRY),
+            error_texts=CLEAR,
         )
 
     async def _keep(self, worker: Worker, number: int, fault: str = "") -> None:

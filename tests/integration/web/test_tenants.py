@@ -208,6 +208,9 @@ async def test_a_suspended_tenant_is_shut_out_and_loses_nothing(town: Stack, nam
     status, problem, _ = await post(town, f"{name}/hooks", 2)
     assert (status, problem["type"].rpartition("/")[2]) == (403, "suspended")
     assert "unpaid" in problem["detail"]
+    # a flood is answered as the first one is
+    flood = [await post(town, f"{name}/hooks", n) for n in range(40)]
+    assert all(one == (403, problem, "") for one in flood)
     status, problem = await call(town, "GET", "/contexts/all", key=key)
     assert (status, problem["type"].rpartition("/")[2]) == (403, "suspended")
     # the operator reads on

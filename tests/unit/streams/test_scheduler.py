@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from hookstream.app.streams.scheduler import Scheduler, begins, due
+from hookstream.app.streams.shares import EVENT_SECONDS
 
 
 async def test_what_is_due_first_goes_first_and_takes_over() -> None:
@@ -159,3 +160,41 @@ async def test_few_critical_events_begin_beside_what_is_in_flight() -> None:
         assert seen == ["critical"]
     await waiting
     assert seen == ["critical", "full"]
+
+
+@pytest.mark.parametrize(("several", "place"), [(True, 2), (False, 20)])
+async def test_a_quiet_tenant_does_not_wait_behind_all_that_a_loud_one_has(
+    several: bool, place: int
+) -> None:
+    now, seen = 100.0, list[str]()
+    scheduler = Scheduler(at_once=64, several=lambda: several, now=lambda: now)
+
+    async def work(tenant: str, events: int) -> None:
+        async with scheduler.slot_of({tenant: events}, "normal"):
+            seen.append(tenant)
+            await asyncio.sleep(0)
+
+    loud = [asyncio.create_task(work("loud", 64)) for _ in range(20)]
+    await asyncio.sleep(0)
+    # so much later that all of them would be due, were only the time looked at
+    now += 2.5 * 64 * EVENT_SECONDS
+    await asyncio.gather(work("quiet", 1), *loud)
+    assert seen.index("quiet") == place
+    assert len(seen) == 21
+    assert not scheduler._shares._shares
+
+
+async def test_work_that_is_given_up_is_not_its_tenants_any_more() -> None:
+    scheduler = Scheduler(at_once=1, several=lambda: True)
+
+    async def wait() -> None:
+        async with scheduler.slot_of({"loud": 500}, "normal"):
+            pass
+
+    async with scheduler.slot(0.0):
+        waiting = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        assert scheduler._shares._shares
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert not scheduler._shares._shares

@@ -10,10 +10,12 @@ import orjson
 import pytest
 from aiohttp import web
 
+from hookstream.app.ingest.refusals import TENANT_WRITE_REFUSALS, Refusals
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.providers.signatures.body_hmac import sign_hmac
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.catalog import Catalog, Tool
+from hookstream.app.routing.tenants import SUSPENDED, Tenant
 from hookstream.app.settings import Settings
 from hookstream.app.web.connection import Connection, LaneServer, not_kept
 from hookstream.app.web.fast_lane import FastLane
@@ -21,6 +23,7 @@ from hookstream.app.web.limits import tool_limit
 from hookstream.app.web.server import make_runner
 from hookstream.codecs.envelope import decode_event
 from hookstream.codecs.payload import Packing
+from tests.support.refused import REFUSED
 
 BY_LANE = b"HTTP/1.1 202 Accepted\r\nContent-Length: 4\r\n\r\nlane"
 
@@ -295,3 +298,53 @@ async def test_where_it_comes_from_is_seen_through_trusted_proxies(place: Place)
     assert not await by_lane(place, forwarded, tool)
     assert await by_lane(place, forwarded, tool, trusted_proxies="127.0.0.0/8")
     assert not await by_lane(place, signed(), tool, trusted_proxies="127.0.0.0/8")
+
+
+@pytest.mark.parametrize(
+    ("values", "state", "status", "kind"),
+    [
+        pytest.param({"webhooks_per_second": 0.01}, "active", 429, "too-many", id="limit"),
+        # its webhooks are not the lane's, and what is refused of it is
+        pytest.param(
+            {"webhooks_per_second": 0.01, "order_by": "field"}, "active", 429, "too-many", id="odd"
+        ),
+        pytest.param({}, SUSPENDED, 403, "suspended", id="suspended"),
+    ],
+)
+async def test_what_is_not_taken_anyhow_is_answered_once_enough_of_it_is_kept(
+    place: Place, values: dict[str, Any], state: str, status: int, kind: str
+) -> None:
+    order = values.get("order_by", "tool")
+    made = Tool(
+        *("t", "default", "github", (SECRET,), SignatureOptions()),
+        *("payload", (), 60_000, order, ""),
+        allow_from=(),
+        webhooks_per_second=values.get("webhooks_per_second"),
+    )
+    tenants = {"default": Tenant("default", state=state, reason="unpaid")}
+    cache = cast(Any, SimpleNamespace(current=Catalog(1, 1, {"t": made}, tenants=tenants)))
+    settings, nothing = Settings(), cast(Any, None)
+    limit, refusals = tool_limit(settings), Refusals(nothing, nothing, cache)
+    limit.take_of(made, 1000)
+    place.server.lane = FastLane(
+        settings=settings,
+        catalog=cache,
+        payloads=nothing,
+        appender=nothing,
+        limit=limit,
+        refusals=refusals,
+    )
+    reader, writer = await place.connect()
+    writer.write(signed())
+    # others keep the first few
+    assert (await answer(reader))[0] == 405
+    for _ in range(TENANT_WRITE_REFUSALS):
+        refusals.keep(made, REFUSED)
+    for request in (signed(), signed("Content-Encoding: gzip"), signed("Origin: https://a.b")):
+        writer.write(request)
+        found, body = await answer(reader)
+        problem = orjson.loads(body)
+        assert (found, problem["status"]) == (status, status)
+        assert problem["type"].endswith(f"/{kind}")
+        assert problem["detail"]
+    writer.close()
