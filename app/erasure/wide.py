@@ -12,6 +12,7 @@ from uuid import UUID
 from mode.utils.logging import get_logger
 
 from hookstream.app.archive.archive import Archive
+from hookstream.app.archive.objects import MissingObjectError
 from hookstream.app.archive.rows import ArchivedEvent, Row, entry_id, join
 from hookstream.app.erasure.blobs import ClearBlobs
 from hookstream.app.erasure.partition import NotYetError
@@ -113,6 +114,8 @@ class WideSweep:
             SealingKeyError: an object's data key cannot be had now; it is named.
         """
         target = self._target
+        if not self._dry:
+            await self._forget_erased()
         #: Those that nobody can read.
         damaged: set[str] = set()
         for _ in range(ROUNDS):
@@ -130,6 +133,19 @@ class WideSweep:
             if not hits or self._dry:
                 return
         raise NotYetError("objects of the archive are put together while they are looked through")
+
+    async def _forget_erased(self) -> None:
+        """Have the manifest name no object that went by an erasure: an older copy of it does.
+
+        Such an object lacks nothing that anybody waits for. One whose bytes are there all the same
+        (they came back, too, or it had not gone yet) is looked through as any other.
+        """
+        tenant = self._target.tenant
+        for row in await self._postgres.fetch(statement("erased_objects_named"), tenant):
+            try:
+                await self._archive.objects.size(row["name"])
+            except MissingObjectError:
+                await self._archive.manifest.remove(tenant, row["tool_id"], [row["name"]])
 
     def _may_have(self, found: Mapping[str, Any]) -> bool:
         """Whether an object can have one of the events, by the ids that it has."""
