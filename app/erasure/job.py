@@ -307,12 +307,20 @@ class Erasures(Service):
                     await self._redis.sadd(keys.ERASED, erasure.erasure_id)
             case "spools":
                 await self._spools(erasure)
+            case "data-keys":
+                # one that is away may have in its spool what it has sealed by them since
+                await self._spools(erasure, away=True)
+                try:
+                    await sweep.data_keys()
+                except NotYetError:
+                    await self._store.seal_again(erasure.erasure_id)
+                    raise
         return sweep.tallies
 
-    async def _spools(self, erasure: Erasure) -> None:
+    async def _spools(self, erasure: Erasure, *, away: bool = False) -> None:
         if erasure.dry_run:
             return
-        if lacking := await spools_that_lack(self._redis, erasure.erasure_id):
+        if lacking := await spools_that_lack(self._redis, erasure.erasure_id, away=away):
             raise NotYetError(f"the spools of {', '.join(lacking)} are looked through")
 
     async def _in_partition(
