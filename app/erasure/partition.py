@@ -14,6 +14,7 @@ import orjson
 from mode.utils.logging import get_logger
 
 from hookstream.app.erasure.blobs import ClearBlobs
+from hookstream.app.erasure.progress import Saw, nobody_counts
 from hookstream.app.erasure.resealing import Resealing
 from hookstream.app.erasure.targets import (
     ERASED_TEXT,
@@ -79,9 +80,10 @@ class PartitionSweep:
         *,
         dry: bool,
         note: Any,
+        saw: Saw = nobody_counts,
     ) -> None:
         """``note``: an async function that remembers events (id, hashes of what was sent) before
-        they go."""
+        they go. ``saw``: one that is told how much was looked at."""
         self._redis = redis
         self._payloads = payloads
         self._seals = FeedSeals(payloads.data_keys)
@@ -91,6 +93,7 @@ class PartitionSweep:
         self._target = target
         self._dry = dry
         self._note = note
+        self._saw = saw
         self._fence = Fence(scripts, partition)
         self._clear_blobs = ClearBlobs(redis)
         self._resealing = Resealing(payloads.data_keys, target.doomed)
@@ -119,6 +122,7 @@ class PartitionSweep:
         async for page in pages(self._redis, key):
             events = [_event(fields.get(b"d", b"")) for _, fields in page]
             hits = await self._hits(events)
+            await self._saw(len(page))
             await self._remember(hits)
             chosen = {event.event_id for event in hits}
             for (entry_id, _), event in zip(page, events, strict=True):
@@ -198,6 +202,7 @@ class PartitionSweep:
                 continue
             events = [_event(one.envelope) for one in kept]
             hits = await self._hits(events)
+            await self._saw(len(kept))
             await self._remember(hits)
             chosen = {event.event_id for event in hits}
             left = [
@@ -464,6 +469,7 @@ class PartitionSweep:
                         gone.append(value["event_id"])
                     if value.get("kind") == "digest":
                         await self._drop_list(tenant, context_id, entry_id)
+            await self._saw(len(page))
             await asyncio.sleep(0)
         self._count("feeds", len(instead), len(instead))
         lists = [

@@ -17,6 +17,7 @@ from hookstream.app.archive.rows import ArchivedEvent, Row, entry_id, join
 from hookstream.app.erasure.blobs import ClearBlobs
 from hookstream.app.erasure.partition import NotYetError
 from hookstream.app.erasure.plan import AUDIT
+from hookstream.app.erasure.progress import Saw, nobody_counts
 from hookstream.app.erasure.resealing import Resealing, sealed_by
 from hookstream.app.erasure.targets import ERASED_TEXT, Target
 from hookstream.app.errors import ArchiveDamagedError, SealingKeyError
@@ -89,7 +90,9 @@ class WideSweep:
         dry: bool,
         note: Remember,
         note_objects: NoteObjects,
+        saw: Saw = nobody_counts,
     ) -> None:
+        """``saw`` is told how much was looked at."""
         self._redis = redis
         self._scripts = scripts
         self._postgres = postgres
@@ -101,6 +104,7 @@ class WideSweep:
         self._dry = dry
         self._note = note
         self._note_objects = note_objects
+        self._saw = saw
         self._clear_blobs = ClearBlobs(redis)
         self._resealing = Resealing(payloads.data_keys, target.doomed)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
@@ -163,6 +167,7 @@ class WideSweep:
             for row, event in await self._among(rows):
                 gone.add((row.partition, row.entry_ms, row.entry_seq))
                 events.append((event.event_id, self._target.sent(event)))
+            await self._saw(len(rows))
         stale = self._resealing.is_on and await self._archive.sealed_by(name) in self._target.doomed
         if not gone and not stale:
             return 0
@@ -232,6 +237,7 @@ class WideSweep:
                 if target.says(target.tenant, *(row[name] for name in _TEXTS))
             ]
             await self._remember(hits)
+            await self._saw(len(rows))
             if len(rows) < BATCH:
                 return
             after = rows[-1]["event_id"]

@@ -37,6 +37,11 @@ function small(text) {
 
 function moment(text) { return text ? text.slice(0, 19).replace("T", " ") : ""; }
 
+function roughly(seconds) {
+  if (seconds < 120) return `${Math.ceil(seconds)} s`;
+  return seconds < 7200 ? `${Math.ceil(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
 function lines(text) { return text.split("\n").map((line) => line.trim()).filter(Boolean); }
 
 // A call that somebody has asked for: what goes wrong is said.
@@ -98,9 +103,11 @@ function erasureRow(one) {
   const far = [one.status];
   if (one.status !== "done") {
     const bar = document.createElement("progress");
-    bar.max = one.steps;
-    bar.value = one.steps_done;
+    bar.max = one.to_look_at || one.steps;
+    bar.value = one.to_look_at ? one.looked_at : one.steps_done;
     far.push(bar);
+    if (one.to_look_at) far.push(small(`${one.looked_at.toLocaleString()} of ${one.to_look_at.toLocaleString()} looked through`));
+    if (one.seconds_left !== null) far.push(small(`about ${roughly(one.seconds_left)} left`));
   }
   far.push(small(`${one.steps_done} of ${one.steps} steps`));
   if (one.detail) far.push(small(one.detail));
