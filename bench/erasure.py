@@ -1,8 +1,8 @@
 """What it costs to look for a person in all that is kept, and what an index to find them by would.
 
-``.venv/bin/python -m bench.erasure``. Events are GitHub's example payloads, packed with a dictionary
-as in :mod:`bench.sealing`, in which nobody is who is looked for: most of a scan is that. Microseconds
-of CPU an event. An index that finds what a scan finds has all words of five characters and more,
+``.venv/bin/python -m bench.erasure``. Events are GitHub's example payloads, packed with a
+dictionary as in :mod:`bench.sealing`, in which nobody is who is looked for: most of a scan is that.
+Microseconds of CPU an event. An index that finds what a scan finds has all words of five characters and more,
 since an id may be any; one of detectors' finds has mail addresses, phones and their like alone.
 """
 

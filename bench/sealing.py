@@ -62,7 +62,9 @@ def _sealed(event: Event, packed: StoredPayload, key: MonthKey) -> StoredPayload
     return packed.sealed(key, payload_place(event.tenant, event.event_id))
 
 
-def warm_entries(events: Sequence[Event], data: Sequence[bytes]) -> list[tuple[str, Sequence[bytes]]]:
+def warm_entries(
+    events: Sequence[Event], data: Sequence[bytes]
+) -> list[tuple[str, Sequence[bytes]]]:
     """What a warm block is made of."""
     return [(f"{e.received_at_ms}-0", [one]) for e, one in zip(events, data, strict=True)]
 

@@ -628,8 +628,8 @@ class Archive(Service):
         """Have an object stand without some entries (partition, and both parts of the id).
 
         What stands in its place is written and read back before the manifest names it, and only
-        then the old one goes; sealed by the same key, if that was, or ``by`` another one. False, and nothing is changed,
-        where it has gone meanwhile.
+        then the old one goes; sealed by the same key, if that was, or ``by`` another one. False,
+        and nothing is changed, where it has gone meanwhile.
 
         Raises:
             ArchiveDamagedError: it cannot be read.

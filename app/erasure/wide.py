@@ -388,7 +388,7 @@ class WideSweep:
         owner = name.removeprefix(f"{keys.UNKNOWN_REFUSALS}:")
         tenant, _, tool_id = owner.partition("/")
         if owner == name:
-            # of tools that there are not: whose they are nobody knows, but by whose key it is sealed
+            # of tools that there are not: whose they are nobody knows, but by which key sealed
             if any(map(self._resealing.stands_in, fields.values())):
                 return True
             return target.searches and await self._says_refusal(name, fields)
@@ -475,7 +475,8 @@ class WideSweep:
         Raises:
             NotYetError: something is; the sentence says how much, and where.
         """
-        tenant, doomed, data_keys = self._target.tenant, self._target.doomed, self._payloads.data_keys
+        tenant, doomed = self._target.tenant, self._target.doomed
+        data_keys = self._payloads.data_keys
         if self._dry or not doomed or data_keys is None:
             return
         used = await sealed_by(self._redis, self._partitions, tenant, self._resealing.heads)

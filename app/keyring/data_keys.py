@@ -468,7 +468,7 @@ class DataKeys(Service):
         return sorted(row["key_id"] for row in rows)
 
     async def destroy(self, tenant: str, ids: Sequence[int]) -> int:
-        """Destroy keys of a tenant that were retired: nothing opens what they have sealed. How many.
+        """Destroy keys of a tenant that were retired: nothing opens what they sealed. How many.
 
         Raises:
             UnavailableError: PostgreSQL is away.

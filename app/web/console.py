@@ -1,7 +1,7 @@
 """``/``: the console, for people; pages, their scripts and one style sheet.
 
 A page offers what the caller's role may do, and nothing else: an element says by ``data-may`` which
-route it is for, and the roles that may call that, as ``app/roles.py`` has them, are put in its place.
+route it is for, and the roles that may call it, as ``app/roles.py`` has them, come in its place.
 """
 
 import re

@@ -32,7 +32,7 @@ def find_chromium() -> str | None:
 
 
 class Page:
-    """One tab. Whatever it does not like (exceptions, what its policy forbids) is in ``troubles``."""
+    """One tab; ``troubles`` has what went wrong in it: exceptions, what its policy forbids."""
 
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         self._websocket = websocket

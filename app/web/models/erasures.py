@@ -44,9 +44,9 @@ class ErasureOut(Model):
 
     ``status``: ``running``; ``waiting`` for a legal hold; ``open``: something cannot be erased yet,
     ``detail`` says what, and it is tried again; ``done``. ``target`` says what was asked for, of a
-    subject how many values there were. While it goes on ``looked_at`` says how many events, updates and
-    rows of the event log were looked through, ``to_look_at`` how many there are, and ``seconds_left``
-    how long that takes still; null where it is not known.
+    subject how many values there were. While it goes on ``looked_at`` says how many events, updates
+    and rows of the event log were looked through, ``to_look_at`` how many there are, and
+    ``seconds_left`` how long that takes still; null where it is not known.
     """
 
     erasure_id: str

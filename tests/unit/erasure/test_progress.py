@@ -19,7 +19,8 @@ def test_nothing_is_said_before_anything_was_looked_at() -> None:
 
 
 def test_each_kind_goes_on_as_fast_as_it_went() -> None:
-    steps = {"events:0": after(100, 100, 1), "events:1": Looked(300), "archive": after(90, 30, 3, 5)}
+    archive = after(90, 30, 3, 5)
+    steps = {"events:0": after(100, 100, 1), "events:1": Looked(300), "archive": archive}
     # 100 a second and 10 a second
     assert summed_up(steps) == Summary(130, 490, 3.0 + 6.0)
 
