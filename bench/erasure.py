@@ -2,8 +2,8 @@
 
 ``.venv/bin/python -m bench.erasure``. Events are GitHub's example payloads, packed with a
 dictionary as in :mod:`bench.sealing`, in which nobody is who is looked for: most of a scan is that.
-Microseconds of CPU an event. An index that finds what a scan finds has all words of five characters and more,
-since an id may be any; one of detectors' finds has mail addresses, phones and their like alone.
+Microseconds of CPU an event. An index that finds what a scan finds has all words of five characters
+and more, since an id may be any; one of what detectors find has mail addresses, phones and such.
 """
 
 import json

@@ -36,9 +36,7 @@ class retention(ApiCommand):  # noqa: N801 Faust names a command by its class
         if action == "set" and not delete_after:
             raise BadRequestError("set: say when events go with --delete-after, such as 30d")
 
-    async def ask(
-        self, api: ApiClient, *, action: str, policy_id: str = "", **given: str
-    ) -> None:
+    async def ask(self, api: ApiClient, *, action: str, policy_id: str = "", **given: str) -> None:
         """List, set or delete, or show the proof of what was deleted."""
         path = f"/retention-policies/{quoted(policy_id)}"
         match action:

@@ -39,9 +39,7 @@ class tenants(ApiCommand):  # noqa: N801 Faust names a command by its class
         *API_OPTIONS,
     ]
 
-    def check(
-        self, *, action: str, tenant_id: str, quotas: Sequence[str], **options: Any
-    ) -> None:
+    def check(self, *, action: str, tenant_id: str, quotas: Sequence[str], **options: Any) -> None:
         """All but a list are of one tenant, and quotas are what they can be."""
         if bool(tenant_id) == (action == "list"):
             raise BadRequestError(

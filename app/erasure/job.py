@@ -17,8 +17,8 @@ from hookstream.app import metrics, tasks
 from hookstream.app.archive.archive import Archive
 from hookstream.app.erasure.memory import Memory
 from hookstream.app.erasure.partition import NotYetError, PartitionSweep
-from hookstream.app.erasure.progress import Progress, Saw, nobody_counts
 from hookstream.app.erasure.plan import AUDIT, is_open, next_steps, phases, receipt, sum_up
+from hookstream.app.erasure.progress import Progress, Saw, nobody_counts
 from hookstream.app.erasure.targets import Target
 from hookstream.app.erasure.wide import WideSweep
 from hookstream.app.errors import (

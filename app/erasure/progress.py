@@ -77,9 +77,7 @@ def summed_up(steps: Mapping[str, Looked]) -> Summary:
         seconds = max(0.001, (last - first) / 1000)
         rates[kind] = looked / seconds
         looked_all, seconds_all = looked_all + looked, seconds_all + seconds
-    left = {
-        kind: sum(max(0, one.of - one.looked) for one in some) for kind, some in kinds.items()
-    }
+    left = {kind: sum(max(0, one.of - one.looked) for one in some) for kind, some in kinds.items()}
     total = sum(max(one.of, one.looked) for some in kinds.values() for one in some)
     if not rates:
         return Summary(0, total, None)

@@ -456,7 +456,7 @@ class DataKeys(Service):
 
     async def retire(
         self, connection: Any, tenant: str, ids: Sequence[int] | None = None
-    ) -> list[int]:
+    ) -> Sequence[int]:
         """Have a tenant's keys seal nothing more, within a transaction; which ones.
 
         ``ids``: those alone. Every process learns of it by :meth:`learn_changes`, and makes a new

@@ -21,8 +21,8 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics, tasks
 from hookstream.app.durations import DAY_MS
 from hookstream.app.errors import BadRequestError, SealingKeyError, UnavailableError
-from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.ids import event_time_ms, new_event_id, random_bits
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.postgres.pool import Postgres, WholePostgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.privacy.subjects import Subject

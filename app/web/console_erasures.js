@@ -277,8 +277,8 @@ async function release(one) {
   if (reason === null) return;
   await trying(async () => {
     await call("POST", `/holds/${one.hold_id}/release`, { reason });
-    say(`The hold ${one.hold_id} is released.`);
     await readHolds();
+    say(`The hold ${one.hold_id} is released.`);
   });
 }
 
@@ -300,8 +300,8 @@ async function place() {
   await trying(async () => {
     const placed = await call("POST", "/holds", { ...wanted, reason: at("hold-reason").value.trim() });
     at("place").reset();
-    say(`The hold ${placed.hold_id} is placed.`);
     if (holdsSeen()) await readHolds();
+    say(`The hold ${placed.hold_id} is placed.`);
   });
 }
 
@@ -357,8 +357,8 @@ async function add() {
   await trying(async () => {
     await call("PUT", `/retention-policies/${encodeURIComponent(name)}`, wanted);
     at("add-policy").reset();
-    say(`The policy ${name} is in force.`);
     await readPolicies();
+    say(`The policy ${name} is in force.`);
   });
 }
 
@@ -367,8 +367,8 @@ async function forget(one) {
   if (await sure("Delete the policy?", says, "Delete") === null) return;
   await trying(async () => {
     await call("DELETE", `/retention-policies/${encodeURIComponent(one.policy_id)}`);
-    say(`The policy ${one.policy_id} is deleted.`);
     await readPolicies();
+    say(`The policy ${one.policy_id} is deleted.`);
   });
 }
 

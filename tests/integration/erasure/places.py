@@ -2,8 +2,8 @@
 
 ``python -m tests.integration.erasure.places`` plants, erases, restores an older Redis and an older
 archive, then an older PostgreSQL, and greps every byte of every store: all values of Redis and its
-files, rows of the archive's objects, every row of PostgreSQL, the state folders; packed payloads are
-unpacked. With ``--sealed`` payloads are sealed, and what is sealed is opened, wherever it lies.
+files, rows of the archive's objects, every row of PostgreSQL, the state folders; packed payloads
+are unpacked. With ``--sealed`` payloads are sealed, and what is sealed is opened, wherever it lies.
 """
 
 import asyncio

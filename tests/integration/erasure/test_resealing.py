@@ -7,9 +7,7 @@ from hookstream.codecs.sealed import sealed_head
 from tests.support.data_keys import new_key
 
 
-async def test_what_a_key_has_sealed_is_found_wherever_it_lies(
-    redis_client: Any
-) -> None:
+async def test_what_a_key_has_sealed_is_found_wherever_it_lies(redis_client: Any) -> None:
     old, new = new_key(known=False), new_key(known=False)
     head, value = sealed_head(old.key_id), old.seal(b"x", b"")
     places = {
