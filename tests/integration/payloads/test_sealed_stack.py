@@ -311,6 +311,9 @@ async def test_all_of_a_tenant_is_erased_with_the_keys_it_had(
 ) -> None:
     """What was copied before opens for nobody; what came since is there, sealed by another key."""
     tenant = "acme"
+    async with stack.session() as session:
+        made = await session.post("/api/v1/tenants", json={"tenant_id": tenant})
+        assert made.status == 201
     headers = {**stack.headers, "Hookstream-Tenant": tenant}
     async with aiohttp.ClientSession(stack.url, headers=headers) as session:
 
@@ -322,7 +325,6 @@ async def test_all_of_a_tenant_is_erased_with_the_keys_it_had(
                 assert answer.status < 300, text
                 return json.loads(text) if text else None
 
-        await call("POST", "/tenants", {"tenant_id": tenant})
         await call("PUT", "/tools/hooks", {"provider": "none"})
         await call("PUT", "/contexts/all", {})
         await call("PUT", "/contexts/all/subscriptions/all", {"tool": "hooks", "types": ["*"]})
