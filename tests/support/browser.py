@@ -104,7 +104,7 @@ class Page:
         return bool(await self.run(script))
 
     async def click(self, selector: str) -> None:
-        """Click where it is: what covers it has the click."""
+        """Click where it is, once it stays there: what covers it has the click."""
         x, y = await self._middle(selector)
         for kind in ("mousePressed", "mouseReleased"):
             await self.call(
@@ -113,18 +113,33 @@ class Page:
 
     async def _middle(self, selector: str) -> tuple[float, float]:
         assert await self.sees(selector), f"{selector} is not to be seen"
-        script = f"""(() => {{
+        script = f"""(async () => {{
             const element = document.querySelector({json.dumps(selector)});
-            element.scrollIntoView({{ block: "center", behavior: "instant" }});
-            const box = element.getBoundingClientRect();
-            return [box.x + box.width / 2, box.y + box.height / 2];
+            const frame = () => new Promise(requestAnimationFrame);
+            let last = "";
+            for (;;) {{
+                element.scrollIntoView({{ block: "center", behavior: "instant" }});
+                const box = element.getBoundingClientRect();
+                const middle = [box.x + box.width / 2, box.y + box.height / 2];
+                if (last === JSON.stringify(box)) return middle;
+                last = JSON.stringify(box);
+                await frame();
+                await frame();
+            }}
         }})()"""
         x, y = await self.run(script)
         return x, y
 
     async def type(self, selector: str, text: str) -> None:
         """Click into a field, and type in place of what it has."""
-        await self.click(selector)
+        active = f"document.activeElement === document.querySelector({json.dumps(selector)})"
+
+        async def is_in() -> bool:
+            # what comes in meanwhile may push it away from under the click
+            await self.click(selector)
+            return bool(await self.run(active))
+
+        await eventually(is_in, f"the cursor is in {selector}")
         await self.run("document.activeElement.select()")
         await self.call("Input.insertText", text=text)
 

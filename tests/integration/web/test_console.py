@@ -234,7 +234,8 @@ async def test_a_role_is_offered_what_it_may(
         await page.click("#open button")
 
         async def answered() -> bool:
-            return any(part in await page.text("#state") for part in ("of default", "not known"))
+            text = await page.text("#state")
+            return "of default" in text or "not known" in text
 
         await eventually(answered, "the page says whose key it is")
         return f"{role} of default" in await page.text("#state")
