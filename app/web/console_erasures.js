@@ -86,7 +86,7 @@ function sure(what, says, verb, { reason = false } = {}) {
 
 function target(one) {
   const { events, tool, context, forms } = one.target;
-  if (forms) return `a person, by ${forms} keyed hashes`;
+  if (forms) return `a person, by ${forms} keyed hash${forms === 1 ? "" : "es"}`;
   if (events) return events.length === 1 ? `event ${events[0]}` : `${events.length} events`;
   if (tool) return `tool ${tool}`;
   return context ? `context ${context}` : "everything";
