@@ -61,7 +61,7 @@ chaos: $(STAMP) ## short runs of each kind of fault under load
 	$(PYTEST) $(PARALLEL) tests/chaos
 
 browser: $(STAMP) ## what browsers are told, and may do: the tests of that only
-	$(PYTEST) -m browser tests/unit/web tests/integration/web
+	$(PYTEST) -m browser tests/unit/web tests/integration/web tests/integration/identity
 
 bench: $(STAMP) ## every benchmark, and its results file
 	$(BIN)/hookstream bench --write

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 from mode import Service
 
+from hookstream.app.erasure.progress import Progress
 from hookstream.app.identity.provider import OpenIdProvider
 from hookstream.app.mcp.views import McpHandler, McpViews
 from hookstream.app.routing.event_keys import DedupFunction
@@ -329,7 +330,12 @@ class Endpoints:
             ).routes(),
             *LossViews(services.losses).routes(),
             *ErasureViews(
-                settings=settings, erasures=services.erasures, clock=services.clock
+                settings=settings,
+                erasures=services.erasures,
+                progress=Progress(
+                    services.redis, services.postgres, services.archive, settings.partitions
+                ),
+                clock=services.clock,
             ).routes(),
             *HoldViews(settings=settings, holds=services.holds, clock=services.clock).routes(),
             *PolicyViews(settings=settings, policies=services.policies).routes(),

@@ -224,6 +224,10 @@ ROUTES: Final[Mapping[str, May]] = {
     "GET /metrics": OPEN,
     "GET /": OPEN,
     "GET /console.js": OPEN,
+    "GET /console/style.css": OPEN,
+    "GET /console/session.js": OPEN,
+    "GET /console/erasures": OPEN,
+    "GET /console/erasures.js": OPEN,
 }
 
 #: A page of a stage that does not say that it is public: it may show what is any tenant's.

@@ -217,6 +217,7 @@ class Services(Service):
         self.erasures = ErasureStore(
             self.postgres,
             SubjectKeys(self.tool_secrets.ring, settings.pseudonym_key),
+            self.data_keys,
             loop=self.loop,
             beacon=self.beacon,
         )

@@ -21,14 +21,15 @@ from hookstream.codecs.training import train
 from hookstream.codecs.warm_block import pack_block
 from tests.support.fixtures import github_examples
 
-__all__ = ["main", "measured"]
+__all__ = ["example_events", "main", "measured", "microseconds", "warm_entries"]
 
 ROUNDS = 30
 #: Events of a block and of an object: as many as one of a busy tool has.
 EVENTS = 500
 
 
-def _events() -> tuple[list[Event], Dictionary]:
+def example_events() -> tuple[list[Event], Dictionary]:
+    """Events of one tool, and the dictionary that they are packed with."""
     examples = list({example.body: example for example in github_examples()}.values())
     dictionary = train([example.body for example in examples[::3]])
     assert dictionary is not None
@@ -41,7 +42,8 @@ def _events() -> tuple[list[Event], Dictionary]:
     return made, dictionary
 
 
-def _microseconds(work: Callable[[int], object], count: int) -> float:
+def microseconds(work: Callable[[int], object], count: int) -> float:
+    """CPU time of one piece of work, of ``count`` that are numbered: the median of many rounds."""
     found = []
     for _ in range(ROUNDS):
         begun = time.process_time()
@@ -60,7 +62,10 @@ def _sealed(event: Event, packed: StoredPayload, key: MonthKey) -> StoredPayload
     return packed.sealed(key, payload_place(event.tenant, event.event_id))
 
 
-def _entries(events: Sequence[Event], data: Sequence[bytes]) -> list[tuple[str, Sequence[bytes]]]:
+def warm_entries(
+    events: Sequence[Event], data: Sequence[bytes]
+) -> list[tuple[str, Sequence[bytes]]]:
+    """What a warm block is made of."""
     return [(f"{e.received_at_ms}-0", [one]) for e, one in zip(events, data, strict=True)]
 
 
@@ -76,7 +81,7 @@ def _cold(events: Sequence[Event], data: Sequence[bytes], key: MonthKey | None) 
 
 def measured() -> dict[str, object]:
     """All figures; bytes are those of an event."""
-    events, dictionary = _events()
+    events, dictionary = example_events()
     key = MonthKey(1, "default", month_of(events[0].received_at_ms), bytes(range(32)))
     KEYS.add(key)
     packing = Packing()
@@ -91,15 +96,15 @@ def measured() -> dict[str, object]:
     return {
         "events": count,
         "packed_bytes": _mean(len(one.data or b"") for one in packed),
-        "seal_us": _microseconds(
+        "seal_us": microseconds(
             lambda at: key.seal(packed[at].data or b"", payload_place("default", "x" * 36)), count
         ),
-        "open_us": _microseconds(lambda at: open_sealed(values[at], places[at]), count),
+        "open_us": microseconds(lambda at: open_sealed(values[at], places[at]), count),
         "hot": {"off": _mean(map(len, hot)), "on": _mean(map(len, hot_sealed))},
         "warm": {
-            "off": round(len(pack_block(_entries(events, whole))) / count, 1),
-            "on": round(len(pack_block(_entries(events, whole), key, b"place")) / count, 1),
-            "each by itself": round(len(pack_block(_entries(events, hot_sealed))) / count, 1),
+            "off": round(len(pack_block(warm_entries(events, whole))) / count, 1),
+            "on": round(len(pack_block(warm_entries(events, whole), key, b"place")) / count, 1),
+            "each by itself": round(len(pack_block(warm_entries(events, hot_sealed))) / count, 1),
         },
         "cold": {
             "off": _cold(events, whole, None),

@@ -42,6 +42,7 @@ __all__ = [
     "open_sealed",
     "payload_place",
     "refusal_place",
+    "sealed_head",
     "sealed_like",
     "update_place",
 ]
@@ -67,7 +68,7 @@ class MonthKey:
         self.month = month
         self._key = key
         self._cipher = AESGCM(key)
-        self._head = _MAGIC + key_id.to_bytes(8, "big")
+        self._head = sealed_head(key_id)
 
     def __reduce__(self) -> tuple[type["MonthKey"], tuple[int, str, str, bytes]]:
         return MonthKey, (self.key_id, self.tenant, self.month, self._key)
@@ -99,14 +100,22 @@ class KeyBook:
         self._known: dict[int, MonthKey] = {}
         self._newest: dict[tuple[str, str], MonthKey] = {}
         self._destroyed: set[int] = set()
+        self._retired: set[int] = set()
         self._lock = threading.Lock()
 
     def add(self, key: MonthKey) -> None:
-        """Have a key from now on. Of two of a month the later one added seals."""
+        """Have a key from now on. Of two of a month the later one added seals, if not retired."""
         with self._lock:
             if key.key_id not in self._destroyed:
                 self._known[key.key_id] = key
-                self._newest[key.tenant, key.month] = key
+                if key.key_id not in self._retired:
+                    self._newest[key.tenant, key.month] = key
+
+    def retire(self, key_id: int) -> None:
+        """Have a key open what it has sealed, and seal nothing more."""
+        with self._lock:
+            self._retired.add(key_id)
+            self._seal_no_more(key_id)
 
     def get(self, key_id: int) -> MonthKey | None:
         """A key; None where it has to be fetched, or is destroyed."""
@@ -146,7 +155,11 @@ class KeyBook:
                     self._drop(key.key_id)
 
     def _drop(self, key_id: int) -> None:
-        key = self._known.pop(key_id, None)
+        self._seal_no_more(key_id)
+        self._known.pop(key_id, None)
+
+    def _seal_no_more(self, key_id: int) -> None:
+        key = self._known.get(key_id)
         if key is not None and self._newest.get((key.tenant, key.month)) is key:
             del self._newest[key.tenant, key.month]
 
@@ -158,6 +171,11 @@ KEYS = KeyBook()
 def is_sealed(data: bytes) -> bool:
     """Whether bytes are sealed, by whichever version of this."""
     return data[:3] == _MAGIC[:3]
+
+
+def sealed_head(key_id: int) -> bytes:
+    """How everything begins that a key has sealed; nothing else has these 12 bytes."""
+    return _MAGIC + key_id.to_bytes(8, "big")
 
 
 def key_ids(values: Iterable[bytes | None]) -> set[int]:

@@ -9,7 +9,7 @@ footer and one row group of an object. They ask again where it has gone meanwhil
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -604,14 +604,32 @@ class Archive(Service):
                 raise self._damaged(name, "is missing") from error
             yield await self._in_thread(list, read.rows())
 
+    async def sealed_by(self, name: str) -> int:
+        """The data key that has sealed an object; 0 for none, and where it is gone.
+
+        Raises:
+            ArchiveDamagedError: it cannot be read.
+            SealingKeyError: the key cannot be had now.
+        """
+        for group in (await self.manifest.ranges_of([name]))[:1]:
+            with suppress(MissingObjectError):
+                _, number = await self._footer(group)
+                return number
+        return 0
+
     async def leave_out(
-        self, tenant: str, tool_id: str, name: str, gone: Container[tuple[int, int, int]]
+        self,
+        tenant: str,
+        tool_id: str,
+        name: str,
+        gone: Container[tuple[int, int, int]],
+        by: MonthKey | None = None,
     ) -> bool:
         """Have an object stand without some entries (partition, and both parts of the id).
 
         What stands in its place is written and read back before the manifest names it, and only
-        then the old one goes; sealed by the same key, if that was. False, and nothing is changed,
-        where it has gone meanwhile.
+        then the old one goes; sealed by the same key, if that was, or ``by`` another one. False,
+        and nothing is changed, where it has gone meanwhile.
 
         Raises:
             ArchiveDamagedError: it cannot be read.
@@ -621,6 +639,7 @@ class Archive(Service):
         groups = await self.manifest.ranges_of([name])
         try:
             key = await self._key_of(groups[0]) if groups else None
+            key = by if key is not None and by is not None else key
         except MissingObjectError:
             return False
         writer = await self._in_thread(_parquet, "ObjectWriter", tenant, tool_id, key)

@@ -56,6 +56,16 @@ class ApiClient:
             ) from error
         raise self._refused(address, response.status, text)
 
+    async def everything(self, path: str, name: str, limit: int) -> list[Any]:
+        """All items of a list that comes in pages of ``limit``. Raises as :meth:`call`."""
+        found: list[Any] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self.call("GET", path, limit=str(limit), cursor=cursor)
+            found += page[name]
+            cursor = page["cursor"]
+        return found
+
     async def download(self, path: str, sink: BinaryIO) -> None:
         """Write the body of a long answer into ``sink`` as it comes.
 

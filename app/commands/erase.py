@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import sys
 from typing import Any
 
@@ -96,7 +97,7 @@ class erase(Command):  # noqa: N801 Faust names a command by its class
         patience, steps = PATIENCE_SECONDS, shown["steps_done"]
         while shown["status"] in ("running", "open") and patience > 0:
             if self.stderr.isatty():
-                line = f"{shown['steps_done']} of {shown['steps']} steps; {shown['detail']}"
+                line = how_far(shown)
                 self.stderr.write(f"\r{line[:100]:<100}\r")
                 self.stderr.flush()
             await asyncio.sleep(LOOK_SECONDS)
@@ -124,9 +125,30 @@ def _body(what: str, values: list[str]) -> dict[str, Any]:
     return {"tenant": True} if what == "tenant" else {what: values[0]}
 
 
+def how_far(shown: dict[str, Any]) -> str:
+    """How far an erasure is that goes on, as one line."""
+    parts = [f"{shown['steps_done']} of {shown['steps']} steps"]
+    if shown["to_look_at"]:
+        parts.append(f"{shown['looked_at']:,} of {shown['to_look_at']:,} looked through")
+    if shown["seconds_left"] is not None:
+        parts.append(f"about {duration(shown['seconds_left'])} left")
+    return ", ".join(parts) + (f"; {shown['detail']}" if shown["detail"] else "")
+
+
+def duration(seconds: float) -> str:
+    """Some seconds, as roughly as anybody needs to know.
+
+    >>> duration(7.2), duration(150), duration(9000)
+    ('8 s', '3 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{math.ceil(seconds)} s"
+    return f"{math.ceil(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def table(erasures: list[dict[str, Any]]) -> str:
     """Erasures for people, a line each."""
-    rows = [("erasure", "kind", "status", "found", "left", "what keeps it")]
+    rows = [("erasure", "kind", "status", "found", "left", "how far, what keeps it")]
     rows += [
         (
             one["erasure_id"],
@@ -134,7 +156,7 @@ def table(erasures: list[dict[str, Any]]) -> str:
             one["status"],
             str(sum(place["found"] for place in one["places"])),
             str(sum(place["left"] for place in one["places"])),
-            one["detail"][:80],
+            "" if one["status"] == "done" else how_far(one)[:100],
         )
         for one in erasures
     ]

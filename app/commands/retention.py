@@ -1,24 +1,23 @@
 """``hookstream retention``: policies that delete before a tool's time, and what they did."""
 
-import asyncio
-import json
 from typing import Any
 
 from faust.cli.base import argument, option
 
+from hookstream.app.commands.api_command import API_OPTIONS, ApiCommand
 from hookstream.app.commands.client import ApiClient, quoted
-from hookstream.app.commands.command import Command, columns
+from hookstream.app.commands.command import columns
 from hookstream.app.errors import BadRequestError
 
 __all__ = ["retention"]
 
-ACTIONS = ("list", "set", "delete", "proof")
-LISTED = "1000"
+PAGE = 1000
 
 
-class retention(Command):  # noqa: N801 Faust names a command by its class
+class retention(ApiCommand):  # noqa: N801 Faust names a command by its class
     """Retention policies: `list`, `set ID`, `delete ID`, and `proof ID` of what one has deleted."""
 
+    actions = ("list", "set", "delete", "proof")
     options = [
         argument("action", metavar="ACTION"),
         argument("policy_id", metavar="[POLICY_ID]", required=False, default=""),
@@ -27,42 +26,33 @@ class retention(Command):  # noqa: N801 Faust names a command by its class
         option("--types", default="", help="set: only of these types; * stands for anything."),
         option("--data-class", default="", help="set: only with data of this class."),
         option("--reason", default="", help="set: why."),
-        option("--json", "as_json", is_flag=True, help="Print JSON."),
-        option("--url", default="", help="Where to; http://HOST:PORT of the settings by default."),
+        *API_OPTIONS,
     ]
 
-    def perform(self, **options: Any) -> int:
-        """Do what was asked for."""
-        action = options["action"]
-        if action not in ACTIONS:
-            raise BadRequestError(f"{action}: one of {', '.join(ACTIONS)}")
-        if (action != "list") != bool(options["policy_id"]):
+    def check(self, *, action: str, policy_id: str, delete_after: str, **options: Any) -> None:
+        """All but a list are of one policy, and one that is set says when events go."""
+        if (action != "list") != bool(policy_id):
             raise BadRequestError(f"{action}: {'which policy?' if action != 'list' else 'no id'}")
-        if action == "set" and not options["delete_after"]:
+        if action == "set" and not delete_after:
             raise BadRequestError("set: say when events go with --delete-after, such as 30d")
-        return asyncio.run(self._run(**options))
 
-    async def _run(
-        self, *, action: str, policy_id: str, as_json: bool, url: str, **given: str
-    ) -> int:
+    async def ask(self, api: ApiClient, *, action: str, policy_id: str = "", **given: str) -> None:
+        """List, set or delete, or show the proof of what was deleted."""
         path = f"/retention-policies/{quoted(policy_id)}"
-        async with ApiClient(self.app.settings, url) as api:
-            match action:
-                case "list":
-                    shown = await api.call("GET", "/retention-policies")
-                    text = table(shown["policies"])
-                case "set":
-                    body = {name: value for name, value in given.items() if value}
-                    shown = await api.call("PUT", path, body=body)
-                    text = table([shown])
-                case "delete":
-                    await api.call("DELETE", path)
-                    shown, text = {"deleted": policy_id}, f"{policy_id} is deleted"
-                case _:
-                    shown = await api.call("GET", f"{path}/proof", limit=LISTED)
-                    text = proof(shown["runs"])
-        self.stdout.write((json.dumps(shown, indent=2) if as_json else text) + "\n")
-        return 0
+        match action:
+            case "list":
+                shown = await api.call("GET", "/retention-policies")
+                self.tell(shown, table(shown["policies"]))
+            case "set":
+                body = {name: value for name, value in given.items() if value}
+                shown = await api.call("PUT", path, body=body)
+                self.tell(shown, table([shown]))
+            case "delete":
+                await api.call("DELETE", path)
+                self.tell({"deleted": policy_id}, f"{policy_id} is deleted")
+            case _:
+                runs = await api.everything(f"{path}/proof", "runs", PAGE)
+                self.tell({"runs": runs, "cursor": None}, proof(runs))
 
 
 def table(policies: list[dict[str, Any]]) -> str:

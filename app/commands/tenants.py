@@ -1,7 +1,6 @@
 """``hookstream tenants``: who shares this installation, from a shell."""
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -9,24 +8,26 @@ from typing import Any
 
 from faust.cli.base import argument, option
 
+from hookstream.app.commands.api_command import API_OPTIONS, ApiCommand
 from hookstream.app.commands.client import ApiClient, quoted
-from hookstream.app.commands.command import Command, columns
+from hookstream.app.commands.command import columns
 from hookstream.app.errors import BadRequestError, NotFoundError
 from hookstream.app.routing.tenants import TenantQuotas
 
 __all__ = ["tenants"]
 
-ACTIONS = ("list", "make", "show", "suspend", "resume", "delete", "quotas")
 QUOTAS = tuple(one.name for one in fields(TenantQuotas))
 #: Between two looks at a deletion that is waited for.
 LOOK_SECONDS = 1.0
+PAGE = 1000
 
 
-class tenants(Command):  # noqa: N801 Faust names a command by its class
+class tenants(ApiCommand):  # noqa: N801 Faust names a command by its class
     """Tenants: `list`, `make ID`, `show ID`, `suspend ID`, `resume ID`, `delete ID --confirm ID`,
     `quotas ID [NAME=NUMBER …]` (NAME= takes one away).
     """
 
+    actions = ("list", "make", "show", "suspend", "resume", "delete", "quotas")
     options = [
         argument("action", metavar="ACTION"),
         argument("tenant_id", metavar="[ID]", required=False, default=""),
@@ -35,49 +36,49 @@ class tenants(Command):  # noqa: N801 Faust names a command by its class
         option("--reason", default="", help="suspend: why; whoever is refused is told."),
         option("--confirm", default="", help="delete: its id once more; all that it has goes."),
         option("--wait", is_flag=True, help="delete: until all of it is deleted."),
-        option("--json", "as_json", is_flag=True, help="Print JSON."),
-        option("--url", default="", help="Where to; http://HOST:PORT of the settings by default."),
+        *API_OPTIONS,
     ]
 
-    def perform(self, **options: Any) -> int:
-        """Do what was asked for."""
-        action, tenant_id = options["action"], options["tenant_id"]
-        if action not in ACTIONS:
-            raise BadRequestError(f"{action}: one of {', '.join(ACTIONS)}")
+    def check(self, *, action: str, tenant_id: str, quotas: Sequence[str], **options: Any) -> None:
+        """All but a list are of one tenant, and quotas are what they can be."""
         if bool(tenant_id) == (action == "list"):
             raise BadRequestError(
                 "list takes no id" if tenant_id else f"{action} which? `hookstream tenants list`"
             )
-        if options["quotas"] and action not in ("make", "quotas"):
+        if quotas and action not in ("make", "quotas"):
             raise BadRequestError(f"{action} takes no quotas")
-        quotas = parse_quotas(options.pop("quotas"))
-        return asyncio.run(self._run(quotas=quotas, **options))
+        parse_quotas(quotas)
 
-    async def _run(self, *, url: str, **options: Any) -> int:
-        async with ApiClient(self.app.settings, url) as api:
-            if options["action"] == "list":
-                return await self._list(api, as_json=options["as_json"])
-            found = await self._do(api, **options)
-            if options["action"] == "delete" and options["wait"]:
-                found = await self._wait(api, options["tenant_id"])
-        if options["as_json"]:
-            self.stdout.write(json.dumps(found, indent=2) + "\n")
-        else:
-            self.stdout.write("\n".join(lines_of(found)) + "\n")
-        return 0
-
-    async def _do(
+    async def ask(
         self,
         api: ApiClient,
         *,
         action: str,
+        tenant_id: str = "",
+        quotas: Sequence[str] = (),
+        wait: bool = False,
+        **rest: str,
+    ) -> None:
+        """List tenants, or do something to one and show it."""
+        if action == "list":
+            tenants = await api.everything("/tenants", "tenants", PAGE)
+            self.tell(tenants, table(tenants))
+            return
+        found = await self._do(api, action, tenant_id, parse_quotas(quotas), **rest)
+        if action == "delete" and wait:
+            found = await self._wait(api, tenant_id)
+        self.tell(found, "\n".join(lines_of(found)))
+
+    async def _do(
+        self,
+        api: ApiClient,
+        action: str,
         tenant_id: str,
         quotas: Mapping[str, float | None],
+        *,
         name: str,
         reason: str,
         confirm: str,
-        wait: bool,
-        as_json: bool,
     ) -> Any:
         path = f"/tenants/{quoted(tenant_id)}"
         if action == "make":
@@ -104,23 +105,14 @@ class tenants(Command):  # noqa: N801 Faust names a command by its class
             self.stdout.write(f"{time.strftime('%H:%M:%S')}  {deletion_line(found['deletion'])}\n")
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _list(self, api: ApiClient, *, as_json: bool) -> int:
-        found: list[Any] = []
-        cursor: str | None = ""
-        while cursor is not None:
-            page = await api.call("GET", "/tenants", limit="1000", cursor=cursor)
-            found += page["tenants"]
-            cursor = page["cursor"]
-        if as_json:
-            self.stdout.write(json.dumps(found, indent=2) + "\n")
-            return 0
-        rows: list[tuple[str, ...]] = [("tenant", "state", "name", "quotas")]
-        rows += [
-            (one["tenant_id"], one["state"], one["name"], quotas_line(one["quotas"]))
-            for one in found
-        ]
-        self.stdout.write("\n".join(columns(rows)) + "\n")
-        return 0
+
+def table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Tenants for people, a line each."""
+    rows: list[tuple[str, ...]] = [("tenant", "state", "name", "quotas")]
+    rows += [
+        (one["tenant_id"], one["state"], one["name"], quotas_line(one["quotas"])) for one in found
+    ]
+    return "\n".join(columns(rows))
 
 
 def parse_quotas(given: Sequence[str]) -> dict[str, float | None]:

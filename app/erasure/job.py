@@ -18,6 +18,7 @@ from hookstream.app.archive.archive import Archive
 from hookstream.app.erasure.memory import Memory
 from hookstream.app.erasure.partition import NotYetError, PartitionSweep
 from hookstream.app.erasure.plan import AUDIT, is_open, next_steps, phases, receipt, sum_up
+from hookstream.app.erasure.progress import Progress, Saw, nobody_counts
 from hookstream.app.erasure.targets import Target
 from hookstream.app.erasure.wide import WideSweep
 from hookstream.app.errors import (
@@ -106,6 +107,9 @@ class Erasures(Service):
         self._memory = memory
         self._partitions = partitions
         self._owned = owned
+        self._progress = Progress(redis, postgres, archive, partitions)
+        #: Of which it was said how much there is to look through.
+        self._planned: set[str] = set()
         #: By erasure and step: when it may be tried again (monotonic), how often it was, and why.
         self._later: dict[tuple[str, str], tuple[float, int, str]] = {}
         #: Erasures of which a kind of trouble has been told.
@@ -183,6 +187,9 @@ class Erasures(Service):
             await self._store.set_status(erasure.erasure_id, WAITING, hold)
             return
         done, _ = await self._store.progress(erasure.erasure_id)
+        if not done and 0 in self._owned() and erasure.erasure_id not in self._planned:
+            self._planned.add(erasure.erasure_id)
+            await self._progress.plan(erasure)
         while steps := next_steps(erasure, self._partitions, done):
             mine = [step for step in steps if self._is_mine(erasure, step)]
             finished = [step for step in mine if await self._step(erasure, step)]
@@ -280,11 +287,17 @@ class Erasures(Service):
         self._later[name] = (time.monotonic() + wait, tries + 1, why)
 
     async def _do(self, erasure: Erasure, step: str) -> Mapping[str, Tally]:
+        progress = await self._progress.step(erasure.erasure_id, step)
+        tallies = await self._carry_out(erasure, step, progress.saw)
+        await progress.finish()
+        return tallies
+
+    async def _carry_out(self, erasure: Erasure, step: str, saw: Saw) -> Mapping[str, Tally]:
         target = await self._target(erasure)
         name, _, number = step.partition(":")
         if name in ("events", "derived"):
-            return await self._in_partition(erasure, target, int(number), name)
-        sweep = self._wide(erasure, target)
+            return await self._in_partition(erasure, target, int(number), name, saw)
+        sweep = self._wide(erasure, target, saw)
         match name:
             case "log-find":
                 await sweep.find_in_log()
@@ -307,16 +320,29 @@ class Erasures(Service):
                     await self._redis.sadd(keys.ERASED, erasure.erasure_id)
             case "spools":
                 await self._spools(erasure)
+            case "data-keys":
+                # one that is away may have in its spool what it has sealed by them since
+                await self._spools(erasure, away=True)
+                try:
+                    await sweep.data_keys()
+                except NotYetError:
+                    await self._store.seal_again(erasure.erasure_id)
+                    raise
         return sweep.tallies
 
-    async def _spools(self, erasure: Erasure) -> None:
+    async def _spools(self, erasure: Erasure, *, away: bool = False) -> None:
         if erasure.dry_run:
             return
-        if lacking := await spools_that_lack(self._redis, erasure.erasure_id):
+        if lacking := await spools_that_lack(self._redis, erasure.erasure_id, away=away):
             raise NotYetError(f"the spools of {', '.join(lacking)} are looked through")
 
     async def _in_partition(
-        self, erasure: Erasure, target: Target, number: int, part: str
+        self,
+        erasure: Erasure,
+        target: Target,
+        number: int,
+        part: str,
+        saw: Saw = nobody_counts,
     ) -> Mapping[str, Tally]:
         partition = self._owned().get(number)
         if partition is None:
@@ -329,6 +355,7 @@ class Erasures(Service):
             target,
             dry=erasure.dry_run,
             note=lambda events: self._store.note_events(erasure, events),
+            saw=saw,
         )
         async with self._lifecycle.still:
             await (sweep.events() if part == "events" else sweep.derived())
@@ -336,7 +363,7 @@ class Erasures(Service):
             await self._redis.sadd(keys.erased(number), erasure.erasure_id)
         return sweep.tallies
 
-    def _wide(self, erasure: Erasure, target: Target) -> WideSweep:
+    def _wide(self, erasure: Erasure, target: Target, saw: Saw = nobody_counts) -> WideSweep:
         return WideSweep(
             self._redis,
             self._scripts,
@@ -348,6 +375,7 @@ class Erasures(Service):
             dry=erasure.dry_run,
             note=lambda events: self._store.note_events(erasure, events),
             note_objects=lambda names: self._store.note_objects(erasure.erasure_id, names),
+            saw=saw,
         )
 
     async def _target(self, erasure: Erasure) -> Target:
@@ -371,6 +399,8 @@ class Erasures(Service):
             name: said for name, said in self._later.items() if name[0] != erasure.erasure_id
         }
         self._settled_at = float("-inf")
+        self._planned.discard(erasure.erasure_id)
+        await self._progress.forget(erasure.erasure_id)
         logger.info("erasure %s (%s) is done", erasure.erasure_id, erasure.kind)
 
     async def _reopen(self, erasure: Erasure, why: str) -> None:

@@ -14,6 +14,8 @@ import orjson
 from mode.utils.logging import get_logger
 
 from hookstream.app.erasure.blobs import ClearBlobs
+from hookstream.app.erasure.progress import Saw, nobody_counts
+from hookstream.app.erasure.resealing import Resealing
 from hookstream.app.erasure.targets import (
     ERASED_TEXT,
     Target,
@@ -39,7 +41,7 @@ from hookstream.app.streams.rewriting import Fence, pages, rewrite
 from hookstream.codecs.envelope import Event, decode_event
 from hookstream.codecs.errors import CodecError, ErasedError, UnknownDictionaryError
 from hookstream.codecs.routed import Finished, decode_changes, decode_routed, encode_changes
-from hookstream.codecs.sealed import is_sealed
+from hookstream.codecs.sealed import is_sealed, payload_place
 from hookstream.codecs.warm_block import KeptEvent
 from hookstream.proto.pipeline_pb2 import AuditBatch, DailyAudit
 from hookstream.tables.stages import StageTable
@@ -79,9 +81,10 @@ class PartitionSweep:
         *,
         dry: bool,
         note: Any,
+        saw: Saw = nobody_counts,
     ) -> None:
         """``note``: an async function that remembers events (id, hashes of what was sent) before
-        they go."""
+        they go. ``saw``: one that is told how much was looked at."""
         self._redis = redis
         self._payloads = payloads
         self._seals = FeedSeals(payloads.data_keys)
@@ -92,8 +95,10 @@ class PartitionSweep:
         self._target = target
         self._dry = dry
         self._note = note
+        self._saw = saw
         self._fence = Fence(scripts, partition)
         self._clear_blobs = ClearBlobs(redis)
+        self._resealing = Resealing(payloads.data_keys, target.doomed)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
 
     # --- events
@@ -119,6 +124,7 @@ class PartitionSweep:
         async for page in pages(self._redis, key):
             events = [_event(fields.get(b"d", b"")) for _, fields in page]
             hits = await self._hits(events)
+            await self._saw(len(page))
             await self._remember(hits)
             chosen = {event.event_id for event in hits}
             for (entry_id, _), event in zip(page, events, strict=True):
@@ -198,6 +204,7 @@ class PartitionSweep:
                 continue
             events = [_event(one.envelope) for one in kept]
             hits = await self._hits(events)
+            await self._saw(len(kept))
             await self._remember(hits)
             chosen = {event.event_id for event in hits}
             left = [
@@ -207,7 +214,8 @@ class PartitionSweep:
             ]
             gone = len(kept) - len(left)
             self._count("warm blocks", gone, gone)
-            if gone and not self._dry:
+            stale = self._resealing.is_on and self._resealing.concerns(data)
+            if (gone or stale) and not self._dry:
                 await self._replace_block(index, name, f"{tenant}/{tool_id}", member, data, left)
 
     async def _replace_block(
@@ -221,7 +229,8 @@ class PartitionSweep:
     ) -> None:
         entry = warm_entry(member)
         try:
-            block = await block_of(left, name, old)
+            by = await self._resealing.key(self._target.tenant)
+            block = await block_of(left, name, old, by)
         except ErasedError:
             return  # its key was destroyed meanwhile
         # its key, and the range that it stands for, stay: what it lacks is gone
@@ -290,6 +299,47 @@ class PartitionSweep:
             await self._tables()
         if not self._target.context:
             await self._blobs()
+        if self._resealing.is_on:
+            await self._reseal()
+
+    async def _reseal(self) -> None:
+        """Seal anew what came since, and was sealed by a key that goes.
+
+        Raises:
+            NotYetError: some of it is still being worked on.
+        """
+        await self._warm()
+        await self._reseal_stream()
+        writes: list[tuple[str, str, Sequence[Any]]] = []
+        async for name in self._scan("letter"):
+            event = _event(await self._redis.hget(name, "raw") or b"")
+            if event is not None and (raw := await self._resealing.envelope(event)):
+                writes.append(("HSET", name, ("raw", raw)))
+        async for name in self._scan("blob"):
+            data = await self._redis.get(name) or b""
+            if self._resealing.concerns(data):
+                tenant = self._target.tenant
+                place = payload_place(tenant, name.rpartition(":")[2])
+                if anew := await self._resealing.again(tenant, data, place):
+                    writes.append(("SET", name, (anew, "KEEPTTL")))
+        for start in range(0, len(writes), SCAN):
+            await self._fence.write(writes[start : start + SCAN])
+
+    async def _reseal_stream(self) -> None:
+        key = keys.events(self._number)
+        instead: dict[str, bytes] = {}
+        async for page in pages(self._redis, key):
+            for entry_id, fields in page:
+                event = _event(fields.get(b"d", b""))
+                if event is not None and (envelope := await self._resealing.envelope(event)):
+                    instead[entry_id] = envelope
+        done = await done_until(self._redis, key) if instead else None
+        if instead and (done is None or entry_order(done) < max(map(entry_order, instead))):
+            raise NotYetError(
+                f"partition {self._number} has events that are still being processed, sealed by "
+                "keys that go"
+            )
+        await rewrite(self._redis, self._fence, key, instead)
 
     async def _queue(self, name: str) -> None:
         """A stream between stages: what is worked off goes, what is not is waited for."""
@@ -302,7 +352,8 @@ class PartitionSweep:
                 worked_off = done is not None and entry_order(entry_id) <= entry_order(done)
                 if worked_off:
                     gone[entry_id] = b""
-                if await self._says_routed(name, fields.get(b"d", b"")):
+                data = fields.get(b"d", b"")
+                if self._resealing.stands_in(data) or await self._says_routed(name, data):
                     hits += 1
                     waiting += not worked_off
         place = f"{name.partition(':')[0]} stream"
@@ -405,24 +456,30 @@ class PartitionSweep:
     async def _feed(self, name: str, tenant: str, context_id: str) -> None:
         """Updates become ``erased``, digests lose their text: numbers go on without a hole."""
         instead: dict[str, bytes] = {}
+        #: What stays, sealed by another key.
+        resealed: dict[str, bytes] = {}
         told: dict[str, tuple[bytes, dict[str, Any]]] = {}
         times: list[int] = []
         gone: list[str] = []
+        await self._resealing.key(tenant)
         async for page in pages(self._redis, name):
             bodies = [fields.get(b"d", b"") for _, fields in page]
             opened = await self._opened(tenant, context_id, bodies)
             for (entry_id, _), body, clear in zip(page, bodies, opened, strict=True):
                 value = _value(clear)
+                if self._resealing.concerns(body) and not is_sealed(clear):
+                    resealed[entry_id] = self._seals.seal(tenant, context_id, clear)
                 if value.get("kind") in ("digest", "daily") and not self._target.context:
                     told[entry_id] = body, value
                 elif self._target.takes_update(tenant, context_id, value):
                     left = left_of(context_id, value)
-                    instead[entry_id] = self._seals.again(tenant, context_id, body, left)
+                    instead[entry_id] = self._again(tenant, context_id, body, left)
                     times.append(int(value.get("received_at") or 0))
                     if value.get("event_id"):
                         gone.append(value["event_id"])
                     if value.get("kind") == "digest":
                         await self._drop_list(tenant, context_id, entry_id)
+            await self._saw(len(page))
             await asyncio.sleep(0)
         self._count("feeds", len(instead), len(instead))
         lists = [
@@ -433,13 +490,19 @@ class PartitionSweep:
         touched = {entry_id for entry_id, hits in lists if hits}
         known = [*gone, *self._target.events]
         digests = {
-            entry_id: self._seals.again(tenant, context_id, body, erased_digest(value, known))
+            entry_id: self._again(tenant, context_id, body, erased_digest(value, known))
             for entry_id, (body, value) in told.items()
             if entry_id in touched or self._tells(tenant, value, times)
         }
         self._count("digests and daily summaries", len(digests), len(digests))
         if not self._dry:
-            await rewrite(self._redis, self._fence, name, instead | digests)
+            await rewrite(self._redis, self._fence, name, resealed | instead | digests)
+
+    def _again(self, tenant: str, context_id: str, old: bytes, body: bytes) -> bytes:
+        """What comes in place of an update: sealed as that was, if need be by another key."""
+        if self._resealing.concerns(old):
+            return self._seals.seal(tenant, context_id, body)
+        return self._seals.again(tenant, context_id, old, body)
 
     def _tells(self, tenant: str, value: dict[str, Any], times: Sequence[int]) -> bool:
         """Whether a digest's text may tell of something that goes."""
@@ -466,19 +529,25 @@ class PartitionSweep:
         writes: list[tuple[str, str, Sequence[Any]]] = []
         bodies = await self._redis.lrange(key, 0, -1)
         opened = await self._opened(tenant, context_id, bodies)
+        await self._resealing.key(tenant)
+        hits = 0
         for at, (body, clear) in enumerate(zip(bodies, opened, strict=True)):
             value = _value(clear)
             if not self._target.takes_update(tenant, context_id, value):
+                if self._resealing.concerns(body) and not is_sealed(clear):
+                    anew = self._seals.seal(tenant, context_id, clear)
+                    writes.append(("LSWAP", key, (at, body, anew)))
                 continue
+            hits += 1
             times.append(int(value.get("received_at") or 0))
             if value.get("event_id"):
                 gone.append(value["event_id"])
-            left = self._seals.again(tenant, context_id, body, left_of(context_id, value))
+            left = self._again(tenant, context_id, body, left_of(context_id, value))
             writes.append(("LSWAP", key, (at, body, left)))
         if not self._dry:
             for start in range(0, len(writes), SCAN):
                 await self._fence.write(writes[start : start + SCAN])
-        return len(writes)
+        return hits
 
     async def _drop_list(self, tenant: str, context_id: str, entry_id: str) -> None:
         key = keys.coalesced_updates(

@@ -19,15 +19,19 @@ def phases(erasure: Erasure, partitions: int) -> list[list[str]]:
     derived = [f"derived:{number}" for number in range(partitions)]
     if erasure.kind == CONTEXT:
         return [derived, ["log"], ["files"]]
+    keys = bool(erasure.data_keys)
     return [
         ["log-find"],
         [f"events:{number}" for number in range(partitions)],
         ["archive"],
+        # then every process has a new key, and what was sealed by an old one meanwhile is found
+        *([["spools"]] if keys else []),
         derived,
-        ["log", "refusals", "spools"],
+        ["log", "refusals", *([] if keys else ["spools"])],
         ["files"],
         # these may take long, or wait for somebody
         ["dictionaries", "settings"],
+        *([["data-keys"]] if keys else []),
     ]
 
 

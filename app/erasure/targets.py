@@ -54,6 +54,11 @@ class Target:
         return str(self.erasure.target.get("context", ""))
 
     @property
+    def doomed(self) -> frozenset[int]:
+        """Data keys that are destroyed in the end."""
+        return self.erasure.data_keys
+
+    @property
     def searches(self) -> bool:
         """Whether texts have to be looked into."""
         return self.subject is not None

@@ -12,10 +12,13 @@ from uuid import UUID
 from mode.utils.logging import get_logger
 
 from hookstream.app.archive.archive import Archive
+from hookstream.app.archive.objects import MissingObjectError
 from hookstream.app.archive.rows import ArchivedEvent, Row, entry_id, join
 from hookstream.app.erasure.blobs import ClearBlobs
 from hookstream.app.erasure.partition import NotYetError
 from hookstream.app.erasure.plan import AUDIT
+from hookstream.app.erasure.progress import Saw, nobody_counts
+from hookstream.app.erasure.resealing import Resealing, sealed_by
 from hookstream.app.erasure.targets import ERASED_TEXT, Target
 from hookstream.app.errors import ArchiveDamagedError, SealingKeyError
 from hookstream.app.feeds.seals import FeedSeals
@@ -88,7 +91,9 @@ class WideSweep:
         dry: bool,
         note: Remember,
         note_objects: NoteObjects,
+        saw: Saw = nobody_counts,
     ) -> None:
+        """``saw`` is told how much was looked at."""
         self._redis = redis
         self._scripts = scripts
         self._postgres = postgres
@@ -101,7 +106,9 @@ class WideSweep:
         self._dry = dry
         self._note = note
         self._note_objects = note_objects
+        self._saw = saw
         self._clear_blobs = ClearBlobs(redis)
+        self._resealing = Resealing(payloads.data_keys, target.doomed)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
 
     # --- the archive
@@ -115,6 +122,8 @@ class WideSweep:
             SealingKeyError: an object's data key cannot be had now; it is named.
         """
         target = self._target
+        if not self._dry:
+            await self._forget_erased()
         #: Those that nobody can read.
         damaged: set[str] = set()
         for _ in range(ROUNDS):
@@ -133,6 +142,19 @@ class WideSweep:
                 return
         raise NotYetError("objects of the archive are put together while they are looked through")
 
+    async def _forget_erased(self) -> None:
+        """Have the manifest name no object that went by an erasure: an older copy of it does.
+
+        Such an object lacks nothing that anybody waits for. One whose bytes are there all the same
+        (they came back, too, or it had not gone yet) is looked through as any other.
+        """
+        tenant = self._target.tenant
+        for row in await self._postgres.fetch(statement("erased_objects_named"), tenant):
+            try:
+                await self._archive.objects.size(row["name"])
+            except MissingObjectError:
+                await self._archive.manifest.remove(tenant, row["tool_id"], [row["name"]])
+
     def _may_have(self, found: Mapping[str, Any]) -> bool:
         """Whether an object can have one of the events, by the ids that it has."""
         if self._target.erasure.kind != EVENT:
@@ -147,16 +169,20 @@ class WideSweep:
             for row, event in await self._among(rows):
                 gone.add((row.partition, row.entry_ms, row.entry_seq))
                 events.append((event.event_id, self._target.sent(event)))
-        if not gone:
+            await self._saw(len(rows))
+        stale = self._resealing.is_on and await self._archive.sealed_by(name) in self._target.doomed
+        if not gone and not stale:
             return 0
         await self._remember(events)
         if self._dry:
             self.tallies["archive"].add(len(gone))
             return len(gone)
         await self._note_objects([name])
-        if await self._archive.leave_out(self._target.tenant, tool_id, name, gone):
+        tenant = self._target.tenant
+        by = await self._resealing.key(tenant)
+        if await self._archive.leave_out(tenant, tool_id, name, gone, by):
             self.tallies["archive"].add(len(gone), len(gone))
-        return len(gone)
+        return 1
 
     async def _among(self, rows: Sequence[Row]) -> list[tuple[Row, Event]]:
         """Rows with their events, of those that have to go."""
@@ -214,6 +240,7 @@ class WideSweep:
                 if target.says(target.tenant, *said, *(row[name] for name in _TEXTS)):
                     hits.append((str(row["event_id"]), ()))
             await self._remember(hits)
+            await self._saw(len(rows))
             if len(rows) < BATCH:
                 return
             after = rows[-1]["event_id"]
@@ -364,7 +391,9 @@ class WideSweep:
         owner = name.removeprefix(f"{keys.UNKNOWN_REFUSALS}:")
         tenant, _, tool_id = owner.partition("/")
         if owner == name:
-            # of tools that there are not: whose they are nobody knows
+            # of tools that there are not: whose they are nobody knows, but by which key sealed
+            if any(map(self._resealing.stands_in, fields.values())):
+                return True
             return target.searches and await self._says_refusal(name, fields)
         if tenant != target.tenant:
             return False
@@ -442,6 +471,28 @@ class WideSweep:
             await self._redis.delete(keys.dictionary(number))
             await self._redis.srem(keys.retired_dictionaries(target.erasure.erasure_id), number)
         self.tallies["dictionaries"].add(len(wanted), len(wanted))
+
+    async def data_keys(self) -> None:
+        """Destroy the keys that the tenant had, once nothing that stays is sealed by them.
+
+        Raises:
+            NotYetError: something is; the sentence says how much, and where.
+        """
+        tenant, doomed = self._target.tenant, self._target.doomed
+        data_keys = self._payloads.data_keys
+        if self._dry or not doomed or data_keys is None:
+            return
+        used = await sealed_by(self._redis, self._partitions, tenant, self._resealing.heads)
+        for found in await self._archive.objects_of(tenant, None):
+            used["objects of the archive"] += await self._archive.sealed_by(found["name"]) in doomed
+        if told := ", ".join(f"{count} in {place}" for place, count in sorted((+used).items())):
+            raise NotYetError(
+                f"what came since is sealed by keys that are to be destroyed ({told}): it leaves "
+                "as its time is over, or is sealed anew when workers look again"
+            )
+        count = await data_keys.destroy(tenant, sorted(doomed))
+        said = "what older copies of Redis and the archive have of it cannot be opened any more"
+        self.tallies["data keys"].add(count, count, 0, said)
 
     async def _fragments(self, number: int, content: bytes) -> bytes:
         """What a dictionary consists of; nothing where it is another tenant's, or erased.

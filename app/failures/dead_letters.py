@@ -110,19 +110,21 @@ class DeadLetters:
     ) -> LetterPage:
         """Dead letters of a tenant, the newest failure first, without payloads.
 
-        ``before`` is the place of the page before. At most ``looked_at`` letters (and a page) are
-        looked at: where that ends it, ``next`` is where to go on, with however few were found.
+        ``before`` is the place of the page before. At most ``looked_at`` letters (and what else
+        failed in the same millisecond) are looked at: where that ends it, ``next`` is where to go
+        on, with however few were found, and names no letter: it might be another tenant's.
         Entries that could not even be read belong to no tenant and are shown to the default one,
         whose is the installation, without content.
         """
         found: list[dict[str, Any]] = []
         looked = 0
-        while looked < looked_at:
-            page = await self._page(before)
-            if not page:
-                return LetterPage(found, None)
+        while page := await self._page(before):
             for at, name, letter in page:
-                before = (at, name)
+                if looked >= looked_at and before is not None and at < before[0]:
+                    metrics.SCANS_CUT.labels(what="dead-letters").inc()
+                    # below all of that millisecond
+                    return LetterPage(found, (before[0], ""))
+                before, looked = (at, name), looked + 1
                 if letter is None or _owner(letter.get(b"tenant")) != tenant:
                     continue
                 shown = letter_out(name, letter)
@@ -131,9 +133,7 @@ class DeadLetters:
                     found.append(shown)
                     if len(found) == limit:
                         return LetterPage(found, before)
-            looked += len(page)
-        metrics.SCANS_CUT.labels(what="dead-letters").inc()
-        return LetterPage(found, before)
+        return LetterPage(found, None)
 
     async def _page(self, before: Place | None) -> list[tuple[int, str, dict[bytes, bytes] | None]]:
         """The next letters in the order of all partitions; None for one that is no more."""

@@ -89,6 +89,9 @@ class SpoolErasure(Service):
         known = {one.erasure_id: one for one in self._store.known()}
         fresh = [one for name, one in known.items() if name not in self._looked_for]
         trouble = ""
+        if self._payloads.data_keys is not None and any(one.data_keys for one in fresh):
+            # before it is said that it was looked for: this process seals by them no more
+            await self._payloads.data_keys.learn_changes()
         if fresh and self._appender.spool is not None and self._appender.spool.entries:
             counts, trouble = await self._erase({one.tenant for one in known.values()})
             for erasure_id, count in counts.items():
@@ -152,8 +155,10 @@ class SpoolErasure(Service):
         return late.erasure_id if late else ""
 
 
-async def spools_that_lack(redis: Any, erasure_id: str) -> list[str]:
+async def spools_that_lack(redis: Any, erasure_id: str, *, away: bool = False) -> list[str]:
     """Processes that are there and have not looked for an erasure yet, each with what keeps it.
+
+    ``away``: also those that were there within a day.
 
     Raises:
         redis.exceptions.RedisError: Redis does not answer.
@@ -169,7 +174,7 @@ async def spools_that_lack(redis: Any, erasure_id: str) -> list[str]:
             at_ms, looked_for, trouble = 0, [], ""
         if now_ms - at_ms > FORGOTTEN_MS:
             forgotten.append(name)
-        elif now_ms - at_ms <= AWAY_MS and erasure_id not in looked_for:
+        elif (away or now_ms - at_ms <= AWAY_MS) and erasure_id not in looked_for:
             lacking.append(f"{name.decode()} ({trouble})" if trouble else name.decode())
     if forgotten:
         await redis.hdel(keys.SPOOLS, *forgotten)

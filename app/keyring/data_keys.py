@@ -45,6 +45,8 @@ logger = get_logger(__name__)
 
 #: The migration from which on nobody reads this database who cannot open what is sealed.
 MIGRATION: Final = "sealed_payloads"
+#: The migration from which on a month may have keys that seal nothing more.
+RETIRED: Final = "retired_keys"
 #: Between two looks for keys that are to be made, wrapped anew or forgotten.
 LOOK_SECONDS: Final = 5.0
 #: A month's key is made so long before it begins: PostgreSQL may be away when it does.
@@ -89,7 +91,7 @@ class DataKeys(Service):
         self._tenants = tenants
         self._now_ms = now_ms
         self._begun = False
-        self._shredded_until = datetime.fromtimestamp(0, UTC)
+        self._shredded_until = self._retired_until = datetime.fromtimestamp(0, UTC)
         self._forget: list[Callable[[], object]] = []
         #: Months of which something was destroyed.
         self.shredded: set[Month] = set()
@@ -110,6 +112,12 @@ class DataKeys(Service):
         """Whether there may be data keys at all: the upgrade is finished."""
         known = self._schema.known
         return known is not None and known.has(MIGRATION)
+
+    @property
+    def retires(self) -> bool:
+        """Whether keys can be retired: the upgrade to the release that knows of it is finished."""
+        known = self._schema.known
+        return known is not None and known.has(RETIRED)
 
     def when_destroyed(self, forget: Callable[[], object]) -> None:
         """Call ``forget`` when a key was destroyed: for who keeps in memory what was opened."""
@@ -252,7 +260,7 @@ class DataKeys(Service):
         await self.ensure(months)
 
     async def _ensure(self, tenant: str, month: str) -> None:
-        rows = await self._postgres.fetch(statement("data_keys_of_month"), tenant, month)
+        rows = await self._of_month(tenant, month)
         if not rows:
             key = os.urandom(KEY_BYTES)
             name, wrapped = await self.ring.wrap(key)
@@ -267,12 +275,17 @@ class DataKeys(Service):
                 metrics.DATA_KEYS_MADE.inc()
                 return
             # another process was first
-            rows = await self._postgres.fetch(statement("data_keys_of_month"), tenant, month)
+            rows = await self._of_month(tenant, month)
         await self._learn(rows)
         if KEYS.newest(tenant, month) is None:
             raise SealingKeyError(
                 self.missing.get(_named(rows), "another process has just made it")
             )
+
+    async def _of_month(self, tenant: str, month: str) -> list[Mapping[str, Any]]:
+        """The key that seals what is of a month: one or none."""
+        rows = await self._postgres.fetch(statement("data_keys_of_month"), tenant, month)
+        return [row for row in rows if not _is_retired(row)]
 
     async def _learn(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take keys into the book. Raises SealingKeyError for the first that does not open."""
@@ -280,8 +293,10 @@ class DataKeys(Service):
         for row in rows:
             number = row["key_id"]
             if row["shredded_at"] is not None:
-                self._destroyed(number, row["tenant"], row["month"])
+                self._destroyed(row)
                 continue
+            if _is_retired(row):
+                KEYS.retire(number)
             try:
                 key = await self.ring.unwrap(row["wrapped_by"], row["wrapped"])
             except SealingKeyError as error:
@@ -307,8 +322,11 @@ class DataKeys(Service):
         if name in self.missing or len(self.missing) < MAX_TOLD:
             self.missing[name] = why
 
-    def _destroyed(self, number: int, tenant: str, month: str) -> None:
-        self.shredded.add((tenant, month))
+    def _destroyed(self, row: Mapping[str, Any]) -> None:
+        number = row["key_id"]
+        if not _is_retired(row):
+            # else its month goes on, with another key
+            self.shredded.add((row["tenant"], row["month"]))
         self.missing.pop(str(number), None)
         if KEYS.destroy(number):
             for forget in self._forget:
@@ -335,18 +353,12 @@ class DataKeys(Service):
             SealingKeyError: a wrapping key cannot be had.
             UnavailableError: PostgreSQL is away.
         """
-        if self.wanted and not self.has_table:
+        if self.wanted and not (self.has_table and self.retires):
             # somebody may have finished the upgrade
             await self._schema.look(self._postgres)
         if not self.has_table:
             return
-        rows = await self._postgres.fetch(statement("shredded_keys"), self._shredded_until)
-        for row in rows:
-            self._destroyed(row["key_id"], row["tenant"], row["month"])
-            # those of transactions that end later may bear an earlier time
-            self._shredded_until = max(
-                self._shredded_until, row["shredded_at"] - timedelta(minutes=1)
-            )
+        await self.learn_changes()
         if lacking := [int(name) for name in self.missing if name.isdigit()]:
             with suppress(SealingKeyError):  # it is told already
                 await self.fetch(lacking)
@@ -359,6 +371,23 @@ class DataKeys(Service):
                 del self.missing[name]
         if not self.ring.is_empty and (self.seals or await self._postgres.fetch(_ANY)):
             await self.rewrap()
+
+    async def learn_changes(self) -> None:
+        """Learn which keys seal nothing more, and which were destroyed.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+        """
+        # those of transactions that end later may bear an earlier time
+        late = timedelta(minutes=1)
+        if self.retires:
+            query = statement("retired_keys")
+            for row in await self._postgres.fetch(query, self._retired_until):
+                KEYS.retire(row["key_id"])
+                self._retired_until = max(self._retired_until, row["retired_at"] - late)
+        for row in await self._postgres.fetch(statement("shredded_keys"), self._shredded_until):
+            self._destroyed(row)
+            self._shredded_until = max(self._shredded_until, row["shredded_at"] - late)
 
     async def rewrap(self) -> int:
         """Wrap by the key of now what an older one has wrapped; how many data keys.
@@ -422,10 +451,54 @@ class DataKeys(Service):
             return 0
         rows = await self._postgres.fetch(statement("shred_data_keys"), tenant, month)
         for row in rows:
-            self._destroyed(row["key_id"], tenant, month)
-            logger.warning("data key %d of %s for %s was destroyed", row["key_id"], tenant, month)
-            metrics.DATA_KEYS_SHREDDED.inc()
+            self._gone({"tenant": tenant, "month": month, **row})
         return len(rows)
+
+    async def retire(
+        self, connection: Any, tenant: str, ids: Sequence[int] | None = None
+    ) -> Sequence[int]:
+        """Have a tenant's keys seal nothing more, within a transaction; which ones.
+
+        ``ids``: those alone. Every process learns of it by :meth:`learn_changes`, and makes a new
+        key for what it seals next.
+        """
+        if not self.retires:
+            return []
+        rows = await connection.fetch(statement("retire_data_keys"), tenant, ids)
+        return sorted(row["key_id"] for row in rows)
+
+    async def destroy(self, tenant: str, ids: Sequence[int]) -> int:
+        """Destroy keys of a tenant that were retired: nothing opens what they sealed. How many.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+        """
+        rows = await self._postgres.fetch(statement("destroy_data_keys"), tenant, ids)
+        for row in rows:
+            self._gone({"tenant": tenant, "retired_at": True, **row})
+        return len(rows)
+
+    def _gone(self, row: Mapping[str, Any]) -> None:
+        self._destroyed(row)
+        named = (row["key_id"], row["tenant"], row["month"])
+        logger.warning("data key %d of %s for %s was destroyed", *named)
+        metrics.DATA_KEYS_SHREDDED.inc()
+
+    async def reseal(self, tenant: str, data: bytes, place: bytes) -> bytes:
+        """What was sealed for a place, sealed for it by the key of now; in the clear where nothing
+        is sealed any more.
+
+        Raises:
+            SealingKeyError: one of the keys cannot be had now.
+            ErasedError: the key that has sealed it was destroyed.
+            CodecError: it is damaged.
+        """
+        await self.ready(key_ids((data,)), ((tenant, self.month_now()),) if self.seals else ())
+        return self.seal(tenant, open_sealed(data, place), place)
+
+
+def _is_retired(row: Mapping[str, Any]) -> bool:
+    return row.get("retired_at") is not None
 
 
 def _ends_soon(now_ms: int) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from hookstream.app.keyring.data_keys import DataKeys
-from hookstream.codecs.sealed import block_place, key_ids, sealed_like
+from hookstream.codecs.sealed import MonthKey, block_place, is_sealed, key_ids, sealed_like
 from hookstream.codecs.warm_block import KeptEvent, pack_block, read_block
 
 __all__ = ["block_of", "open_block"]
@@ -23,10 +23,12 @@ async def open_block(data_keys: DataKeys | None, name: str, data: bytes) -> list
     return await asyncio.to_thread(read_block, data, block_place(name))
 
 
-async def block_of(left: Sequence[KeptEvent], name: str, old: bytes) -> bytes:
-    """A block in place of ``old``, under its name and sealed by its key where that was sealed.
+async def block_of(
+    left: Sequence[KeptEvent], name: str, old: bytes, by: MonthKey | None = None
+) -> bytes:
+    """A block in place of ``old``, under its name and sealed where that was sealed.
 
-    b"" where nothing is left.
+    By its key, or ``by`` another one. b"" where nothing is left.
 
     Raises:
         ErasedError: the key was destroyed meanwhile.
@@ -36,4 +38,6 @@ async def block_of(left: Sequence[KeptEvent], name: str, old: bytes) -> bytes:
         return b""
     events = [(one.entry_id, (one.envelope,)) for one in left]
     block = await asyncio.to_thread(pack_block, events)
+    if by is not None and is_sealed(old):
+        return by.seal(block, block_place(name))
     return sealed_like(old, block, block_place(name))

@@ -38,7 +38,7 @@ from hookstream.app.stores.tiers import warm_entry
 from hookstream.codecs.envelope import read_kept
 from hookstream.codecs.errors import CodecError
 
-__all__ = ["HeldBy", "TenantDeletion", "no_holds"]
+__all__ = ["HeldBy", "TenantDeletion"]
 
 logger = get_logger(__name__)
 
@@ -61,11 +61,6 @@ ROWS: Final = 5_000
 #: What a step has found: how many of what.
 Found = AsyncIterator[tuple[str, int]]
 Step = Callable[[str], Found]
-
-
-async def no_holds(tenant: str) -> Sequence[str]:
-    """Nothing holds anything."""
-    return ()
 
 
 class TenantDeletion(Service):

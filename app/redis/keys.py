@@ -35,6 +35,7 @@ __all__ = [
     "deferred",
     "dictionary",
     "erased",
+    "erasure_progress",
     "events",
     "failed_event",
     "failures",
@@ -114,6 +115,11 @@ TENANT_SOCKETS = "hs:tenant-sockets"
 
 #: Stream: the last webhooks that were refused because there is no such tool.
 UNKNOWN_REFUSALS = "hs:refusals"
+
+
+def erasure_progress(erasure_id: str) -> str:
+    """Hash: how far each step of an erasure is, as JSON; ends with it."""
+    return f"hs:erasure-progress:{erasure_id}"
 
 
 def refusals(tenant: str, tool_id: str) -> str:

@@ -22,6 +22,7 @@ from hookstream.app import metrics, tasks
 from hookstream.app.durations import DAY_MS
 from hookstream.app.errors import BadRequestError, SealingKeyError, UnavailableError
 from hookstream.app.ids import event_time_ms, new_event_id, random_bits
+from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.postgres.pool import Postgres, WholePostgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.privacy.subjects import Subject
@@ -85,6 +86,11 @@ class Erasure:
         return event_time_ms(self.erasure_id)
 
     @property
+    def data_keys(self) -> frozenset[int]:
+        """Keys that are destroyed in the end: none, unless all of a tenant goes."""
+        return frozenset(map(int, self.target.get("data_keys", ())))
+
+    @property
     def salt(self) -> bytes:
         """What hashes of what senders repeat are keyed by."""
         return bytes.fromhex(str(self.target.get("salt", "")))
@@ -133,8 +139,16 @@ class ErasureStore(Service):
 
     mundane_level = "debug"
 
-    def __init__(self, postgres: Postgres, subject_keys: SubjectKeys, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        postgres: Postgres,
+        subject_keys: SubjectKeys,
+        data_keys: DataKeys | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """``data_keys``: those of a tenant are retired when all of it is to be erased."""
         super().__init__(**kwargs)
+        self._data_keys = data_keys
         self._postgres = WholePostgres(postgres)
         self._schema = postgres.schema
         self._subject_keys = subject_keys
@@ -278,9 +292,15 @@ class ErasureStore(Service):
             except ValueError as error:
                 raise BadRequestError(f"subject: {error}") from error
         erasure_id = new_event_id(now_ms, 0, random_bits())
-        row = await self._postgres.fetchrow(
-            statement("begin_erasure"), UUID(erasure_id), tenant, kind, kept, reason, dry_run
-        )
+        async with self._postgres.transaction() as connection:
+            if kind == TENANT and not dry_run and self._data_keys is not None:
+                # whoever knows of the erasure knows of this: nothing more is sealed by these
+                retired = await self._data_keys.retire(connection, tenant)
+                # as texts: numbers of JSON are not exact everywhere
+                kept |= {"data_keys": list(map(str, retired))} if retired else {}
+            row = await connection.fetchrow(
+                statement("begin_erasure"), UUID(erasure_id), tenant, kind, kept, reason, dry_run
+            )
         assert row is not None
         return _erasure(row)
 
@@ -358,6 +378,10 @@ class ErasureStore(Service):
         """Have the steps done again that have left something in any place ``but`` one."""
         await self._postgres.execute(statement("redo_erasure_steps"), UUID(erasure_id), but)
 
+    async def seal_again(self, erasure_id: str) -> None:
+        """Have the steps done again that seal anew what stays."""
+        await self._postgres.execute(statement("redo_resealing_steps"), UUID(erasure_id))
+
     async def set_status(self, erasure_id: str, status: str, detail: str) -> None:
         """Say how it does."""
         await self._postgres.execute(
@@ -409,6 +433,8 @@ class ErasureStore(Service):
             )
             if made is None:
                 return
+            if self._data_keys is not None and (ids := document["target"].get("data_keys")):
+                await self._data_keys.retire(connection, document["tenant"], list(map(int, ids)))
             await connection.execute(
                 statement("note_tombstones"),
                 UUID(erasure_id),

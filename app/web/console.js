@@ -1,13 +1,8 @@
 // The console: lag from /health, recent events from the API, one context's updates by WebSocket.
 // All text from payloads goes in as text, never as markup.
-"use strict";
-const at = (id) => document.getElementById(id);
-let key = "", person = false, socket = null, last = 0;
+import { at, call, headers, identify, key, me, say } from "/console/session.js";
 
-// who has signed in needs no key: the browser sends the session along
-function headers() { return key ? { Authorization: "Bearer " + key } : {}; }
-
-function say(text) { at("state").textContent = text; }
+let socket = null, last = 0;
 
 async function poll() {
   try {
@@ -16,16 +11,15 @@ async function poll() {
       const stream = health.parts.streams?.[name];
       at("lag-" + name).textContent = stream ? `lag ${stream.lag ?? "?"}, pending ${stream.pending}` : "–";
     }
-    if (key || person) await recent();
+    if (me) await recent();
   } catch { say("The server does not answer; trying on."); }
   setTimeout(poll, 2000);
 }
 
 async function recent() {
-  const answer = await fetch("/api/v1/events?limit=25", { headers: headers() });
-  const body = await answer.json();
-  if (!answer.ok) { say(body.detail); return; }
-  at("events").replaceChildren(...body.events.map((event) => {
+  let found;
+  try { found = (await call("GET", "/events?limit=25")).events; } catch (error) { say(error.message); return; }
+  at("events").replaceChildren(...found.map((event) => {
     const row = document.createElement("tr");
     const outcome = event.duplicate_of ? `duplicate of ${event.duplicate_of}` : event.status;
     for (const text of [event.received_at, event.tool_id, event.type, outcome, event.event_id]) {
@@ -68,29 +62,14 @@ function watch(context) {
   };
 }
 
-at("open").addEventListener("submit", (submitted) => {
+at("open").addEventListener("submit", async (submitted) => {
   submitted.preventDefault();
-  key = at("key").value.trim();
   last = 0;
   at("updates").replaceChildren();
+  await identify(at("key").value);
   recent();
   if (at("context").value.trim()) watch(at("context").value.trim());
 });
-async function whoAmI() {
-  const place = at("person");
-  if (!place) return;
-  const answer = await fetch("/api/v1/me");
-  if (!answer.ok) return;
-  const me = await answer.json();
-  person = true;
-  const out = document.createElement("button");
-  out.textContent = "Sign out";
-  out.addEventListener("click", async () => {
-    const ended = await (await fetch("/sign-out", { method: "POST" })).json();
-    location.assign(ended.end_session || "/");
-  });
-  place.replaceChildren(`Signed in as ${me.name || me.id}, ${me.role} of ${me.tenant}. `, out);
-}
 
-whoAmI();
+identify("");
 poll();

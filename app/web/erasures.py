@@ -7,11 +7,14 @@ from aiohttp import web
 
 from hookstream.app.clock import RedisClock
 from hookstream.app.erasure.plan import phases, receipt
+from hookstream.app.erasure.progress import Progress, Summary
 from hookstream.app.errors import BadRequestError, NotFoundError
 from hookstream.app.ids import full_tool_id, own_tool_id
+from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.settings import Settings
 from hookstream.app.stores.erasures import (
     CONTEXT,
+    DONE,
     EVENT,
     SUBJECT,
     TENANT,
@@ -34,8 +37,16 @@ ERASURES = "/api/v1/erasures"
 class ErasureViews:
     """Begin, list and show erasures; for who has the admin key."""
 
-    def __init__(self, *, settings: Settings, erasures: ErasureStore, clock: RedisClock) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        erasures: ErasureStore,
+        progress: Progress,
+        clock: RedisClock,
+    ) -> None:
         self._settings = settings
+        self._progress = progress
         self._erasures = erasures
         self._clock = clock
 
@@ -111,6 +122,7 @@ class ErasureViews:
         steps, places = await self._erasures.progress(erasure.erasure_id)
         count = sum(map(len, phases(erasure, self._settings.partitions)))
         said = receipt(places, steps=len(steps), of=count)
+        far = await self._far(erasure)
         return {
             "erasure_id": erasure.erasure_id,
             "kind": erasure.kind,
@@ -121,10 +133,22 @@ class ErasureViews:
             "detail": erasure.detail,
             "steps_done": said["steps"],
             "steps": said["of"],
+            "looked_at": far.looked if far else None,
+            "to_look_at": far.of if far else None,
+            "seconds_left": far.seconds_left if far else None,
             "places": said["places"],
             "created_at": erasure.created_at.isoformat(),
             "finished_at": erasure.finished_at.isoformat() if erasure.finished_at else None,
         }
+
+    async def _far(self, erasure: Erasure) -> Summary | None:
+        """How far one is that goes on; it is a hint, and not waited for."""
+        if erasure.status == DONE:
+            return None
+        try:
+            return await self._progress.read(erasure.erasure_id)
+        except REDIS_ERRORS:
+            return None
 
 
 def asked(wanted: ErasureIn) -> tuple[str, dict[str, Any], Sequence[str]]:

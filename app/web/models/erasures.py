@@ -44,7 +44,9 @@ class ErasureOut(Model):
 
     ``status``: ``running``; ``waiting`` for a legal hold; ``open``: something cannot be erased yet,
     ``detail`` says what, and it is tried again; ``done``. ``target`` says what was asked for, of a
-    subject how many values there were.
+    subject how many values there were. While it goes on ``looked_at`` says how many events, updates
+    and rows of the event log were looked through, ``to_look_at`` how many there are, and
+    ``seconds_left`` how long that takes still; null where it is not known.
     """
 
     erasure_id: str
@@ -56,6 +58,9 @@ class ErasureOut(Model):
     detail: str
     steps_done: int
     steps: int
+    looked_at: int | None
+    to_look_at: int | None
+    seconds_left: float | None
     places: list[PlaceOut]
     created_at: str
     finished_at: str | None

@@ -1,9 +1,9 @@
 """A person in every place that there is, erased; and erased again after older copies came back.
 
 ``python -m tests.integration.erasure.places`` plants, erases, restores an older Redis and an older
-archive, and greps every byte of every store: all values of Redis and its files, rows of the
-archive's objects, every row of PostgreSQL, the state folders; packed payloads are unpacked. With
-``--sealed`` payloads are sealed, and what is sealed is opened, wherever it lies.
+archive, then an older PostgreSQL, and greps every byte of every store: all values of Redis and its
+files, rows of the archive's objects, every row of PostgreSQL, the state folders; packed payloads
+are unpacked. With ``--sealed`` payloads are sealed, and what is sealed is opened, wherever it lies.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,8 @@ async def remembers(event: Event) -> Event | None:
     people[event.event_id] = text = event.payload.decode("utf-8", "replace")[:500]
     return event.enrich(text=text)
 """
+#: What comes back from older copies, one after the other: never all of it at once.
+RESTORES = (("valkey", "archive"), ("postgres",))
 #: Places in which something must have been planted, by what greps call them.
 WANTED = (
     "events", "blob", "warm", "feed", "folded", "withheld", "letter", "hs:refusals", "changelog",
@@ -103,6 +105,8 @@ class House:
     #: Numbers and kinds of what a client reads of a feed afterwards.
     feed: list[tuple[int, str]] = field(default_factory=list)
     again: Counter[str] = field(default_factory=Counter)
+    #: How the erasure is after each of the older copies.
+    statuses: list[str] = field(default_factory=list)
     #: Values that should be sealed and are not, by their place, after the erasure.
     clear: Counter[str] = field(default_factory=Counter)
     _keys: dict[int, MonthKey] = field(default_factory=dict)
@@ -375,16 +379,42 @@ class House:
         done: dict[str, Any] = await eventually(is_done, "it is done", 90)
         return done
 
-    def copy(self, name: str) -> None:
-        """Older copies of Redis and the archive; the system stands still."""
-        for part in ("valkey", "archive"):
-            shutil.copytree(self.state / part, self.folder / name / part)
+    def copy(self) -> None:
+        """Copies of all that keeps anything; the system stands still."""
+        for part in {part for parts in RESTORES for part in parts}:
+            self._copy(self.state / part, self.folder / "older" / part)
 
-    def restore(self, name: str) -> None:
-        """The older copies in place of what there is."""
-        for part in ("valkey", "archive"):
+    async def come_back(self, parts: Sequence[str]) -> None:
+        """Older copies in place of what there is: the system starts, and finds them."""
+        self.stack.stop()
+        for part in parts:
             shutil.rmtree(self.state / part)
-            shutil.copytree(self.folder / name / part, self.state / part)
+            self._copy(self.folder / "older" / part, self.state / part)
+        self.stack.start()
+        await self.gone("it is erased again")
+
+    async def gone(self, what: str) -> None:
+        """Wait until the erasure is done, and nothing is left; what is stands in ``again``."""
+        left, status = Counter[str](), ""
+
+        async def done() -> bool:
+            nonlocal left, status
+            # an older PostgreSQL does not know of it at first
+            found = (await self.stack.get("/erasures"))["erasures"]
+            status = found[0]["status"] if found else "unknown"
+            left = await self.grep()
+            return status == "done" and not left
+
+        with contextlib.suppress(AssertionError):
+            await eventually(done, what, 60)
+        self.again |= left
+        self.statuses.append(status)
+
+    @staticmethod
+    def _copy(source: Path, target: Path) -> None:
+        """With its owner: PostgreSQL does not run as root."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
     async def sent_again(self) -> None:
         """The same webhooks once more: their sender is told that they came, and nothing is kept."""
@@ -529,10 +559,12 @@ def table(house: House) -> list[str]:
     return lines
 
 
-async def run(folder: Path, *, sealed: bool = False, restores: bool = True) -> House:
+async def run(
+    folder: Path, *, sealed: bool = False, restores: Sequence[Sequence[str]] = RESTORES
+) -> House:
     """All of it; what is left stands in the house.
 
-    ``sealed``: with payloads sealed. ``restores``: older copies come back, too.
+    ``sealed``: with payloads sealed. ``restores``: what comes back from older copies, in turn.
     """
     settings = {
         **own_stages(folder, "remembering_stages", STAGE),
@@ -545,7 +577,7 @@ async def run(folder: Path, *, sealed: bool = False, restores: bool = True) -> H
         await house.plant()
         if restores:
             stack.stop()
-            house.copy("older")
+            house.copy()
             stack.start()
         house.receipt = await house.erase()
         house.left = await house.grep()
@@ -557,21 +589,10 @@ async def run(folder: Path, *, sealed: bool = False, restores: bool = True) -> H
         house.came_again = len((await stack.get("/events", limit="1000"))["events"]) - before
         feed = (await stack.get("/contexts/hot/updates", limit="1000"))["updates"]
         house.feed = [(one["seq"], one["kind"]) for one in feed]
-        if restores:
-            stack.stop()
-            house.restore("older")
-            stack.start()
-
-        async def gone() -> bool:
-            house.again = await house.grep()
-            return not house.again
-
-        if restores:
-            with contextlib.suppress(AssertionError):
-                await eventually(gone, "it is erased again", 60)
+        for parts in restores:
+            await house.come_back(parts)
         await house.spooled()
-        with contextlib.suppress(AssertionError):
-            await eventually(gone, "what came late is erased, too", 60)
+        await house.gone("what came late is erased, too")
     return house
 
 
@@ -583,7 +604,7 @@ def main() -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print("\n".join(table(house)))
-    return 1 if house.left or house.again else 0
+    return 1 if house.left or house.again or set(house.statuses) != {"done"} else 0
 
 
 if __name__ == "__main__":

@@ -4,19 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.erasure.places import WANTED, run, table
+from tests.integration.erasure.places import RESTORES, WANTED, run, table
 
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["clear", "sealed"])
 async def test_a_person_is_gone_from_every_place_and_stays_away(
     tmp_path: Path, sealed: bool
 ) -> None:
-    house = await run(tmp_path, sealed=sealed, restores=not sealed)
+    house = await run(tmp_path, sealed=sealed, restores=() if sealed else RESTORES)
     told = "\n".join(table(house))
     assert all(house.planted[place] for place in WANTED), told
     assert house.receipt["status"] == "done", told
     assert not house.left, told
     assert not house.again, told
+    # also where the database had never heard of it
+    assert set(house.statuses) == {"done"}, house.statuses
     assert not house.clear, told
     assert house.came_again == 0
     # numbers go on without a hole

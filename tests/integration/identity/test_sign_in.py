@@ -8,6 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.support.browser import browser as chromium
+from tests.support.browser import find_chromium
 from tests.support.openid_provider import (
     CLIENT_ID,
     CLIENT_SECRET,
@@ -167,3 +169,43 @@ async def test_who_has_no_role_or_no_such_attempt_is_not_let_in(here: Here, stac
     async with aiohttp.ClientSession(stack.url) as session:
         assert (await ask(session, "GET", "/sign-in"))[0] == 404
         assert "Sign in" not in (await ask(session, "GET", "/"))[1]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium here: install `chromium`")
+async def test_who_signs_in_by_a_browser_is_offered_what_their_role_may(
+    here: Here, tmp_path: Path
+) -> None:
+    url, provider = here
+    erasures = f"{url}/console/erasures"
+    async with chromium(tmp_path / "profile") as page:
+
+        async def says(selector: str, text: str) -> None:
+            async def said() -> bool:
+                return await page.sees(selector) and text in await page.text(selector)
+
+            await eventually(said, f"{selector} says {text!r}")
+
+        for groups, role, begins in ((["devs"], "developer", False), (["admins"], "owner", True)):
+            provider.person = {"sub": "ada", "name": "Ada", "groups": groups, "org": "default"}
+            await page.open(erasures)
+            assert not await page.sees("[data-may]")
+            await page.click("#person a")
+            await says("#person", f"Signed in as Ada, {role} of default.")
+            await page.open(erasures)
+            await says("#state", f"Ada: {role} of default.")
+            assert await page.sees("section:has(#policies)")
+            offered = {one: await page.sees(one) for one in ("#begin", "#add-policy")}
+            assert offered == dict.fromkeys(offered, begins)
+            if begins:
+                # the session is enough to begin one: the browser says from which page
+                await page.type("#values", "nobody.at.all@example.net")
+                await page.click("#begin button")
+                await says("#state", "It is being counted")
+            await page.click("#person button")
+
+            async def left() -> bool:
+                return "/out" in await page.run("location.href")
+
+            await eventually(left, "the provider signs out, too")
+            assert page.troubles == []

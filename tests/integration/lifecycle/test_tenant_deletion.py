@@ -12,7 +12,7 @@ from hookstream.app.failures.dead_letters import DeadLetters
 from hookstream.app.ids import full_tool_id, new_event_id
 from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.ingest.tenant_use import TenantUse
-from hookstream.app.lifecycle.tenant_deletion import TenantDeletion, no_holds
+from hookstream.app.lifecycle.tenant_deletion import TenantDeletion
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
@@ -204,7 +204,6 @@ async def test_what_is_worked_on_is_waited_for_and_another_process_goes_on(town:
 
 
 async def test_what_is_held_is_not_deleted(town: Town) -> None:
-    assert await no_holds("acme") == ()
     place = await town.add(1)
     await town.house.work_off()
     await town.postgres.fetchrow(statement("delete_tenant"), "acme")

@@ -176,6 +176,66 @@ async def test_a_destroyed_key_takes_its_month_with_it_and_leaves_a_row(
         assert len(deleted) == 1
 
 
+async def test_a_retired_key_is_followed_by_another_of_its_month_and_destroyed(
+    dsn: str, file: KeyFile
+) -> None:
+    await upgrade(dsn)
+    async with Postgres(dsn) as postgres:
+        await postgres.meet()
+        keys = keys_of(file, postgres, NOW, "t", "other")
+        await keys.look()
+        value, others = keys.seal("t", b"content", b""), keys.seal("other", b"content", b"")
+        async with postgres.transaction() as connection:
+            retired = await keys.retire(connection, "t")
+        assert set(codec.key_ids((value,))) < set(retired)
+        assert len(retired) == 2  # that of December is there already
+        # until it has heard of it this process goes on
+        assert codec.key_ids((keys.seal("t", b"", b""),)) == codec.key_ids((value,))
+        await keys.look()
+        fresh = keys.seal("t", b"since", b"")
+        assert codec.key_ids((fresh,)).isdisjoint(retired)
+        assert await keys.open_payload(value, b"") == b"content"
+        # so does one that starts now, and meets the old one first
+        forget()
+        later = keys_of(file, postgres, NOW, "t", "other")
+        assert await later.open_payload(value, b"") == b"content"
+        await later.look()
+        assert codec.key_ids((later.seal("t", b"", b""),)) == codec.key_ids((fresh,))
+        anew = await later.reseal("t", value, b"")
+        assert codec.key_ids((anew,)) == codec.key_ids((fresh,))
+        assert await later.destroy("t", retired) == 2
+        assert await later.destroy("t", retired) == 0
+        assert await later.destroy("other", list(codec.key_ids((others,)))[:0]) == 0
+        assert await later.open_payload(value, b"") is None
+        for kept in (anew, fresh):
+            assert await later.open_payload(kept, b"") in (b"content", b"since")
+        assert await later.open_payload(others, b"") == b"content"
+        # its month goes on: what is not found there was not destroyed by this
+        assert later.shredded == set()
+        forget()
+        await (last := keys_of(file, postgres, NOW, "t", "other")).look()
+        assert (await last.open_payload(value, b""), last.shredded) == (None, set())
+        rows = await postgres.fetch(
+            "SELECT 1 FROM audit_trail WHERE tenant = 't' AND action = 'data_key.shredded'"
+        )
+        assert len(rows) == 2
+
+
+async def test_no_key_is_retired_before_the_upgrade_is_finished(dsn: str, file: KeyFile) -> None:
+    await upgrade(dsn, [one for one in MIGRATIONS if one.number <= 33])
+    async with Postgres(dsn) as postgres:
+        await postgres.meet()
+        keys = keys_of(file, postgres, NOW, "t")
+        await keys.look()
+        before = codec.key_ids((keys.seal("t", b"", b""),))
+        async with postgres.transaction() as connection:
+            assert await keys.retire(connection, "t") == []
+        await finish(dsn)
+        await keys.look()
+        async with postgres.transaction() as connection:
+            assert before <= set(await keys.retire(connection, "t"))
+
+
 async def test_nothing_is_sealed_before_the_upgrade_is_finished(dsn: str, file: KeyFile) -> None:
     await upgrade(dsn, [one for one in MIGRATIONS if one.number <= 27])
     async with Postgres(dsn) as postgres:

@@ -19,6 +19,8 @@ import redis.asyncio
 import zstandard
 
 from hookstream.app import embedded
+from hookstream.codecs.envelope import decode_event
+from hookstream.codecs.sealed import is_sealed, key_ids
 from tests.integration.lifecycle.test_lifecycle import command
 from tests.support.canary import holds
 from tests.support.servers import Node
@@ -320,6 +322,91 @@ async def test_keys_are_shown_and_a_month_that_is_not_over_is_not_destroyed(stac
             assert answer.status == status
         answer = await session.delete("/api/v1/data-keys/2020-01?confirm=default/2020-01")
         assert answer.status == 404
+
+
+async def test_all_of_a_tenant_is_erased_with_the_keys_it_had(
+    stack: Stack, client: "redis.asyncio.Redis"
+) -> None:
+    """What was copied before opens for nobody; what came since is there, sealed by another key."""
+    tenant = "acme"
+    async with stack.session() as session:
+        made = await session.post("/api/v1/tenants", json={"tenant_id": tenant})
+        assert made.status == 201
+    headers = {**stack.headers, "Hookstream-Tenant": tenant}
+    async with aiohttp.ClientSession(stack.url, headers=headers) as session:
+
+        async def call(method: str, path: str, value: Any = None, **query: str) -> Any:
+            async with session.request(
+                method, f"/api/v1{path}", json=value, params=query
+            ) as answer:
+                text = await answer.text()
+                assert answer.status < 300, text
+                return json.loads(text) if text else None
+
+        await call("PUT", "/tools/hooks", {"provider": "none"})
+        await call("PUT", "/contexts/all", {})
+        await call("PUT", "/contexts/all/subscriptions/all", {"tool": "hooks", "types": ["*"]})
+
+        async def send(n: int, words: int = 2) -> str:
+            return await stack.hook(f"{tenant}/hooks", body(n, words))
+
+        async def recorded(count: int) -> None:
+            async def there() -> bool:
+                return len((await call("GET", "/events", limit="100"))["events"]) == count
+
+            await eventually(there, f"{count} events are on record")
+
+        first = [await send(n) for n in range(1, 6)] + [await send(6, 3000)]
+        await recorded(6)
+        copy = await sealed_values(client, tenant)
+        assert len(copy) > 6
+        had = {int(one["key_id"]) for one in (await call("GET", "/data-keys"))["data_keys"]}
+        assert key_ids(copy) <= had
+
+        begun = await call("POST", "/erasures", {"tenant": True})
+        since = {await send(n, 3000 if n == 12 else 2): n for n in range(10, 15)}
+
+        async def done() -> Any:
+            shown = await call("GET", f"/erasures/{begun['erasure_id']}")
+            return shown if shown["status"] == "done" else None
+
+        shown = await eventually(done, "all of it is erased", 90)
+        [keys] = [one for one in shown["places"] if one["place"] == "data keys"]
+        assert (keys["found"], keys["erased"], keys["left"]) == (len(had), len(had), 0)
+        assert "cannot be opened any more" in keys["detail"]
+        await recorded(11)
+        listed = (await call("GET", "/data-keys"))["data_keys"]
+        destroyed = {int(one["key_id"]) for one in listed if one["shredded_at"]}
+        left = {int(one["key_id"]) for one in listed} - destroyed
+        assert destroyed == had
+        assert left
+        # in no row there is anything that would open the copy
+        connection = await asyncpg.connect(str(embedded.find_postgres(stack.state_dir / "state")))
+        rows = await connection.fetch("SELECT key_id FROM data_keys WHERE wrapped IS NOT NULL")
+        await connection.close()
+        assert had.isdisjoint(row["key_id"] for row in rows)
+        assert key_ids(await sealed_values(client, tenant)) <= left
+        for event_id in first:
+            assert (await call("GET", f"/events/{event_id}"))["status"] == "erased"
+        for event_id, n in since.items():
+            assert (await call("GET", f"/events/{event_id}"))["payload"]["title"] == f"{WORD} {n}"
+        feed = (await call("GET", "/contexts/all/updates"))["updates"]
+        assert [one["seq"] for one in feed] == list(range(1, 12))
+        assert [one["kind"] for one in feed] == ["erased"] * 6 + ["update"] * 5
+
+
+async def sealed_values(client: "redis.asyncio.Redis", tenant: str) -> list[bytes]:
+    """What is sealed of a tenant in its feeds and beside and in its streams."""
+    found: list[bytes] = []
+    async for name in client.scan_iter(match=f"{{hs:*}}:feed:{tenant}/*"):
+        found += [fields[b"d"] for _, fields in await client.xrange(name)]
+    async for name in client.scan_iter(match="{hs:*}:events"):
+        for _, fields in await client.xrange(name):
+            event = decode_event(fields[b"d"])
+            if event.tenant == tenant and event.stored is not None:
+                found.append(event.stored.data or await client.get(event.stored.blob))
+    assert all(map(is_sealed, found))
+    return found
 
 
 async def test_without_its_key_the_system_waits_says_which_and_goes_on_when_it_is_back(

@@ -63,6 +63,7 @@ async def is_ready(stack: Stack, url: str) -> bool:
         "/registry/subjects",
         "/",
         "/console.js",
+        "/console/erasures",
         "/nothing",
         "/hooks/x/y",
         "/contexts/x/updates/y",

@@ -325,7 +325,15 @@ def fuzzed(operation: Any, headers: dict[str, str]) -> int:
 @pytest.mark.browser
 async def test_console_is_served_with_a_strict_policy(stack: Stack) -> None:
     async with aiohttp.ClientSession(stack.url) as session:
-        for path, kind in (("/", "text/html"), ("/console.js", "text/javascript")):
+        for path, kind in (
+            ("/", "text/html"),
+            ("/console.js", "text/javascript"),
+            ("/console/session.js", "text/javascript"),
+            ("/console/style.css", "text/css"),
+            ("/console/erasures", "text/html"),
+            ("/console/erasures.js", "text/javascript"),
+        ):
             async with session.get(path) as response:
                 assert (response.status, response.content_type) == (200, kind)
                 assert "script-src 'self'" in response.headers["Content-Security-Policy"]
+                assert "unsafe" not in response.headers["Content-Security-Policy"]

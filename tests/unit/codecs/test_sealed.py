@@ -83,6 +83,21 @@ def test_of_two_keys_of_a_month_the_newer_one_seals_until_it_is_destroyed() -> N
     assert book.get(first.key_id) is first
 
 
+def test_a_retired_key_opens_and_seals_nothing_more_whenever_it_comes() -> None:
+    book = KeyBook()
+    first, second = (new_key("t", "2026-01", known=False) for _ in range(2))
+    book.add(first)
+    book.retire(first.key_id)
+    book.retire(second.key_id)
+    book.add(second)
+    assert book.newest("t", "2026-01") is None
+    assert (book.get(first.key_id), book.get(second.key_id)) == (first, second)
+    third = new_key("t", "2026-01", known=False)
+    book.add(third)
+    book.retire(first.key_id)
+    assert book.newest("t", "2026-01") is third
+
+
 def test_keys_that_were_lent_are_forgotten_and_others_stay() -> None:
     book, mine, lent = KeyBook(), new_key(known=False), new_key(known=False)
     book.add(mine)
