@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from faust.cli.base import argument, option
@@ -16,7 +18,7 @@ from hookstream.app.routing.tenants import TenantQuotas
 
 __all__ = ["tenants"]
 
-ACTIONS = ("list", "make", "show", "suspend", "resume", "delete", "quotas")
+ACTIONS = ("list", "make", "show", "suspend", "resume", "delete", "quotas", "masking")
 QUOTAS = tuple(one.name for one in fields(TenantQuotas))
 #: Between two looks at a deletion that is waited for.
 LOOK_SECONDS = 1.0
@@ -24,7 +26,8 @@ LOOK_SECONDS = 1.0
 
 class tenants(Command):  # noqa: N801 Faust names a command by its class
     """Tenants: `list`, `make ID`, `show ID`, `suspend ID`, `resume ID`, `delete ID --confirm ID`,
-    `quotas ID [NAME=NUMBER …]` (NAME= takes one away).
+    `quotas ID [NAME=NUMBER …]` (NAME= takes one away), `masking ID` (shows rules for
+    personal data; `--rules FILE` sets them, `--no-rules` takes them away).
     """
 
     options = [
@@ -35,6 +38,8 @@ class tenants(Command):  # noqa: N801 Faust names a command by its class
         option("--reason", default="", help="suspend: why; whoever is refused is told."),
         option("--confirm", default="", help="delete: its id once more; all that it has goes."),
         option("--wait", is_flag=True, help="delete: until all of it is deleted."),
+        option("--rules", default="", help="masking: a file of JSON; - for standard input."),
+        option("--no-rules", is_flag=True, help="masking: its tools' own rules hold alone."),
         option("--json", "as_json", is_flag=True, help="Print JSON."),
         option("--url", default="", help="Where to; http://HOST:PORT of the settings by default."),
     ]
@@ -51,7 +56,30 @@ class tenants(Command):  # noqa: N801 Faust names a command by its class
         if options["quotas"] and action not in ("make", "quotas"):
             raise BadRequestError(f"{action} takes no quotas")
         quotas = parse_quotas(options.pop("quotas"))
+        rules, no_rules = options.pop("rules"), options.pop("no_rules")
+        if (rules or no_rules) and action != "masking":
+            raise BadRequestError(f"{action} takes no rules")
+        if action == "masking":
+            return asyncio.run(self._masking(tenant_id, rules, options, none=no_rules))
         return asyncio.run(self._run(quotas=quotas, **options))
+
+    async def _masking(
+        self, tenant_id: str, rules: str, options: Mapping[str, Any], *, none: bool
+    ) -> int:
+        """Show a tenant's rules for personal data, or set them, or take them away."""
+        path = f"/tenants/{quoted(tenant_id)}/masking"
+        if rules and none:
+            raise BadRequestError("--rules or --no-rules: one of them")
+        body = read_rules(rules) if rules else None
+        async with ApiClient(self.app.settings, options["url"]) as api:
+            if none:
+                await api.call("DELETE", path)
+            found = await api.call("GET" if body is None else "PUT", path, body=body)
+        if options["as_json"]:
+            self.stdout.write(json.dumps(found, indent=2) + "\n")
+        else:
+            self.stdout.write("\n".join(masking_lines(found)) + "\n")
+        return 0
 
     async def _run(self, *, url: str, **options: Any) -> int:
         async with ApiClient(self.app.settings, url) as api:
@@ -141,6 +169,37 @@ def parse_quotas(given: Sequence[str]) -> dict[str, float | None]:
         whole = value is not None and value.is_integer()
         found[name] = int(value) if whole and value is not None else value
     return found
+
+
+def read_rules(name: str) -> dict[str, Any]:
+    """Masking rules in a file of JSON, or on standard input.
+
+    Raises:
+        BadRequestError: there is no such file, or no JSON object in it.
+    """
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text()
+        found = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise BadRequestError(f"--rules {name}: {error}") from error
+    if not isinstance(found, dict):
+        example = {"agents": {"email": "mask"}}
+        raise BadRequestError(f"--rules {name}: an object such as {json.dumps(example)}")
+    return found
+
+
+def masking_lines(found: Mapping[str, Any]) -> list[str]:
+    """A tenant's rules for personal data, for a person."""
+    rules = found["masking"]
+    if rules is None:
+        return [f"{found['tenant_id']}  no rules of its own"]
+    rows: list[tuple[str, ...]] = [("of", "what", "becomes")]
+    rows += [
+        (of, what, action)
+        for of in ("agents", "models", "fields")
+        for what, action in sorted(rules[of].items())
+    ]
+    return [f"{found['tenant_id']}  keep: {rules['keep']}", *columns(rows)]
 
 
 def quotas_line(quotas: Mapping[str, float]) -> str:
