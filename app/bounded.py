@@ -55,12 +55,19 @@ class BoundedPool(Service):
         memory_bytes: int = MEMORY_BYTES,
         max_waiting: int = MAX_WAITING,
         nice: int = 0,
+        start_seconds: float = START_SECONDS,
+        threads: int = 1,
         **kwargs: Any,
     ) -> None:
-        """``nice``: by how much others go before the children (``os.nice``)."""
+        """``nice``: by how much others go before the children (``os.nice``).
+
+        ``threads``: how many of a child compute at a time, by which its time of CPU is longer.
+        """
         super().__init__(**kwargs)
         self._memory_bytes = memory_bytes
         self._nice = nice
+        self._start_seconds = start_seconds
+        self._threads = threads
         self._max_waiting = max_waiting
         self._places = asyncio.Semaphore(children)
         self._waiting = 0
@@ -96,9 +103,9 @@ class BoundedPool(Service):
         begun = time.monotonic()
         kept = False
         try:
-            async with asyncio.timeout(START_SECONDS) as limit:
+            async with asyncio.timeout(self._start_seconds) as limit:
                 assert process.stdin is not None
-                process.stdin.write(child.TASK.pack(seconds, len(task)))
+                process.stdin.write(child.TASK.pack(seconds * self._threads, len(task)))
                 process.stdin.write(task)
                 await process.stdin.drain()
                 kind, value = await _read_answer(process)

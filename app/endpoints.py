@@ -52,6 +52,7 @@ from hookstream.app.web.sign_in import MeViews, SignInViews, not_here
 from hookstream.app.web.strangers import KnowsNames, for_strangers
 from hookstream.app.web.subscriptions import DryRunViews, SubscriptionViews
 from hookstream.app.web.templates import TemplateViews
+from hookstream.app.web.tenant_masking import TenantMaskingViews
 from hookstream.app.web.tenants import TenantViews
 from hookstream.app.web.tools import ToolViews
 from hookstream.app.web.updates import UpdateViews
@@ -144,6 +145,7 @@ class Endpoints:
             payload_check=services.payload_check,
             fetcher=services.fetcher,
             erasures=services.erasures,
+            maskers=services.maskers,
         )
 
     def add_receiver(self, web_app: web.Application) -> None:
@@ -297,6 +299,7 @@ class Endpoints:
                 feeds=self._services.feeds,
                 held_by=lambda: self._services.held_by,
             ).routes(),
+            *TenantMaskingViews(settings=settings, postgres=postgres, catalog=catalog).routes(),
             *TemplateViews(
                 settings=settings,
                 postgres=postgres,

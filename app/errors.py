@@ -13,6 +13,7 @@ __all__ = [
     "HookstreamError",
     "LimitError",
     "MisdirectedError",
+    "NerError",
     "NotFoundError",
     "OutdatedError",
     "OverBudgetError",
@@ -237,6 +238,16 @@ class SealingKeyError(UnavailableError):
 
     slug = "sealing-key"
     title = "A key is not there"
+
+
+class NerError(UnavailableError):
+    """The model of ``HOOKSTREAM_NER`` does not say what is to be hidden: nothing passes without.
+
+    The detail has nothing of what the model was asked.
+    """
+
+    slug = "not-masked"
+    title = "It cannot be masked now"
 
 
 class UnconfirmedError(UnavailableError):

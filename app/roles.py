@@ -163,6 +163,9 @@ ROUTES: Final[Mapping[str, May]] = {
     f"POST {_TENANT}/resume": INSTALLATION,
     f"DELETE {_TENANT}": INSTALLATION,
     f"GET {_TENANT}/metrics": READERS,
+    f"GET {_TENANT}/masking": READERS,
+    f"PUT {_TENANT}/masking": OPERATORS,
+    f"DELETE {_TENANT}/masking": OPERATORS,
     # the installation
     "GET /api/v1/partitions": INSTALLATION,
     "GET /api/v1/lifecycle": INSTALLATION,

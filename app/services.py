@@ -1,6 +1,7 @@
 """What stages and views share: Redis, its scripts, PostgreSQL, the catalog, the appender."""
 
 import asyncio
+import os
 import secrets
 from typing import Any
 
@@ -49,6 +50,7 @@ from hookstream.app.redis.watch import RedisWatch
 from hookstream.app.routing.catalog import Ttl
 from hookstream.app.routing.condition_judge import ConditionJudge
 from hookstream.app.routing.maskers import Maskers
+from hookstream.app.routing.ner import START_SECONDS, Ner
 from hookstream.app.routing.payload_check import PayloadCheck
 from hookstream.app.schema_registry.builtin import BuiltinSchemas
 from hookstream.app.schema_registry.store import SchemaStore
@@ -210,7 +212,8 @@ class Services(Service):
         # it looks after the keys of all tenants that the catalog has
         await self.add_runtime_dependency(self.data_keys)
         await self._first_keys()
-        self.maskers = Maskers(lambda: self.catalog.current, settings.pseudonym_key)
+        ner = await self._ner()
+        self.maskers = Maskers(lambda: self.catalog.current, settings.pseudonym_key, ner)
         self.holds = HoldStore(self.postgres)
         self.held_by = self.holds.on_tenant
         self.policies = PolicyStore(self.postgres)
@@ -343,6 +346,24 @@ class Services(Service):
         await self.add_runtime_dependency(self.followers)
         # embedded servers are started, and stopped, in the loop: nobody waits for it then
         self.stalls.start()
+
+    async def _ner(self) -> Ner | None:
+        """The model for names, loaded; None where there is none. Raises SettingsError."""
+        settings = self.settings
+        if not settings.ner:
+            return None
+        pool = BoundedPool(
+            children=1,
+            memory_bytes=settings.ner_memory_bytes,
+            start_seconds=START_SECONDS,
+            threads=os.cpu_count() or 1,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+        await self.add_runtime_dependency(pool)
+        ner = Ner(settings.ner, pool, settings.ner_seconds)
+        await ner.start()
+        return ner
 
     def _tenants(self) -> set[str]:
         """Whose content there will be."""

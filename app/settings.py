@@ -166,6 +166,24 @@ class Settings(BaseSettings):
         description="Secret from which pseudonyms of personal data are made, the same for all "
         "processes; with another one all get other names. Empty: no rule can ask for them.",
     )
+    ner: str = Field(
+        "",
+        description="A model for names in free text, as `module:function`: it takes a list of "
+        "texts and gives a list of `(start, end, kind)` for each (docs/privacy.md). The same in "
+        "receivers and workers. Empty: names are found by their fields alone.",
+    )
+    ner_seconds: float = Field(
+        5.0,
+        gt=0,
+        le=60,
+        description="How long that model may take for the texts of one event; one that takes "
+        "longer is ended, and the event is tried again.",
+    )
+    ner_memory_bytes: int = Field(
+        4 << 30,
+        ge=256 << 20,
+        description="Address space of the child process that has that model, one for each process.",
+    )
     key_url: str = Field(
         "",
         description="Keys by which tools' secrets, and data keys of payloads, are sealed: "
@@ -639,6 +657,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"HOOKSTREAM_PSEUDONYM_KEY can be guessed: {MIN_KEY_CHARACTERS} characters at "
                 "least, such as `openssl rand -hex 24` prints"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ner_is_a_function(self) -> Self:
+        module, colon, function = self.ner.partition(":")
+        named = all(part.isidentifier() for part in (*module.split("."), function))
+        if self.ner and not (colon and named):
+            raise ValueError(
+                "HOOKSTREAM_NER: module:function, as Python imports it: my_project.names:find"
             )
         return self
 

@@ -87,6 +87,10 @@ class Event:
     #: Of one that came with others in one request: the first one's id, and its place among them.
     batch_id: str = ""
     batch_index: int = 0
+    #: Whether the payload is what agents may see of what was sent, which nobody has kept.
+    kept_masked: bool = False
+    #: Of such an event: the kind of data for which a rule keeps it from everybody; "" for none.
+    blocked_by: str = ""
     #: The envelope that it came in: fields of a newer minor version are kept when it is encoded.
     _envelope: bytes = field(default=b"", repr=False, compare=False)
     #: The payload as it came, and what it parses to: both hold for that payload alone.
@@ -235,6 +239,8 @@ def encode_event(event: Event, packed: StoredPayload | None = None) -> bytes:
     envelope.enrichment = event.enriched
     envelope.batch_id = event.batch_id
     envelope.batch_index = event.batch_index
+    envelope.kept_masked = event.kept_masked
+    envelope.blocked_by = event.blocked_by
     raw = PayloadEncoding.PAYLOAD_ENCODING_RAW
     if packed is None or (packed.encoding == raw and not packed.blob):
         envelope.payload = event.payload
@@ -354,6 +360,8 @@ def decode_event(data: bytes) -> Event:
         enriched=envelope.enrichment,
         batch_id=envelope.batch_id,
         batch_index=envelope.batch_index,
+        kept_masked=envelope.kept_masked,
+        blocked_by=envelope.blocked_by,
         _envelope=data,
         _came=stored,
     )

@@ -1,9 +1,12 @@
 """``hookstream tenants``: who shares this installation, from a shell."""
 
 import asyncio
+import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from faust.cli.base import argument, option
@@ -24,10 +27,11 @@ PAGE = 1000
 
 class tenants(ApiCommand):  # noqa: N801 Faust names a command by its class
     """Tenants: `list`, `make ID`, `show ID`, `suspend ID`, `resume ID`, `delete ID --confirm ID`,
-    `quotas ID [NAME=NUMBER …]` (NAME= takes one away).
+    `quotas ID [NAME=NUMBER …]` (NAME= takes one away), `masking ID` (shows rules for
+    personal data; `--rules FILE` sets them, `--no-rules` takes them away).
     """
 
-    actions = ("list", "make", "show", "suspend", "resume", "delete", "quotas")
+    actions = ("list", "make", "show", "suspend", "resume", "delete", "quotas", "masking")
     options = [
         argument("action", metavar="ACTION"),
         argument("tenant_id", metavar="[ID]", required=False, default=""),
@@ -36,11 +40,22 @@ class tenants(ApiCommand):  # noqa: N801 Faust names a command by its class
         option("--reason", default="", help="suspend: why; whoever is refused is told."),
         option("--confirm", default="", help="delete: its id once more; all that it has goes."),
         option("--wait", is_flag=True, help="delete: until all of it is deleted."),
+        option("--rules", default="", help="masking: a file of JSON; - for standard input."),
+        option("--no-rules", is_flag=True, help="masking: its tools' own rules hold alone."),
         *API_OPTIONS,
     ]
 
-    def check(self, *, action: str, tenant_id: str, quotas: Sequence[str], **options: Any) -> None:
-        """All but a list are of one tenant, and quotas are what they can be."""
+    def check(
+        self,
+        *,
+        action: str,
+        tenant_id: str,
+        quotas: Sequence[str],
+        rules: str,
+        no_rules: bool,
+        **options: Any,
+    ) -> None:
+        """All but a list are of one tenant, and quotas and rules are what they can be."""
         if bool(tenant_id) == (action == "list"):
             raise BadRequestError(
                 "list takes no id" if tenant_id else f"{action} which? `hookstream tenants list`"
@@ -48,6 +63,10 @@ class tenants(ApiCommand):  # noqa: N801 Faust names a command by its class
         if quotas and action not in ("make", "quotas"):
             raise BadRequestError(f"{action} takes no quotas")
         parse_quotas(quotas)
+        if (rules or no_rules) and action != "masking":
+            raise BadRequestError(f"{action} takes no rules")
+        if rules and no_rules:
+            raise BadRequestError("--rules or --no-rules: one of them")
 
     async def ask(
         self,
@@ -57,12 +76,18 @@ class tenants(ApiCommand):  # noqa: N801 Faust names a command by its class
         tenant_id: str = "",
         quotas: Sequence[str] = (),
         wait: bool = False,
+        rules: str = "",
+        no_rules: bool = False,
         **rest: str,
     ) -> None:
         """List tenants, or do something to one and show it."""
         if action == "list":
             tenants = await api.everything("/tenants", "tenants", PAGE)
             self.tell(tenants, table(tenants))
+            return
+        if action == "masking":
+            found = await self._masking(api, tenant_id, rules, none=no_rules)
+            self.tell(found, "\n".join(masking_lines(found)))
             return
         found = await self._do(api, action, tenant_id, parse_quotas(quotas), **rest)
         if action == "delete" and wait:
@@ -97,6 +122,13 @@ class tenants(ApiCommand):  # noqa: N801 Faust names a command by its class
             found["metrics"] = await api.call("GET", f"{path}/metrics")
         return found
 
+    async def _masking(self, api: ApiClient, tenant_id: str, rules: str, *, none: bool) -> Any:
+        path = f"/tenants/{quoted(tenant_id)}/masking"
+        body = read_rules(rules) if rules else None
+        if none:
+            await api.call("DELETE", path)
+        return await api.call("GET" if body is None else "PUT", path, body=body)
+
     async def _wait(self, api: ApiClient, tenant_id: str) -> Any:
         while True:
             found = await api.call("GET", f"/tenants/{quoted(tenant_id)}")
@@ -104,6 +136,37 @@ class tenants(ApiCommand):  # noqa: N801 Faust names a command by its class
                 return found
             self.stdout.write(f"{time.strftime('%H:%M:%S')}  {deletion_line(found['deletion'])}\n")
             await asyncio.sleep(LOOK_SECONDS)
+
+
+def read_rules(name: str) -> dict[str, Any]:
+    """Masking rules in a file of JSON, or on standard input.
+
+    Raises:
+        BadRequestError: there is no such file, or no JSON object in it.
+    """
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text()
+        found = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise BadRequestError(f"--rules {name}: {error}") from error
+    if not isinstance(found, dict):
+        example = {"agents": {"email": "mask"}}
+        raise BadRequestError(f"--rules {name}: an object such as {json.dumps(example)}")
+    return found
+
+
+def masking_lines(found: Mapping[str, Any]) -> list[str]:
+    """A tenant's rules for personal data, for a person."""
+    rules = found["masking"]
+    if rules is None:
+        return [f"{found['tenant_id']}  no rules of its own"]
+    rows: list[tuple[str, ...]] = [("of", "what", "becomes")]
+    rows += [
+        (of, what, action)
+        for of in ("agents", "models", "fields")
+        for what, action in sorted(rules[of].items())
+    ]
+    return [f"{found['tenant_id']}  keep: {rules['keep']}", *columns(rows)]
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> str:

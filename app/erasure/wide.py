@@ -68,6 +68,7 @@ SETTINGS: Final = (
     ("api_keys", "key", "key_id", "name"),
     ("schemas", "schema", "schema_id::text", "source"),
     ("retention_policies", "retention policy", "policy_id", "reason"),
+    ("tenant_masking", "set of masking rules", "tenant", "masking::text"),
     ("holds", "hold", "hold_id::text", "reason || release_reason"),
 )
 

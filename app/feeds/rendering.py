@@ -1,6 +1,6 @@
 """Rendering: an event's updates for its contexts, as their templates and budgets say."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from hookstream.app.feeds.seals import FeedSeals
@@ -24,10 +24,10 @@ class Renderer:
         self,
         catalog: Callable[[], Catalog],
         model: ModelSummariser | None = None,
-        for_model: Callable[[Event], Event] = lambda event: event,
+        for_model: Callable[[Event], Awaitable[Event]] | None = None,
         seals: FeedSeals | None = None,
     ) -> None:
-        """``for_model``: an event as the model may be told of it."""
+        """``for_model``: an event as the model may be told of it; without it as it is."""
         self._seals = seals or FeedSeals()
         self.slow = model is not None
         self._catalog = catalog

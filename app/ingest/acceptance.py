@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mode.utils.logging import get_logger
 from structlog.contextvars import bind_contextvars
@@ -10,6 +11,7 @@ from structlog.contextvars import bind_contextvars
 from hookstream.app import metrics
 from hookstream.app.errors import (
     LimitError,
+    NerError,
     OverBudgetError,
     SchemaViolationError,
     SealingKeyError,
@@ -22,6 +24,7 @@ from hookstream.app.providers.shapes import is_unverified
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import REJECT, Catalog, Tool
 from hookstream.app.routing.event_keys import DedupFunction
+from hookstream.app.routing.maskers import Maskers
 from hookstream.app.routing.payload_check import PayloadCheck
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
@@ -51,9 +54,11 @@ class Acceptance:
         appender: Appender,
         functions: Mapping[str, DedupFunction],
         payload_check: PayloadCheck,
+        maskers: Maskers,
         erasures: ErasureStore | None = None,
     ) -> None:
         """``erasures``: what was erased is not kept when it is sent again."""
+        self._maskers = maskers
         self._erasures = erasures
         self._settings = settings
         self._catalog = catalog
@@ -71,12 +76,15 @@ class Acceptance:
             SchemaViolationError: the tool rejects what breaks its schema, and all of them do. Where
                 some fit, those that do not become dead letters.
             LimitError: measuring them has to wait.
+            NerError: they are to be masked, and the model does not say what.
             SealingKeyError: they are to be sealed, and there is no key for that now.
             UnavailableError: not all of them could be kept. Sent again, those that were are
                 recognised.
         """
         catalog = self._catalog.current
         urgent = tool.tool_id in catalog.urgent_tools
+        masks = catalog.keeps_masked(tool)
+        rule = tool.payload_rule
         entries: list[Append] = []
         ids: list[str] = []
         broken: list[str] | None = None
@@ -100,15 +108,23 @@ class Acceptance:
             ids.append(event.event_id)
             if is_unverified(event.type):
                 self._tell(event)
-            if catalog.schemas and broken != []:
+            if masks and rule is not None:
+                # nobody can measure it any more once it is masked
+                found = await self._broken(catalog, event, rule.on_violation)
+                event = replace(event, schema_errors=tuple(found))
+                if rule.on_violation == REJECT and broken != []:
+                    broken = found
+            elif catalog.schemas and broken != []:
                 # one that fits is enough
-                broken = await self._broken(catalog, event)
+                broken = await self._broken(catalog, event, REJECT)
             if self._erasures is not None and self._erasures.repeats(
                 event.tenant, event.tool_id, event.message_id, event.delivery_id
             ):
                 # its sender is to hear that it came, and nothing of it is kept
                 metrics.ERASED_REPEATS.labels(where="door").inc()
                 continue
+            if masks:
+                event = await self._masked(event)
             try:
                 entry = await self._payloads.encode_aside(event)
             except SealingKeyError as error:
@@ -123,10 +139,19 @@ class Acceptance:
             await self._appender.append_all(entries)
         return ids
 
-    async def _broken(self, catalog: Catalog, event: Event) -> list[str]:
-        """Where the payload breaks its tool's schema, if the tool rejects such. 429: ask later."""
+    async def _masked(self, event: Event) -> Event:
+        """What agents may see of an event, and nothing else of it."""
         try:
-            return await self._payload_check.violations(catalog, event, REJECT)
+            return await self._maskers.for_keeping(event)
+        except (NerError, ValueError) as error:
+            # senders are strangers: what is the matter is for the log and for operators
+            logger.warning("an event of tool %s cannot be masked: %s", event.tool_id, error)
+            raise NerError("events cannot be masked here now: the log says why") from error
+
+    async def _broken(self, catalog: Catalog, event: Event, when: str) -> list[str]:
+        """Where the payload breaks its tool's schema, if that is for ``when``. 429: ask later."""
+        try:
+            return await self._payload_check.violations(catalog, event, when)
         except OverBudgetError as error:
             wait = self._payload_check.wait_seconds(event.tool_id)
             raise LimitError(str(error), wait) from error

@@ -1,9 +1,10 @@
 """Tools whose webhooks are events as they are: what follows from the tool is found out once.
 
 Most are of this kind: one event a request, told apart by its body or its delivery id. What needs
-more (a batch, fields or a function that tell events apart, a schema that refuses, keys that are
-fetched, a word to the provider) is made by :mod:`hookstream.app.ingest.events`, and so is all that
-is refused: whatever raises here is tried there again, which says what is wrong.
+more (a batch, fields or a function that tell events apart, a schema that refuses, masking before it
+is kept, keys that are fetched, a word to the provider) is made by
+:mod:`hookstream.app.ingest.events`, and so is all that is refused: whatever raises here is tried
+there again, which says what is wrong.
 """
 
 from collections.abc import Callable, Mapping
@@ -80,6 +81,7 @@ class PlainTool:
             tool.strategy not in STRATEGIES,
             tool.order_by == "field",
             rule is not None and rule.on_violation == REJECT,
+            catalog.keeps_masked(tool),
         )
         return None if any(more) else cls(tool, provider, catalog, partitions)
 

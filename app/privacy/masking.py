@@ -96,6 +96,9 @@ class Masker:
         for path, action in fields.items():
             self.paths.add(path, FIELD, action)
         self.idle = not self.actions and not self.paths.names
+        self._blocks = {kind for kind, action in self.actions.items() if action == BLOCK}
+        if BLOCK in fields.values():
+            self._blocks.add(FIELD)
 
     def event(self, event: Event) -> Masked:
         """An event as the reader sees it: the same object where there is nothing to hide.
@@ -108,6 +111,9 @@ class Masker:
             CodecError: the payload cannot be had.
         """
         counts: Counts = Counter()
+        if event.blocked_by in self._blocks:
+            # found when it was masked before it was kept: what is kept does not show it any more
+            raise BlockedByRuleError(event.blocked_by)
         if self.idle:
             return Masked(event, counts)
         changes: dict[str, Any] = {}
@@ -278,6 +284,8 @@ class _Pass:
         parts, at, gone = [], 0, False
         for span in spans:
             found, action = text[span.start : span.end], self.masker.actions[span.kind]
+            if is_pseudonym(found):
+                continue
             if action == BLOCK:
                 raise BlockedByRuleError(span.kind)
             shown = self._shown(span.kind, found, action)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hookstream.app.addresses import Network
 from hookstream.app.ids import DEFAULT_TENANT
 from hookstream.app.priority import PRIORITIES
-from hookstream.app.privacy.rules import Rules
+from hookstream.app.privacy.rules import ALONG, MASKED, Rules
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.roles import Role
 from hookstream.app.routing.daily_rule import DailyRule
@@ -88,8 +88,8 @@ class Tool:
     ttl: Ttl = Ttl()
     #: Networks that its webhooks come from; none for any.
     allow_from: tuple[Network, ...] = ()
-    #: What agents and models are shown of personal data.
-    masking: Rules = field(default_factory=Rules)
+    #: What agents and models are shown of personal data; its tenant's rules stand behind these.
+    masking: Rules = ALONG
     #: As its sender calls it: an address without a path stands for all that is asked for there.
     public_url: str = ""
 
@@ -182,10 +182,23 @@ class Catalog:
     unused: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     #: Tenants by their ids.
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    #: Tenants' own rules for personal data, of those that have any.
+    masking: Mapping[str, Rules] = field(default_factory=dict)
 
     def tenant(self, tenant_id: str) -> Tenant:
         """A tenant; one of which there is no row has no quotas, and is not suspended."""
         return self.tenants.get(tenant_id) or Tenant(tenant_id)
+
+    def rules_of(self, tenant: str, tool_id: str) -> Rules:
+        """The rules for personal data that hold for a tool, also for one that is gone."""
+        tool = self.tools.get(tool_id)
+        own = tool.masking if tool is not None and tool.tenant == tenant else ALONG
+        tenants = self.masking.get(tenant)
+        return own if tenants is None else own.before(tenants)
+
+    def keeps_masked(self, tool: Tool) -> bool:
+        """Whether nothing is kept of a tool's events but what agents may see."""
+        return MASKED in (tool.masking.keep, self.masking.get(tool.tenant, ALONG).keep)
 
     @property
     def has_others(self) -> bool:

@@ -56,6 +56,7 @@ ACTIONS: Final = frozenset(
         "template": (*_MADE, "previewed"),
         "key": (*_MADE, "refused"),
         "tenant": _MADE,
+        "masking": _MADE,
         "schema": _MADE,
         "schema_mode": _MADE,
         "migration": ("made", "deleted"),

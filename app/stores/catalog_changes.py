@@ -24,6 +24,7 @@ _ALL: Final = {
     "templates": "SELECT * FROM templates",
     "keys": "SELECT * FROM api_keys",
     "tenants": "SELECT tenant_id, name, state, reason, quotas FROM tenants",
+    "masking": "SELECT tenant, masking FROM tenant_masking",
 }
 #: What the log calls a table whose rows are the catalog's, each by its key.
 _KINDS: Final = {
@@ -33,6 +34,7 @@ _KINDS: Final = {
     "templates": "templates",
     "api_keys": "keys",
     "tenants": "tenants",
+    "tenant_masking": "masking",
 }
 
 

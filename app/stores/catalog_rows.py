@@ -63,6 +63,7 @@ KEYS: Final[Mapping[str, Sequence[str]]] = {
     "keys": ("key_id",),
     "schemas": ("tenant", "subject"),
     "tenants": ("tenant_id",),
+    "masking": ("tenant",),
 }
 
 #: Of the bytes that stand for rows. Another one is not read.
@@ -86,6 +87,7 @@ class Rows:
     keys: Sequence[Row] = ()
     schemas: Sequence[Row] = ()
     tenants: Sequence[Row] = ()
+    masking: Sequence[Row] = ()
 
 
 def key_of(table: str, row: Row) -> Key:
@@ -131,8 +133,9 @@ def decode_rows(data: bytes) -> Rows:
         for name, columns in _BYTES.items():
             for row in found[name]:
                 row.update({column: base64.b64decode(row[column]) for column in columns})
-        # a copy that an earlier release has written has no tenants
+        # a copy that an earlier release has written does not have these
         found.setdefault("tenants", [])
+        found.setdefault("masking", [])
         return Rows(found["version"], found["token"], *(found[name] for name in KEYS))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"damaged: {error!r}") from error

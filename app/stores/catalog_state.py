@@ -19,6 +19,7 @@ from mode.utils.logging import get_logger
 from hookstream.app.errors import SealingKeyError
 from hookstream.app.keyring.tool_secrets import CLEAR, ToolSecrets
 from hookstream.app.priority import PRIORITIES, rank
+from hookstream.app.privacy.rules import HIDDEN_FROM_ALL, Rules
 from hookstream.app.routing.catalog import ApiKey, Catalog, Context, Subscription, Tool
 from hookstream.app.routing.tenants import Tenant
 from hookstream.app.stores.catalog_rows import (
@@ -138,6 +139,7 @@ class CatalogState:
         self._keys: dict[bytes, ApiKey] = {}
         self._schemas: dict[ContextKey, Parsed] = {}
         self._tenants: dict[str, Tenant] = {}
+        self._masking: dict[str, Rules] = {}
 
     def rows(self) -> Rows:
         """All rows, of the state that the catalog is of."""
@@ -177,6 +179,7 @@ class CatalogState:
         await self._apply_keys(changed.get("keys", {}), pause)
         await self._apply_schemas(changed.get("schemas", {}), offline=offline)
         self._apply_tenants(changed.get("tenants", {}))
+        self._apply_masking(changed.get("masking", {}))
         self._before = Catalog()  # what is not here by now is gone
         self._catalog = self._made(version, token)
 
@@ -193,6 +196,7 @@ class CatalogState:
             "unused": self._unused,
             "sealed_tools": self._sealed,
             "tenants": self._tenants,
+            "masking": self._masking,
         }
         new: dict[str, Any] = {
             name: dict(value) for name, value in whole.items() if name in self._touched
@@ -478,6 +482,27 @@ class CatalogState:
                 _say_unreadable("tenant", name, error, known=known is not None)
                 self._pass_over("tenants", key, f"tenant {name}")
             _put(self._tenants, name, tenant)
+
+    def _apply_masking(self, rows: Mapping[Key, Row | None]) -> None:
+        for key, row in rows.items():
+            (name,) = key
+            self._store("masking", key, row)
+            self._touched.add("masking")
+            known = self._masking.get(name) or self._before.masking.get(name)
+            rules = None
+            try:
+                rules = Rules.from_dict(row["masking"]) if row is not None else None
+            except UNREADABLE as error:
+                # rules that nobody can read hide too much, not too little
+                rules = known or HIDDEN_FROM_ALL
+                logger.error(
+                    "the masking rules of tenant %s cannot be read by this release: %r; %s",
+                    name,
+                    error,
+                    "they stay as they were" if known else "every kind is masked",
+                )
+                self._pass_over("masking", key, f"masking rules of tenant {name}")
+            _put(self._masking, name, rules)
 
 
 def merged(

@@ -24,8 +24,8 @@ from hookstream.app.keyring.error_texts import CLEAR, ErrorTexts
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
+from hookstream.app.privacy.rules import MASKED, ORIGINAL
 from hookstream.app.redis import keys
-from hookstream.app.routing.maskers import ASIDE_BYTES
 from hookstream.app.status import Status
 from hookstream.app.stores.tiers import ERASED, GONE, HOT, Tiers
 from hookstream.codecs.envelope import Event, decode_event
@@ -53,6 +53,9 @@ SCANS = 2
 DELIVERIES = 100
 #: Payloads that are read in one round trip: a megabyte each at most.
 PAYLOAD_PAGE = 100
+
+#: An event as its reader may see it; None for nothing of it.
+Shown = Callable[[Event], Awaitable[Event | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +179,14 @@ class EventStore:
         event_id: str,
         *,
         reached: Collection[str] | None = None,
-        shown: Callable[[Event], Event | None] = lambda event: event,
+        shown: Shown | None = None,
     ) -> dict[str, Any] | None:
         """One event with payload and first deliveries; None when the tenant has no such event.
 
         ``reached``: only one that has reached some of these contexts, with its deliveries to them.
         One that is accepted and not decided yet has reached none: streams are not read for it,
-        whatever the id. ``shown``: the event as the reader may see it; None for nothing of it.
+        whatever the id. ``shown`` gives the event as the reader may see it, None for nothing of it;
+        without it that is what is stored.
 
         Raises:
             UnavailableError: it is not recorded, and too much lies in its stream around its time.
@@ -340,7 +344,7 @@ class EventStore:
         tool_id: str,
         limit: int,
         month: str,
-        shown: Callable[[Event], Event | None],
+        shown: Shown,
     ) -> list[bytes]:
         """The newest payloads of a tool, at most ``limit``, as ``shown``.
 
@@ -359,7 +363,7 @@ class EventStore:
         found: list[bytes] = []
         for start in range(0, len(places), PAYLOAD_PAGE):
             events = await self.payloads(places[start : start + PAYLOAD_PAGE])
-            seen = [shown(event) for event in events if event]
+            seen = [await shown(event) for event in events if event]
             found += [event.payload for event in seen if event]
         return found
 
@@ -504,11 +508,9 @@ def event_out(row: Mapping[str, Any], tier: str) -> dict[str, Any]:
     }
 
 
-async def _as_shown(event: Event | None, shown: Callable[[Event], Event | None]) -> Event | None:
-    """An event as its reader may see it; in a thread where that may take long."""
-    if event and event.payload_bytes > ASIDE_BYTES:
-        return await asyncio.to_thread(shown, event)
-    return shown(event) if event else None
+async def _as_shown(event: Event | None, shown: Shown | None) -> Event | None:
+    """An event as its reader may see it."""
+    return await shown(event) if event and shown else event
 
 
 def accepted_out(event: Event, readable: Event | None) -> dict[str, Any]:
@@ -546,6 +548,7 @@ def content_out(event: Event) -> dict[str, Any]:
         "content_type": event.content_type,
         **payload_out(event.payload, event.content_type),
         "unparsed": event.data() is None,
+        "payload_kept": MASKED if event.kept_masked else ORIGINAL,
     }
 
 

@@ -1,7 +1,7 @@
 """An event's summary, its facts and what they cost, for a token budget."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,9 +59,9 @@ class Summariser:
         self,
         book: TemplateBook | None = None,
         model: ModelSummariser | None = None,
-        for_model: Callable[[Event], Event] = lambda event: event,
+        for_model: Callable[[Event], Awaitable[Event]] | None = None,
     ) -> None:
-        """``for_model``: an event as the model may be told of it."""
+        """``for_model``: an event as the model may be told of it; without it as it is."""
         self._for_model = for_model
         self._book = builtin_templates() if book is None else book
         self._model = model
@@ -89,7 +89,7 @@ class Summariser:
                 continue
             try:
                 # without the tenant's own templates: the model's words are remembered for all
-                told = self._for_model(event)
+                told = await self._for_model(event) if self._for_model else event
                 said[key] = self._said(told, self._book.find(told.provider, told.type))
                 requests[key] = self._model.request(told, said[key])
             except Exception:  # noqa: BLE001, S112 it fails again, and alone, when it is described

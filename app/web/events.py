@@ -1,6 +1,5 @@
 """``/api/v1/events``: searching and showing what came in."""
 
-import asyncio
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -114,8 +113,7 @@ async def as_seen_by(caller: Caller, maskers: Maskers, event: Event) -> Event | 
     """An event as the caller may see it: masked, unless it is shown what was sent."""
     if caller.sees_originals:
         return event
-    # it may be long
-    return await asyncio.to_thread(maskers.for_agents, event)
+    return await maskers.for_agents(event)
 
 
 async def note_read(

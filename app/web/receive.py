@@ -35,6 +35,7 @@ from hookstream.app.ingest.signing_keys import SigningKeys
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
+from hookstream.app.privacy.rules import MASKED
 from hookstream.app.providers import PROVIDERS, Answer, check_secrets
 from hookstream.app.providers.first_contact import hub_challenge
 from hookstream.app.providers.provider import JSON
@@ -42,6 +43,7 @@ from hookstream.app.providers.signatures.options import BODILESS, AnyAge, Signat
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.routing.event_keys import DedupFunction
+from hookstream.app.routing.maskers import Maskers
 from hookstream.app.routing.payload_check import PayloadCheck
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
@@ -87,6 +89,7 @@ class Receiver:
         limit: ToolLimit,
         payload_check: PayloadCheck,
         fetcher: KeyFetcher,
+        maskers: Maskers,
         erasures: ErasureStore | None = None,
     ) -> None:
         """``limit``: of accepted webhooks, by tool id; ``erasures``: what must not come back."""
@@ -106,6 +109,7 @@ class Receiver:
             appender=appender,
             functions=functions,
             payload_check=payload_check,
+            maskers=maskers,
             erasures=erasures,
         )
         self._reloaded_at = -RELOAD_SECONDS
@@ -218,9 +222,20 @@ class Receiver:
         reason = "wrong-method" if status == 405 else "wrong-path"
         if self._refusals.count(tool, reason):
             refusal = _refusal(request, tool_id, (status, reason, detail), [])
+            if self._keeps_masked(tool_id, tool):
+                refusal = _emptied(refusal, reason)
             # what is no POST is no webhook, whatever it has brought along
             kept = replace(refusal, whole=refusal.whole and request.method == "POST")
             self._refusals.keep(tool, kept)
+
+    def _keeps_masked(self, tool_id: str, tool: Tool | None) -> bool:
+        """Whether nothing may be kept of what was sent to a tool as it was sent."""
+        catalog = self._catalog.current
+        if tool is not None:
+            return catalog.keeps_masked(tool)
+        # of one whose row cannot be read here, secrets among it, nobody knows what it says
+        tenant = tool_id.partition("/")[0] if "/" in tool_id else DEFAULT_TENANT
+        return tool_id in catalog.unreadable_tools or catalog.rules_of(tenant, "").keep == MASKED
 
     def _check_tenant(self, tool: Tool) -> None:
         if trouble := self._catalog.current.tenant(tool.tenant).trouble:
@@ -245,6 +260,8 @@ class Receiver:
         if self._refusals.count(tool, error.slug):
             why = (error.status, error.slug, str(error))
             refusal = _refusal(request, tool_id, why, came)
+            if self._keeps_masked(tool_id, tool):
+                refusal = _emptied(refusal, error.title)
             self._refusals.keep(tool, refusal)
 
     async def _receive(
@@ -505,6 +522,18 @@ def _refusal(
         body=body,
         body_bytes=max(content.total_bytes, request.content_length or 0),
         whole=content.is_eof() and len(body) == content.total_bytes,
+    )
+
+
+def _emptied(refusal: Refusal, detail: str) -> Refusal:
+    """That it was refused, and why, with nothing of what was sent."""
+    return replace(
+        refusal,
+        detail=detail,
+        path=refusal.path.partition("?")[0],
+        headers={},
+        body=b"",
+        whole=False,
     )
 
 

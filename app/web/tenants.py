@@ -42,6 +42,7 @@ from hookstream.app.web.paging import asked_page, next_cursor
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.quotas import SETTINGS, Quotas
 from hookstream.app.web.routes import Route
+from hookstream.app.web.tenant_masking import path_tenant
 
 __all__ = ["TenantViews"]
 
@@ -174,7 +175,7 @@ class TenantViews:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One tenant, and how far its deletion has come."""
-        tenant_id = self._mine(request)
+        tenant_id = path_tenant(request)
         with whole():
             row = await self._postgres.fetchrow(statement("tenant"), tenant_id)
             deletion = await self._postgres.fetchrow(statement("tenant_deletion"), tenant_id)
@@ -243,7 +244,7 @@ class TenantViews:
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """What a tenant has sent and uses, as JSON or as text for Prometheus."""
-        tenant_id = self._mine(request)
+        tenant_id = path_tenant(request)
         check_query(request.query, METRICS_QUERY)
         wanted = request.query.get("format", "json")
         if wanted not in ("json", "prometheus"):
@@ -302,15 +303,6 @@ class TenantViews:
             return self._quotas.most(name, tenant_id) or None
         found: float | None = getattr(self._catalog.current.tenant(tenant_id).quotas, name)
         return found
-
-    @staticmethod
-    def _mine(request: web.Request) -> str:
-        """The tenant in the path, if it is the caller's or the caller is the operator."""
-        tenant_id, caller = path_id(request, "tenant_id"), request[CALLER_KEY]
-        if not caller.operator and caller.tenant != tenant_id:
-            # whether there is one is nobody's business
-            raise NotFoundError(f"there is no tenant {tenant_id}")
-        return tenant_id
 
     @staticmethod
     def _other(request: web.Request, done: str) -> str:

@@ -23,7 +23,7 @@ from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
-from hookstream.app.privacy.rules import Rules
+from hookstream.app.privacy.rules import ALONG, Rules
 from hookstream.app.providers import (
     Provider,
     check_options,
@@ -57,6 +57,7 @@ from hookstream.app.web.problem import json_response
 from hookstream.app.web.quotas import Quotas
 from hookstream.app.web.recorded import note
 from hookstream.app.web.routes import Route
+from hookstream.app.web.tenant_masking import checked_rules
 from hookstream.codecs.errors import InvalidSchemaError
 
 __all__ = ["ToolViews"]
@@ -186,7 +187,11 @@ class ToolViews:
             public_url(tool),
             self._quotas.most("tools", tenant),
             keeps_secrets,
-            masking(tool, has_key=bool(self._settings.pseudonym_key)),
+            masking(
+                tool,
+                self._catalog.current.masking.get(tenant, ALONG),
+                has_key=bool(self._settings.pseudonym_key),
+            ),
         )
         if row is None:
             if not await self._postgres.fetchrow("SELECT FROM tools WHERE tool_id = $1", tool_id):
@@ -318,21 +323,18 @@ def public_url(tool: ToolIn) -> str:
     return tool.public_url
 
 
-def masking(tool: ToolIn, *, has_key: bool) -> dict[str, Any] | None:
-    """The rules for personal data. Raises BadRequestError, naming what is wrong with them."""
+def masking(tool: ToolIn, tenant: Rules, *, has_key: bool) -> dict[str, Any] | None:
+    """The rules for personal data; ``tenant``: those that stand behind them.
+
+    Raises BadRequestError, naming what is wrong with them.
+    """
     if tool.masking is None:
         return None
-    given = tool.masking.model_dump()
     try:
-        rules = Rules.from_dict(given)
+        checked_rules(tool.masking, has_key=has_key).before(tenant).check()
     except ValueError as error:
         raise BadRequestError(f"masking.{error}") from error
-    if rules.uses_pseudonyms() and not has_key:
-        raise BadRequestError(
-            'masking: "pseudonym" wants a key of the installation: set HOOKSTREAM_PSEUDONYM_KEY '
-            "for receivers and workers"
-        )
-    return given
+    return tool.masking.model_dump()
 
 
 async def payload_schema(schemas: SchemaStore, tenant: str, tool: ToolIn) -> dict[str, str] | None:

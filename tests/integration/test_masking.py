@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.mcp.test_mcp import client, use
 from tests.integration.web.test_agent_keys import call, make
+from tests.support import ROOT
 from tests.support.stack import Stack, eventually
 
 CARD, MAIL = "4111 1111 1111 1111", "jane.whitfield@example.com"
@@ -20,7 +21,14 @@ UNSEEN = (CARD, TOKEN)
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("masking")
     key = "a-long-key-that-only-tests-know-0123456789"
-    with Stack(folder, HOOKSTREAM_PSEUDONYM_KEY=key, HOOKSTREAM_LOG_LEVEL="debug") as running:
+    settings = {
+        "HOOKSTREAM_PSEUDONYM_KEY": key,
+        "HOOKSTREAM_LOG_LEVEL": "debug",
+        "HOOKSTREAM_NER": "tests.support.names:find",
+        # the checkout is what modules are found in
+        "PYTHONPATH": str(ROOT),
+    }
+    with Stack(folder, **settings) as running:
         yield running
 
 
@@ -95,11 +103,32 @@ async def test_what_is_blocked_is_a_dead_letter_that_says_which_kind(own: Stack)
     assert letter["payload"] == BODY, "who has the admin key looks at what was sent"
 
 
+async def test_a_model_finds_names_in_free_text(own: Stack) -> None:
+    masking = {"agents": {"name": "mask"}, "models": {"address": "mask"}}
+    await own.context("named", {"provider": "none", "masking": masking})
+    body = {"title": "Jane Whitfield cannot log in", "to": ["Karl", "ask Ada Lovelace"]}
+    event_id = await own.hook("named", json.dumps(body).encode())
+    [update] = await own.updates("named", 1)
+    told = json.dumps(update, ensure_ascii=False)
+    assert "J••• W••• cannot log in" in told
+    assert not any(name in told for name in ("Jane", "Whitfield", "Lovelace"))
+    shown = await _as_agent(own, (await make(own, "named"))["key"], event_id)
+    # one word is no free text: its field says what it is, or nothing
+    assert shown == {"title": "J••• W••• cannot log in", "to": ["Karl", "ask A••• L•••"]}
+    assert (await own.get(f"/events/{event_id}"))["payload"] == body
+    # and before it is kept
+    kept = {"provider": "none", "masking": {**masking, "keep": "masked"}}
+    await own.put("/tools/named", kept)
+    event_id = await own.hook("named", json.dumps({**body, "n": 2}).encode())
+    await own.updates("named", 2)
+    assert (await own.get(f"/events/{event_id}"))["payload"]["to"] == ["Karl", "ask A••• L•••"]
+
+
 @pytest.mark.parametrize(
     ("masking", "detail"),
     [
         ({"agents": {"emial": "mask"}}, "masking.agents: there is no kind 'emial'"),
-        ({"keep": "masked"}, 'masking.keep: only "original" can be had'),
+        ({"keep": "masked", "agents": {"*": "pass"}}, "masking.keep: "),
         ({"models": {"card": "block"}}, "masking.models.card"),
     ],
 )

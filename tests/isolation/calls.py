@@ -41,9 +41,10 @@ REGISTRY_BODIES: Mapping[str, Any] = {
 REGISTRY_QUERIES = ({}, {"deleted": "true"})
 #: Parameters and members of bodies that name nothing of anybody's, and what they are given.
 PLAIN: Mapping[str, Any] = {
-    "acknowledged": "keep", "action": "*", "after": "0", "age": "30d", "alert": {},
+    "acknowledged": "keep", "action": "*", "after": "0", "age": "30d", "agents": {}, "alert": {},
     "allow_from": [], "at": "08:00", "budget": "1000", "daily": None, "dedup": {},
-    "expires_at": None, "follow": "", "generation": "0", "grace_seconds": 0, "kind": "tool",
+    "expires_at": None, "fields": {}, "follow": "", "generation": "0", "grace_seconds": 0,
+    "keep": "original", "kind": "tool", "models": {},
     "limit": "100", "masking": None, "name": "of b", "options": {}, "ordering": {},
     "priority": "normal", "processes": "all", "provider": "none", "public_url": "",
     "purge": "true", "rate": None, "read": "1", "retention": None, "role": "agent",

@@ -283,3 +283,10 @@ def test_a_state_folder_says_where_the_api_is_and_where_webhooks_go(tmp_path: Pa
     for settings in (here, split):
         assert settings.known_address() == "http://[::1]:7002"
         assert settings.known_hooks_address() == "http://127.0.0.1:7001"
+
+
+@pytest.mark.parametrize("name", ["find", "names:", ":find", "my-names:find", "names.py:find()"])
+def test_a_model_for_names_is_named_as_python_imports_it(name: str) -> None:
+    with pytest.raises(ValueError, match="HOOKSTREAM_NER: module:function"):
+        Settings(ner=name)
+    assert Settings(ner="my_project.names:find").ner_seconds == 5

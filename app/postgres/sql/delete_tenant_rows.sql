@@ -26,6 +26,7 @@ shapes AS (DELETE FROM schemas WHERE tenant = $1 RETURNING 1),
 modes AS (DELETE FROM schema_modes WHERE tenant = $1 RETURNING 1),
 released AS (DELETE FROM holds WHERE tenant = $1 RETURNING 1),
 policies AS (DELETE FROM retention_policies WHERE tenant = $1 RETURNING 1),
+masked AS (DELETE FROM tenant_masking WHERE tenant = $1 RETURNING 1),
 -- what of it lies in backups cannot be read any more; not counted: it is no row that goes
 destroyed AS (
     UPDATE data_keys SET wrapped = NULL, shredded_at = now()
@@ -37,5 +38,6 @@ SELECT
     (SELECT count(*) FROM days) AS summaries,
     (SELECT count(*) FROM replayed) AS replays,
     (SELECT count(*) FROM texts) AS templates,
-    (SELECT count(*) FROM released) + (SELECT count(*) FROM policies) AS rules,
+    (SELECT count(*) FROM released) + (SELECT count(*) FROM policies)
+    + (SELECT count(*) FROM masked) AS rules,
     (SELECT count(*) FROM versions) + (SELECT count(*) FROM shapes) + (SELECT count(*) FROM modes) AS schemas

@@ -28,7 +28,9 @@ class EventOut(Model):
     ``payload`` and ``payload_bytes`` are of what was received. ``enrichment`` is what stages added
     (``GET`` of one). ``unparsed``: nothing could be read of the payload, so that rules and
     summaries see none of it. ``payload_changed``: a stage put another payload in its place for
-    contexts. ``deliveries`` are the first hundred; ``deliveries_more``: there are others.
+    contexts. ``payload_kept``: "masked" where nothing was kept of what was received but what agents
+    may see, which ``payload`` is then. ``deliveries`` are the first hundred; ``deliveries_more``:
+    there are others.
     """
 
     event_id: str
@@ -54,6 +56,7 @@ class EventOut(Model):
     payload: Any = None
     payload_encoding: Literal["json", "text", "base64"] | None = None
     unparsed: bool | None = None
+    payload_kept: Literal["original", "masked"] | None = None
     enrichment: dict[str, Any] | None = None
     deliveries: list[DeliveryOut] | None = None
     deliveries_more: bool | None = None

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hookstream.app.web.models.fields import Id, Model, Strict, Text
+from hookstream.app.web.models.tools import MaskingIn
 
 __all__ = [
     "CONFIRM_QUERY",
@@ -13,6 +14,7 @@ __all__ = [
     "TenantChange",
     "TenantIn",
     "TenantList",
+    "TenantMaskingOut",
     "TenantMetrics",
     "TenantOut",
 ]
@@ -91,6 +93,14 @@ class TenantList(Model):
 
     tenants: list[TenantOut]
     cursor: str | None
+
+
+class TenantMaskingOut(Model):
+    """What holds for personal data in all of a tenant's tools; null where it has no rules."""
+
+    tenant_id: str
+    masking: MaskingIn | None
+    updated_at: str | None
 
 
 class DayOut(Model):

@@ -98,7 +98,8 @@ class MaskingIn(Strict):
     """What agents, and a model that writes summaries, are shown of personal data and secrets.
 
     By kind, family of kinds or ``*``; ``fields`` by path, with ``*`` for any name or item. What is
-    left out of ``agents`` is the default. What is stored is what was sent: ``keep`` "original".
+    left out of a tool's is its tenant's, then the default. What is stored is what was sent; with
+    ``keep`` "masked" what agents may see, and nothing else of it.
     """
 
     agents: dict[Annotated[Text, Field(max_length=100)], Action] = Field({}, max_length=64)

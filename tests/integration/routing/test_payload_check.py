@@ -11,7 +11,7 @@ from hookstream.agents.check import check_batch
 from hookstream.app.bounded import BoundedPool
 from hookstream.app.errors import OverBudgetError
 from hookstream.app.metrics import BOUNDED_BREACHES
-from hookstream.app.routing.catalog import DEAD_LETTER, MARK
+from hookstream.app.routing.catalog import DEAD_LETTER, MARK, REJECT
 from hookstream.app.routing.payload_check import PayloadCheck
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.partition import Partition
@@ -132,3 +132,19 @@ async def test_a_batch_goes_on_and_what_cannot_be_measured_now_is_tried_again(
     assert said == [("schema", True), None, ("schema", False), ("schema", True), ("schema", True)]
     assert BOUNDED_BREACHES.labels(what="schema", reason="allowance")._value.get() == before + 1
     assert orjson.loads(events[2].payload)  # and it is all there
+
+
+async def test_what_was_masked_before_it_was_kept_is_not_measured_again(pool: BoundedPool) -> None:
+    schema = JsonSchema({"properties": {"n": {"type": "integer"}}}, {})
+    told = ("/n breaks #/properties/n/type",)
+    for when, final in ((MARK, None), (DEAD_LETTER, True), (REJECT, True)):
+        entries = [
+            Entry("1-0", b"", make_event({"n": "•••"}, kept_masked=True)),
+            Entry("1-1", b"", make_event({"n": "•••"}, kept_masked=True, schema_errors=told)),
+        ]
+        batch = Batch("test", Partition(0, 1, "test"), entries, lambda *_: None)
+        await check_batch(batch, catalog(schema, on_violation=when), PayloadCheck(pool))
+        fits, broken = entries
+        assert fits.failure is None, "by what was sent it fits"
+        assert broken.value.schema_errors == told
+        assert (broken.failure and broken.failure.final) == final

@@ -167,7 +167,7 @@ async def test_every_column_is_shown_or_known_to_be_secret_or_of_no_interest(tra
         WHERE t.tgname LIKE '%\\_audited'
         """
     )
-    assert len(rows) == 10
+    assert len(rows) == 11
     for row in rows:
         _, key, shown, secret, *_ = row["args"].split("\\000")
         told = set(f"{key},{shown},{secret}".split(","))

@@ -145,6 +145,8 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
         "tenant_patch": (f"/tenants/{name}", {"name": "other"}),
         "tenant_suspend": (f"/tenants/{name}/suspend", {}),
         "tenant_resume": (f"/tenants/{name}/resume", None),
+        "tenant_masking_put": ("/tenants/default/masking", {"agents": {"ip": "mask"}}),
+        "tenant_masking_delete": ("/tenants/default/masking", None),
         "tenant_delete": (f"/tenants/{name}?confirm={name}", None),
         "data_key_shred": ("/data-keys/2020-02?confirm=default/2020-02", None),
         "data_key_rewrap": ("/data-keys/rewrap", None),

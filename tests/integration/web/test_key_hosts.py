@@ -21,6 +21,7 @@ from hookstream.app.providers import PROVIDERS
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.public_jwt import sign_public_jwt
 from hookstream.app.routing.catalog import Catalog, Tool
+from hookstream.app.routing.maskers import Maskers
 from hookstream.app.settings import Settings
 from hookstream.app.token_bucket import TokenBuckets
 from hookstream.app.web.limits import ToolLimit
@@ -83,6 +84,7 @@ class Door:
             limit=ToolLimit("x", TokenBuckets(0, 0), "too fast"),
             payload_check=parts,
             fetcher=host.fetcher,
+            maskers=Maskers(lambda: parts.current),
         )
 
     async def _encode(self, event: Event) -> bytes:

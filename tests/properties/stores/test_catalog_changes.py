@@ -107,6 +107,13 @@ SCHEMA_ROWS = st.builds(
     st.sampled_from(["one", "two"]),
     st.integers(1, 3),
 )
+MASKING_ROWS = st.builds(
+    lambda tenant, masking: {"tenant": tenant, "masking": masking},
+    st.sampled_from(TENANTS),
+    st.sampled_from(
+        [{}, {"agents": {"email": "mask"}}, {"keep": "masked"}, {"agents": {"aura": "mask"}}]
+    ),
+)
 ROWS = {
     "tools": TOOL_ROWS,
     "contexts": CONTEXT_ROWS,
@@ -114,6 +121,7 @@ ROWS = {
     "templates": TEMPLATE_ROWS,
     "keys": KEY_ROWS,
     "schemas": SCHEMA_ROWS,
+    "masking": MASKING_ROWS,
 }
 #: A row that is there afterwards, or is not.
 ONE = st.sampled_from(sorted(ROWS)).flatmap(

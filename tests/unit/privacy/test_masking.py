@@ -14,9 +14,11 @@ from hookstream.app.privacy.kinds import KINDS
 from hookstream.app.privacy.masking import Masker
 from hookstream.app.privacy.pseudonyms import Pseudonyms
 from hookstream.app.privacy.rules import AGENTS, MODELS, Rules
-from hookstream.app.routing.catalog import Catalog
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.routing.maskers import Maskers
 from hookstream.app.testing import make_event
+from hookstream.codecs.envelope import decode_event, encode_event
 from tests.support.privacy_corpus import fixture_event
 
 CARD = "4111 1111 1111 1111"
@@ -152,7 +154,7 @@ def test_the_most_exact_name_of_a_rule_counts() -> None:
         ({"operators": {}}, "operators: no such reader"),
         ({"fields": {"a..b": "mask"}}, "fields: 'a..b' is no path"),
         ({"fields": {"a.b": "hide"}}, "fields.a.b: one of"),
-        ({"keep": "masked"}, 'keep: only "original"'),
+        ({"keep": "nothing"}, 'keep: "original" or "masked"'),
     ],
 )
 def test_wrong_rules_are_refused_with_the_reason(given: dict[str, Any], message: str) -> None:
@@ -160,10 +162,10 @@ def test_wrong_rules_are_refused_with_the_reason(given: dict[str, Any], message:
         Rules.from_dict(given)
 
 
-def test_an_event_of_no_known_tool_has_what_comes_along() -> None:
+async def test_an_event_of_no_known_tool_has_what_comes_along() -> None:
     maskers = Maskers(Catalog)
     event = make_event({"note": CARD, "mail": "ann@example.com"})
-    shown = maskers.for_agents(event)
+    shown = await maskers.for_agents(event)
     assert shown is not None
     assert shown.data() == {"note": "•••• •••• •••• 1111", "mail": "ann@example.com"}
     assert maskers.of(event) is maskers.of(event)
@@ -177,3 +179,69 @@ def test_a_body_full_of_candidates_is_hidden_past_a_bound() -> None:
     assert CARD not in str(shown)
     assert shown[-1] == "•••"
     assert counts["field", "mask"] > 500
+
+
+def ruled(*, tenant: dict[str, Any] | None = None, **tool: Any) -> Maskers:
+    """Maskers of a catalog with one tool, ``test``, and the rules of its tenant."""
+    made = Tool(
+        "test", "default", "none", (), SignatureOptions(), "payload", (), 0, "tool", "",
+        masking=Rules.from_dict(tool),
+    )  # fmt: skip
+    rules = {} if tenant is None else {"default": Rules.from_dict(tenant)}
+    found = Catalog(tools={"test": made}, masking=rules)
+    return Maskers(lambda: found)
+
+
+async def test_a_tenants_rules_hold_for_its_tools_also_those_that_are_gone() -> None:
+    maskers = ruled(tenant={"agents": {"email": "mask", "card": "drop"}}, agents={"card": "pass"})
+    given = {"note": CARD, "mail": "ann@example.com"}
+    shown = await maskers.for_agents(make_event(given))
+    gone = await maskers.for_agents(make_event(given, tool_id="gone"))
+    others = await maskers.for_agents(make_event(given, tenant="other"))
+    assert shown is not None
+    assert gone is not None
+    assert others is not None
+    assert shown.data() == {"note": CARD, "mail": "a•••@e•••.com"}
+    assert gone.data() == {"mail": "a•••@e•••.com"}
+    assert others.data() == {"note": "•••• •••• •••• 1111", "mail": "ann@example.com"}
+
+
+async def test_what_is_kept_masked_has_nothing_of_what_was_sent() -> None:
+    maskers = ruled(
+        keep="masked", agents={"email": "pseudonym", "card": "drop"}, fields={"k": "mask"}
+    )
+    maskers = Maskers(maskers._catalog, KEY.decode())
+    event = make_event({"note": CARD, "mail": "ann@example.com", "k": {"a": 1}, "n": 7})
+    kept = await maskers.for_keeping(event)
+    assert (kept.kept_masked, kept.blocked_by) == (True, "")
+    assert set(kept.data()) == {"mail", "k", "n"}
+    encoded = encode_event(kept)
+    assert not any(text in encoded for text in (b"4111", b"ann@example.com"))
+    again = decode_event(encoded)
+    assert again.kept_masked
+    # as agents see it, it is what is kept: rules of readers find nothing more
+    shown = await maskers.for_agents(again)
+    assert shown is again
+
+
+async def test_what_is_blocked_is_masked_before_it_is_kept_and_stays_blocked() -> None:
+    maskers = ruled(keep="masked", agents={"card": "block"}, fields={"k": "block"})
+    for given, kind in (({"note": f"my {CARD}"}, "card"), ({"k": "x", "n": 1}, "field")):
+        kept = decode_event(encode_event(await maskers.for_keeping(make_event(given))))
+        assert kept.blocked_by == kind
+        assert CARD not in kept.payload.decode()
+        assert '"x"' not in kept.payload.decode()
+        with pytest.raises(BlockedByRuleError, match=f"with {kind}"):
+            maskers.of(kept).event(kept)
+        assert await maskers.for_agents(kept) is None
+    # a rule that is gone blocks nothing any more; what is kept stays masked
+    shown = await ruled(keep="masked").for_agents(kept)
+    assert shown is not None
+    assert shown.data() == {"k": "•••", "n": 1}
+
+
+def test_pseudonyms_in_a_text_are_not_hidden_again() -> None:
+    masker = Masker({"secret.github": "pseudonym"}, pseudonyms=Pseudonyms(KEY, "t"))
+    once = masker.text("my token ghp_" + "aB3dE6gH9jK2" * 3)
+    assert once.startswith("my token secret_")
+    assert masker.text(once) == once

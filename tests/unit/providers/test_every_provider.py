@@ -24,6 +24,7 @@ import hookstream.app.providers
 from hookstream.app.errors import BadRequestError, SignatureError
 from hookstream.app.ingest.events import incoming, make_events
 from hookstream.app.ingest.plain_tool import PlainTool
+from hookstream.app.privacy.rules import MASKED, Rules
 from hookstream.app.providers import (
     PROVIDERS,
     Answer,
@@ -821,3 +822,16 @@ def test_a_tool_whose_bodies_hold_several_events_has_no_short_way() -> None:
     ):
         tool = Tool(*("t", "default", "none", (), options), *("payload", (), 60_000, "tool", ""))
         assert (PlainTool.of(tool, Catalog(), 4) is not None) == is_plain
+
+
+def test_a_tool_that_keeps_only_what_is_masked_has_no_short_way() -> None:
+    masked = Rules(keep=MASKED)
+    for own, tenants, is_plain in (
+        (Rules(), {}, True),
+        (masked, {}, False),
+        (Rules(), {"default": masked}, False),
+        (Rules(), {"other": masked}, True),
+    ):
+        rest = ("payload", (), 60_000, "tool", "")
+        tool = Tool("t", "default", "none", (), SignatureOptions(), *rest, masking=own)
+        assert (PlainTool.of(tool, Catalog(masking=tenants), 4) is not None) == is_plain

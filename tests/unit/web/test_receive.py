@@ -55,6 +55,7 @@ def receiver(database: Database) -> Receiver:
         limit=nothing,
         payload_check=nothing,
         fetcher=nothing,
+        maskers=nothing,
     )
 
 

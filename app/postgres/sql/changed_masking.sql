@@ -1,0 +1,2 @@
+-- $1 tenants
+SELECT tenant, masking FROM tenant_masking WHERE tenant = ANY ($1::text[])
