@@ -9,15 +9,19 @@ from typing import Any
 from aiohttp import web
 from mode import Service
 
+from hookstream.app import tasks
 from hookstream.app.identity.provider import OpenIdProvider
 from hookstream.app.mcp.views import McpHandler, McpViews
+from hookstream.app.providers import PROVIDERS
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.siblings import Siblings
+from hookstream.app.sqs.intake import SqsIntake
 from hookstream.app.web.access import Access, People
 from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.api_keys import ApiKeyViews
 from hookstream.app.web.audit import AuditViews
+from hookstream.app.web.body_limit import most_bytes
 from hookstream.app.web.console import console_routes
 from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.cookies import Cookies
@@ -144,6 +148,15 @@ class Endpoints:
             fetcher=services.fetcher,
             erasures=services.erasures,
         )
+        self._intake = SqsIntake(
+            settings=services.settings,
+            catalog=lambda: services.catalog.current,
+            acceptance=self._receiver.acceptance,
+            appender=services.appender,
+            limit=limit,
+            refusals=services.refusals,
+            most_bytes=lambda tool: most_bytes(services.settings, PROVIDERS[tool.provider]),
+        )
 
     def add_receiver(self, web_app: web.Application) -> None:
         """What every process serves: webhooks, health and metrics."""
@@ -152,6 +165,10 @@ class Endpoints:
         web_app[LANE] = self._lane
         self.add_health(web_app)
         check_routes(web_app)
+
+    def take_from_queues(self, server: Service) -> None:
+        """Ask tools' queues for events, until ``server`` stops."""
+        tasks.spawn_loop("SqsIntake", self._intake.run, server)
 
     def add_api(self, web_app: web.Application) -> None:
         """What a receiver leaves to others: the API, schemas, feeds, MCP and the console."""
@@ -213,6 +230,7 @@ class Endpoints:
             archive=services.archive.objects,
             sealing=services.sealing,
             data_keys=services.data_keys,
+            queues=self._intake.states,
         )
         metrics = MetricsViews(
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker

@@ -101,6 +101,10 @@ __all__ = [
     "SPOOL_OLDEST_SECONDS",
     "SPOOL_REFUSED",
     "SPOOL_SET_ASIDE",
+    "SQS_DELETED",
+    "SQS_ERRORS",
+    "SQS_RECEIVED",
+    "SQS_REFUSED",
     "STAGE_SECONDS",
     "STALLED_RENEWALS",
     "STREAM_LAG",
@@ -137,6 +141,26 @@ REFUSALS = Counter(
     "hookstream_refusals_total",
     "Webhooks that were refused, by tool and reason; tools that there are not are one.",
     ["tool", "reason"],
+)
+SQS_RECEIVED = Counter(
+    "hookstream_sqs_received_total",
+    "Messages that came out of tools' queues, also those that came again.",
+    ["tool"],
+)
+SQS_DELETED = Counter(
+    "hookstream_sqs_deleted_total",
+    "Messages deleted from tools' queues, since their events are durable, or they were refused.",
+    ["tool"],
+)
+SQS_REFUSED = Counter(
+    "hookstream_sqs_refused_total",
+    "Messages out of tools' queues that can be no event, by reason.",
+    ["tool", "reason"],
+)
+SQS_ERRORS = Counter(
+    "hookstream_sqs_errors_total",
+    "Requests that SQS did not carry out: throttled, denied, missing, unreachable, refused.",
+    ["tool", "kind"],
 )
 REFUSALS_NOT_KEPT = Counter(
     "hookstream_refusals_not_kept_total",

@@ -51,7 +51,12 @@ ROUNDS: Final = 5
 
 #: What people have set, where nothing is changed for them: table, what it is called, its texts.
 SETTINGS: Final = (
-    ("tools", "tool", "tool_id", "options::text || coalesce(masking::text, '')"),
+    (
+        "tools",
+        "tool",
+        "tool_id",
+        "options::text || coalesce(masking::text, '') || coalesce(source::text, '')",
+    ),
     ("contexts", "context", "context_id", "name"),
     (
         "subscriptions",

@@ -52,6 +52,12 @@ ADVICE: Final[Mapping[str, Mapping[str, str]]] = {
         "`full_streams`",
         "": "see part `redis`: what that refuses is kept on this disk, and drained by itself",
     },
+    "queues": {
+        "": "`troubles` says why. denied: see to the rights sqs:ReceiveMessage, DeleteMessage, "
+        "ChangeMessageVisibility and GetQueueAttributes of this process's credentials; missing: to "
+        "the tool's queue_url; unreachable: to the network. What is not taken stays in its queue, "
+        "and it goes on by itself (docs/migration.md)"
+    },
     "streams": {"": "see part `redis`"},
     "dead_letters": {"": "`hookstream dead list` says which events, and why"},
     "versions": {"": "upgrade the workers: what waits comes by itself"},

@@ -18,7 +18,7 @@ from hookstream.app.errors import (
     UnavailableError,
 )
 from hookstream.app.failures.dead_letters import DeadLetterFilter, DeadLetters
-from hookstream.app.ids import own_tool_id
+from hookstream.app.ids import DEFAULT_TENANT, own_tool_id
 from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.postgres.pool import Postgres
@@ -36,6 +36,7 @@ from hookstream.app.providers.signatures.option_checks import read_options
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.routing.event_keys import DedupFunction
+from hookstream.app.routing.queues import Queue, SqsSource
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit_trail import AuditTrail
@@ -187,6 +188,7 @@ class ToolViews:
             self._quotas.most("tools", tenant),
             keeps_secrets,
             masking(tool, has_key=bool(self._settings.pseudonym_key)),
+            source(tool, tenant, self._settings),
         )
         if row is None:
             if not await self._postgres.fetchrow("SELECT FROM tools WHERE tool_id = $1", tool_id):
@@ -335,6 +337,36 @@ def masking(tool: ToolIn, *, has_key: bool) -> dict[str, Any] | None:
     return given
 
 
+def source(tool: ToolIn, tenant: str, settings: Settings) -> dict[str, Any] | None:
+    """The queue that its events come out of. Raises BadRequestError, naming what is wrong with it."""
+    if tool.source is None:
+        return None
+    given = tool.source.model_dump()
+    try:
+        queue = SqsSource.from_dict(given).queue
+    except ValueError as error:
+        raise BadRequestError(f"source.sqs.{error}") from error
+    check_queue("source", queue, tenant, settings)
+    return given
+
+
+def check_queue(name: str, queue: Queue, tenant: str, settings: Settings) -> None:
+    """Refuse a queue that is not for this tool to name. Raises BadRequestError.
+
+    It is asked with the credentials of the installation, which may have others' queues, too.
+    """
+    if tenant != DEFAULT_TENANT:
+        raise BadRequestError(
+            f"{name}: queues are for tools of the installation's own tenant: they are asked with its "
+            "credentials. Have your service call /hooks/{tenant}/{tool_id}"
+        )
+    if not settings.may_ask_queue(queue.url):
+        raise BadRequestError(
+            f"{name}.sqs.queue_url: it is none of HOOKSTREAM_SQS_QUEUES, which says what queues tools "
+            "may name: have whoever runs this add it, for all processes"
+        )
+
+
 async def payload_schema(schemas: SchemaStore, tenant: str, tool: ToolIn) -> dict[str, str] | None:
     """The schema rule. Raises BadRequestError when the subject has no schema that can be used."""
     given = tool.payload_schema
@@ -450,6 +482,7 @@ def tool_out(row: Mapping[str, Any], secrets: Sequence[str]) -> dict[str, Any]:
         "allow_from": row["allow_from"],
         "public_url": row["public_url"],
         "masking": row["masking"],
+        "source": row["source"],
         "path": f"/hooks/{row['tool_id']}",
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),

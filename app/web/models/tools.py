@@ -21,6 +21,8 @@ __all__ = [
     "MaskingIn",
     "OrderingIn",
     "PayloadSchemaIn",
+    "SourceIn",
+    "SqsIn",
     "ToolIn",
     "ToolList",
     "ToolOut",
@@ -107,6 +109,33 @@ class MaskingIn(Strict):
     keep: Literal["original", "masked"] = "original"
 
 
+class SqsIn(Strict):
+    """A queue of Amazon SQS, one of HOOKSTREAM_SQS_QUEUES; ``region`` where its URL names none.
+
+    ``format``: a message's body is the webhook's own ("raw"), or the JSON of Hookstream's
+    predecessor. ``headers``: by header of the webhook, the attribute that has it, or the path to it.
+    """
+
+    queue_url: Annotated[
+        Text,
+        Field(
+            max_length=1024,
+            examples=["https://sqs.eu-west-1.amazonaws.com/123456789012/webhooks"],
+        ),
+    ]
+    region: Annotated[Text, Field(max_length=32)] = ""
+    format: Literal["raw", "predecessor"] = "raw"
+    headers: dict[
+        Annotated[Text, Field(max_length=100)], Annotated[Text, Field(max_length=256)]
+    ] = Field({}, max_length=32)
+
+
+class SourceIn(Strict):
+    """Where a tool's events come from, beside its door."""
+
+    sqs: SqsIn
+
+
 class ToolIn(Strict):
     """A source of webhooks."""
 
@@ -128,6 +157,8 @@ class ToolIn(Strict):
     public_url: Annotated[Text, Field(max_length=2048)] = ""
     #: Null for what comes along: secrets, cards, IBANs and national ids are masked.
     masking: MaskingIn | None = None
+    #: Null: its door alone.
+    source: SourceIn | None = None
 
 
 class DedupOut(Model):
@@ -166,6 +197,7 @@ class ToolOut(Model):
     allow_from: list[str]
     public_url: str
     masking: MaskingIn | None
+    source: SourceIn | None
     path: str
     created_at: str
     updated_at: str

@@ -1,0 +1,106 @@
+"""What a message of a queue is: a webhook as it was sent, or in the predecessor's format."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from hookstream.app.errors import BadRequestError
+from hookstream.app.providers import Provider
+from hookstream.app.providers.lookup import word_at
+from hookstream.app.providers.provider import UNKNOWN, body_type, event_name, short_id
+from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.app.routing.queues import PREDECESSOR, SqsSource
+from hookstream.app.sqs.client import Message
+from hookstream.codecs.json_items import members_of
+
+__all__ = ["Unpacked", "unpack"]
+
+#: What the predecessor's door took out of GitHub's headers, and where its messages have it.
+PREDECESSOR_HEADERS: Final = {
+    "x-github-event": "event_type",
+    "x-github-delivery": "delivery_id",
+}
+PAYLOAD: Final = "payload"
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """A webhook out of a message; type and delivery id as the message has them beside it, or ""."""
+
+    hook: WebhookRequest
+    event_type: str = ""
+    delivery_id: str = ""
+
+    def row(self, provider: Provider) -> Provider:
+        """Its provider's row, which takes from the message what the webhook does not say itself."""
+
+        def event_type(request: WebhookRequest, options: SignatureOptions) -> str:
+            found = provider.event_type(request, options)
+            return event_name(self.event_type) if found == UNKNOWN else found
+
+        def delivery_id(request: WebhookRequest, options: SignatureOptions) -> str:
+            return provider.delivery_id(request, options) or short_id(self.delivery_id)
+
+        if not (self.event_type or self.delivery_id):
+            return provider
+        return replace(provider, event_type=event_type, delivery_id=delivery_id)
+
+
+def unpack(message: Message, source: SqsSource) -> Unpacked:
+    """The webhook in a message. Pure.
+
+    Its headers are the message's attributes by their own names, and what the source's ``headers``
+    names. Raises BadRequestError: it is not of the source's format; the detail says what to do.
+    """
+    headers = {name.lower(): value for name, value in message.attributes.items()}
+    if source.format == PREDECESSOR:
+        return _of_predecessor(message, source, headers)
+    headers |= _named(source.headers, message.attributes, {})
+    return Unpacked(_hook(source, headers, message.body))
+
+
+def _of_predecessor(message: Message, source: SqsSource, headers: dict[str, str]) -> Unpacked:
+    try:
+        members = members_of(message.body)
+        payload = members.pop(PAYLOAD)
+        # what stands beside the payload is short
+        rest: dict[str, Any] = {name: json.loads(text) for name, text in members.items()}
+    except KeyError as error:
+        raise BadRequestError(
+            "the message has no `payload`, which the predecessor's have: if its body is the "
+            'webhook itself, set the source\'s `format` to "raw"'
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(
+            f"the message is no JSON object, which the predecessor's are ({str(error)[:100]})"
+        ) from error
+    named = {**PREDECESSOR_HEADERS, **source.headers}
+    headers |= _named(named, message.attributes, rest)
+    if payload.startswith('"'):
+        # a body that was no JSON: Go wrote it as a text
+        payload = json.loads(payload, strict=False)
+    return Unpacked(
+        _hook(source, headers, payload),
+        event_type=word_at(rest, "event_type"),
+        delivery_id=word_at(rest, "delivery_id"),
+    )
+
+
+def _named(
+    named: Mapping[str, str], attributes: Mapping[str, str], data: Mapping[str, Any]
+) -> dict[str, str]:
+    """Headers that are found, by what names them."""
+    found = {name: attributes.get(where) or word_at(data, where) for name, where in named.items()}
+    return {name: value for name, value in found.items() if value}
+
+
+def _hook(source: SqsSource, headers: dict[str, str], text: str) -> WebhookRequest:
+    # lone surrogates, which JSON can name, are nothing that a body has
+    body = text.encode(errors="replace")
+    headers.setdefault("content-type", body_type(body))
+    # it stands in the queue as it is
+    headers.pop("content-encoding", None)
+    shown = {name: (value,) for name, value in headers.items()}
+    return WebhookRequest("POST", source.queue.url, shown, body, body)
