@@ -17,13 +17,10 @@ from hookstream.app.routing.event_keys import ask_again
 from hookstream.app.stores.erasures import ErasureStore
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.group import Group
-from hookstream.app.streams.outcome import Dropped, Duplicate
+from hookstream.app.streams.outcome import ERASED, Dropped, Duplicate
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.errors import CodecError
 from hookstream.tables.dedup import Candidate, Own, decide, mark_key, mark_keys
-
-#: The stage of what was dropped for an erasure, as the event log has it.
-ERASED = "erased"
 
 
 async def dedupe_together(group: Group) -> None:

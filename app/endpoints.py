@@ -230,7 +230,7 @@ class Endpoints:
             archive=services.archive.objects,
             sealing=services.sealing,
             data_keys=services.data_keys,
-            queues=self._intake.states,
+            queues=worker.forwarding if worker else self._intake.states,
         )
         metrics = MetricsViews(
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker

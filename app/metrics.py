@@ -103,8 +103,12 @@ __all__ = [
     "SPOOL_SET_ASIDE",
     "SQS_DELETED",
     "SQS_ERRORS",
+    "SQS_NOT_SENT",
+    "SQS_OLDEST_SECONDS",
     "SQS_RECEIVED",
     "SQS_REFUSED",
+    "SQS_SENT",
+    "SQS_WAITING",
     "STAGE_SECONDS",
     "STALLED_RENEWALS",
     "STREAM_LAG",
@@ -156,6 +160,22 @@ SQS_REFUSED = Counter(
     "hookstream_sqs_refused_total",
     "Messages out of tools' queues that can be no event, by reason.",
     ["tool", "reason"],
+)
+SQS_SENT = Counter(
+    "hookstream_sqs_sent_total", "Events copied into tools' queues, also those sent again.", ["tool"]
+)
+SQS_NOT_SENT = Counter(
+    "hookstream_sqs_not_sent_total",
+    "Events that are not copied into their tool's queue: gone, too-large, refused, forgotten.",
+    ["tool", "reason"],
+)
+SQS_WAITING = Gauge(
+    "hookstream_sqs_waiting",
+    "Events that are still to be copied into their tool's queue, of this worker's partitions.",
+    ["tool"],
+)
+SQS_OLDEST_SECONDS = Gauge(
+    "hookstream_sqs_oldest_seconds", "For how long the first of those has waited.", ["tool"]
 )
 SQS_ERRORS = Counter(
     "hookstream_sqs_errors_total",

@@ -38,6 +38,7 @@ from hookstream.app.payloads.trainer import Trainer
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.services import Services
 from hookstream.app.settings import Settings
+from hookstream.app.sqs.forwarder import SqsForwarder
 from hookstream.app.stage_tables.state import opens_tables
 from hookstream.app.stages import Lifespans
 from hookstream.app.stores.audit_watch import AuditWatch
@@ -64,6 +65,8 @@ PACKING_BYTES = 4 << 30
 #: By how much all else goes before it.
 PACKING_NICE = 5
 
+#: A catalog that was confirmed so long ago is that of now.
+CURRENT_SECONDS = 10.0
 #: In the order of their start.
 WORKER_SERVICES = (
     "lifespans",
@@ -82,6 +85,7 @@ WORKER_SERVICES = (
     "retry_scheduler",
     "digest_flusher",
     "replayer",
+    "forwarder",
     "alerts",
     "trainer",
 )
@@ -133,7 +137,11 @@ class WorkerServices(Service):
     def seen(self) -> Worker:
         """This worker, as far as health and metrics ask it how it does."""
         return Worker(
-            self.assignment, lambda: tripped(self._owned().values()), self.alerts, self.model
+            self.assignment,
+            lambda: tripped(self._owned().values()),
+            self.alerts,
+            self.model,
+            self.forwarder.states,
         )
 
     def _owned(self) -> Mapping[int, Partition]:
@@ -492,6 +500,22 @@ class WorkerServices(Service):
             catalog=self._catalog,
             pressure=lambda: services.memory.pressure,
             resealed=services.payloads.resealed,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
+    @cached_property
+    def forwarder(self) -> SqsForwarder:
+        """Copies events into tools' queues."""
+        services = self._services
+        return SqsForwarder(
+            services.redis,
+            services.events,
+            self._settings,
+            catalog=self._catalog,
+            is_current=lambda: services.catalog.loaded
+            and services.catalog.age_seconds < CURRENT_SECONDS,
+            owned=self._owned,
             loop=self.loop,
             beacon=self.beacon,
         )

@@ -55,7 +55,8 @@ SETTINGS: Final = (
         "tools",
         "tool",
         "tool_id",
-        "options::text || coalesce(masking::text, '') || coalesce(source::text, '')",
+        "options::text || coalesce(masking::text, '') || coalesce(source::text, '')"
+        " || coalesce(forward::text, '')",
     ),
     ("contexts", "context", "context_id", "name"),
     (

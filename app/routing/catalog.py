@@ -13,7 +13,7 @@ from hookstream.app.roles import Role
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.routing.keeping import Keeping
 from hookstream.app.routing.matching import Condition, TypePattern
-from hookstream.app.routing.queues import SqsSource
+from hookstream.app.routing.queues import SqsSource, SqsTarget
 from hookstream.app.routing.tenants import Tenant
 from hookstream.app.summaries.templates import TemplateBook
 from hookstream.codecs.envelope import Event
@@ -95,6 +95,8 @@ class Tool:
     public_url: str = ""
     #: The queue that its events come out of, beside its door.
     source: SqsSource | None = None
+    #: The queue that its events are copied into.
+    forward: SqsTarget | None = None
 
     @property
     def names_address(self) -> bool:

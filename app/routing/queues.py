@@ -1,11 +1,11 @@
-"""Queues of SQS that a tool's events come out of."""
+"""Queues of SQS that a tool's events come out of, and that they are copied into."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-__all__ = ["PREDECESSOR", "RAW", "Queue", "SqsSource"]
+__all__ = ["PREDECESSOR", "RAW", "Queue", "SqsSource", "SqsTarget"]
 
 #: What stands in a message's body: a webhook's own body, or the JSON of Hookstream's predecessor.
 RAW, PREDECESSOR = "raw", "predecessor"
@@ -79,3 +79,23 @@ class SqsSource:
                 raise ValueError(f"headers: {name!r:.100} is no name of a header")
         lower = {name.lower(): where for name, where in headers.items()}
         return cls(Queue.from_dict(known), known["format"], lower)
+
+
+@dataclass(frozen=True, slots=True)
+class SqsTarget:
+    """A queue that a tool's events are copied into, in the predecessor's format.
+
+    ``auth_context``: what its messages say of whom they are.
+    """
+
+    queue: Queue
+    auth_context: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Self:
+        """As the database has it. Raises ValueError, naming what is wrong with it."""
+        known = kept["sqs"]
+        context = known.get("auth_context") or {}
+        if not isinstance(context, dict):
+            raise ValueError("auth_context: an object")
+        return cls(Queue.from_dict(known), context)

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import orjson
@@ -37,8 +36,9 @@ from hookstream.app.routing.queues import Queue, SqsSource
 from hookstream.app.settings import Settings
 from hookstream.app.sqs.client import AT_ONCE, Message, SqsClient, SqsError
 from hookstream.app.sqs.messages import unpack
+from hookstream.app.sqs.states import QueueState
 
-__all__ = ["QueueState", "SqsIntake", "message_bits"]
+__all__ = ["SqsIntake", "message_bits"]
 
 logger = get_logger(__name__)
 
@@ -53,8 +53,6 @@ POLICY_SECONDS: Final = 300.0
 PATIENCE_SECONDS: Final = 5.0
 #: How often the spool is looked at while it has events of messages in hand.
 SPOOL_SECONDS: Final = 0.2
-#: The same trouble is a line in the log once in this time.
-SAID_SECONDS: Final = 60.0
 
 
 class Limit(Protocol):
@@ -65,20 +63,6 @@ class Limit(Protocol):
 
     def take_of(self, tool: Tool, events: int = 1, size: int = 0) -> None:
         """Take some. Raises LimitError."""
-
-
-@dataclass(slots=True)
-class QueueState:
-    """How a queue does, for ``/health``. ``trouble``: a kind of SqsError, or what it waits for."""
-
-    tool_id: str
-    queue: str
-    trouble: str = ""
-    detail: str = ""
-    failures: int = 0
-    #: Whether what cannot be read is given to another queue by SQS itself; None: not known.
-    redrives: bool | None = None
-    said: dict[str, float] = field(default_factory=dict)
 
 
 def message_bits(queue: Queue, message: Message) -> int:
@@ -155,6 +139,8 @@ class Consumer:
         self.source = source
         self.state = QueueState(tool_id, source.queue.name)
         self._client = intake.make_client(source.queue)
+        #: Whether what cannot be read is given to another queue by SQS itself; None: not known.
+        self._redrives_known: bool | None = None
         self._asked_policy = -POLICY_SECONDS
 
     async def run(self) -> None:
@@ -163,7 +149,7 @@ class Consumer:
         try:
             while True:
                 if waits := self._waits():
-                    self._trouble(*waits)
+                    self.state.troubled(*waits)
                     await asyncio.sleep(PATIENCE_SECONDS)
                     continue
                 try:
@@ -173,7 +159,7 @@ class Consumer:
                 except SqsError as error:
                     await self._failed(error)
                     continue
-                self._well()
+                self.state.well()
                 if messages:
                     metrics.SQS_RECEIVED.labels(tool=self.tool_id).inc(len(messages))
                     await self._take(messages)
@@ -201,22 +187,11 @@ class Consumer:
         if trouble := self._intake.catalog().tenant(tool.tenant).trouble:
             raise SuspendedError(trouble)
 
-    def _well(self) -> None:
-        self.state.trouble = self.state.detail = ""
-        self.state.failures = 0
-
-    def _trouble(self, kind: str, detail: str) -> None:
-        self.state.trouble, self.state.detail = kind, detail
-        now = time.monotonic()
-        if now - self.state.said.get(kind, -SAID_SECONDS) >= SAID_SECONDS:
-            self.state.said[kind] = now
-            logger.warning("the queue %s of tool %s: %s", self.state.queue, self.tool_id, detail)
-
     async def _failed(self, error: SqsError) -> None:
         """Tell that SQS does not do what it is asked for, and wait a while."""
         metrics.SQS_ERRORS.labels(tool=self.tool_id, kind=error.kind).inc()
         self.state.failures += 1
-        self._trouble(error.kind, str(error))
+        self.state.troubled(error.kind, str(error))
         await asyncio.sleep(backoff_seconds(self.state.failures))
 
     async def _take(self, messages: Sequence[Message]) -> None:
@@ -269,7 +244,7 @@ class Consumer:
                 left = await self._client.delete(handles)
             except SqsError as error:
                 metrics.SQS_ERRORS.labels(tool=self.tool_id, kind=error.kind).inc()
-                self._trouble(error.kind, f"messages are not deleted: {error}")
+                self.state.troubled(error.kind, f"messages are not deleted: {error}")
                 await asyncio.sleep(backoff_seconds(attempt))
                 continue
             metrics.SQS_DELETED.labels(tool=self.tool_id).inc(len(handles) - left)
@@ -294,7 +269,7 @@ class Consumer:
                     await asyncio.sleep(SPOOL_SECONDS)
             except (LimitError, SuspendedError, UnavailableError) as error:
                 failures += 1
-                self._trouble(error.slug, str(error))
+                self.state.troubled(error.slug, str(error))
                 wait = backoff_seconds(failures)
                 if isinstance(error, LimitError):
                     wait = max(wait, min(error.retry_after_seconds or 1.0, PATIENCE_SECONDS))
@@ -364,20 +339,20 @@ class Consumer:
             try:
                 found = await self._client.attributes("RedrivePolicy")
                 policy = orjson.loads(found.get("RedrivePolicy") or b"null")
-                self.state.redrives = bool(policy)
+                self._redrives_known = bool(policy)
             except (SqsError, ValueError) as error:
                 if not isinstance(error, SqsError) or error.kind != "denied":
                     # what cannot be asked now is asked again with the next one
                     self._asked_policy = -POLICY_SECONDS
                     return True
-                self.state.redrives = None
+                self._redrives_known = None
                 logger.warning(
                     "the queue %s of tool %s: whether it has a redrive policy may not be asked "
                     "(sqs:GetQueueAttributes): taken for none",
                     self.state.queue,
                     self.tool_id,
                 )
-        return bool(self.state.redrives)
+        return bool(self._redrives_known)
 
 
 def _refusal(source: SqsSource, tool: Tool, message: Message, error: HookstreamError) -> Refusal:

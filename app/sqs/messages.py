@@ -5,17 +5,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import orjson
+
 from hookstream.app.errors import BadRequestError
 from hookstream.app.providers import Provider
-from hookstream.app.providers.lookup import word_at
+from hookstream.app.providers.lookup import text_at, value_at, word_at
 from hookstream.app.providers.provider import UNKNOWN, body_type, event_name, short_id
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.providers.signatures.request import WebhookRequest
 from hookstream.app.routing.queues import PREDECESSOR, SqsSource
 from hookstream.app.sqs.client import Message
+from hookstream.codecs.envelope import Event
 from hookstream.codecs.json_items import members_of
+from hookstream.codecs.json_payload import dump_json
 
-__all__ = ["Unpacked", "unpack"]
+__all__ = ["Unpacked", "pack", "unpack"]
 
 #: What the predecessor's door took out of GitHub's headers, and where its messages have it.
 PREDECESSOR_HEADERS: Final = {
@@ -23,6 +27,8 @@ PREDECESSOR_HEADERS: Final = {
     "x-github-delivery": "delivery_id",
 }
 PAYLOAD: Final = "payload"
+#: What SQS takes in no message, and JSON has within texts alone.
+_NOT_IN_SQS: Final = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +110,35 @@ def _hook(source: SqsSource, headers: dict[str, str], text: str) -> WebhookReque
     headers.pop("content-encoding", None)
     shown = {name: (value,) for name, value in headers.items()}
     return WebhookRequest("POST", source.queue.url, shown, body, body)
+
+
+def pack(event: Event, auth_context: Mapping[str, Any]) -> str:
+    """An event as the predecessor's workers take it out of their queue. Pure.
+
+    Its payload has been fetched. JSON stands there as it was sent; what is none is a text.
+    """
+    data = event.data()
+    context = dict(auth_context)
+    installation = value_at(data, "installation.id")
+    if context and type(installation) is int:
+        context.setdefault("installation_id", installation)
+    before = {
+        "delivery_id": event.delivery_id or event.event_id,
+        "event_type": event.headers.get("x-github-event") or event.type,
+        "repo_name": text_at(data, "repository.full_name"),
+        "sender_name": text_at(data, "sender.login"),
+    }
+    parts = [dump_json(before).decode()[:-1], f'"{PAYLOAD}":{_written(event.payload)}']
+    if context:
+        parts.append(f'"auth_context":{dump_json(context).decode()}')
+    return ",".join(parts).translate(_NOT_IN_SQS) + "}"
+
+
+def _written(payload: bytes) -> str:
+    """A payload as a value in JSON."""
+    try:
+        text = payload.decode()
+        orjson.loads(text)
+    except ValueError:
+        return dump_json(payload.decode(errors="replace")).decode()
+    return text

@@ -15,7 +15,7 @@ from hookstream.app.ingest.appender import Appender
 from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.condition_judge import ConditionJudge
-from hookstream.app.sqs.intake import QueueState
+from hookstream.app.sqs.states import QueueState
 from hookstream.app.stalls import LoopWatch
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.secret_sealing import SecretSealing

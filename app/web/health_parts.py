@@ -24,7 +24,7 @@ from hookstream.app.redis.memory import SAYS, MemoryWatch
 from hookstream.app.redis.watch import RedisWatch
 from hookstream.app.routing.condition_judge import Name, Trouble
 from hookstream.app.settings import Settings
-from hookstream.app.sqs.intake import QueueState
+from hookstream.app.sqs.states import QueueState
 from hookstream.app.stalls import LoopWatch
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.secret_sealing import SecretSealing
@@ -120,7 +120,7 @@ def archive_out(objects: Objects) -> dict[str, Any]:
 
 
 def queues_out(queues: Sequence[QueueState]) -> dict[str, Any]:
-    """What is in the way of queues that events come out of; of the first that there are."""
+    """What is in the way of queues that events come out of, or are copied into."""
     troubled = [queue for queue in queues if queue.trouble]
     return {
         "status": "degraded" if troubled else "ok",

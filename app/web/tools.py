@@ -1,7 +1,7 @@
 """``/api/v1/tools``: the sources of webhooks."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -35,8 +35,9 @@ from hookstream.app.providers import (
 from hookstream.app.providers.signatures.option_checks import read_options
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.event_keys import DedupFunction
-from hookstream.app.routing.queues import Queue, SqsSource
+from hookstream.app.routing.queues import Queue, SqsSource, SqsTarget
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit_trail import AuditTrail
@@ -59,6 +60,7 @@ from hookstream.app.web.quotas import Quotas
 from hookstream.app.web.recorded import note
 from hookstream.app.web.routes import Route
 from hookstream.codecs.errors import InvalidSchemaError
+from hookstream.codecs.json_payload import dump_json
 
 __all__ = ["ToolViews"]
 
@@ -71,6 +73,8 @@ PUBLIC_URL = re.compile(
 )
 
 TOOL = "/api/v1/tools/{tool_id}"
+#: Of what each message of a queue says of whom it is.
+MAX_AUTH_CONTEXT_BYTES = 4096
 #: Dead letters that are looked for and discarded in one go.
 PURGED_AT_ONCE = 500
 
@@ -188,7 +192,8 @@ class ToolViews:
             self._quotas.most("tools", tenant),
             keeps_secrets,
             masking(tool, has_key=bool(self._settings.pseudonym_key)),
-            source(tool, tenant, self._settings),
+            source(tool, tenant, self._settings, self._others(tool_id)),
+            forward(tool, tenant, self._settings, self._others(tool_id)),
         )
         if row is None:
             if not await self._postgres.fetchrow("SELECT FROM tools WHERE tool_id = $1", tool_id):
@@ -201,6 +206,10 @@ class ToolViews:
             )
         [out] = await self._out([row])
         return json_response(out, status=201 if row["created"] else 200)
+
+    def _others(self, tool_id: str) -> list[Tool]:
+        """All tools but one: which queues those have."""
+        return [one for one in self._catalog.current.tools.values() if one.tool_id != tool_id]
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One tool."""
@@ -337,7 +346,9 @@ def masking(tool: ToolIn, *, has_key: bool) -> dict[str, Any] | None:
     return given
 
 
-def source(tool: ToolIn, tenant: str, settings: Settings) -> dict[str, Any] | None:
+def source(
+    tool: ToolIn, tenant: str, settings: Settings, others: Iterable[Tool]
+) -> dict[str, Any] | None:
     """The queue that its events come out of. Raises BadRequestError, naming what is wrong with it."""
     if tool.source is None:
         return None
@@ -347,6 +358,42 @@ def source(tool: ToolIn, tenant: str, settings: Settings) -> dict[str, Any] | No
     except ValueError as error:
         raise BadRequestError(f"source.sqs.{error}") from error
     check_queue("source", queue, tenant, settings)
+    for other in others:
+        if other.forward is not None and other.forward.queue.url == queue.url:
+            raise BadRequestError(
+                f"source.sqs.queue_url: events of {own_tool_id(other.tool_id)} are copied into it, in "
+                "the predecessor's format: they would be this tool's, too, and what it sends on could go "
+                "round"
+            )
+    return given
+
+
+def forward(
+    tool: ToolIn, tenant: str, settings: Settings, others: Iterable[Tool]
+) -> dict[str, Any] | None:
+    """The queue that its events are copied into. Raises BadRequestError, naming what is wrong."""
+    if tool.forward is None:
+        return None
+    given = tool.forward.model_dump()
+    try:
+        queue = SqsTarget.from_dict(given).queue
+    except ValueError as error:
+        raise BadRequestError(f"forward.sqs.{error}") from error
+    if len(dump_json(given["sqs"]["auth_context"])) > MAX_AUTH_CONTEXT_BYTES:
+        raise BadRequestError(
+            f"forward.sqs.auth_context: {MAX_AUTH_CONTEXT_BYTES} bytes of JSON at most: each message "
+            "has it"
+        )
+    check_queue("forward", queue, tenant, settings)
+    read = {
+        other.source.queue.url: own_tool_id(other.tool_id) for other in others if other.source
+    }
+    if tool.source is not None:
+        read[tool.source.sqs.queue_url] = "this tool"
+    if queue.url in read:
+        raise BadRequestError(
+            f"forward.sqs.queue_url: it is the source of {read[queue.url]}: events would go round"
+        )
     return given
 
 
@@ -483,6 +530,7 @@ def tool_out(row: Mapping[str, Any], secrets: Sequence[str]) -> dict[str, Any]:
         "public_url": row["public_url"],
         "masking": row["masking"],
         "source": row["source"],
+        "forward": row["forward"],
         "path": f"/hooks/{row['tool_id']}",
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),

@@ -17,12 +17,14 @@ __all__ = [
     "AlertIn",
     "DedupIn",
     "DedupOut",
+    "ForwardIn",
     "LearntSecretOut",
     "MaskingIn",
     "OrderingIn",
     "PayloadSchemaIn",
     "SourceIn",
     "SqsIn",
+    "SqsTargetIn",
     "ToolIn",
     "ToolList",
     "ToolOut",
@@ -136,6 +138,21 @@ class SourceIn(Strict):
     sqs: SqsIn
 
 
+class SqsTargetIn(Strict):
+    """A queue of Amazon SQS, one of HOOKSTREAM_SQS_QUEUES, and what its messages say of whom they
+    are: ``auth_context`` of the predecessor's format."""
+
+    queue_url: Annotated[Text, Field(max_length=1024)]
+    region: Annotated[Text, Field(max_length=32)] = ""
+    auth_context: dict[str, Any] = Field({}, max_length=32)
+
+
+class ForwardIn(Strict):
+    """Where a tool's events are copied to."""
+
+    sqs: SqsTargetIn
+
+
 class ToolIn(Strict):
     """A source of webhooks."""
 
@@ -159,6 +176,8 @@ class ToolIn(Strict):
     masking: MaskingIn | None = None
     #: Null: its door alone.
     source: SourceIn | None = None
+    #: Null: nowhere.
+    forward: ForwardIn | None = None
 
 
 class DedupOut(Model):
@@ -198,6 +217,7 @@ class ToolOut(Model):
     public_url: str
     masking: MaskingIn | None
     source: SourceIn | None
+    forward: ForwardIn | None
     path: str
     created_at: str
     updated_at: str
