@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING
 from hookstream.app import channels, metrics
 from hookstream.app.deduplication.state import write_dedup
 from hookstream.app.failures.blocking import judge
-from hookstream.app.failures.failed_events import log_failures, write_failures
+from hookstream.app.failures.failed_events import is_first, log_failures, write_failures
+from hookstream.app.failures.hand_overs import settle_old, write_paths
 from hookstream.app.failures.rules import Decision
 from hookstream.app.failures.state import FailureState
 from hookstream.app.main import app
 from hookstream.app.priority import most_urgent
 from hookstream.app.redis.durability import append_all
 from hookstream.app.settings import Settings
+from hookstream.app.sqs.outbox import write_outbox
 from hookstream.app.stage_tables.state import settle as settle_tables
 from hookstream.app.stage_tables.state import write_tables
 from hookstream.app.streams.batch import Batch
@@ -163,6 +165,7 @@ async def _begin(
     batch: Batch, slot: TimeSlot, services: "Services", settings: Settings, now_ms: int
 ) -> Settling:
     partition = batch.partition
+    settle_old(batch.entries)
     decision = judge(batch, settings, now_ms, services.catalog.current)
     in_tables = settle_tables(batch)
     sent = await outputs(
@@ -191,6 +194,10 @@ async def _finish(
     errors = services.error_texts
     write_failures(writes, batch, settling.decision, settings, now_ms, errors)
     write_audit_entry(writes, batch, errors)
+    write_paths(writes, batch, settling.decision, now_ms)
+    write_outbox(
+        writes, batch.partition.number, batch.entries, services.catalog.current, first=is_first
+    )
     return Commit(batch.partition, batch.channel, writes, batch.entries)
 
 

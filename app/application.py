@@ -299,6 +299,7 @@ class Hookstream(Unsupported, CheckedApp):
             endpoints.add_health(web_app)
         else:
             endpoints.add_receiver(web_app)
+            endpoints.take_from_queues(self.web)
         if self.producer_only and not self.receiver_only:
             endpoints.add_api(web_app)
             self._make_admin_key()

@@ -9,16 +9,20 @@ from typing import Any
 from aiohttp import web
 from mode import Service
 
+from hookstream.app import tasks
 from hookstream.app.erasure.progress import Progress
 from hookstream.app.identity.provider import OpenIdProvider
 from hookstream.app.mcp.views import McpHandler, McpViews
+from hookstream.app.providers import PROVIDERS
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.siblings import Siblings
+from hookstream.app.sqs.intake import SqsIntake
 from hookstream.app.web.access import Access, People
 from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.api_keys import ApiKeyViews
 from hookstream.app.web.audit import AuditViews
+from hookstream.app.web.body_limit import most_bytes
 from hookstream.app.web.console import console_routes
 from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.cookies import Cookies
@@ -36,6 +40,7 @@ from hookstream.app.web.lifecycle import LifecycleViews
 from hookstream.app.web.limits import call_limit, replay_limit, tool_limit
 from hookstream.app.web.losses import LossViews
 from hookstream.app.web.metrics import MetricsViews
+from hookstream.app.web.migration import MigrationViews
 from hookstream.app.web.openapi import document
 from hookstream.app.web.pages import Pages, first_names, send_to_receivers
 from hookstream.app.web.partitions import PartitionViews, StreamMeter
@@ -147,6 +152,15 @@ class Endpoints:
             erasures=services.erasures,
             maskers=services.maskers,
         )
+        self._intake = SqsIntake(
+            settings=services.settings,
+            catalog=lambda: services.catalog.current,
+            acceptance=self._receiver.acceptance,
+            appender=services.appender,
+            limit=limit,
+            refusals=services.refusals,
+            most_bytes=lambda tool: most_bytes(services.settings, PROVIDERS[tool.provider]),
+        )
 
     def add_receiver(self, web_app: web.Application) -> None:
         """What every process serves: webhooks, health and metrics."""
@@ -155,6 +169,10 @@ class Endpoints:
         web_app[LANE] = self._lane
         self.add_health(web_app)
         check_routes(web_app)
+
+    def take_from_queues(self, server: Service) -> None:
+        """Ask tools' queues for events, until ``server`` stops."""
+        tasks.spawn_loop("SqsIntake", self._intake.run, server)
 
     def add_api(self, web_app: web.Application) -> None:
         """What a receiver leaves to others: the API, schemas, feeds, MCP and the console."""
@@ -216,6 +234,7 @@ class Endpoints:
             archive=services.archive.objects,
             sealing=services.sealing,
             data_keys=services.data_keys,
+            queues=worker.forwarding if worker else self._intake.states,
         )
         metrics = MetricsViews(
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker
@@ -249,6 +268,9 @@ class Endpoints:
                 dictionaries=services.dictionaries,
                 trail=services.trail,
                 holds=services.holds,
+            ).routes(),
+            *MigrationViews(
+                settings=settings, postgres=postgres, catalog=catalog, redis=services.redis
             ).routes(),
             *ContextViews(
                 settings=settings,

@@ -63,6 +63,7 @@ __all__ = [
     "FEED_TRIMMED",
     "FEED_UNREADABLE",
     "FULL_STREAMS",
+    "HAND_OVERS",
     "HISTORY_BYTES",
     "HISTORY_CANDIDATES",
     "HISTORY_CHECKED",
@@ -80,6 +81,7 @@ __all__ = [
     "MALFORMED_REQUESTS",
     "MASKED",
     "OF_ALL_PROCESSES",
+    "OLD_PATH",
     "PARTITIONS_OWNED",
     "PARTITIONS_UNOWNED",
     "PAYLOAD_BYTES",
@@ -101,6 +103,14 @@ __all__ = [
     "SPOOL_OLDEST_SECONDS",
     "SPOOL_REFUSED",
     "SPOOL_SET_ASIDE",
+    "SQS_DELETED",
+    "SQS_ERRORS",
+    "SQS_NOT_SENT",
+    "SQS_OLDEST_SECONDS",
+    "SQS_RECEIVED",
+    "SQS_REFUSED",
+    "SQS_SENT",
+    "SQS_WAITING",
     "STAGE_SECONDS",
     "STALLED_RENEWALS",
     "STREAM_LAG",
@@ -137,6 +147,55 @@ REFUSALS = Counter(
     "hookstream_refusals_total",
     "Webhooks that were refused, by tool and reason; tools that there are not are one.",
     ["tool", "reason"],
+)
+SQS_RECEIVED = Counter(
+    "hookstream_sqs_received_total",
+    "Messages that came out of tools' queues, also those that came again.",
+    ["tool"],
+)
+SQS_DELETED = Counter(
+    "hookstream_sqs_deleted_total",
+    "Messages deleted from tools' queues, since their events are durable, or they were refused.",
+    ["tool"],
+)
+SQS_REFUSED = Counter(
+    "hookstream_sqs_refused_total",
+    "Messages out of tools' queues that can be no event, by reason.",
+    ["tool", "reason"],
+)
+SQS_SENT = Counter(
+    "hookstream_sqs_sent_total",
+    "Events copied into tools' queues, also those sent again.",
+    ["tool"],
+)
+SQS_NOT_SENT = Counter(
+    "hookstream_sqs_not_sent_total",
+    "Events that are not copied into their tool's queue: gone, too-large, refused, forgotten.",
+    ["tool", "reason"],
+)
+OLD_PATH = Counter(
+    "hookstream_old_path_events_total",
+    "Events that old workers work on, by what came of them here: reaches, unrouted, dropped, "
+    "fails.",
+    ["tool", "here"],
+)
+HAND_OVERS = Counter(
+    "hookstream_hand_overs_total",
+    "Ordering keys that have moved from old workers to here, or were to: done, cancelled.",
+    ["tool", "end"],
+)
+SQS_WAITING = Gauge(
+    "hookstream_sqs_waiting",
+    "Events that are still to be copied into their tool's queue, of this worker's partitions.",
+    ["tool"],
+)
+SQS_OLDEST_SECONDS = Gauge(
+    "hookstream_sqs_oldest_seconds", "For how long the first of those has waited.", ["tool"]
+)
+SQS_ERRORS = Counter(
+    "hookstream_sqs_errors_total",
+    "Requests that SQS did not carry out: throttled, denied, missing, unreachable, refused.",
+    ["tool", "kind"],
 )
 REFUSALS_NOT_KEPT = Counter(
     "hookstream_refusals_not_kept_total",

@@ -476,6 +476,12 @@ class Settings(BaseSettings):
         description="Webhooks of one tool that a receiver process accepts a second, on average; "
         "ten seconds' worth may come at once. 429 with `Retry-After` above it. 0: any number.",
     )
+    sqs_queues: str = Field(
+        "",
+        description="Queues of Amazon SQS that tools may name, by commas: whole URLs, or their "
+        "beginnings up to a `/`, as in `https://sqs.eu-west-1.amazonaws.com/123456789012/`. "
+        "They are asked with this process's AWS credentials. Empty: none.",
+    )
     key_calls_per_second: float = Field(
         50.0,
         ge=0,
@@ -752,6 +758,28 @@ class Settings(BaseSettings):
         """The hosts in ``link_hosts``, in lower case."""
         names = (name.strip().lower() for name in self.link_hosts.split(","))
         return tuple(name for name in names if name)
+
+    @model_validator(mode="after")
+    def _queues_are_urls(self) -> Self:
+        for entry in self.sqs_queue_urls:
+            if not re.fullmatch(r"https?://[^/\s]+/\S*", entry):
+                raise ValueError(
+                    f"HOOKSTREAM_SQS_QUEUES: {entry[:200]!r} is no URL of a queue, nor the "
+                    "beginning of one: write https://sqs.eu-west-1.amazonaws.com/123456789012/ for "
+                    "all queues of an account there"
+                )
+        return self
+
+    @property
+    def sqs_queue_urls(self) -> tuple[str, ...]:
+        """What stands in ``sqs_queues``: whole URLs, and beginnings that end in a slash."""
+        urls = (url.strip() for url in self.sqs_queues.split(","))
+        return tuple(url for url in urls if url)
+
+    def may_ask_queue(self, url: str) -> bool:
+        """Whether tools may name a queue: by its whole URL, or by all of that but its name."""
+        account, slash, name = url.rpartition("/")
+        return bool(name and {url, account + slash}.intersection(self.sqs_queue_urls))
 
     @model_validator(mode="after")
     def _proxies_are_networks(self) -> Self:

@@ -16,6 +16,7 @@ from hookstream.app.erasure.memory import Memory
 from hookstream.app.failures.alerts import Alerts
 from hookstream.app.failures.blocking import tripped
 from hookstream.app.failures.expiry import DeadLetterExpiry
+from hookstream.app.failures.hand_overs import opens_paths
 from hookstream.app.failures.released import ReleasedEntries
 from hookstream.app.failures.retry_scheduler import RetryScheduler
 from hookstream.app.failures.state import opens_failures
@@ -38,6 +39,7 @@ from hookstream.app.payloads.trainer import Trainer
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.services import Services
 from hookstream.app.settings import Settings
+from hookstream.app.sqs.forwarder import SqsForwarder
 from hookstream.app.stage_tables.state import opens_tables
 from hookstream.app.stages import Lifespans
 from hookstream.app.stores.audit_watch import AuditWatch
@@ -64,6 +66,8 @@ PACKING_BYTES = 4 << 30
 #: By how much all else goes before it.
 PACKING_NICE = 5
 
+#: A catalog that was confirmed so long ago is that of now.
+CURRENT_SECONDS = 10.0
 #: In the order of their start.
 WORKER_SERVICES = (
     "lifespans",
@@ -82,6 +86,7 @@ WORKER_SERVICES = (
     "retry_scheduler",
     "digest_flusher",
     "replayer",
+    "forwarder",
     "alerts",
     "trainer",
 )
@@ -133,7 +138,11 @@ class WorkerServices(Service):
     def seen(self) -> Worker:
         """This worker, as far as health and metrics ask it how it does."""
         return Worker(
-            self.assignment, lambda: tripped(self._owned().values()), self.alerts, self.model
+            self.assignment,
+            lambda: tripped(self._owned().values()),
+            self.alerts,
+            self.model,
+            self.forwarder.states,
         )
 
     def _owned(self) -> Mapping[int, Partition]:
@@ -173,6 +182,7 @@ class WorkerServices(Service):
                 opens_dedup(services.redis, settings.state_path / "tables"),
                 opens_tables(services.redis, settings.state_path / "tables", self._has_tables),
                 opens_failures(services.redis, settings),
+                opens_paths(services.redis),
                 opens_feeds(
                     services.redis, services.scripts, settle=self.marks.settle, rated=rated
                 ),
@@ -493,6 +503,23 @@ class WorkerServices(Service):
             catalog=self._catalog,
             pressure=lambda: services.memory.pressure,
             resealed=services.payloads.resealed,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
+    @cached_property
+    def forwarder(self) -> SqsForwarder:
+        """Copies events into tools' queues."""
+        services = self._services
+        return SqsForwarder(
+            services.redis,
+            services.events,
+            self._settings,
+            catalog=self._catalog,
+            is_current=lambda: (
+                services.catalog.loaded and services.catalog.age_seconds < CURRENT_SECONDS
+            ),
+            owned=self._owned,
             loop=self.loop,
             beacon=self.beacon,
         )

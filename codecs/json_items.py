@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["Group", "Shape", "TooManyError", "grouped", "items_of", "value_of"]
+__all__ = ["Group", "Shape", "TooManyError", "grouped", "items_of", "members_of", "value_of"]
 
 #: Where the items are: ``[]`` is a list of them, ``[{…}]`` a list of objects that have such lists,
 #: ``{"events": []}`` an object that has one by this name; ``*_events`` is any name that ends so.
@@ -72,6 +72,26 @@ def value_of(text: str) -> Any:
     if reader.next():
         raise ValueError("more than one value")
     return value
+
+
+def members_of(text: str) -> dict[str, str]:
+    """The members of an object as they are written, by their names; of a name twice the last.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, no object, or nested too deep.
+    """
+    reader = _Reader(text, 0)
+    found = {}
+    if reader.next() != "{":
+        raise ValueError("no object")
+    for name, _ in reader._members():
+        reader.next()
+        start = reader.at
+        reader.pass_over()
+        found[name] = text[start : reader.at]
+    if reader.next():
+        raise ValueError("more than one value")
+    return found
 
 
 def items_of(value: Any, shape: Shape) -> list[Any]:

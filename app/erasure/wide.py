@@ -55,7 +55,13 @@ ROUNDS: Final = 5
 
 #: What people have set, where nothing is changed for them: table, what it is called, its texts.
 SETTINGS: Final = (
-    ("tools", "tool", "tool_id", "options::text || coalesce(masking::text, '')"),
+    (
+        "tools",
+        "tool",
+        "tool_id",
+        "options::text || coalesce(masking::text, '') || coalesce(source::text, '')"
+        " || coalesce(forward::text, '')",
+    ),
     ("contexts", "context", "context_id", "name"),
     (
         "subscriptions",

@@ -69,8 +69,13 @@ class Acceptance:
         #: Tools of which it has been said that their events are not what they say.
         self._unverified = TokenBuckets(1 / UNVERIFIED_SAID_SECONDS, 1)
 
-    async def accept(self, came: Incoming, tool: Tool, now_ms: int) -> list[str]:
+    async def accept(
+        self, came: Incoming, tool: Tool, now_ms: int, *, bits: int | None = None
+    ) -> list[str]:
         """The ids of a request's events, in order, once all of them are durable.
+
+        ``bits``: what tells their ids from others of that time, where that is not to be random:
+        what is accepted again with the same is the same event.
 
         Raises:
             SchemaViolationError: the tool rejects what breaks its schema, and all of them do. Where
@@ -96,7 +101,7 @@ class Acceptance:
             registry_version=catalog.version,
             registry_token=catalog.token,
             now_ms=now_ms,
-            random_bits=random_bits(),
+            random_bits=random_bits() if bits is None else bits,
             functions=self._functions,
         ):
             if ids and time.monotonic() - begun > TURN_SECONDS:

@@ -248,6 +248,12 @@ class Appender(Service):
             return False
         return spool.bytes < spool.max_bytes
 
+    @property
+    def has_spooled(self) -> bool:
+        """Whether events wait in a spool of this machine, or may."""
+        own = self.spool is not None and self.spool.entries
+        return bool(own or self.leftovers or self.spool_trouble)
+
     def _own_spool(self) -> Spool:
         if self.spool is None:
             now = time.monotonic()

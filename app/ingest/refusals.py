@@ -29,7 +29,7 @@ from hookstream.app.stores.catalog import CatalogCache
 from hookstream.codecs.errors import ErasedError
 from hookstream.codecs.sealed import is_sealed, key_ids, open_sealed, refusal_place
 
-__all__ = ["Refusal", "Refusals"]
+__all__ = ["IN_QUEUE", "Refusal", "Refusals"]
 
 logger = get_logger(__name__)
 
@@ -56,6 +56,8 @@ TENANT_WRITE_REFUSALS = 16
 WAITING_BYTES = 8 << 20
 #: At most one line of log in this time.
 SAID_SECONDS = 10.0
+#: The method of what came out of a queue and not over HTTP.
+IN_QUEUE = "SQS"
 #: The label of tools that there are not; no tool can have it for its id.
 UNKNOWN = "(unknown)"
 
@@ -156,19 +158,44 @@ class Refusals(Service):
         """Keep what :meth:`count` had room for; it is in Redis a second later, or never."""
         if tool is not None:
             self._of_tenant[tool.tenant] += 1
-        room = max(0, min(self._share_bytes() // 4, WAITING_BYTES - self._waiting_bytes))
+        entry = self._entry(tool, refusal, WAITING_BYTES - self._waiting_bytes)
+        if entry is None:
+            metrics.REFUSALS_NOT_KEPT.inc()
+            return
+        self._waiting.setdefault(_key(tool), []).extend(entry)
+        self._waiting_bytes += sum(map(len, entry))
+
+    async def keep_now(self, tool: Tool, refusal: Refusal) -> bool:
+        """Keep one, whatever else waits; whether Redis has it.
+
+        For what is deleted elsewhere then. Of what is large its beginning is kept.
+        """
+        entry = self._entry(tool, refusal, WAITING_BYTES)
+        if entry is None:
+            metrics.REFUSALS_NOT_KEPT.inc()
+            return False
+        bounds = (self._share_bytes(), TOOL_REFUSALS, KEPT_MS)
+        try:
+            await self._scripts.call("keep_refusals", [_key(tool)], [*bounds, *entry])
+        except REDIS_ERRORS as error:
+            logger.debug("a refusal is not kept: %s", error)
+            metrics.REFUSALS_NOT_KEPT.inc()
+            return False
+        return True
+
+    def _entry(self, tool: Tool | None, refusal: Refusal, room: int) -> list[bytes] | None:
+        """What is written of a refusal, of so many bytes; None where it cannot be sealed now."""
+        room = max(0, min(self._share_bytes() // 4, room))
         entry = _encode(_cut(refusal, min(BODY_BYTES, room), min(HEADERS_BYTES, room)))
         if self._keys is not None and self._keys.seals:
             place = refusal_place(_key(tool))
             try:
                 key = self._keys.key_now(tool.tenant if tool else self._tenant)
             except SealingKeyError:
-                metrics.REFUSALS_NOT_KEPT.inc()
-                return
+                return None
             if key is not None:
                 entry = [key.seal(part, place) for part in entry]
-        self._waiting.setdefault(_key(tool), []).extend(entry)
-        self._waiting_bytes += sum(map(len, entry))
+        return entry
 
     async def page(self, tool: Tool | None, limit: int, before: str = "") -> list[Refusal]:
         """Refusals of a tool, or of tools that there are not (None), the newest first.

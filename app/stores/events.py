@@ -430,6 +430,22 @@ class EventStore:
         """
         return await self._events(await self.envelopes(places))
 
+    async def readable(self, places: Sequence[Place]) -> list[Event | None]:
+        """As :meth:`payloads`; None, too, for what is in a damaged object, which the log names."""
+        return await self._events(await self.readable_envelopes(places))
+
+    async def event(self, tenant: str, event_id: str) -> Event | None:
+        """One event, wherever it is by now; None where it is gone, or damaged.
+
+        Raises:
+            UnavailableError: it cannot be had at the moment.
+        """
+        try:
+            [event] = await self._events([await self.envelope(tenant, event_id)])
+        except ArchiveDamagedError:
+            return None
+        return event
+
     async def envelopes(self, places: Sequence[Place]) -> list[bytes | None]:
         """The same as they are kept, without looking into their payloads.
 

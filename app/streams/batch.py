@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from hookstream.app.errors import TableUseError
 from hookstream.app.redis import keys
+from hookstream.app.routing.paths import KeyState
 from hookstream.app.status import Status
 from hookstream.app.streams.outcome import (
     ACCEPTED,
@@ -74,6 +75,11 @@ class Entry:
     doubt_ms: int | None = None
     #: Whether a stage put another value in place of the one in ``raw``.
     changed: bool = False
+    #: Of an event whose tool moves from old workers to here: which path it works in, "" where that
+    #: is not decided; what begins with it, a mark or a barrier, and the mark's id.
+    path: str = ""
+    begins: str = ""
+    mark: str = ""
 
     @property
     def released(self) -> bool:
@@ -167,6 +173,8 @@ class Batch:
     sends: list[tuple[str, bytes]] = field(default_factory=list)
     #: What its stages have written to tables of their own.
     tables: TableWrites[Entry] = field(default_factory=TableWrites)
+    #: By tool and ordering key, what its path comes to with this batch.
+    paths: dict[tuple[str, str], KeyState] = field(default_factory=dict)
     _owners: Counter[str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from hookstream.app.status import Status
 
 __all__ = [
     "ACCEPTED",
+    "ERASED",
     "Accepted",
     "Blocked",
     "Dropped",
@@ -69,6 +70,8 @@ class Quarantined:
     version: int
 
 
+#: The stage of what was dropped for an erasure, as the event log has it.
+ERASED = "erased"
 Outcome = Accepted | Duplicate | Dropped | Failed | Blocked | Quarantined
 
 ACCEPTED = Accepted()

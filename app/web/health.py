@@ -1,7 +1,7 @@
 """``/health*``: what an operator and an orchestrator ask."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from hookstream.app.ingest.appender import Appender
 from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.routing.condition_judge import ConditionJudge
+from hookstream.app.sqs.states import QueueState
 from hookstream.app.stalls import LoopWatch
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.secret_sealing import SecretSealing
@@ -27,6 +28,7 @@ from hookstream.app.web.health_parts import (
     catalog_out,
     conditions_out,
     postgres_out,
+    queues_out,
     sealing_out,
     secrets_out,
     sockets_out,
@@ -106,6 +108,7 @@ class HealthViews:
         archive: Objects,
         sealing: SecretSealing,
         data_keys: DataKeys,
+        queues: Callable[[], Sequence[QueueState]],
     ) -> None:
         """``missing_modules``: those with stages that could not be imported here, and why."""
         self._wakeups_trouble = wakeups_trouble
@@ -114,6 +117,7 @@ class HealthViews:
         self._archive = archive
         self._sealing = sealing
         self._data_keys = data_keys
+        self._queues = queues
         self._missing_modules = missing_modules
         self._redis = redis
         self._postgres = postgres
@@ -172,6 +176,8 @@ class HealthViews:
             parts["sealing"] = sealing_out(self._data_keys, secrets)
         elif self._data_keys.wanted or self._data_keys.missing:
             parts["sealing"] = sealing_out(self._data_keys)
+        if queues := self._queues():
+            parts["queues"] = queues_out(queues)
         if self._missing_modules:
             parts["stages"] = stages_out(self._missing_modules)
         appender = self._appender

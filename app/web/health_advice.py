@@ -52,6 +52,11 @@ ADVICE: Final[Mapping[str, Mapping[str, str]]] = {
         "`full_streams`",
         "": "see part `redis`: what that refuses is kept on this disk, and drained by itself",
     },
+    "queues": {
+        "": "`troubles` says why. denied: see to the rights of this process's credentials "
+        "(docs/migration.md); missing: to the tool's queue_url; unreachable: to the network. What "
+        "is not taken stays in its queue, what is not sent in its outbox, and it goes on by itself"
+    },
     "streams": {"": "see part `redis`"},
     "dead_letters": {"": "`hookstream dead list` says which events, and why"},
     "versions": {"": "upgrade the workers: what waits comes by itself"},

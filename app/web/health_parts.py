@@ -24,6 +24,7 @@ from hookstream.app.redis.memory import SAYS, MemoryWatch
 from hookstream.app.redis.watch import RedisWatch
 from hookstream.app.routing.condition_judge import Name, Trouble
 from hookstream.app.settings import Settings
+from hookstream.app.sqs.states import QueueState
 from hookstream.app.stalls import LoopWatch
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.secret_sealing import SecretSealing
@@ -40,6 +41,7 @@ __all__ = [
     "catalog_out",
     "conditions_out",
     "postgres_out",
+    "queues_out",
     "sealing_out",
     "secrets_out",
     "sockets_out",
@@ -115,6 +117,25 @@ def archive_out(objects: Objects) -> dict[str, Any]:
     """What this process could not do with the archive lately."""
     trouble = objects.trouble
     return {"status": "degraded" if trouble else "ok", "detail": trouble}
+
+
+def queues_out(queues: Sequence[QueueState]) -> dict[str, Any]:
+    """What is in the way of queues that events come out of, or are copied into."""
+    troubled = [queue for queue in queues if queue.trouble]
+    return {
+        "status": "degraded" if troubled else "ok",
+        "queues": len(queues),
+        "troubled": len(troubled),
+        "troubles": [
+            {
+                "tool": queue.tool_id,
+                "queue": queue.queue,
+                "trouble": queue.trouble,
+                "detail": queue.detail,
+            }
+            for queue in troubled[:MAX_NAMED]
+        ],
+    }
 
 
 class StreamHealth:

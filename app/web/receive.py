@@ -30,7 +30,7 @@ from hookstream.app.ingest.acceptance import Acceptance
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.events import incoming, make_event
 from hookstream.app.ingest.key_fetcher import KeyFetcher
-from hookstream.app.ingest.refusals import Refusal, Refusals
+from hookstream.app.ingest.refusals import IN_QUEUE, Refusal, Refusals
 from hookstream.app.ingest.signing_keys import SigningKeys
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
@@ -102,7 +102,7 @@ class Receiver:
         self._postgres = postgres
         self._catalog = catalog
         self._refusals = refusals
-        self._acceptance = Acceptance(
+        self.acceptance = Acceptance(
             settings=settings,
             catalog=catalog,
             payloads=payloads,
@@ -296,7 +296,7 @@ class Receiver:
             return answer, ""
         found = incoming(hook, provider, settings.max_batch_events, tool.options)
         self._limit.take_of(tool, max(1, len(found.requests)), len(body))
-        ids = await self._acceptance.accept(found, tool, now_ms)
+        ids = await self.acceptance.accept(found, tool, now_ms)
         accepted = Answer(202, orjson.dumps(accepted_out(ids, is_batch=found.is_batch)), JSON)
         if provider.answer:
             accepted = provider.answer(hook, tool.options, accepted)
@@ -352,6 +352,10 @@ class Receiver:
         if tool.tenant != tenant:
             raise NotFoundError(f"there is no tool {own_tool_id(refusal.tool_id)!r}")
         self._check_tenant(tool)
+        if refusal.method == IN_QUEUE:
+            raise ConflictError(
+                "it came out of a queue: mend the tool's source, then send it to the queue again"
+            )
         if not refusal.whole:
             raise ConflictError(
                 f"not all of it was kept ({len(refusal.body)} of {refusal.body_bytes} bytes of its "
@@ -379,7 +383,7 @@ class Receiver:
             found = incoming(hook, provider, self._settings.max_batch_events, tool.options)
             if not len(found.requests):
                 raise ConflictError("it is an empty batch: there is no event in it")
-            ids = await self._acceptance.accept(found, tool, now_ms)
+            ids = await self.acceptance.accept(found, tool, now_ms)
             return accepted_out(ids, is_batch=found.is_batch)
         except (ConflictError, UnavailableError):
             raise

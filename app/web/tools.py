@@ -1,7 +1,7 @@
 """``/api/v1/tools``: the sources of webhooks."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -18,7 +18,7 @@ from hookstream.app.errors import (
     UnavailableError,
 )
 from hookstream.app.failures.dead_letters import DeadLetterFilter, DeadLetters
-from hookstream.app.ids import own_tool_id
+from hookstream.app.ids import DEFAULT_TENANT, own_tool_id
 from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.payloads.dictionaries import Dictionaries
 from hookstream.app.postgres.pool import Postgres
@@ -35,7 +35,9 @@ from hookstream.app.providers import (
 from hookstream.app.providers.signatures.option_checks import read_options
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.event_keys import DedupFunction
+from hookstream.app.routing.queues import Queue, SqsSource, SqsTarget
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit_trail import AuditTrail
@@ -59,6 +61,7 @@ from hookstream.app.web.recorded import note
 from hookstream.app.web.routes import Route
 from hookstream.app.web.tenant_masking import checked_rules
 from hookstream.codecs.errors import InvalidSchemaError
+from hookstream.codecs.json_payload import dump_json
 
 __all__ = ["ToolViews"]
 
@@ -71,6 +74,8 @@ PUBLIC_URL = re.compile(
 )
 
 TOOL = "/api/v1/tools/{tool_id}"
+#: Of what each message of a queue says of whom it is.
+MAX_AUTH_CONTEXT_BYTES = 4096
 #: Dead letters that are looked for and discarded in one go.
 PURGED_AT_ONCE = 500
 
@@ -165,6 +170,7 @@ class ToolViews:
         given = options(tool)
         check_options(kind, given)
         check_secrets(kind, tool.secrets, known, given)
+        check_moving(before, tool)
         # what it has learnt is not for the caller to say again
         keeps_secrets = kind.learns(given) and not tool.secrets
         tenant = request[TENANT_KEY]
@@ -192,6 +198,8 @@ class ToolViews:
                 self._catalog.current.masking.get(tenant, ALONG),
                 has_key=bool(self._settings.pseudonym_key),
             ),
+            source(tool, tenant, self._settings, self._others(tool_id)),
+            forward(tool, tenant, self._settings, self._others(tool_id)),
         )
         if row is None:
             if not await self._postgres.fetchrow("SELECT FROM tools WHERE tool_id = $1", tool_id):
@@ -204,6 +212,10 @@ class ToolViews:
             )
         [out] = await self._out([row])
         return json_response(out, status=201 if row["created"] else 200)
+
+    def _others(self, tool_id: str) -> Sequence[Tool]:
+        """All tools but one: which queues those have."""
+        return [one for one in self._catalog.current.tools.values() if one.tool_id != tool_id]
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One tool."""
@@ -337,6 +349,82 @@ def masking(tool: ToolIn, tenant: Rules, *, has_key: bool) -> dict[str, Any] | N
     return tool.masking.model_dump()
 
 
+def source(
+    tool: ToolIn, tenant: str, settings: Settings, others: Iterable[Tool]
+) -> dict[str, Any] | None:
+    """The queue that its events come out of. Raises BadRequestError, naming what is wrong."""
+    if tool.source is None:
+        return None
+    given = tool.source.model_dump()
+    try:
+        queue = SqsSource.from_dict(given).queue
+    except ValueError as error:
+        raise BadRequestError(f"source.sqs.{error}") from error
+    check_queue("source", queue, tenant, settings)
+    for other in others:
+        if other.forward is not None and other.forward.queue.url == queue.url:
+            raise BadRequestError(
+                f"source.sqs.queue_url: events of {own_tool_id(other.tool_id)} are copied into "
+                "it: they could go round"
+            )
+    return given
+
+
+def forward(
+    tool: ToolIn, tenant: str, settings: Settings, others: Iterable[Tool]
+) -> dict[str, Any] | None:
+    """The queue that its events are copied into. Raises BadRequestError, naming what is wrong."""
+    if tool.forward is None:
+        return None
+    given = tool.forward.model_dump()
+    try:
+        queue = SqsTarget.from_dict(given).queue
+    except ValueError as error:
+        raise BadRequestError(f"forward.sqs.{error}") from error
+    if len(dump_json(given["sqs"]["auth_context"])) > MAX_AUTH_CONTEXT_BYTES:
+        raise BadRequestError(
+            f"forward.sqs.auth_context: {MAX_AUTH_CONTEXT_BYTES} bytes of JSON at most: each "
+            "message has it"
+        )
+    check_queue("forward", queue, tenant, settings)
+    read = {other.source.queue.url: own_tool_id(other.tool_id) for other in others if other.source}
+    if tool.source is not None:
+        read[tool.source.sqs.queue_url] = "this tool"
+    if queue.url in read:
+        raise BadRequestError(
+            f"forward.sqs.queue_url: it is the source of {read[queue.url]}: events would go round"
+        )
+    return given
+
+
+def check_queue(name: str, queue: Queue, tenant: str, settings: Settings) -> None:
+    """Refuse a queue that is not for this tool to name. Raises BadRequestError.
+
+    It is asked with the credentials of the installation, which may have others' queues, too.
+    """
+    if tenant != DEFAULT_TENANT:
+        raise BadRequestError(
+            f"{name}: queues are for tools of the installation's own tenant: they are asked with "
+            "its credentials. Have your service call /hooks/{tenant}/{tool_id}"
+        )
+    if not settings.may_ask_queue(queue.url):
+        raise BadRequestError(
+            f"{name}.sqs.queue_url: it is none of HOOKSTREAM_SQS_QUEUES, which says what queues "
+            "tools may name: have whoever runs this add it, for all processes"
+        )
+
+
+def check_moving(before: Tool | None, tool: ToolIn) -> None:
+    """Refuse what would tear a move apart that is under way. Raises ConflictError."""
+    if before is None or before.migration is None or before.forward is None:
+        return
+    said = "the tool moves from old workers to here (GET /api/v1/tools/{tool_id}/migration)"
+    if tool.forward is None or tool.forward.sqs.queue_url != before.forward.queue.url:
+        raise ConflictError(f"forward: {said}, by this queue: end that first")
+    if (tool.ordering.by, tool.ordering.field) != (before.order_by, before.order_field):
+        raise ConflictError(f"ordering: {said}, key by key: end that first")
+
+
 async def payload_schema(schemas: SchemaStore, tenant: str, tool: ToolIn) -> dict[str, str] | None:
     """The schema rule. Raises BadRequestError when the subject has no schema that can be used."""
     given = tool.payload_schema
@@ -452,6 +540,8 @@ def tool_out(row: Mapping[str, Any], secrets: Sequence[str]) -> dict[str, Any]:
         "allow_from": row["allow_from"],
         "public_url": row["public_url"],
         "masking": row["masking"],
+        "source": row["source"],
+        "forward": row["forward"],
         "path": f"/hooks/{row['tool_id']}",
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hookstream.app.circuit_breaker import Breaker
+from hookstream.app.sqs.states import QueueState
 
 __all__ = ["AlertEndpoint", "Endpoint", "Leases", "Worker"]
 
@@ -49,3 +50,5 @@ class Worker:
     alerts: AlertEndpoint
     #: None where no model is set.
     model: Endpoint | None
+    #: How queues do that events are copied into.
+    forwarding: Callable[[], Sequence[QueueState]] = lambda: ()

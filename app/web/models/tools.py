@@ -17,10 +17,14 @@ __all__ = [
     "AlertIn",
     "DedupIn",
     "DedupOut",
+    "ForwardIn",
     "LearntSecretOut",
     "MaskingIn",
     "OrderingIn",
     "PayloadSchemaIn",
+    "SourceIn",
+    "SqsIn",
+    "SqsTargetIn",
     "ToolIn",
     "ToolList",
     "ToolOut",
@@ -108,6 +112,51 @@ class MaskingIn(Strict):
     keep: Literal["original", "masked"] = "original"
 
 
+class SqsIn(Strict):
+    """A queue of Amazon SQS, one of HOOKSTREAM_SQS_QUEUES; ``region`` where its URL names none.
+
+    ``format``: a message's body is the webhook's own ("raw"), or the JSON of Hookstream's
+    predecessor. ``headers``: by header of the webhook, the attribute that has it, or the path.
+    """
+
+    queue_url: Annotated[
+        Text,
+        Field(
+            max_length=1024,
+            examples=["https://sqs.eu-west-1.amazonaws.com/123456789012/webhooks"],
+        ),
+    ]
+    region: Annotated[Text, Field(max_length=32)] = ""
+    format: Literal["raw", "predecessor"] = "raw"
+    headers: dict[
+        Annotated[Text, Field(max_length=100)], Annotated[Text, Field(max_length=256)]
+    ] = Field({}, max_length=32)
+
+
+class SourceIn(Strict):
+    """Where a tool's events come from, beside its door."""
+
+    sqs: SqsIn
+
+
+class SqsTargetIn(Strict):
+    """A queue of Amazon SQS, one of HOOKSTREAM_SQS_QUEUES, and what its messages say of whom they
+    are: ``auth_context`` of the predecessor's format."""
+
+    queue_url: Annotated[Text, Field(max_length=1024)]
+    region: Annotated[Text, Field(max_length=32)] = ""
+    auth_context: dict[str, Any] = Field({}, max_length=32)
+    #: While the tool moves: what is delivered here goes there, too, with the attribute
+    #: hookstream_shadow. Set it once old workers leave such messages alone.
+    shadow: bool = False
+
+
+class ForwardIn(Strict):
+    """Where a tool's events are copied to."""
+
+    sqs: SqsTargetIn
+
+
 class ToolIn(Strict):
     """A source of webhooks."""
 
@@ -129,6 +178,10 @@ class ToolIn(Strict):
     public_url: Annotated[Text, Field(max_length=2048)] = ""
     #: Null for what comes along: secrets, cards, IBANs and national ids are masked.
     masking: MaskingIn | None = None
+    #: Null: its door alone.
+    source: SourceIn | None = None
+    #: Null: nowhere.
+    forward: ForwardIn | None = None
 
 
 class DedupOut(Model):
@@ -167,6 +220,8 @@ class ToolOut(Model):
     allow_from: list[str]
     public_url: str
     masking: MaskingIn | None
+    source: SourceIn | None
+    forward: ForwardIn | None
     path: str
     created_at: str
     updated_at: str

@@ -1,0 +1,373 @@
+"""Events that come out of queues: each receiver asks the queues of all tools that have one.
+
+SQS gives a message to one asker at a time, and of a FIFO queue nothing behind it of its group: so
+any number of receivers may ask, and none has to lead. A message is hidden from the others for as
+long as it is in hand, and deleted once its event is in Redis: while that is away it waits in its
+queue, or hidden while the spool has its event. Whoever dies meanwhile leaves it to the next one,
+and its event comes again under the same id, which follows from the message.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Protocol
+
+import orjson
+from mode.utils.logging import get_logger
+
+from hookstream.app import metrics, tasks
+from hookstream.app.backoff import backoff_seconds
+from hookstream.app.errors import (
+    HookstreamError,
+    LimitError,
+    PayloadTooLargeError,
+    SuspendedError,
+    UnavailableError,
+)
+from hookstream.app.ids import own_tool_id
+from hookstream.app.ingest.acceptance import Acceptance
+from hookstream.app.ingest.appender import Appender
+from hookstream.app.ingest.events import Incoming, incoming
+from hookstream.app.ingest.refusals import IN_QUEUE, Refusal, Refusals
+from hookstream.app.providers import PROVIDERS
+from hookstream.app.routing.catalog import Catalog, Tool
+from hookstream.app.routing.queues import Queue, SqsSource
+from hookstream.app.settings import Settings
+from hookstream.app.sqs.client import Message, SqsClient, SqsError
+from hookstream.app.sqs.messages import unpack
+from hookstream.app.sqs.states import QueueState
+
+__all__ = ["SqsIntake", "message_bits"]
+
+logger = get_logger(__name__)
+
+#: SQS's longest poll: the fewest requests that say the same.
+WAIT_SECONDS: Final = 20
+#: How long a message is hidden unless that is prolonged, which is done at a third of it.
+HIDDEN_SECONDS: Final = 60
+#: How often it is looked which tools have a queue, and asked whether one has a redrive policy.
+LOOK_SECONDS: Final = 0.5
+POLICY_SECONDS: Final = 300.0
+#: How long is waited for what only others can change: a quota, a tenant, the spool.
+PATIENCE_SECONDS: Final = 5.0
+#: How often the spool is looked at while it has events of messages in hand.
+SPOOL_SECONDS: Final = 0.2
+
+
+class Limit(Protocol):
+    """What a tool, and its tenant, may send."""
+
+    def look_at(self, tool: Tool) -> None:
+        """Raises LimitError where there is nothing left; nothing is taken."""
+
+    def take_of(self, tool: Tool, events: int = 1, size: int = 0) -> None:
+        """Take some. Raises LimitError."""
+
+
+def message_bits(queue: Queue, message: Message) -> int:
+    """What tells a message's events from others of its millisecond: the same each time it comes."""
+    name = f"{queue.url}\0{message.message_id}".encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) >> 2
+
+
+class SqsIntake:
+    """Asks the queues of all tools, each in a task of its own: none waits for another."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        catalog: Callable[[], Catalog],
+        acceptance: Acceptance,
+        appender: Appender,
+        limit: Limit,
+        refusals: Refusals,
+        most_bytes: Callable[[Tool], int],
+        make_client: Callable[[Queue], SqsClient] = SqsClient,
+    ) -> None:
+        """``most_bytes``: of a webhook of a tool's provider."""
+        self.settings = settings
+        self.catalog = catalog
+        self.acceptance = acceptance
+        self.appender = appender
+        self.limit = limit
+        self.refusals = refusals
+        self.most_bytes = most_bytes
+        self.make_client = make_client
+        self._consumers: dict[str, tuple[Consumer, asyncio.Task[Any]]] = {}
+
+    def states(self) -> list[QueueState]:
+        """How each queue does."""
+        return [consumer.state for consumer, _ in self._consumers.values()]
+
+    async def run(self) -> None:
+        """Ask queues for as long as this runs, as the catalog has them."""
+        try:
+            while True:
+                await self._follow()
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            await tasks.stop(*(task for _, task in self._consumers.values()))
+            self._consumers.clear()
+
+    async def _follow(self) -> None:
+        wanted = {
+            tool.tool_id: tool.source
+            for tool in self.catalog().tools.values()
+            # the setting may be another one than when the tool was made
+            if tool.source and self.settings.may_ask_queue(tool.source.queue.url)
+        }
+        for tool_id, (consumer, task) in list(self._consumers.items()):
+            if wanted.get(tool_id) != consumer.source or task.done():
+                await tasks.stop(task)
+                del self._consumers[tool_id]
+        for tool_id, source in wanted.items():
+            if tool_id not in self._consumers:
+                consumer = Consumer(self, tool_id, source)
+                # what ends it otherwise is told, and it is begun again with the next look
+                task = tasks.spawn("SqsIntake.consumer", consumer.run())
+                self._consumers[tool_id] = consumer, task
+
+
+class Consumer:
+    """Takes what comes out of one tool's queue."""
+
+    def __init__(self, intake: SqsIntake, tool_id: str, source: SqsSource) -> None:
+        self._intake = intake
+        self.tool_id = tool_id
+        self.source = source
+        self.state = QueueState(tool_id, source.queue.name)
+        self._client = intake.make_client(source.queue)
+        #: Whether what cannot be read is given to another queue by SQS itself; None: not known.
+        self._redrives_known: bool | None = None
+        self._asked_policy = -POLICY_SECONDS
+
+    async def run(self) -> None:
+        """Take messages until cancelled. What is in hand then comes again."""
+        logger.info("tool %s: asking the queue %s", self.tool_id, self.source.queue.name)
+        try:
+            while True:
+                if waits := self._waits():
+                    self.state.troubled(*waits)
+                    await asyncio.sleep(PATIENCE_SECONDS)
+                    continue
+                try:
+                    messages = await self._client.receive(
+                        wait_seconds=WAIT_SECONDS, hidden_seconds=HIDDEN_SECONDS
+                    )
+                except SqsError as error:
+                    await self._failed(error)
+                    continue
+                self.state.well()
+                if messages:
+                    metrics.SQS_RECEIVED.labels(tool=self.tool_id).inc(len(messages))
+                    await self._take(messages)
+        finally:
+            await self._client.close()
+
+    def _tool(self) -> Tool:
+        tool = self._intake.catalog().tools.get(self.tool_id)
+        if tool is None:
+            raise UnavailableError("there is no such tool any more")
+        return tool
+
+    def _waits(self) -> tuple[str, str] | None:
+        """What nothing is taken for now: its kind, and in words. What is not taken stays there."""
+        if self._intake.appender.has_spooled:
+            return "spool", "events wait in the spool here: see parts `spool` and `redis`"
+        try:
+            self._check(self._tool())
+            self._intake.limit.look_at(self._tool())
+        except HookstreamError as error:
+            return error.slug, str(error)
+        return None
+
+    def _check(self, tool: Tool) -> None:
+        if trouble := self._intake.catalog().tenant(tool.tenant).trouble:
+            raise SuspendedError(trouble)
+
+    async def _failed(self, error: SqsError) -> None:
+        """Tell that SQS does not do what it is asked for, and wait a while."""
+        metrics.SQS_ERRORS.labels(tool=self.tool_id, kind=error.kind).inc()
+        self.state.failures += 1
+        self.state.troubled(error.kind, str(error))
+        await asyncio.sleep(backoff_seconds(self.state.failures))
+
+    async def _take(self, messages: Sequence[Message]) -> None:
+        """Take what was received: a group's messages one by one in their order, groups together."""
+        groups: dict[str, list[Message]] = {}
+        for message in messages:
+            # of a queue that keeps no order each is by itself
+            groups.setdefault(message.group or message.message_id, []).append(message)
+        in_hand = {message.handle for message in messages}
+        hiding = tasks.awaited("SqsIntake.hide", self._keep_hidden(in_hand))
+        taking = [
+            tasks.awaited("SqsIntake.take", self._take_group(group, in_hand))
+            for group in groups.values()
+        ]
+        try:
+            await asyncio.gather(*taking)
+        finally:
+            await tasks.stop(hiding, *taking)
+
+    async def _keep_hidden(self, in_hand: set[str]) -> None:
+        while True:
+            await asyncio.sleep(HIDDEN_SECONDS / 3)
+            if not in_hand:
+                continue
+            try:
+                await self._client.hide(list(in_hand), HIDDEN_SECONDS)
+            except SqsError as error:
+                # at worst it comes again, and is recognised
+                metrics.SQS_ERRORS.labels(tool=self.tool_id, kind=error.kind).inc()
+
+    async def _take_group(self, messages: Iterable[Message], in_hand: set[str]) -> None:
+        done: list[str] = []
+        try:
+            for message in messages:
+                if not await self._taken(message):
+                    # what is behind it of its group waits for it, in the queue
+                    break
+                done.append(message.handle)
+        finally:
+            in_hand -= {message.handle for message in messages} - set(done)
+            await self._delete(done)
+            in_hand -= set(done)
+
+    async def _delete(self, handles: Sequence[str]) -> None:
+        """Delete what is durable here. What SQS does not delete comes again, and is recognised."""
+        if not handles:
+            return
+        for attempt in range(1, 6):
+            try:
+                left = await self._client.delete(handles)
+            except SqsError as error:
+                metrics.SQS_ERRORS.labels(tool=self.tool_id, kind=error.kind).inc()
+                self.state.troubled(error.kind, f"messages are not deleted: {error}")
+                await asyncio.sleep(backoff_seconds(attempt))
+                continue
+            metrics.SQS_DELETED.labels(tool=self.tool_id).inc(len(handles) - left)
+            return
+
+    async def _taken(self, message: Message) -> bool:
+        """Have a message's events in Redis; whether the message may go.
+
+        Waits for as long as what is needed for that is not there.
+        """
+        failures = 0
+        came: Incoming | None = None
+        while True:
+            try:
+                tool = self._tool()
+                self._check(tool)
+                if came is None:
+                    came = self._incoming(tool, message)
+                await self._accept(tool, message, came)
+                # in the spool it is durable, but another receiver would let what is behind it
+                # overtake it
+                while self._intake.appender.has_spooled:  # noqa: ASYNC110
+                    await asyncio.sleep(SPOOL_SECONDS)
+            except (LimitError, SuspendedError, UnavailableError) as error:
+                failures += 1
+                self.state.troubled(error.slug, str(error))
+                wait = backoff_seconds(failures)
+                if isinstance(error, LimitError):
+                    wait = max(wait, min(error.retry_after_seconds or 1.0, PATIENCE_SECONDS))
+                await asyncio.sleep(wait)
+            except HookstreamError as error:
+                return await self._refuse(message, error)
+            else:
+                return True
+
+    def _incoming(self, tool: Tool, message: Message) -> Incoming:
+        """What is in a message, once its tool has room for that, which is taken.
+
+        Who may write into the queue is for its own rights to say: nothing is signed in there.
+        """
+        intake, row = self._intake, PROVIDERS[tool.provider]
+        size, most = len(message.body), intake.most_bytes(tool)
+        if size > most:
+            raise PayloadTooLargeError(
+                f"{size} characters, and a webhook of its provider has {most} at most"
+            )
+        found = unpack(message, self.source)
+        came = incoming(found.hook, found.row(row), intake.settings.max_batch_events, tool.options)
+        intake.limit.take_of(tool, max(1, len(came.requests)), len(found.hook.body))
+        return came
+
+    async def _accept(self, tool: Tool, message: Message, came: Incoming) -> None:
+        now_ms = message.sent_ms or time.time_ns() // 1_000_000
+        bits = message_bits(self.source.queue, message)
+        await self._intake.acceptance.accept(came, tool, now_ms, bits=bits)
+
+    async def _refuse(self, message: Message, error: HookstreamError) -> bool:
+        """Keep what can be no event as a refusal of its tool; whether it may go from its queue.
+
+        Where SQS gives what was received several times to another queue it is left to that.
+        """
+        tool = self._intake.catalog().tools.get(self.tool_id)
+        metrics.SQS_REFUSED.labels(tool=self.tool_id, reason=error.slug).inc()
+        redrives = await self._redrives()
+        self._tell_refused(message, error, redrives=redrives)
+        if tool is None:
+            return False
+        self._intake.refusals.count(tool, error.slug)
+        if redrives and message.receives > 1:
+            # it was kept when it came first
+            return False
+        refusal = _refusal(self.source, tool, message, error)
+        return await self._intake.refusals.keep_now(tool, refusal) and not redrives
+
+    def _tell_refused(self, message: Message, error: HookstreamError, *, redrives: bool) -> None:
+        logger.warning(
+            "the queue %s of tool %s: message %s can be no event (%s): it is %s, and GET "
+            "/api/v1/tools/%s/refusals has it",
+            self.state.queue,
+            self.tool_id,
+            message.message_id[:100],
+            error,
+            "left to its queue's redrive policy" if redrives else "deleted",
+            own_tool_id(self.tool_id),
+        )
+
+    async def _redrives(self) -> bool:
+        """Whether the queue has a redrive policy; where that cannot be asked, none."""
+        if time.monotonic() - self._asked_policy >= POLICY_SECONDS:
+            self._asked_policy = time.monotonic()
+            try:
+                found = await self._client.attributes("RedrivePolicy")
+                policy = orjson.loads(found.get("RedrivePolicy") or b"null")
+                self._redrives_known = bool(policy)
+            except (SqsError, ValueError) as error:
+                if not isinstance(error, SqsError) or error.kind != "denied":
+                    # what cannot be asked now is asked again with the next one
+                    self._asked_policy = -POLICY_SECONDS
+                    return True
+                self._redrives_known = None
+                logger.warning(
+                    "the queue %s of tool %s: whether it has a redrive policy may not be asked "
+                    "(sqs:GetQueueAttributes): taken for none",
+                    self.state.queue,
+                    self.tool_id,
+                )
+        return bool(self._redrives_known)
+
+
+def _refusal(source: SqsSource, tool: Tool, message: Message, error: HookstreamError) -> Refusal:
+    body = message.body.encode(errors="replace")
+    return Refusal(
+        at_ms=time.time_ns() // 1_000_000,
+        tool_id=tool.tool_id,
+        status=error.status,
+        reason=error.slug,
+        detail=f"message {message.message_id}: {error}",
+        address="",
+        method=IN_QUEUE,
+        origin="",
+        path=source.queue.url,
+        headers={name.lower(): (value,) for name, value in message.attributes.items()},
+        body=body,
+        body_bytes=len(body),
+        whole=True,
+    )
