@@ -17,11 +17,8 @@ from typing import TYPE_CHECKING
 from hookstream.app import channels, metrics
 from hookstream.app.deduplication.state import write_dedup
 from hookstream.app.failures.blocking import judge
-from hookstream.app.failures.failed_events import (
-    log_failures,
-    origin_named_in,
-    write_failures,
-)
+from hookstream.app.failures.failed_events import is_first, log_failures, write_failures
+from hookstream.app.failures.hand_overs import settle_old, write_paths
 from hookstream.app.failures.rules import Decision
 from hookstream.app.failures.state import FailureState
 from hookstream.app.main import app
@@ -31,7 +28,7 @@ from hookstream.app.settings import Settings
 from hookstream.app.sqs.outbox import write_outbox
 from hookstream.app.stage_tables.state import settle as settle_tables
 from hookstream.app.stage_tables.state import write_tables
-from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.commit import Commit, Writes, commit_all
 from hookstream.app.streams.event_log import write_audit_entry
 from hookstream.app.streams.group import Group
@@ -168,6 +165,7 @@ async def _begin(
     batch: Batch, slot: TimeSlot, services: "Services", settings: Settings, now_ms: int
 ) -> Settling:
     partition = batch.partition
+    settle_old(batch.entries)
     decision = judge(batch, settings, now_ms, services.catalog.current)
     in_tables = settle_tables(batch)
     sent = await outputs(
@@ -195,19 +193,11 @@ async def _finish(
     await write_tables(services.redis, writes, batch, settling.in_tables)
     write_failures(writes, batch, settling.decision, settings, now_ms)
     write_audit_entry(writes, batch)
+    write_paths(writes, batch, settling.decision, now_ms)
     write_outbox(
-        writes,
-        batch.partition.number,
-        [entry for entry in batch.entries if is_first(entry)],
-        services.catalog.current,
+        writes, batch.partition.number, batch.entries, services.catalog.current, first=is_first
     )
     return Commit(batch.partition, batch.channel, writes, batch.entries)
-
-
-def is_first(entry: Entry) -> bool:
-    """Whether this is the first decision about an event: of one that could not be read before, too."""
-    name = entry.failed_event_id
-    return not name or (not entry.attempts and bool(origin_named_in(name)))
 
 
 def is_behind(batch: Batch) -> bool:

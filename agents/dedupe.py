@@ -4,7 +4,7 @@ In: batches of ``events[p]``. Out: the same, with duplicates' status set and the
 Drops nothing: a duplicate is recorded, and only not delivered. A replay passes by deliberately.
 A second append of one event is a copy of itself, whatever the tool's window, and no news.
 Events that have to wait (their key is blocked, their tool's circuit breaker is open) are told
-apart here too, before any stage works on them.
+apart here too, before any stage works on them; and of tools that move which old workers work on.
 """
 
 from hookstream.app import channels, metrics, tasks
@@ -12,6 +12,8 @@ from hookstream.app.deduplication.lookup import HistoryLookup
 from hookstream.app.deduplication.state import DedupState
 from hookstream.app.failures.blocking import mark_waiting
 from hookstream.app.failures.failed_events import origin_named_in
+from hookstream.app.failures.hand_overs import decide_paths
+from hookstream.app.ids import random_bits
 from hookstream.app.main import app
 from hookstream.app.routing.event_keys import ask_again
 from hookstream.app.stores.erasures import ErasureStore
@@ -55,6 +57,7 @@ async def dedupe(batch: Batch) -> None:
     name_late(batch)
     drop_erased(batch, app.services.erasures)
     await judge(batch, app.services.history_lookup)
+    decide_paths(batch, app.services.catalog.current, app.services.clock.now_ms(), random_bits())
     mark_waiting(batch, app.services.catalog.current)
 
 

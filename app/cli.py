@@ -15,8 +15,8 @@ __all__ = ["main"]
 
 COMMANDS = (
     "worker", "receive", "send", "up", "dead", "partitions", "provider", "replay", "schema",
-    "lifecycle", "audit", "erase", "holds", "retention", "keys", "api_keys", "tenants", "plan",
-    "bench", "doctor",
+    "lifecycle", "audit", "erase", "holds", "retention", "keys", "api_keys", "tenants", "migrate",
+    "plan", "bench", "doctor",
 )  # fmt: skip
 #: Faust's commands that would do nothing sensible here, and what does.
 REFUSED = {

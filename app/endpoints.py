@@ -39,6 +39,7 @@ from hookstream.app.web.lifecycle import LifecycleViews
 from hookstream.app.web.limits import call_limit, replay_limit, tool_limit
 from hookstream.app.web.losses import LossViews
 from hookstream.app.web.metrics import MetricsViews
+from hookstream.app.web.migration import MigrationViews
 from hookstream.app.web.openapi import document
 from hookstream.app.web.pages import Pages, first_names, send_to_receivers
 from hookstream.app.web.partitions import PartitionViews, StreamMeter
@@ -264,6 +265,9 @@ class Endpoints:
                 dictionaries=services.dictionaries,
                 trail=services.trail,
                 holds=services.holds,
+            ).routes(),
+            *MigrationViews(
+                settings=settings, postgres=postgres, catalog=catalog, redis=services.redis
             ).routes(),
             *ContextViews(
                 settings=settings,

@@ -63,6 +63,7 @@ __all__ = [
     "FEED_TRIMMED",
     "FEED_UNREADABLE",
     "FULL_STREAMS",
+    "HAND_OVERS",
     "HISTORY_BYTES",
     "HISTORY_CANDIDATES",
     "HISTORY_CHECKED",
@@ -80,6 +81,7 @@ __all__ = [
     "MALFORMED_REQUESTS",
     "MASKED",
     "OF_ALL_PROCESSES",
+    "OLD_PATH",
     "PARTITIONS_OWNED",
     "PARTITIONS_UNOWNED",
     "PAYLOAD_BYTES",
@@ -162,12 +164,25 @@ SQS_REFUSED = Counter(
     ["tool", "reason"],
 )
 SQS_SENT = Counter(
-    "hookstream_sqs_sent_total", "Events copied into tools' queues, also those sent again.", ["tool"]
+    "hookstream_sqs_sent_total",
+    "Events copied into tools' queues, also those sent again.",
+    ["tool"],
 )
 SQS_NOT_SENT = Counter(
     "hookstream_sqs_not_sent_total",
     "Events that are not copied into their tool's queue: gone, too-large, refused, forgotten.",
     ["tool", "reason"],
+)
+OLD_PATH = Counter(
+    "hookstream_old_path_events_total",
+    "Events that old workers work on, by what came of them here: reaches, unrouted, dropped, "
+    "fails.",
+    ["tool", "here"],
+)
+HAND_OVERS = Counter(
+    "hookstream_hand_overs_total",
+    "Ordering keys that have moved from old workers to here, or were to: done, cancelled.",
+    ["tool", "end"],
 )
 SQS_WAITING = Gauge(
     "hookstream_sqs_waiting",

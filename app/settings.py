@@ -461,8 +461,8 @@ class Settings(BaseSettings):
     sqs_queues: str = Field(
         "",
         description="Queues of Amazon SQS that tools may name, by commas: whole URLs, or their "
-        "beginnings up to a `/`, as in `https://sqs.eu-west-1.amazonaws.com/123456789012/`. They are "
-        "asked with this process's AWS credentials. Empty: none.",
+        "beginnings up to a `/`, as in `https://sqs.eu-west-1.amazonaws.com/123456789012/`. "
+        "They are asked with this process's AWS credentials. Empty: none.",
     )
     key_calls_per_second: float = Field(
         50.0,
@@ -736,9 +736,9 @@ class Settings(BaseSettings):
         for entry in self.sqs_queue_urls:
             if not re.fullmatch(r"https?://[^/\s]+/\S*", entry):
                 raise ValueError(
-                    f"HOOKSTREAM_SQS_QUEUES: {entry[:200]!r} is no URL of a queue, nor the beginning "
-                    "of one: write https://sqs.eu-west-1.amazonaws.com/123456789012/ for all queues of "
-                    "an account there"
+                    f"HOOKSTREAM_SQS_QUEUES: {entry[:200]!r} is no URL of a queue, nor the "
+                    "beginning of one: write https://sqs.eu-west-1.amazonaws.com/123456789012/ for "
+                    "all queues of an account there"
                 )
         return self
 
@@ -750,8 +750,8 @@ class Settings(BaseSettings):
 
     def may_ask_queue(self, url: str) -> bool:
         """Whether tools may name a queue: by its whole URL, or by all of that but its name."""
-        account, slash, _ = url.rpartition("/")
-        return bool({url, account + slash}.intersection(self.sqs_queue_urls))
+        account, slash, name = url.rpartition("/")
+        return bool(name and {url, account + slash}.intersection(self.sqs_queue_urls))
 
     @model_validator(mode="after")
     def _proxies_are_networks(self) -> Self:

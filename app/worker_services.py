@@ -16,6 +16,7 @@ from hookstream.app.erasure.memory import Memory
 from hookstream.app.failures.alerts import Alerts
 from hookstream.app.failures.blocking import tripped
 from hookstream.app.failures.expiry import DeadLetterExpiry
+from hookstream.app.failures.hand_overs import opens_paths
 from hookstream.app.failures.released import ReleasedEntries
 from hookstream.app.failures.retry_scheduler import RetryScheduler
 from hookstream.app.failures.state import opens_failures
@@ -181,6 +182,7 @@ class WorkerServices(Service):
                 opens_dedup(services.redis, settings.state_path / "tables"),
                 opens_tables(services.redis, settings.state_path / "tables", self._has_tables),
                 opens_failures(services.redis, settings),
+                opens_paths(services.redis),
                 opens_feeds(
                     services.redis, services.scripts, settle=self.marks.settle, rated=rated
                 ),
@@ -513,8 +515,9 @@ class WorkerServices(Service):
             services.events,
             self._settings,
             catalog=self._catalog,
-            is_current=lambda: services.catalog.loaded
-            and services.catalog.age_seconds < CURRENT_SECONDS,
+            is_current=lambda: (
+                services.catalog.loaded and services.catalog.age_seconds < CURRENT_SECONDS
+            ),
             owned=self._owned,
             loop=self.loop,
             beacon=self.beacon,

@@ -4,18 +4,19 @@ The rules are in :mod:`hookstream.app.failures.rules`; this asks them about a ba
 blocked or parked is let go by the retry scheduler.
 """
 
-import hashlib
 from collections.abc import Iterable
 
 from hookstream.app import metrics
 from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.failures import rules
 from hookstream.app.failures.failed_events import failed_event_id, log_failures, write_failures
+from hookstream.app.failures.hand_overs import holder_of
 from hookstream.app.failures.rules import Candidate, Decision
 from hookstream.app.failures.state import FailureState
 from hookstream.app.redis.client import Scripts
 from hookstream.app.routing.catalog import Catalog
 from hookstream.app.routing.event_keys import ordering_key, with_digits
+from hookstream.app.routing.paths import OLD, key_name
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
@@ -34,8 +35,7 @@ def blocked_key(event: Event, catalog: Catalog) -> str:
     data = None
     if tool.order_by == "field":
         data = with_digits(tool, event.data(), event.payload)
-    parts = ordering_key(tool, event.message_id, data)
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
+    return key_name(ordering_key(tool, event.message_id, data))
 
 
 def mark_waiting(batch: Batch, catalog: Catalog) -> None:
@@ -44,6 +44,8 @@ def mark_waiting(batch: Batch, catalog: Catalog) -> None:
     if not state.blocked and not state.breakers:
         return
     for entry in list(batch.live()):
+        if entry.path == OLD:
+            continue  # nobody waits here for what is worked on elsewhere
         key = blocked_key(entry.value, catalog) if state.blocked else ""
         candidate = _candidate(batch, entry, key)
         if blocked := rules.waits_for(candidate, state.blocked, state.breakers):
@@ -65,7 +67,10 @@ def judge(
         return Decision([entry.outcome for entry in batch.entries])
     keyed = catalog is not None and (troubled or bool(state.blocked))
     decision = rules.decide(
-        [_candidate(batch, e, _key(e, catalog) if keyed else "") for e in batch.entries],
+        [
+            _candidate(batch, entry, *(_key(entry, catalog) if keyed else ("", False)))
+            for entry in batch.entries
+        ],
         state.blocked,
         state.breakers,
         max_attempts=settings.retry_max_attempts,
@@ -89,16 +94,20 @@ def tripped(partitions: Iterable[Partition]) -> dict[str, str]:
     }
 
 
-def _key(entry: Entry, catalog: Catalog | None) -> str:
+def _key(entry: Entry, catalog: Catalog | None) -> tuple[str, bool]:
+    """The ordering key that counts for an entry, "" for none; whether that is a soft one."""
     if catalog is None or not isinstance(entry.value, Event):
-        return ""
+        return "", False
     if isinstance(entry.outcome, Blocked) and entry.outcome.key:
         # its tool may be another one by now: it is listed where it was told to wait
-        return entry.outcome.key
-    return blocked_key(entry.value, catalog)
+        return entry.outcome.key, False
+    if key := blocked_key(entry.value, catalog):
+        return key, False
+    # it has waited for a hand-over, and its tool does not hold others back
+    return entry.listed, bool(entry.listed)
 
 
-def _candidate(batch: Batch, entry: Entry, key: str) -> Candidate:
+def _candidate(batch: Batch, entry: Entry, key: str, soft: bool = False) -> Candidate:
     return Candidate(
         failed_event_id(batch.channel, batch.partition.number, entry),
         entry.outcome,
@@ -110,6 +119,8 @@ def _candidate(batch: Batch, entry: Entry, key: str) -> Candidate:
         else "",
         listed=entry.listed,
         attempts=entry.attempts,
+        holder=holder_of(entry.mark) if entry.mark else "",
+        soft=soft,
     )
 
 

@@ -37,6 +37,7 @@ from hookstream.codecs.envelope import Event
 __all__ = [
     "QUARANTINED",
     "failed_event_id",
+    "is_first",
     "origin_named_in",
     "partition_named_in",
     "pin",
@@ -70,6 +71,12 @@ def failed_event_id(channel: str, partition: int, entry: Entry) -> str:
     if event := event_of(entry.value):
         return SEPARATOR.join((event.event_id, event.replay_id, channel, str(partition)))
     return SEPARATOR.join(("", entry.entry_id, channel, str(partition)))
+
+
+def is_first(entry: Entry) -> bool:
+    """Whether an entry is decided about for the first time: one that was unreadable, too."""
+    name = entry.failed_event_id
+    return not name or (not entry.attempts and bool(origin_named_in(name)))
 
 
 def partition_named_in(failed_event: str) -> int | None:

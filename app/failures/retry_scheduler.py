@@ -1,7 +1,7 @@
 """The retry scheduler: puts failed events back into their streams when what they wait for has come.
 
-That is their time (retries), their turn (a held ordering key), their tool's circuit breaker, or a
-worker that reads their envelope's version: this one.
+That is their time (retries), their turn (a held ordering key), a hand-over, their tool's circuit
+breaker, or a worker that reads their envelope's version: this one.
 What is moved and where it is forgotten go into one commit: a crash neither loses nor doubles it.
 """
 
@@ -17,6 +17,7 @@ from hookstream.app import metrics, tasks
 from hookstream.app.circuit_breaker import Breaker, BreakerState
 from hookstream.app.errors import FencedError, OutdatedError
 from hookstream.app.failures.failed_events import requeue
+from hookstream.app.failures.hand_overs import is_hand_over, let_go_hand_overs
 from hookstream.app.failures.state import FailureState
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts, is_redis_down
@@ -140,6 +141,7 @@ class RetryScheduler(Service):
             await self._retry(writes, partition, due)
             for version in known:
                 await self._let_go_version(writes, partition, version)
+            await let_go_hand_overs(self._redis, writes, partition, self._catalog())
             await self._let_go_held(writes, partition)
             await self._let_go_parked(writes, partition, now_ms)
             if writes.commands:
@@ -173,7 +175,7 @@ class RetryScheduler(Service):
         What waits is taken from its list by the reader, before anything else: see ``released``.
         """
         number, blocked = partition.number, partition[FailureState].blocked
-        asked = list(blocked.items())
+        asked = [each for each in blocked.items() if not is_hand_over(each[1])]
         if not asked:
             return
         pipe = self._redis.pipeline(transaction=False)

@@ -25,7 +25,9 @@ class Candidate:
     ``name``: under which it is kept if it fails; ``again``: it is kept under it already;
     ``key``: the ordering key that it blocks if it fails, "" where its tool does not want that;
     ``tool_id``: whose circuit breaker it counts for, "" for none; ``listed``: the ordering key in
-    whose list of blocked entries it stands; ``attempts``: how often it failed before.
+    whose list of blocked entries it stands; ``attempts``: how often it failed before; ``holder``:
+    what blocks its key from now on, where that is no entry; ``soft``: it blocks nothing if it
+    fails, though it has waited in a list.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Candidate:
     tool_id: str = ""
     listed: str = ""
     attempts: int = 0
+    holder: str = ""
+    soft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +121,9 @@ def _in_turn(entry: Candidate, blocked: Mapping[str, str], decision: Decision) -
         # whatever became of it in this batch: its turn has not come, and an attempt ahead of its
         # turn does not count
         outcome = Blocked(BLOCKED, key)
-    blocks = isinstance(outcome, Failed) or _is_parked(outcome)
-    if not blocks and not isinstance(outcome, Blocked):
+    fails = isinstance(outcome, Failed) or _is_parked(outcome)
+    blocks = fails and not entry.soft
+    if not blocks and (fails or not isinstance(outcome, Blocked)):
         if entry.again:
             decision.moves.append(Move(key, entry.name, into=False, first_only=True))
         if blocker and blocker == entry.name and entry.again:
@@ -128,6 +133,8 @@ def _in_turn(entry: Candidate, blocked: Mapping[str, str], decision: Decision) -
     decision.moves += _enlisted(entry, blocked.get(key))
     if blocks:
         decision.blocked[key] = entry.name
+    elif blocker is None and entry.holder:
+        decision.blocked[key] = entry.holder
     elif blocker is None:
         # what it waited for was released meanwhile: its turn is next
         decision.blocked[key] = ""

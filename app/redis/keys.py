@@ -42,12 +42,14 @@ __all__ = [
     "feed_channel",
     "feed_field",
     "feed_marks",
+    "hand_overs",
     "history",
     "history_day",
     "lease",
     "outbox",
     "outboxes",
     "parked",
+    "paths",
     "pins",
     "quarantined",
     "quarantines",
@@ -75,9 +77,9 @@ __all__ = [
 RESERVED = frozenset(
     (  # noqa: SIM905 a line each would be longer than the rest of this module's head
         "ack-times acks audit barrier blob breakers changelog daily dead-letters deaths deferred "
-        "erased erasing events feed feed-marks folded held held-version held-versions history "
-        "holds lease letter letters origins outbox outboxes parked pins retries seqs table-log "
-        "trimmed updates warm warm-tools withheld"
+        "erased erasing events feed feed-marks folded hand-overs held held-version held-versions "
+        "history holds lease letter letters origins outbox outboxes parked paths pins retries seqs "
+        "table-log trimmed updates warm warm-tools withheld"
     ).split()
 )
 #: The consumer group of every stream.
@@ -204,6 +206,16 @@ def rewritten(stream_key: str) -> str:
     """What stands in place of a stream in a moment, in the slot of that stream."""
     tag, brace, _ = stream_key.partition("}")
     return f"{tag}}}:erasing" if brace else f"{{{stream_key}}}:erasing"
+
+
+def paths(partition: int) -> str:
+    """Hash: of tools that move, by ordering key and tool where that is, if not simply old."""
+    return f"{{hs:{partition}}}:paths"
+
+
+def hand_overs(partition: int) -> str:
+    """Hash: hand-overs that are under way, as JSON by their marks."""
+    return f"{{hs:{partition}}}:hand-overs"
 
 
 def outbox(partition: int, tool_id: str) -> str:

@@ -13,6 +13,7 @@ from hookstream.app.roles import Role
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.routing.keeping import Keeping
 from hookstream.app.routing.matching import Condition, TypePattern
+from hookstream.app.routing.paths import Migration
 from hookstream.app.routing.queues import SqsSource, SqsTarget
 from hookstream.app.routing.tenants import Tenant
 from hookstream.app.summaries.templates import TemplateBook
@@ -97,6 +98,8 @@ class Tool:
     source: SqsSource | None = None
     #: The queue that its events are copied into.
     forward: SqsTarget | None = None
+    #: How far it has moved from old workers to here; None where it does not move.
+    migration: Migration | None = None
 
     @property
     def names_address(self) -> bool:

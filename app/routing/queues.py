@@ -85,11 +85,13 @@ class SqsSource:
 class SqsTarget:
     """A queue that a tool's events are copied into, in the predecessor's format.
 
-    ``auth_context``: what its messages say of whom they are.
+    ``auth_context``: what its messages say of whom they are. ``shadow``: while the tool moves, what
+    is delivered here goes there, too, and says so: old workers must not work on that.
     """
 
     queue: Queue
     auth_context: Mapping[str, Any] = field(default_factory=dict)
+    shadow: bool = False
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Self:
@@ -98,4 +100,4 @@ class SqsTarget:
         context = known.get("auth_context") or {}
         if not isinstance(context, dict):
             raise ValueError("auth_context: an object")
-        return cls(Queue.from_dict(known), context)
+        return cls(Queue.from_dict(known), context, bool(known.get("shadow", False)))

@@ -79,8 +79,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to be sent. ``group`` counts in a FIFO queue: its order is kept; ``dedup_id`` there,
-    too: what is sent again with the same within five minutes is not there twice."""
+    """A message to be sent.
+
+    ``group`` counts in a FIFO queue: its order is kept. So does ``dedup_id``: what is sent again
+    with the same within five minutes is not there twice.
+    """
 
     body: str
     group: str = ""
@@ -208,9 +211,7 @@ class SqsClient:
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
-            self._http = aiohttp.ClientSession(
-                cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-            )
+            self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
         return self._http
 
     async def _signed(self, url: str, action: str, body: bytes) -> dict[str, str]:

@@ -6,7 +6,6 @@ own, so one that cannot be reached is in nobody's way; its lines wait, some 60 b
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +22,16 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.routing.event_keys import ordering_key, with_digits
+from hookstream.app.routing.paths import key_name, sent_field
 from hookstream.app.routing.queues import Queue, SqsTarget
 from hookstream.app.settings import Settings
 from hookstream.app.sqs.client import AT_ONCE, Outgoing, SqsClient, SqsError
-from hookstream.app.sqs.messages import pack
-from hookstream.app.sqs.outbox import Line
+from hookstream.app.sqs.messages import pack, pack_mark
+from hookstream.app.sqs.outbox import BARRIER, MARK, SHADOW, Line
 from hookstream.app.sqs.states import QueueState
 from hookstream.app.stores.events import EventStore
 from hookstream.app.streams.partition import Partition
+from hookstream.app.streams.progress import is_worked_off, last_entry
 from hookstream.codecs.envelope import Event
 
 __all__ = ["SqsForwarder", "batches", "group_of"]
@@ -70,8 +71,7 @@ class Ready:
 def group_of(tool: Tool, event: Event) -> str:
     """The message group of an event: its ordering key, hashed, for that is its sender's words."""
     data = event.data() if tool.order_by == "field" else None
-    parts = ordering_key(tool, event.message_id, with_digits(tool, data, event.payload))
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+    return key_name(ordering_key(tool, event.message_id, with_digits(tool, data, event.payload)))
 
 
 def batches(messages: Sequence[Ready], *, fifo: bool) -> list[list[Ready]]:
@@ -87,9 +87,7 @@ def batches(messages: Sequence[Ready], *, fifo: bool) -> list[list[Ready]]:
         assert ready.message is not None
         size, group = ready.message.size, ready.message.group
         at = groups.get(group, -1) + 1 if fifo else max(0, len(made) - 1)
-        while at < len(made) and (
-            len(made[at]) >= AT_ONCE or sizes[at] + size > BATCH_BYTES
-        ):
+        while at < len(made) and (len(made[at]) >= AT_ONCE or sizes[at] + size > BATCH_BYTES):
             at += 1
         if at == len(made):
             made.append([])
@@ -219,6 +217,8 @@ class Sender:
         self._client = forwarder.make_client(target.queue)
         self._most_bytes = MESSAGE_BYTES
         self._asked_size = -SIZE_SECONDS
+        #: By partition and barrier, the entries of ``updates`` that have to be delivered first.
+        self._barriers: dict[tuple[int, bytes], dict[str, str]] = {}
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -270,7 +270,7 @@ class Sender:
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
-        return sum(len(page) for page in pages.values())
+        return sum(end for end in ends if isinstance(end, int))
 
     async def _ask_size(self) -> None:
         """How large a message may be: older queues have a quarter of what newer ones have."""
@@ -288,22 +288,57 @@ class Sender:
 
     async def _send_page(
         self, partition: Partition, page: Sequence[tuple[bytes, Any]], room: asyncio.Semaphore
-    ) -> None:
+    ) -> int:
+        """Send what can be sent of a page, in order; how many lines are gone."""
+        gone = 0
         async with room:
-            ready = await self._ready(partition.number, page)
-            if nothing := [each for each in ready if each.message is None]:
-                await self._pass_over(partition, nothing)
-            wanted = [each for each in ready if each.message is not None]
-            for batch in batches(wanted, fifo=self.target.queue.fifo):
+            lines = [(entry_id, Line.decode(fields[b"d"])) for entry_id, fields in page]
+            while lines:
                 if self._forwarder.owned().get(partition.number) is not partition:
                     # who has it now sends what is left
-                    return
-                await self._send(partition, batch)
+                    break
+                end = next((n for n, (_, line) in enumerate(lines) if line.kind == BARRIER), None)
+                if end == 0:
+                    if not await self._passes(partition.number, lines[0][0]):
+                        break
+                    await self._remove(partition, [Ready(*lines[0], None)])
+                    end = 1
+                else:
+                    await self._send_lines(partition, lines[:end])
+                    end = len(lines) if end is None else end
+                gone, lines = gone + end, lines[end:]
+        return gone
+
+    async def _send_lines(self, partition: Partition, lines: Sequence[tuple[bytes, Line]]) -> None:
+        ready = await self._ready(partition.number, lines)
+        if nothing := [each for each in ready if each.message is None]:
+            await self._pass_over(partition, nothing)
+        wanted = [each for each in ready if each.message is not None]
+        for batch in batches(wanted, fifo=self.target.queue.fifo):
+            await self._send(partition, batch)
+
+    async def _passes(self, number: int, barrier: bytes) -> bool:
+        """Whether all updates have been delivered that were on their way at a barrier's turn.
+
+        Those of this tool and partition are among them.
+        """
+        redis, wanted = self._forwarder.redis, self._barriers.get((number, barrier))
+        if wanted is None:
+            streams = [keys.updates(q) for q in range(self._forwarder.settings.partitions)]
+            wanted = {stream: await last_entry(redis, stream) for stream in streams}
+            self._barriers[number, barrier] = wanted
+        for stream, end in list(wanted.items()):
+            if not await is_worked_off(redis, stream, end):
+                return False
+            del wanted[stream]
+        del self._barriers[number, barrier]
+        return True
 
     async def _send(self, partition: Partition, batch: Sequence[Ready]) -> None:
         """Send one request. Raises SqsError where SQS has not taken all of it."""
         said = await self._client.send([each.message for each in batch if each.message])
         took = [each for each, code in zip(batch, said, strict=True) if not code]
+        await self._note_marks(partition.number, [each.line for each in took])
         metrics.SQS_SENT.labels(tool=self.tool_id).inc(len(took))
         await self._remove(partition, took)
         never = [each for each, code in zip(batch, said, strict=True) if code == NEVER]
@@ -312,12 +347,21 @@ class Sender:
         if left := [code for code in said if code not in ("", NEVER)]:
             raise SqsError("refused", f"it does not take {len(left)} messages ({left[0][:64]})")
 
+    async def _note_marks(self, number: int, lines: Sequence[Line]) -> None:
+        """Say of marks that their queue has them: not before can they be confirmed."""
+        now_ms = time.time_ns() // 1_000_000
+        for line in lines:
+            if line.kind == MARK:
+                await self._forwarder.redis.hset(
+                    keys.hand_overs(number), sent_field(line.name), now_ms
+                )
+
     async def _pass_over(self, partition: Partition, lines: Sequence[Ready]) -> None:
         for each in lines:
             metrics.SQS_NOT_SENT.labels(tool=self.tool_id, reason=each.why).inc()
             logger.warning(
                 "event %s of tool %s is not copied into the queue %s: %s",
-                each.line.event_id,
+                each.line.name,
                 self.tool_id,
                 self.state.queue,
                 WHY.get(each.why, each.why),
@@ -329,7 +373,7 @@ class Sender:
             key = keys.outbox(partition.number, self.tool_id)
             await self._forwarder.redis.xdel(key, *(each.entry_id for each in lines))
 
-    async def _ready(self, number: int, page: Sequence[tuple[bytes, Any]]) -> list[Ready]:
+    async def _ready(self, number: int, lines: Sequence[tuple[bytes, Line]]) -> list[Ready]:
         """The messages of lines, in order.
 
         Raises:
@@ -338,14 +382,21 @@ class Sender:
         tool = self._forwarder.catalog().tools.get(self.tool_id)
         if tool is None:
             raise UnavailableError("there is no such tool any more")
-        lines = [(entry_id, Line.decode(fields[b"d"])) for entry_id, fields in page]
-        places = [Place(tool.tenant, tool.tool_id, number, line.entry_id) for _, line in lines]
-        events = await self._forwarder.events.readable(places)
+        places = [
+            Place(tool.tenant, tool.tool_id, number, line.place)
+            for _, line in lines
+            if line.kind != MARK
+        ]
+        events = iter(await self._forwarder.events.readable(places))
         ready = []
-        for (entry_id, line), event in zip(lines, events, strict=True):
-            if event is None or event.event_id != line.event_id:
+        for entry_id, line in lines:
+            if line.kind == MARK:
+                ready.append(Ready(entry_id, line, self._mark(tool, line)))
+                continue
+            event = next(events)
+            if event is None or event.event_id != line.name:
                 # it was retried, and has moved on under its later entry; or it is gone
-                event = await self._forwarder.events.event(tool.tenant, line.event_id)
+                event = await self._forwarder.events.event(tool.tenant, line.name)
             if event is None:
                 ready.append(Ready(entry_id, line, None, "gone"))
                 continue
@@ -354,16 +405,26 @@ class Sender:
             await asyncio.sleep(0)
         return ready
 
+    def _mark(self, tool: Tool, line: Line) -> Outgoing:
+        return Outgoing(
+            pack_mark(tool.tool_id, line.name, self.target.auth_context),
+            line.place,
+            line.name,
+            {"hookstream_hand_over": line.name, "hookstream_tool_id": tool.tool_id},
+        )
+
     def _message(self, tool: Tool, entry_id: bytes, line: Line, event: Event) -> Ready:
+        attributes = {
+            "hookstream_event_id": event.event_id,
+            "hookstream_tool_id": event.tool_id,
+            "hookstream_type": event.type,
+        }
+        dedup_id = event.event_id
+        if line.kind == SHADOW:
+            attributes["hookstream_shadow"] = "true"
+            dedup_id += "-shadow"
         message = Outgoing(
-            pack(event, self.target.auth_context),
-            group=group_of(tool, event),
-            dedup_id=event.event_id,
-            attributes={
-                "hookstream_event_id": event.event_id,
-                "hookstream_tool_id": event.tool_id,
-                "hookstream_type": event.type,
-            },
+            pack(event, self.target.auth_context), group_of(tool, event), dedup_id, attributes
         )
         if message.size > self._most_bytes:
             return Ready(entry_id, line, None, "too-large")

@@ -3,8 +3,8 @@
 SQS gives a message to one asker at a time, and of a FIFO queue nothing behind it of its group: so
 any number of receivers may ask, and none has to lead. A message is hidden from the others for as
 long as it is in hand, and deleted once its event is in Redis: while that is away it waits in its
-queue, or hidden while the spool has its event. Whoever dies meanwhile leaves it to the next one, and
-its event comes again under the same id, which follows from the message.
+queue, or hidden while the spool has its event. Whoever dies meanwhile leaves it to the next one,
+and its event comes again under the same id, which follows from the message.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from hookstream.app.providers import PROVIDERS
 from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.routing.queues import Queue, SqsSource
 from hookstream.app.settings import Settings
-from hookstream.app.sqs.client import AT_ONCE, Message, SqsClient, SqsError
+from hookstream.app.sqs.client import Message, SqsClient, SqsError
 from hookstream.app.sqs.messages import unpack
 from hookstream.app.sqs.states import QueueState
 
@@ -264,8 +264,9 @@ class Consumer:
                 if came is None:
                     came = self._incoming(tool, message)
                 await self._accept(tool, message, came)
-                while self._intake.appender.has_spooled:
-                    # durable, but another receiver would let what is behind it overtake it
+                # in the spool it is durable, but another receiver would let what is behind it
+                # overtake it
+                while self._intake.appender.has_spooled:  # noqa: ASYNC110
                     await asyncio.sleep(SPOOL_SECONDS)
             except (LimitError, SuspendedError, UnavailableError) as error:
                 failures += 1
@@ -291,9 +292,7 @@ class Consumer:
                 f"{size} characters, and a webhook of its provider has {most} at most"
             )
         found = unpack(message, self.source)
-        came = incoming(
-            found.hook, found.row(row), intake.settings.max_batch_events, tool.options
-        )
+        came = incoming(found.hook, found.row(row), intake.settings.max_batch_events, tool.options)
         intake.limit.take_of(tool, max(1, len(came.requests)), len(found.hook.body))
         return came
 

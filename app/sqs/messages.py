@@ -19,7 +19,7 @@ from hookstream.codecs.envelope import Event
 from hookstream.codecs.json_items import members_of
 from hookstream.codecs.json_payload import dump_json
 
-__all__ = ["Unpacked", "pack", "unpack"]
+__all__ = ["HAND_OVER", "Unpacked", "pack", "pack_mark", "unpack"]
 
 #: What the predecessor's door took out of GitHub's headers, and where its messages have it.
 PREDECESSOR_HEADERS: Final = {
@@ -27,6 +27,8 @@ PREDECESSOR_HEADERS: Final = {
     "x-github-delivery": "delivery_id",
 }
 PAYLOAD: Final = "payload"
+#: What the predecessor's workers read as the type of a hand-over mark.
+HAND_OVER: Final = "hookstream.hand_over"
 #: What SQS takes in no message, and JSON has within texts alone.
 _NOT_IN_SQS: Final = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
 
@@ -142,3 +144,17 @@ def _written(payload: bytes) -> str:
     except ValueError:
         return dump_json(payload.decode(errors="replace")).decode()
     return text
+
+
+def pack_mark(tool_id: str, mark: str, auth_context: Mapping[str, Any]) -> str:
+    """The message that says that what comes next of its group is worked on elsewhere."""
+    body: dict[str, Any] = {
+        "delivery_id": mark,
+        "event_type": HAND_OVER,
+        "repo_name": "",
+        "sender_name": "",
+        PAYLOAD: {"tool_id": tool_id, "mark": mark},
+    }
+    if auth_context:
+        body["auth_context"] = dict(auth_context)
+    return dump_json(body).decode()

@@ -5,42 +5,63 @@ the event was taken; what becomes of the event here, later, does not matter to t
 has ids alone: the event itself is read in whichever tier it is when its turn comes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Literal, Self
 
 from hookstream.app.redis import keys
-from hookstream.app.routing.catalog import Catalog
+from hookstream.app.routing.catalog import Catalog, Tool
+from hookstream.app.routing.paths import OLD
 from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.commit import Writes
-from hookstream.app.streams.outcome import ERASED, Dropped, Duplicate
+from hookstream.app.streams.outcome import ERASED, Blocked, Dropped, Duplicate
 from hookstream.codecs.envelope import Event
 
-__all__ = ["Line", "write_outbox"]
+__all__ = ["BARRIER", "COPY", "MARK", "SHADOW", "Line", "write_outbox"]
+
+#: An event for old workers to work on; one that they may only look at; a mark that a key is handed
+#: over; a place behind which nothing goes before updates that are on their way are delivered.
+COPY: Final = "copy"
+SHADOW: Final = "shadow"
+MARK: Final = "mark"
+BARRIER: Final = "barrier"
+_KINDS: Final = (COPY, SHADOW, MARK, BARRIER)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One event in an outbox: its id, and the entry that it came in."""
+    """One line: of an event its id and the entry that it came in; of a mark its id and its key."""
 
-    event_id: str
-    entry_id: str
+    name: str
+    place: str
+    kind: str = COPY
 
     def encode(self) -> bytes:
         """As it stands in the stream."""
-        return f"{self.event_id} {self.entry_id}".encode()
+        kind = "" if self.kind == COPY else f" {self.kind}"
+        return f"{self.name} {self.place}{kind}".encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """What :meth:`encode` made. Raises ValueError."""
-        event_id, entry_id = data.decode().split(" ")
-        return cls(event_id, entry_id)
+        name, place, *kind = data.decode().split(" ")
+        if len(kind) > 1 or any(each not in _KINDS for each in kind):
+            raise ValueError(f"no line of an outbox: {data[:100]!r}")
+        return cls(name, place, *kind)
 
 
-def write_outbox(writes: Writes, number: int, entries: Iterable[Entry], catalog: Catalog) -> None:
-    """Add what is to be copied of entries that are decided about for the first time.
+def write_outbox(
+    writes: Writes,
+    number: int,
+    entries: Iterable[Entry],
+    catalog: Catalog,
+    *,
+    first: Callable[[Entry], bool],
+) -> None:
+    """Add what is to be copied of entries whose turn has come.
 
-    Every event but duplicates and replays: also one that fails here, or that nobody wants.
+    Every event but duplicates and replays, once: also one that fails here, or that nobody wants.
+    ``first``: whether an entry is decided about for the first time.
     """
     written = set()
     for entry in entries:
@@ -52,8 +73,32 @@ def write_outbox(writes: Writes, number: int, entries: Iterable[Entry], catalog:
         tool = catalog.tools.get(event.tool_id)
         if tool is None or tool.forward is None:
             continue
-        line = Line(event.event_id, entry.entry_id)
-        writes.append(keys.outbox(number, tool.tool_id), line.encode())
-        written.add(tool.tool_id)
+        for line in _lines(entry, event, tool, first):
+            writes.append(keys.outbox(number, tool.tool_id), line.encode())
+            written.add(tool.tool_id)
     for tool_id in written:
         writes.add("HSET", keys.outboxes(number), tool_id, "")
+
+
+def _lines(
+    entry: Entry, event: Event, tool: Tool, first: Callable[[Entry], bool]
+) -> Iterator[Line]:
+    kind: Literal["copy", "shadow", ""] = COPY
+    if tool.migration is None:
+        if first(entry):
+            yield Line(event.event_id, entry.entry_id)
+        return
+    if isinstance(entry.outcome, Blocked) and entry.outcome.key:
+        # its turn comes later; what is behind a mark is nothing for old workers
+        if entry.begins == "mark":
+            yield Line(entry.mark, entry.outcome.key, MARK)
+        return
+    if entry.attempts or not (first(entry) or entry.listed):
+        return
+    if entry.path != OLD:
+        shown = tool.forward is not None and tool.forward.shadow
+        kind = SHADOW if shown and tool.migration.copies_ours else ""
+    if entry.begins == "barrier":
+        yield Line(BARRIER, entry.entry_id, BARRIER)
+    if kind:
+        yield Line(event.event_id, entry.entry_id, kind)

@@ -20,6 +20,7 @@ from hookstream.app.routing.catalog import ApiKey, Context, PayloadRule, Subscri
 from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.routing.keeping import Keeping
 from hookstream.app.routing.matching import compile_condition, compile_types
+from hookstream.app.routing.paths import Migration
 from hookstream.app.routing.queues import SqsSource, SqsTarget
 from hookstream.app.routing.tenants import Tenant, TenantQuotas
 from hookstream.app.stores.row_checks import check_context, check_subscription, check_tool
@@ -171,6 +172,7 @@ def tool_from_row(row: Row, secrets: ToolSecrets = CLEAR) -> Tool:
             masking=Rules.from_dict(row.get("masking") or {}),
             source=SqsSource.from_dict(row["source"]) if row.get("source") else None,
             forward=SqsTarget.from_dict(row["forward"]) if row.get("forward") else None,
+            migration=Migration.from_dict(row["migration"]) if row.get("migration") else None,
         )
     )
 

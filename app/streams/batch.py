@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from hookstream.app.errors import TableUseError
 from hookstream.app.redis import keys
+from hookstream.app.routing.paths import KeyState
 from hookstream.app.status import Status
 from hookstream.app.streams.outcome import (
     ACCEPTED,
@@ -73,6 +74,11 @@ class Entry:
     doubt_ms: int | None = None
     #: Whether a stage put another value in place of the one in ``raw``.
     changed: bool = False
+    #: Of an event whose tool moves from old workers to here: which path it works in, "" where that
+    #: is not decided; what begins with it, a mark or a barrier, and the mark's id.
+    path: str = ""
+    begins: str = ""
+    mark: str = ""
 
     @property
     def released(self) -> bool:
@@ -166,6 +172,8 @@ class Batch:
     sends: list[tuple[str, bytes]] = field(default_factory=list)
     #: What its stages have written to tables of their own.
     tables: TableWrites[Entry] = field(default_factory=TableWrites)
+    #: By tool and ordering key, what its path comes to with this batch.
+    paths: dict[tuple[str, str], KeyState] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.low_water_mark = self.entries[0].entry_id if self.entries else ""

@@ -5,13 +5,11 @@ It goes to PostgreSQL by ``audit[p]``, whose entries are acknowledged once they 
 
 from typing import Any
 
-from redis.exceptions import ResponseError
-
-from hookstream.app.ids import entry_order
 from hookstream.app.redis import keys
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes
 from hookstream.app.streams.outcome import Blocked, Dropped, Failed, Outcome
+from hookstream.app.streams.progress import is_worked_off, last_entry, pending_from
 from hookstream.codecs.envelope import Event, decode_event
 from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
 
@@ -89,43 +87,14 @@ async def unrecorded_from(redis: Any, partition: int) -> str | None:
 
     None when there is no such stream. Raises what Redis says.
     """
-    stream = keys.audit(partition)
-    pipe = redis.pipeline(transaction=False)
-    pipe.xinfo_groups(stream)
-    pipe.xpending(stream, keys.GROUP)
-    groups, pending = await pipe.execute(raise_on_error=False)
-    if isinstance(groups, ResponseError) and "no such key" in str(groups):
-        return None
-    if isinstance(groups, Exception):
-        raise groups
-    if isinstance(pending, Exception):
-        if "NOGROUP" not in str(pending):
-            raise pending
-        return "-"
-    if pending["pending"]:
-        return str(pending["min"].decode())
-    [read] = [g["last-delivered-id"] for g in groups if g["name"] == keys.GROUP.encode()]
-    return f"({read.decode()}"
+    return await pending_from(redis, keys.audit(partition))
 
 
 async def audit_end(redis: Any, partition: int) -> str:
     """The newest entry that ``audit[p]`` has or had; 0-0 where there is none."""
-    try:
-        info = await redis.xinfo_stream(keys.audit(partition))
-    except ResponseError as error:
-        if "no such key" not in str(error):
-            raise
-        return "0-0"
-    return str(info["last-generated-id"].decode())
+    return await last_entry(redis, keys.audit(partition))
 
 
 async def is_recorded(redis: Any, partition: int, end: str) -> bool:
     """Whether all of ``audit[p]`` up to an entry is in PostgreSQL."""
-    start = await unrecorded_from(redis, partition)
-    if start is None:
-        return True
-    if start == "-":
-        return end == "0-0"
-    if start.startswith("("):
-        return entry_order(start[1:]) >= entry_order(end)
-    return entry_order(start) > entry_order(end)
+    return await is_worked_off(redis, keys.audit(partition), end)

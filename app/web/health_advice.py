@@ -54,8 +54,8 @@ ADVICE: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "queues": {
         "": "`troubles` says why. denied: see to the rights of this process's credentials "
-        "(docs/migration.md); missing: to the tool's queue_url; unreachable: to the network. What is "
-        "not taken stays in its queue, what is not sent in its outbox, and it goes on by itself"
+        "(docs/migration.md); missing: to the tool's queue_url; unreachable: to the network. What "
+        "is not taken stays in its queue, what is not sent in its outbox, and it goes on by itself"
     },
     "streams": {"": "see part `redis`"},
     "dead_letters": {"": "`hookstream dead list` says which events, and why"},

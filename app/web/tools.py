@@ -169,6 +169,7 @@ class ToolViews:
         given = options(tool)
         check_options(kind, given)
         check_secrets(kind, tool.secrets, known, given)
+        check_moving(before, tool)
         # what it has learnt is not for the caller to say again
         keeps_secrets = kind.learns(given) and not tool.secrets
         tenant = request[TENANT_KEY]
@@ -207,7 +208,7 @@ class ToolViews:
         [out] = await self._out([row])
         return json_response(out, status=201 if row["created"] else 200)
 
-    def _others(self, tool_id: str) -> list[Tool]:
+    def _others(self, tool_id: str) -> Sequence[Tool]:
         """All tools but one: which queues those have."""
         return [one for one in self._catalog.current.tools.values() if one.tool_id != tool_id]
 
@@ -349,7 +350,7 @@ def masking(tool: ToolIn, *, has_key: bool) -> dict[str, Any] | None:
 def source(
     tool: ToolIn, tenant: str, settings: Settings, others: Iterable[Tool]
 ) -> dict[str, Any] | None:
-    """The queue that its events come out of. Raises BadRequestError, naming what is wrong with it."""
+    """The queue that its events come out of. Raises BadRequestError, naming what is wrong."""
     if tool.source is None:
         return None
     given = tool.source.model_dump()
@@ -361,9 +362,8 @@ def source(
     for other in others:
         if other.forward is not None and other.forward.queue.url == queue.url:
             raise BadRequestError(
-                f"source.sqs.queue_url: events of {own_tool_id(other.tool_id)} are copied into it, in "
-                "the predecessor's format: they would be this tool's, too, and what it sends on could go "
-                "round"
+                f"source.sqs.queue_url: events of {own_tool_id(other.tool_id)} are copied into "
+                "it: they could go round"
             )
     return given
 
@@ -381,13 +381,11 @@ def forward(
         raise BadRequestError(f"forward.sqs.{error}") from error
     if len(dump_json(given["sqs"]["auth_context"])) > MAX_AUTH_CONTEXT_BYTES:
         raise BadRequestError(
-            f"forward.sqs.auth_context: {MAX_AUTH_CONTEXT_BYTES} bytes of JSON at most: each message "
-            "has it"
+            f"forward.sqs.auth_context: {MAX_AUTH_CONTEXT_BYTES} bytes of JSON at most: each "
+            "message has it"
         )
     check_queue("forward", queue, tenant, settings)
-    read = {
-        other.source.queue.url: own_tool_id(other.tool_id) for other in others if other.source
-    }
+    read = {other.source.queue.url: own_tool_id(other.tool_id) for other in others if other.source}
     if tool.source is not None:
         read[tool.source.sqs.queue_url] = "this tool"
     if queue.url in read:
@@ -404,14 +402,25 @@ def check_queue(name: str, queue: Queue, tenant: str, settings: Settings) -> Non
     """
     if tenant != DEFAULT_TENANT:
         raise BadRequestError(
-            f"{name}: queues are for tools of the installation's own tenant: they are asked with its "
-            "credentials. Have your service call /hooks/{tenant}/{tool_id}"
+            f"{name}: queues are for tools of the installation's own tenant: they are asked with "
+            "its credentials. Have your service call /hooks/{tenant}/{tool_id}"
         )
     if not settings.may_ask_queue(queue.url):
         raise BadRequestError(
-            f"{name}.sqs.queue_url: it is none of HOOKSTREAM_SQS_QUEUES, which says what queues tools "
-            "may name: have whoever runs this add it, for all processes"
+            f"{name}.sqs.queue_url: it is none of HOOKSTREAM_SQS_QUEUES, which says what queues "
+            "tools may name: have whoever runs this add it, for all processes"
         )
+
+
+def check_moving(before: Tool | None, tool: ToolIn) -> None:
+    """Refuse what would tear a move apart that is under way. Raises ConflictError."""
+    if before is None or before.migration is None or before.forward is None:
+        return
+    said = "the tool moves from old workers to here (GET /api/v1/tools/{tool_id}/migration)"
+    if tool.forward is None or tool.forward.sqs.queue_url != before.forward.queue.url:
+        raise ConflictError(f"forward: {said}, by this queue: end that first")
+    if (tool.ordering.by, tool.ordering.field) != (before.order_by, before.order_field):
+        raise ConflictError(f"ordering: {said}, key by key: end that first")
 
 
 async def payload_schema(schemas: SchemaStore, tenant: str, tool: ToolIn) -> dict[str, str] | None:

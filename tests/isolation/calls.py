@@ -52,7 +52,8 @@ PLAIN: Mapping[str, Any] = {
     "until": "2099-01-01T00:00:00Z", "webhooks_per_second": None, "where": "", "window": "24h",
     "expect": "1:" + "0" * 64, "seq": 1, "fold": "2", "quotas": {}, "reason": "of b",
     "format": "prometheus", "dry_run": True, "delete_after": "3650d", "data_class": "secret",
-    "month": "2020-02", "source": None, "forward": None,
+    "month": "2020-02", "source": None, "forward": None, "mode": "shadow", "percent": None,
+    "marks": [], "all": True,
 }  # fmt: skip
 #: Those that name something, and what of a tenant's things they are given.
 NAMING: Mapping[str, str] = {

@@ -1,12 +1,26 @@
 """Queues of one's own: those of moto's server, which can be told to fail."""
 
+import threading
 from typing import Any
 
 import orjson
 
 from tests.support.s3 import S3, Fault
 
-__all__ = ["SqsServer", "answers"]
+__all__ = ["SqsServer", "answers", "one_at_a_time"]
+
+
+def one_at_a_time() -> Fault:
+    """A fault: nobody asks while another one does; moto mixes up FIFO groups then, SQS does not."""
+    asking = threading.Lock()
+
+    def fault(environ: dict[str, Any], start: Any, inner: Any) -> Any:
+        if not str(environ.get("HTTP_X_AMZ_TARGET", "")).endswith("ReceiveMessage"):
+            return None
+        with asking:
+            return inner(environ, start)
+
+    return fault
 
 
 def answers(kind: str, status: int = 400, *, of: str = "") -> Fault:
@@ -62,8 +76,7 @@ class SqsServer:
                 "MessageDeduplicationId": f"{hash((body, group)) & (1 << 60) - 1:x}",
             }
         given = {
-            name: {"DataType": "String", "StringValue": value}
-            for name, value in attributes.items()
+            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
         }
         sent = self.client.send_message(
             QueueUrl=url, MessageBody=body, MessageAttributes=given, **more

@@ -115,7 +115,7 @@ class SqsIn(Strict):
     """A queue of Amazon SQS, one of HOOKSTREAM_SQS_QUEUES; ``region`` where its URL names none.
 
     ``format``: a message's body is the webhook's own ("raw"), or the JSON of Hookstream's
-    predecessor. ``headers``: by header of the webhook, the attribute that has it, or the path to it.
+    predecessor. ``headers``: by header of the webhook, the attribute that has it, or the path.
     """
 
     queue_url: Annotated[
@@ -145,6 +145,9 @@ class SqsTargetIn(Strict):
     queue_url: Annotated[Text, Field(max_length=1024)]
     region: Annotated[Text, Field(max_length=32)] = ""
     auth_context: dict[str, Any] = Field({}, max_length=32)
+    #: While the tool moves: what is delivered here goes there, too, with the attribute
+    #: hookstream_shadow. Set it once old workers leave such messages alone.
+    shadow: bool = False
 
 
 class ForwardIn(Strict):

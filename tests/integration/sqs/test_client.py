@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,11 +10,6 @@ from hookstream.app.routing.queues import Queue
 from hookstream.app.sqs.client import SqsClient, SqsError
 from tests.support.sqs import SqsServer, answers
 from tests.support.stack import free_port
-
-
-@pytest.fixture
-def name() -> str:
-    return f"q-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture

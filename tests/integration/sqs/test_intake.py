@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -32,15 +31,10 @@ from hookstream.codecs.envelope import Event, decode_event
 from hookstream.codecs.payload import Packing
 from tests.integration.ingest.test_appender import appending_to
 from tests.support.servers import Node
-from tests.support.sqs import SqsServer, answers
+from tests.support.sqs import SqsServer, answers, one_at_a_time
 from tests.support.stack import eventually
 
 PARTITIONS = 4
-
-
-@pytest.fixture
-def name() -> str:
-    return f"q-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(autouse=True)
@@ -152,12 +146,14 @@ async def test_a_fifo_group_keeps_its_order_with_two_receivers(
     async def all_of_them() -> bool:
         return sqs.counts(url) == (0, 0) and len(await here.events()) >= 40
 
-    async with here.open(which=2):
-        await eventually(all_of_them, "40 events")
+    with sqs.server.failing(one_at_a_time()):
+        async with here.open(which=2):
+            await eventually(all_of_them, "40 events")
     events = [event.data() for event in await here.events()]
     for key in "abcd":
         own = [data["n"] for data in events if data["key"] == key]
-        assert own == sorted(own) and len(own) == 10
+        assert own == sorted(own)
+        assert len(own) == 10
 
 
 async def test_a_message_that_comes_again_is_the_same_event(

@@ -18,6 +18,8 @@ from hookstream.app.stores import audit_trail
 from tests.integration.mcp.test_mcp import client, use
 from tests.support.stack import Stack, eventually
 
+#: As a tool has it that copies its events into a queue; nobody is asked for this one.
+FORWARD = json.dumps({"sqs": {"queue_url": "http://127.0.0.1:9/1/q", "region": "us-east-1"}})
 #: Calls that are no GET and change nothing, or whose time is kept elsewhere; and why.
 UNRECORDED = {
     "context_acknowledge": "when updates were acknowledged is kept with the feed",
@@ -108,6 +110,9 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
     await stack.put(f"/tools/{missing}", {"provider": "none"})
     connection = await asyncpg.connect(str(embedded.find_postgres(stack.state_dir / "state")))
     await connection.execute("UPDATE tools SET learnt_secret = 'x' WHERE tool_id = $1", name)
+    moves = f"{name}-moves"
+    await stack.put(f"/tools/{moves}", {"provider": "none"})
+    await connection.execute("UPDATE tools SET forward = $2 WHERE tool_id = $1", moves, FORWARD)
     await connection.execute(
         "INSERT INTO data_keys VALUES (7, 'default', '2020-02', '\\x00', 'local-of-then')"
     )
@@ -140,6 +145,9 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
         "letter_discard": (f"/dead-letters/{letters[1]}", None),
         "letter_retry_many": ("/dead-letters/retry", {"tool": f"{name}-dead2"}),
         "letter_discard_many": ("/dead-letters/discard", {"tool": f"{name}-dead3"}),
+        "migration_put": (f"/tools/{moves}/migration", {"mode": "only"}),
+        "migration_confirm": (f"/tools/{moves}/migration/confirm", {"all": True}),
+        "migration_end": (f"/tools/{moves}/migration", None),
         "lifecycle_run": ("/lifecycle/run", None),
         "tenant_post": ("/tenants", {"tenant_id": name}),
         "tenant_patch": (f"/tenants/{name}", {"name": "other"}),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hookstream.app.failures.failed_events import is_first
 from hookstream.app.ids import DEFAULT_TENANT
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.providers.signatures.options import SignatureOptions
@@ -60,7 +61,9 @@ def test_requests_keep_the_order_of_groups_and_sqs_s_bounds(
     sent = [each for batch in made for each in batch]
     for group in {group for group, _ in given_}:
         own = [each.entry_id for each in sent if each.message and each.message.group == group]
-        assert own == [each.entry_id for each in ready if each.message and each.message.group == group]
+        assert own == [
+            each.entry_id for each in ready if each.message and each.message.group == group
+        ]
     if not fifo:
         assert sent == ready
 
@@ -75,7 +78,6 @@ def event(payload: bytes, **more: Any) -> Event:
         '{"action":"opened","id": 12345678901234567890.10}',
         '{"text": "größer 😊 \\ud83d \ufffe\uffff"}',
         "[1, 2]",
-        '"a text"',
     ],
 )
 def test_what_is_copied_is_what_the_other_end_reads(payload: str) -> None:
@@ -83,7 +85,7 @@ def test_what_is_copied_is_what_the_other_end_reads(payload: str) -> None:
     body = pack(made, {})
     assert "\ufffe" not in body
     found = unpack(Message("m", "h", body), SqsSource(QUEUE, "predecessor"))
-    assert json.loads(found.hook.decoded) == json.loads(payload) or payload.startswith('"')
+    assert json.loads(found.hook.decoded) == json.loads(payload)
     row = found.row(PROVIDERS["none"])
     assert row.event_type(found.hook, SignatureOptions()) == "order.paid"
     assert row.delivery_id(found.hook, SignatureOptions()) == "d-1"
@@ -127,7 +129,7 @@ def test_a_group_is_an_ordering_key_and_names_nobody() -> None:
     assert group_of(by_field, one) == group_of(by_field, replace(one, message_id="another"))
     assert group_of(by_field, one) != group_of(by_field, other)
     assert group_of(tool(), one) == group_of(tool(), other)
-    assert len(group_of(by_field, one)) == 32
+    assert len(group_of(by_field, one)) == 24
     assert "ada" not in group_of(by_field, one)
 
 
@@ -148,7 +150,7 @@ def test_every_event_is_copied_but_copies_and_what_was_erased(
     made = replace(make_event({}), tool_id="t")
     catalog = Catalog(tools={"t": tool(forward=SqsTarget(QUEUE))})
     writes = Writes()
-    write_outbox(writes, 3, [Entry("5-0", b"", made, outcome)], catalog)
+    write_outbox(writes, 3, [Entry("5-0", b"", made, outcome)], catalog, first=is_first)
     wanted = [
         ("XADD", keys.outbox(3, "t"), ("*", "d", f"{made.event_id} 5-0".encode())),
         ("HSET", keys.outboxes(3), ("t", "")),
@@ -164,7 +166,7 @@ def test_replays_and_tools_without_a_queue_are_not_copied() -> None:
         (Catalog(tools={"t": tool(forward=SqsTarget(QUEUE))}), replace(made, replay_id="r")),
     ):
         writes = Writes()
-        write_outbox(writes, 3, [Entry("5-0", b"", each)], catalog)
+        write_outbox(writes, 3, [Entry("5-0", b"", each)], catalog, first=is_first)
         assert writes.commands == []
 
 

@@ -1,0 +1,121 @@
+"""``hookstream migrate``: a tool's way from old workers to here, a step at a time, and back."""
+
+import asyncio
+import json
+from typing import Any
+
+from faust.cli.base import argument, option
+
+from hookstream.app.commands.client import ApiClient, quoted
+from hookstream.app.commands.command import Command, columns
+from hookstream.app.errors import BadRequestError, ConflictError
+
+__all__ = ["migrate"]
+
+ACTIONS = ("status", "shift", "rollback", "confirm", "end")
+
+
+class migrate(Command):  # noqa: N801 Faust names a command by its class
+    """Moving from old workers: `status`, `shift`, `rollback`, `confirm`, `end` of a TOOL."""
+
+    options = [
+        argument("action", metavar="ACTION"),
+        argument("tool", metavar="TOOL"),
+        option("--to", default="", help="shift: sqs, shadow, split, redis or only."),
+        option("--percent", type=int, default=None, help="shift --to split: of ordering keys."),
+        option("--mark", "marks", multiple=True, help="confirm: a hand-over that is through."),
+        option("--all", "every", is_flag=True, help="confirm: all that are in the old queue."),
+        option("--json", "as_json", is_flag=True, help="Print JSON."),
+        option("--url", default="", help="Where to; http://HOST:PORT of the settings by default."),
+    ]
+
+    def perform(self, **options: Any) -> int:
+        """Do what was asked for."""
+        action = options["action"]
+        if action not in ACTIONS:
+            raise BadRequestError(f"{action}: one of {', '.join(ACTIONS)}")
+        if (action == "shift") != bool(options["to"]):
+            raise BadRequestError("shift, and nothing else, takes --to MODE")
+        if (action == "confirm") != bool(options["marks"] or options["every"]):
+            raise BadRequestError("confirm, and nothing else, takes --mark MARK or --all")
+        return asyncio.run(self._run(**options))
+
+    async def _run(
+        self,
+        *,
+        action: str,
+        tool: str,
+        to: str,
+        percent: int | None,
+        marks: tuple[str, ...],
+        every: bool,
+        as_json: bool,
+        url: str,
+    ) -> int:
+        path = f"/tools/{quoted(tool)}/migration"
+        async with ApiClient(self.app.settings, url) as api:
+            if action == "confirm":
+                body = {"all": True} if every else {"marks": list(marks)}
+                found = await api.call("POST", f"{path}/confirm", body=body)
+                said = f"{found['confirmed']} hand-overs confirmed" + "".join(
+                    f"\n{mark}: no hand-over that is under way" for mark in found["unknown"]
+                )
+                self._say(found, said, as_json=as_json)
+                return 1 if found["unknown"] else 0
+            if action == "end":
+                await api.call("DELETE", path)
+                self._say({}, f"{tool} has moved: nothing is copied any more", as_json=as_json)
+                return 0
+            shown = await api.call("GET", path)
+            if action == "shift":
+                shown = await api.call("PUT", path, body=shift(to, percent))
+            elif action == "rollback":
+                shown = await api.call("PUT", path, body=before(shown))
+        self._say(shown, table(shown), as_json=as_json)
+        return 0
+
+    def _say(self, found: dict[str, Any], text: str, *, as_json: bool) -> None:
+        self.stdout.write((json.dumps(found, indent=2) if as_json else text) + "\n")
+
+
+def shift(mode: str, percent: int | None) -> dict[str, Any]:
+    """What is asked for; the API says what is wrong with it."""
+    return {"mode": mode} if percent is None else {"mode": mode, "percent": percent}
+
+
+def before(shown: dict[str, Any]) -> dict[str, Any]:
+    """The mode that a tool had before the one it has. Raises ConflictError: there is none."""
+    now = (shown["mode"], shown["percent"])
+    had = [(one["mode"], one["percent"]) for one in shown["history"]]
+    # when it came to this mode first: a rollback after a rollback goes further back
+    at = had.index(now) if now in had else 0
+    if not at:
+        raise ConflictError(f"{shown['tool_id']} had no mode before this one: shift it with --to")
+    mode, percent = had[at - 1]
+    return shift(mode, percent if mode == "split" else None)
+
+
+def table(shown: dict[str, Any]) -> str:
+    """How far a tool has moved, for people."""
+    lines = [
+        f"{shown['tool_id']}: {named(shown) if shown['mode'] else 'does not move'}",
+        f"{shown['waiting_copies']} events are still to be copied into the old workers' queue",
+        f"{shown['waiting_keys']}{' or more' if shown['waiting_keys_more'] else ''} ordering keys "
+        "wait for old workers to be through with them",
+    ]
+    if shown["hand_overs"]:
+        rows = [("mark", "key", "since", "in the queue")]
+        rows += [
+            (one["mark"], one["key"], one["since"][:19], "yes" if one["sent"] else "not yet")
+            for one in shown["hand_overs"]
+        ]
+        lines += ["", *columns(rows)]
+    if shown["history"]:
+        had = [("from", "mode"), *((one["at"][:19], named(one)) for one in shown["history"])]
+        lines += ["", *columns(had)]
+    return "\n".join(lines)
+
+
+def named(one: dict[str, Any]) -> str:
+    """A mode, with its percentage."""
+    return f"split {one['percent']} %" if one["mode"] == "split" else str(one["mode"])

@@ -1,0 +1,141 @@
+"""Which path an event works in while its tool moves from old workers to here: pure functions.
+
+``OLD``: a copy goes to the old workers, who work on it. ``OURS``: it is delivered here.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self
+
+__all__ = [
+    "MODES",
+    "OLD",
+    "OURS",
+    "KeyState",
+    "Migration",
+    "Path",
+    "Step",
+    "confirmed_field",
+    "key_name",
+    "sent_field",
+    "step",
+]
+
+Path = Literal["old", "ours"]
+OLD: Final[Path] = "old"
+OURS: Final[Path] = "ours"
+#: In the order in which a tool goes through them.
+MODES: Final = ("sqs", "shadow", "split", "redis", "only")
+#: What a key is told apart by: percent.
+BUCKETS: Final = 100
+
+
+def sent_field(mark: str) -> str:
+    """The field beside a hand-over that has when (ms) its queue got the mark."""
+    return f"{mark}:sent"
+
+
+def confirmed_field(mark: str) -> str:
+    """The field beside a hand-over that has when (ms) somebody confirmed it."""
+    return f"{mark}:confirmed"
+
+
+def key_name(parts: Sequence[str]) -> str:
+    """An ordering key as it stands in Redis and in queues: hashed, for it is its sender's words."""
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """What a tool's mode is. ``generation`` goes up with each change."""
+
+    mode: str
+    percent: int = 0
+    generation: int = 0
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Self:
+        """As the database has it. Raises ValueError."""
+        mode, percent = kept["mode"], kept.get("percent", 0)
+        if mode not in MODES:
+            raise ValueError(f"mode: one of {', '.join(MODES)}")
+        if not isinstance(percent, int) or not 0 <= percent <= BUCKETS:
+            raise ValueError("percent: 0 to 100")
+        return cls(mode, percent, int(kept.get("generation", 0)))
+
+    def wanted(self, key: str) -> Path:
+        """The path of a key, by its name; the same for as long as mode and percentage are.
+
+        With a higher percentage no key that was ours is old again.
+        """
+        match self.mode:
+            case "sqs" | "shadow":
+                return OLD
+            case "split":
+                return OURS if int(key[:8], 16) % BUCKETS < self.percent else OLD
+            case _:
+                return OURS
+
+    @property
+    def works_here(self) -> bool:
+        """Whether what is old works here, too, as far as that delivers nothing."""
+        return self.mode != "sqs"
+
+    @property
+    def copies_ours(self) -> bool:
+        """Whether old workers may see what is ours."""
+        return self.mode != "only"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """Where a key is; ``mark``: the hand-over that it waits for on its way from old to ours."""
+
+    path: Path = OLD
+    mark: str = ""
+
+    def encode(self) -> str:
+        """As Redis has it; "" for what is not kept: a key that is old."""
+        return "" if self == KeyState() else f"{self.path} {self.mark}".rstrip()
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """What :meth:`encode` made. Raises ValueError."""
+        path, _, mark = text.partition(" ")
+        if path not in (OLD, OURS):
+            raise ValueError(f"no path: {path!r}")
+        return cls(OLD if path == OLD else OURS, mark)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What becomes of an event, and of its key.
+
+    ``waits``: behind others of its key, or for the hand-over; its path is decided when its turn
+    comes. ``begins``: a "mark" goes into the queue before anything else of this key, or a
+    "barrier" before this event.
+    """
+
+    path: Path
+    key: KeyState
+    waits: bool = False
+    begins: Literal["", "mark", "barrier"] = ""
+
+
+def step(key: KeyState, wanted: Path, *, waiting: bool, released: bool, new_mark: str) -> Step:
+    """The next event of a key, in the order of its stream.
+
+    ``waiting``: something of its key waits, and this came behind it. ``released``: it has waited
+    itself, and its turn has come. ``new_mark``: the id of a hand-over, should one begin.
+    """
+    if released:
+        # what its key has come to meanwhile; it changes again once all that waited is through
+        return Step(key.path, key)
+    if waiting or key.mark:
+        return Step(key.path, key, waits=True)
+    if key.path == wanted:
+        return Step(wanted, key)
+    if wanted == OURS:
+        return Step(OURS, KeyState(OURS, new_mark), waits=True, begins="mark")
+    return Step(OLD, KeyState(), begins="barrier")

@@ -1,0 +1,337 @@
+"""A tool moves from old workers to here, and back, while events come: each works once, in order."""
+
+import asyncio
+import json
+import subprocess
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.integration.sqs.test_end_to_end import measured
+from tests.integration.web.test_agent_keys import call
+from tests.support.sqs import SqsServer, answers
+from tests.support.stack import Stack, eventually
+
+KEYS = "abcdefgh"
+
+
+class OldWorkers:
+    """As the predecessor's: they work on what comes, and confirm marks, or leave those alone."""
+
+    def __init__(self, own: Stack, sqs: SqsServer, url: str, tool: str) -> None:
+        self.own, self.sqs, self.url, self.tool = own, sqs, url, tool
+        self.confirms = True
+        #: By key what they have worked on, and when (Unix seconds).
+        self.done: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        self.shadows: list[int] = []
+        self.marks: list[str] = []
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._work())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _work(self) -> None:
+        while True:
+            found = await asyncio.to_thread(self._receive)
+            for message in found:
+                await self._take(message)
+            if not found:
+                await asyncio.sleep(0.05)
+
+    def _receive(self) -> list[dict[str, Any]]:
+        found = self.sqs.client.receive_message(
+            QueueUrl=self.url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        )
+        return list(found.get("Messages", []))
+
+    async def _take(self, message: dict[str, Any]) -> None:
+        attributes = message["MessageAttributes"]
+        body = json.loads(message["Body"])
+        if "hookstream_hand_over" in attributes:
+            mark = attributes["hookstream_hand_over"]["StringValue"]
+            assert body["event_type"] == "hookstream.hand_over"
+            self.marks.append(mark)
+            if self.confirms:
+                await confirm(self.own, self.tool, marks=[mark])
+        elif "hookstream_shadow" in attributes:
+            self.shadows.append(body["payload"]["n"])
+        else:
+            now = datetime.now().timestamp()
+            self.done[body["payload"]["key"]].append((body["payload"]["n"], now))
+        await asyncio.to_thread(
+            self.sqs.client.delete_message,
+            QueueUrl=self.url,
+            ReceiptHandle=message["ReceiptHandle"],
+        )
+
+
+async def confirm(own: Stack, tool: str, **body: Any) -> dict[str, Any]:
+    path = f"/tools/{tool}/migration/confirm"
+    status, found = await call(own, own.key, "POST", path, **body)
+    assert status == 200, found
+    return found
+
+
+async def shift(own: Stack, tool: str, mode: str, **more: Any) -> None:
+    """Shift a tool, and wait until the worker has heard of it."""
+    await own.put(f"/tools/{tool}/migration", {"mode": mode, **more})
+    wanted = (await own.health())["parts"]["catalog"]["version"]
+
+    async def heard() -> bool:
+        url = f"http://127.0.0.1:{own.worker_port}/health"
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            return bool((await response.json())["parts"]["catalog"]["version"] >= wanted)
+
+    await eventually(heard, "the worker has heard of it")
+
+
+class Sender:
+    """Sends events of all keys, one after the other of each."""
+
+    def __init__(self, own: Stack, tool: str, keys: str = KEYS) -> None:
+        self.own, self.tool, self.keys = own, tool, keys
+        self.sent: dict[str, list[int]] = defaultdict(list)
+        self.ids: dict[int, str] = {}
+
+    async def round(self) -> None:
+        for key in self.keys:
+            number = len(self.ids)
+            body = json.dumps({"key": key, "n": number}).encode()
+            self.ids[number] = await self.own.hook(self.tool, body)
+            self.sent[key].append(number)
+
+    async def delivered(self) -> dict[int, float]:
+        """Events that are in the context's feed, and when they came there (Unix seconds)."""
+        found: dict[int, float] = {}
+        for number, event_id in self.ids.items():
+            _, event = await call(self.own, self.own.key, "GET", f"/events/{event_id}")
+            for delivery in event.get("deliveries", []):
+                assert number not in found, "delivered twice"
+                found[number] = datetime.fromisoformat(delivery["delivered_at"]).timestamp()
+        return found
+
+    async def count(self) -> int:
+        """How many events are in the context's feed."""
+        page = await self.own.get("/events", context=self.tool, limit="1000")
+        return len(page["events"])
+
+
+@pytest.fixture
+async def moving(own: Stack, sqs_server: SqsServer, name: str) -> tuple[Sender, OldWorkers]:
+    """A tool in mode `sqs`, ordered by a field, with a context that wants all of it."""
+    url = sqs_server.queue(f"{name}.fifo")
+    tool = {
+        "provider": "none",
+        "dedup": {"strategy": "none"},
+        "ordering": {"by": "field", "field": "key"},
+        "forward": {"sqs": {"queue_url": url, "shadow": True}},
+    }
+    await own.context(name, tool)
+    await shift(own, name, "sqs")
+    return Sender(own, name), OldWorkers(own, sqs_server, url, name)
+
+
+def faults(sender: Sender, old: OldWorkers, delivered: dict[int, float]) -> list[str]:
+    """What is wrong with what was done."""
+    found = []
+    for key, sent in sender.sent.items():
+        theirs = dict(old.done[key])
+        if len(theirs) != len(old.done[key]):
+            found.append(f"{key}: old workers had one twice")
+        mine = {number: at for number, at in delivered.items() if number in sent}
+        if both := set(theirs) & set(mine):
+            found.append(f"{key}: both worked on {both}")
+        if missing := set(sent) - set(theirs) - set(mine):
+            found.append(f"{key}: nobody worked on {missing}")
+        ends = [theirs.get(number) or mine.get(number) or 0.0 for number in sent]
+        if any(one > other for one, other in pairwise(ends)):
+            found.append(f"{key}: out of order: {ends}")
+    return found
+
+
+async def settled(sender: Sender, old: OldWorkers) -> dict[int, float]:
+    """What was delivered, once all that was sent was worked on."""
+
+    async def all_of_it() -> bool:
+        return sum(map(len, old.done.values())) + await sender.count() >= len(sender.ids)
+
+    await eventually(all_of_it, "everything is worked on")
+    return await sender.delivered()
+
+
+async def test_each_event_works_once_and_in_order_while_its_tool_moves_forth_and_back(
+    own: Stack, moving: tuple[Sender, OldWorkers], name: str
+) -> None:
+    sender, old = moving
+    async with old.working():
+        for mode, percent in (
+            ("sqs", None),
+            ("shadow", None),
+            ("split", 30),
+            ("split", 70),
+            ("redis", None),
+            ("split", 30),
+            ("sqs", None),
+            ("redis", None),
+            ("only", None),
+        ):
+            await shift(own, name, mode, **({} if percent is None else {"percent": percent}))
+            for _ in range(2):
+                await sender.round()
+        delivered = await settled(sender, old)
+        assert faults(sender, old, delivered) == []
+        # each path has had its share of it
+        assert len(delivered) > 20
+        assert sum(map(len, old.done.values())) > 20
+        # what was delivered here was shown to them, but in mode `only`
+        assert set(old.shadows) <= set(delivered)
+        assert len(delivered) - len(old.shadows) >= len(KEYS)
+        shown = await own.get(f"/tools/{name}/migration")
+    assert (shown["mode"], shown["generation"], shown["waiting_keys"]) == ("only", 10, 0)
+    assert [one["mode"] for one in shown["history"]][-3:] == ["sqs", "redis", "only"]
+
+
+async def test_what_waits_for_old_workers_goes_back_to_them_when_it_is_rolled_back(
+    own: Stack, moving: tuple[Sender, OldWorkers], name: str
+) -> None:
+    sender, old = moving
+    old.confirms = False
+    async with old.working():
+        await sender.round()
+        await shift(own, name, "redis")
+        await sender.round()
+        await sender.round()
+
+        async def waits() -> bool:
+            shown = await own.get(f"/tools/{name}/migration")
+            sent = [one["sent"] for one in shown["hand_overs"]]
+            return shown["waiting_keys"] == len(KEYS) and all(sent) and len(sent) == len(KEYS)
+
+        await eventually(waits, "all keys wait for old workers")
+        assert await sender.delivered() == {}
+        assert {key: len(done) for key, done in old.done.items()} == dict.fromkeys(KEYS, 1)
+        await shift(own, name, "sqs")
+        delivered = await settled(sender, old)
+    assert delivered == {}
+    assert faults(sender, old, delivered) == []
+    assert len(old.marks) == len(KEYS)
+    # a mark that is confirmed now is nothing to anybody
+    found = await confirm(own, name, marks=[old.marks[0]])
+    assert found == {"confirmed": 0, "unknown": [old.marks[0]]}
+
+
+async def test_an_operator_confirms_for_workers_that_cannot_but_nothing_that_was_not_sent(
+    own: Stack, sqs_server: SqsServer, moving: tuple[Sender, OldWorkers], name: str
+) -> None:
+    sender, old = moving
+    old.confirms = False
+    with sqs_server.server.failing(answers("ThrottlingException", of="SendMessageBatch")):
+        await shift(own, name, "redis")
+        await sender.round()
+
+        async def marked() -> Any:
+            shown = await own.get(f"/tools/{name}/migration")
+            return shown["hand_overs"] if shown["waiting_keys"] == len(KEYS) else None
+
+        marks = await eventually(marked, "all keys wait")
+        path = f"/tools/{name}/migration/confirm"
+        status, problem = await call(own, own.key, "POST", path, marks=[marks[0]["mark"]])
+        assert (status, "not in the queue yet" in problem["detail"]) == (409, True)
+        assert (await confirm(own, name, all=True))["confirmed"] == 0
+    async with old.working():
+
+        async def all_sent() -> bool:
+            shown = await own.get(f"/tools/{name}/migration")
+            return all(one["sent"] for one in shown["hand_overs"])
+
+        await eventually(all_sent, "all marks are in the queue")
+        assert (await confirm(own, name, all=True))["confirmed"] == len(KEYS)
+        delivered = await settled(sender, old)
+    assert faults(sender, old, delivered) == []
+    assert len(delivered) == len(KEYS)
+    assert await measured(own, "hookstream_hand_overs_total", tool=name, end="done") == len(KEYS)
+
+
+async def test_a_worker_that_is_killed_while_keys_wait_leaves_them_to_the_next_one(
+    own: Stack, moving: tuple[Sender, OldWorkers], name: str
+) -> None:
+    sender, old = moving
+    old.confirms = False
+    async with old.working():
+        await sender.round()
+        await shift(own, name, "redis")
+        await sender.round()
+
+        async def marked() -> bool:
+            return len(old.marks) == len(KEYS)
+
+        await eventually(marked, "old workers have all marks")
+        own.find("worker").kill()
+        await sender.round()
+        await confirm(own, name, all=True)
+        delivered = await settled(sender, old)
+    assert faults(sender, old, delivered) == []
+    assert len(delivered) == 2 * len(KEYS)
+
+
+async def test_a_move_ends_once_nothing_waits_and_a_tool_is_not_torn_apart_before(
+    own: Stack, moving: tuple[Sender, OldWorkers], name: str
+) -> None:
+    path = f"/tools/{name}"
+    tool = await own.get(path)
+    kept = {one: tool[one] for one in ("provider", "ordering", "forward")}
+    for changed, said in (
+        ({"forward": None}, "forward"),
+        ({"ordering": {"by": "tool"}}, "ordering"),
+    ):
+        status, problem = await call(own, own.key, "PUT", path, **{**kept, **changed})
+        assert (status, said in problem["detail"]) == (409, True), problem
+    await own.put(path, kept)
+    status, problem = await call(own, own.key, "DELETE", f"{path}/migration")
+    assert (status, "shift it to `only` first" in problem["detail"]) == (409, True)
+    for body in ({"mode": "split"}, {"mode": "redis", "percent": 5}, {"mode": "half"}):
+        status, _ = await call(own, own.key, "PUT", f"{path}/migration", **body)
+        assert status == 400
+    await shift(own, name, "only")
+    status, _ = await call(own, own.key, "DELETE", f"{path}/migration")
+    assert status == 204
+    after = await own.get(path)
+    assert after["forward"] is None
+    assert (await own.get(f"{path}/migration"))["mode"] is None
+    status, problem = await call(own, own.key, "PUT", f"{path}/migration", mode="sqs")
+    assert (status, "`forward`" in problem["detail"]) == (400, True)
+
+
+async def test_the_command_shifts_and_says_how_far_it_is(
+    own: Stack, moving: tuple[Sender, OldWorkers], name: str
+) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            own.command("migrate", *arguments),
+            env=own.environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    async def say(*arguments: str) -> tuple[int, str]:
+        return await asyncio.to_thread(run, *arguments)
+
+    await shift(own, name, "shadow")
+    status, text = await say("shift", name, "--to", "split", "--percent", "10")
+    assert (status, f"{name}: split 10 %" in text) == (0, True), text
+    status, text = await say("rollback", name)
+    assert (status, f"{name}: shadow" in text) == (0, True), text
+    assert "0 ordering keys wait" in text
