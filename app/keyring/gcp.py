@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from hookstream.app.errors import SealingKeyError
 from hookstream.app.keyring.wrapping import WrappingKey
@@ -73,7 +73,7 @@ class GcpKms:
             with self._asking:
                 if self._session is None:
                     credentials, _ = google.auth.default(scopes=[_SCOPE])
-                    self._session = AuthorizedSession(credentials)
+                    self._session = cast(Any, AuthorizedSession)(credentials)
                 answer = self._session.post(
                     f"{self._url}:{action}", json=body, timeout=_SECONDS, allow_redirects=False
                 )

@@ -52,6 +52,7 @@ CALLED = re.compile(rf"\.(?:run|{'|'.join(WATCHED)})\b")
 ELSEWHERE = (
     "app/commands/", "app/embedded/", "app/postgres/migrations/", "app/bounded", "app/testing.py",
     "app/settings.py", "app/logs.py", "app/secret_strength.py", "app/application.py",
+    "app/keyring/sources.py",
 )  # fmt: skip
 
 

@@ -248,7 +248,7 @@ async def test_a_dictionary_packs_its_own_month_only_and_goes_with_its_key() -> 
     packing = Packing()
     assert packing.pack(BODIES[0], current).open() == BODIES[0]
     # what watches for destroyed keys tells it
-    keys._destroyed(key.key_id, "default", MONTH)
+    keys._destroyed({"key_id": key.key_id, "tenant": "default", "month": MONTH})
     assert made.current("tool", MONTH) is None
     assert BOOK.get(own.dictionary_id) is None
     await made.look()
