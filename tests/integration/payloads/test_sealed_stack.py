@@ -432,7 +432,8 @@ async def test_without_its_key_the_system_waits_says_which_and_goes_on_when_it_i
         assert (answer.status, "sealing-key" in text) == (503, True), text
 
     async def told() -> bool:
-        async with aiohttp.ClientSession() as session:
+        # with several tenants names are for who has a key
+        async with aiohttp.ClientSession(headers=stack.headers) as session:
             url = f"http://127.0.0.1:{stack.worker_port}/health"
             async with session.get(url) as response:
                 part = (await response.json())["parts"].get("sealing", {})
