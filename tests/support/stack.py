@@ -346,7 +346,7 @@ class Stack:
             self.session() as session,
             session.ws_connect(f"/contexts/{context}/updates?after={after}") as websocket,
         ):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while len(found) < count:
                     found.append(await websocket.receive_json())
         return found

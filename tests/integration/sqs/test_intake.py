@@ -19,6 +19,7 @@ from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.routing.catalog import Catalog, Tool
+from hookstream.app.routing.maskers import Maskers
 from hookstream.app.routing.queues import Queue, SqsSource
 from hookstream.app.routing.tenants import SUSPENDED, Tenant
 from hookstream.app.settings import Settings
@@ -69,6 +70,7 @@ class Door:
                 appender=self.appender,
                 functions={},
                 payload_check=cast(Any, None),
+                maskers=Maskers(lambda: self.current),
             ),
             appender=self.appender,
             limit=ToolLimit("tool_webhooks_per_second", TokenBuckets(0, 1), "too many"),
