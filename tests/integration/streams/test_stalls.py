@@ -12,7 +12,7 @@ import pytest
 from tests.support.stack import Stack, eventually, free_port, fresh, own_stages
 
 #: A lease, the bound of what is renewed beside a loop that stands still, and stalls on both sides.
-LEASE, BOUND, SHORT, LONG = 1.5, 6.0, 4.0, 16.0
+LEASE, BOUND, SHORT, LONG = 1.5, 9.0, 4.0, 19.0
 STAGE = """
 import os
 import time
