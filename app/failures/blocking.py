@@ -15,8 +15,8 @@ from hookstream.app.failures.rules import Candidate, Decision
 from hookstream.app.failures.state import FailureState
 from hookstream.app.redis.client import Scripts
 from hookstream.app.routing.catalog import Catalog
-from hookstream.app.routing.event_keys import ordering_key, with_digits
-from hookstream.app.routing.paths import OLD, key_name
+from hookstream.app.routing.event_keys import key_name_of
+from hookstream.app.routing.paths import OLD
 from hookstream.app.settings import Settings
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes, commit
@@ -32,10 +32,7 @@ def blocked_key(event: Event, catalog: Catalog) -> str:
     tool = catalog.tools.get(event.tool_id)
     if tool is None or tool.on_error != "hold":
         return ""
-    data = None
-    if tool.order_by == "field":
-        data = with_digits(tool, event.data(), event.payload)
-    return key_name(ordering_key(tool, event.message_id, data))
+    return key_name_of(tool, event)
 
 
 def mark_waiting(batch: Batch, catalog: Catalog) -> None:

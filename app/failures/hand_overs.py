@@ -20,13 +20,12 @@ from hookstream.app.failures.state import FailureState
 from hookstream.app.ids import new_event_id
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import Catalog, Tool
-from hookstream.app.routing.event_keys import ordering_key, with_digits
+from hookstream.app.routing.event_keys import key_name_of
 from hookstream.app.routing.paths import (
     OLD,
     OURS,
     KeyState,
     confirmed_field,
-    key_name,
     sent_field,
     step,
 )
@@ -132,8 +131,8 @@ def _decide(
 ) -> None:
     event, migration = entry.value, tool.migration
     assert migration is not None
-    data = with_digits(tool, event.data(), event.payload) if tool.order_by == "field" else None
-    key = entry.listed or key_name(ordering_key(tool, event.message_id, data))
+    own = key_name_of(tool, event)
+    key = entry.listed or own
     if tool.order_by == "none" and not entry.listed:
         entry.path = migration.wanted(key)
         _drop_early(entry, works_here=migration.works_here)

@@ -14,6 +14,7 @@ from hookstream.app.errors import HookstreamError
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.providers.lookup import value_at
 from hookstream.app.routing.catalog import Tool
+from hookstream.app.routing.paths import key_name
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.inner import unfolded
 from hookstream.codecs.json_payload import dump_json, parse_payload
@@ -23,6 +24,7 @@ __all__ = [
     "DedupFunctionError",
     "ask_again",
     "custom_message_id",
+    "key_name_of",
     "message_id",
     "ordering_key",
     "unique_message_id",
@@ -157,3 +159,13 @@ def ordering_key(tool: Tool, message: str, data: Any) -> Sequence[str]:
         if value is not _MISSING:
             return (tool.tenant, tool.tool_id, dump_json(value).decode())
     return (tool.tenant, tool.tool_id)
+
+
+def key_name_of(tool: Tool, event: Event) -> str:
+    """An event's ordering key as it stands in Redis and in queues.
+
+    Raises:
+        CodecError: its payload, which has the tool's ordering field, cannot be read.
+    """
+    data = with_digits(tool, event.data(), event.payload) if tool.order_by == "field" else None
+    return key_name(ordering_key(tool, event.message_id, data))

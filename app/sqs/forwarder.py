@@ -21,8 +21,8 @@ from hookstream.app.errors import HookstreamError, UnavailableError
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.routing.catalog import Catalog, Tool
-from hookstream.app.routing.event_keys import ordering_key, with_digits
-from hookstream.app.routing.paths import key_name, sent_field
+from hookstream.app.routing.event_keys import key_name_of
+from hookstream.app.routing.paths import sent_field
 from hookstream.app.routing.queues import Queue, SqsTarget
 from hookstream.app.settings import Settings
 from hookstream.app.sqs.client import AT_ONCE, Outgoing, SqsClient, SqsError
@@ -34,7 +34,7 @@ from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.progress import is_worked_off, last_entry
 from hookstream.codecs.envelope import Event
 
-__all__ = ["SqsForwarder", "batches", "group_of"]
+__all__ = ["SqsForwarder", "batches"]
 
 logger = get_logger(__name__)
 
@@ -66,12 +66,6 @@ class Ready:
     line: Line
     message: Outgoing | None
     why: str = ""
-
-
-def group_of(tool: Tool, event: Event) -> str:
-    """The message group of an event: its ordering key, hashed, for that is its sender's words."""
-    data = event.data() if tool.order_by == "field" else None
-    return key_name(ordering_key(tool, event.message_id, with_digits(tool, data, event.payload)))
 
 
 def batches(messages: Sequence[Ready], *, fifo: bool) -> list[list[Ready]]:
@@ -424,7 +418,7 @@ class Sender:
             attributes["hookstream_shadow"] = "true"
             dedup_id += "-shadow"
         message = Outgoing(
-            pack(event, self.target.auth_context), group_of(tool, event), dedup_id, attributes
+            pack(event, self.target.auth_context), key_name_of(tool, event), dedup_id, attributes
         )
         if message.size > self._most_bytes:
             return Ready(entry_id, line, None, "too-large")

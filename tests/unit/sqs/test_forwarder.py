@@ -14,9 +14,10 @@ from hookstream.app.providers import PROVIDERS
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import Catalog, Tool
+from hookstream.app.routing.event_keys import key_name_of
 from hookstream.app.routing.queues import Queue, SqsSource, SqsTarget
 from hookstream.app.sqs.client import AT_ONCE, Message, Outgoing
-from hookstream.app.sqs.forwarder import BATCH_BYTES, Ready, batches, group_of
+from hookstream.app.sqs.forwarder import BATCH_BYTES, Ready, batches
 from hookstream.app.sqs.messages import pack, unpack
 from hookstream.app.sqs.outbox import Line, write_outbox
 from hookstream.app.streams.batch import Entry
@@ -126,11 +127,11 @@ def test_what_is_no_json_is_a_text(payload: bytes) -> None:
 def test_a_group_is_an_ordering_key_and_names_nobody() -> None:
     one, other = (event(json.dumps({"key": key}).encode()) for key in ("ada@x.org", "bob@x.org"))
     by_field = tool("field")
-    assert group_of(by_field, one) == group_of(by_field, replace(one, message_id="another"))
-    assert group_of(by_field, one) != group_of(by_field, other)
-    assert group_of(tool(), one) == group_of(tool(), other)
-    assert len(group_of(by_field, one)) == 24
-    assert "ada" not in group_of(by_field, one)
+    assert key_name_of(by_field, one) == key_name_of(by_field, replace(one, message_id="another"))
+    assert key_name_of(by_field, one) != key_name_of(by_field, other)
+    assert key_name_of(tool(), one) == key_name_of(tool(), other)
+    assert len(key_name_of(by_field, one)) == 24
+    assert "ada" not in key_name_of(by_field, one)
 
 
 @pytest.mark.parametrize(
