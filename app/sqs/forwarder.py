@@ -28,6 +28,7 @@ from hookstream.app.settings import Settings
 from hookstream.app.sqs.client import AT_ONCE, Outgoing, SqsClient, SqsError
 from hookstream.app.sqs.messages import pack, pack_mark
 from hookstream.app.sqs.outbox import BARRIER, MARK, SHADOW, Line
+from hookstream.app.sqs.queue_tasks import QueueTasks
 from hookstream.app.sqs.states import QueueState
 from hookstream.app.stores.events import EventStore
 from hookstream.app.streams.partition import Partition
@@ -118,13 +119,13 @@ class SqsForwarder(Service):
         self.owned = owned
         self.make_client = make_client
         self._is_current = is_current
-        self._senders: dict[str, tuple[Sender, asyncio.Task[Any]]] = {}
+        self._senders: QueueTasks[SqsTarget] = QueueTasks("SqsForwarder.sender", self._sender)
         #: Since when a tool that has lines has been seen without a queue.
         self._without: dict[str, float] = {}
 
     def states(self) -> list[QueueState]:
         """How each queue does."""
-        return [sender.state for sender, _ in self._senders.values()]
+        return self._senders.states()
 
     @tasks.loop
     async def _run(self) -> None:
@@ -137,24 +138,19 @@ class SqsForwarder(Service):
                     await self._forget()
                 await self.sleep(LOOK_SECONDS)
         finally:
-            await tasks.stop(*(task for _, task in self._senders.values()))
-            self._senders.clear()
+            await self._senders.stop()
 
     async def _follow(self) -> None:
-        wanted = {
-            tool.tool_id: tool.forward
-            for tool in self.catalog().tools.values()
-            if tool.forward and self.settings.may_ask_queue(tool.forward.queue.url)
-        }
-        for tool_id, (sender, task) in list(self._senders.items()):
-            if wanted.get(tool_id) != sender.target or task.done():
-                await tasks.stop(task)
-                del self._senders[tool_id]
-        for tool_id, target in wanted.items():
-            if tool_id not in self._senders:
-                sender = Sender(self, tool_id, target)
-                task = tasks.spawn("SqsForwarder.sender", sender.run())
-                self._senders[tool_id] = sender, task
+        await self._senders.follow(
+            {
+                tool.tool_id: tool.forward
+                for tool in self.catalog().tools.values()
+                if tool.forward and self.settings.may_ask_queue(tool.forward.queue.url)
+            }
+        )
+
+    def _sender(self, tool_id: str, target: SqsTarget) -> "Sender":
+        return Sender(self, tool_id, target)
 
     async def _forget(self) -> None:
         """Drop what waits for queues that their tools do not have any more."""
@@ -230,14 +226,14 @@ class Sender:
             await self._client.close()
 
     async def _failed(self, error: Exception) -> None:
-        self.state.failures += 1
         if isinstance(error, SqsError):
-            metrics.SQS_ERRORS.labels(tool=self.tool_id, kind=error.kind).inc()
-            self.state.troubled(error.kind, str(error))
-        elif isinstance(error, HookstreamError):
-            self.state.troubled(error.slug, str(error))
+            self.state.failed(error)
         else:
-            self.state.troubled("redis", type(error).__name__)
+            self.state.failures += 1
+            if isinstance(error, HookstreamError):
+                self.state.troubled(error.slug, str(error))
+            else:
+                self.state.troubled("redis", type(error).__name__)
         await asyncio.sleep(backoff_seconds(self.state.failures))
 
     async def _round(self) -> int:

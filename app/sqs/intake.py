@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import orjson
 from mode.utils.logging import get_logger
@@ -36,6 +36,7 @@ from hookstream.app.routing.queues import Queue, SqsSource
 from hookstream.app.settings import Settings
 from hookstream.app.sqs.client import Message, SqsClient, SqsError
 from hookstream.app.sqs.messages import unpack
+from hookstream.app.sqs.queue_tasks import QueueTasks
 from hookstream.app.sqs.states import QueueState
 
 __all__ = ["SqsIntake", "message_bits"]
@@ -95,11 +96,11 @@ class SqsIntake:
         self.refusals = refusals
         self.most_bytes = most_bytes
         self.make_client = make_client
-        self._consumers: dict[str, tuple[Consumer, asyncio.Task[Any]]] = {}
+        self._consumers: QueueTasks[SqsSource] = QueueTasks("SqsIntake.consumer", self._consumer)
 
     def states(self) -> list[QueueState]:
         """How each queue does."""
-        return [consumer.state for consumer, _ in self._consumers.values()]
+        return self._consumers.states()
 
     async def run(self) -> None:
         """Ask queues for as long as this runs, as the catalog has them."""
@@ -108,26 +109,20 @@ class SqsIntake:
                 await self._follow()
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
-            await tasks.stop(*(task for _, task in self._consumers.values()))
-            self._consumers.clear()
+            await self._consumers.stop()
 
     async def _follow(self) -> None:
-        wanted = {
-            tool.tool_id: tool.source
-            for tool in self.catalog().tools.values()
-            # the setting may be another one than when the tool was made
-            if tool.source and self.settings.may_ask_queue(tool.source.queue.url)
-        }
-        for tool_id, (consumer, task) in list(self._consumers.items()):
-            if wanted.get(tool_id) != consumer.source or task.done():
-                await tasks.stop(task)
-                del self._consumers[tool_id]
-        for tool_id, source in wanted.items():
-            if tool_id not in self._consumers:
-                consumer = Consumer(self, tool_id, source)
-                # what ends it otherwise is told, and it is begun again with the next look
-                task = tasks.spawn("SqsIntake.consumer", consumer.run())
-                self._consumers[tool_id] = consumer, task
+        await self._consumers.follow(
+            {
+                tool.tool_id: tool.source
+                for tool in self.catalog().tools.values()
+                # the setting may be another one than when the tool was made
+                if tool.source and self.settings.may_ask_queue(tool.source.queue.url)
+            }
+        )
+
+    def _consumer(self, tool_id: str, source: SqsSource) -> "Consumer":
+        return Consumer(self, tool_id, source)
 
 
 class Consumer:
@@ -189,9 +184,7 @@ class Consumer:
 
     async def _failed(self, error: SqsError) -> None:
         """Tell that SQS does not do what it is asked for, and wait a while."""
-        metrics.SQS_ERRORS.labels(tool=self.tool_id, kind=error.kind).inc()
-        self.state.failures += 1
-        self.state.troubled(error.kind, str(error))
+        self.state.failed(error)
         await asyncio.sleep(backoff_seconds(self.state.failures))
 
     async def _take(self, messages: Sequence[Message]) -> None:

@@ -6,6 +6,9 @@ from typing import Final
 
 from mode.utils.logging import get_logger
 
+from hookstream.app import metrics
+from hookstream.app.sqs.client import SqsError
+
 __all__ = ["QueueState"]
 
 logger = get_logger(__name__)
@@ -29,6 +32,12 @@ class QueueState:
         """It does what it is asked for."""
         self.trouble = self.detail = ""
         self.failures = 0
+
+    def failed(self, error: SqsError) -> None:
+        """SQS does not do what it is asked for; that is counted."""
+        metrics.SQS_ERRORS.labels(tool=self.tool_id, kind=error.kind).inc()
+        self.failures += 1
+        self.troubled(error.kind, str(error))
 
     def troubled(self, kind: str, detail: str) -> None:
         """It does not; a line of the log says why, not each time."""
