@@ -97,11 +97,16 @@ class Scheduler:
         self, batches: Sequence[Work], priority: str, due_priority: str = ""
     ) -> AbstractAsyncContextManager["TimeSlot"]:
         """A slot for batches with work of that priority, that is due by it, or as said."""
+        at_once = all(begins(len(batch), priority) for batch in batches)
+        due_priority = due_priority or priority
+        if not self._several():
+            # whose they are makes no difference, and costs something
+            events = sum(map(len, batches))
+            return self.slot(due(self._now(), events, due_priority), events, at_once=at_once)
         owners: Counter[str] = Counter()
         for batch in batches:
             owners.update(batch.owners)
-        at_once = all(begins(len(batch), priority) for batch in batches)
-        return self.slot_of(owners, due_priority or priority, at_once=at_once)
+        return self.slot_of(owners, due_priority, at_once=at_once)
 
     @asynccontextmanager
     async def slot_of(
