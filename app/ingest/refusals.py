@@ -21,7 +21,9 @@ from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
 from hookstream.app.errors import SealingKeyError
+from hookstream.app.ids import DEFAULT_TENANT
 from hookstream.app.keyring.data_keys import DataKeys
+from hookstream.app.privacy.rules import MASKED
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS, Scripts
 from hookstream.app.routing.catalog import Tool
@@ -154,23 +156,27 @@ class Refusals(Service):
             and len(self._waiting.get(_key(tool), ())) < 3 * WRITE_REFUSALS
         )
 
-    def keep(self, tool: Tool | None, refusal: Refusal) -> None:
-        """Keep what :meth:`count` had room for; it is in Redis a second later, or never."""
+    def keep(self, tool: Tool | None, refusal: Refusal, title: str = "") -> None:
+        """Keep what :meth:`count` had room for; it is in Redis a second later, or never.
+
+        Where nothing may be kept as it was sent (``keep: "masked"``), ``title`` stands in place of
+        its detail, or else its reason.
+        """
         if tool is not None:
             self._of_tenant[tool.tenant] += 1
-        entry = self._entry(tool, refusal, WAITING_BYTES - self._waiting_bytes)
+        entry = self._entry(tool, refusal, title, WAITING_BYTES - self._waiting_bytes)
         if entry is None:
             metrics.REFUSALS_NOT_KEPT.inc()
             return
         self._waiting.setdefault(_key(tool), []).extend(entry)
         self._waiting_bytes += sum(map(len, entry))
 
-    async def keep_now(self, tool: Tool, refusal: Refusal) -> bool:
-        """Keep one, whatever else waits; whether Redis has it.
+    async def keep_now(self, tool: Tool, refusal: Refusal, title: str = "") -> bool:
+        """Keep one, whatever else waits, as :meth:`keep` does; whether Redis has it.
 
         For what is deleted elsewhere then. Of what is large its beginning is kept.
         """
-        entry = self._entry(tool, refusal, WAITING_BYTES)
+        entry = self._entry(tool, refusal, title, WAITING_BYTES)
         if entry is None:
             metrics.REFUSALS_NOT_KEPT.inc()
             return False
@@ -183,8 +189,21 @@ class Refusals(Service):
             return False
         return True
 
-    def _entry(self, tool: Tool | None, refusal: Refusal, room: int) -> list[bytes] | None:
+    def _keeps_masked(self, tool: Tool | None, tool_id: str) -> bool:
+        """Whether nothing may be kept of what was sent to a tool as it was sent."""
+        catalog = self._catalog.current
+        if tool is not None:
+            return catalog.keeps_masked(tool)
+        # of one whose row cannot be read here, secrets among it, nobody knows what it says
+        tenant = tool_id.partition("/")[0] if "/" in tool_id else DEFAULT_TENANT
+        return tool_id in catalog.unreadable_tools or catalog.rules_of(tenant, "").keep == MASKED
+
+    def _entry(
+        self, tool: Tool | None, refusal: Refusal, title: str, room: int
+    ) -> list[bytes] | None:
         """What is written of a refusal, of so many bytes; None where it cannot be sealed now."""
+        if self._keeps_masked(tool, refusal.tool_id):
+            refusal = _emptied(refusal, title or refusal.reason)
         room = max(0, min(self._share_bytes() // 4, room))
         entry = _encode(_cut(refusal, min(BODY_BYTES, room), min(HEADERS_BYTES, room)))
         if self._keys is not None and self._keys.seals:
@@ -287,6 +306,18 @@ class Refusals(Service):
 
 def _key(tool: Tool | None) -> str:
     return keys.refusals(tool.tenant, tool.tool_id) if tool else keys.UNKNOWN_REFUSALS
+
+
+def _emptied(refusal: Refusal, detail: str) -> Refusal:
+    """That it was refused, and why, with nothing of what was sent."""
+    return replace(
+        refusal,
+        detail=detail,
+        path=refusal.path.partition("?")[0],
+        headers={},
+        body=b"",
+        whole=False,
+    )
 
 
 def _cut(refusal: Refusal, most_body: int, most_headers: int) -> Refusal:

@@ -310,7 +310,7 @@ class Consumer:
             # it was kept when it came first
             return False
         refusal = _refusal(self.source, tool, message, error)
-        return await self._intake.refusals.keep_now(tool, refusal) and not redrives
+        return await self._intake.refusals.keep_now(tool, refusal, error.title) and not redrives
 
     def _tell_refused(self, message: Message, error: HookstreamError, *, redrives: bool) -> None:
         logger.warning(

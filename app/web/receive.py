@@ -35,7 +35,6 @@ from hookstream.app.ingest.signing_keys import SigningKeys
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
-from hookstream.app.privacy.rules import MASKED
 from hookstream.app.providers import PROVIDERS, Answer, check_secrets
 from hookstream.app.providers.first_contact import hub_challenge
 from hookstream.app.providers.provider import JSON
@@ -209,7 +208,7 @@ class Receiver:
             body_bytes=0,
             whole=False,
         )
-        self._refusals.keep(None, refusal)
+        self._refusals.keep(None, refusal, fault.detail)
 
     def missed(self, request: web.Request, status: int, detail: str) -> None:
         """Keep what was sent below ``/hooks`` and met no route: another method, or more path."""
@@ -222,20 +221,9 @@ class Receiver:
         reason = "wrong-method" if status == 405 else "wrong-path"
         if self._refusals.count(tool, reason):
             refusal = _refusal(request, tool_id, (status, reason, detail), [])
-            if self._keeps_masked(tool_id, tool):
-                refusal = _emptied(refusal, reason)
             # what is no POST is no webhook, whatever it has brought along
             kept = replace(refusal, whole=refusal.whole and request.method == "POST")
             self._refusals.keep(tool, kept)
-
-    def _keeps_masked(self, tool_id: str, tool: Tool | None) -> bool:
-        """Whether nothing may be kept of what was sent to a tool as it was sent."""
-        catalog = self._catalog.current
-        if tool is not None:
-            return catalog.keeps_masked(tool)
-        # of one whose row cannot be read here, secrets among it, nobody knows what it says
-        tenant = tool_id.partition("/")[0] if "/" in tool_id else DEFAULT_TENANT
-        return tool_id in catalog.unreadable_tools or catalog.rules_of(tenant, "").keep == MASKED
 
     def _check_tenant(self, tool: Tool) -> None:
         if trouble := self._catalog.current.tenant(tool.tenant).trouble:
@@ -260,9 +248,7 @@ class Receiver:
         if self._refusals.count(tool, error.slug):
             why = (error.status, error.slug, str(error))
             refusal = _refusal(request, tool_id, why, came)
-            if self._keeps_masked(tool_id, tool):
-                refusal = _emptied(refusal, error.title)
-            self._refusals.keep(tool, refusal)
+            self._refusals.keep(tool, refusal, error.title)
 
     async def _receive(
         self, request: web.Request, tool: Tool, came: list[bytes], room: Room
@@ -526,18 +512,6 @@ def _refusal(
         body=body,
         body_bytes=max(content.total_bytes, request.content_length or 0),
         whole=content.is_eof() and len(body) == content.total_bytes,
-    )
-
-
-def _emptied(refusal: Refusal, detail: str) -> Refusal:
-    """That it was refused, and why, with nothing of what was sent."""
-    return replace(
-        refusal,
-        detail=detail,
-        path=refusal.path.partition("?")[0],
-        headers={},
-        body=b"",
-        whole=False,
     )
 
 

@@ -15,6 +15,7 @@ from hookstream.app.ids import DEFAULT_TENANT
 from hookstream.app.ingest.acceptance import Acceptance
 from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.payloads.payloads import Payloads
+from hookstream.app.privacy.rules import MASKED, Rules
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
@@ -239,6 +240,23 @@ async def test_what_can_be_no_event_is_told_of_and_holds_up_nothing(
     assert (refusal.status, refusal.reason) == (400, "bad-request")
     assert "the predecessor's" in refusal.detail
     assert [event.data() for event in await here.events()] == [{"n": 1}]
+
+
+async def test_of_what_is_refused_nothing_is_kept_where_events_are_kept_masked(
+    sqs: SqsServer, name: str, door: Callable[[Tool], Door]
+) -> None:
+    url = sqs.queue(name)
+    sqs.send(url, "ada@example.com is no JSON")
+    source = SqsSource(Queue(url), "predecessor")
+    here = door(tool(source, masking=Rules(agents={"email": "mask"}, keep=MASKED)))
+
+    async def told() -> list[Any]:
+        return await here.refusals.page(here.current.tools["orders"], 10)
+
+    async with here.open():
+        [refusal] = await eventually(told, "a refusal")
+    assert (refusal.method, refusal.status, refusal.reason) == ("SQS", 400, "bad-request")
+    assert (refusal.detail, refusal.body, refusal.headers) == ("Bad request", b"", {})
 
 
 async def test_a_tenant_that_is_suspended_leaves_its_messages_where_they_are(
