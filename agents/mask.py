@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-from hookstream.app import channels, metrics
+from hookstream.app import channels
 from hookstream.app.errors import BlockedByRuleError
 from hookstream.app.main import app
 from hookstream.app.privacy.forms import HIDDEN
 from hookstream.app.privacy.masking import Masked
-from hookstream.app.routing.maskers import ASIDE_BYTES, Maskers
+from hookstream.app.routing.maskers import ASIDE_BYTES, Maskers, count_masked
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.group import Group
 from hookstream.app.streams.outcome import Accepted, Failed
@@ -71,8 +71,7 @@ async def _mask(batches: Sequence[Batch]) -> None:
     for entry in asking.values():
         # others have the slot while the model computes
         await mask_by_model(entry, maskers, counts)
-    for (kind, action), count in counts.items():
-        metrics.MASKED.labels(kind=kind, action=action).inc(count)
+    count_masked(counts)
 
 
 def goes_on(entry: Entry) -> bool:

@@ -16,7 +16,7 @@ from hookstream.app.routing.catalog import Catalog
 from hookstream.app.routing.ner import Ner
 from hookstream.codecs.envelope import Event
 
-__all__ = ["ASIDE_BYTES", "Maskers"]
+__all__ = ["ASIDE_BYTES", "Maskers", "count_masked"]
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ class Maskers:
     async def for_models(self, event: Event) -> Event:
         """An event that agents may see, as a model is told of it. Raises as :meth:`for_agents`."""
         masked = await self.settled(event, lambda: self.of(event, MODELS).event(event), MODELS)
-        _count(masked)
+        count_masked(masked.counts)
         return masked.event
 
     async def for_keeping(self, event: Event) -> Event:
@@ -122,7 +122,7 @@ class Maskers:
         :meth:`for_agents`.
         """
         masked = await self.settled(event, lambda: self._kept(event))
-        _count(masked)
+        count_masked(masked.counts)
         return masked.event
 
     def _kept(self, event: Event) -> Masked:
@@ -158,7 +158,7 @@ class Maskers:
         )
 
 
-def _count(masked: Masked) -> None:
-    counts: Counter[tuple[str, str]] = masked.counts
+def count_masked(counts: Counter[tuple[str, str]]) -> None:
+    """Count in metrics what was hidden: by kind and action, how often."""
     for (kind, action), count in counts.items():
         metrics.MASKED.labels(kind=kind, action=action).inc(count)
