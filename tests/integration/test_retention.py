@@ -116,6 +116,11 @@ async def busy(stack: Fragile) -> None:
     assert await stack.call("POST", "/replays", tool="plain") in (201, 202)
     async with stack.session() as session:
         await session.post("/hooks/nobody", data=b"{}")
+
+    async def refused() -> bool:
+        return bool((await stack.get("/unknown-tools/refusals"))["refusals"])
+
+    await eventually(refused, "what was refused is kept")
     assert await stack.call("DELETE", "/contexts/gone") == 204
 
     async def digested() -> bool:

@@ -71,7 +71,7 @@ class Door:
             encode_aside=self._encode,
             append_all=self._append,
             count=lambda tool, reason: True,
-            keep=lambda tool, refusal: self.refusals.append(refusal),
+            keep=lambda tool, refusal, error: self.refusals.append(refusal),
         )
         self.receiver = Receiver(
             settings=Settings(_env_file=None, public_url="https://hooks.example.com"),
