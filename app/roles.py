@@ -237,6 +237,8 @@ ROUTES: Final[Mapping[str, May]] = {
     "GET /console/session.js": OPEN,
     "GET /console/erasures": OPEN,
     "GET /console/erasures.js": OPEN,
+    "GET /console/migration": OPEN,
+    "GET /console/migration.js": OPEN,
 }
 
 #: A page of a stage that does not say that it is public: it may show what is any tenant's.

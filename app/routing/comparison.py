@@ -222,7 +222,7 @@ class Comparison:
         hour.only_old += events
         hour.errors_old += failed
         cause = "not received here: look at the tool's refusals, and at what its door is sent"
-        self._tell("only-old", cause, [{"event_id": ref} for ref in refs], events)
+        self._tell("only-old", cause, [_named(ref) for ref in refs], events)
 
     def hours(self) -> list[tuple[int, dict[str, Any]]]:
         """When each hour began (ms), and its counts, in order."""
@@ -262,7 +262,7 @@ class Comparison:
                     "old-twice",
                     "old workers were given it again: it became visible before they deleted it, "
                     "or SQS had it twice",
-                    [{"event_id": event.event_id}],
+                    [_example(event)],
                 )
             self._order(hour, event, old)
         self._class(hour, event, old)
@@ -301,7 +301,7 @@ class Comparison:
             if self._known.fifo
             else "their queue is none of FIFO: it keeps no order"
         )
-        self._tell("order", cause, [{"event_id": event_id, "other": before}])
+        self._tell("order", cause, [_named(event_id, before)])
 
     def _class(self, hour: Hour, event: Compared, old: Attempt | None) -> None:
         if old is not None and event.done_here:
@@ -399,9 +399,22 @@ def _kind_of(error: str) -> str:
     return found[0] if found else "no reason is kept"
 
 
-def _example(event: Compared, **more: list[str]) -> dict[str, Any]:
-    named: dict[str, Any] = {"event_id": event.event_id}
-    named |= {name: contexts[:NAMED] for name, contexts in more.items()}
-    if event.duplicate_of:
-        named["other"] = event.duplicate_of
-    return named
+def _example(
+    event: Compared, missing: Sequence[str] = (), additional: Sequence[str] = ()
+) -> dict[str, Any]:
+    return _named(event.event_id, event.duplicate_of or None, missing, additional)
+
+
+def _named(
+    event_id: str,
+    other: str | None = None,
+    missing: Sequence[str] = (),
+    additional: Sequence[str] = (),
+) -> dict[str, Any]:
+    """An event as an example of a difference."""
+    return {
+        "event_id": event_id,
+        "other": other,
+        "missing": list(missing[:NAMED]),
+        "additional": list(additional[:NAMED]),
+    }

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from hookstream.app.web.models.fields import Model, Strict, Text
+from hookstream.app.web.models.fields import Model, Strict
 
 __all__ = [
     "COMPARISON_QUERY",
@@ -19,6 +19,8 @@ __all__ = [
 
 #: Results of one call.
 MOST_RESULTS = 500
+#: What old workers may call a context; those here are called no otherwise.
+CONTEXT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}$"
 #: What SQS takes for a million requests, and a cloud for a core an hour, in USD.
 REQUEST_PRICE = 0.40
 CPU_PRICE = 0.0405
@@ -64,9 +66,9 @@ class ResultIn(Strict):
     """
 
     event_id: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")] | None = None
-    delivery_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    delivery_id: Annotated[str, Field(pattern=r"^[!-_a-~]{1,200}$")] | None = None
     finished_at: AwareDatetime
-    contexts: list[Annotated[Text, Field(max_length=200)]] | None = Field(None, max_length=1000)
+    contexts: list[Annotated[str, Field(pattern=CONTEXT_PATTERN)]] | None = Field(None, max_length=1000)
     error: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,64}$")] = ""
 
 
