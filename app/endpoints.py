@@ -17,8 +17,8 @@ from hookstream.app.providers import PROVIDERS
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.siblings import Siblings
-from hookstream.app.stores.comparisons import PathComparer
 from hookstream.app.sqs.intake import SqsIntake
+from hookstream.app.stores.comparisons import PathComparer
 from hookstream.app.web.access import Access, People
 from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.api_keys import ApiKeyViews

@@ -1,12 +1,13 @@
 """The comparison of old workers and Hookstream, for people: Markdown that a terminal shows, too."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from hookstream.app.errors import BadRequestError
 
-__all__ = ["merged", "report", "result_batches"]
+__all__ = ["merged", "report", "result_batches", "results_in"]
 
 #: Of one request: what the API takes.
 BATCH_RESULTS: Final = 500
@@ -41,6 +42,15 @@ PAIRS: Final = (
     ("errors", "errors_{}"),
     ("USD a million", "cost_{}"),
 )
+
+
+def results_in(name: str) -> Iterator[list[Any]]:
+    """As :func:`result_batches` of a file; "-" is standard input. Raises OSError, too."""
+    if name == "-":
+        yield from result_batches(sys.stdin)
+        return
+    with open(name, encoding="utf-8") as lines:
+        yield from result_batches(lines)
 
 
 def result_batches(lines: Iterable[str]) -> Iterator[list[Any]]:
@@ -99,7 +109,15 @@ def report(found: Mapping[str, Any]) -> str:
     if not hours:
         return "\n".join([*lines, "", "There were none."])
     lines += ["", "## By hour", "", *_table(*_counts(hours))]
-    lines += ["", "Old workers / Hookstream:", "", *_table(*_sides(hours)), "", "## Differences", ""]
+    lines += [
+        "",
+        "Old workers / Hookstream:",
+        "",
+        *_table(*_sides(hours)),
+        "",
+        "## Differences",
+        "",
+    ]
     if not found["causes"]:
         lines.append("None.")
     for kind, title in KINDS.items():
@@ -114,12 +132,13 @@ def report(found: Mapping[str, Any]) -> str:
 
 def _counts(hours: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     rows = [
-        [_moment(hour["hour"])[:16], *(str(sum(hour[name] for name in names)) for _, names in COUNTS)]
+        [
+            _moment(hour["hour"])[:16],
+            *(str(sum(hour[name] for name in names)) for _, names in COUNTS),
+        ]
         for hour in hours
     ]
-    total = [
-        str(sum(hour[name] for hour in hours for name in names)) for _, names in COUNTS
-    ]
+    total = [str(sum(hour[name] for hour in hours for name in names)) for _, names in COUNTS]
     return ["hour", *(title for title, _ in COUNTS)], [*rows, ["all", *total]]
 
 
@@ -127,7 +146,10 @@ def _sides(hours: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str
     rows = [
         [
             _moment(hour["hour"])[:16],
-            *(f"{_said(hour[name.format('old')])} / {_said(hour[name.format('ours')])}" for _, name in PAIRS),
+            *(
+                f"{_said(hour[name.format('old')])} / {_said(hour[name.format('ours')])}"
+                for _, name in PAIRS
+            ),
         ]
         for hour in hours
     ]

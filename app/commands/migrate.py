@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sys
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from faust.cli.base import argument, option
 
 from hookstream.app.commands.client import ApiClient, quoted
 from hookstream.app.commands.command import Command, columns
-from hookstream.app.commands.comparison_report import merged, report, result_batches
+from hookstream.app.commands.comparison_report import merged, report, results_in
 from hookstream.app.errors import BadRequestError, ConflictError
 
 __all__ = ["migrate"]
@@ -23,7 +22,7 @@ COMPARED = ("since", "until", "limit", "request_price", "cpu_price")
 
 
 class migrate(Command):  # noqa: N801 Faust names a command by its class
-    """Moving from old workers: `status`, `shift`, `rollback`, `confirm`, `compare`, `end` of a TOOL."""
+    """Moving from old workers, of a TOOL: status, shift, rollback, confirm, compare, end."""
 
     options = [
         argument("action", metavar="ACTION"),
@@ -117,18 +116,17 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
         found = merged(pages)
         text = report(found)
         if markdown not in ("", "-"):
-            Path(markdown).write_text(text + "\n")
+            await asyncio.to_thread(Path(markdown).write_text, text + "\n", encoding="utf-8")
             text = f"{markdown}: {sum(one['count'] for one in found['causes'])} differences"
         self._say(found, text, as_json=as_json)
         return 0
 
     async def _tell(self, api: ApiClient, path: str, name: str) -> None:
         taken = known = 0
-        with nullcontext(sys.stdin) if name == "-" else open(name, encoding="utf-8") as file:
-            for batch in result_batches(file):
-                said = await api.call("POST", f"{path}/results", body={"results": batch})
-                taken, known = taken + said["taken"], known + said["known"]
-        print(f"{taken} results taken, {known} were known", file=sys.stderr)
+        for batch in results_in(name):
+            said = await api.call("POST", f"{path}/results", body={"results": batch})
+            taken, known = taken + said["taken"], known + said["known"]
+        sys.stderr.write(f"{taken} results taken, {known} were known\n")
 
     def _say(self, found: dict[str, Any], text: str, *, as_json: bool) -> None:
         self.stdout.write((json.dumps(found, indent=2) if as_json else text) + "\n")

@@ -51,8 +51,8 @@ class Compared:
     """An event as both paths have it.
 
     ``status`` and ``stage`` are those of the event log. ``place``: where it is in the order of
-    its ``partition``. ``copied``: whether old workers were given it. ``contexts``: that the stages here
-    found for it, None where they have not decided; ``at_ms``: when they had, or when the last
+    its ``partition``. ``copied``: whether old workers were given it. ``contexts``: that the stages
+    here found for it, None where they have not decided; ``at_ms``: when they had, or when the last
     update of it was delivered. ``attempts``: of old workers, in their order.
     """
 
@@ -164,9 +164,7 @@ class Hour:
     def as_dict(self) -> dict[str, Any]:
         """As the API has it, latencies in ms."""
         kept = {
-            name: getattr(self, name)
-            for name in self.__slots__
-            if not name.startswith("latencies")
+            name: getattr(self, name) for name in self.__slots__ if not name.startswith("latencies")
         }
         return {
             "events": self.events,
@@ -344,9 +342,7 @@ class Comparison:
             cause = "subscriptions here are " + " and ".join(
                 ["narrower"] * bool(missing) + ["wider"] * bool(additional)
             )
-            self._tell(
-                "contexts", cause, [_example(event, missing=missing, additional=additional)]
-            )
+            self._tell("contexts", cause, [_example(event, missing=missing, additional=additional)])
 
     def _not_old(self, hour: Hour, event: Compared) -> None:
         if not event.attempts and not event.copied:

@@ -201,7 +201,6 @@ class SqsForwarder(Service):
                 number,
             )
 
-
     async def note(self, lines: Sequence[tuple[Line, str]], tool_id: str) -> None:
         """Keep for the comparison which events are not copied, and why: the last ones."""
         key = keys.not_copied(tool_id)

@@ -42,7 +42,12 @@ class ComparisonViews:
     """Takes what old workers say they have done, and compares it with what is done here."""
 
     def __init__(
-        self, *, settings: Settings, catalog: CatalogCache, clock: RedisClock, comparer: PathComparer
+        self,
+        *,
+        settings: Settings,
+        catalog: CatalogCache,
+        clock: RedisClock,
+        comparer: PathComparer,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
@@ -173,7 +178,7 @@ def costs(
     *,
     request_price: float,
     cpu_price: float,
-    figures: Mapping[str, float] = _figures(),  # noqa: B008 it is read once
+    figures: Mapping[str, float] = _figures(),
 ) -> dict[str, float | None]:
     """CPU time here of what was counted, by the benchmarks' figures, and USD for a million events.
 

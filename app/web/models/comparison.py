@@ -68,7 +68,9 @@ class ResultIn(Strict):
     event_id: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")] | None = None
     delivery_id: Annotated[str, Field(pattern=r"^[!-_a-~]{1,200}$")] | None = None
     finished_at: AwareDatetime
-    contexts: list[Annotated[str, Field(pattern=CONTEXT_PATTERN)]] | None = Field(None, max_length=1000)
+    contexts: list[Annotated[str, Field(pattern=CONTEXT_PATTERN)]] | None = Field(
+        None, max_length=1000
+    )
     error: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,64}$")] = ""
 
 

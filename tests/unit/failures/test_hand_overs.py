@@ -77,7 +77,7 @@ class Here:
 
     def commit(self, batch: Batch, known: Catalog) -> list[Line]:
         """What the stages from dedupe to commit do; the lines of the outbox."""
-        settle_old(batch.entries)
+        settle_old(batch.entries, NOW)
         decision = judge(batch, Settings(), NOW, known)
         writes = Writes()
         write_paths(writes, batch, decision, NOW)
