@@ -19,6 +19,7 @@ __all__ = [
 
 #: Results of one call.
 MOST_RESULTS = 500
+EVENT_PATTERN = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 #: What old workers may call a context; those here are called no otherwise.
 CONTEXT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}$"
 #: What SQS takes for a million requests, and a cloud for a core an hour, in USD.
@@ -65,7 +66,7 @@ class ResultIn(Strict):
     went wrong.
     """
 
-    event_id: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")] | None = None
+    event_id: Annotated[str, Field(pattern=EVENT_PATTERN)] | None = None
     delivery_id: Annotated[str, Field(pattern=r"^[!-_a-~]{1,200}$")] | None = None
     finished_at: AwareDatetime
     contexts: list[Annotated[str, Field(pattern=CONTEXT_PATTERN)]] | None = Field(
