@@ -106,7 +106,8 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
         """Tell of old workers' results, if there is a file of them; then print both paths."""
         if results:
             await self._tell(api, path, results)
-        pages, cursor = [], ""
+        pages: list[dict[str, Any]] = []
+        cursor = ""
         # later answers must not end later than the first one
         query["until"] = query["until"] or datetime.now(UTC).isoformat()
         while not pages or cursor:

@@ -95,10 +95,8 @@ class ComparisonViews:
         query = request.query
         check_query(query, COMPARISON_QUERY)
         limit = parse_limit(query.get("limit", "10"), MOST_EXAMPLES)
-        prices = {
-            "request_price": _price("request_price", query.get("request_price"), REQUEST_PRICE),
-            "cpu_price": _price("cpu_price", query.get("cpu_price"), CPU_PRICE),
-        }
+        request_price = _price("request_price", query.get("request_price"), REQUEST_PRICE)
+        cpu_price = _price("cpu_price", query.get("cpu_price"), CPU_PRICE)
         tool = self._tool(request)
         now_ms = self._clock.now_ms()
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
@@ -123,7 +121,7 @@ class ComparisonViews:
                     {
                         "hour": datetime.fromtimestamp(at / 1000, UTC).isoformat(),
                         **counts,
-                        **costs(counts, **prices),
+                        **costs(counts, request_price=request_price, cpu_price=cpu_price),
                     }
                     for at, counts in found.comparison.hours()
                 ],

@@ -230,10 +230,12 @@ async def test_what_fails_here_in_shadow_says_why(
     await report(own, name, done(event, contexts=[name]))
     counts, causes = await comparison(own, name)
     [(kind, cause)] = causes
-    assert (kind, cause.startswith("fails in stage check: ")) == ("only-old", True), cause
+    assert (kind, cause == "fails in stage schema: SchemaViolationError") == ("only-old", True), (
+        cause
+    )
     assert (counts["errors_ours"], counts["both"]) == (1, 0)
     shown = await own.get(f"/events/{event}")
-    assert (shown["status"], shown["stage"]) == ("unrouted", "old-path:check")
+    assert (shown["status"], shown["stage"]) == ("unrouted", "old-path:schema")
     assert "must" in shown["error"]
 
 
