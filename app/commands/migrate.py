@@ -9,7 +9,7 @@ from typing import Any
 
 from faust.cli.base import argument, option
 
-from hookstream.app.commands.client import ApiClient, quoted
+from hookstream.app.commands.client import TIMEOUT_SECONDS, ApiClient, quoted
 from hookstream.app.commands.command import Command, columns
 from hookstream.app.commands.comparison_report import merged, report, results_in
 from hookstream.app.errors import BadRequestError, ConflictError
@@ -19,6 +19,8 @@ __all__ = ["migrate"]
 ACTIONS = ("status", "shift", "rollback", "confirm", "compare", "end")
 #: Options of ``compare`` that go into its query as they are.
 COMPARED = ("since", "until", "limit", "request_price", "cpu_price")
+#: How long an answer may take: one hour of a busy tool has a million events.
+COMPARED_SECONDS = 600.0
 
 
 class migrate(Command):  # noqa: N801 Faust names a command by its class
@@ -70,7 +72,8 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
         **compared: str,
     ) -> int:
         path = f"/tools/{quoted(tool)}/migration"
-        async with ApiClient(self.app.settings, url) as api:
+        seconds = COMPARED_SECONDS if action == "compare" else TIMEOUT_SECONDS
+        async with ApiClient(self.app.settings, url, seconds=seconds) as api:
             if action == "compare":
                 return await self._compare(api, path, as_json=as_json, **compared)
             if action == "confirm":
