@@ -18,11 +18,13 @@ from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.siblings import Siblings
 from hookstream.app.sqs.intake import SqsIntake
+from hookstream.app.stores.comparisons import PathComparer
 from hookstream.app.web.access import Access, People
 from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.api_keys import ApiKeyViews
 from hookstream.app.web.audit import AuditViews
 from hookstream.app.web.body_limit import most_bytes
+from hookstream.app.web.comparison import ComparisonViews
 from hookstream.app.web.console import console_routes
 from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.cookies import Cookies
@@ -271,6 +273,14 @@ class Endpoints:
             ).routes(),
             *MigrationViews(
                 settings=settings, postgres=postgres, catalog=catalog, redis=services.redis
+            ).routes(),
+            *ComparisonViews(
+                settings=settings,
+                catalog=catalog,
+                clock=services.clock,
+                comparer=PathComparer(
+                    services.redis, postgres, settings.partitions, services.error_texts
+                ),
             ).routes(),
             *ContextViews(
                 settings=settings,

@@ -84,6 +84,8 @@ ROUTES: Final[Mapping[str, May]] = {
     f"PUT {_TOOL}/migration": OPERATORS,
     f"DELETE {_TOOL}/migration": OPERATORS,
     f"POST {_TOOL}/migration/confirm": BUILDERS,
+    f"POST {_TOOL}/migration/results": BUILDERS,
+    f"GET {_TOOL}/migration/comparison": READERS,
     f"GET {_TOOL}/refusals": READERS,
     f"GET {_TOOL}/refusals/{{refusal_id}}": OPERATORS,
     f"POST {_TOOL}/refusals/{{refusal_id}}/replay": OPERATORS,
@@ -235,6 +237,8 @@ ROUTES: Final[Mapping[str, May]] = {
     "GET /console/session.js": OPEN,
     "GET /console/erasures": OPEN,
     "GET /console/erasures.js": OPEN,
+    "GET /console/migration": OPEN,
+    "GET /console/migration.js": OPEN,
 }
 
 #: A page of a stage that does not say that it is public: it may show what is any tenant's.

@@ -10,7 +10,7 @@ import aiohttp
 from hookstream.app.errors import AuthError, BadRequestError, HookstreamError, NotFoundError
 from hookstream.app.settings import Settings
 
-__all__ = ["ApiClient", "address_of", "quoted"]
+__all__ = ["TIMEOUT_SECONDS", "ApiClient", "address_of", "quoted"]
 
 TIMEOUT_SECONDS = 60
 
@@ -18,14 +18,17 @@ TIMEOUT_SECONDS = 60
 class ApiClient:
     """Calls ``/api/v1`` with the admin key of the settings; an ``async with`` block long."""
 
-    def __init__(self, settings: Settings, url: str = "") -> None:
+    def __init__(
+        self, settings: Settings, url: str = "", *, seconds: float = TIMEOUT_SECONDS
+    ) -> None:
+        """``seconds``: how long an answer may take."""
         self.url = address_of(url or settings.known_address())
         self._key_from = (
             "HOOKSTREAM_ADMIN_KEY" if settings.admin_key else str(settings.state_path / "admin.key")
         )
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {settings.known_api_key()}"},
-            timeout=aiohttp.ClientTimeout(TIMEOUT_SECONDS),
+            timeout=aiohttp.ClientTimeout(seconds),
         )
 
     async def __aenter__(self) -> "ApiClient":

@@ -47,6 +47,7 @@ __all__ = [
     "history",
     "history_day",
     "lease",
+    "not_copied",
     "outbox",
     "outboxes",
     "parked",
@@ -129,6 +130,11 @@ def erasure_progress(erasure_id: str) -> str:
 def refusals(tenant: str, tool_id: str) -> str:
     """Stream of a tool's last webhooks that were refused; ends a day after the last one."""
     return f"hs:refusals:{tenant}/{tool_id}"
+
+
+def not_copied(tool_id: str) -> str:
+    """Stream of a tool's last events that could not be copied into its queue, and why."""
+    return f"hs:not-copied:{tool_id}"
 
 
 def session(digest: str) -> str:

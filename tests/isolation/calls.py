@@ -54,7 +54,7 @@ PLAIN: Mapping[str, Any] = {
     "expect": "1:" + "0" * 64, "seq": 1, "fold": "2", "quotas": {}, "reason": "of b",
     "format": "prometheus", "dry_run": True, "delete_after": "3650d", "data_class": "secret",
     "month": "2020-02", "source": None, "forward": None, "mode": "shadow", "percent": None,
-    "marks": [], "all": True,
+    "marks": [], "all": True, "results": [], "request_price": "0.5", "cpu_price": "0.05",
 }  # fmt: skip
 #: Those that name something, and what of a tenant's things they are given.
 NAMING: Mapping[str, str] = {
@@ -80,6 +80,7 @@ CURSORS: Mapping[str, str] = {
     "/api/v1/losses/events": "{event_id}",
     "/api/v1/losses/deliveries": "1.{event_id}",
     "/api/v1/dead-letters": "9999999999999.{letter_id}",
+    "/api/v1/tools/{tool_id}/migration/comparison": "2020-01-01T00:00:00Z",
     "/api/v1/replays": "9999999999999999.{replay_id}",
     "/api/v1/keys": "1.{agent_key_id}",
     "/api/v1/api-keys": "1.{key_id}",

@@ -10,6 +10,16 @@ delivered AS (
         SELECT ctid FROM deliveries WHERE tenant = $1 LIMIT $2
     )) RETURNING 1
 ),
+moved AS (
+    DELETE FROM path_events WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM path_events WHERE tenant = $1 LIMIT $2
+    )) RETURNING 1
+),
+told AS (
+    DELETE FROM old_results WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM old_results WHERE tenant = $1 LIMIT $2
+    )) RETURNING 1
+),
 days AS (
     DELETE FROM daily_summaries WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM daily_summaries WHERE tenant = $1 LIMIT $2
@@ -35,6 +45,7 @@ destroyed AS (
 SELECT
     (SELECT count(*) FROM log) AS events,
     (SELECT count(*) FROM delivered) AS deliveries,
+    (SELECT count(*) FROM moved) + (SELECT count(*) FROM told) AS moves,
     (SELECT count(*) FROM days) AS summaries,
     (SELECT count(*) FROM replayed) AS replays,
     (SELECT count(*) FROM texts) AS templates,

@@ -1,4 +1,4 @@
-"""Commands that stand in the papers on privacy are there, with the options that they have."""
+"""Commands in the papers on privacy and on moving in are there, with the options that they have."""
 
 import importlib
 import re
@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import ROOT
 
-PAGES = ("privacy.md", "erasure.md", "retention.md")
+PAGES = ("privacy.md", "erasure.md", "retention.md", "migration.md")
 _IN_TEXT = re.compile(r"`(hookstream [^`]+)`")
 _IN_BLOCK = re.compile(r"(?:^|\| )(hookstream [a-z]+ .*)$", re.MULTILINE)
 

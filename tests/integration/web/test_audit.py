@@ -22,6 +22,7 @@ from tests.support.stack import Stack, eventually
 FORWARD = json.dumps({"sqs": {"queue_url": "http://127.0.0.1:9/1/q", "region": "us-east-1"}})
 #: Calls that are no GET and change nothing, or whose time is kept elsewhere; and why.
 UNRECORDED = {
+    "comparison_report": "what old workers have done is for a comparison, and changes nothing",
     "context_acknowledge": "when updates were acknowledged is kept with the feed",
     "receive": "webhooks are the event log's",
     "receive_of_tenant": "webhooks are the event log's",
