@@ -29,8 +29,8 @@ from hookstream.codecs.envelope import decode_event
 __all__ = ["Urgent"]
 
 URGENT_RATE = 25.0
-#: Payloads made for this: GitHub's examples are all about a few things, so that nearly each would be
-#: about what hundreds of low ones are about, which go before it.
+#: Payloads made for this: GitHub's examples are about a few things, so nearly each would be about
+#: what hundreds of low ones are about, which go before it.
 URGENT_BYTES = 4000
 #: In a partition without any of the other tools: of one it would wait behind what is in it.
 URGENT = "urgent-1"
