@@ -26,6 +26,8 @@ SHOWN_BYTES: Final = 1000
 #: What a file is recognised by when it is gone on with.
 HEAD_BYTES: Final = 4096
 READ_BYTES: Final = 1024 * 1024
+#: Of what is packed at a time: a thousand times as much may come out of it.
+PACKED_BYTES: Final = 64 * 1024
 #: Memory that a zstd file may ask for: `zstd --long=27`.
 ZSTD_WINDOW: Final = 1 << 27
 PACKED: Final = (".gz", ".zst")
@@ -201,15 +203,50 @@ def _line(name: str, read: _Read, size: int) -> Line:
     return Line(where, read.text)
 
 
+class _Zstd(io.RawIOBase):
+    """Frames of zstd as one file. The library's own reader takes a frame that is cut off for whole.
+
+    A frame that asks for more memory than it may is refused by the library.
+    """
+
+    def __init__(self, raw: BinaryIO) -> None:
+        super().__init__()
+        self._raw = raw
+        self._unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+        self._frame: Any = None
+        self._rest = b""
+        self._out = memoryview(b"")
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """As files do. Raises EOFError, ZstdError: it is cut off, or no zstd."""
+        while not self._out:
+            data = self._rest or self._raw.read(PACKED_BYTES)
+            if not data:
+                if self._frame is not None:
+                    raise EOFError("its last zstd frame is cut off")
+                return 0
+            if self._frame is None:
+                self._frame = self._unpacker.decompressobj()
+            self._out = memoryview(self._frame.decompress(data))
+            self._rest = b""
+            if self._frame.eof:
+                self._rest, self._frame = self._frame.unused_data, None
+        size = min(len(buffer), len(self._out))
+        buffer[:size] = self._out[:size]
+        self._out = self._out[size:]
+        return size
+
+
 def _unpacked(name: str, raw: BinaryIO) -> BinaryIO:
     """Its lines; several members, or frames, one after the other are one file."""
     opened: Any = raw
     if name.endswith(".gz"):
         opened = gzip.GzipFile(fileobj=raw, mode="rb")
     elif name.endswith(".zst"):
-        opened = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).stream_reader(
-            raw, read_across_frames=True, closefd=False
-        )
-        opened = io.BufferedReader(opened, READ_BYTES)
+        opened = io.BufferedReader(_Zstd(raw), READ_BYTES)
     found: BinaryIO = opened
     return found

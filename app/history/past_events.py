@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hookstream.app.archive.rows import Place
-from hookstream.app.errors import BadRequestError
 from hookstream.app.history.records import HistoryRecord
 from hookstream.app.ingest.events import incoming, make_events, printable
 from hookstream.app.providers import PROVIDERS, Provider
@@ -53,9 +52,6 @@ def past_events(
     Their ids follow from what the source says: the same line is the same events, whenever, and
     from whichever file, it comes again. An event that was exported keeps its id, but for the
     partition in it, which is this installation's; ``taken``: somebody else has that id here.
-
-    Raises:
-        BadRequestError: no event can be made of it; the detail says why.
     """
     hook = _hook(record)
     provider = _row(PROVIDERS[tool.provider], record)
@@ -73,8 +69,6 @@ def past_events(
         random_bits=_bits(record, tool, taken=taken),
         functions=functions,
     ):
-        if said := event.unsendable():
-            raise BadRequestError(f"is none that can be kept: {said}")
         if not event.message_id:
             # nobody can ask its dedup function again
             never = unique_message_id(tool.tool_id, event.type, event.event_id)
