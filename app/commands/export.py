@@ -76,7 +76,7 @@ class export(Command):  # noqa: N801 Faust names a command by its class
                 path = f"/tools/{quoted(tool)}/export"
                 query = {"since": since, "until": until, "form": form, "limit": str(PAGE)}
                 while True:
-                    data, headers = await _page(api, path, {**query, "after": after})
+                    data, headers = await _page(api, path, {**query, "cursor": after})
                     last, more = headers["Hookstream-Last"], headers["Hookstream-More"] == "yes"
                     count = data.count(b"\n")
                     written += count

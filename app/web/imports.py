@@ -199,13 +199,13 @@ class ImportViews:
         if form not in FORMATS:
             raise BadRequestError(f"form: one of {', '.join(FORMATS)}")
         tool_id = path_tool(request)
-        after = query.get("after", "")
+        cursor = query.get("cursor", "")
         page = await self._exporter.page(
             tenant,
             tool_id,
             since=parse_time("since", query.get("since")),
             until=parse_time("until", query.get("until")),
-            after=uuid7(after, "after") if after else "",
+            after=uuid7(cursor, "cursor") if cursor else "",
             limit=parse_limit(query.get("limit", "500")),
             form=form,
         )

@@ -76,7 +76,7 @@ class ImportList(Model):
 EXPORT_QUERY: dict[str, dict[str, object]] = {
     "since": {"type": "string", "format": "date-time", "description": "Received at or after."},
     "until": {"type": "string", "format": "date-time", "description": "Received before."},
-    "after": {"type": "string", "format": "uuid", "description": "Behind this event."},
+    "cursor": {"type": "string", "description": "Behind this event: Hookstream-Last of the page."},
     "form": {"type": "string", "enum": ["hookstream", "predecessor"], "default": "hookstream"},
     "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 500},
 }
