@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from mode.utils.logging import get_logger
+
 from hookstream.app.archive.archive import Archive
 from hookstream.app.archive.rows import ArchivedEvent
+from hookstream.app.durations import DAY_MS
 from hookstream.app.errors import (
     ArchiveDamagedError,
     BadRequestError,
@@ -32,6 +35,8 @@ from hookstream.app.stores.imports import Counts, ImportedRow, ImportStore
 from hookstream.codecs.envelope import Event, encode_event
 
 __all__ = ["Importer", "Page", "Rejected"]
+
+logger = get_logger(__name__)
 
 #: Lines that are made events before others have the event loop.
 AT_A_TIME: Final = 16
@@ -153,9 +158,7 @@ class Importer:
         ]
         noted = await self._imports.record(tenant, import_id, place, rows, counts, newest_erasure)
         if noted is None:
-            # perhaps the erasure has looked through the archive before these were in it
-            if written and await self._archive.manifest.remove(tenant, tool.tool_id, written):
-                await self._archive.delete_leftovers()
+            await self._take_back(tool, written)
             raise UnavailableError("an erasure has begun meanwhile: send the page again")
         return Page(counts, rejected, noted)
 
@@ -265,7 +268,7 @@ class Importer:
         came shortly after counts as well.
         """
         ordered = sorted(past, key=lambda one: (one.event.received_at_ms, one.event.event_id))
-        near_ms = max(tool.window_ms, tool.history_ms)
+        near_ms = self._remembered_ms(tool)
         judged = [one.event.dedup_window_ms > 0 for one in ordered]
         wanted = [
             (one.event.message_id, one.event.received_at_ms) if mine else ("", 0)
@@ -285,6 +288,11 @@ class Importer:
                     firsts[event.message_id] = (event.received_at_ms, event.event_id)
             fresh.append(_Fresh(one, event, first, "window" if first else ""))
         return fresh
+
+    def _remembered_ms(self, tool: Tool) -> int:
+        """For how long an event of a tool is one that others are duplicates of."""
+        history_ms = min(tool.history_ms, self._settings.dedup_history_days * DAY_MS)
+        return max(tool.window_ms, history_ms)
 
     async def _mask(self, fresh: Sequence[_Fresh], tool: Tool) -> None:
         """Keep what agents may see, where a tool keeps nothing else."""
@@ -320,11 +328,23 @@ class Importer:
         except ArchiveDamagedError as error:
             raise UnavailableError(f"the archive: {error}") from error
 
+    async def _take_back(self, tool: Tool, names: Sequence[str]) -> None:
+        """Delete objects again: the erasure has perhaps been through the archive before them."""
+        if not names:
+            return
+        if await self._archive.manifest.remove(tool.tenant, tool.tool_id, names):
+            await self._archive.delete_leftovers()
+            return
+        logger.error(
+            "%d objects of tool %s should have been taken out of the archive again, and are part of "
+            "others by now: erase what was asked for once more",
+            len(names),
+            tool.tool_id,
+        )
+
     async def _tell_dedup(self, fresh: Sequence[_Fresh], tool: Tool) -> None:
         """Have workers know those whose window, or history, goes on: a redelivery is one then."""
-        now_ms = self._now_ms()
-        longest_ms = min(tool.history_ms, int(self._settings.dedup_history_days * 86_400_000))
-        lasts_ms = max(tool.window_ms, longest_ms)
+        now_ms, lasts_ms = self._now_ms(), self._remembered_ms(tool)
         notes = [
             Append(
                 keys.events(one.past.partition),

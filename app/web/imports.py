@@ -1,15 +1,22 @@
 """``/api/v1/imports``: histories come in, a page at a time; and tools' events go out again."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
-from hookstream.app.errors import BadRequestError, NotFoundError, PayloadTooLargeError
+from hookstream.app.errors import (
+    BadRequestError,
+    LimitError,
+    NotFoundError,
+    PayloadTooLargeError,
+)
 from hookstream.app.history.exporter import FORMATS, Exporter
-from hookstream.app.history.importer import Importer
+from hookstream.app.history.importer import Importer, Page
 from hookstream.app.ids import full_tool_id
 from hookstream.app.ingest.tenant_use import TenantUse
 from hookstream.app.routing.catalog import Tool
@@ -42,6 +49,8 @@ PAGE_LINES: Final = 2000
 PAGE_BYTES: Final = 8 * 1024 * 1024
 #: Of a page's first line, which says where the source goes on.
 HEAD_BYTES: Final = 64 * 1024
+#: Pages that are in hand in a process, both ways: each is in memory several times.
+PAGES: Final = 4
 #: How long a page may take to come.
 PAGE_SECONDS: Final = 60.0
 #: Headers of an exported page: the event behind which the next one begins, whether there may be
@@ -79,6 +88,7 @@ class ImportViews:
         self._use = use
         self._trail = trail
         self._most_bytes = most_bytes
+        self._pages = asyncio.Semaphore(PAGES)
 
     def routes(self) -> Sequence[Route]:
         """In the order of the OpenAPI document."""
@@ -170,6 +180,18 @@ class ImportViews:
         if not caller.operator:
             # who runs the installation may bring in what he likes; its tenants have quotas
             self._use.look_at(tenant)
+        async with self._room():
+            done, size = await self._taken(request, row, tool)
+        if not caller.operator:
+            self._use.take(tenant, done.counts.imported, size)
+        counts = asdict(done.counts)
+        counts["rejected"] = [asdict(one) for one in done.rejected]
+        return json_response(counts)
+
+    async def _taken(
+        self, request: web.Request, row: Mapping[str, Any], tool: Tool
+    ) -> tuple[Page, int]:
+        """What came of a page, and how large it was."""
         most = page_bytes(self._settings, self._most_bytes(tool))
         raw = await read_body(request, most, PAGE_SECONDS)
         encoding = ",".join(request.headers.getall("Content-Encoding", ()))
@@ -178,12 +200,15 @@ class ImportViews:
         if len(lines) > PAGE_LINES:
             raise PayloadTooLargeError(f"a page has {PAGE_LINES} lines at most")
         place, rejected = _read_head(head)
-        done = await self._importer.take(row, tool, lines, place, rejected)
-        if not caller.operator:
-            self._use.take(tenant, done.counts.imported, len(body))
-        counts = asdict(done.counts)
-        counts["rejected"] = [asdict(one) for one in done.rejected]
-        return json_response(counts)
+        return await self._importer.take(row, tool, lines, place, rejected), len(body)
+
+    @asynccontextmanager
+    async def _room(self) -> AsyncIterator[None]:
+        """Room for a page. Raises LimitError: as many are in hand as may be."""
+        if self._pages.locked():
+            raise LimitError(f"{PAGES} pages of histories are in hand here: send it again", 1.0)
+        async with self._pages:
+            yield
 
     async def finish(self, request: web.Request) -> web.StreamResponse:
         """The source has no more for now."""
@@ -200,15 +225,13 @@ class ImportViews:
             raise BadRequestError(f"form: one of {', '.join(FORMATS)}")
         tool_id = path_tool(request)
         cursor = query.get("cursor", "")
-        page = await self._exporter.page(
-            tenant,
-            tool_id,
-            since=parse_time("since", query.get("since")),
-            until=parse_time("until", query.get("until")),
-            after=uuid7(cursor, "cursor") if cursor else "",
-            limit=parse_limit(query.get("limit", "500")),
-            form=form,
-        )
+        since, until = (parse_time(name, query.get(name)) for name in ("since", "until"))
+        after = uuid7(cursor, "cursor") if cursor else ""
+        limit = parse_limit(query.get("limit", "500"))
+        async with self._room():
+            page = await self._exporter.page(
+                tenant, tool_id, since=since, until=until, after=after, limit=limit, form=form
+            )
         if page.events:
             about = ("tool", tool_id)
             await note(self._trail, tenant, caller.acting, "event.exported", about, page.events)
