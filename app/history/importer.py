@@ -336,8 +336,8 @@ class Importer:
             await self._archive.delete_leftovers()
             return
         logger.error(
-            "%d objects of tool %s should have been taken out of the archive again, and are part of "
-            "others by now: erase what was asked for once more",
+            "%d objects of tool %s were to be taken out of the archive again, and are part of others "
+            "by now: erase what was asked for once more",
             len(names),
             tool.tool_id,
         )
