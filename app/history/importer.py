@@ -336,7 +336,7 @@ class Importer:
             await self._archive.delete_leftovers()
             return
         logger.error(
-            "%d objects of tool %s were to be taken out of the archive again, and are part of others "
+            "%d objects of tool %s were to leave the archive again, and are part of others "
             "by now: erase what was asked for once more",
             len(names),
             tool.tool_id,
