@@ -11,14 +11,18 @@ from mode import Service
 
 from hookstream.app import tasks
 from hookstream.app.erasure.progress import Progress
+from hookstream.app.history.exporter import Exporter
+from hookstream.app.history.importer import Importer
 from hookstream.app.identity.provider import OpenIdProvider
 from hookstream.app.mcp.views import McpHandler, McpViews
 from hookstream.app.providers import PROVIDERS
+from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.siblings import Siblings
 from hookstream.app.sqs.intake import SqsIntake
 from hookstream.app.stores.comparisons import PathComparer
+from hookstream.app.stores.imports import ImportStore
 from hookstream.app.web.access import Access, People
 from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.api_keys import ApiKeyViews
@@ -38,6 +42,7 @@ from hookstream.app.web.feeds import FeedViews
 from hookstream.app.web.health import HealthViews, ReadyViews
 from hookstream.app.web.health_parts import RedisHealth, StreamHealth
 from hookstream.app.web.holds import HoldViews
+from hookstream.app.web.imports import ImportViews
 from hookstream.app.web.lifecycle import LifecycleViews
 from hookstream.app.web.limits import call_limit, replay_limit, tool_limit
 from hookstream.app.web.losses import LossViews
@@ -154,6 +159,11 @@ class Endpoints:
             erasures=services.erasures,
             maskers=services.maskers,
         )
+
+        def most(tool: Tool) -> int:
+            return most_bytes(services.settings, PROVIDERS[tool.provider])
+
+        self._most_bytes = most
         self._intake = SqsIntake(
             settings=services.settings,
             catalog=lambda: services.catalog.current,
@@ -161,7 +171,7 @@ class Endpoints:
             appender=services.appender,
             limit=limit,
             refusals=services.refusals,
-            most_bytes=lambda tool: most_bytes(services.settings, PROVIDERS[tool.provider]),
+            most_bytes=most,
         )
 
     def add_receiver(self, web_app: web.Application) -> None:
@@ -360,6 +370,7 @@ class Endpoints:
                 replays=services.replays,
                 single_replay=self._single_replay,
             ).routes(),
+            *self._import_routes(),
             *LetterViews(
                 settings=settings, dead_letters=services.dead_letters, trail=services.trail
             ).routes(),
@@ -388,6 +399,33 @@ class Endpoints:
                 catalog=lambda: self._catalog.current,
             ).routes(),
         ]
+
+    def _import_routes(self) -> Sequence[Route]:
+        """Histories, in and out."""
+        services = self._services
+        imports = ImportStore(services.postgres)
+        importer = Importer(
+            settings=self._settings,
+            catalog=lambda: self._catalog.current,
+            archive=services.archive,
+            appender=services.appender,
+            erasures=services.erasures,
+            imports=imports,
+            maskers=services.maskers,
+            functions=self._functions,
+            now_ms=services.clock.now_ms,
+            most_bytes=self._most_bytes,
+        )
+        return ImportViews(
+            settings=self._settings,
+            catalog=self._catalog,
+            imports=imports,
+            importer=importer,
+            exporter=Exporter(services.postgres, services.events),
+            use=services.tenant_use,
+            trail=services.trail,
+            most_bytes=self._most_bytes,
+        ).routes()
 
     def _add_document(self, web_app: web.Application, routes: Sequence[Route]) -> None:
         described = cache(lambda: document(routes))

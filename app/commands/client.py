@@ -1,13 +1,23 @@
 """The HTTP API, as the commands use it."""
 
+import asyncio
+import gzip
 import json
 import os
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 
-from hookstream.app.errors import AuthError, BadRequestError, HookstreamError, NotFoundError
+from hookstream.app.errors import (
+    AuthError,
+    BadRequestError,
+    HookstreamError,
+    LimitError,
+    NotFoundError,
+    UnavailableError,
+)
 from hookstream.app.settings import Settings
 
 __all__ = ["TIMEOUT_SECONDS", "ApiClient", "address_of", "quoted"]
@@ -58,6 +68,51 @@ class ApiClient:
                 f"{address} answered what is no JSON: is this Hookstream's address?"
             ) from error
         raise self._refused(address, response.status, text)
+
+    async def send(self, path: str, data: bytes) -> Any:
+        """Post lines of JSON, packed; the answer's JSON.
+
+        Raises:
+            LimitError, UnavailableError: it may be sent again later; nobody answers, perhaps.
+            HookstreamError: the server refused; the message is its own.
+        """
+        address = f"{self.url}/api/v1{path}"
+        headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+        packed = await asyncio.to_thread(gzip.compress, data, 1)
+        try:
+            async with self._session.post(address, data=packed, headers=headers) as response:
+                text = await response.text()
+                if response.ok:
+                    return json.loads(text)
+        except aiohttp.ClientConnectorError as error:
+            raise UnavailableError(str(self._nobody(error))) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise UnavailableError(f"{address} does not answer: {error}") from error
+        refused = self._refused(address, response.status, text)
+        after = response.headers.get("Retry-After", "")
+        if response.status == 429:
+            raise LimitError(str(refused), float(after) if after.isdecimal() else None)
+        if response.status >= 500:
+            raise UnavailableError(str(refused))
+        raise refused
+
+    async def lines(self, path: str, **query: str) -> tuple[bytes, Mapping[str, str]]:
+        """A page of lines, and the answer's headers. Raises as :meth:`send`."""
+        given = {name: value for name, value in query.items() if value}
+        address = f"{self.url}/api/v1{path}"
+        try:
+            async with self._session.get(address, params=given) as response:
+                data = await response.read()
+                if response.ok:
+                    return data, response.headers
+        except aiohttp.ClientConnectorError as error:
+            raise UnavailableError(str(self._nobody(error))) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise UnavailableError(f"{address} does not answer: {error}") from error
+        refused = self._refused(address, response.status, data.decode(errors="replace"))
+        if response.status == 429 or response.status >= 500:
+            raise UnavailableError(str(refused))
+        raise refused
 
     async def everything(self, path: str, name: str, limit: int) -> list[Any]:
         """All items of a list that comes in pages of ``limit``. Raises as :meth:`call`."""
