@@ -27,7 +27,8 @@ def test_what_was_taken_along_holds_nobody_up() -> None:
     deferred.take([second])
     assert not deferred.holds("t/c")
     assert deferred.empty
-    assert not (deferred.about or deferred.contexts)
+    assert not deferred.about
+    assert not deferred.contexts
 
 
 def test_what_waits_behind_it_still_does() -> None:
