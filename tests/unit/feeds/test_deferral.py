@@ -223,7 +223,10 @@ class Feeds(RuleBasedStateMachine):
             unknown = self._unknown(found.later) & {
                 name for _, _, things in behind for name, _ in things
             }
-            streams = {stream for stream, _, _ in behind}
+            # streams do not say which of two entries in different ones came first
+            streams = {
+                each[0] for each in waiting for one in behind if each == one or each[2] & one[2]
+            }
             few = len(waiting) + len(parts) <= MAX_ALONG
             assert len(streams) > 1 or unknown or not few, "it waits for nothing of its own"
 
