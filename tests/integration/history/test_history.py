@@ -156,6 +156,8 @@ async def test_the_same_lines_again_are_known_from_whichever_file(
     assert counts(shown) == (2, 0, 10, 0, 0, 0)
     restarted = await imported(own, str(path), "--tool", name, "--restart", cwd=tmp_path)
     assert counts(restarted) == (10, 0, 11, 0, 0, 0)
+    out, _ = await run(own, "import", "--list", cwd=tmp_path)
+    assert re.search(rf"{first['import_id']}  {name} +done +10 +0 +11 ", out), out
     assert len(await events(own, name)) == 12
 
 
