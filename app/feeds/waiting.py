@@ -18,6 +18,7 @@ __all__ = ["END", "Deferred", "Keys", "Position", "Waiting"]
 #: What stands for every correlation key of a context.
 ANY_KEY: Final = ""
 #: Contexts and keys that are remembered one by one; past them all keys of a context count as one.
+#: So many places are, too; past them, of a thing, the last one.
 MAX_REMEMBERED = 200_000
 #: Places of one thing that are kept until half of them have been delivered.
 FEW_PLACES = 32
@@ -33,11 +34,16 @@ Thing = TypeVar("Thing", str, tuple[str, str])
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """An entry that waits: where, and what it is about, by context. ``taken``: it went before."""
+    """An entry that waits: where, and what it is about, by context.
+
+    ``taken``: it went before its turn. ``kept``: it is remembered until it goes; where it is not
+    the next one about the same thing takes its place.
+    """
 
     at: Position
     names: Mapping[str, Keys]
     taken: bool = False
+    kept: bool = True
 
     @property
     def entry_id(self) -> str:
@@ -57,7 +63,7 @@ class Deferred:
     last: Position = NOWHERE
     #: Up to here anything of anyone may wait: there were too many contexts to remember.
     unknown: Position = NOWHERE
-    #: Up to here not each place is remembered, but only the last one about a thing.
+    #: Up to here not each place is remembered: there were too many.
     sparse: Position = NOWHERE
     #: By context, and by context and key: what waits, in its order; at least the last one.
     contexts: dict[str, list[Waiting]] = field(default_factory=dict)
@@ -120,14 +126,16 @@ class Deferred:
     def add(self, entry_id: str, names: Mapping[str, Keys]) -> Waiting:
         """An entry was appended for these contexts."""
         at = self.last = max(self.last, entry_order(entry_id))
-        if self._places + len(self.contexts) + len(self.about) > MAX_REMEMBERED:
+        if len(self.contexts) + len(self.about) > MAX_REMEMBERED:
             self._shrink()
         new = Waiting(at, names)
-        if any(keys is not None for keys in names.values()):
+        if all(keys is None for keys in names.values()):
+            self._plain = at
+        elif self._places > MAX_REMEMBERED:
+            new.kept, self.sparse = False, at
+        else:
             self._queue.append(new)
             self._places += _places(names)
-        else:
-            self._plain = at
         for name, keys in names.items():
             if keys is None:
                 self.contexts[name] = [new]
@@ -140,40 +148,30 @@ class Deferred:
 
     def _place(self, index: dict[Thing, list[Waiting]], thing: Thing, new: Waiting) -> None:
         places = index.get(thing)
-        if places is None:
+        if not places:
             index[thing] = [new]
+            return
+        if not places[-1].kept:
+            places[-1] = new
             return
         if len(places) > FEW_PLACES and places[len(places) // 2].at <= self.done:
             del places[: len(places) // 2 + 1]
         places.append(new)
 
     def _shrink(self) -> None:
-        """Remember less: not what has been delivered, then not each, then no keys, in the end no
-        contexts.
-        """
-        self._forget_delivered()
-        if self._places + len(self.contexts) + len(self.about) > MAX_REMEMBERED // 2:
-            self.sparse = self.last
-            self.contexts = {name: places[-1:] for name, places in self.contexts.items()}
-            self.about = {thing: places[-1:] for thing, places in self.about.items()}
-            self._queue.clear()
-            self._places = 0
-        if len(self.contexts) + len(self.about) > MAX_REMEMBERED // 2:
-            self.about = {(name, ANY_KEY): places for name, places in self.contexts.items()}
-        if len(self.contexts) > MAX_REMEMBERED // 2:
-            self.forget()
-
-    def _forget_delivered(self) -> None:
+        """Remember less: not what has been delivered, then no keys, in the end no contexts."""
         self.contexts = {
             name: places
             for name, places in self.contexts.items()
             if _last(self.contexts, name) > self.done
         }
         self.about = {
-            thing: places
-            for thing, places in self.about.items()
-            if _last(self.about, thing) > self.done
+            thing: places for thing, places in self.about.items() if places[-1].at > self.done
         }
+        if len(self.contexts) + len(self.about) > MAX_REMEMBERED // 2:
+            self.about = {(name, ANY_KEY): places[-1:] for name, places in self.contexts.items()}
+        if len(self.contexts) > MAX_REMEMBERED // 2:
+            self.forget()
 
     def forget(self) -> None:
         """Remember only that something waits."""

@@ -13,6 +13,7 @@ from hookstream.app.clock import RedisClock
 from hookstream.app.errors import SealingKeyError
 from hookstream.app.failures.state import FailureState
 from hookstream.app.feeds.delivery import Delivery
+from hookstream.app.feeds.inheritance import kept_whole
 from hookstream.app.feeds.state import FeedState, read_deferred
 from hookstream.app.ids import new_event_id, partition_of_event
 from hookstream.app.priority import DEFERRABLE, channel_name
@@ -255,6 +256,17 @@ async def test_what_comes_again_takes_nothing_along(owner: Owner) -> None:
     assert await owner.feed() == []
     await owner.serve("low", 100)
     assert await owner.feed() == list(range(1, 22))
+
+
+async def test_nothing_is_taken_out_of_a_stream_that_is_put_together_anew(owner: Owner) -> None:
+    """What went meanwhile would be in the copy."""
+    await owner.deliver(*LOW)
+    async with kept_whole(owner.partition, "low"):
+        await owner.deliver((21, 1, "critical"))
+    assert await owner.feed() == []
+    # that one is about the same, and waits
+    await owner.deliver((22, 1, "critical"))
+    assert await owner.feed() == [*ABOUT_1, 21, 22]
 
 
 async def test_lag_is_told_although_something_was_taken_out_of_the_middle(owner: Owner) -> None:
