@@ -460,7 +460,8 @@ class Hookstream(Unsupported, CheckedApp):
         """
         if channel is None or isinstance(channel, str):
             refuse(
-                "an agent over a topic", f"give it a channel, or app.topic(…): {OF_THE_APP['topic']}"
+                "an agent over a topic",
+                f"give it a channel, or app.topic(…): {OF_THE_APP['topic']}",
             )
         if not isinstance(channel, ChannelT):
             raise SettingsError(
