@@ -55,14 +55,22 @@ class Door:
     def __init__(self, node: Node, client: Any, appender: Any, tool: Tool) -> None:
         self.node, self.redis, self.appender = node, client, appender
         self.current = Catalog(tools={tool.tool_id: tool})
-        settings = Settings(sqs_queues=f"{tool.source.queue.url.rpartition('/')[0]}/")  # type: ignore[union-attr]
-        settings = settings.model_copy(update={"partitions": PARTITIONS})
+        settings = self.settings_of(tool).model_copy(update={"partitions": PARTITIONS})
         catalog = cast(CatalogCache, self)
         shelf: Any = SimpleNamespace(current=lambda *_: None)
         self.refusals = Refusals(client, Scripts(client), catalog)
         self.intakes = [self.intake(settings, catalog, shelf) for _ in range(2)]
 
-    def intake(self, settings: Settings, catalog: CatalogCache, shelf: Any) -> SqsIntake:
+    def settings_of(self, tool: Tool) -> Settings:
+        """Those that let a tool have its source."""
+        assert isinstance(tool.source, SqsSource)
+        return Settings(sqs_queues=f"{tool.source.queue.url.rpartition('/')[0]}/")
+
+    def intake_of(self, doors: QueueDoors) -> Any:
+        """What asks the tool's source."""
+        return SqsIntake(doors)
+
+    def intake(self, settings: Settings, catalog: CatalogCache, shelf: Any) -> Any:
         doors = QueueDoors(
             settings=settings,
             catalog=lambda: self.current,
@@ -80,7 +88,7 @@ class Door:
             refusals=self.refusals,
             most_bytes=lambda tool: 100_000,
         )
-        return SqsIntake(doors)
+        return self.intake_of(doors)
 
     async def events(self) -> list[Event]:
         """All that is there, by stream and in its order; what was appended twice is there twice."""
