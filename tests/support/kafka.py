@@ -12,11 +12,10 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError
 
 from tests.support.stack import free_port
 
-__all__ = ["Broker", "Wire"]
+__all__ = ["Broker", "Wire", "records_of"]
 
 START_SECONDS = 30.0
 
@@ -113,31 +112,29 @@ class Broker:
 
     async def records(self, topic: str) -> list[Any]:
         """All that is in a topic, by partition and in its order."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.server, auto_offset_reset="earliest")
-        await consumer.start()
-        try:
-            await consumer._client.force_metadata_update()
-            numbers = sorted((await _partitions(consumer, topic)) or ())
-            parts = [TopicPartition(topic, number) for number in numbers]
-            consumer.assign(parts)
-            ends = await consumer.end_offsets(parts)
-            found: list[Any] = []
-            left = {part: end for part, end in ends.items() if end}
-            deadline = time.monotonic() + START_SECONDS
-            while left and time.monotonic() < deadline:
-                for part, some in (await consumer.getmany(timeout_ms=200)).items():
-                    found += some
-                    if part in left and some[-1].offset + 1 >= left[part]:
-                        del left[part]
-            return sorted(found, key=lambda each: (each.partition, each.offset))
-        finally:
-            await consumer.stop()
+        return await records_of(self.server, topic)
 
 
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int] | None:
-    with contextlib.suppress(KafkaError):
-        return set(await consumer._client._wait_on_metadata(topic))
-    return None
+async def records_of(server: str, topic: str) -> list[Any]:
+    """All that is in a topic, by partition and in its order."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=server, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        numbers = sorted(await consumer._client._wait_on_metadata(topic))
+        parts = [TopicPartition(topic, number) for number in numbers]
+        consumer.assign(parts)
+        ends = await consumer.end_offsets(parts)
+        found: list[Any] = []
+        left = {part: end for part, end in ends.items() if end}
+        deadline = time.monotonic() + START_SECONDS
+        while left and time.monotonic() < deadline:
+            for part, some in (await consumer.getmany(timeout_ms=200)).items():
+                found += some
+                if part in left and some[-1].offset + 1 >= left[part]:
+                    del left[part]
+        return sorted(found, key=lambda each: (each.partition, each.offset))
+    finally:
+        await consumer.stop()
 
 
 class Wire:
