@@ -31,7 +31,8 @@ logger = get_logger(__name__)
 #: How often it is looked whether it still runs, and asked whether brokers answer.
 LOOK_SECONDS: Final = 0.5
 PROBE_SECONDS: Final = 10.0
-#: How long its end may take.
+#: How long its start may take, which waits for its group, and its end.
+START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
 #: Made when it is begun: what a crashed one has left of them is of no use.
 _MADE_ANEW: Final = (
@@ -65,8 +66,11 @@ class TopicsApp(faust.App):
         self._children = []
         self.service_reset()
         self.restart_count = 0
-        for service in (self.agents, *self.agents.values()):
-            service.service_reset()
+        self.agents.service_reset()
+        for agent in self.agents.values():
+            agent.service_reset()
+            agent._channel_iterator = agent._pending_active_partitions = None
+            agent._first_assignment_done = False
 
 
 class KafkaTopics(Service):
@@ -79,12 +83,12 @@ class KafkaTopics(Service):
         super().__init__(**kwargs)
         self._settings = settings
         self.app = _app(settings)
-        self.state = QueueState("", "(of agents)", errors=metrics.KAFKA_ERRORS, word="topics")
+        self._how = QueueState("", "(of agents)", errors=metrics.KAFKA_ERRORS, word="topics")
         self._failures = 0
 
     def states(self) -> list[QueueState]:
         """How agents' topics do; nothing where there are no agents."""
-        return [self.state] if self.app.agents else []
+        return [self._how] if self.app.agents else []
 
     @tasks.loop
     async def _run(self) -> None:
@@ -101,12 +105,12 @@ class KafkaTopics(Service):
         try:
             await self._probe()
             self.app.renew()
-            await self.app.start()
+            await asyncio.wait_for(self.app.start(), START_SECONDS)
         except KAFKA_ERRORS as error:
-            self.state.failed(broker_error(error))
+            self._how.failed(broker_error(error))
             await self._end()
             return
-        self.state.well()
+        self._how.well()
         asked = time.monotonic()
         while not self.should_stop and not self.app.should_stop:
             await self.sleep(LOOK_SECONDS)
@@ -115,17 +119,17 @@ class KafkaTopics(Service):
                 asked = time.monotonic()
         if self.app.crashed:
             reason = self.app.crash_reason
-            self.state.troubled("crashed", f"agents over topics are begun anew ({reason!r:.200})")
+            self._how.troubled("crashed", f"agents over topics are begun anew ({reason!r:.200})")
         await self._end()
 
     async def _look(self) -> None:
         try:
             await self._probe()
         except KAFKA_ERRORS as error:
-            self.state.failed(broker_error(error))
+            self._how.failed(broker_error(error))
         else:
             self._failures = 0
-            self.state.well()
+            self._how.well()
 
     async def _probe(self) -> None:
         """Ask brokers for anything. Raises what aiokafka says."""
