@@ -237,17 +237,17 @@ class Mirror:
         for each in waiting:
             if each.record is None:
                 self._pass_over(each.line, each.why)
-        nothing = [each for each in waiting if each.record is None]
+        gone = await self._remove([each for each in waiting if each.record is None])
         wanted = [each.record for each in waiting if each.record is not None]
         if not wanted:
-            return await self._remove(nothing)
+            return gone
         sent = await self._producer.send(wanted)
         for record in sent.too_large:
             self._pass_over(record.line, "too-large")
         metrics.KAFKA_MIRRORED.labels(stream=self._stream).inc(len(sent.took))
         over = {id(record) for record in (*sent.took, *sent.too_large)}
         done = [each for each in waiting if each.record is not None and id(each.record) in over]
-        gone = await self._remove([*nothing, *done])
+        gone += await self._remove(done)
         if sent.error is not None:
             raise sent.error
         return gone

@@ -105,7 +105,7 @@ class RecordProducer:
         for batch in self._batches(records):
             try:
                 await self._send_batch(partition, batch)
-            except KAFKA_ERRORS as error:
+            except (BrokerError, *KAFKA_ERRORS) as error:
                 failed = broker_error(error)
                 if failed.kind != "too-large":
                     raise failed from error
@@ -121,7 +121,7 @@ class RecordProducer:
         for record in batch:
             try:
                 await self._send_batch(partition, [record])
-            except KAFKA_ERRORS as error:
+            except (BrokerError, *KAFKA_ERRORS) as error:
                 failed = broker_error(error)
                 if failed.kind != "too-large":
                     raise failed from error

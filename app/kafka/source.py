@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from mode.utils.logging import get_logger
+from prometheus_client import Counter
 
 from hookstream.app import metrics, tasks
 from hookstream.app.backoff import backoff_seconds
@@ -45,6 +46,8 @@ FETCH_BYTES: Final = 8 << 20
 SESSION_MS: Final = 10_000
 #: How long a rebalance waits for what a receiver has in hand.
 REBALANCE_MS: Final = 10_000
+#: How often offsets are committed: what was taken since then comes again after a crash.
+COMMIT_EVERY_SECONDS: Final = 0.5
 #: How long offsets may take to be committed, and how long leaving may take.
 COMMIT_SECONDS: Final = 3.0
 #: How often brokers are asked how far their partitions are: aiokafka does not say when they are
@@ -145,6 +148,7 @@ class TopicReader:
         logger.info("tool %s: reading the topic %s", self.tool_id, self.source.topic)
         self._trouble = None
         self._watching = tasks.awaited("TopicReader.watch", self._watch())
+        commit_at = 0.0
         while True:
             waits = self._waits()
             if waits:
@@ -160,7 +164,9 @@ class TopicReader:
             else:
                 await self._wait_a_moment()
             self._look_at_tasks()
-            await self._commit(self._done)
+            if time.monotonic() >= commit_at:
+                await self._commit(self._done)
+                commit_at = time.monotonic() + COMMIT_EVERY_SECONDS
 
     def _waits(self) -> tuple[str, str] | None:
         """What nothing is taken for now: its kind, and in words."""
@@ -227,8 +233,10 @@ class TopicReader:
                 error,
                 own_tool_id(self.tool_id),
             )
-            failures, again = 0, False
-            while not await self._door.refuse(came, error, metrics.KAFKA_REFUSED, again=again):
+            counter: Counter | None = metrics.KAFKA_REFUSED
+            failures = 0
+            while not await self._door.refuse(came, error, counter):
+                counter = None
                 failures += 1
                 await asyncio.sleep(backoff_seconds(failures))
 

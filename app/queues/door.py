@@ -186,17 +186,25 @@ class QueueDoor:
         return came
 
     async def refuse(
-        self, arrival: Arrival, error: HookstreamError, refused: Counter, *, again: bool = False
+        self,
+        arrival: Arrival,
+        error: HookstreamError,
+        refused: Counter | None,
+        *,
+        again: bool = False,
     ) -> bool:
         """Keep what can be no event as a refusal of its tool; whether Redis has that.
 
-        ``refused`` counts it by tool and reason. ``again``: it was kept when it came before.
+        ``refused`` counts it by tool and reason; None: it is counted. ``again``: it was kept when
+        it came before.
         """
         tool = self._doors.catalog().tools.get(self.tool_id)
-        refused.labels(tool=self.tool_id, reason=error.slug).inc()
+        if refused is not None:
+            refused.labels(tool=self.tool_id, reason=error.slug).inc()
         if tool is None:
             return False
-        self._doors.refusals.count(tool, error.slug)
+        if refused is not None:
+            self._doors.refusals.count(tool, error.slug)
         if again:
             return True
         refusal = _refusal(arrival, tool, error)
