@@ -31,6 +31,9 @@ logger = get_logger(__name__)
 #: How often it is looked whether it still runs, and asked whether brokers answer.
 LOOK_SECONDS: Final = 0.5
 PROBE_SECONDS: Final = 10.0
+#: A worker that says nothing for so long has lost its partitions to the others: Faust would have
+#: the group wait a minute for one that has crashed.
+SESSION_SECONDS: Final = 10.0
 #: How long its start may take, which waits for its group, and its end.
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
@@ -140,12 +143,16 @@ class KafkaTopics(Service):
             await client.close()
 
     async def _end(self) -> None:
+        """Stop it; what of it is in no state to be stopped any more is left."""
         if not self.app.started:
             return
-        try:
-            await asyncio.wait_for(self.app.stop(), STOP_SECONDS)
-        except TimeoutError:
-            logger.warning("agents over topics did not end within %.0f s", STOP_SECONDS)
+        # of one that has crashed its own way to stop ends at the first part that is gone
+        parts = [*reversed(self.app._children)] if self.app.crashed else [self.app]
+        for part in parts:
+            try:
+                await asyncio.wait_for(part.stop(), STOP_SECONDS)
+            except Exception as error:  # noqa: BLE001 the others are to be stopped all the same
+                logger.warning("agents over topics: %s does not stop: %r", part, error)
 
 
 def _app(settings: Settings) -> TopicsApp:
@@ -163,6 +170,9 @@ def _app(settings: Settings) -> TopicsApp:
         broker=[URL(f"kafka://{server}") for server in address.servers],
         broker_credentials=credentials,
         broker_client_id="hookstream",
+        broker_session_timeout=SESSION_SECONDS,
+        broker_heartbeat_interval=SESSION_SECONDS / 4,
+        broker_rebalance_timeout=SESSION_SECONDS,
         # topics are their operators': how many partitions and replicas they have is not for us
         topic_allow_declare=False,
         topic_disable_leader=True,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -138,10 +139,14 @@ async def records_of(server: str, topic: str) -> list[Any]:
 
 
 class Wire:
-    """What lies between clients and a broker: it can be cut, and mended."""
+    """What lies between clients and a broker: it can be cut, and mended.
 
-    def __init__(self, target: int) -> None:
+    With ``tls`` clients speak that to it.
+    """
+
+    def __init__(self, target: int, tls: ssl.SSLContext | None = None) -> None:
         self.target = target
+        self._tls = tls
         self.port = free_port()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -149,7 +154,9 @@ class Wire:
     async def mend(self) -> None:
         """Let clients through, from now on."""
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(
+                self._serve, "127.0.0.1", self.port, ssl=self._tls
+            )
 
     async def cut(self) -> None:
         """Close all connections, whatever is on its way, and take no new ones."""

@@ -40,6 +40,10 @@ def cluster() -> Iterator[MockCluster]:
     cluster.close()
 
 
+def update(context: str, seq: int, pad: int) -> bytes:
+    return orjson.dumps({"context_id": context, "seq": seq, "pad": "x" * pad})
+
+
 class Worker:
     """A worker, as far as mirrors ask it: two partitions, and updates that are in their feeds."""
 
@@ -52,12 +56,8 @@ class Worker:
 
     async def read(self, wanted: Sequence[tuple[str, str, int]]) -> list[bytes | None]:
         return [
-            # some are larger than a batch, and all that is left of one
-            None
-            if seq in self.gone
-            else orjson.dumps(
-                {"context_id": context, "seq": seq, "pad": "x" * (seq == 7) * 300_000}
-            )
+            # one of each context is larger than a batch
+            None if seq in self.gone else update(context, seq, 300_000 if seq == 7 else 0)
             for _, context, seq in wanted
         ]
 

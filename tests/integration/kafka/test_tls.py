@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+import ssl
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hookstream.app.kafka import client as module
 from hookstream.app.kafka.client import BrokerError
 from hookstream.app.kafka.producing import Record, RecordProducer
 from hookstream.app.settings import Settings
-from tests.support.kafka import Broker
+from tests.support.kafka import Broker, Wire
 
 
 def certify(folder: Path, name: str) -> tuple[Path, Path]:
@@ -48,14 +49,20 @@ async def test_a_broker_with_tls_is_asked_where_its_certificate_is_trusted(
     monkeypatch.setattr(module, "TIMEOUT_MS", 1000)
     certificate, key = certify(tmp_path, "broker")
     other, _ = certify(tmp_path, "other")
-    broker = Broker(tmp_path, 0, "--cert", str(certificate), "--key", str(key))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    wire = Wire(0, context)
+    broker = Broker(tmp_path, advertised=wire.port)
+    wire.target = broker.own_port
     await broker.start()
+    await wire.mend()
     record = Record(b"k", b"v", (), None, None)
+    server = f"127.0.0.1:{wire.port}"
     try:
         for url, trusted, works in (
-            (f"kafka+ssl://{broker.server}", certificate, True),
-            (f"kafka+ssl://{broker.server}", other, False),
-            (f"kafka://{broker.server}", None, False),
+            (f"kafka+ssl://{server}", certificate, True),
+            (f"kafka+ssl://{server}", other, False),
+            (f"kafka://{server}", None, False),
         ):
             settings = Settings(kafka_url=url, kafka_ca_file=str(trusted or ""))
             # this broker makes topics that it is asked for
@@ -70,4 +77,5 @@ async def test_a_broker_with_tls_is_asked_where_its_certificate_is_trusted(
             finally:
                 await producer.close()
     finally:
+        await wire.cut()
         broker.stop()
