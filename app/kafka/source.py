@@ -298,7 +298,7 @@ class TopicReader:
         metrics.KAFKA_SOURCE_LAG.labels(tool=self.tool_id).set(0)
 
 
-class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+class Listener(ConsumerRebalanceListener):
     """Hears which partitions others get."""
 
     def __init__(self, reader: TopicReader) -> None:

@@ -66,7 +66,7 @@ class TopicsApp(faust.App):
         self._consumer = self._producer = self._transport = None
         for name in _MADE_ANEW:
             self.__dict__.pop(name, None)
-        self._children = []
+        self._children: list[Any] = []
         self.service_reset()
         self.restart_count = 0
         self.agents.service_reset()

@@ -174,6 +174,11 @@ async def test_nothing_is_lost_while_redis_or_the_broker_is_away(
             return len({event.event_id for event in await here.events()}) == count
 
         await eventually(lambda: came(5), "what is there comes")
+
+        async def is_committed(count: int) -> bool:
+            return await committed(broker, here, name) == count
+
+        await eventually(lambda: is_committed(5), "and is committed")
         await eventually(lambda: told(""), "all is well")
         # away later, with something in hand
         here.node.kill()
@@ -190,11 +195,7 @@ async def test_nothing_is_lost_while_redis_or_the_broker_is_away(
         await wire.mend()
         await broker.send(name, [b'{"n": 15}'])
         await eventually(lambda: came(16), "all of them have come")
-
-        async def all_committed() -> bool:
-            return await committed(broker, here, name) == 16
-
-        await eventually(all_committed, "and are committed")
+        await eventually(lambda: is_committed(16), "and are committed")
     numbers = [event.data()["n"] for event in await here.events()]
     assert list(dict.fromkeys(numbers)) == list(range(16))
 
