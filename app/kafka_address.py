@@ -6,7 +6,7 @@ from typing import Final
 
 __all__ = ["KafkaAddress", "is_topic", "parse_kafka_url"]
 
-_SERVER: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_SERVER: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 PORT: Final = 9092
 
@@ -41,8 +41,10 @@ def parse_kafka_url(url: str) -> KafkaAddress:
             "credentials do not belong into the URL, which is shown: set "
             "HOOKSTREAM_KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD"
         )
-    servers = [server.strip() for server in rest.rstrip("/").split(",")]
-    if wrong := [server for server in servers if not _SERVER.fullmatch(server)]:
-        raise ValueError(f"{wrong[0][:200]!r} is no HOST:PORT of a broker")
-    named = [s if re.search(r":[0-9]+$", s) else f"{s}:{PORT}" for s in servers]
-    return KafkaAddress(tuple(named), scheme == "kafka+ssl")
+    servers = []
+    for given in rest.rstrip("/").split(","):
+        server = _SERVER.fullmatch(given.strip())
+        if server is None:
+            raise ValueError(f"{given.strip()[:200]!r} is no HOST:PORT of a broker")
+        servers.append(server[0] if server[1] else f"{server[0]}:{PORT}")
+    return KafkaAddress(tuple(servers), scheme == "kafka+ssl")
