@@ -18,6 +18,7 @@ async def test_agents_survive_a_crash_and_brokers_that_come_back_with_nothing(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(module, "SESSION_SECONDS", 4.0)
     broker = Broker(tmp_path)
     await broker.start()
     await broker.make_topic(name)
