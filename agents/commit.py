@@ -166,7 +166,7 @@ async def _begin(
     batch: Batch, slot: TimeSlot, services: "Services", settings: Settings, now_ms: int
 ) -> Settling:
     partition = batch.partition
-    settle_old(batch.entries)
+    settle_old(batch.entries, now_ms)
     decision = judge(batch, settings, now_ms, services.catalog.current)
     in_tables = settle_tables(batch)
     sent = await outputs(

@@ -85,6 +85,8 @@ def drop_erased(batch: Batch, erasures: ErasureStore) -> None:
     What came after all erasures costs a comparison. What is dropped is erased in its stream soon.
     """
     for entry in batch.live():
+        if entry.value.is_note:
+            continue
         try:
             erasure = erasures.late_by(entry.value)
         except CodecError as error:
@@ -159,6 +161,15 @@ def candidate(
     history_ms = min(event.dedup_history_ms, longest_ms)
     if event.replay_id or not window_ms or not message_id:
         message_id, window_ms, history_ms = "", 0, 0
+    if event.is_note:
+        return Candidate(
+            entry_id,
+            event.event_id,
+            message_id,
+            window_ms,
+            history_ms=history_ms,
+            noted_ms=event.received_at_ms,
+        )
     own = None
     kept = failed or window_ms < copy_ms
     if kept or doubted or origin:

@@ -2,8 +2,9 @@
 
 In: batches of ``updates[q]``, and of what was deferred while more urgent updates went. Passes over
 what it has seen before (by source position), summarises the rest, and writes feeds, audit and
-acknowledgement in one script. Sequence numbers have no gaps. Drops nothing: what exceeds a
-context's rate is throttled and coalesced into a digest update.
+acknowledgement in one script. What is critical takes along what waits about the same thing.
+Sequence numbers have no gaps. Drops nothing: what exceeds a context's rate is throttled and
+coalesced into a digest update.
 """
 
 from hookstream.app import channels, metrics
@@ -57,6 +58,7 @@ def over(batch: Batch, done: Delivered, source: str | None = None) -> None:
     metrics.UPDATES_COALESCED.inc(done.plan.coalesced)
     if source is None:
         metrics.UPDATES_DEFERRED.inc(done.deferred)
+        metrics.UPDATES_TAKEN_ALONG.inc(done.taken_along)
     for received_ms in done.received_ms:
         metrics.UPDATE_LATENCY_SECONDS.observe(max(0, now_ms - received_ms) / 1000)
     batch.done()

@@ -16,7 +16,7 @@ __all__ = ["main"]
 COMMANDS = (
     "worker", "receive", "send", "up", "dead", "partitions", "provider", "replay", "schema",
     "lifecycle", "audit", "erase", "holds", "retention", "keys", "api_keys", "tenants", "migrate",
-    "plan", "bench", "doctor",
+    "import_", "export", "plan", "bench", "doctor",
 )  # fmt: skip
 #: Faust's commands that would do nothing sensible here, and what does.
 REFUSED = {
@@ -39,7 +39,10 @@ REFUSED_OPTIONS = {
     "--loop": "uvloop is used where it is there",
 }
 #: What asks a running system, or nobody: it is of use where a stage cannot be imported, too.
-WITHOUT_STAGES = frozenset(name.replace("_", "-") for name in COMMANDS) - {"worker", "receive"}
+WITHOUT_STAGES = frozenset(name.rstrip("_").replace("_", "-") for name in COMMANDS) - {
+    "worker",
+    "receive",
+}
 #: Options before a command that have a value behind them.
 WITH_VALUE = ("-l", "--loglevel", "-W", "--workdir")
 #: Commands that come from Faust's own: what is said of its options holds behind them, too.

@@ -11,20 +11,26 @@ from mode import Service
 
 from hookstream.app import tasks
 from hookstream.app.erasure.progress import Progress
+from hookstream.app.history.exporter import Exporter
+from hookstream.app.history.importer import Importer
 from hookstream.app.identity.provider import OpenIdProvider
 from hookstream.app.kafka.source import KafkaIntake
 from hookstream.app.mcp.views import McpHandler, McpViews
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.queues.door import QueueDoors
+from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.siblings import Siblings
 from hookstream.app.sqs.intake import SqsIntake
+from hookstream.app.stores.comparisons import PathComparer
+from hookstream.app.stores.imports import ImportStore
 from hookstream.app.web.access import Access, People
 from hookstream.app.web.agent_keys import KeyViews
 from hookstream.app.web.api_keys import ApiKeyViews
 from hookstream.app.web.audit import AuditViews
 from hookstream.app.web.body_limit import most_bytes
+from hookstream.app.web.comparison import ComparisonViews
 from hookstream.app.web.console import console_routes
 from hookstream.app.web.contexts import ContextViews
 from hookstream.app.web.cookies import Cookies
@@ -38,6 +44,7 @@ from hookstream.app.web.feeds import FeedViews
 from hookstream.app.web.health import HealthViews, ReadyViews
 from hookstream.app.web.health_parts import RedisHealth, StreamHealth
 from hookstream.app.web.holds import HoldViews
+from hookstream.app.web.imports import ImportViews
 from hookstream.app.web.lifecycle import LifecycleViews
 from hookstream.app.web.limits import call_limit, replay_limit, tool_limit
 from hookstream.app.web.losses import LossViews
@@ -154,6 +161,11 @@ class Endpoints:
             erasures=services.erasures,
             maskers=services.maskers,
         )
+
+        def most(tool: Tool) -> int:
+            return most_bytes(services.settings, PROVIDERS[tool.provider])
+
+        self._most_bytes = most
         doors = QueueDoors(
             settings=services.settings,
             catalog=lambda: services.catalog.current,
@@ -161,7 +173,7 @@ class Endpoints:
             appender=services.appender,
             limit=limit,
             refusals=services.refusals,
-            most_bytes=lambda tool: most_bytes(services.settings, PROVIDERS[tool.provider]),
+            most_bytes=most,
         )
         self._intake = SqsIntake(doors)
         self._topics = KafkaIntake(doors)
@@ -279,6 +291,14 @@ class Endpoints:
             *MigrationViews(
                 settings=settings, postgres=postgres, catalog=catalog, redis=services.redis
             ).routes(),
+            *ComparisonViews(
+                settings=settings,
+                catalog=catalog,
+                clock=services.clock,
+                comparer=PathComparer(
+                    services.redis, postgres, settings.partitions, services.error_texts
+                ),
+            ).routes(),
             *ContextViews(
                 settings=settings,
                 postgres=postgres,
@@ -357,6 +377,7 @@ class Endpoints:
                 replays=services.replays,
                 single_replay=self._single_replay,
             ).routes(),
+            *self._import_routes(),
             *LetterViews(
                 settings=settings, dead_letters=services.dead_letters, trail=services.trail
             ).routes(),
@@ -385,6 +406,33 @@ class Endpoints:
                 catalog=lambda: self._catalog.current,
             ).routes(),
         ]
+
+    def _import_routes(self) -> Sequence[Route]:
+        """Histories, in and out."""
+        services = self._services
+        imports = ImportStore(services.postgres)
+        importer = Importer(
+            settings=self._settings,
+            catalog=lambda: self._catalog.current,
+            archive=services.archive,
+            appender=services.appender,
+            erasures=services.erasures,
+            imports=imports,
+            maskers=services.maskers,
+            functions=self._functions,
+            now_ms=services.clock.now_ms,
+            most_bytes=self._most_bytes,
+        )
+        return ImportViews(
+            settings=self._settings,
+            catalog=self._catalog,
+            imports=imports,
+            importer=importer,
+            exporter=Exporter(services.postgres, services.events),
+            use=services.tenant_use,
+            trail=services.trail,
+            most_bytes=self._most_bytes,
+        ).routes()
 
     def _add_document(self, web_app: web.Application, routes: Sequence[Route]) -> None:
         described = cache(lambda: document(routes))

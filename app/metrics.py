@@ -466,6 +466,10 @@ CONTEXT_THROTTLED = Gauge(
 UPDATES_DEFERRED = Counter(
     "hookstream_updates_deferred_total", "Updates that waited while more urgent ones went first."
 )
+UPDATES_TAKEN_ALONG = Counter(
+    "hookstream_updates_taken_along_total",
+    "Updates that waited and went with something most urgent about the same thing.",
+)
 UPDATES_THROTTLED = Counter(
     "hookstream_updates_throttled_total", "Updates that came faster than their context's rate."
 )

@@ -84,9 +84,12 @@ ROUTES: Final[Mapping[str, May]] = {
     f"PUT {_TOOL}/migration": OPERATORS,
     f"DELETE {_TOOL}/migration": OPERATORS,
     f"POST {_TOOL}/migration/confirm": BUILDERS,
+    f"POST {_TOOL}/migration/results": BUILDERS,
+    f"GET {_TOOL}/migration/comparison": READERS,
     f"GET {_TOOL}/refusals": READERS,
     f"GET {_TOOL}/refusals/{{refusal_id}}": OPERATORS,
     f"POST {_TOOL}/refusals/{{refusal_id}}/replay": OPERATORS,
+    f"GET {_TOOL}/export": OPERATORS,
     f"GET {_UNKNOWN}": INSTALLATION,
     f"GET {_UNKNOWN}/{{refusal_id}}": INSTALLATION,
     f"POST {_UNKNOWN}/{{refusal_id}}/replay": INSTALLATION,
@@ -129,6 +132,11 @@ ROUTES: Final[Mapping[str, May]] = {
     "GET /api/v1/replays": READERS,
     "GET /api/v1/replays/{replay_id}": READERS,
     "POST /api/v1/replays/{replay_id}/cancel": OPERATORS,
+    "POST /api/v1/imports": OPERATORS,
+    "GET /api/v1/imports": READERS,
+    "GET /api/v1/imports/{import_id}": READERS,
+    "POST /api/v1/imports/{import_id}/page": OPERATORS,
+    "POST /api/v1/imports/{import_id}/finish": OPERATORS,
     f"GET {_LETTERS}": READERS,
     f"POST {_LETTERS}/retry": OPERATORS,
     f"POST {_LETTERS}/discard": OPERATORS,
@@ -235,6 +243,8 @@ ROUTES: Final[Mapping[str, May]] = {
     "GET /console/session.js": OPEN,
     "GET /console/erasures": OPEN,
     "GET /console/erasures.js": OPEN,
+    "GET /console/migration": OPEN,
+    "GET /console/migration.js": OPEN,
 }
 
 #: A page of a stage that does not say that it is public: it may show what is any tenant's.

@@ -588,6 +588,13 @@ class Settings(BaseSettings):
         description="How long PostgreSQL keeps what became of events, and daily summaries; longer "
         "where dead letters or feeds are kept longer, or some tool's `ttl` is.",
     )
+    comparison_days: float = Field(
+        7.0,
+        ge=1,
+        le=400,
+        description="How long PostgreSQL keeps what events of a tool that moves from old workers "
+        "came to in both paths (docs/migration.md); never longer than the event log.",
+    )
     audit_days: float = Field(
         400.0,
         ge=1,

@@ -54,6 +54,7 @@ from hookstream.app.streams.assignment import PartitionAssignment
 from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.channel import RedisStreamChannel
 from hookstream.app.streams.partition import Partition
+from hookstream.app.streams.readable import make_readable
 from hookstream.app.streams.scheduler import Scheduler
 from hookstream.app.streams.standby import LeaseStandby
 from hookstream.app.summaries.model import ModelSummariser
@@ -475,6 +476,7 @@ class WorkerServices(Service):
             reload=services.catalog.refresh,
             seals=services.feeds.seals,
             errors=services.error_texts,
+            make_readable=partial(make_readable, services.payloads),
         )
 
     @cached_property

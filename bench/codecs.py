@@ -40,7 +40,7 @@ from hookstream.app.testing import make_event
 from hookstream.codecs.dictionaries import BOOK, Dictionary
 from hookstream.codecs.envelope import Event, decode_event, encode_event
 from hookstream.codecs.payload import Packing
-from hookstream.codecs.training import SEGMENT_BYTES, train
+from hookstream.codecs.training import DICTIONARY_BYTES, SEGMENT_BYTES, train
 from hookstream.codecs.zstd import LEVEL, compress, decompress
 from tests.support.fixtures import github_examples
 
@@ -133,7 +133,9 @@ def split_kinds() -> tuple[Bodies, Bodies]:
     return halves
 
 
-def dictionary_of(bodies: Bodies, kilobytes: int = 32, segment: int = SEGMENT_BYTES) -> Dictionary:
+def dictionary_of(
+    bodies: Bodies, kilobytes: int = DICTIONARY_BYTES // 1024, segment: int = SEGMENT_BYTES
+) -> Dictionary:
     """A dictionary of these payloads, as the trainer makes it."""
     made = train(bodies, kilobytes * 1024, segment)
     assert made is not None

@@ -194,7 +194,7 @@ TIERS = (
         200,
         120,
         (("lifecycle", "bytes warm", "bytes an event"),),
-        "blocks of 4 MiB, which is as much as is unpacked to find one event",
+        "blocks of 8 MiB, which is as much as is unpacked to find one event",
         less_is_better=True,
     ),
     Goal(

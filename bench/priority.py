@@ -3,8 +3,9 @@
 ``python -m bench.priority [--rate N] [--seconds S] [--quick] [--write]``. First the rate is looked
 for that this machine sustains now, as in ``bench.end_to_end``; then ``low`` events come at none,
 half and twice of it, by the schedule, and a tool sends ``critical`` ones beside them, to a context
-that has low ones, too. Loads and clients are processes of their own, so that none of them waits for
-the other. A latency begins when the first byte of a request was due, and ends with its frame.
+that has low ones, too, about nothing that those are about. Loads and clients are processes of
+their own, so that none of them waits for the other. A latency begins when the first byte of a
+request was due, and ends with its frame.
 """
 
 import argparse
@@ -28,6 +29,9 @@ from hookstream.codecs.envelope import decode_event
 __all__ = ["Urgent"]
 
 URGENT_RATE = 25.0
+#: Payloads made for this: GitHub's examples are about a few things, so nearly each would be about
+#: what hundreds of low ones are about, which go before it.
+URGENT_BYTES = 4000
 #: In a partition without any of the other tools: of one it would wait behind what is in it.
 URGENT = "urgent-1"
 SHARES = (0.0, 0.5, 2.0)
@@ -95,7 +99,7 @@ async def one(
         low = start(post_at_rate, Target(running.port, tools, SECRET, 64), rate, many, begin, 1000)
     urgent = start(
         post_at_rate,
-        Target(running.port, [URGENT], SECRET, 8),
+        Target(running.port, [URGENT], SECRET, 8, URGENT_BYTES),
         URGENT_RATE,
         few,
         begin + AFTER_SECONDS,
@@ -211,6 +215,7 @@ def run(given: argparse.Namespace) -> Result:
         sustained, found = asyncio.run(measure(running, start, given))
     result = Result(
         f"{URGENT_RATE:g} critical events a second for {given.seconds:g} s by a tool of its own, "
+        "about nothing that low ones are about, "
         "to a context that has low updates, too, beside signed GitHub events of "
         f"{TOOLS} tools with a context each at low priority: none, half, and twice of "
         f"{sustained:.0f}/s, which is what "

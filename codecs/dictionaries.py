@@ -48,7 +48,7 @@ class Dictionary:
 
 
 class DictionaryBook:
-    """Dictionaries by id, for reading; what is in it stays (32 KiB each)."""
+    """Dictionaries by id, for reading; what is in it stays (64 KiB each)."""
 
     def __init__(self) -> None:
         self._known: dict[int, Dictionary] = {}

@@ -20,6 +20,7 @@ __all__ = [
     "FINISHED_VERSION",
     "KNOWN_VERSIONS",
     "MAX_ENRICHMENT_BYTES",
+    "NOTE_VERSION",
     "SCHEMA_VERSION",
     "Blank",
     "EnvelopeCodec",
@@ -43,8 +44,11 @@ SCHEMA_VERSION: Final = 2
 PLAIN_VERSION: Final = 1
 #: All that stands in place of an envelope where an event's updates are finished.
 FINISHED_VERSION: Final = 3
+#: A note for dedup of an event that came by an import: its ids and its time, and no payload. A
+#: worker of an older build, which would take it for an event, holds it until it is upgraded.
+NOTE_VERSION: Final = 4
 #: Major versions that this build reads.
-KNOWN_VERSIONS: Final = frozenset({PLAIN_VERSION, SCHEMA_VERSION, FINISHED_VERSION})
+KNOWN_VERSIONS: Final = frozenset({PLAIN_VERSION, SCHEMA_VERSION, FINISHED_VERSION, NOTE_VERSION})
 #: Of what stages add to an event, as JSON.
 MAX_ENRICHMENT_BYTES: Final = 16 * 1024
 
@@ -91,6 +95,8 @@ class Event:
     kept_masked: bool = False
     #: Of such an event: the kind of data for which a rule keeps it from everybody; "" for none.
     blocked_by: str = ""
+    #: Whether it only says to dedup that this event is kept: it is on record, and goes nowhere.
+    is_note: bool = False
     #: The envelope that it came in: fields of a newer minor version are kept when it is encoded.
     _envelope: bytes = field(default=b"", repr=False, compare=False)
     #: The payload as it came, and what it parses to: both hold for that payload alone.
@@ -242,7 +248,10 @@ def encode_event(event: Event, packed: StoredPayload | None = None) -> bytes:
     envelope.kept_masked = event.kept_masked
     envelope.blocked_by = event.blocked_by
     raw = PayloadEncoding.PAYLOAD_ENCODING_RAW
-    if packed is None or (packed.encoding == raw and not packed.blob):
+    if event.is_note:
+        envelope.schema_version = NOTE_VERSION
+        envelope.payload = b""
+    elif packed is None or (packed.encoding == raw and not packed.blob):
         envelope.payload = event.payload
     else:
         envelope.schema_version = SCHEMA_VERSION
@@ -362,6 +371,7 @@ def decode_event(data: bytes) -> Event:
         batch_index=envelope.batch_index,
         kept_masked=envelope.kept_masked,
         blocked_by=envelope.blocked_by,
+        is_note=envelope.schema_version == NOTE_VERSION,
         _envelope=data,
         _came=stored,
     )
@@ -460,6 +470,11 @@ class KeptEnvelope:
     stored: StoredPayload
     _envelope: Envelope = field(repr=False)
 
+    @property
+    def is_event(self) -> bool:
+        """Whether it is an event itself: no replay of one, and no note of one that is elsewhere."""
+        return not self.replay_id and self._envelope.schema_version != NOTE_VERSION
+
     def whole(self) -> tuple[bytes, bytes]:
         """The envelope with the payload in it, as it came: nothing else is needed to read it.
 
@@ -516,7 +531,7 @@ def read_kept(data: bytes) -> KeptEnvelope:
 
 def _stored(envelope: Envelope) -> StoredPayload | None:
     """The payload as it is kept; None where it is in the envelope as it came."""
-    if envelope.schema_version == PLAIN_VERSION:
+    if envelope.schema_version in (PLAIN_VERSION, NOTE_VERSION):
         return None
     return StoredPayload(
         envelope.payload_encoding,
@@ -541,7 +556,7 @@ def _envelope(data: bytes) -> Envelope:
     if version not in KNOWN_VERSIONS:
         raise UnknownVersionError(
             f"envelope of schema version {version}; this build reads "
-            f"versions {PLAIN_VERSION} to {SCHEMA_VERSION}: upgrade the worker",
+            f"versions {PLAIN_VERSION} to {NOTE_VERSION}: upgrade the worker",
             version,
         )
     return envelope

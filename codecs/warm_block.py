@@ -25,8 +25,8 @@ BLOCK_VERSION: Final = 1
 _BEGIN: Final = b"\x08" + bytes((BLOCK_VERSION,))
 #: A block is full with so many events, or so many bytes of them before compression. Who looks for
 #: one event unpacks all of its block: some milliseconds at most.
-BLOCK_EVENTS: Final = 512
-BLOCK_BYTES: Final = 4 * 1024 * 1024
+BLOCK_EVENTS: Final = 1024
+BLOCK_BYTES: Final = 8 * 1024 * 1024
 #: Most bytes that a block unpacks to: one event of the largest payload, with its envelope.
 MAX_BLOCK_BYTES: Final = 2 * MAX_BYTES
 

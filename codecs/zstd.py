@@ -29,8 +29,8 @@ __all__ = [
 LEVEL: Final = 3
 #: Most bytes that a frame may unpack to: the largest body that a receiver can be set to take.
 MAX_BYTES: Final = 64 * 1024 * 1024
-#: How far :func:`compress_together` looks back: 4 MiB (2 MiB otherwise, at this level).
-WIDE_LOG: Final = 22
+#: How far :func:`compress_together` looks back: 8 MiB (2 MiB otherwise, at this level).
+WIDE_LOG: Final = 23
 MAGIC: Final = b"\x28\xb5\x2f\xfd"
 #: A compressor takes 0.6 MB, and 3 MB once it has seen a large payload; a decompressor 0.1 MB.
 COMPRESSORS: Final = 32

@@ -89,7 +89,7 @@ class TableChanges(_message.Message):
     def __init__(self, table: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[TableChange, _Mapping]]] = ...) -> None: ...
 
 class EventAudit(_message.Message):
-    __slots__ = ("event_id", "tenant", "tool_id", "provider", "type", "status", "duplicate_of", "message_id", "delivery_id", "received_at_ms", "entry_id", "payload_bytes", "error", "stage", "replay_id", "schema_errors", "enrichment", "payload_changed", "dedup", "batch_id", "batch_index", "again")
+    __slots__ = ("event_id", "tenant", "tool_id", "provider", "type", "status", "duplicate_of", "message_id", "delivery_id", "received_at_ms", "entry_id", "payload_bytes", "error", "stage", "replay_id", "schema_errors", "enrichment", "payload_changed", "dedup", "batch_id", "batch_index", "again", "path")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     TOOL_ID_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +112,7 @@ class EventAudit(_message.Message):
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     BATCH_INDEX_FIELD_NUMBER: _ClassVar[int]
     AGAIN_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     tenant: str
     tool_id: str
@@ -134,7 +135,26 @@ class EventAudit(_message.Message):
     batch_id: str
     batch_index: int
     again: bool
-    def __init__(self, event_id: _Optional[str] = ..., tenant: _Optional[str] = ..., tool_id: _Optional[str] = ..., provider: _Optional[str] = ..., type: _Optional[str] = ..., status: _Optional[str] = ..., duplicate_of: _Optional[str] = ..., message_id: _Optional[str] = ..., delivery_id: _Optional[str] = ..., received_at_ms: _Optional[int] = ..., entry_id: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., error: _Optional[str] = ..., stage: _Optional[str] = ..., replay_id: _Optional[str] = ..., schema_errors: _Optional[_Iterable[str]] = ..., enrichment: _Optional[bytes] = ..., payload_changed: _Optional[bool] = ..., dedup: _Optional[str] = ..., batch_id: _Optional[str] = ..., batch_index: _Optional[int] = ..., again: _Optional[bool] = ...) -> None: ...
+    path: PathAudit
+    def __init__(self, event_id: _Optional[str] = ..., tenant: _Optional[str] = ..., tool_id: _Optional[str] = ..., provider: _Optional[str] = ..., type: _Optional[str] = ..., status: _Optional[str] = ..., duplicate_of: _Optional[str] = ..., message_id: _Optional[str] = ..., delivery_id: _Optional[str] = ..., received_at_ms: _Optional[int] = ..., entry_id: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., error: _Optional[str] = ..., stage: _Optional[str] = ..., replay_id: _Optional[str] = ..., schema_errors: _Optional[_Iterable[str]] = ..., enrichment: _Optional[bytes] = ..., payload_changed: _Optional[bool] = ..., dedup: _Optional[str] = ..., batch_id: _Optional[str] = ..., batch_index: _Optional[int] = ..., again: _Optional[bool] = ..., path: _Optional[_Union[PathAudit, _Mapping]] = ...) -> None: ...
+
+class PathAudit(_message.Message):
+    __slots__ = ("path", "copied", "key", "decided", "contexts", "dropped_by", "decided_at_ms")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    COPIED_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_FIELD_NUMBER: _ClassVar[int]
+    CONTEXTS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_BY_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    copied: bool
+    key: str
+    decided: bool
+    contexts: _containers.RepeatedScalarFieldContainer[str]
+    dropped_by: str
+    decided_at_ms: int
+    def __init__(self, path: _Optional[str] = ..., copied: _Optional[bool] = ..., key: _Optional[str] = ..., decided: _Optional[bool] = ..., contexts: _Optional[_Iterable[str]] = ..., dropped_by: _Optional[str] = ..., decided_at_ms: _Optional[int] = ...) -> None: ...
 
 class DeliveryAudit(_message.Message):
     __slots__ = ("tenant", "context_id", "seq", "event_id", "delivered_at_ms", "replay_id", "kind")

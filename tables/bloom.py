@@ -197,7 +197,7 @@ def unsettled(
     """Which candidates their window says nothing of, and history is asked about."""
     found = []
     for at, (candidate, key) in enumerate(zip(candidates, keys, strict=True)):
-        if not candidate.history_ms or candidate.again:
+        if not candidate.history_ms or candidate.again or candidate.noted_ms:
             continue
         mark = known.get(key)
         if mark is None or (

@@ -86,6 +86,9 @@ class Candidate:
     again: bool = False
     history_ms: int = 0
     own: Own | None = None
+    #: Of an event that came by an import, when it was received (ms): it is on record and not
+    #: judged, only its mark is made. 0: an event that comes now.
+    noted_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,11 @@ def decide(
         first = ""
         layer: Layer = ""
         now = entry_ms(candidate.entry_id)
+        if candidate.noted_ms:
+            duplicate_of.append(candidate.event_id)
+            layers.append("")
+            _note(candidate, now, marks, changes, remembered)
+            continue
         key = mark_key(candidate.message_id) if candidate.window_ms else b""
         held = marks.get(key)
         own = candidate.own
@@ -212,6 +220,30 @@ def decide(
         duplicate_of.append(first)
         layers.append(layer)
     return Verdict(tuple(duplicate_of), tuple(changes.items()), tuple(layers), tuple(remembered))
+
+
+def _note(
+    candidate: Candidate,
+    now: int,
+    marks: dict[bytes, Mark],
+    changes: dict[bytes, bytes],
+    remembered: list[tuple[int, bytes]],
+) -> None:
+    """Have an event known that came by an import, for as long as its time is not over.
+
+    Its window began when it was received, not now. What came here before it keeps its mark.
+    """
+    if not candidate.window_ms:
+        return
+    key = mark_key(candidate.message_id)
+    mark = _mark(candidate, candidate.noted_ms + candidate.window_ms)
+    held = marks.get(key)
+    if mark.expires_ms > now and (held is None or held.expires_ms <= now):
+        marks[key] = mark
+        changes[key] = encode_mark(mark)
+    if candidate.noted_ms + candidate.history_ms > now:
+        # the filter of today is the one that is in memory; the event log knows the time itself
+        remembered.append((now // DAY_MS, key))
 
 
 def is_settled(candidate: Candidate, known: Mapping[bytes, Mark]) -> bool:

@@ -16,7 +16,7 @@ from hookstream.app import metrics
 from hookstream.app.archive_address import ArchiveAddress
 from hookstream.app.errors import UnavailableError
 
-__all__ = ["Found", "MissingObjectError", "Objects"]
+__all__ = ["Found", "MissingObjectError", "Objects", "open_store", "reason"]
 
 logger = get_logger(__name__)
 
@@ -37,6 +37,32 @@ _MESSAGE: Final = re.compile(r"<Message>([^<]{1,300})")
 _OS_ERROR: Final = re.compile(r"\(os error ([0-9]{1,4})\)")
 _DEBUG: Final = "\n\nDebug source"
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+
+
+def open_store(address: ArchiveAddress, timeout_seconds: float = TIMEOUT_SECONDS) -> Any:
+    """obstore's store for an address; credentials are the environment's. Asks nobody yet."""
+    from obstore import store
+
+    kind, place, path = address.kind, address.place, address.path
+    if kind == "file":
+        return store.LocalStore(path)
+    shared: dict[str, Any] = {
+        "prefix": path or None,
+        "client_options": {
+            "timeout": timedelta(seconds=timeout_seconds),
+            "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+            "allow_http": _is_plain(os.environ),
+        },
+        "retry_config": {
+            "max_retries": MAX_RETRIES,
+            "retry_timeout": timedelta(seconds=timeout_seconds),
+        },
+    }
+    if kind == "s3":
+        return store.S3Store(place, **shared)
+    if kind == "gs":
+        return store.GCSStore(place, **shared)
+    return store.AzureStore(place, **shared)
 
 
 class MissingObjectError(Exception):
@@ -190,28 +216,7 @@ class Objects:
             ) from error
 
     def _open(self) -> Any:
-        from obstore import store
-
-        kind, place, path = self.address.kind, self.address.place, self.address.path
-        if kind == "file":
-            return store.LocalStore(path)
-        shared: dict[str, Any] = {
-            "prefix": path or None,
-            "client_options": {
-                "timeout": timedelta(seconds=self._timeout_seconds),
-                "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-                "allow_http": _is_plain(os.environ),
-            },
-            "retry_config": {
-                "max_retries": MAX_RETRIES,
-                "retry_timeout": timedelta(seconds=self._timeout_seconds),
-            },
-        }
-        if kind == "s3":
-            return store.S3Store(place, **shared)
-        if kind == "gs":
-            return store.GCSStore(place, **shared)
-        return store.AzureStore(place, **shared)
+        return open_store(self.address, self._timeout_seconds)
 
     async def _look_for_bucket(self) -> None:
         """A bucket that is not there has no list; an object's own answer does not say enough."""
@@ -257,7 +262,7 @@ class Objects:
             metrics.ARCHIVE_SECONDS.labels(what).observe(time.monotonic() - begun)
 
     def _unavailable(self, what: str, error: Exception) -> UnavailableError:
-        kind, said = _reason(error)
+        kind, said = reason(error)
         metrics.ARCHIVE_ERRORS.labels(what).inc()
         now = time.monotonic()
         # who asks for health may be anybody: the log has more
@@ -268,12 +273,12 @@ class Objects:
         return UnavailableError(f"the archive {self.address} cannot be used now ({what}: {kind})")
 
 
-def _reason(error: Exception) -> tuple[str, str]:
+def reason(error: Exception) -> tuple[str, str]:
     """The kind of an error, in a word, and what is said of it: by the cloud itself if it says so.
 
-    >>> _reason(PermissionError("no: <Error><Code>AccessDenied</Code><Message>Go.</Message>"))
+    >>> reason(PermissionError("no: <Error><Code>AccessDenied</Code><Message>Go.</Message>"))
     ('AccessDenied', 'Go.')
-    >>> _reason(OSError("Generic LocalFileSystem error: it is full (os error 28)"))
+    >>> reason(OSError("Generic LocalFileSystem error: it is full (os error 28)"))
     ('No space left on device', 'Generic LocalFileSystem error: it is full (os error 28)')
     """
     text = str(error).partition(_DEBUG)[0]

@@ -1,16 +1,26 @@
 """The HTTP API, as the commands use it."""
 
+import asyncio
+import gzip
 import json
 import os
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 
-from hookstream.app.errors import AuthError, BadRequestError, HookstreamError, NotFoundError
+from hookstream.app.errors import (
+    AuthError,
+    BadRequestError,
+    HookstreamError,
+    LimitError,
+    NotFoundError,
+    UnavailableError,
+)
 from hookstream.app.settings import Settings
 
-__all__ = ["ApiClient", "address_of", "quoted"]
+__all__ = ["TIMEOUT_SECONDS", "ApiClient", "address_of", "quoted"]
 
 TIMEOUT_SECONDS = 60
 
@@ -18,14 +28,17 @@ TIMEOUT_SECONDS = 60
 class ApiClient:
     """Calls ``/api/v1`` with the admin key of the settings; an ``async with`` block long."""
 
-    def __init__(self, settings: Settings, url: str = "") -> None:
+    def __init__(
+        self, settings: Settings, url: str = "", *, seconds: float = TIMEOUT_SECONDS
+    ) -> None:
+        """``seconds``: how long an answer may take."""
         self.url = address_of(url or settings.known_address())
         self._key_from = (
             "HOOKSTREAM_ADMIN_KEY" if settings.admin_key else str(settings.state_path / "admin.key")
         )
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {settings.known_api_key()}"},
-            timeout=aiohttp.ClientTimeout(TIMEOUT_SECONDS),
+            timeout=aiohttp.ClientTimeout(seconds),
         )
 
     async def __aenter__(self) -> "ApiClient":
@@ -55,6 +68,51 @@ class ApiClient:
                 f"{address} answered what is no JSON: is this Hookstream's address?"
             ) from error
         raise self._refused(address, response.status, text)
+
+    async def send(self, path: str, data: bytes) -> Any:
+        """Post lines of JSON, packed; the answer's JSON.
+
+        Raises:
+            LimitError, UnavailableError: it may be sent again later; nobody answers, perhaps.
+            HookstreamError: the server refused; the message is its own.
+        """
+        address = f"{self.url}/api/v1{path}"
+        headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+        packed = await asyncio.to_thread(gzip.compress, data, 1)
+        try:
+            async with self._session.post(address, data=packed, headers=headers) as response:
+                text = await response.text()
+                if response.ok:
+                    return json.loads(text)
+        except aiohttp.ClientConnectorError as error:
+            raise UnavailableError(str(self._nobody(error))) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise UnavailableError(f"{address} does not answer: {error}") from error
+        refused = self._refused(address, response.status, text)
+        after = response.headers.get("Retry-After", "")
+        if response.status == 429:
+            raise LimitError(str(refused), float(after) if after.isdecimal() else None)
+        if response.status >= 500:
+            raise UnavailableError(str(refused))
+        raise refused
+
+    async def lines(self, path: str, **query: str) -> tuple[bytes, Mapping[str, str]]:
+        """A page of lines, and the answer's headers. Raises as :meth:`send`."""
+        given = {name: value for name, value in query.items() if value}
+        address = f"{self.url}/api/v1{path}"
+        try:
+            async with self._session.get(address, params=given) as response:
+                data = await response.read()
+                if response.ok:
+                    return data, response.headers
+        except aiohttp.ClientConnectorError as error:
+            raise UnavailableError(str(self._nobody(error))) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise UnavailableError(f"{address} does not answer: {error}") from error
+        refused = self._refused(address, response.status, data.decode(errors="replace"))
+        if response.status == 429 or response.status >= 500:
+            raise UnavailableError(str(refused))
+        raise refused
 
     async def everything(self, path: str, name: str, limit: int) -> list[Any]:
         """All items of a list that comes in pages of ``limit``. Raises as :meth:`call`."""

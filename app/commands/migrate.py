@@ -2,21 +2,29 @@
 
 import asyncio
 import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from faust.cli.base import argument, option
 
-from hookstream.app.commands.client import ApiClient, quoted
+from hookstream.app.commands.client import TIMEOUT_SECONDS, ApiClient, quoted
 from hookstream.app.commands.command import Command, columns
+from hookstream.app.commands.comparison_report import merged, report, results_in
 from hookstream.app.errors import BadRequestError, ConflictError
 
 __all__ = ["migrate"]
 
-ACTIONS = ("status", "shift", "rollback", "confirm", "end")
+ACTIONS = ("status", "shift", "rollback", "confirm", "compare", "end")
+#: Options of ``compare`` that go into its query as they are.
+COMPARED = ("since", "until", "limit", "request_price", "cpu_price")
+#: How long an answer may take: one hour of a busy tool has a million events.
+COMPARED_SECONDS = 600.0
 
 
 class migrate(Command):  # noqa: N801 Faust names a command by its class
-    """Moving from old workers: `status`, `shift`, `rollback`, `confirm`, `end` of a TOOL."""
+    """Moving from old workers, of a TOOL: status, shift, rollback, confirm, compare, end."""
 
     options = [
         argument("action", metavar="ACTION"),
@@ -25,6 +33,13 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
         option("--percent", type=int, default=None, help="shift --to split: of ordering keys."),
         option("--mark", "marks", multiple=True, help="confirm: a hand-over that is through."),
         option("--all", "every", is_flag=True, help="confirm: all that are in the old queue."),
+        option("--since", default="", help="compare: 24 hours ago by default."),
+        option("--until", default="", help="compare: now by default."),
+        option("--limit", default="", help="compare: events named of each cause; 10 by default."),
+        option("--request-price", default="", help="compare: USD for a million SQS requests."),
+        option("--cpu-price", default="", help="compare: USD for a core, an hour."),
+        option("--results", default="", help="compare: what old workers did, as JSON lines."),
+        option("--markdown", default="", help="compare: a file for the report; - prints it."),
         option("--json", "as_json", is_flag=True, help="Print JSON."),
         option("--url", default="", help="Where to; http://HOST:PORT of the settings by default."),
     ]
@@ -38,6 +53,9 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
             raise BadRequestError("shift, and nothing else, takes --to MODE")
         if (action == "confirm") != bool(options["marks"] or options["every"]):
             raise BadRequestError("confirm, and nothing else, takes --mark MARK or --all")
+        given = [name for name in (*COMPARED, "results", "markdown") if options[name]]
+        if given and action != "compare":
+            raise BadRequestError(f"--{given[0].replace('_', '-')}: of compare, and nothing else")
         return asyncio.run(self._run(**options))
 
     async def _run(
@@ -51,9 +69,13 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
         every: bool,
         as_json: bool,
         url: str,
+        **compared: str,
     ) -> int:
         path = f"/tools/{quoted(tool)}/migration"
-        async with ApiClient(self.app.settings, url) as api:
+        seconds = COMPARED_SECONDS if action == "compare" else TIMEOUT_SECONDS
+        async with ApiClient(self.app.settings, url, seconds=seconds) as api:
+            if action == "compare":
+                return await self._compare(api, path, as_json=as_json, **compared)
             if action == "confirm":
                 body = {"all": True} if every else {"marks": list(marks)}
                 found = await api.call("POST", f"{path}/confirm", body=body)
@@ -73,6 +95,42 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
                 shown = await api.call("PUT", path, body=before(shown))
         self._say(shown, table(shown), as_json=as_json)
         return 0
+
+    async def _compare(
+        self,
+        api: ApiClient,
+        path: str,
+        *,
+        as_json: bool,
+        results: str,
+        markdown: str,
+        **query: str,
+    ) -> int:
+        """Tell of old workers' results, if there is a file of them; then print both paths."""
+        if results:
+            await self._tell(api, path, results)
+        pages: list[dict[str, Any]] = []
+        cursor = ""
+        # later answers must not end later than the first one
+        query["until"] = query["until"] or datetime.now(UTC).isoformat()
+        while not pages or cursor:
+            page = await api.call("GET", f"{path}/comparison", cursor=cursor, **query)
+            pages.append(page)
+            cursor = page["cursor"]
+        found = merged(pages)
+        text = report(found)
+        if markdown not in ("", "-"):
+            await asyncio.to_thread(Path(markdown).write_text, text + "\n", encoding="utf-8")
+            text = f"{markdown}: {sum(one['count'] for one in found['causes'])} differences"
+        self._say(found, text, as_json=as_json)
+        return 0
+
+    async def _tell(self, api: ApiClient, path: str, name: str) -> None:
+        taken = known = 0
+        for batch in results_in(name):
+            said = await api.call("POST", f"{path}/results", body={"results": batch})
+            taken, known = taken + said["taken"], known + said["known"]
+        sys.stderr.write(f"{taken} results taken, {known} were known\n")
 
     def _say(self, found: dict[str, Any], text: str, *, as_json: bool) -> None:
         self.stdout.write((json.dumps(found, indent=2) if as_json else text) + "\n")

@@ -16,7 +16,7 @@ from hookstream.app.errors import BadRequestError
 
 __all__ = ["replay"]
 
-FILTERS = ("tool", "type", "status", "context", "since", "until")
+FILTERS = ("tool", "type", "status", "context", "since", "until", "imported")
 LOOK_SECONDS = 0.2
 
 
@@ -31,6 +31,9 @@ class replay(Command):  # noqa: N801 Faust names a command by its class
         option("--context", default="", help="Only those that reached this context; to it alone."),
         option("--since", default="", help="Only those received at or after this time."),
         option("--until", default="", help="Only those received before this time."),
+        option(
+            "--imported", default="", metavar="IMPORT_ID", help="Only what came by this import."
+        ),
         option("--all", "everything", is_flag=True, help="All recorded events."),
         option("--to", default="", help="Send them to this context, whatever it subscribes to."),
         option("--rate", default=100.0, help="Events a second; 100 by default."),

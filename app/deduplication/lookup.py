@@ -79,6 +79,7 @@ class HistoryLookup:
             if entry.doubt_ms is not None
             and not entry.failed_event_id
             and not entry.value.replay_id
+            and not entry.value.is_note
             and not is_settled(candidates[at], known)
         ]
         if not asked:

@@ -24,6 +24,7 @@ from hookstream.app.erasure.targets import (
     told_of,
 )
 from hookstream.app.errors import SealingKeyError
+from hookstream.app.feeds.inheritance import kept_whole
 from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.ids import entry_order
 from hookstream.app.keyring.error_texts import ErrorTexts
@@ -37,7 +38,7 @@ from hookstream.app.stores.erasures import Tally
 from hookstream.app.stores.tiers import warm_entry
 from hookstream.app.streams.commit import Writes, commit
 from hookstream.app.streams.partition import Partition
-from hookstream.app.streams.rewriting import Fence, pages, rewrite
+from hookstream.app.streams.rewriting import Fence, has_tombstones, pages, rewrite
 from hookstream.codecs.envelope import Event, decode_event
 from hookstream.codecs.errors import CodecError, ErasedError, UnknownDictionaryError
 from hookstream.codecs.routed import Finished, decode_changes, decode_routed, encode_changes
@@ -358,12 +359,19 @@ class PartitionSweep:
                     waiting += not worked_off
         place = f"{name.partition(':')[0]} stream"
         self._count(place, hits, hits)
-        if self._dry or not hits:
+        # what was taken along to a feed is there still, although nobody finds it
+        stream = name.removeprefix("deferred:")
+        torn = stream in PRIORITIES and await has_tombstones(self._redis, key)
+        if self._dry or not (hits or torn):
             return
         if waiting:
             self.tallies.pop(place, None)
             raise NotYetError(f"{waiting} entries of {key} are still on their way")
-        await rewrite(self._redis, self._fence, key, gone)
+        if stream not in PRIORITIES:
+            await rewrite(self._redis, self._fence, key, gone)
+            return
+        async with kept_whole(self._partition, stream):
+            await rewrite(self._redis, self._fence, key, gone, torn=torn)
 
     async def _says_routed(self, channel: str, data: bytes) -> bool:
         """Whether an entry between stages tells of something that has to go."""

@@ -25,6 +25,9 @@ from hookstream.app.routing.paths import (
     OLD,
     OURS,
     KeyState,
+    Migration,
+    Path,
+    Taken,
     confirmed_field,
     sent_field,
     step,
@@ -119,6 +122,7 @@ def decide_paths(batch: Batch, catalog: Catalog, now_ms: int, random_bits: int) 
             continue
         if not (is_first(entry) or entry.listed):
             # what has failed here is tried again here
+            entry.taken = Taken()
             continue
         try:
             _decide(batch, entry, tool, blocked, now_ms, random_bits + at)
@@ -134,8 +138,7 @@ def _decide(
     own = key_name_of(tool, event)
     key = entry.listed or own
     if tool.order_by == "none" and not entry.listed:
-        entry.path = migration.wanted(key)
-        _drop_early(entry, works_here=migration.works_here)
+        _take(entry, tool, migration, migration.wanted(key), "")
         return
     place = (tool.tool_id, key)
     known = batch.paths.get(place) or batch.partition[PathState].keys.get(place, KeyState())
@@ -154,26 +157,36 @@ def _decide(
         entry.mark = found.key.mark if found.begins == "mark" else ""
         entry.outcome = Blocked(BLOCKED, key)
         return
-    entry.path = found.path
-    _drop_early(entry, works_here=migration.works_here)
+    _take(entry, tool, migration, found.path, key)
 
 
-def _drop_early(entry: Entry, *, works_here: bool) -> None:
-    if entry.path == OLD and not works_here:
+def _take(entry: Entry, tool: Tool, migration: Migration, path: Path, key: str) -> None:
+    shown = tool.forward is not None and tool.forward.shadow
+    works_here = path != OLD or migration.works_here
+    entry.path = path
+    entry.taken = Taken(key, migration.copies(path, shown=shown), works_here)
+    if not works_here:
         entry.outcome = Dropped(OLD_PATH)
 
 
-def settle_old(entries: Iterable[Entry]) -> None:
+def settle_old(entries: Iterable[Entry], now_ms: int) -> None:
     """End here what old workers work on: nothing of it is delivered, nor tried again.
 
     What it came to is told by its stage: ``old-path``, or ``old-path:`` and the stage that failed.
     """
     for entry in entries:
+        taken = entry.taken
+        if taken is None:
+            continue
+        taken.at_ms = now_ms
+        if isinstance(entry.outcome, Dropped) and taken.works_here:
+            taken.dropped_by = entry.outcome.stage
         if entry.path != OLD:
             continue
         stage, result = OLD_PATH, "reaches" if entry.targets else "unrouted"
         if isinstance(entry.outcome, Failed):
             stage, result = f"{OLD_PATH}:{entry.outcome.stage}", "fails"
+            taken.error = entry.outcome.error
             logger.warning(
                 "event %s, which old workers work on, fails here in stage %s: %s",
                 entry.value.event_id,

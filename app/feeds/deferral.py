@@ -1,11 +1,12 @@
 """Deferral of a batch's updates: which go now, and which join the streams that wait."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 
-from hookstream.app.feeds.priority_queues import Deferred, Keys, Sorter
+from hookstream.app.feeds.priority_queues import Sorter
+from hookstream.app.feeds.waiting import Deferred, Keys, Waiting
 from hookstream.app.providers import correlation_keys
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import Catalog
@@ -15,10 +16,10 @@ from hookstream.codecs.envelope import Event
 from hookstream.codecs.errors import CodecError
 from hookstream.codecs.routed import Finished, Target, only_targets
 
-__all__ = ["DeferredPart", "sort_by_urgency", "write_deferred"]
+__all__ = ["DeferredPart", "Sorted", "sort_by_urgency", "write_deferred"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class DeferredPart:
     """An entry, for those of its targets that wait; ``names``: what it is about, by context."""
 
@@ -28,19 +29,28 @@ class DeferredPart:
     names: dict[str, Keys]
 
 
-def sort_by_urgency(
-    entries: Sequence[Entry], sorter: Sorter, catalog: Catalog
-) -> tuple[list[tuple[Entry, list[Target]]], list[DeferredPart]]:
-    """What goes now, and what waits, each in the order of the stream.
-
-    An entry whose payload would have to be looked into, and cannot be, fails.
+@dataclass(slots=True)
+class Sorted:
+    """What goes now and what waits, each in the order of the stream; and what of each stream of
+    deferred updates goes before both, in its order.
     """
-    now: list[tuple[Entry, list[Target]]] = []
+
+    now: list[tuple[Entry, list[Target]]]
+    later: list[DeferredPart] = field(default_factory=list)
+    along: dict[str, list[Waiting]] = field(default_factory=dict)
+
+
+def sort_by_urgency(entries: Sequence[Entry], sorter: Sorter, catalog: Catalog) -> Sorted:
+    """Sort what a batch has. An entry whose payload would have to be looked into, and cannot be,
+    fails. One that comes again takes nothing along: what it took may be what killed a worker.
+    """
+    going: list[tuple[Entry, list[Target]]] = []
     later: list[DeferredPart] = []
+    places: dict[Waiting, tuple[DeferredPart, Target, list[Target]]] = {}
     for entry in entries:
         event = entry.value.event
         try:
-            about = _about(event, entry.value.targets, catalog)
+            known, about = _about(event, entry.value.targets, catalog)
         except CodecError as error:
             entry.fail("deliver", error)
             continue
@@ -48,25 +58,44 @@ def sort_by_urgency(
         waits: dict[str, DeferredPart] = {}
         for target in entry.value.targets:
             name = keys.feed_field(event.tenant, target.context_id)
-            known = about.get(target.context_id)
-            stream = sorter.place(target.priority, name, known)
+            asked = about if target.context_id in known else None
+            stream = sorter.place(target.priority, name, asked)
+            if stream is not None and not entry.sent:
+                along = sorter.take_along(stream, target.priority, name, asked)
+                for waiting in along or ():
+                    # it was put aside, and goes after all
+                    part, other, beside = places.pop(waiting)
+                    part.targets.remove(other)
+                    tenant = part.entry.value.event.tenant
+                    del part.names[keys.feed_field(tenant, other.context_id)]
+                    beside.append(other)
+                stream = stream if along is None else None
             if stream is None:
                 go.append(target)
                 continue
             part = waits.setdefault(stream, DeferredPart(entry, stream, [], {}))
             part.targets.append(target)
-            part.names[name] = known
-            sorter.put(stream, {name: known})
-        if go:
-            now.append((entry, go))
+            part.names[name] = about
+            places[sorter.put(stream, {name: about})] = (part, target, go)
+        going.append((entry, go))
         later += waits.values()
-    return now, later
+    return Sorted(
+        [(entry, go) for entry, go in going if go],
+        [part for part in later if part.targets],
+        {
+            stream: sorted(along, key=lambda waiting: waiting.at)
+            for stream, along in sorter.along.items()
+        },
+    )
 
 
-def _about(event: Event | Finished, targets: Sequence[Target], catalog: Catalog) -> dict[str, Keys]:
-    """What an event is about, for the contexts that have updates of several priorities.
+def _about(
+    event: Event | Finished, targets: Sequence[Target], catalog: Catalog
+) -> tuple[set[str], Keys]:
+    """The contexts of an event that have updates of several priorities, and what it is about.
 
-    In the others one stream keeps the order. Raises CodecError.
+    In the others one stream keeps the order: where there are no such ones it is not asked (None).
+    Raises CodecError.
     """
     mixed = {
         target.context_id
@@ -74,10 +103,8 @@ def _about(event: Event | Finished, targets: Sequence[Target], catalog: Catalog)
         if len(catalog.priorities.get((event.tenant, target.context_id), ())) > 1
     }
     if not mixed:
-        return {}
-    return dict.fromkeys(
-        mixed, event.keys if isinstance(event, Finished) else correlation_keys(event)
-    )
+        return mixed, None
+    return mixed, event.keys if isinstance(event, Finished) else correlation_keys(event)
 
 
 def write_deferred(writes: Writes, number: int, waiting: Deferred, part: DeferredPart) -> None:

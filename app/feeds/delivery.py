@@ -3,7 +3,7 @@
 A batch of ``updates[q]`` is looked through in order: what has been seen is passed over (source
 positions),
 what may wait is deferred under pressure, the rest is rendered where that was not done before,
-numbered and committed. Batches of
+numbered and committed. What is most urgent takes along what it would have to wait for. Batches of
 deferred updates go the same way, without source positions: they never left their partition.
 """
 
@@ -15,13 +15,21 @@ from typing import Any, Protocol
 from hookstream.app.errors import UnavailableError
 from hookstream.app.failures.blocking import judge
 from hookstream.app.failures.failed_events import write_failures
-from hookstream.app.feeds.deferral import DeferredPart, sort_by_urgency, write_deferred
+from hookstream.app.feeds.deferral import DeferredPart, Sorted, sort_by_urgency, write_deferred
+from hookstream.app.feeds.inheritance import (
+    MakeReadable,
+    read_along,
+    still_wait,
+    taken_of,
+    write_along,
+)
 from hookstream.app.feeds.plan import FeedPlan, Ready
 from hookstream.app.feeds.planner import Planner
 from hookstream.app.feeds.priority_queues import Sorter
 from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.feeds.state import FeedState
 from hookstream.app.feeds.update import addressed
+from hookstream.app.feeds.waiting import Waiting
 from hookstream.app.keyring.error_texts import CLEAR, ErrorTexts
 from hookstream.app.priority import most_urgent, rank
 from hookstream.app.redis import keys
@@ -44,6 +52,8 @@ __all__ = ["DIGESTS", "Delivered", "Delivery"]
 DIGESTS = "folds"
 #: More less urgent updates than this in one batch are pressure: they let the others go first.
 PRESSED_UPDATES = 8
+#: How often it is looked anew for what goes along, where it was delivered meanwhile.
+TRIES_ALONG = 2
 
 
 class Renders(Protocol):
@@ -66,6 +76,7 @@ class Delivered:
     plan: FeedPlan
     received_ms: list[int] = field(default_factory=list)
     deferred: int = 0
+    taken_along: int = 0
 
 
 @dataclass(slots=True)
@@ -77,6 +88,9 @@ class Delivering:
     marks: dict[int, SourcePosition]
     now: list[tuple[Entry, list[Target]]]
     later: list[DeferredPart]
+    #: What waits and goes before it, and its entries once they are read.
+    along: dict[str, list[Waiting]] = field(default_factory=dict)
+    taken: list[Entry] = field(default_factory=list)
     ready: list[tuple[Entry, list[Ready]]] = field(default_factory=list)
     plan: FeedPlan | None = None
 
@@ -84,7 +98,7 @@ class Delivering:
         """What its commit did."""
         assert self.plan is not None
         received_ms = [entry.value.event.received_at_ms for entry, _ in self.ready]
-        return Delivered(self.plan, received_ms, len(self.later))
+        return Delivered(self.plan, received_ms, len(self.later), len(self.taken))
 
 
 class Delivery:
@@ -103,8 +117,14 @@ class Delivery:
         reload: Callable[[], Awaitable[Catalog]] | None = None,
         seals: FeedSeals | None = None,
         errors: ErrorTexts = CLEAR,
+        make_readable: MakeReadable | None = None,
     ) -> None:
-        """``reload`` gives the catalog of now, for contexts that are not in that of before."""
+        """``reload`` gives the catalog of now, for contexts that are not in that of before.
+
+        ``make_readable`` is for what is taken along, which no reader has read; None: nothing is.
+        """
+        self._redis = redis
+        self._make_readable = make_readable
         self._errors = errors
         self._seals = seals or FeedSeals()
         self._reload = reload
@@ -124,16 +144,48 @@ class Delivery:
         Raises:
             FencedError, OutdatedError: this worker has lost the partition; nothing was written.
         """
-        work = self._sort(batch, source)
+        for _ in range(TRIES_ALONG):
+            work = self._sort(batch, source)
+            if await self._read_along(work) and await self._delivered(work):
+                return work.delivered()
+        # as if nothing could be taken along: it waits, as everything else does
+        work = self._sort(batch, source, inherits=False)
+        await self._delivered(work)
+        return work.delivered()
+
+    async def _delivered(self, work: "Delivering") -> bool:
+        """Deliver a batch; False where what it takes along cannot be, and nothing is written."""
         work.now = await self._without_deleted(work.now)
         await self._prepare(work.now)
         async with self._slot([work]) as slot:
             await self._render(work, slot)
-            async with batch.partition[FeedState].lock:
+            if any(entry.failure for entry in work.taken):
+                return False
+            state = work.batch.partition[FeedState]
+            async with state.lock:
+                if not still_wait(state.deferred, work.along):
+                    return False
                 [error] = await self._commit([work])
+        for entry in work.taken:
+            if isinstance(entry.value.event, Event):
+                entry.value.event.release()
         if error is not None:
             raise error
-        return work.delivered()
+        return True
+
+    async def _read_along(self, work: "Delivering") -> bool:
+        """Put what is taken along before a batch's updates; False where that cannot be read."""
+        if not work.along:
+            return True
+        assert self._make_readable is not None
+        taken = await read_along(
+            self._redis, work.batch.partition.number, work.along, self._make_readable
+        )
+        if taken is None:
+            return False
+        work.taken = taken
+        work.now = [(entry, list(entry.value.targets)) for entry in taken] + work.now
+        return True
 
     async def deliver_all(self, batches: Sequence[Batch]) -> list[Delivered | Exception | None]:
         """As :meth:`deliver` for batches of ``updates[q]`` of different partitions: what it gives
@@ -147,7 +199,8 @@ class Delivery:
             except Exception as error:  # noqa: BLE001 it is told
                 found[batch] = error
                 continue
-            if not self._renderer.slow and self._are_there(self._catalog(), work.now):
+            waits = self._renderer.slow or bool(work.along)
+            if not waits and self._are_there(self._catalog(), work.now):
                 going.append(work)
         if not going:
             return [found.get(batch) for batch in batches]
@@ -171,10 +224,10 @@ class Delivery:
         }
         return [found.get(batch) for batch in batches]
 
-    def _sort(self, batch: Batch, source: str | None) -> "Delivering":
+    def _sort(self, batch: Batch, source: str | None, *, inherits: bool = True) -> "Delivering":
         entries, marks = self._admitted(batch, source)
-        now, later = self._sorted(batch, entries, source)
-        return Delivering(batch, source, marks, now, later)
+        found = self._sorted(batch, entries, source, inherits=inherits)
+        return Delivering(batch, source, marks, found.now, found.later, found.along)
 
     def _slot(self, works: "Sequence[Delivering]") -> AbstractAsyncContextManager[TimeSlot]:
         priority = most_urgent(
@@ -209,6 +262,10 @@ class Delivery:
         """The commit of a batch whose updates are ready."""
         batch, source = work.batch, work.source
         partition, state = batch.partition, batch.partition[FeedState]
+        if source is not None and (gone := taken_of(batch, source)):
+            # while it was read and rendered something urgent has taken it along
+            work.ready = [each for each in work.ready if each[0].entry_id not in gone]
+            work.later = [part for part in work.later if part.entry.entry_id not in gone]
         plan = await self._planner.plan(partition, now_ms, *_names(work.ready))
         for entry, updates in work.ready:
             for update in updates:
@@ -219,6 +276,8 @@ class Delivery:
             write_deferred(writes, partition.number, waiting, part)
         self._planner.write(writes, partition, plan)
         write_source_positions(writes, partition.number, state.source_positions, work.marks)
+        if work.along:
+            write_along(writes, partition.number, state.deferred, work.along)
         if source is not None and batch.entries:
             last = batch.entries[-1].entry_id
             writes.then(lambda: state.deferred[source].delivered(last))
@@ -265,11 +324,16 @@ class Delivery:
         """Entries that have not been delivered yet, and what says so of the others."""
         if source is None:
             return admit(batch.entries, batch.partition[FeedState].source_positions)
-        return [e for e in batch.entries if isinstance(e.outcome, Accepted)], {}
+        gone = taken_of(batch, source)
+        return [
+            entry
+            for entry in batch.entries
+            if isinstance(entry.outcome, Accepted) and entry.entry_id not in gone
+        ], {}
 
     def _sorted(
-        self, batch: Batch, entries: Sequence[Entry], source: str | None
-    ) -> tuple[list[tuple[Entry, list[Target]]], list[DeferredPart]]:
+        self, batch: Batch, entries: Sequence[Entry], source: str | None, *, inherits: bool
+    ) -> Sorted:
         """What goes now, and what waits: for more urgent updates, or behind what waits already."""
         catalog, deferred = self._catalog(), batch.partition[FeedState].deferred
         most_urgent = rank(catalog.most_urgent)
@@ -281,8 +345,14 @@ class Delivery:
         limit = 0 if self._renderer.slow else PRESSED_UPDATES
         pressed = source is None and patient > limit
         if not pressed and all(waiting.empty for waiting in deferred.values()):
-            return [(entry, list(entry.value.targets)) for entry in entries], []
-        sorter = Sorter(deferred, source, most_urgent=most_urgent if pressed else None)
+            return Sorted([(entry, list(entry.value.targets)) for entry in entries])
+        inherits = inherits and source is None and not self._renderer.slow
+        sorter = Sorter(
+            deferred,
+            source,
+            most_urgent=most_urgent if pressed else None,
+            inherits=most_urgent if inherits and self._make_readable is not None else None,
+        )
         return sort_by_urgency(entries, sorter, catalog)
 
     async def _without_deleted(

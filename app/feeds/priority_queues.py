@@ -1,96 +1,21 @@
 """Deferral: under pressure less urgent updates wait in streams of their own, the others go.
 
 Whatever a context has about one thing (correlation key) stays in order, whatever its priority: an
-update waits as long as anything earlier about the same thing waits. Apart from that updates of one
-priority stay in order, and under pressure those of a higher one go first.
+update waits as long as anything earlier about the same thing waits. The most urgent ones take that
+along instead (priority inheritance): it goes before them, and they go now. Apart from that updates
+of one priority stay in order, and under pressure those of a higher one go first.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
 
-from hookstream.app.ids import entry_order
+from hookstream.app.feeds.waiting import END, Deferred, Keys, Position, Waiting
 from hookstream.app.priority import DEFERRABLE, rank
 
-__all__ = ["Deferred", "Keys", "Sorter"]
+__all__ = ["MAX_ALONG", "Sorter", "closure"]
 
-#: What stands for every correlation key of a context.
-ANY_KEY: Final = ""
-#: Contexts and keys that are remembered one by one; past them all keys of a context count as one.
-MAX_REMEMBERED = 200_000
-
-Position = tuple[int, int]
-NOWHERE: Position = (0, 0)
-#: What an update is about: nothing (None: not asked, so it may be about anything) or its keys.
-Keys = Sequence[str] | None
-
-
-@dataclass(slots=True)
-class Deferred:
-    """What waits in one stream of deferred updates: how far it goes, and of which contexts.
-
-    Positions are stream ids. The stream is first in, first out: what is at or before ``done`` has
-    been delivered.
-    """
-
-    done: Position = NOWHERE
-    last: Position = NOWHERE
-    #: Up to here anything of anyone may wait: there were too many contexts to remember.
-    unknown: Position = NOWHERE
-    #: Up to here what waits of a context may be about anything: there were too many keys.
-    blurred: Position = NOWHERE
-    contexts: dict[str, Position] = field(default_factory=dict)
-    about: dict[tuple[str, str], Position] = field(default_factory=dict)
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing waits."""
-        return self.last <= self.done
-
-    def holds(self, name: str) -> bool:
-        """Whether anything of a context waits here."""
-        return not self.empty and max(self.contexts.get(name, NOWHERE), self.unknown) > self.done
-
-    def holds_about(self, name: str, keys: Keys) -> bool:
-        """Whether anything waits here that an update of ``name`` about ``keys`` must not pass."""
-        if not self.holds(name):
-            return False
-        if keys is None or max(self.unknown, self.blurred) > self.done:
-            return True
-        return any(self.about.get((name, key), NOWHERE) > self.done for key in (*keys, ANY_KEY))
-
-    def add(self, entry_id: str, names: Mapping[str, Keys]) -> None:
-        """An entry was appended for these contexts."""
-        at = self.last = max(self.last, entry_order(entry_id))
-        if len(self.contexts) + len(self.about) > MAX_REMEMBERED:
-            self._shrink()
-        for name, keys in names.items():
-            self.contexts[name] = at
-            for key in (ANY_KEY,) if keys is None else keys:
-                self.about[name, key] = at
-
-    def _shrink(self) -> None:
-        """Remember less: not what has been delivered, then no keys, in the end no contexts."""
-        self.contexts = {name: at for name, at in self.contexts.items() if at > self.done}
-        self.about = {about: at for about, at in self.about.items() if at > self.done}
-        if len(self.contexts) + len(self.about) > MAX_REMEMBERED // 2:
-            self.blurred = self.last
-            self.about.clear()
-        if len(self.contexts) > MAX_REMEMBERED // 2:
-            self.forget()
-
-    def forget(self) -> None:
-        """Remember only that something waits."""
-        self.unknown = self.last
-        self.contexts.clear()
-        self.about.clear()
-
-    def delivered(self, entry_id: str) -> None:
-        """Everything up to an entry has left the stream."""
-        self.done = max(self.done, entry_order(entry_id))
-        if self.empty:
-            self.contexts.clear()
-            self.about.clear()
+#: Most that the urgent updates of one batch take along: as many as a batch of deferred ones has
+#: (``channels.DEFERRED_BATCH_MAX``), which is what the loop does for them at a time anyway.
+MAX_ALONG = 64
 
 
 class Sorter:
@@ -98,17 +23,26 @@ class Sorter:
 
     ``source``: the stream of deferred updates that the batch came from, None for ``updates[q]``.
     ``most_urgent``: the rank that never waits for pressure alone, None where there is no pressure.
+    ``inherits``: the rank of those that take along what they would wait for, None where none does.
     Where several streams hold what an update must not pass it joins the least urgent of them, and
     is asked about the others when it comes out of there.
     """
 
     def __init__(
-        self, deferred: Mapping[str, Deferred], source: str | None, *, most_urgent: int | None
+        self,
+        deferred: Mapping[str, Deferred],
+        source: str | None,
+        *,
+        most_urgent: int | None,
+        inherits: int | None = None,
     ) -> None:
         self._views = (deferred, {priority: Deferred() for priority in DEFERRABLE})
         self._source = source
         self._most_urgent = most_urgent
+        self._inherits = inherits
         self._count = 0
+        #: What waits in each stream, and is taken along by updates of this batch.
+        self.along: dict[str, dict[Waiting, None]] = {}
 
     def place(self, priority: str, name: str, keys: Keys) -> str | None:
         """The priority of the stream in which an update waits; None when it goes now."""
@@ -118,10 +52,44 @@ class Sorter:
         patient = self._most_urgent is not None and rank(priority) > self._most_urgent
         return priority if patient and priority in DEFERRABLE else None
 
-    def put(self, stream: str, names: Mapping[str, Keys]) -> None:
+    def put(self, stream: str, names: Mapping[str, Keys]) -> Waiting:
         """An entry of this batch waits in ``stream``: later ones of the batch must know."""
         self._count += 1
-        self._views[1][stream].add(f"{self._count}-0", names)
+        return self._views[1][stream].add(f"{self._count}-0", names)
+
+    def take_along(
+        self, stream: str, priority: str, name: str, keys: Keys
+    ) -> Sequence[Waiting] | None:
+        """Have an update that would wait in ``stream`` go now, and before it what it waits for.
+
+        What of that is in ``stream`` is added to :attr:`along`; what was :meth:`put` is returned.
+        None where it waits all the same: for more than a few, in more than one stream, or for what
+        is not known one by one.
+        """
+        if self._inherits != rank(priority) or stream == priority:
+            return None
+        others = [other for other in DEFERRABLE if other != stream]
+        if any(self._waits(other, priority, name, keys) for other in others):
+            return None
+        views = [view[stream] for view in self._views]
+        found = closure(views, name, keys, MAX_ALONG)
+        if found is None:
+            return None
+        waiting, put = found
+        held = any(
+            view[other].holds_about(whose, what)
+            for each in (*waiting, *put)
+            for whose, what in each.names.items()
+            for other in others
+            for view in self._views
+        )
+        along = self.along.get(stream, {}) | dict.fromkeys(waiting)
+        if held or len(along) > MAX_ALONG:
+            return None
+        if along:
+            self.along[stream] = along
+        views[1].take(put)
+        return put
 
     def _waits(self, stream: str, priority: str, name: str, keys: Keys) -> bool:
         if self._source is not None and rank(stream) >= rank(self._source):
@@ -135,3 +103,30 @@ class Sorter:
             if view[stream].holds_about(name, keys):
                 return True
         return False
+
+
+def closure(
+    views: Sequence[Deferred], name: str, keys: Keys, limit: int
+) -> list[list[Waiting]] | None:
+    """What has to go before an update of ``name`` about ``keys``, of each view in its order.
+
+    That is what waits about the same, and before each of these what waits about anything that it
+    is about, in all of its contexts. All in an earlier view came before all in a later one. None
+    where it is more than ``limit``, or not known one by one.
+    """
+    found: list[dict[Waiting, None]] = [{} for _ in views]
+    todo: list[tuple[int, Position, Mapping[str, Keys]]] = [(len(views) - 1, END, {name: keys})]
+    while todo:
+        last, before, names = todo.pop()
+        for at, view in enumerate(views[: last + 1]):
+            until = before if at == last else END
+            for whose, what in names.items():
+                earlier = view.earlier(whose, what, until, limit)
+                if earlier is None:
+                    return None
+                fresh = [each for each in earlier if each not in found[at]]
+                found[at] |= dict.fromkeys(fresh)
+                todo += [(at, each.at, each.names) for each in fresh]
+        if sum(map(len, found)) > limit:
+            return None
+    return [sorted(each, key=lambda waiting: waiting.at) for each in found]

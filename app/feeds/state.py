@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from hookstream.app.feeds.generations import Generations
-from hookstream.app.feeds.priority_queues import Deferred
+from hookstream.app.feeds.waiting import Deferred
 from hookstream.app.ids import entry_order, partition_of
 from hookstream.app.priority import DEFERRABLE
 from hookstream.app.redis import keys

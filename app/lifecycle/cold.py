@@ -32,10 +32,10 @@ __all__ = ["ColdMover", "WarmTotals"]
 logger = get_logger(__name__)
 
 #: Blocks of one object: packed bytes, or blocks, from which on nobody waits for the end of their
-#: hour, and most that one object is made of. Packed bytes say little of what is unpacked: 16 blocks
+#: hour, and most that one object is made of. Packed bytes say little of what is unpacked: 8 blocks
 #: are 64 MiB of events.
 WORTH_AN_OBJECT = 8 * 1024 * 1024
-MOST_BLOCKS = 16
+MOST_BLOCKS = 8
 #: Objects that are made of smaller ones before others are looked after.
 COMPACTIONS = 8
 

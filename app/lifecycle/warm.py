@@ -483,7 +483,7 @@ class _Look:
         """Put what was gathered of a tool into a block."""
         gathered = self._forget(owner)
         mover, partition = self._mover, self._progress.partition
-        wanted = [taken for taken in gathered.entries if taken.kept and not taken.kept.replay_id]
+        wanted = [taken for taken in gathered.entries if taken.kept and taken.kept.is_event]
         try:
             await mover._payloads.fetch(taken.kept.stored for taken in wanted if taken.kept)
             name = keys.warm_block(self._number, *owner, wanted[-1].entry_id) if wanted else ""

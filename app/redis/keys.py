@@ -48,6 +48,7 @@ __all__ = [
     "history_day",
     "lease",
     "mirror",
+    "not_copied",
     "outbox",
     "outboxes",
     "parked",
@@ -130,6 +131,11 @@ def erasure_progress(erasure_id: str) -> str:
 def refusals(tenant: str, tool_id: str) -> str:
     """Stream of a tool's last webhooks that were refused; ends a day after the last one."""
     return f"hs:refusals:{tenant}/{tool_id}"
+
+
+def not_copied(tool_id: str) -> str:
+    """Stream of a tool's last events that could not be copied into its queue, and why."""
+    return f"hs:not-copied:{tool_id}"
 
 
 def session(digest: str) -> str:

@@ -16,6 +16,7 @@ __all__ = [
     "Migration",
     "Path",
     "Step",
+    "Taken",
     "confirmed_field",
     "key_name",
     "sent_field",
@@ -87,6 +88,10 @@ class Migration:
         """Whether old workers may see what is ours."""
         return self.mode != "only"
 
+    def copies(self, path: str, *, shown: bool) -> bool:
+        """Whether old workers get an event of a path; ``shown``: they look at what is ours, too."""
+        return path == OLD or (shown and self.copies_ours)
+
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
@@ -121,6 +126,23 @@ class Step:
     key: KeyState
     waits: bool = False
     begins: Literal["", "mark", "barrier"] = ""
+
+
+@dataclass(slots=True)
+class Taken:
+    """What the comparison of both paths is told of an event, beside what became of it.
+
+    ``key``: its ordering key's name, "" where its tool keeps no order. ``copied``: old workers get
+    it. ``works_here``: it goes through all stages. ``dropped_by``, ``error``: what its end here
+    says no more where old workers have it. ``at_ms``: when its batch was settled.
+    """
+
+    key: str = ""
+    copied: bool = False
+    works_here: bool = True
+    dropped_by: str = ""
+    error: str = ""
+    at_ms: int = 0
 
 
 def step(key: KeyState, wanted: Path, *, waiting: bool, released: bool, new_mark: str) -> Step:

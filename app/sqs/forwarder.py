@@ -17,6 +17,7 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics, tasks
 from hookstream.app.archive.rows import Place
 from hookstream.app.backoff import backoff_seconds
+from hookstream.app.durations import DAY_MS
 from hookstream.app.errors import HookstreamError, UnavailableError
 from hookstream.app.queues.queue_tasks import QueueTasks
 from hookstream.app.queues.reading import events_at
@@ -30,7 +31,7 @@ from hookstream.app.routing.queues import Queue, SqsTarget
 from hookstream.app.settings import Settings
 from hookstream.app.sqs.client import AT_ONCE, Outgoing, SqsClient, SqsError
 from hookstream.app.sqs.messages import pack, pack_mark
-from hookstream.app.sqs.outbox import BARRIER, MARK, SHADOW, Line
+from hookstream.app.sqs.outbox import BARRIER, COPY, MARK, SHADOW, Line
 from hookstream.app.stores.events import EventStore
 from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.progress import is_worked_off, last_entry
@@ -56,6 +57,8 @@ SIZE_SECONDS: Final = 300.0
 #: For how long a tool has to have no queue before what waits for that is dropped: a worker may know
 #: of a change later than another one did.
 FORGET_SECONDS: Final = 60.0
+#: Events that are remembered of each tool because they could not be copied.
+NOTED: Final = 10_000
 #: SQS's word for a message that it will never take.
 NEVER: Final = "InvalidMessageContents"
 
@@ -183,10 +186,13 @@ class SqsForwarder(Service):
     async def _drop(self, number: int, tool_id: str) -> None:
         pipe = self.redis.pipeline(transaction=True)
         pipe.xlen(keys.outbox(number, tool_id))
+        pipe.xrange(keys.outbox(number, tool_id), count=NOTED)
         pipe.unlink(keys.outbox(number, tool_id))
         pipe.hdel(keys.outboxes(number), tool_id)
-        lines, *_ = await pipe.execute()
+        lines, page, *_ = await pipe.execute()
         if lines:
+            dropped = [Line.decode(fields[b"d"]) for _, fields in page]
+            await self.note([(line, "forgotten") for line in dropped], tool_id)
             metrics.SQS_NOT_SENT.labels(tool=tool_id, reason="forgotten").inc(lines)
             logger.warning(
                 "tool %s has no queue any more: %d events of partition %d that were to be copied "
@@ -195,6 +201,17 @@ class SqsForwarder(Service):
                 lines,
                 number,
             )
+
+    async def note(self, lines: Sequence[tuple[Line, str]], tool_id: str) -> None:
+        """Keep for the comparison which events are not copied, and why: the last ones."""
+        key = keys.not_copied(tool_id)
+        pipe = self.redis.pipeline(transaction=False)
+        for line, why in lines:
+            if line.kind in (COPY, SHADOW):
+                fields = {"event_id": line.name, "why": why}
+                pipe.xadd(key, fields, maxlen=NOTED, approximate=True)
+        pipe.expire(key, int(self.settings.comparison_days * DAY_MS / 1000))
+        await pipe.execute()
 
 
 class Sender:
@@ -357,6 +374,7 @@ class Sender:
                 self.state.queue,
                 WHY.get(each.why, each.why),
             )
+        await self._forwarder.note([(each.line, each.why) for each in lines], self.tool_id)
         await self._remove(partition, lines)
 
     async def _remove(self, partition: Partition, lines: Sequence[Ready]) -> None:

@@ -97,7 +97,7 @@ def _lines(
         return
     if entry.path != OLD:
         shown = tool.forward is not None and tool.forward.shadow
-        kind = SHADOW if shown and tool.migration.copies_ours else ""
+        kind = SHADOW if tool.migration.copies(entry.path, shown=shown) else ""
     if entry.begins == "barrier":
         yield Line(BARRIER, entry.entry_id, BARRIER)
     if kind:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
@@ -72,6 +72,8 @@ class Rows:
     deliveries: list[DeliveryAudit]
     dailies: list[DailyAudit]
     replayed: list[EventAudit]
+    #: Of tools that move from old workers to here.
+    paths: list[EventAudit] = field(default_factory=list)
 
 
 def rows_of(batches: Sequence[AuditBatch]) -> Rows:
@@ -80,12 +82,15 @@ def rows_of(batches: Sequence[AuditBatch]) -> Rows:
     events: dict[str, tuple[int, EventAudit]] = {}
     replayed: dict[tuple[str, str], EventAudit] = {}
     dailies: dict[tuple[str, str, str], DailyAudit] = {}
+    paths: dict[str, EventAudit] = {}
     for batch in batches:
         for event in batch.events:
             if event.replay_id:
                 replayed[event.replay_id, event.event_id] = event
             else:
                 events[event.event_id] = (batch.partition, event)
+                if event.HasField("path"):
+                    paths[event.event_id] = _with_first(event, paths.get(event.event_id))
         for daily in batch.dailies:
             dailies[daily.tenant, daily.context_id, daily.day] = daily
     return Rows(
@@ -93,7 +98,22 @@ def rows_of(batches: Sequence[AuditBatch]) -> Rows:
         _newest_deliveries(batches),
         list(dailies.values()),
         list(replayed.values()),
+        list(paths.values()),
     )
+
+
+def _with_first(event: EventAudit, first: EventAudit | None) -> EventAudit:
+    """An event that has come again, with what was said of its path the first time."""
+    if first is None:
+        return event
+    both = EventAudit()
+    both.CopyFrom(event)
+    both.path.path, both.path.copied, both.path.key = (
+        first.path.path,
+        first.path.copied,
+        first.path.key,
+    )
+    return both
 
 
 def _newest_deliveries(batches: Sequence[AuditBatch]) -> list[DeliveryAudit]:
@@ -139,6 +159,7 @@ async def write_rows(
     try:
         await _write_events(connection, rows, new=tops is not None)
         await _write_deliveries(connection, rows, tops)
+        await _put_paths(connection, rows.paths)
         await _put_dailies(connection, rows.dailies)
         await _put_replayed(connection, rows.replayed)
     except asyncpg.InterfaceError:
@@ -259,6 +280,26 @@ async def _put_events(
         [event.payload_changed for event in events],
         [event.batch_id for event in events],
         [event.batch_index for event in events],
+    )
+
+
+async def _put_paths(connection: asyncpg.Connection, events: Sequence[EventAudit]) -> None:
+    if not events:
+        return
+    await connection.execute(
+        statement("put_path_events"),
+        [event.event_id for event in events],
+        [event.tenant for event in events],
+        [event.tool_id for event in events],
+        [event.path.path for event in events],
+        [event.path.copied for event in events],
+        [event.path.key for event in events],
+        [
+            orjson.dumps(list(event.path.contexts)).decode() if event.path.decided else "null"
+            for event in events
+        ],
+        [event.path.dropped_by for event in events],
+        [event.path.decided_at_ms for event in events],
     )
 
 

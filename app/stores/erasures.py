@@ -254,6 +254,20 @@ class ErasureStore(Service):
         """All that are no trials, the oldest first, as of the last look."""
         return [known.erasure for known in self._order]
 
+    def newest(self, tenant: str) -> str:
+        """The newest erasure of a tenant, as of the last look; "" where there is none."""
+        mine = (one.erasure_id for one in self.known() if one.tenant == tenant)
+        return max(mine, default="")
+
+    def unrecognised(self, tenant: str) -> bool:
+        """Whether one of a tenant's is about a person whom nobody here can recognise now."""
+        return any(
+            known.erasure.tenant == tenant
+            and known.erasure.kind == SUBJECT
+            and known.subject is None
+            for known in self._order
+        )
+
     # --- what people ask
 
     async def subject_of(self, erasure: Erasure) -> Subject | None:

@@ -521,6 +521,7 @@ def event_out(row: Mapping[str, Any], tier: str) -> dict[str, Any]:
         "schema_errors": row["schema_errors"],
         "batch_id": str(row["batch_id"]) if row["batch_id"] else None,
         "batch_index": row["batch_index"],
+        "imported": row["import_id"] is not None,
     }
 
 
@@ -550,6 +551,7 @@ def accepted_out(event: Event, readable: Event | None) -> dict[str, Any]:
         "schema_errors": [],
         "batch_id": event.batch_id or None,
         "batch_index": event.batch_index,
+        "imported": False,
         **(content_out(readable) if readable else {}),
         "enrichment": {},
         "deliveries": [],

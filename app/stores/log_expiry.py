@@ -1,4 +1,4 @@
-"""Deletes from PostgreSQL what is older than it is kept: event log, replays, audit trail.
+"""Deletes from PostgreSQL what is older than it is kept: event log, replays, audit trail, moves.
 
 By whoever has partition 0, some rows at a time: what is left of a round that breaks off is found by
 the next one.
@@ -123,9 +123,12 @@ class LogExpiry(Service):
         cut = _moment(now_ms - await self.kept_ms())
         replays = _moment(now_ms - int(self._settings.replay_days * DAY_MS))
         below = id_range(cut, None)[0]
+        compared = max(cut, _moment(now_ms - int(self._settings.comparison_days * DAY_MS)))
         rules = (
             _Rule("deliveries", below, (cut,)),
             _Rule("events", below),
+            _Rule("path_events", id_range(compared, None)[0]),
+            _Rule("old_results", compared),
             _Rule("daily_summaries", cut),
             _Rule("replay_events", replays),
             _Rule("replays", replays),

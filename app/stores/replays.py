@@ -72,6 +72,8 @@ class ReplayFilter:
     context: str | None = None
     since: str | None = None
     until: str | None = None
+    #: The import that they came by.
+    imported: str | None = None
 
     def arguments(self) -> list[Any]:
         """As events_to_replay.sql takes them."""
@@ -82,6 +84,7 @@ class ReplayFilter:
             self.context,
             _moment(self.since),
             _moment(self.until),
+            UUID(self.imported) if self.imported else None,
         ]
 
 
@@ -129,6 +132,7 @@ class ReplayStore:
             tenant,
             *wanted.arguments()[:4],
             *id_range(_moment(wanted.since), _moment(wanted.until)),
+            wanted.arguments()[-1],
             COUNTED,
         )
         assert found is not None

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from hookstream.app.errors import TableUseError
 from hookstream.app.redis import keys
-from hookstream.app.routing.paths import KeyState
+from hookstream.app.routing.paths import KeyState, Taken
 from hookstream.app.status import Status
 from hookstream.app.streams.outcome import (
     ACCEPTED,
@@ -80,6 +80,8 @@ class Entry:
     path: str = ""
     begins: str = ""
     mark: str = ""
+    #: What is told of it so that both paths can be compared; None where its tool does not move.
+    taken: Taken | None = None
 
     @property
     def released(self) -> bool:

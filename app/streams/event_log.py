@@ -3,18 +3,22 @@
 It goes to PostgreSQL by ``audit[p]``, whose entries are acknowledged once they are written there.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from hookstream.app.keyring.error_texts import CLEAR, ErrorTexts
 from hookstream.app.redis import keys
+from hookstream.app.routing.paths import OURS
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes
-from hookstream.app.streams.outcome import Blocked, Dropped, Failed, Outcome
+from hookstream.app.streams.outcome import Accepted, Blocked, Dropped, Failed, Outcome
 from hookstream.app.streams.progress import is_worked_off, last_entry, pending_from
 from hookstream.codecs.envelope import Event, decode_event
-from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit
+from hookstream.proto.pipeline_pb2 import AuditBatch, EventAudit, PathAudit
 
 __all__ = ["audit", "audit_end", "is_recorded", "unrecorded_from", "write_audit_entry"]
+
+#: Contexts of an event that are kept for the comparison; of one with more they are not compared.
+MAX_CONTEXTS: Final = 1000
 
 
 def write_audit_entry(writes: Writes, batch: Batch, errors: ErrorTexts = CLEAR) -> None:
@@ -39,7 +43,7 @@ def _is_news(entry: Entry) -> bool:
 
 def _event_audit(entry: Entry, errors: ErrorTexts) -> EventAudit:
     event: Event = entry.value
-    failure = entry.failure
+    error = _error(entry)
     came = decode_event(entry.raw) if entry.changed else event
     return EventAudit(
         event_id=event.event_id,
@@ -54,7 +58,7 @@ def _event_audit(entry: Entry, errors: ErrorTexts) -> EventAudit:
         received_at_ms=event.received_at_ms,
         entry_id=entry.entry_id,
         payload_bytes=came.payload_bytes,
-        error=errors.seal(event.tenant, failure.error) if failure else "",
+        error=errors.seal(event.tenant, error) if error else "",
         stage=_stage(entry.outcome),
         replay_id=event.replay_id,
         dedup=entry.dedup,
@@ -64,6 +68,32 @@ def _event_audit(entry: Entry, errors: ErrorTexts) -> EventAudit:
         batch_index=event.batch_index,
         payload_changed=entry.changed and _has_another_payload(event, came),
         again=bool(entry.failed_event_id),
+        path=_path(entry),
+    )
+
+
+def _error(entry: Entry) -> str:
+    """Why it failed here, also where old workers work on it, and so it ended otherwise."""
+    if entry.failure:
+        return entry.failure.error
+    return entry.taken.error if entry.taken else ""
+
+
+def _path(entry: Entry) -> PathAudit | None:
+    """What the comparison of both paths needs to know; None where there is only one."""
+    taken = entry.taken
+    if taken is None:
+        return None
+    ended = isinstance(entry.outcome, Accepted | Dropped) and not taken.error
+    decided = ended and taken.works_here and len(entry.targets) <= MAX_CONTEXTS
+    return PathAudit(
+        path=entry.path or OURS,
+        copied=taken.copied,
+        key=taken.key,
+        decided=decided,
+        contexts=[target.context_id for target in entry.targets] if decided else (),
+        dropped_by=taken.dropped_by,
+        decided_at_ms=taken.at_ms,
     )
 
 

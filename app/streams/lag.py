@@ -1,7 +1,7 @@
 """Lag, pending and oldest pending age of every stream, as Redis knows them, and who owns what."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hookstream.app.clock import RedisClock
@@ -27,7 +27,8 @@ NOTE_MS = 60_000
 #: Dead letters are said to be more and more by how many came within this time.
 LATELY_MS = 600_000
 #: The pipeline's own streams.
-STREAMS = ("events", "updates", *(channel_name(name) for name in DEFERRABLE), "audit")
+DEFERRED = tuple(channel_name(name) for name in DEFERRABLE)
+STREAMS = ("events", "updates", *DEFERRED, "audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,9 @@ class StreamLag:
     """Of a channel: entries not read yet, and read but not committed.
 
     ``lag`` is None where Redis cannot tell: after deletions from a stream's middle, and where
-    nobody has read a stream yet.
+    nobody has read a stream yet. Of streams of deferred updates, out of whose middle what is taken
+    along is deleted, it is then what there is and is not pending: trimmed as they are, that is up
+    to a node of the stream more.
     ``oldest_pending_seconds``: how long ago the oldest entry was appended that was read and is not
     committed; ``oldest_seconds``: the oldest of all that is not, read or not.
     """
@@ -178,7 +181,12 @@ async def _measure(
         after = states[at].read_to
         start = f"({after}" if after else "-"
         pipe.xrange(keys.stream(*names[at]), start, count=1)
-    first = dict(zip(unread, await pipe.execute() if unread else [], strict=True))
+        pipe.xlen(keys.stream(*names[at]))
+    found = await pipe.execute() if unread else []
+    first = dict(zip(unread, found[::2], strict=True))
+    for at, length in zip(unread, found[1::2], strict=True):
+        if names[at][0] in DEFERRED and states[at].read_to:
+            states[at] = states[at].with_tombstones(length if first[at] else 0)
     now_ms = clock.now_ms()
     lags = iter(
         _lag(state, first[at][0][0] if first.get(at) else b"", now_ms)
@@ -195,6 +203,13 @@ class _State:
     read_to: str
     pending: int
     oldest_pending: bytes
+
+    def with_tombstones(self, length: int) -> "_State":
+        """Of a stream from which unread entries are deleted, with the ``length`` that it has, or 0
+        where none is left: by then Redis may count deleted ones as unread, or not at all.
+        """
+        most = max(0, length - self.pending)
+        return replace(self, lag=most if self.lag is None else min(self.lag, most))
 
 
 def _state(groups: Any, summary: Any) -> _State:

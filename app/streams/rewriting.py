@@ -7,7 +7,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.streams.partition import Partition
 
-__all__ = ["Fence", "pages", "rewrite"]
+__all__ = ["Fence", "has_tombstones", "pages", "rewrite"]
 
 #: Entries of one round trip, and of one script.
 PAGE: Final = 200
@@ -67,8 +67,21 @@ async def pages(
         after = page[-1][0]
 
 
-async def rewrite(redis: Any, fence: Fence, key: str, instead: Mapping[str, bytes]) -> None:
+async def has_tombstones(redis: Any, key: str) -> bool:
+    """Whether a stream may hold the bytes of entries that were deleted out of its middle."""
+    if not await redis.xlen(key):
+        return False
+    # before Redis 7 nobody says; of a stream that was put together anew it is 0-0 again
+    deleted = (await redis.xinfo_stream(key)).get("max-deleted-entry-id")
+    return bool(deleted != b"0-0")
+
+
+async def rewrite(
+    redis: Any, fence: Fence, key: str, instead: Mapping[str, bytes], *, torn: bool = False
+) -> None:
     """Put a stream together anew; ``instead``: what entries are to be, b"" for those that go.
+
+    With ``torn`` also where none goes: so that what was deleted goes for good.
 
     An entry that is deleted stays in Redis's memory and files until all of those around it are.
     Who appends to the stream meanwhile is not kept waiting.
@@ -77,7 +90,7 @@ async def rewrite(redis: Any, fence: Fence, key: str, instead: Mapping[str, byte
         FencedError: the partition is another's.
         redis.exceptions.RedisError: what the server said; the stream is as it was.
     """
-    if not instead:
+    if not (instead or torn):
         return
     lease, who = fence.lease(key)
     copy, after = keys.rewritten(key), "0-0"

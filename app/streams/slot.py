@@ -15,7 +15,7 @@ from hookstream.codecs.envelope import Event
 from hookstream.codecs.json_payload import limits
 from hookstream.codecs.routed import Finished
 
-__all__ = ["Reader", "Slot"]
+__all__ = ["BATCH_MAX_PAYLOAD_BYTES", "Reader", "Slot", "payload_size"]
 
 #: Most bytes of memory of one batch's payloads, unpacked and parsed, if it is more than one event.
 BATCH_MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
@@ -130,14 +130,14 @@ class Slot:
             if entries and entries[0].released != self.buffer[0].released:
                 break
             event = event_of(self.buffer[0].value)
-            size += _size(event) if event else 0
+            size += payload_size(event) if event else 0
             if entries and size > BATCH_MAX_PAYLOAD_BYTES:
                 break
             entries.append(self.buffer.popleft())
         return entries
 
 
-def _size(event: Event | Finished) -> int:
+def payload_size(event: Event | Finished) -> int:
     """Bytes of memory that a payload takes at most, without unpacking it."""
     size = event.payload_bytes
     if isinstance(event, Finished):

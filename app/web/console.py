@@ -30,6 +30,8 @@ PAGES: Final = (
     ("/console/session.js", "console_session.js", "text/javascript"),
     ("/console/erasures", "console_erasures.html", "text/html"),
     ("/console/erasures.js", "console_erasures.js", "text/javascript"),
+    ("/console/migration", "console_migration.html", "text/html"),
+    ("/console/migration.js", "console_migration.js", "text/javascript"),
 )
 _MAY: Final = re.compile(r'data-may="([A-Z]+) ([^"]+)"')
 

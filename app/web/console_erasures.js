@@ -2,7 +2,7 @@
 // is not offered: `data-may` of an element has the roles that may call its route.
 // All text goes in as text, never as markup; values of a person are in no address, and in the page
 // only until the erasure has begun.
-import { at, call, identify, me, say } from "/console/session.js";
+import { at, bar, call, cell, identify, may, me, moment, offer, say, small, trying } from "/console/session.js";
 
 const LOOK_MS = 2000;
 const VALUES = {
@@ -15,39 +15,12 @@ const VALUES = {
 const erasures = new Map(), holds = new Map();
 let olderErasures = null, olderHolds = null, shown = null, timer = 0;
 
-function may(element) { return me !== null && element.dataset.may.split(" ").includes(me.role); }
-
-// Show what the role may see and do, and nothing else.
-function offer(within) {
-  for (const element of within.querySelectorAll("[data-may]")) element.hidden = !may(element);
-}
-
-function cell(row, content, kind = "") {
-  const made = row.insertCell();
-  made.className = kind;
-  made.append(...[content].flat());
-  return made;
-}
-
-function small(text) {
-  const made = document.createElement("small");
-  made.textContent = text;
-  return made;
-}
-
-function moment(text) { return text ? text.slice(0, 19).replace("T", " ") : ""; }
-
 function roughly(seconds) {
   if (seconds < 120) return `${Math.ceil(seconds)} s`;
   return seconds < 7200 ? `${Math.ceil(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
 function lines(text) { return text.split("\n").map((line) => line.trim()).filter(Boolean); }
-
-// A call that somebody has asked for: what goes wrong is said.
-async function trying(action) {
-  try { return await action(); } catch (error) { say(error.message); return null; }
-}
 
 // --- a second look at what cannot be undone
 
@@ -120,26 +93,6 @@ function erasureRow(one) {
   return row;
 }
 
-// How much of what was found is gone and left, beside the place with the most.
-function bar(place, most) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("class", "bar");
-  svg.setAttribute("viewBox", "0 0 100 8");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `${place.erased} of ${place.found} erased, ${place.left} left`);
-  let x = 0;
-  const rest = Math.max(0, place.found - place.erased - place.left);
-  for (const [kind, count] of [["gone", place.erased], ["left", place.left], ["rest", rest]]) {
-    const width = most ? 100 * count / most : 0;
-    const part = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    for (const [name, value] of Object.entries({ class: kind, x, width, y: 0, height: 8 })) part.setAttribute(name, value);
-    svg.append(part);
-    x += width;
-  }
-  return svg;
-}
-
 function showReceipt(one) {
   at("receipt").hidden = false;
   at("receipt-of").textContent = `Receipt: ${target(one)} (${one.erasure_id})`;
@@ -153,7 +106,9 @@ function showReceipt(one) {
     const row = document.createElement("tr");
     cell(row, [place.place, ...(place.detail ? [small(place.detail)] : [])]);
     for (const name of ["found", "erased", "left"]) cell(row, String(place[name]), "number");
-    cell(row, bar(place, most));
+    const rest = Math.max(0, place.found - place.erased - place.left);
+    const label = `${place.erased} of ${place.found} erased, ${place.left} left`;
+    cell(row, bar([["gone", place.erased], ["left", place.left], ["rest", rest]], most, label));
     return row;
   }));
 }

@@ -48,3 +48,51 @@ export async function call(method, path, body) {
   if (!answer.ok) throw new Error(value?.detail ?? `${answer.status} ${answer.statusText}`);
   return value;
 }
+
+// A call that somebody has asked for: what goes wrong is said.
+export async function trying(action) {
+  try { return await action(); } catch (error) { say(error.message); return null; }
+}
+
+export function may(element) { return me !== null && element.dataset.may.split(" ").includes(me.role); }
+
+// Show what the role may see and do, and nothing else.
+export function offer(within) {
+  for (const element of within.querySelectorAll("[data-may]")) element.hidden = !may(element);
+}
+
+// --- what rows are made of
+
+export function cell(row, content, kind = "") {
+  const made = row.insertCell();
+  made.className = kind;
+  made.append(...[content].flat());
+  return made;
+}
+
+export function small(text) {
+  const made = document.createElement("small");
+  made.textContent = text;
+  return made;
+}
+
+export function moment(text) { return text ? text.slice(0, 19).replace("T", " ") : ""; }
+
+// Parts of one thing beside those of the thing with the most: kinds, which the style sheet has, and how much.
+export function bar(parts, most, label) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("class", "bar");
+  svg.setAttribute("viewBox", "0 0 100 8");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", label);
+  let x = 0;
+  for (const [kind, count] of parts) {
+    const width = most ? 100 * count / most : 0;
+    const part = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    for (const [name, value] of Object.entries({ class: kind, x, width, y: 0, height: 8 })) part.setAttribute(name, value);
+    svg.append(part);
+    x += width;
+  }
+  return svg;
+}

@@ -21,7 +21,7 @@ ALWAYS = (400, 401, 403, 429, 503)
 RECEIVES = (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
 #: Those that come with ``Retry-After``.
 WAITING = (429, 503)
-UUID_PARAMETERS = ("event_id", "replay_id")
+UUID_PARAMETERS = ("event_id", "replay_id", "import_id")
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:

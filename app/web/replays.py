@@ -32,7 +32,7 @@ from hookstream.codecs.envelope import with_replay
 
 __all__ = ["ReplayViews", "SingleReplay"]
 
-FILTERS = ("tool", "type", "status", "context", "since", "until")
+FILTERS = ("tool", "type", "status", "context", "since", "until", "imported")
 
 
 class SingleReplay:
@@ -202,6 +202,7 @@ class ReplayViews:
             context=wanted.context,
             since=since.isoformat() if since else None,
             until=until.isoformat(),
+            imported=wanted.imported,
         )
         # what reached one context is sent to that one again, not to its neighbours
         target = context_id or wanted.context or ""

@@ -127,7 +127,7 @@ async def test_clients_of_three_contexts_see_every_event_of_a_day_once(tmp_path:
                 assert len(came[context]) <= len(wanted[context])
                 return len(came[context]) == len(wanted[context])
 
-            await eventually(complete, f"all of {context} has come", timeout_seconds=120)
+            await eventually(complete, f"all of {context} has come", timeout_seconds=300)
         seconds = asyncio.get_running_loop().time() - begun
         for context, reader in readers.items():
             updates = reader.updates

@@ -18,10 +18,10 @@ from hookstream.codecs.routed import Target, encode_routed
 from hookstream.proto.envelope_pb2 import Envelope
 from tests.support.stack import Stack, eventually, fresh
 
-#: What a newer build would be: one that reads version 4 as well, which is like version 2 here.
+#: What a newer build would be: one that reads version 5 as well, which is like version 2 here.
 NEWER = """
 import hookstream.codecs.envelope as envelope
-envelope.KNOWN_VERSIONS = frozenset({1, 2, 3, 4})
+envelope.KNOWN_VERSIONS = frozenset({1, 2, 3, 4, 5})
 """
 PARTITIONS = 8
 
@@ -36,7 +36,7 @@ def newer_envelope(name: str, number: int, partition: int) -> tuple[str, bytes]:
         message_id=f"{name}:unknown:{number}",
     )
     envelope = Envelope.FromString(encode_event(event))
-    envelope.schema_version = 4
+    envelope.schema_version = 5
     envelope.payload_bytes = len(event.payload)
     return event_id, envelope.SerializeToString()
 
@@ -71,15 +71,15 @@ async def test_entries_of_a_newer_version_wait_and_come_once_a_newer_worker_runs
 
         async def held() -> Any:
             part = (await old.health())["parts"]["versions"]
-            return part if part["held"] == [{"version": 4, "entries": 23}] else None
+            return part if part["held"] == [{"version": 5, "entries": 23}] else None
 
         part = await eventually(held, "23 entries are held")
-        assert (part["status"], part["reads"]) == ("degraded", [1, 2, 3])
-        assert "23 of version 4" in part["detail"]
+        assert (part["status"], part["reads"]) == ("degraded", [1, 2, 3, 4])
+        assert "23 of version 5" in part["detail"]
         assert "upgrade the workers" in part["detail"]
         assert (await old.health())["status"] == "degraded"
         async with old.session() as session, fresh(session, "/metrics") as response:
-            assert 'hookstream_quarantined_entries{version="4"} 23.0' in await response.text()
+            assert 'hookstream_quarantined_entries{version="5"} 23.0' in await response.text()
         # what is readable goes on meanwhile, and nothing is dead
         good = await old.hook("new", b'{"n": 100}')
         assert (await old.updates("new", 1))[0]["event_id"] == good

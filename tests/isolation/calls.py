@@ -54,7 +54,8 @@ PLAIN: Mapping[str, Any] = {
     "expect": "1:" + "0" * 64, "seq": 1, "fold": "2", "quotas": {}, "reason": "of b",
     "format": "prometheus", "dry_run": True, "delete_after": "3650d", "data_class": "secret",
     "month": "2020-02", "source": None, "forward": None, "mode": "shadow", "percent": None,
-    "marks": [], "all": True,
+    "marks": [], "all": True, "results": [], "request_price": "0.5", "cpu_price": "0.05",
+    "restart": True, "form": "predecessor",
 }  # fmt: skip
 #: Those that name something, and what of a tenant's things they are given.
 NAMING: Mapping[str, str] = {
@@ -62,7 +63,8 @@ NAMING: Mapping[str, str] = {
     "tool": "tool_id", "tool_id": "tool_id", "context": "context_id",
     "context_id": "context_id", "contexts": "context_id", "event": "event_id",
     "event_id": "event_id", "batch": "event_id", "letter_id": "letter_id",
-    "replay_id": "replay_id", "refusal_id": "refusal_id", "key_id": "key_id", "actor": "key_id",
+    "replay_id": "replay_id", "import_id": "import_id", "imported": "import_id",
+    "refusal_id": "refusal_id", "key_id": "key_id", "actor": "key_id",
     "erasure_id": "erasure_id", "hold_id": "hold_id", "policy_id": "policy_id",
     "events": "event_id", "first_event": "event_id", "last_event": "event_id",
     "object": "tool_id", "subject": "subject", "id": "schema_id", "seq": "seq",
@@ -80,12 +82,15 @@ CURSORS: Mapping[str, str] = {
     "/api/v1/losses/events": "{event_id}",
     "/api/v1/losses/deliveries": "1.{event_id}",
     "/api/v1/dead-letters": "9999999999999.{letter_id}",
+    "/api/v1/tools/{tool_id}/migration/comparison": "2020-01-01T00:00:00Z",
     "/api/v1/replays": "9999999999999999.{replay_id}",
     "/api/v1/keys": "1.{agent_key_id}",
     "/api/v1/api-keys": "1.{key_id}",
     "/api/v1/audit": "1000000",
     "/api/v1/tenants": "{tenant}",
     "/api/v1/erasures": "{erasure_id}",
+    "/api/v1/imports": "{import_id}",
+    "/api/v1/tools/{tool_id}/export": "{event_id}",
     "/api/v1/holds": "{hold_id}",
     "/api/v1/retention-policies/{policy_id}/proof": "1000000",
     "/api/v1/audit/verify": "1:" + "0" * 64,
@@ -122,7 +127,7 @@ def absent(things: Things) -> Things:
         name: value.replace(things.marker, marker).replace(things.tenant, marker)
         for name, value in things.ids.items()
     }
-    for name in ("event_id", "replay_id", "letter_id", "erasure_id", "hold_id"):
+    for name in ("event_id", "replay_id", "letter_id", "erasure_id", "hold_id", "import_id"):
         # of the same time and partition: only what is random is another
         ids[name] = things.ids[name][:24] + number[:12]
     return Things(
@@ -230,6 +235,8 @@ def _value(path: str, name: str, things: Things) -> Any:
         return CURSORS.get(begins, "{context_id}").format(**things.ids)
     if name == "version":
         return "1"
+    if (path, name) == ("/api/v1/imports", "source"):
+        return "of b"
     for (begins, known), which in ELSEWHERE.items():
         if known == name and path.startswith(begins) and f"{{{name}}}" in path:
             return things.ids[which]

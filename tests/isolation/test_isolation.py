@@ -23,6 +23,7 @@ THINGS = Things(
             "tenant", "tool_id", "signed_tool_id", "context_id", "event_id", "letter_id",
             "replay_id", "refusal_id", "key_id", "agent_key_id", "subscription", "template",
             "subject", "schema_id", "seq", "erasure_id", "hold_id", "policy_id",
+            "import_id",
         )
     },
 )  # fmt: skip

@@ -121,6 +121,7 @@ async def make_things(stack: Stack, tenant: Tenant, marker: str) -> Things:
     erasure = await own.call(
         "POST", f"{api}/erasures", {"events": events[:1], "dry_run": True, "reason": because}
     )
+    brought = await own.call("POST", f"{api}/imports", {"tool": tool, "source": f"{marker} source"})
     hold = await own.call("POST", f"{api}/holds", {"tool": tool, "reason": because})
     policy = f"{marker}-policy"
     await own.call(
@@ -147,6 +148,7 @@ async def make_things(stack: Stack, tenant: Tenant, marker: str) -> Things:
         "agent_key_id": agent["key_id"],
         "erasure_id": erasure["erasure_id"],
         "hold_id": hold["hold_id"],
+        "import_id": brought["import_id"],
         "policy_id": policy,
         "subscription": f"{marker}-subscription",
         "template": template,
@@ -161,6 +163,7 @@ async def make_things(stack: Stack, tenant: Tenant, marker: str) -> Things:
         replay["replay_id"],
         erasure["erasure_id"],
         hold["hold_id"],
+        brought["import_id"],
         refusals[0]["refusal_id"],
         key["key_id"],
         agent["key_id"],

@@ -11,14 +11,23 @@ __all__ = ["SqsServer", "answers", "one_at_a_time"]
 
 
 def one_at_a_time() -> Fault:
-    """A fault: nobody asks while another one does; moto mixes up FIFO groups then, SQS does not."""
+    """A fault: who asks while another one does finds nothing, as a queue may answer at any time.
+
+    moto mixes up FIFO groups otherwise, SQS does not. Nobody is kept waiting: who has given up by
+    the time of the answer would have taken messages that nobody gets.
+    """
     asking = threading.Lock()
 
     def fault(environ: dict[str, Any], start: Any, inner: Any) -> Any:
         if not str(environ.get("HTTP_X_AMZ_TARGET", "")).endswith("ReceiveMessage"):
             return None
-        with asking:
+        if not asking.acquire(timeout=0.2):
+            start("200 OK", [("Content-Type", "application/x-amz-json-1.0")])
+            return [b"{}"]
+        try:
             return inner(environ, start)
+        finally:
+            asking.release()
 
     return fault
 

@@ -1,6 +1,6 @@
 -- How many events a replay's filter matches of those that it may; the newest `examined` were looked at.
 -- $1 tenant, filters that count when not null: $2 tool, $3 type as LIKE pattern, $4 status, $5 context;
--- $6 from which id on and $7 below which; $8 most that are looked at. What matches is what
+-- $6 from which id on and $7 below which; $8 import; $9 most that are looked at. What matches is what
 -- events_to_replay.sql gives.
 SELECT
     count(*) AS examined,
@@ -24,6 +24,7 @@ FROM (
     WHERE
         tenant = $1 AND ($2::text IS NULL OR tool_id = $2)
         AND event_id >= $6::uuid AND event_id < $7::uuid
+        AND ($8::uuid IS NULL OR import_id = $8)
     ORDER BY event_id DESC
-    LIMIT $8
+    LIMIT $9
 ) AS e

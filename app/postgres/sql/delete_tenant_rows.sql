@@ -10,6 +10,16 @@ delivered AS (
         SELECT ctid FROM deliveries WHERE tenant = $1 LIMIT $2
     )) RETURNING 1
 ),
+moved AS (
+    DELETE FROM path_events WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM path_events WHERE tenant = $1 LIMIT $2
+    )) RETURNING 1
+),
+told AS (
+    DELETE FROM old_results WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM old_results WHERE tenant = $1 LIMIT $2
+    )) RETURNING 1
+),
 days AS (
     DELETE FROM daily_summaries WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM daily_summaries WHERE tenant = $1 LIMIT $2
@@ -20,6 +30,7 @@ replayed AS (
         SELECT ctid FROM replays WHERE tenant = $1 LIMIT $2
     )) RETURNING 1
 ),
+brought AS (DELETE FROM imports WHERE tenant = $1 RETURNING 1),
 texts AS (DELETE FROM templates WHERE tenant = $1 RETURNING 1),
 versions AS (DELETE FROM schema_versions WHERE tenant = $1 RETURNING 1),
 shapes AS (DELETE FROM schemas WHERE tenant = $1 RETURNING 1),
@@ -35,8 +46,9 @@ destroyed AS (
 SELECT
     (SELECT count(*) FROM log) AS events,
     (SELECT count(*) FROM delivered) AS deliveries,
+    (SELECT count(*) FROM moved) + (SELECT count(*) FROM told) AS moves,
     (SELECT count(*) FROM days) AS summaries,
-    (SELECT count(*) FROM replayed) AS replays,
+    (SELECT count(*) FROM replayed) + (SELECT count(*) FROM brought) AS replays,
     (SELECT count(*) FROM texts) AS templates,
     (SELECT count(*) FROM released) + (SELECT count(*) FROM policies)
     + (SELECT count(*) FROM masked) AS rules,

@@ -7,7 +7,7 @@
 SELECT
     e.event_id, e.tool_id, e.provider, e.type, e.outcome, e.duplicate_of, e.message_id, e.dedup,
     e.delivery_id, e.received_at, e.partition, e.entry_id, e.payload_bytes, e.payload_changed,
-    e.stage, e.error, e.schema_errors, e.gone_by, e.batch_id, e.batch_index,
+    e.stage, e.error, e.schema_errors, e.gone_by, e.batch_id, e.batch_index, e.import_id,
     CASE WHEN $10 THEN e.enrichment ELSE '' END AS enrichment
 FROM (
     SELECT

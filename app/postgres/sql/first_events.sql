@@ -1,6 +1,7 @@
 -- The first event of each wanted message id: none that is itself a duplicate, not the event that asks,
 -- and none from before the time (ms) from which events count. An event's time is that of its stream
--- entry; one that was tried again has a later entry, so the time of its receipt counts when earlier.
+-- entry; one that was tried again has a later entry, so the time of its receipt counts when earlier. One
+-- that came by an import never had an entry: what stands there is its place in the archive.
 -- $1 tenants, $2 message ids, $3 events that ask, $4 times.
 SELECT w.ordinality - 1 AS at, e.event_id, e.entry_id, e.at_ms
 FROM unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[])
@@ -10,7 +11,10 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT
             event_id, tenant, entry_id, entry_ms, entry_seq,
-            least(entry_ms, (extract(epoch FROM received_at) * 1000)::bigint) AS at_ms
+            CASE
+                WHEN import_id IS NULL THEN least(entry_ms, (extract(epoch FROM received_at) * 1000)::bigint)
+                ELSE (extract(epoch FROM received_at) * 1000)::bigint
+            END AS at_ms
         FROM events
         WHERE
             message_id = w.message_id AND status <> 'duplicate' AND message_id <> ''

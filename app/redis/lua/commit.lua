@@ -9,7 +9,7 @@
 -- own, which look at less and so cost less: commit_appends.lua, commit_feeds.lua.
 -- include: commit_begins
 local wants = {XADD = 'stream', HSET = 'hash', HDEL = 'hash', ZADD = 'zset', ZREM = 'zset',
-  RPUSH = 'list', LREM = 'list', RENAME = 'list', XTRIM = 'stream'}
+  RPUSH = 'list', LREM = 'list', RENAME = 'list', XTRIM = 'stream', XACK = 'stream', XDEL = 'stream'}
 local count = tonumber(ARGV[7])
 local at = 8
 -- where each write's arguments begin

@@ -51,6 +51,7 @@ class EventOut(Model):
     schema_errors: list[str]
     batch_id: str | None
     batch_index: int
+    imported: bool
     headers: dict[str, str] | None = None
     content_type: str | None = None
     payload: Any = None

@@ -7,6 +7,9 @@ from pydantic import Field
 from hookstream.app.status import Status
 from hookstream.app.web.models.fields import Id, Model, Strict, Text
 
+#: The id of an import.
+UUID_PATTERN = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+
 __all__ = ["ReplayIn", "ReplayList", "ReplayOut"]
 
 
@@ -25,6 +28,7 @@ class ReplayIn(Strict):
     context: Id | None = None
     since: Annotated[str, Field(max_length=64)] | None = None
     until: Annotated[str, Field(max_length=64)] | None = None
+    imported: Annotated[str, Field(pattern=UUID_PATTERN)] | None = None
     rate: Annotated[float, Field(ge=0.1, le=10_000, allow_inf_nan=False)] | None = None
 
 

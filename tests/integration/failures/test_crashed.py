@@ -64,7 +64,7 @@ async def test_what_kills_its_worker_is_given_up_and_its_neighbours_go_on(stack:
         ):
             return response.status == 200 and (await response.json())["state"] == "dead"
 
-    await eventually(dead, "the poison is a dead letter", 120)
+    await eventually(dead, "the poison is a dead letter", 240)
     assert deaths(stack) == 6
     updates = await stack.updates("poison", 39)
     assert [update["event_id"] for update in updates] == before + after

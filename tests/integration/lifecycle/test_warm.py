@@ -271,6 +271,16 @@ async def test_replays_and_garbage_go_and_a_newer_version_stays(house: House) ->
     assert await house.tiers.tiers([replay, kept]) == [GONE, WARM]
 
 
+async def test_notes_of_imported_events_go(house: House) -> None:
+    note = await house.add("a", 1, is_note=True)
+    house.sent.pop(note)
+    kept = await house.add("a", 2)
+    await house.work_off()
+    house.now_ms += 180 * MINUTE
+    assert await house.move() == 2
+    assert await house.tiers.tiers([note, kept]) == [GONE, WARM]
+
+
 async def test_a_tools_block_is_of_one_hour(house: House) -> None:
     first = NOW // 3_600_000 * 3_600_000 + 3_600_000 - 2
     for n in range(1, 5):

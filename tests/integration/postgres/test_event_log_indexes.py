@@ -52,25 +52,28 @@ FIRST = UUID(int=0)
 NEEDED: dict[str, dict[str, tuple[Any, ...]]] = {
     "events_pkey": {
         "event_entries": ([SOME],),
+        "owners_of_events": ([SOME],),
         "lost_deliveries": ("t", "c-3", [1], [ROWS // 2], 0, FIRST, 100),
         "missing_deliveries": ("t", "c-3", ROWS - 100, None, 100),
     },
     "events_by_time": {
         "find_events": ("other", None, *ANYTHING, *IDS, 50, False, SEARCHED, None),
         "last_looked_at": ("other", None, *IDS, 100),
-        "count_to_replay": ("other", None, None, None, None, *IDS, 100_000),
+        "count_to_replay": ("other", None, None, None, None, *IDS, None, 100_000),
         "unsettled_events": ("other", FIRST, 100),
     },
     "events_by_tool": {
         "find_events": ("t", None, "rare", None, None, None, *IDS, 50, False, SEARCHED, None),
         "last_looked_at": ("t", "rare", *IDS, 5),
-        "count_to_replay": ("t", "rare", None, None, None, *IDS, 100_000),
+        "export_events": ("t", "rare", FIRST, SOME, 100),
+        "count_to_replay": ("t", "rare", None, None, None, *IDS, None, 100_000),
     },
     "events_by_place": {
-        "events_to_replay": ("t", *ANYTHING, None, None, FIRST, -1, -1, FIRST, 100),
+        "events_to_replay": ("t", *ANYTHING, None, None, None, FIRST, -1, -1, FIRST, 100),
     },
     "events_by_message": {
         "first_events": (["t"], ["m5"], [SOME], [0]),
+        "alike_events": ("t", ["m5"], [0], 1),
     },
     "deliveries_pkey": {
         "lost_deliveries": ("t", "c-3", [1], [ROWS // 2], 0, FIRST, 100),

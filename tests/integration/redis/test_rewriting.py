@@ -10,7 +10,7 @@ from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.streams import rewriting as module
 from hookstream.app.streams.partition import Partition
-from hookstream.app.streams.rewriting import Fence, rewrite
+from hookstream.app.streams.rewriting import Fence, has_tombstones, rewrite
 
 NUMBER = 3
 KEY = keys.events(NUMBER)
@@ -87,6 +87,20 @@ async def test_what_comes_meanwhile_is_taken_along_and_what_goes_stays_away(
     left = [entry for entry, _ in await redis_client.xrange(KEY)]
     assert (left[0], left[-1]) == (b"5-0", b"99-0")
     assert calls > 2
+
+
+async def test_what_was_deleted_before_goes_for_good(redis_client: Any, fence: Fence) -> None:
+    gone = await fill(redis_client, 30)
+    await redis_client.xdel(KEY, *gone)
+    assert SECRET in await redis_client.dump(KEY)
+    assert await has_tombstones(redis_client, KEY)
+    await rewrite(redis_client, fence, KEY, {})
+    assert await has_tombstones(redis_client, KEY)
+    await rewrite(redis_client, fence, KEY, {}, torn=True)
+    assert SECRET not in await redis_client.dump(KEY)
+    assert await redis_client.xlen(KEY) == 27
+    if "max-deleted-entry-id" in await redis_client.xinfo_stream(KEY):
+        assert not await has_tombstones(redis_client, KEY)
 
 
 async def test_all_of_a_stream_may_go_and_its_groups_stay(redis_client: Any, fence: Fence) -> None:

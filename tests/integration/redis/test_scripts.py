@@ -595,6 +595,38 @@ async def test_a_group_that_was_lost_begins_behind_what_was_worked_off(
     assert [entry_id.decode() for entry_id, _ in left] == [entries[4].entry_id]
 
 
+async def test_what_is_taken_out_of_another_stream_goes_with_the_commit_or_not_at_all(
+    scripts: Scripts, redis_client: "redis.asyncio.Redis"
+) -> None:
+    await claimed(scripts)
+    stream = keys.deferred(0, "low")
+    waiting = await pending(redis_client, stream, 3)
+    entries = await pending(redis_client, keys.updates(0), 1)
+
+    def taking(seq: int) -> Writes:
+        writes = update(seq, "taken along")
+        ids = [entry.entry_id for entry in waiting[:2]]
+        writes.add("XACK", stream, keys.GROUP, *ids)
+        writes.add("XDEL", stream, *ids)
+        return writes
+
+    with pytest.raises(FencedError):
+        await commit(scripts, partition(nonce="another"), "updates", taking(1), entries)
+    await redis_client.set("a-string", "x")
+    wrong = taking(1)
+    wrong.add("XDEL", "a-string", "1-0")
+    with pytest.raises(ResponseError, match="WRONGKIND"):
+        await commit(scripts, partition(), "updates", wrong, entries)
+    assert await redis_client.xlen(FEED) == 0
+    assert await unacknowledged(redis_client, stream) == 3
+    await commit(scripts, partition(), "updates", taking(1), entries, trim=True)
+    assert await redis_client.xlen(FEED) == 1
+    assert await unacknowledged(redis_client, stream) == 1
+    left = [entry_id.decode() for entry_id, _ in await redis_client.xrange(stream)]
+    assert left == [waiting[2].entry_id]
+    assert await unacknowledged(redis_client, keys.updates(0)) == 0
+
+
 async def test_another_stream_under_a_name_is_read_from_its_beginning(
     scripts: Scripts, redis_client: "redis.asyncio.Redis"
 ) -> None:

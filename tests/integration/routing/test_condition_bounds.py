@@ -4,8 +4,6 @@ import json
 import time
 from typing import Any
 
-import aiohttp
-
 from tests.support.stack import Stack, eventually
 
 NESTED = "payload.files.exists(f, payload.reviewed.exists(r, r == f))"
@@ -30,7 +28,7 @@ async def sent(
 
 async def worker_health(stack: Stack) -> dict[str, Any]:
     url = f"http://127.0.0.1:{stack.worker_port}/health"
-    async with aiohttp.ClientSession() as session, session.get(url) as response:
+    async with stack.session() as session, session.get(url) as response:
         return dict(await response.json())
 
 

@@ -87,8 +87,12 @@ async def test_what_comes_out_of_a_queue_is_delivered_and_copied_in_order(
     assert {body["auth_context"]["tenant_id"] for body in bodies} == {"acme"}
     assert {body["event_type"] for body in bodies} == {"order.paid"}
     ids = [m["MessageAttributes"]["hookstream_event_id"]["StringValue"] for m in copied]
-    found = await own.get("/events", tool=name, limit="50")
-    assert sorted(ids) == sorted(event["event_id"] for event in found["events"])
+
+    async def recorded() -> bool:
+        found = await own.get("/events", tool=name, limit="50")
+        return sorted(ids) == sorted(event["event_id"] for event in found["events"])
+
+    await eventually(recorded, "each copy is of a recorded event")
     assert sqs_server.counts(before) == (0, 0)
 
 

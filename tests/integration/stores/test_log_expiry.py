@@ -19,7 +19,16 @@ from hookstream.app.stores.log_expiry import LogExpiry
 
 DAY = 86_400_000
 NOW = 1_800_000_000_000
-TABLES = ("deliveries", "events", "daily_summaries", "replay_events", "replays", "tools")
+TABLES = (
+    "deliveries",
+    "events",
+    "path_events",
+    "old_results",
+    "daily_summaries",
+    "replay_events",
+    "replays",
+    "tools",
+)
 
 
 def at(days: float) -> datetime:
@@ -62,6 +71,16 @@ class Log:
             n,
             id_of(days, n),
             at(delivered),
+        )
+
+    async def moved(self, days: float) -> None:
+        await self.postgres.execute(
+            "INSERT INTO path_events VALUES ($1, 't', 'tool', 'old', true, '', '{}', '', $2)",
+            id_of(days, 0),
+            at(days),
+        )
+        await self.postgres.execute(
+            "INSERT INTO old_results VALUES ('t', 'tool', 'e:x', $1, null, '')", at(days)
         )
 
     async def replay(self, n: int, status: str, days: float | None, events: int) -> None:
@@ -113,15 +132,18 @@ async def test_what_is_old_goes_in_batches_and_what_is_asked_for_stays(
             at(days).date(),
             at(days),
         )
+    for days in (6, 8, 401):
+        await log.moved(days)
     await log.replay(1, "done", 91, 9)
     await log.replay(2, "cancelled", 89, 2)
     await log.replay(3, "running", None, 2)
     log.owned = False
     assert await log.expiry.expire() == 0
     log.owned = True
-    assert await log.expiry.expire() == 10 + 10 + 1 + 9 + 1
+    assert await log.expiry.expire() == 10 + 10 + 2 + 2 + 1 + 9 + 1
     assert await log.count() == {
-        "deliveries": 4, "events": 4, "daily_summaries": 1, "replay_events": 4, "replays": 2,
+        "deliveries": 4, "events": 4, "path_events": 1, "old_results": 1,
+        "daily_summaries": 1, "replay_events": 4, "replays": 2,
     }  # fmt: skip
     assert await log.expiry.expire() == 0
 

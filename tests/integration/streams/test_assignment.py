@@ -89,7 +89,9 @@ async def test_a_worker_comes_and_goes_under_load(shared: Stack, tmp_path: Path)
         assert after == before
     await check(shared, accepted)
     epochs = [row["epoch"] for row in (await shared.get("/partitions"))["partitions"]]
-    assert all(epoch == (3 if n in moved else 1) for n, epoch in enumerate(epochs))
+    # each moved there and back, or not at all; of some it was seen
+    assert set(epochs) == {1, 3}
+    assert all(epochs[number] == 3 for number in moved)
 
 
 async def test_stopped_worker_leaves_nothing_undone(shared: Stack) -> None:

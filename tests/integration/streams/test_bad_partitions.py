@@ -147,7 +147,12 @@ async def test_a_worker_that_cannot_write_leaves_its_share_to_others(
             owners = {row["owner"] for row in rows}
             return len(owners) == 2 and None not in owners
 
-        await eventually(shares, "it takes its share once it can")
+        try:
+            await eventually(shares, "it takes its share once it can", 120)
+        except AssertionError as error:
+            rows = (await running.get("/partitions"))["partitions"]
+            log = (folder / "process.log").read_text()[-3000:]
+            raise AssertionError(f"{rows}\n{await workers(running)}\n{log}") from error
     finally:
         second.terminate()
         await asyncio.to_thread(second.wait, 30)

@@ -138,6 +138,10 @@ class Plain:
         )
 
 
+async def readable(_: Sequence[Entry]) -> None:
+    """Payloads are in the clear."""
+
+
 def finished(event: Event, target: Target) -> Finished:
     """As the stage ``render`` would have it: the other half of events travels whole."""
     update = orjson.loads(Plain().render(event, target))
@@ -614,6 +618,7 @@ class Pipeline(RuleBasedStateMachine):
             catalog=lambda: REGISTRY,
             now_ms=lambda: self.now_ms,
             renderer=Plain(),
+            make_readable=readable,
         )
 
     async def _coalesce(self, worker: Worker, fault: str = "") -> None:
@@ -957,6 +962,59 @@ def test_what_comes_before_its_turn_would_overtake(by_hand: Pipeline, monkeypatc
     monkeypatch.setattr(rules_module, "passes", lambda entry, holder: not holder)
     with pytest.raises(AssertionError):
         is_let_go_while_more_comes(by_hand)
+
+
+def is_taken_along_while_it_is_in_hand(model: Pipeline) -> None:
+    """The reader of what waits has it in hand when something critical takes it along."""
+    everything = {"fault": "", "appends": "", "steps": 8}
+    model.events_come_in(source=0, message=1, times=2, about=1, priority="low")
+    model.events_come_in(source=0, message=2, times=1, about=2, priority="low")
+    model.works_on_events(which=0, **everything)
+    model.works_on_updates(which=0, fault="", steps=8)
+    # read, and no more
+    model.works_on_updates(which=3, fault="", steps=1)
+    assert ("deferred:low", FEED) in model.workers["w0"].batches
+    model.events_come_in(source=0, message=3, times=1, about=1, priority="critical")
+    model.works_on_events(which=0, **everything)
+    model.works_on_updates(which=0, fault="", steps=8)
+    owner = model.workers["w0"].partitions[FEED]
+    assert len(owner[FeedState].deferred["low"].taken) == 2
+    model.works_on_updates(which=3, fault="", steps=8)
+    model.teardown()
+
+
+def test_what_is_taken_along_comes_once(by_hand: Pipeline) -> None:
+    is_taken_along_while_it_is_in_hand(by_hand)
+
+
+def test_if_whoever_has_it_in_hand_did_not_ask_it_would_come_twice(
+    by_hand: Pipeline, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(delivery_module, "taken_of", lambda *_: set())
+    with pytest.raises(AssertionError, match="every event once"):
+        is_taken_along_while_it_is_in_hand(by_hand)
+
+
+def test_if_it_stayed_in_its_stream_the_next_owner_would_deliver_it_again(
+    by_hand: Pipeline, monkeypatch: Any
+) -> None:
+    def forgets(_: Any, number: int, deferred: Any, along: Any) -> None:
+        """Leaves it where it is."""
+
+    def story(model: Pipeline) -> None:
+        everything = {"fault": "", "appends": "", "steps": 8}
+        model.events_come_in(source=0, message=1, times=2, about=1, priority="low")
+        model.works_on_events(which=0, **everything)
+        model.works_on_updates(which=0, fault="", steps=8)
+        model.events_come_in(source=0, message=3, times=1, about=1, priority="critical")
+        model.works_on_events(which=0, **everything)
+        model.works_on_updates(which=0, fault="", steps=8)
+        model.crashes(worker="w0", disk=False)
+        model.teardown()
+
+    monkeypatch.setattr(delivery_module, "write_along", forgets)
+    with pytest.raises(AssertionError, match="every event once"):
+        story(by_hand)
 
 
 def digest_is_given_up_and_made_all_the_same(model: Pipeline) -> None:

@@ -332,6 +332,8 @@ async def test_console_is_served_with_a_strict_policy(stack: Stack) -> None:
             ("/console/style.css", "text/css"),
             ("/console/erasures", "text/html"),
             ("/console/erasures.js", "text/javascript"),
+            ("/console/migration", "text/html"),
+            ("/console/migration.js", "text/javascript"),
         ):
             async with session.get(path) as response:
                 assert (response.status, response.content_type) == (200, kind)

@@ -22,7 +22,9 @@ from tests.support.stack import Stack, eventually
 FORWARD = json.dumps({"sqs": {"queue_url": "http://127.0.0.1:9/1/q", "region": "us-east-1"}})
 #: Calls that are no GET and change nothing, or whose time is kept elsewhere; and why.
 UNRECORDED = {
+    "comparison_report": "what old workers have done is for a comparison, and changes nothing",
     "context_acknowledge": "when updates were acknowledged is kept with the feed",
+    "import_page": "its events are the event log's; that it began, and its end, are rows",
     "receive": "webhooks are the event log's",
     "receive_of_tenant": "webhooks are the event log's",
 }
@@ -122,6 +124,8 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
     replay = await slow_replay(stack, f"{name}-replayed")
     held = {"tool": f"{name}-nothing", "reason": "x"}
     hold = (await call(stack, "POST", "/api/v1/holds", held))[1]["hold_id"]
+    history = {"tool": name, "source": "before"}
+    begun = (await call(stack, "POST", "/api/v1/imports", history))[1]["import_id"]
     done: dict[str, tuple[str, Any]] = {
         "tool_show_learnt_secret": (f"/tools/{name}/learnt-secret", None),
         "tool_put": (f"/tools/{name}", {"provider": "none"}),
@@ -141,6 +145,8 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
         "unknown_tool_refusal_replay": (f"/unknown-tools/refusals/{unknown}/replay", None),
         "replay_post": ("/replays", {"event_id": event}),
         "replay_cancel": (f"/replays/{replay}/cancel", None),
+        "import_post": ("/imports", {"tool": name, "source": "x"}),
+        "import_finish": (f"/imports/{begun}/finish", None),
         "letter_retry": (f"/dead-letters/{letters[0]}/retry", None),
         "letter_discard": (f"/dead-letters/{letters[1]}", None),
         "letter_retry_many": ("/dead-letters/retry", {"tool": f"{name}-dead2"}),

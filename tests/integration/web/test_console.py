@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+import asyncpg
 import pytest
 
+from hookstream.app import embedded
 from tests.support.browser import Page, browser, find_chromium
 from tests.support.stack import Stack, eventually
 
@@ -33,11 +36,11 @@ async def page(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Page]:
         yield page
 
 
-async def open_as(page: Page, stack: Stack, key: str) -> None:
+async def open_as(page: Page, stack: Stack, key: str, path: str = "/console/erasures") -> None:
     """The page, for who has a key; nothing that went wrong before."""
     page.troubles.clear()
     page.asked.clear()
-    await page.open(f"{stack.url}/console/erasures")
+    await page.open(f"{stack.url}{path}")
     await page.type("#key", key)
     await page.click("#open button")
 
@@ -252,6 +255,60 @@ async def test_a_role_is_offered_what_it_may(
     assert page.troubles == []
     await call(stack, "DELETE", f"/retention-policies/{name}")
     await call(stack, "POST", f"/holds/{hold['hold_id']}/release", {"reason": "over"})
+
+
+async def test_old_workers_and_hookstream_are_seen_side_by_side(
+    page: Page, stack: Stack, name: str
+) -> None:
+    await stack.context(name, {"provider": "none"})
+    ids = [await stack.hook(name, json.dumps({"n": n}).encode()) for n in range(3)]
+    await stack.updates(name, 3)
+    connection = await asyncpg.connect(str(embedded.find_postgres(stack.state_dir / "state")))
+    forward = json.dumps({"sqs": {"queue_url": "http://127.0.0.1:9/1/q", "region": "us-east-1"}})
+    await connection.execute("UPDATE tools SET forward = $2 WHERE tool_id = $1", name, forward)
+    await connection.close()
+    at = datetime.now(UTC).isoformat()
+    results: list[dict[str, Any]] = [
+        {"event_id": ids[0], "finished_at": at, "contexts": [name]},
+        {"event_id": ids[1], "finished_at": at, "contexts": [name, "elsewhere"]},
+        {"event_id": ids[2], "finished_at": at, "error": "Timeout"},
+    ]
+
+    async def taken() -> bool:
+        path = f"/api/v1/tools/{name}/migration/results"
+        async with (
+            aiohttp.ClientSession(stack.url, headers=stack.headers) as session,
+            session.post(path, json={"results": results}) as response,
+        ):
+            return response.status == 200
+
+    await eventually(taken, "the process knows of the queue")
+    await open_as(page, stack, stack.key, "/console/migration")
+    await page.type("#tool", name)
+
+    async def compared() -> bool:
+        await page.click("#compare button")
+
+        async def over() -> bool:
+            return await page.text("#state") == "Compared."
+
+        await eventually(over, "it is compared")
+        return "3 events" in await page.text("#says") and len(await page.texts("#causes li")) == 2
+
+    await eventually(compared, "all of it is recorded and compared")
+    said = sorted(await page.texts("#causes summary"))
+    assert said == [
+        "Only Hookstream, 1: error Timeout",
+        "Other contexts, 1: subscriptions here are narrower",
+    ]
+    await page.click("details[data-kind='contexts'] summary")
+    assert f"{ids[1]} missing here: elsewhere" in await page.text("details[data-kind='contexts']")
+    labels = await page.run(
+        "[...document.querySelectorAll('#by-hour svg')].map((e) => e.getAttribute('aria-label'))"
+    )
+    # an hour may have ended meanwhile
+    assert sum(int(label.partition(" ")[0]) for label in labels) == 3
+    assert page.troubles == []
 
 
 async def call(stack: Stack, method: str, path: str, body: Any = None) -> Any:

@@ -25,6 +25,7 @@ BOUNDED = {
     "policy_list": "two hundred policies",
     "data_key_list": "one for each month, and those that were destroyed",
     "letter_get": "as many attempts as there may be",
+    "comparison_get": "so many hours, and two hundred causes with a limit of events each",
     "migration_get": "fifty modes, a hundred hand-overs, and waiting_keys",
     "context_digest": "its budget of tokens",
     "health_partitions": "one for each partition, of which an installation has a fixed number",

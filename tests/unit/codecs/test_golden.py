@@ -11,9 +11,11 @@ from hookstream.codecs.dictionaries import BOOK, Dictionary
 from hookstream.codecs.envelope import (
     FINISHED_VERSION,
     KNOWN_VERSIONS,
+    NOTE_VERSION,
     PLAIN_VERSION,
     decode_event,
     encode_event,
+    read_kept,
 )
 from hookstream.codecs.errors import CodecError, UnknownVersionError
 from hookstream.codecs.routed import (
@@ -61,7 +63,7 @@ def test_audit_of_the_first_version_is_read_for_ever() -> None:
 
 
 def test_golden_bytes_are_there_for_every_version_that_is_read() -> None:
-    for version in KNOWN_VERSIONS - {FINISHED_VERSION}:
+    for version in KNOWN_VERSIONS - {FINISHED_VERSION, NOTE_VERSION}:
         for kind in ("envelope", "routed"):
             found = golden(f"{kind}_v{version}.bin")
             envelope = found if kind == "envelope" else RoutedEvent.FromString(found).envelope
@@ -128,6 +130,16 @@ def test_packed_payloads_of_the_second_version_are_read_for_ever() -> None:
     assert away.stored.blob == "{hs:42}:blob:019b76da-a800-7003-8000-00000000002a"
     away.stored.data = golden("blob.bin")
     assert away == packed
+
+
+def test_notes_of_imported_events_are_read_for_ever() -> None:
+    found = golden(f"envelope_v{NOTE_VERSION}.bin")
+    note = decode_event(found)
+    plain = decode_event(golden("envelope_v1.bin"))
+    assert note == replace(plain, payload=b"", headers={}, delivery_id="", is_note=True)
+    assert Envelope.FromString(encode_event(note)) == Envelope.FromString(found)
+    assert not read_kept(found).is_event
+    assert read_kept(golden("envelope_v1.bin")).is_event
 
 
 def test_old_worker_reads_a_newer_envelope_and_keeps_what_it_does_not_know() -> None:

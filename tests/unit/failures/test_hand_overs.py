@@ -30,9 +30,12 @@ from hookstream.app.settings import Settings
 from hookstream.app.sqs.outbox import BARRIER, COPY, MARK, SHADOW, Line, write_outbox
 from hookstream.app.streams.batch import Batch, Entry
 from hookstream.app.streams.commit import Writes
-from hookstream.app.streams.outcome import ACCEPTED, Blocked, Dropped, Failed
+from hookstream.app.streams.event_log import audit
+from hookstream.app.streams.outcome import ACCEPTED, Blocked, Dropped, Failed, Outcome
 from hookstream.app.streams.partition import Partition
 from hookstream.app.testing import make_event
+from hookstream.codecs.routed import Target
+from hookstream.proto.pipeline_pb2 import PathAudit
 
 QUEUE = Queue("https://sqs.eu-west-1.amazonaws.com/1/q.fifo")
 NOW = 1_764_000_000_000
@@ -77,7 +80,7 @@ class Here:
 
     def commit(self, batch: Batch, known: Catalog) -> list[Line]:
         """What the stages from dedupe to commit do; the lines of the outbox."""
-        settle_old(batch.entries)
+        settle_old(batch.entries, NOW)
         decision = judge(batch, Settings(), NOW, known)
         writes = Writes()
         write_paths(writes, batch, decision, NOW)
@@ -120,6 +123,41 @@ def test_in_shadow_it_goes_through_the_stages_and_what_goes_wrong_is_noted() -> 
     ]
     # it is not tried again, and blocks nobody
     assert here.failures.blocked == {}
+
+
+def test_the_event_log_is_told_what_a_comparison_needs() -> None:
+    def told(known: Catalog, *outcomes: Outcome, **more: Any) -> list[PathAudit]:
+        here = Here()
+        batch = here.batch(*"abc"[: len(outcomes)], **more)
+        decide_paths(batch, known, NOW, 7)
+        for entry, outcome in zip(batch.entries, outcomes, strict=True):
+            entry.targets = (Target("agent", "normal", "s"),)
+            if entry.outcome == ACCEPTED:
+                entry.outcome = outcome
+        here.commit(batch, known)
+        found = audit(batch).events
+        assert all(event.HasField("path") for event in found)
+        errors.extend(event.error for event in found)
+        return [event.path for event in found]
+
+    errors: list[str] = []
+    failed, dropped = Failed("render", "KeyError: x"), Dropped("quiet")
+    decided, not_decided, quiet = told(catalog("shadow"), ACCEPTED, failed, dropped)
+    assert decided == PathAudit(
+        path=OLD, copied=True, key=key("a"), decided=True, contexts=["agent"], decided_at_ms=NOW
+    )
+    assert (not_decided.decided, list(not_decided.contexts)) == (False, [])
+    assert (quiet.decided, quiet.dropped_by) == (True, "quiet")
+    assert errors == ["", "KeyError: x", ""]
+    # nothing is decided here; it is in order of nothing; it fails before it can be said for whom
+    [only_old] = told(catalog("sqs"), ACCEPTED)
+    assert (only_old.decided, only_old.copied, only_old.dropped_by) == (False, True, "")
+    [unordered] = told(catalog("redis", order_by="none"), ACCEPTED)
+    assert (unordered.path, unordered.copied, unordered.key) == (OURS, True, "")
+    assert not told(catalog("only", order_by="none"), failed)[0].decided
+    # what comes again has said before where it works
+    [again] = told(catalog("shadow"), ACCEPTED, failed_event_id="x", attempts=1)
+    assert (again.path, again.copied, again.decided) == (OURS, False, True)
 
 
 def test_the_first_event_that_is_ours_is_behind_a_mark_and_others_of_its_key_behind_it() -> None:

@@ -1,9 +1,12 @@
 """Deferral: nothing passes what it must not pass, and nothing waits without need."""
 
+from collections.abc import Iterable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookstream.app.feeds.priority_queues import MAX_REMEMBERED, Deferred, Sorter
+from hookstream.app.feeds.priority_queues import MAX_ALONG, Sorter
+from hookstream.app.feeds.waiting import MAX_REMEMBERED, Deferred, Waiting
 from hookstream.app.priority import DEFERRABLE
 
 PRESSED = 0
@@ -100,6 +103,100 @@ def test_what_is_not_known_one_by_one_is_taken_for_anything(monkeypatch: object)
     assert waiting.holds_about("t/other", ("pr#1",))
     waiting.delivered("5-0")
     assert not waiting.holds_about("t/other", None)
+
+
+def entry_ids(waiting: Iterable[Waiting]) -> list[str]:
+    return [each.entry_id for each in waiting]
+
+
+def inheriting(waiting: dict[str, Deferred]) -> Sorter:
+    return Sorter(waiting, None, most_urgent=PRESSED, inherits=0)
+
+
+def test_what_is_most_urgent_takes_along_what_it_would_wait_for_and_nothing_else() -> None:
+    waiting = streams()
+    waiting["low"].add("1-0", {"t/c": ("pr#1",)})
+    waiting["low"].add("2-0", {"t/c": ("pr#2",)})
+    waiting["low"].add("3-0", {"t/other": ("pr#1",)})
+    waiting["low"].add("4-0", {"t/c": ("pr#1", "push")})
+    sorter = inheriting(waiting)
+    assert sorter.place("critical", "t/c", ("pr#1",)) == "low"
+    assert sorter.take_along("low", "critical", "t/c", ("pr#1",)) == []
+    assert entry_ids(sorter.along["low"]) == ["1-0", "4-0"]
+    # until that is committed it waits
+    assert waiting["low"].holds_about("t/c", ("pr#1",))
+
+
+def test_what_is_taken_along_keeps_its_own_order_in_all_of_its_contexts() -> None:
+    waiting = streams()
+    waiting["low"].add("1-0", {"t/b": ("pr#2",)})
+    waiting["low"].add("2-0", {"t/a": ("pr#9",)})
+    waiting["low"].add("3-0", {"t/a": ("pr#1",), "t/b": ("pr#2",)})
+    # behind the last one that has to go
+    waiting["low"].add("4-0", {"t/b": ("pr#2",)})
+    sorter = inheriting(waiting)
+    assert sorter.take_along("low", "critical", "t/a", ("pr#1",)) == []
+    assert entry_ids(sorter.along["low"]) == ["1-0", "3-0"]
+
+
+def test_what_was_put_aside_in_the_same_batch_goes_along_too() -> None:
+    waiting = streams()
+    waiting["low"].add("7-0", {"t/c": ("pr#2",)})
+    sorter = inheriting(waiting)
+    sorter.put("low", {"t/c": ("pr#3",)})
+    sorter.put("low", {"t/c": ("pr#1", "pr#2")})
+    put = sorter.take_along("low", "critical", "t/c", ("pr#1",))
+    assert put is not None
+    assert entry_ids(put) == ["2-0"]
+    assert entry_ids(sorter.along["low"]) == ["7-0"]
+    assert sorter.place("critical", "t/c", ("pr#3",)) == "low"
+
+
+def test_others_than_the_most_urgent_take_nothing_along() -> None:
+    waiting = streams()
+    waiting["low"].add("1-0", {"t/c": ("pr#1",)})
+    assert inheriting(waiting).take_along("low", "high", "t/c", ("pr#1",)) is None
+    plain = Sorter(waiting, None, most_urgent=PRESSED)
+    assert plain.take_along("low", "critical", "t/c", ("pr#1",)) is None
+
+
+def test_where_two_streams_have_a_part_in_it_it_waits() -> None:
+    waiting = streams()
+    waiting["normal"].add("1-0", {"t/c": ("ticket",)})
+    waiting["low"].add("2-0", {"t/c": ("pr#1", "pr#2")})
+    sorter = inheriting(waiting)
+    assert sorter.take_along("low", "critical", "t/c", ("pr#1", "ticket")) is None
+    # nor is what it would take along to pass anything
+    waiting["normal"].add("3-0", {"t/c": ("pr#2",)})
+    assert sorter.take_along("low", "critical", "t/c", ("pr#1",)) is None
+    assert not sorter.along
+
+
+def test_what_is_not_known_one_by_one_is_waited_for() -> None:
+    waiting = streams()
+    waiting["low"].add("1-0", {"t/c": None})
+    waiting["low"].add("2-0", {"t/a": ("pr#1",), "t/c": ("pr#1",)})
+    sorter = inheriting(waiting)
+    assert sorter.take_along("low", "critical", "t/c", ("pr#7",)) is None
+    assert sorter.take_along("low", "critical", "t/a", ("pr#1",)) is None
+    assert sorter.take_along("low", "critical", "t/a", None) is None
+    waiting["low"].delivered("1-0")
+    assert sorter.take_along("low", "critical", "t/a", ("pr#1",)) == []
+
+
+def test_a_batch_takes_so_many_along_and_no_more() -> None:
+    waiting = streams()
+    for n in range(MAX_ALONG):
+        waiting["low"].add(f"{n + 1}-0", {"t/c": ("pr#1",)})
+    waiting["low"].add("900-0", {"t/c": ("pr#2",)})
+    sorter = inheriting(waiting)
+    assert sorter.take_along("low", "critical", "t/c", ("pr#1",)) == []
+    assert len(sorter.along["low"]) == MAX_ALONG
+    assert sorter.take_along("low", "critical", "t/c", ("pr#2",)) is None
+    # of the same no more is taken
+    assert sorter.take_along("low", "critical", "t/c", ("pr#1",)) == []
+    waiting["low"].add("901-0", {"t/c": ("pr#1",)})
+    assert inheriting(waiting).take_along("low", "critical", "t/c", ("pr#1",)) is None
 
 
 @given(

@@ -457,3 +457,47 @@ def test_a_copy_that_history_found_opens_a_window_for_the_first_event() -> None:
     late = Candidate("1480-0", event_id(2), "m", 50, history_ms=500)
     [(_, value)] = decide([late], {}, records).changes
     assert decode_mark(value) == Mark("1000-0", event_id(1), 1500)
+
+
+def note(number: int, received_ms: int, at_ms: int, history_ms: int = 0) -> Candidate:
+    """An event that came by an import."""
+    return Candidate(
+        f"{at_ms}-{number}",
+        event_id(number),
+        "m0",
+        50,
+        history_ms=history_ms,
+        noted_ms=received_ms,
+    )
+
+
+def test_an_imported_event_s_window_began_when_it_was_received() -> None:
+    noted = decide([note(1, 1000, 1020)], {})
+    assert noted.duplicate_of == (event_id(1),)
+    [(key, value)] = noted.changes
+    assert decode_mark(value) == Mark("1020-1", event_id(1), 1050)
+    known = {key: decode_mark(value)}
+    for at_ms, first in ((1049, event_id(1)), (1050, "")):
+        verdict = decide([Candidate(f"{at_ms}-2", event_id(2), "m0", 50)], known)
+        assert verdict.duplicate_of == (first,)
+    # the same note again, in its entry or in another, changes nothing
+    assert decide([note(1, 1000, 1020)], known).changes == ()
+    assert decide([note(1, 1000, 1030)], known).changes == ()
+
+
+def test_an_imported_event_whose_time_is_over_leaves_nothing() -> None:
+    assert decide([note(1, 1000, 1050)], {}) == Verdict((event_id(1),), (), ("",), ())
+
+
+def test_an_imported_event_takes_no_mark_from_one_that_came_itself() -> None:
+    key = mark_key("m0")
+    known = {key: Mark("1010-0", event_id(9), 1060)}
+    assert decide([note(1, 1000, 1020)], known).changes == ()
+    known = {key: Mark("960-0", event_id(9), 1010)}
+    assert decide([note(1, 1000, 1020)], known).changes != ()
+
+
+def test_history_remembers_an_imported_event_while_it_lasts() -> None:
+    key = mark_key("m0")
+    assert decide([note(1, 1000, 1100, history_ms=200)], {}).remembered == ((0, key),)
+    assert decide([note(1, 1000, 1200, history_ms=200)], {}).remembered == ()

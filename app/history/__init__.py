@@ -1,0 +1,1 @@
+"""Histories: events of before brought in, and events taken out again."""
