@@ -21,6 +21,7 @@ from hookstream.app.failures.failed_events import is_first, log_failures, write_
 from hookstream.app.failures.hand_overs import settle_old, write_paths
 from hookstream.app.failures.rules import Decision
 from hookstream.app.failures.state import FailureState
+from hookstream.app.kafka.outbox import write_events
 from hookstream.app.main import app
 from hookstream.app.priority import most_urgent
 from hookstream.app.redis.durability import append_all
@@ -198,6 +199,8 @@ async def _finish(
     write_outbox(
         writes, batch.partition.number, batch.entries, services.catalog.current, first=is_first
     )
+    if settings.kafka_events_topic:
+        write_events(writes, batch.partition.number, batch.entries, first=is_first)
     return Commit(batch.partition, batch.channel, writes, batch.entries)
 
 

@@ -1,4 +1,4 @@
-"""The Faust application: no Kafka, Redis Streams channels, stages over batches."""
+"""The Faust application: Redis Streams channels, stages over batches; Kafka stands beside."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from faust.cli import base as command_line
 from faust.transport.drivers.aiokafka import Transport
-from faust.types import AgentT, ChannelT
+from faust.types import AgentT, ChannelT, TopicT
 from faust.web import View
 from faust.web.cache.backends import memory
 from mode.utils.logging import get_logger
@@ -42,6 +42,7 @@ from hookstream.app.discovery import OURS, agent_modules, discover, mark_nothing
 from hookstream.app.endpoints import Endpoints
 from hookstream.app.errors import SettingsError, TableUseError, UnavailableError
 from hookstream.app.ids import partition_of
+from hookstream.app.kafka.topics import KafkaTopics
 from hookstream.app.logs import QuietLogger, logging_config
 from hookstream.app.process import HookstreamBoot, HookstreamWorker
 from hookstream.app.redis import keys
@@ -98,7 +99,8 @@ class Hookstream(Unsupported, CheckedApp):
 
     ``@app.agent``, ``@app.timer``, ``@app.command`` and the rest are Faust's. Added are
     :meth:`stream_channel`, :meth:`batches`, :meth:`stage` and :meth:`dedup`; :meth:`Table` is ours,
-    too. What has no meaning without Kafka says so: :mod:`hookstream.app.unsupported`.
+    too; :meth:`topic` is where a Kafka is. What has no meaning here says so:
+    :mod:`hookstream.app.unsupported`.
     """
 
     mundane_level = "debug"
@@ -344,12 +346,23 @@ class Hookstream(Unsupported, CheckedApp):
             self.services,
             channels=self.stream_channels,
             has_tables=lambda: bool(self._stage_tables.declared),
+            topics=lambda: self.kafka.states() if self.has_topics else (),
             lifespans=self._lifespans,
             begin=self.flow_control.resume,
             stopping=lambda: self.should_stop,
             loop=self.loop,
             beacon=self.beacon,
         )
+
+    @cached_property
+    def kafka(self) -> KafkaTopics:
+        """Topics, and agents over them; only where HOOKSTREAM_KAFKA_URL is set."""
+        return KafkaTopics(self.settings, loop=self.loop, beacon=self.beacon)
+
+    @property
+    def has_topics(self) -> bool:
+        """Whether stages have declared topics."""
+        return "kafka" in self.__dict__
 
     def _seen(self) -> dict[int, Partition]:
         """Whose tables may be read here."""
@@ -419,20 +432,37 @@ class Hookstream(Unsupported, CheckedApp):
             linger_share=linger_share,
         )
 
+    def topic(self, *topics: str, **options: Any) -> Any:
+        """Faust's: topics of the Kafka in ``HOOKSTREAM_KAFKA_URL``, to send to, and for agents.
+
+        Who has it is Kafka's business: partitions, offsets and rebalances are as in Faust. Nothing
+        of it is in the commits of our partitions.
+
+        Raises:
+            UnsupportedError: there is no Kafka here.
+        """
+        if not self.settings.kafka_url:
+            refuse("app.topic", OF_THE_APP["topic"])
+        return self.kafka.app.topic(*topics, **options)
+
     def pipeline_channel(self, name: str, **options: Any) -> RedisStreamChannel:
         """A stream channel whose batches its last stage commits; with Faust's agents looking on."""
         return RedisStreamChannel(self, name, **options)
 
     def agent(self, channel: Any = None, *, name: str | None = None, **kwargs: Any) -> Any:
         """Faust's. Over a stream channel of one's own it takes values, and what it has done is
-        committed; over a channel of the pipeline it looks on at batches.
+        committed; over a channel of the pipeline it looks on at batches; over a topic it is all
+        Faust's.
 
         Raises:
             SettingsError: another one has its ``name``, or takes from its channel already.
             UnsupportedError: it names a topic, or no channel at all.
         """
         if channel is None or isinstance(channel, str):
-            refuse("an agent over a topic", f"give it a channel: {OF_THE_APP['topic']}")
+            refuse(
+                "an agent over a topic",
+                f"give it a channel, or app.topic(…): {OF_THE_APP['topic']}",
+            )
         if not isinstance(channel, ChannelT):
             raise SettingsError(
                 f"an agent ({caller()}) takes from a channel, such as that of app.stream_channel, "
@@ -447,7 +477,7 @@ class Hookstream(Unsupported, CheckedApp):
                 f"it takes a channel, name, {', '.join(sorted(AGENT_OPTIONS))}",
             )
         _check_sinks(kwargs.get("sink"), place)
-        declare = super().agent
+        declare = self.kafka.app.agent if isinstance(channel, TopicT) else super().agent
 
         def decorate(function: Callable[..., Any]) -> Any:
             check_function("the agent", function, AGENT, "stream")

@@ -14,8 +14,10 @@ from hookstream.app.erasure.progress import Progress
 from hookstream.app.history.exporter import Exporter
 from hookstream.app.history.importer import Importer
 from hookstream.app.identity.provider import OpenIdProvider
+from hookstream.app.kafka.source import KafkaIntake
 from hookstream.app.mcp.views import McpHandler, McpViews
 from hookstream.app.providers import PROVIDERS
+from hookstream.app.queues.door import QueueDoors
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
@@ -164,7 +166,7 @@ class Endpoints:
             return most_bytes(services.settings, PROVIDERS[tool.provider])
 
         self._most_bytes = most
-        self._intake = SqsIntake(
+        doors = QueueDoors(
             settings=services.settings,
             catalog=lambda: services.catalog.current,
             acceptance=self._receiver.acceptance,
@@ -173,6 +175,8 @@ class Endpoints:
             refusals=services.refusals,
             most_bytes=most,
         )
+        self._intake = SqsIntake(doors)
+        self._topics = KafkaIntake(doors)
 
     def add_receiver(self, web_app: web.Application) -> None:
         """What every process serves: webhooks, health and metrics."""
@@ -183,8 +187,10 @@ class Endpoints:
         check_routes(web_app)
 
     def take_from_queues(self, server: Service) -> None:
-        """Ask tools' queues for events, until ``server`` stops."""
+        """Ask tools' queues and topics for events, until ``server`` stops."""
         tasks.spawn_loop("SqsIntake", self._intake.run, server)
+        if self._settings.kafka_url:
+            tasks.spawn_loop("KafkaIntake", self._topics.run, server)
 
     def add_api(self, web_app: web.Application) -> None:
         """What a receiver leaves to others: the API, schemas, feeds, MCP and the console."""
@@ -247,6 +253,7 @@ class Endpoints:
             sealing=services.sealing,
             data_keys=services.data_keys,
             queues=worker.forwarding if worker else self._intake.states,
+            topics=worker.topics if worker else self._topics.states,
         )
         metrics = MetricsViews(
             catalog=catalog, feeds=services.feeds, meter=self._meter, worker=worker

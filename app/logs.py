@@ -163,6 +163,9 @@ def logging_config(
             # here Faust itself speaks, of Kafka's producer buffer and the like
             "hookstream.app.application": {"level": "WARNING"},
             "hookstream.app.web.server": {"level": "WARNING"},
+            # a line for each attempt to connect, ten a second: what is in the way of topics is said
+            # by app/kafka, once a minute
+            "aiokafka": {"level": "CRITICAL"},
         },
         "root": {"level": "WARNING", "handlers": ["stderr"]},
     }

@@ -72,6 +72,14 @@ __all__ = [
     "HISTORY_LOADED",
     "HISTORY_SAVED",
     "HISTORY_UNREADABLE",
+    "KAFKA_ERRORS",
+    "KAFKA_MIRRORED",
+    "KAFKA_MIRROR_OLDEST_SECONDS",
+    "KAFKA_MIRROR_WAITING",
+    "KAFKA_NOT_MIRRORED",
+    "KAFKA_RECEIVED",
+    "KAFKA_REFUSED",
+    "KAFKA_SOURCE_LAG",
     "KEY_FETCHES",
     "LEASES_LOST",
     "LIMITED",
@@ -196,6 +204,46 @@ SQS_ERRORS = Counter(
     "hookstream_sqs_errors_total",
     "Requests that SQS did not carry out: throttled, denied, missing, unreachable, refused.",
     ["tool", "kind"],
+)
+KAFKA_RECEIVED = Counter(
+    "hookstream_kafka_received_total",
+    "Records that came out of tools' topics, also those that came again.",
+    ["tool"],
+)
+KAFKA_REFUSED = Counter(
+    "hookstream_kafka_refused_total",
+    "Records out of tools' topics that can be no event, by reason.",
+    ["tool", "reason"],
+)
+KAFKA_SOURCE_LAG = Gauge(
+    "hookstream_kafka_source_lag",
+    "Records that a tool's topic still has for this process's partitions of it.",
+    ["tool"],
+)
+KAFKA_ERRORS = Counter(
+    "hookstream_kafka_errors_total",
+    "What brokers did not do: denied, missing, too-large, unreachable, refused. No tool: mirrors.",
+    ["tool", "kind"],
+)
+KAFKA_MIRRORED = Counter(
+    "hookstream_kafka_mirrored_total",
+    "Events, and updates, that are in their topic, also those sent again.",
+    ["stream"],
+)
+KAFKA_NOT_MIRRORED = Counter(
+    "hookstream_kafka_not_mirrored_total",
+    "Events, and updates, that do not come into their topic: gone, too-large, unread, forgotten.",
+    ["stream", "reason"],
+)
+KAFKA_MIRROR_WAITING = Gauge(
+    "hookstream_kafka_mirror_waiting",
+    "Events, and updates, that are still to be mirrored, of this worker's partitions: the lag.",
+    ["stream"],
+)
+KAFKA_MIRROR_OLDEST_SECONDS = Gauge(
+    "hookstream_kafka_mirror_oldest_seconds",
+    "For how long the first of those has waited.",
+    ["stream"],
 )
 REFUSALS_NOT_KEPT = Counter(
     "hookstream_refusals_not_kept_total",

@@ -65,6 +65,7 @@ class HookstreamBoot(BootStrategy):
             *([worker.model] if worker.model else []),
             *self.agents(),
             worker,
+            *([self.app.kafka] if self.app.has_topics else []),
         ]
 
     def producer_only(self) -> Iterable[ServiceT]:

@@ -19,6 +19,7 @@ from hookstream.app.addresses import Network, networks_of
 from hookstream.app.archive_address import ArchiveAddress, parse_archive_url
 from hookstream.app.errors import SettingsError, UnavailableError
 from hookstream.app.identity.mapping import RoleMapping, parse_roles
+from hookstream.app.kafka_address import is_topic, parse_kafka_url
 from hookstream.app.keyring.keyring import KeyRing
 from hookstream.app.keyring.sources import key_sources
 from hookstream.app.keyring.wrapping import KeyFile, KeySource
@@ -482,6 +483,43 @@ class Settings(BaseSettings):
         "beginnings up to a `/`, as in `https://sqs.eu-west-1.amazonaws.com/123456789012/`. "
         "They are asked with this process's AWS credentials. Empty: none.",
     )
+    kafka_url: str = Field(
+        "",
+        description="The Kafka that may stand beside: `kafka://HOST:9092`, several by commas, or "
+        "`kafka+ssl://…`. Empty: none, and whatever needs one is refused.",
+    )
+    kafka_topics: str = Field(
+        "",
+        description="Topics that tools may name for their source, by commas: whole names, or "
+        "beginnings with a `*` behind, as in `orders,webhooks.*`. They are read with this "
+        "process's credentials. Empty: none.",
+    )
+    kafka_events_topic: str = Field(
+        "",
+        description="Topic that every event is mirrored to, by workers. Empty: events are not.",
+    )
+    kafka_updates_topic: str = Field(
+        "",
+        description="Topic that every context's updates are mirrored to, by workers. Empty: "
+        "updates are not.",
+    )
+    kafka_group: str = Field(
+        "hookstream",
+        description="Consumer group of agents over topics. Tools' sources have this, a dot and "
+        "the tool's id.",
+    )
+    kafka_sasl_mechanism: str = Field(
+        "",
+        description="How a user is known to Kafka: `SCRAM-SHA-256`, `SCRAM-SHA-512`, or `PLAIN` "
+        "over TLS. Empty: nobody has to be.",
+    )
+    kafka_sasl_username: str = Field("", description="The user there.")
+    kafka_sasl_password: str = Field("", repr=False, description="The password of that user.")
+    kafka_ca_file: str = Field(
+        "",
+        description="File of certificates, in PEM, that sign those of the brokers. Empty: what "
+        "the system trusts.",
+    )
     key_calls_per_second: float = Field(
         50.0,
         ge=0,
@@ -787,6 +825,87 @@ class Settings(BaseSettings):
         """Whether tools may name a queue: by its whole URL, or by all of that but its name."""
         account, slash, name = url.rpartition("/")
         return bool(name and {url, account + slash}.intersection(self.sqs_queue_urls))
+
+    @model_validator(mode="after")
+    def _kafka_can_be_asked(self) -> Self:
+        if not self.kafka_url:
+            given = {
+                "KAFKA_TOPICS": self.kafka_topics,
+                "KAFKA_EVENTS_TOPIC": self.kafka_events_topic,
+                "KAFKA_UPDATES_TOPIC": self.kafka_updates_topic,
+                "KAFKA_SASL_MECHANISM": self.kafka_sasl_mechanism,
+            }
+            if without := [name for name, value in given.items() if value]:
+                raise ValueError(
+                    f"HOOKSTREAM_{without[0]}: it needs HOOKSTREAM_KAFKA_URL, which says where "
+                    "the Kafka is"
+                )
+            return self
+        try:
+            tls = parse_kafka_url(self.kafka_url).tls
+        except ValueError as error:
+            raise ValueError(f"HOOKSTREAM_KAFKA_URL: {error}") from error
+        self._check_kafka_names()
+        if self.kafka_ca_file and not tls:
+            raise ValueError("HOOKSTREAM_KAFKA_CA_FILE: it is for kafka+ssl:// URLs")
+        if not self.kafka_sasl_mechanism:
+            return self
+        if self.kafka_sasl_mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+            raise ValueError(
+                f"HOOKSTREAM_KAFKA_SASL_MECHANISM: {self.kafka_sasl_mechanism[:100]!r} is not "
+                "supported: SCRAM-SHA-512, SCRAM-SHA-256 and PLAIN are"
+            )
+        if self.kafka_sasl_mechanism == "PLAIN" and not tls:
+            raise ValueError(
+                "HOOKSTREAM_KAFKA_SASL_MECHANISM: PLAIN sends the password as it is: use "
+                "kafka+ssl://, or SCRAM-SHA-512"
+            )
+        if not (self.kafka_sasl_username and self.kafka_sasl_password):
+            raise ValueError(
+                "HOOKSTREAM_KAFKA_SASL_MECHANISM: it needs HOOKSTREAM_KAFKA_SASL_USERNAME and "
+                "HOOKSTREAM_KAFKA_SASL_PASSWORD"
+            )
+        return self
+
+    def _check_kafka_names(self) -> None:
+        """Raise ValueError where a topic or group cannot be called so, or events would go round."""
+        for entry in self.kafka_topic_patterns:
+            if not is_topic(entry.removesuffix("*") or "x"):
+                raise ValueError(
+                    f"HOOKSTREAM_KAFKA_TOPICS: {entry[:200]!r} is no name of a topic, nor the "
+                    "beginning of one with a * behind"
+                )
+        if not is_topic(self.kafka_group):
+            raise ValueError("HOOKSTREAM_KAFKA_GROUP: letters, digits, ., _ and -")
+        for setting, name in (
+            ("KAFKA_EVENTS_TOPIC", self.kafka_events_topic),
+            ("KAFKA_UPDATES_TOPIC", self.kafka_updates_topic),
+        ):
+            if name and not is_topic(name):
+                raise ValueError(
+                    f"HOOKSTREAM_{setting}: {name[:200]!r} is no name of a topic: up to 249 "
+                    "letters, digits, ., _ and -"
+                )
+        if self.kafka_events_topic and self.kafka_events_topic == self.kafka_updates_topic:
+            raise ValueError(
+                "HOOKSTREAM_KAFKA_UPDATES_TOPIC: it is HOOKSTREAM_KAFKA_EVENTS_TOPIC: give updates "
+                "a topic of their own"
+            )
+
+    @property
+    def kafka_topic_patterns(self) -> tuple[str, ...]:
+        """What stands in ``kafka_topics``: names, and beginnings with a ``*`` behind."""
+        names = (name.strip() for name in self.kafka_topics.split(","))
+        return tuple(name for name in names if name)
+
+    def may_read_topic(self, name: str) -> bool:
+        """Whether tools may name a topic; never one that events or updates are mirrored to."""
+        if not self.kafka_url or name in (self.kafka_events_topic, self.kafka_updates_topic):
+            return False
+        return any(
+            name == entry or (entry.endswith("*") and name.startswith(entry[:-1]))
+            for entry in self.kafka_topic_patterns
+        )
 
     @model_validator(mode="after")
     def _proxies_are_networks(self) -> Self:

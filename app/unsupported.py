@@ -37,7 +37,7 @@ OF_THE_APP: Final = {
     "SetGlobalTable": _STORE,
     "GlobalTable": f"use app.Table, and {_ONE}",
     "LiveCheck": "use hookstream.testing, and hookstream send",
-    "topic": _CHANNEL,
+    "topic": f"{_CHANNEL}; topics are there with HOOKSTREAM_KAFKA_URL (docs/kafka.md)",
     "table_route": _ONE,
     "topic_route": _ONE,
 }

@@ -29,14 +29,19 @@ from hookstream.app.feeds.rendering import Renderer
 from hookstream.app.feeds.state import opens_feeds, rated_contexts
 from hookstream.app.feeds.trimming import FeedTrimming
 from hookstream.app.feeds.upkeep import RateUpkeep
+from hookstream.app.ids import DEFAULT_TENANT
 from hookstream.app.ingest.replayer import Replayer
+from hookstream.app.kafka.mirror import MirroredEvents, MirroredUpdates, Mirrors
+from hookstream.app.kafka.outbox import EVENTS, UPDATES
 from hookstream.app.lifecycle.cold import ColdMover
 from hookstream.app.lifecycle.policies import PolicyMover
 from hookstream.app.lifecycle.service import Lifecycle
 from hookstream.app.lifecycle.tenant_deletion import TenantDeletion
 from hookstream.app.lifecycle.warm import WarmMover
 from hookstream.app.payloads.trainer import Trainer
+from hookstream.app.queues.states import QueueState
 from hookstream.app.routing.catalog import Catalog
+from hookstream.app.schema_registry.builtin import builtin_id
 from hookstream.app.services import Services
 from hookstream.app.settings import Settings
 from hookstream.app.sqs.forwarder import SqsForwarder
@@ -88,6 +93,7 @@ WORKER_SERVICES = (
     "digest_flusher",
     "replayer",
     "forwarder",
+    "mirrors",
     "alerts",
     "trainer",
 )
@@ -108,6 +114,7 @@ class WorkerServices(Service):
         *,
         channels: Mapping[str, RedisStreamChannel],
         has_tables: Callable[[], bool],
+        topics: Callable[[], Sequence[QueueState]] = tuple,
         lifespans: Sequence[Callable[[], AsyncGenerator[None, None]]],
         begin: Callable[[], None],
         stopping: Callable[[], bool],
@@ -115,7 +122,8 @@ class WorkerServices(Service):
     ) -> None:
         """``channels`` by name: what is read. ``has_tables``: whether stages have declared some.
 
-        ``lifespans`` are run around all of it. ``begin`` lets agents take what comes.
+        ``topics``: how those do that agents take from. ``lifespans`` are run around all of it.
+        ``begin`` lets agents take what comes.
         ``stopping``: whether the process has been told to stop.
         """
         super().__init__(**kwargs)
@@ -123,6 +131,7 @@ class WorkerServices(Service):
         self._services = services
         self._channels = channels
         self._has_tables = has_tables
+        self._topics = topics
         self._lifespans = lifespans
         self._begin = begin
         self._stopping = stopping
@@ -144,6 +153,7 @@ class WorkerServices(Service):
             self.alerts,
             self.model,
             self.forwarder.states,
+            lambda: [*self.mirrors.states(), *self._topics()],
         )
 
     def _owned(self) -> Mapping[int, Partition]:
@@ -522,6 +532,23 @@ class WorkerServices(Service):
                 services.catalog.loaded and services.catalog.age_seconds < CURRENT_SECONDS
             ),
             owned=self._owned,
+            loop=self.loop,
+            beacon=self.beacon,
+        )
+
+    @cached_property
+    def mirrors(self) -> Mirrors:
+        """Puts events and updates into topics."""
+        services = self._services
+        return Mirrors(
+            services.redis,
+            self._settings,
+            sources={
+                EVENTS: MirroredEvents(services.events, self._catalog),
+                UPDATES: MirroredUpdates(services.feeds.at),
+            },
+            owned=self._owned,
+            schema_id=partial(builtin_id, services.schemas, DEFAULT_TENANT),
             loop=self.loop,
             beacon=self.beacon,
         )

@@ -135,7 +135,8 @@ class Delivery:
         self._renderer = renderer
         self._scheduler = scheduler
         folder = settings.state_path / "tables"
-        self._planner = Planner(redis, scripts, folder, catalog, self._seals)
+        mirrors = bool(settings.kafka_updates_topic)
+        self._planner = Planner(redis, scripts, folder, catalog, self._seals, mirrors=mirrors)
 
     async def deliver(self, batch: Batch, source: str | None = None) -> Delivered:
         """Commit a batch of ``updates[q]``, or of what was deferred with priority ``source``.

@@ -11,7 +11,7 @@ from mode import Service
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics
-from hookstream.app.errors import ConflictError
+from hookstream.app.errors import ConflictError, UnavailableError
 from hookstream.app.feeds.generations import Generations
 from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.feeds.turns import FairTurns
@@ -174,6 +174,33 @@ class Feeds(Service):
             metrics.FEED_UNREADABLE.inc(len(bad))
             logger.error("%s: entries %s are no updates, and are passed over", key, bad[:10])
         return readable
+
+    async def at(self, wanted: Sequence[tuple[str, str, int]]) -> list[bytes | None]:
+        """Updates by tenant, context and number, as JSON with that; None for those that are gone.
+
+        Nothing that a failover could still take back: for what is told outside.
+
+        Raises:
+            UnavailableError: no replica has them yet.
+            SealingKeyError: a key cannot be had now.
+        """
+        places = [
+            (self.partition(tenant, context), tenant, context) for tenant, context, _ in wanted
+        ]
+        pipe = self._redis.pipeline(transaction=False)
+        for place, (_, _, seq) in zip(places, wanted, strict=True):
+            pipe.xrange(keys.feed(*place), f"{seq}-0", f"{seq}-0")
+        entries = await pipe.execute() if wanted else []
+        for number in {number for number, _, _ in places}:
+            if not await self._durability.barrier(keys.barrier(number)):
+                raise UnavailableError("updates are on no replica yet")
+        found: list[bytes | None] = []
+        for (tenant, context, seq), entry in zip(wanted, entries, strict=True):
+            bodies = [fields.get(b"d", b"") for _, fields in entry]
+            opened = await self.seals.opened(tenant, context, bodies)
+            readable = [one for body in opened if (one := FeedUpdate(seq, body)).readable()]
+            found.append(orjson.dumps(readable[0].values()) if readable else None)
+        return found
 
     async def coalesced(
         self, tenant: str, context_id: str, seq: int, start: int = 0, count: int | None = None

@@ -106,6 +106,8 @@ class FeedPlan:
         self._feeds: dict[str, _Feed] = {}
         self.writes = Writes()
         self.deliveries: list[DeliveryAudit] = []
+        #: Tenant, context and number of what comes into feeds, in that order.
+        self.placed: list[tuple[str, str, int]] = []
         self.dailies: list[DailyAudit] = []
         self.priorities: Counter[str] = Counter()
         self.coalesced = 0
@@ -183,6 +185,7 @@ class FeedPlan:
         """An entry of the feed under the number that was taken, and its delivery record."""
         key = keys.feed(self._number, feed.tenant, feed.context_id)
         self.writes.add("XADD", key, f"{feed.seq}-0", "d", body)
+        self.placed.append((feed.tenant, feed.context_id, feed.seq))
         for event_id, replay_id in events:
             self.deliveries.append(
                 DeliveryAudit(

@@ -7,6 +7,7 @@ from typing import Any
 from hookstream.app.feeds.plan import FeedPlan, Limits
 from hookstream.app.feeds.seals import FeedSeals
 from hookstream.app.feeds.state import FeedState, learn_feeds
+from hookstream.app.kafka.outbox import write_updates
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.routing.catalog import Catalog
@@ -29,7 +30,11 @@ class Planner:
         folder: Path,
         catalog: Callable[[], Catalog],
         seals: FeedSeals,
+        *,
+        mirrors: bool = False,
     ) -> None:
+        """``mirrors``: whether updates are mirrored to Kafka."""
+        self._mirrors = mirrors
         self._seals = seals
         self._redis = redis
         self._scripts = scripts
@@ -82,6 +87,8 @@ class Planner:
 
         plan.finish(apply_rates)
         writes.merge(plan.writes)
+        if self._mirrors:
+            write_updates(writes, partition.number, plan.placed)
         writes.then(lambda: plan.apply(state.seqs, state.throttled, state.arrivals))
 
     async def _learn_arrivals(self, partition: Partition, names: Sequence[str]) -> None:

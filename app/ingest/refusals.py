@@ -31,7 +31,7 @@ from hookstream.app.stores.catalog import CatalogCache
 from hookstream.codecs.errors import ErasedError
 from hookstream.codecs.sealed import is_sealed, key_ids, open_sealed, refusal_place
 
-__all__ = ["IN_QUEUE", "Refusal", "Refusals"]
+__all__ = ["IN_QUEUE", "IN_TOPIC", "Refusal", "Refusals"]
 
 logger = get_logger(__name__)
 
@@ -58,8 +58,9 @@ TENANT_WRITE_REFUSALS = 16
 WAITING_BYTES = 8 << 20
 #: At most one line of log in this time.
 SAID_SECONDS = 10.0
-#: The method of what came out of a queue and not over HTTP.
+#: The method of what came out of a queue, or a topic, and not over HTTP.
 IN_QUEUE = "SQS"
+IN_TOPIC = "KAFKA"
 #: The label of tools that there are not; no tool can have it for its id.
 UNKNOWN = "(unknown)"
 

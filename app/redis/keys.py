@@ -47,6 +47,7 @@ __all__ = [
     "history",
     "history_day",
     "lease",
+    "mirror",
     "not_copied",
     "outbox",
     "outboxes",
@@ -80,8 +81,8 @@ RESERVED = frozenset(
     (  # noqa: SIM905 a line each would be longer than the rest of this module's head
         "ack-times acks audit barrier blob breakers changelog daily dead-letters deaths deferred "
         "erased erasing events feed feed-marks folded hand-overs held held-version held-versions "
-        "history holds lease letter letters origins outbox outboxes parked paths pins retries seqs "
-        "table-log trimmed updates warm warm-tools withheld"
+        "history holds lease letter letters mirror origins outbox outboxes parked paths pins "
+        "retries seqs table-log trimmed updates warm warm-tools withheld"
     ).split()
 )
 #: The consumer group of every stream.
@@ -238,6 +239,11 @@ def outbox(partition: int, tool_id: str) -> str:
 def outboxes(partition: int) -> str:
     """Hash: the tools that have, or had, an outbox in this partition."""
     return f"{{hs:{partition}}}:outboxes"
+
+
+def mirror(partition: int, stream: str) -> str:
+    """Stream: events, or updates, that are still to be mirrored to Kafka, in their order."""
+    return f"{{hs:{partition}}}:mirror:{stream}"
 
 
 def audit(partition: int) -> str:

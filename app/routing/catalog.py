@@ -16,6 +16,7 @@ from hookstream.app.routing.matching import Condition, TypePattern
 from hookstream.app.routing.paths import Migration
 from hookstream.app.routing.queues import SqsSource, SqsTarget
 from hookstream.app.routing.tenants import Tenant
+from hookstream.app.routing.topics import KafkaSource
 from hookstream.app.summaries.templates import TemplateBook
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.schemas import Parsed
@@ -94,8 +95,8 @@ class Tool:
     masking: Rules = ALONG
     #: As its sender calls it: an address without a path stands for all that is asked for there.
     public_url: str = ""
-    #: The queue that its events come out of, beside its door.
-    source: SqsSource | None = None
+    #: The queue, or the topic, that its events come out of, beside its door.
+    source: SqsSource | KafkaSource | None = None
     #: The queue that its events are copied into.
     forward: SqsTarget | None = None
     #: How far it has moved from old workers to here; None where it does not move.

@@ -1,4 +1,4 @@
-"""The subjects that come along: the schemas of ``proto/``, registered at start."""
+"""The subjects that come along: the schemas of ``proto/``, and of updates, registered at start."""
 
 from importlib.resources import files
 from typing import Any
@@ -15,7 +15,7 @@ from hookstream.codecs.schemas import ProtobufSchema, Schema, SchemaType
 from hookstream.codecs.schemas.protoc import ROOT
 from hookstream.proto import envelope_pb2, pipeline_pb2
 
-__all__ = ["BUILTIN", "BuiltinSchemas"]
+__all__ = ["BUILTIN", "NAMES", "BuiltinSchemas", "builtin_id"]
 
 logger = get_logger(__name__)
 
@@ -24,6 +24,10 @@ BUILTIN = {
     "hookstream-envelope": ("envelope.proto", envelope_pb2),
     "hookstream-update": ("pipeline.proto", pipeline_pb2),
 }
+#: Subject → the file here that has its JSON Schema.
+BUILTIN_JSON = {"hookstream-feed-update": "feed_update.json"}
+#: Subjects that nobody else may change.
+NAMES = frozenset((*BUILTIN, *BUILTIN_JSON))
 
 
 class BuiltinSchemas(Service):
@@ -41,9 +45,8 @@ class BuiltinSchemas(Service):
         failures = 0
         while not self.should_stop:
             try:
-                for subject in BUILTIN:
-                    schema, parsed = builtin(subject)
-                    await self._store.register_parsed(self._tenant, subject, schema, parsed)
+                for subject in sorted(NAMES):
+                    await builtin_id(self._store, self._tenant, subject)
                 return
             except SchemaRegistryError as error:
                 logger.error("a built-in schema cannot be registered: %s", error)
@@ -51,6 +54,21 @@ class BuiltinSchemas(Service):
             except UnavailableError:
                 failures += 1
                 await self.sleep(backoff_seconds(failures))
+
+
+async def builtin_id(store: SchemaStore, tenant: str, subject: str) -> int:
+    """The id of a built-in subject's schema, which is registered where it is not.
+
+    Raises:
+        UnavailableError: PostgreSQL cannot be asked now.
+        SchemaRegistryError: it is not compatible with what is registered.
+    """
+    if subject in BUILTIN_JSON:
+        text = files("hookstream.app.schema_registry").joinpath(BUILTIN_JSON[subject]).read_text()
+        version = await store.register(tenant, subject, Schema(SchemaType.JSON, text))
+    else:
+        version = await store.register_parsed(tenant, subject, *builtin(subject))
+    return version.schema_id
 
 
 def builtin(subject: str) -> tuple[Schema, ProtobufSchema]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from hookstream.app.errors import HookstreamError
+from hookstream.app.queues.states import QueueError
 from hookstream.app.routing.queues import Queue
 
 __all__ = ["AT_ONCE", "Message", "Outgoing", "SqsClient", "SqsError"]
@@ -44,20 +44,14 @@ _KINDS: Final = {
 _KIND_OF: Final = {name: kind for kind, names in _KINDS.items() for name in names}
 
 
-class SqsError(HookstreamError):
+class SqsError(QueueError):
     """SQS did not do what it was asked for.
 
-    ``kind``: throttled, denied, missing, unreachable or refused. The message names no account and
-    no role: ``/health`` is open to anybody.
+    ``kind``: throttled, denied, missing, unreachable or refused.
     """
 
-    status = 503
     slug = "sqs"
     title = "SQS cannot be asked"
-
-    def __init__(self, kind: str, said: str) -> None:
-        super().__init__(said)
-        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)

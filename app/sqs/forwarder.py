@@ -19,6 +19,9 @@ from hookstream.app.archive.rows import Place
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.durations import DAY_MS
 from hookstream.app.errors import HookstreamError, UnavailableError
+from hookstream.app.queues.queue_tasks import QueueTasks
+from hookstream.app.queues.reading import events_at
+from hookstream.app.queues.states import QueueState
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.routing.catalog import Catalog, Tool
@@ -29,8 +32,6 @@ from hookstream.app.settings import Settings
 from hookstream.app.sqs.client import AT_ONCE, Outgoing, SqsClient, SqsError
 from hookstream.app.sqs.messages import pack, pack_mark
 from hookstream.app.sqs.outbox import BARRIER, COPY, MARK, SHADOW, Line
-from hookstream.app.sqs.queue_tasks import QueueTasks
-from hookstream.app.sqs.states import QueueState
 from hookstream.app.stores.events import EventStore
 from hookstream.app.streams.partition import Partition
 from hookstream.app.streams.progress import is_worked_off, last_entry
@@ -390,21 +391,18 @@ class Sender:
         tool = self._forwarder.catalog().tools.get(self.tool_id)
         if tool is None:
             raise UnavailableError("there is no such tool any more")
-        places = [
-            Place(tool.tenant, tool.tool_id, number, line.place)
+        wanted = [
+            (line.name, Place(tool.tenant, tool.tool_id, number, line.place))
             for _, line in lines
             if line.kind != MARK
         ]
-        events = iter(await self._forwarder.events.readable(places))
+        events = iter(await events_at(self._forwarder.events, wanted))
         ready = []
         for entry_id, line in lines:
             if line.kind == MARK:
                 ready.append(Ready(entry_id, line, self._mark(tool, line)))
                 continue
             event = next(events)
-            if event is None or event.event_id != line.name:
-                # it was retried, and has moved on under its later entry; or it is gone
-                event = await self._forwarder.events.event(tool.tenant, line.name)
             if event is None:
                 ready.append(Ready(entry_id, line, None, "gone"))
                 continue

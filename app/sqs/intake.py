@@ -8,36 +8,24 @@ and its event comes again under the same id, which follows from the message.
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import orjson
 from mode.utils.logging import get_logger
 
 from hookstream.app import metrics, tasks
 from hookstream.app.backoff import backoff_seconds
-from hookstream.app.errors import (
-    HookstreamError,
-    LimitError,
-    PayloadTooLargeError,
-    SuspendedError,
-    UnavailableError,
-)
+from hookstream.app.errors import HookstreamError
 from hookstream.app.ids import own_tool_id
-from hookstream.app.ingest.acceptance import Acceptance
-from hookstream.app.ingest.appender import Appender
-from hookstream.app.ingest.events import Incoming, incoming
-from hookstream.app.ingest.refusals import IN_QUEUE, Refusal, Refusals
-from hookstream.app.providers import PROVIDERS
-from hookstream.app.routing.catalog import Catalog, Tool
+from hookstream.app.ingest.refusals import IN_QUEUE
+from hookstream.app.queues.door import Arrival, QueueDoors, bits_of
+from hookstream.app.queues.queue_tasks import QueueTasks
+from hookstream.app.queues.states import QueueState
 from hookstream.app.routing.queues import Queue, SqsSource
-from hookstream.app.settings import Settings
 from hookstream.app.sqs.client import Message, SqsClient, SqsError
 from hookstream.app.sqs.messages import unpack
-from hookstream.app.sqs.queue_tasks import QueueTasks
-from hookstream.app.sqs.states import QueueState
 
 __all__ = ["SqsIntake", "message_bits"]
 
@@ -50,51 +38,20 @@ HIDDEN_SECONDS: Final = 60
 #: How often it is looked which tools have a queue, and asked whether one has a redrive policy.
 LOOK_SECONDS: Final = 0.5
 POLICY_SECONDS: Final = 300.0
-#: How long is waited for what only others can change: a quota, a tenant, the spool.
-PATIENCE_SECONDS: Final = 5.0
-#: How often the spool is looked at while it has events of messages in hand.
-SPOOL_SECONDS: Final = 0.2
-
-
-class Limit(Protocol):
-    """What a tool, and its tenant, may send."""
-
-    def look_at(self, tool: Tool) -> None:
-        """Raises LimitError where there is nothing left; nothing is taken."""
-
-    def take_of(self, tool: Tool, events: int = 1, size: int = 0) -> None:
-        """Take some. Raises LimitError."""
 
 
 def message_bits(queue: Queue, message: Message) -> int:
     """What tells a message's events from others of its millisecond: the same each time it comes."""
-    name = f"{queue.url}\0{message.message_id}".encode()
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) >> 2
+    return bits_of(f"{queue.url}\0{message.message_id}")
 
 
 class SqsIntake:
     """Asks the queues of all tools, each in a task of its own: none waits for another."""
 
     def __init__(
-        self,
-        *,
-        settings: Settings,
-        catalog: Callable[[], Catalog],
-        acceptance: Acceptance,
-        appender: Appender,
-        limit: Limit,
-        refusals: Refusals,
-        most_bytes: Callable[[Tool], int],
-        make_client: Callable[[Queue], SqsClient] = SqsClient,
+        self, doors: QueueDoors, *, make_client: Callable[[Queue], SqsClient] = SqsClient
     ) -> None:
-        """``most_bytes``: of a webhook of a tool's provider."""
-        self.settings = settings
-        self.catalog = catalog
-        self.acceptance = acceptance
-        self.appender = appender
-        self.limit = limit
-        self.refusals = refusals
-        self.most_bytes = most_bytes
+        self.doors = doors
         self.make_client = make_client
         self._consumers: QueueTasks[SqsSource] = QueueTasks("SqsIntake.consumer", self._consumer)
 
@@ -112,14 +69,15 @@ class SqsIntake:
             await self._consumers.stop()
 
     async def _follow(self) -> None:
-        await self._consumers.follow(
-            {
-                tool.tool_id: tool.source
-                for tool in self.catalog().tools.values()
-                # the setting may be another one than when the tool was made
-                if tool.source and self.settings.may_ask_queue(tool.source.queue.url)
-            }
-        )
+        wanted = {}
+        for tool in self.doors.catalog().tools.values():
+            source = tool.source
+            # the setting may be another one than when the tool was made
+            if isinstance(source, SqsSource) and self.doors.settings.may_ask_queue(
+                source.queue.url
+            ):
+                wanted[tool.tool_id] = source
+        await self._consumers.follow(wanted)
 
     def _consumer(self, tool_id: str, source: SqsSource) -> "Consumer":
         return Consumer(self, tool_id, source)
@@ -129,10 +87,10 @@ class Consumer:
     """Takes what comes out of one tool's queue."""
 
     def __init__(self, intake: SqsIntake, tool_id: str, source: SqsSource) -> None:
-        self._intake = intake
         self.tool_id = tool_id
         self.source = source
         self.state = QueueState(tool_id, source.queue.name)
+        self._door = intake.doors.of(tool_id, self.state)
         self._client = intake.make_client(source.queue)
         #: Whether what cannot be read is given to another queue by SQS itself; None: not known.
         self._redrives_known: bool | None = None
@@ -143,9 +101,9 @@ class Consumer:
         logger.info("tool %s: asking the queue %s", self.tool_id, self.source.queue.name)
         try:
             while True:
-                if waits := self._waits():
+                if waits := self._door.waits():
                     self.state.troubled(*waits)
-                    await asyncio.sleep(PATIENCE_SECONDS)
+                    await self._door.wait()
                     continue
                 try:
                     messages = await self._client.receive(
@@ -160,27 +118,6 @@ class Consumer:
                     await self._take(messages)
         finally:
             await self._client.close()
-
-    def _tool(self) -> Tool:
-        tool = self._intake.catalog().tools.get(self.tool_id)
-        if tool is None:
-            raise UnavailableError("there is no such tool any more")
-        return tool
-
-    def _waits(self) -> tuple[str, str] | None:
-        """What nothing is taken for now: its kind, and in words. What is not taken stays there."""
-        if self._intake.appender.has_spooled:
-            return "spool", "events wait in the spool here: see parts `spool` and `redis`"
-        try:
-            self._check(self._tool())
-            self._intake.limit.look_at(self._tool())
-        except HookstreamError as error:
-            return error.slug, str(error)
-        return None
-
-    def _check(self, tool: Tool) -> None:
-        if trouble := self._intake.catalog().tenant(tool.tenant).trouble:
-            raise SuspendedError(trouble)
 
     async def _failed(self, error: SqsError) -> None:
         """Tell that SQS does not do what it is asked for, and wait a while."""
@@ -248,69 +185,32 @@ class Consumer:
 
         Waits for as long as what is needed for that is not there.
         """
-        failures = 0
-        came: Incoming | None = None
-        while True:
-            try:
-                tool = self._tool()
-                self._check(tool)
-                if came is None:
-                    came = self._incoming(tool, message)
-                await self._accept(tool, message, came)
-                # in the spool it is durable, but another receiver would let what is behind it
-                # overtake it
-                while self._intake.appender.has_spooled:  # noqa: ASYNC110
-                    await asyncio.sleep(SPOOL_SECONDS)
-            except (LimitError, SuspendedError, UnavailableError) as error:
-                failures += 1
-                self.state.troubled(error.slug, str(error))
-                wait = backoff_seconds(failures)
-                if isinstance(error, LimitError):
-                    wait = max(wait, min(error.retry_after_seconds or 1.0, PATIENCE_SECONDS))
-                await asyncio.sleep(wait)
-            except HookstreamError as error:
-                return await self._refuse(message, error)
-            else:
-                return True
+        arrival = Arrival(
+            name=f"message {message.message_id}",
+            method=IN_QUEUE,
+            place=self.source.queue.url,
+            body=message.body,
+            at_ms=message.sent_ms,
+            bits=message_bits(self.source.queue, message),
+            headers={name.lower(): value for name, value in message.attributes.items()},
+        )
+        try:
+            await self._door.take(arrival, lambda: unpack(message, self.source))
+        except HookstreamError as error:
+            return await self._refuse(message, arrival, error)
+        return True
 
-    def _incoming(self, tool: Tool, message: Message) -> Incoming:
-        """What is in a message, once its tool has room for that, which is taken.
-
-        Who may write into the queue is for its own rights to say: nothing is signed in there.
-        """
-        intake, row = self._intake, PROVIDERS[tool.provider]
-        size, most = len(message.body), intake.most_bytes(tool)
-        if size > most:
-            raise PayloadTooLargeError(
-                f"{size} characters, and a webhook of its provider has {most} at most"
-            )
-        found = unpack(message, self.source)
-        came = incoming(found.hook, found.row(row), intake.settings.max_batch_events, tool.options)
-        intake.limit.take_of(tool, max(1, len(came.requests)), len(found.hook.body))
-        return came
-
-    async def _accept(self, tool: Tool, message: Message, came: Incoming) -> None:
-        now_ms = message.sent_ms or time.time_ns() // 1_000_000
-        bits = message_bits(self.source.queue, message)
-        await self._intake.acceptance.accept(came, tool, now_ms, bits=bits)
-
-    async def _refuse(self, message: Message, error: HookstreamError) -> bool:
+    async def _refuse(self, message: Message, arrival: Arrival, error: HookstreamError) -> bool:
         """Keep what can be no event as a refusal of its tool; whether it may go from its queue.
 
         Where SQS gives what was received several times to another queue it is left to that.
         """
-        tool = self._intake.catalog().tools.get(self.tool_id)
-        metrics.SQS_REFUSED.labels(tool=self.tool_id, reason=error.slug).inc()
         redrives = await self._redrives()
         self._tell_refused(message, error, redrives=redrives)
-        if tool is None:
-            return False
-        self._intake.refusals.count(tool, error.slug)
-        if redrives and message.receives > 1:
-            # it was kept when it came first
-            return False
-        refusal = _refusal(self.source, tool, message, error)
-        return await self._intake.refusals.keep_now(tool, refusal, error.title) and not redrives
+        kept = await self._door.refuse(
+            arrival, error, metrics.SQS_REFUSED, again=redrives and message.receives > 1
+        )
+        return kept and not redrives
 
     def _tell_refused(self, message: Message, error: HookstreamError, *, redrives: bool) -> None:
         logger.warning(
@@ -345,22 +245,3 @@ class Consumer:
                     self.tool_id,
                 )
         return bool(self._redrives_known)
-
-
-def _refusal(source: SqsSource, tool: Tool, message: Message, error: HookstreamError) -> Refusal:
-    body = message.body.encode(errors="replace")
-    return Refusal(
-        at_ms=time.time_ns() // 1_000_000,
-        tool_id=tool.tool_id,
-        status=error.status,
-        reason=error.slug,
-        detail=f"message {message.message_id}: {error}",
-        address="",
-        method=IN_QUEUE,
-        origin="",
-        path=source.queue.url,
-        headers={name.lower(): (value,) for name, value in message.attributes.items()},
-        body=body,
-        body_bytes=len(body),
-        whole=True,
-    )

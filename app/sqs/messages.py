@@ -2,24 +2,22 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
 
 from hookstream.app.errors import BadRequestError
-from hookstream.app.providers import Provider
 from hookstream.app.providers.lookup import text_at, value_at, word_at
-from hookstream.app.providers.provider import UNKNOWN, body_type, event_name, short_id
-from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.providers.provider import body_type
 from hookstream.app.providers.signatures.request import WebhookRequest
+from hookstream.app.queues.unpacked import Unpacked
 from hookstream.app.routing.queues import PREDECESSOR, SqsSource
 from hookstream.app.sqs.client import Message
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.json_items import members_of
 from hookstream.codecs.json_payload import dump_json
 
-__all__ = ["HAND_OVER", "Unpacked", "pack", "pack_mark", "unpack"]
+__all__ = ["HAND_OVER", "pack", "pack_mark", "unpack"]
 
 #: What the predecessor's door took out of GitHub's headers, and where its messages have it.
 PREDECESSOR_HEADERS: Final = {
@@ -31,29 +29,6 @@ PAYLOAD: Final = "payload"
 HAND_OVER: Final = "hookstream.hand_over"
 #: What SQS takes in no message, and JSON has within texts alone.
 _NOT_IN_SQS: Final = {0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"}
-
-
-@dataclass(frozen=True, slots=True)
-class Unpacked:
-    """A webhook out of a message; type and delivery id as the message has them beside it, or ""."""
-
-    hook: WebhookRequest
-    event_type: str = ""
-    delivery_id: str = ""
-
-    def row(self, provider: Provider) -> Provider:
-        """Its provider's row, which takes from the message what the webhook does not say itself."""
-
-        def event_type(request: WebhookRequest, options: SignatureOptions) -> str:
-            found = provider.event_type(request, options)
-            return event_name(self.event_type) if found == UNKNOWN else found
-
-        def delivery_id(request: WebhookRequest, options: SignatureOptions) -> str:
-            return provider.delivery_id(request, options) or short_id(self.delivery_id)
-
-        if not (self.event_type or self.delivery_id):
-            return provider
-        return replace(provider, event_type=event_type, delivery_id=delivery_id)
 
 
 def unpack(message: Message, source: SqsSource) -> Unpacked:

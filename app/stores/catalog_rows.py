@@ -21,8 +21,9 @@ from hookstream.app.routing.daily_rule import DailyRule
 from hookstream.app.routing.keeping import Keeping
 from hookstream.app.routing.matching import compile_condition, compile_types
 from hookstream.app.routing.paths import Migration
-from hookstream.app.routing.queues import SqsSource, SqsTarget
+from hookstream.app.routing.queues import SqsTarget
 from hookstream.app.routing.tenants import Tenant, TenantQuotas
+from hookstream.app.routing.topics import source_from
 from hookstream.app.stores.row_checks import check_context, check_subscription, check_tool
 from hookstream.app.summaries.templates import Template, TemplateBook, compile_template
 from hookstream.tables.rates import Rate
@@ -173,7 +174,7 @@ def tool_from_row(row: Row, secrets: ToolSecrets = CLEAR) -> Tool:
             public_url=row.get("public_url", ""),
             ttl=ttl_from(row.get("ttl") or {}),
             masking=Rules.from_dict(row.get("masking") or {}),
-            source=SqsSource.from_dict(row["source"]) if row.get("source") else None,
+            source=source_from(row["source"]) if row.get("source") else None,
             forward=SqsTarget.from_dict(row["forward"]) if row.get("forward") else None,
             migration=Migration.from_dict(row["migration"]) if row.get("migration") else None,
         )

@@ -14,8 +14,8 @@ from hookstream.app.feeds.followers import Followers
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.postgres.pool import Postgres
+from hookstream.app.queues.states import QueueState
 from hookstream.app.routing.condition_judge import ConditionJudge
-from hookstream.app.sqs.states import QueueState
 from hookstream.app.stalls import LoopWatch
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.secret_sealing import SecretSealing
@@ -27,6 +27,7 @@ from hookstream.app.web.health_parts import (
     can_spool,
     catalog_out,
     conditions_out,
+    kafka_out,
     postgres_out,
     queues_out,
     sealing_out,
@@ -109,6 +110,7 @@ class HealthViews:
         sealing: SecretSealing,
         data_keys: DataKeys,
         queues: Callable[[], Sequence[QueueState]],
+        topics: Callable[[], Sequence[QueueState]],
     ) -> None:
         """``missing_modules``: those with stages that could not be imported here, and why."""
         self._wakeups_trouble = wakeups_trouble
@@ -118,6 +120,7 @@ class HealthViews:
         self._sealing = sealing
         self._data_keys = data_keys
         self._queues = queues
+        self._topics = topics
         self._missing_modules = missing_modules
         self._redis = redis
         self._postgres = postgres
@@ -178,6 +181,8 @@ class HealthViews:
             parts["sealing"] = sealing_out(self._data_keys)
         if queues := self._queues():
             parts["queues"] = queues_out(queues)
+        if topics := self._topics():
+            parts["kafka"] = kafka_out(topics)
         if self._missing_modules:
             parts["stages"] = stages_out(self._missing_modules)
         appender = self._appender

@@ -57,6 +57,12 @@ ADVICE: Final[Mapping[str, Mapping[str, str]]] = {
         "(docs/migration.md); missing: to the tool's queue_url; unreachable: to the network. What "
         "is not taken stays in its queue, what is not sent in its outbox, and it goes on by itself"
     },
+    "kafka": {
+        "": "`troubles` says why. denied: see to the rights of HOOKSTREAM_KAFKA_SASL_USERNAME; "
+        "missing: make the topic; unreachable: see to HOOKSTREAM_KAFKA_URL and the network. What "
+        "is not taken stays in its topic, what is not mirrored waits in Redis, and it goes on by "
+        "itself"
+    },
     "streams": {"": "see part `redis`"},
     "dead_letters": {"": "`hookstream dead list` says which events, and why"},
     "versions": {"": "upgrade the workers: what waits comes by itself"},

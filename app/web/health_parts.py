@@ -18,13 +18,13 @@ from hookstream.app.ingest.appender import Appender
 from hookstream.app.keyring.data_keys import DataKeys
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
+from hookstream.app.queues.states import QueueState
 from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.redis.errors import redis_kind
 from hookstream.app.redis.memory import SAYS, MemoryWatch
 from hookstream.app.redis.watch import RedisWatch
 from hookstream.app.routing.condition_judge import Name, Trouble
 from hookstream.app.settings import Settings
-from hookstream.app.sqs.states import QueueState
 from hookstream.app.stalls import LoopWatch
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.secret_sealing import SecretSealing
@@ -40,6 +40,7 @@ __all__ = [
     "can_spool",
     "catalog_out",
     "conditions_out",
+    "kafka_out",
     "postgres_out",
     "queues_out",
     "sealing_out",
@@ -134,6 +135,25 @@ def queues_out(queues: Sequence[QueueState]) -> dict[str, Any]:
                 "detail": queue.detail,
             }
             for queue in troubled[:MAX_NAMED]
+        ],
+    }
+
+
+def kafka_out(topics: Sequence[QueueState]) -> dict[str, Any]:
+    """What is in the way of topics: tools' sources, mirrors, and those that agents take from."""
+    troubled = [topic for topic in topics if topic.trouble]
+    return {
+        "status": "degraded" if troubled else "ok",
+        "topics": len(topics),
+        "troubled": len(troubled),
+        "troubles": [
+            {
+                "tool": topic.tool_id or None,
+                "topic": topic.queue,
+                "trouble": topic.trouble,
+                "detail": topic.detail,
+            }
+            for topic in troubled[:MAX_NAMED]
         ],
     }
 

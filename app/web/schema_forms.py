@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError
 
 from hookstream.app.errors import SchemaRegistryError
-from hookstream.app.schema_registry.builtin import BUILTIN
+from hookstream.app.schema_registry.builtin import NAMES
 from hookstream.app.schema_registry.store import MOST_LISTED, Part, Version
 from hookstream.app.web.access import TENANT_KEY
 from hookstream.codecs.schemas import Reference, Schema, SchemaType, parse
@@ -127,7 +127,7 @@ def subject(request: web.Request, default: str | None = None) -> str:
 def changeable(request: web.Request, default: str | None = None) -> str:
     """The subject in the path, if it is not one of ours."""
     name = subject(request, default)
-    if name in BUILTIN:
+    if name in NAMES:
         raise SchemaRegistryError(422, 42205, f"Operation not permitted: {name} is built in")
     return name
 

@@ -38,6 +38,7 @@ from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.routing.queues import Queue, SqsSource, SqsTarget
+from hookstream.app.routing.topics import KafkaSource
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import Settings
 from hookstream.app.stores.audit_trail import AuditTrail
@@ -53,7 +54,14 @@ from hookstream.app.web.access import (
 )
 from hookstream.app.web.events import check_query
 from hookstream.app.web.models.fields import PAGE_QUERY
-from hookstream.app.web.models.tools import PURGE_QUERY, LearntSecretOut, ToolIn, ToolList, ToolOut
+from hookstream.app.web.models.tools import (
+    PURGE_QUERY,
+    LearntSecretOut,
+    SourceIn,
+    ToolIn,
+    ToolList,
+    ToolOut,
+)
 from hookstream.app.web.paging import asked_page, next_cursor
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.quotas import Quotas
@@ -352,10 +360,16 @@ def masking(tool: ToolIn, tenant: Rules, *, has_key: bool) -> dict[str, Any] | N
 def source(
     tool: ToolIn, tenant: str, settings: Settings, others: Iterable[Tool]
 ) -> dict[str, Any] | None:
-    """The queue that its events come out of. Raises BadRequestError, naming what is wrong."""
+    """The queue, or topic, that its events come out of. Raises BadRequestError, naming what is
+    wrong.
+    """
     if tool.source is None:
         return None
-    given = tool.source.model_dump()
+    if (tool.source.sqs is None) == (tool.source.kafka is None):
+        raise BadRequestError("source: either sqs or kafka, and not both")
+    if tool.source.kafka is not None:
+        return kafka_source(tool.source, tenant, settings)
+    given = tool.source.model_dump(exclude_none=True)
     try:
         queue = SqsSource.from_dict(given).queue
     except ValueError as error:
@@ -368,6 +382,38 @@ def source(
                 "it: they could go round"
             )
     return given
+
+
+def kafka_source(given: SourceIn, tenant: str, settings: Settings) -> dict[str, Any]:
+    """A topic that events come out of. Raises BadRequestError, naming what is wrong.
+
+    It is read with the credentials of the installation, which may read others' topics, too.
+    """
+    kept = given.model_dump(exclude_none=True)
+    try:
+        topic = KafkaSource.from_dict(kept).topic
+    except ValueError as error:
+        raise BadRequestError(f"source.kafka.{error}") from error
+    if tenant != DEFAULT_TENANT:
+        raise BadRequestError(
+            "source: topics are for tools of the installation's own tenant: they are read with "
+            "its credentials. Have your service call /hooks/{tenant}/{tool_id}"
+        )
+    if not settings.kafka_url:
+        raise BadRequestError(
+            "source.kafka: there is no Kafka here: have whoever runs this set "
+            "HOOKSTREAM_KAFKA_URL, for all processes"
+        )
+    if topic in (settings.kafka_events_topic, settings.kafka_updates_topic):
+        raise BadRequestError(
+            "source.kafka.topic: events, or updates, are mirrored to it: they would go round"
+        )
+    if not settings.may_read_topic(topic):
+        raise BadRequestError(
+            "source.kafka.topic: it is none of HOOKSTREAM_KAFKA_TOPICS, which says what topics "
+            "tools may name: have whoever runs this add it, for all processes"
+        )
+    return kept
 
 
 def forward(
@@ -387,8 +433,12 @@ def forward(
             "message has it"
         )
     check_queue("forward", queue, tenant, settings)
-    read = {other.source.queue.url: own_tool_id(other.tool_id) for other in others if other.source}
-    if tool.source is not None:
+    read = {
+        other.source.queue.url: own_tool_id(other.tool_id)
+        for other in others
+        if isinstance(other.source, SqsSource)
+    }
+    if tool.source is not None and tool.source.sqs is not None:
         read[tool.source.sqs.queue_url] = "this tool"
     if queue.url in read:
         raise BadRequestError(

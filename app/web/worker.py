@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hookstream.app.circuit_breaker import Breaker
-from hookstream.app.sqs.states import QueueState
+from hookstream.app.queues.states import QueueState
 
 __all__ = ["AlertEndpoint", "Endpoint", "Leases", "Worker"]
 
@@ -52,3 +52,5 @@ class Worker:
     model: Endpoint | None
     #: How queues do that events are copied into.
     forwarding: Callable[[], Sequence[QueueState]] = lambda: ()
+    #: How topics do: mirrors, and what agents take from.
+    topics: Callable[[], Sequence[QueueState]] = lambda: ()

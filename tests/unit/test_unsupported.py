@@ -58,6 +58,25 @@ def test_an_agent_over_a_topic_is_refused(app: Hookstream, source: str | None) -
         app.agent(source)
 
 
+def test_with_a_kafka_topics_and_agents_over_them_are_faust_s(own_settings: Settings) -> None:
+    app = Hookstream(own_settings.model_copy(update={"kafka_url": "kafka://127.0.0.1:9"}))
+    assert not app.has_topics
+    orders = app.topic("orders", value_serializer="json")
+
+    @app.agent(orders, name="work", concurrency=2)
+    async def work(stream: Any) -> None:
+        """Takes orders."""
+
+    assert app.has_topics
+    assert [agent.name for agent in app.kafka.app.agents.values()] == ["work"]
+    assert not app.agents, "the pipeline's flow control is none of theirs"
+    assert callable(work.ask)
+    with pytest.raises(SettingsError, match="work"):
+
+        @app.agent(app.topic("others"), name="work")
+        async def another(stream: Any) -> None: ...
+
+
 async def test_to_send_by_a_name_is_refused(app: Hookstream) -> None:
     with pytest.raises(UnsupportedError, match="stream_channel"):
         await app.send("orders", key="1", value="2")

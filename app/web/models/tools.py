@@ -18,6 +18,7 @@ __all__ = [
     "DedupIn",
     "DedupOut",
     "ForwardIn",
+    "KafkaIn",
     "LearntSecretOut",
     "MaskingIn",
     "OrderingIn",
@@ -133,10 +134,24 @@ class SqsIn(Strict):
     ] = Field({}, max_length=32)
 
 
-class SourceIn(Strict):
-    """Where a tool's events come from, beside its door."""
+class KafkaIn(Strict):
+    """A topic of the installation's Kafka, one of HOOKSTREAM_KAFKA_TOPICS.
 
-    sqs: SqsIn
+    A record's value is a webhook's body, its headers are the webhook's; ``headers``: by header of
+    the webhook, the record's header that has it.
+    """
+
+    topic: Annotated[Text, Field(max_length=249, examples=["webhooks.orders"])]
+    headers: dict[
+        Annotated[Text, Field(max_length=100)], Annotated[Text, Field(max_length=256)]
+    ] = Field({}, max_length=32)
+
+
+class SourceIn(Strict):
+    """Where a tool's events come from, beside its door: a queue, or a topic."""
+
+    sqs: SqsIn | None = None
+    kafka: KafkaIn | None = None
 
 
 class SqsTargetIn(Strict):

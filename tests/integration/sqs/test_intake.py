@@ -17,6 +17,8 @@ from hookstream.app.ingest.refusals import Refusals
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.privacy.rules import MASKED, Rules
 from hookstream.app.providers.signatures.options import SignatureOptions
+from hookstream.app.queues import door as door_module
+from hookstream.app.queues.door import QueueDoors
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
 from hookstream.app.routing.catalog import Catalog, Tool
@@ -43,7 +45,7 @@ PARTITIONS = 4
 def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done once in a while is done sooner than in earnest."""
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(door_module, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(module, "WAIT_SECONDS", 1)
 
 
@@ -53,15 +55,23 @@ class Door:
     def __init__(self, node: Node, client: Any, appender: Any, tool: Tool) -> None:
         self.node, self.redis, self.appender = node, client, appender
         self.current = Catalog(tools={tool.tool_id: tool})
-        settings = Settings(sqs_queues=f"{tool.source.queue.url.rpartition('/')[0]}/")  # type: ignore[union-attr]
-        settings = settings.model_copy(update={"partitions": PARTITIONS})
+        settings = self.settings_of(tool).model_copy(update={"partitions": PARTITIONS})
         catalog = cast(CatalogCache, self)
         shelf: Any = SimpleNamespace(current=lambda *_: None)
         self.refusals = Refusals(client, Scripts(client), catalog)
         self.intakes = [self.intake(settings, catalog, shelf) for _ in range(2)]
 
-    def intake(self, settings: Settings, catalog: CatalogCache, shelf: Any) -> SqsIntake:
-        return SqsIntake(
+    def settings_of(self, tool: Tool) -> Settings:
+        """Those that let a tool have its source."""
+        assert isinstance(tool.source, SqsSource)
+        return Settings(sqs_queues=f"{tool.source.queue.url.rpartition('/')[0]}/")
+
+    def intake_of(self, doors: QueueDoors) -> Any:
+        """What asks the tool's source."""
+        return SqsIntake(doors)
+
+    def intake(self, settings: Settings, catalog: CatalogCache, shelf: Any) -> Any:
+        doors = QueueDoors(
             settings=settings,
             catalog=lambda: self.current,
             acceptance=Acceptance(
@@ -78,6 +88,7 @@ class Door:
             refusals=self.refusals,
             most_bytes=lambda tool: 100_000,
         )
+        return self.intake_of(doors)
 
     async def events(self) -> list[Event]:
         """All that is there, by stream and in its order; what was appended twice is there twice."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from hookstream.app import tasks
-from hookstream.app.sqs.states import QueueState
+from hookstream.app.queues.states import QueueState
 
 __all__ = ["QueueTasks", "QueueWork"]
 

@@ -1,0 +1,1 @@
+"""The Kafka that may stand beside: topics as sources, mirrors of events and updates, agents."""
