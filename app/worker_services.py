@@ -451,7 +451,10 @@ class WorkerServices(Service):
     @cached_property
     def scheduler(self) -> Scheduler:
         """Who works on the event loop next, where work is long."""
-        return Scheduler(several=lambda: self._catalog().has_others)
+        return Scheduler(
+            urgent=lambda: bool(self._catalog().urgent_tools),
+            several=lambda: self._catalog().has_others,
+        )
 
     @cached_property
     def renderer(self) -> Renderer:

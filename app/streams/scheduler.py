@@ -27,6 +27,9 @@ SLICE_SECONDS = 0.001
 #: Work that is in flight at once, in events: three full batches, of which one runs while the others
 #: wait for Redis.
 EVENTS_AT_ONCE = 192
+#: The same where something may be critical: one full batch, so that each step of an urgent one
+#: waits for a third of the others' steps.
+URGENT_EVENTS_AT_ONCE = 64
 #: So few critical events begin beside what is in flight: a full batch has its slot until Redis has
 #: answered, which is longer than all that they need.
 FEW_EVENTS = 8
@@ -64,15 +67,20 @@ class Scheduler:
         slice_seconds: float = SLICE_SECONDS,
         at_once: int = EVENTS_AT_ONCE,
         *,
+        urgent: Callable[[], bool] = lambda: False,
         several: Callable[[], bool] = lambda: False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``several``: whether there are several tenants; one alone waits as it comes."""
+        """``urgent``: whether something may be critical; then fewer events go at a time.
+
+        ``several``: whether there are several tenants; one alone waits as it comes."""
         self._now = now
         self.slice_seconds = slice_seconds
         self._several = several
         self._shares = Shares()
-        self._free = at_once
+        self._at_once = at_once
+        self._urgent = urgent
+        self._taken = 0
         self._waiting: list[tuple[float, int, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
 
@@ -127,8 +135,8 @@ class Scheduler:
 
     async def take(self, due: float, events: int = 1, *, at_once: bool = False) -> None:
         """Wait until this work has a slot."""
-        if self._free > 0 or at_once:
-            self._free -= events
+        if at_once or self._has_room():
+            self._taken += events
             return
         await self._wait(due, events)
 
@@ -150,12 +158,16 @@ class Scheduler:
 
     def release(self, events: int = 1) -> None:
         """Give what becomes free to whoever is due first."""
-        self._free += events
-        while self._waiting and self._free > 0:
+        self._taken -= events
+        while self._waiting and self._has_room():
             _, _, wanted, next_one = heapq.heappop(self._waiting)
             if not next_one.done():
-                self._free -= wanted
+                self._taken += wanted
                 next_one.set_result(None)
+
+    def _has_room(self) -> bool:
+        most = URGENT_EVENTS_AT_ONCE if self._urgent() else EVENTS_AT_ONCE
+        return self._taken < min(most, self._at_once)
 
     def is_due_before(self, due: float) -> bool:
         """Whether work waits that goes before what is due at ``due``."""

@@ -198,3 +198,20 @@ async def test_work_that_is_given_up_is_not_its_tenants_any_more() -> None:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
     assert not scheduler._shares._shares
+
+
+async def test_fewer_events_go_at_a_time_where_something_may_be_critical() -> None:
+    critical = False
+    scheduler = Scheduler(urgent=lambda: critical)
+    await scheduler.take(0.0, 64)
+    await asyncio.wait_for(scheduler.take(0.0, 64), 1)
+    scheduler.release(64)
+    critical = True
+    waiting = asyncio.create_task(scheduler.take(0.0, 64))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    # what is critical itself begins beside it
+    await asyncio.wait_for(scheduler.take(0.0, 1, at_once=True), 1)
+    scheduler.release(1)
+    scheduler.release(64)
+    await asyncio.wait_for(waiting, 1)
