@@ -105,15 +105,19 @@ class Held:
 
     def _bring_back(self, now: float) -> None:
         while self.later and self.later[0][0] <= now:
-            at, number, name, what = heapq.heappop(self.later)
+            _, number, name, what = heapq.heappop(self.later)
             if not name:
                 self.given_twice += 1
                 self._put(f"{what.id} {number}", what)
                 continue
             group = self.groups.get(name)
             message = group.hidden.get(what) if group is not None else None
-            # it may have been hidden for longer since
-            if group is not None and message is not None and message.visible_at <= at * 1000 + 1:
+            if group is None or message is None:
+                continue
+            if message.visible_at > now * 1000:
+                # it has been hidden for longer since
+                self._remember(message.visible_at / 1000, name, what)
+            else:
                 del group.hidden[what]
                 # it is older than what waits
                 group.waiting = {message.id: message, **group.waiting}
