@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from typing import Any, Final
 import aiohttp
 import asyncpg
 import psutil
+from redis.asyncio import Redis
 
 from hookstream.app import embedded
 from tests.chaos.migration_load import TOOLS, MoveLoad
@@ -41,6 +42,10 @@ WAY: Final = (
     ("sqs", None), ("shadow", None), ("split", 5), ("split", 50), ("redis", None), ("only", None),
     ("redis", None), ("split", 50), ("split", 5), ("shadow", None), ("sqs", None),
 )  # fmt: skip
+#: As many events as so many modes have are left for a drill.
+DRILL_STEPS: Final = 3
+#: After a rollback nothing is delivered here any more once nothing was for so long.
+QUIET_SECONDS: Final = 4.0
 PARTS: Final = ("receiver", "worker", "redis", "postgres", "old worker")
 OLD_WORKERS: Final = 3
 #: Of what standard queues give, how much they give again.
@@ -58,6 +63,8 @@ class Plan:
     kill_seconds: float = 10.0
     sqs_every_seconds: float = 23.0
     sqs_seconds: float = 5.0
+    #: How long SQS hides a message at most; receivers ask for a minute.
+    most_hidden_seconds: float = 43_200.0
     drain_seconds: float = 240.0
 
     @property
@@ -96,7 +103,7 @@ class Outcome:
     @property
     def broken(self) -> bool:
         """Whether a promise was broken."""
-        return bool(self.figures.broken or self.counts["renumbered"])
+        return bool(self.figures.broken or self.counts["renumbered"] or self.counts["left"])
 
 
 class OldWorkers:
@@ -149,12 +156,17 @@ class Move:
         self.shifts: Counter[str] = Counter()
         self.drills: list[Drill] = []
         self.mode = ""
+        #: During a drill only what it says is done.
+        self.paused = False
+        #: What is left of hand-overs and copies when all is over: by key of Redis, how many.
+        self.left: dict[str, int] = {}
         self.begun = time.monotonic()
         port = free_port()
         self.server = f"http://127.0.0.1:{port}/"
         self.sqs = subprocess.Popen(
             [sys.executable, "-m", "tests.support.sqs_process", str(port),
-             "--twice", str(TWICE), "--seed", str(plan.seed)],
+             "--twice", str(TWICE), "--seed", str(plan.seed),
+             "--most-hidden", str(plan.most_hidden_seconds)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         self.stack = Stack(
@@ -197,6 +209,7 @@ class Move:
             sent_at = time.monotonic()
             await self.drained(beside)
             drained = time.monotonic() - sent_at
+            await self.settled()
             await asyncio.sleep(4)  # time for anything that would come twice
         finally:
             for task in beside:
@@ -226,7 +239,7 @@ class Move:
 
     async def through_all_modes(self, beside: list[asyncio.Task[None]]) -> None:
         """Each for its share of the events; a rollback drill at the end of each round."""
-        steps = len(WAY) + 1
+        steps = len(WAY) + DRILL_STEPS
         for turn in range(self.plan.times):
             for number, (mode, percent) in enumerate(WAY):
                 await self.shift(mode, percent)
@@ -234,10 +247,12 @@ class Move:
                 await self.reached(share, beside)
             await self.drill(turn)
         await self.reached(1.0, beside)
+        await self.load.stop_sending()
 
     async def reached(self, share: float, beside: list[asyncio.Task[None]]) -> None:
         """Wait until so much of all events was accepted."""
-        while self.load.ledger.count < self.plan.events * share and self.load.sending:
+        while self.load.ledger.count < self.plan.events * share:
+            self.load.look()
             for task in beside:
                 if task.done():
                     task.result()
@@ -262,17 +277,21 @@ class Move:
 
     async def drill(self, turn: int) -> None:
         """All of `door` is ours; `hookstream migrate rollback` has old workers work on it again."""
+        frames, wanted = self.load.frames["door"], TOOLS["door"].keys(self.load.events)
+        before = frames.last
         await self.shift("redis", None)
 
         async def ours() -> bool:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.25)
             shown = await self.shown("door")
-            seen = {key for _, key, _ in list(self.load.frames["door"].seen.values())[-1000:]}
-            few = min(TOOLS["door"].keys, self.load.events // 40) // 2
-            return bool(shown and not shown["waiting_keys"] and len(seen) >= few)
+            keys = {key for seq, (_, key, _) in list(frames.seen.items()) if seq > before}
+            return bool(shown and not shown["waiting_keys"] and len(keys) == wanted)
 
-        await eventually(ours, "all keys are ours", 120)
-        during = ("the other faults", "kill -9 of a worker", "SQS unreachable for 5 s")[turn % 3]
+        # with few events some keys may have none left
+        with contextlib.suppress(AssertionError):
+            await eventually(ours, "all keys are ours", 60)
+        during = ("nothing else", "kill -9 of a worker", "SQS unreachable for 5 s")[turn % 3]
+        self.paused = True
         drill = Drill(during, time.time())
         self.drills.append(drill)
         if turn % 3 == 1:
@@ -286,12 +305,21 @@ class Move:
         ))  # fmt: skip
         drill.command = time.time() - drill.begun
         last, quiet_since = -1, time.monotonic()
-        deadline = quiet_since + 60
-        while time.monotonic() < min(deadline, quiet_since + 4):
+        deadline = quiet_since + 90
+        while time.monotonic() < deadline:
             await asyncio.sleep(0.1)
             if (now := len(self.load.frames["door"].seen)) != last:
                 last, quiet_since = now, time.monotonic()
+            if time.monotonic() - quiet_since > QUIET_SECONDS and self.worked_since(drill):
+                break
+        self.paused = False
         drill.until = time.time()
+
+    def worked_since(self, drill: Drill) -> bool:
+        """Whether old workers have had events again since a rollback was done."""
+        query = "SELECT 1 FROM work WHERE tool = 'door' AND begun > ? LIMIT 1"
+        done = drill.begun + drill.command
+        return self.ledger.execute(query, [done]).fetchone() is not None
 
     async def _rollback(self) -> None:
         async def done() -> bool:
@@ -319,8 +347,14 @@ class Move:
         """kill -9 of each part in turn, in an order of the seed."""
         while True:
             for part in self.rng.sample(PARTS, len(PARTS)):
-                await asyncio.sleep(self.plan.kill_seconds)
+                await self.pause(self.plan.kill_seconds)
                 self.kill(part)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long; what a drill takes does not count."""
+        while seconds > 0:
+            await asyncio.sleep(0.25)
+            seconds -= 0.25 * (not self.paused)
 
     def kill(self, part: str) -> None:
         """kill -9 of one process; `up` starts it again, an old worker we do."""
@@ -356,7 +390,7 @@ class Move:
         """SQS throttles, cannot be reached, or does not answer what it has done, for a while."""
         while True:
             for kind in self.rng.sample(KINDS, len(KINDS)):
-                await asyncio.sleep(self.plan.sqs_every_seconds)
+                await self.pause(self.plan.sqs_every_seconds)
                 await self.fault(kind, self.plan.sqs_seconds)
 
     async def fault(self, kind: str, seconds: float) -> None:
@@ -398,6 +432,27 @@ class Move:
                 return
             await asyncio.sleep(0.5)
 
+    async def settled(self) -> None:
+        """Wait until nothing is left of hand-overs and copies; say what is, after a while."""
+        deadline = time.monotonic() + 30
+        url = str(embedded.find_valkey(self.stack.state_dir / "state"))
+        async with Redis.from_url(url) as redis:
+            while True:
+                self.left = {}
+                async for key in redis.scan_iter(match="{*}:*", count=1000):
+                    name = key.decode().partition("}:")[2]
+                    if name == "hand-overs":
+                        self.left[key.decode()] = await redis.hlen(key)
+                    elif name.startswith("outbox:") and (lines := await redis.xlen(key)):
+                        self.left[key.decode()] = lines
+                    elif name.startswith("held:"):
+                        self.left[key.decode()] = 1
+                if not self.left or time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(0.5)
+        if self.left:
+            self.say(f"left in Redis: {self.left}")
+
     def of_old(self) -> Iterator[Work]:
         """What old workers did."""
         query = "SELECT tool, key, n, begun, ended, at FROM work ORDER BY at"
@@ -433,26 +488,28 @@ class Move:
 
     def time_drills(self, works: list[Work]) -> None:
         """When old workers had the first event again, and when the last one was delivered here."""
-        door = [work for work in works if work.tool == "door"]
+        by_key: dict[str, list[Work]] = defaultdict(list)
+        for work in sorted(works, key=lambda work: work.n):
+            if work.tool == "door":
+                by_key[work.key].append(work)
         for drill in self.drills:
-            ours = {work.key for work in door if work.path == "ours" and work.ended < drill.begun}
-            drill.keys = len(ours)
-            old = [
-                work.begun - drill.begun
-                for work in door
-                if work.path == "old" and work.key in ours
-                and drill.begun < work.begun
-            ]  # fmt: skip
-            here = [
-                work.ended - drill.begun
-                for work in door
-                if work.path == "ours" and drill.begun < work.ended < drill.until
-            ]
-            drill.first, drill.none = min(old, default=-1.0), max(here, default=0.0)
+            first: list[float] = []
+            none = [0.0]
+            for done in by_key.values():
+                before = [work for work in done if work.ended < drill.begun]
+                if not before or before[-1].path != "ours":
+                    continue
+                drill.keys += 1
+                during = [work for work in done if drill.begun <= work.ended < drill.until]
+                first += [work.begun for work in during if work.path == "old"]
+                none += [work.ended - drill.begun for work in during if work.path == "ours"]
+            drill.first = min(first) - drill.begun if first else -1.0
+            drill.none = max(none)
 
     async def count_more(self, counts: Counter[str]) -> None:
         """What is worth knowing besides."""
         frames = self.load.frames.values()
+        counts["left"] = sum(self.left.values())
         counts["renumbered"] = sum(one.renumbered for one in frames)
         counts["frames shown again"] = sum(one.shown_again for one in frames)
         query = "SELECT message = first_message, count(*) FROM again GROUP BY 1"
@@ -501,6 +558,7 @@ def table(outcome: Outcome) -> str:
         ("**worked on twice, in whichever path**", f"**{f.doubled.total()}** {doubled}".strip()),
         ("**out of order within a key**", f"**{f.out_of_order}**"),
         ("**gaps in feeds**", f"**{f.gaps}**"),
+        ("left of hand-overs and copies in Redis", str(c["left"])),
         ("came to old workers again, and they knew it", f"{c['given again']} given again by SQS, "
          f"{c['copied again']} copied again from here"),
         ("posts sent again", f"{c['refused']} after a refusal, {c['cut off']} after a lost answer"),

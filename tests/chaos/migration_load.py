@@ -5,6 +5,7 @@ and out, in which SQS gives some messages twice and keeps no order.
 """
 
 import asyncio
+import itertools
 import json
 import time
 from collections import Counter
@@ -26,11 +27,15 @@ class Lane:
     """A tool: how many of 100 events are its own, and of how many ordering keys."""
 
     share: int
-    keys: int
+    most_keys: int
     #: "" for webhooks; else what the queue's name ends in
     source: str = ""
     forward: str = ".fifo"
     ordered: bool = True
+
+    def keys(self, events: int) -> int:
+        """Of few events each key has some, too."""
+        return max(4, min(self.most_keys, events * self.share // 1500))
 
 
 TOOLS = {
@@ -68,7 +73,7 @@ class Frames:
 
 
 class MoveLoad:
-    """``events`` in all, ``rate`` a second; a sender goes on once what it sent was accepted.
+    """``events`` or a few more, ``rate`` a second; a sender goes on once what it sent was accepted.
 
     While more than :data:`UNDER_WAY_SECONDS` of the rate are under way nothing is sent: each mode
     shall have events that are worked on in it, also on a machine that is too slow for the rate.
@@ -90,7 +95,7 @@ class MoveLoad:
         self.frames = {name: Frames() for name in TOOLS}
         self.counts: Counter[str] = Counter()
         self.urls: dict[str, str] = {}
-        self.crowded = False
+        self.crowded = self.stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._clients: list[asyncio.Task[None]] = []
 
@@ -128,21 +133,18 @@ class MoveLoad:
     def start(self) -> None:
         """Begin to send."""
         for name, lane in TOOLS.items():
-            total = self.events * lane.share // 100
+            count, rate = lane.keys(self.events), self.rate * lane.share / 100
             if name == "door":
-                total += self.events - sum(self.events * one.share // 100 for one in TOOLS.values())
-                senders = min(SENDERS, lane.keys)
+                senders = min(SENDERS, count)
                 for at in range(senders):
-                    keys = [f"d{number}" for number in range(at, lane.keys, senders)]
-                    mine = total // senders + (at < total % senders)
-                    pause = senders / (self.rate * lane.share / 100)
-                    self._spawn(self._post_all(keys, mine, pause))
+                    keys = [f"d{number}" for number in range(at, count, senders)]
+                    self._spawn(self._post_all(keys, senders / rate))
             else:
-                self._spawn(self._send_all(name, lane, total, self.rate * lane.share / 100))
+                self._spawn(self._send_all(name, lane, rate))
 
     async def _room(self) -> None:
         """Wait while too much is under way."""
-        while self.crowded:
+        while self.crowded and not self.stopping:
             await asyncio.sleep(TICK_SECONDS)
 
     async def _look(self) -> None:
@@ -156,13 +158,16 @@ class MoveLoad:
     def _spawn(self, work: Any) -> None:
         self._tasks.append(asyncio.create_task(work))
 
-    @property
-    def sending(self) -> bool:
-        """Whether anything is still to be sent. Raises what a sender has raised."""
+    def look(self) -> None:
+        """Raise what a sender has raised."""
         for task in self._tasks:
             if task.done():
                 task.result()
-        return not all(task.done() for task in self._tasks)
+
+    async def stop_sending(self) -> None:
+        """Have senders end once what they are at was accepted."""
+        self.stopping = True
+        await asyncio.gather(*self._tasks)
 
     @property
     def delivered(self) -> int:
@@ -176,14 +181,16 @@ class MoveLoad:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _post_all(self, keys: list[str], total: int, pause: float) -> None:
+    async def _post_all(self, keys: list[str], pause: float) -> None:
         due = time.monotonic()
         timeout = aiohttp.ClientTimeout(10, sock_connect=3)
         async with aiohttp.ClientSession(self.stack.url, timeout=timeout) as session:
-            for number in range(total):
+            for number in itertools.count():
                 due = max(due + pause, time.monotonic() - 1.0)
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
                 await self._room()
+                if self.stopping:
+                    return
                 key, n = keys[number % len(keys)], number // len(keys)
                 await self._post(session, _body(key, n))
                 self.ledger.accept("door", key, n)
@@ -199,20 +206,23 @@ class MoveLoad:
                 self.counts["cut off"] += 1
             await asyncio.sleep(0.1)
 
-    async def _send_all(self, tool: str, lane: Lane, total: int, rate: float) -> None:
+    async def _send_all(self, tool: str, lane: Lane, rate: float) -> None:
         """Batches of ten, a key once in each, one after the other: so their order is kept."""
+        count = lane.keys(self.events)
+        # a key may be in a batch once only
+        size = min(10, count)
         url, sent = self.urls[f"{tool}-in{lane.source}"], 0
         due = time.monotonic()
         timeout = aiohttp.ClientTimeout(10, sock_connect=3)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             sqs = Sqs(session, self.server)
-            while sent < total:
-                due = max(due + min(10, total - sent) / rate, time.monotonic() - 1.0)
+            while not self.stopping:
+                due = max(due + size / rate, time.monotonic() - 1.0)
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
                 await self._room()
                 some = [
-                    (f"{tool[0]}{number % lane.keys}", number // lane.keys)
-                    for number in range(sent, min(total, sent + 10))
+                    (f"{tool[0]}{number % count}", number // count)
+                    for number in range(sent, sent + size)
                 ]
                 await sqs.until_done("SendMessageBatch", QueueUrl=url, Entries=_entries(some, url))
                 for key, n in some:

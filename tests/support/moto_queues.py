@@ -36,9 +36,12 @@ class Group:
 class Held:
     """What a queue holds. All methods may be called by any thread."""
 
-    def __init__(self, *, fifo: bool, twice: float, rng: random.Random) -> None:
-        """``twice``: the share of messages that a standard queue gives again."""
-        self.fifo, self.twice, self.rng = fifo, twice, rng
+    def __init__(self, *, fifo: bool, twice: float, most_hidden: float, rng: random.Random) -> None:
+        """``twice``: the share of messages that a standard queue gives again.
+
+        ``most_hidden``: the longest that a message is hidden (s), whatever is asked for.
+        """
+        self.fifo, self.twice, self.most_hidden, self.rng = fifo, twice, most_hidden, rng
         self.given_twice = 0
         self.groups: dict[str, Group] = {}
         #: Groups that something can be taken of now, those first that have waited longest.
@@ -70,6 +73,7 @@ class Held:
     def receive(self, count: int, wait_seconds: float, hidden_seconds: int) -> list[Any]:
         """Messages, as soon as there are some; none after the wait, or to who has gone."""
         deadline = time.time() + wait_seconds
+        hidden_seconds = min(hidden_seconds, int(self.most_hidden))
         with self.changed:
             while True:
                 now = time.time()
@@ -147,6 +151,7 @@ class Held:
 
     def hide(self, handle: str, seconds: int) -> None:
         """Hide a message for so long from now on; one that is visible stays so."""
+        seconds = min(seconds, int(self.most_hidden))
         with self.changed:
             name, message_id = self.handles.get(handle, ("", ""))
             group = self.groups.get(name)
@@ -178,7 +183,7 @@ def _has_gone() -> bool:
         return True
 
 
-def install(rng: random.Random, *, twice: float = 0.0) -> list[Held]:
+def install(rng: random.Random, *, twice: float = 0.0, most_hidden: float = 43200.0) -> list[Held]:
     """Give moto's queues of this process these; what they hold, as queues are made."""
     from moto.sqs import models
 
@@ -187,7 +192,9 @@ def install(rng: random.Random, *, twice: float = 0.0) -> list[Held]:
 
     def held(queue: Any) -> Held:
         if "_held" not in queue.__dict__:
-            queue._held = Held(fifo=bool(queue.fifo_queue), twice=twice, rng=rng)
+            queue._held = Held(
+                fifo=bool(queue.fifo_queue), twice=twice, most_hidden=most_hidden, rng=rng
+            )
             all_held.append(queue._held)
         made: Held = queue._held
         return made

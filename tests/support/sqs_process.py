@@ -32,11 +32,11 @@ CONTENT = ("Content-Type", "application/x-amz-json-1.0")
 class Server:
     """The WSGI application: faults before moto's."""
 
-    def __init__(self, *, twice: float, seed: int) -> None:
+    def __init__(self, *, twice: float, most_hidden: float, seed: int) -> None:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
         self.rng = random.Random(seed)
-        self.held = install(self.rng, twice=twice)
+        self.held = install(self.rng, twice=twice, most_hidden=most_hidden)
         self.inner = DomainDispatcherApplication(create_backend_app)
         self.until: dict[str, float] = {}
         self.done: Counter[str] = Counter()
@@ -90,6 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("--twice", type=float, default=0.0, help="share that is given again")
+    parser.add_argument("--most-hidden", type=float, default=43200.0, help="seconds")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
@@ -101,7 +102,7 @@ def main() -> None:
         def connection_dropped(self, error: BaseException, environ: Any = None) -> None:
             """As it shall be."""
 
-    server = Server(twice=options.twice, seed=options.seed)
+    server = Server(twice=options.twice, most_hidden=options.most_hidden, seed=options.seed)
     make_server(
         "127.0.0.1", options.port, server, threaded=True, request_handler=Handler
     ).serve_forever()
