@@ -44,8 +44,6 @@ WAY: Final = (
 )  # fmt: skip
 #: As many events as so many modes have are left for a drill.
 DRILL_STEPS: Final = 3
-#: After a rollback nothing is delivered here any more once nothing was for so long.
-QUIET_SECONDS: Final = 4.0
 PARTS: Final = ("receiver", "worker", "redis", "postgres", "old worker")
 OLD_WORKERS: Final = 3
 #: Of what standard queues give, how much they give again.
@@ -66,6 +64,8 @@ class Plan:
     #: How long SQS hides a message at most; receivers ask for a minute.
     most_hidden_seconds: float = 43_200.0
     drain_seconds: float = 240.0
+    #: What has not come for so long does not come any more: after a rollback, and at the end.
+    quiet_seconds: float = 4.0
 
     @property
     def times(self) -> int:
@@ -210,7 +210,7 @@ class Move:
             await self.drained(beside)
             drained = time.monotonic() - sent_at
             await self.settled()
-            await asyncio.sleep(4)  # time for anything that would come twice
+            await asyncio.sleep(self.plan.quiet_seconds)  # time for anything that would come twice
         finally:
             for task in beside:
                 task.cancel()
@@ -310,7 +310,8 @@ class Move:
             await asyncio.sleep(0.1)
             if (now := len(self.load.frames["door"].seen)) != last:
                 last, quiet_since = now, time.monotonic()
-            if time.monotonic() - quiet_since > QUIET_SECONDS and self.worked_since(drill):
+            quiet = time.monotonic() - quiet_since > self.plan.quiet_seconds
+            if quiet and self.worked_since(drill):
                 break
         self.paused = False
         drill.until = time.time()

@@ -12,6 +12,7 @@ SHORT = Plan(
     sqs_every_seconds=3.0,
     sqs_seconds=1.0,
     most_hidden_seconds=8.0,
+    quiet_seconds=2.0,
 )
 
 
