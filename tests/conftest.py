@@ -36,6 +36,7 @@ LONG = (
     "chaos/test_failover.py",
     "integration/test_start_in_trouble.py",
     "chaos/test_workers.py",
+    "chaos/test_migration.py",
     "integration/streams/test_model.py",
     "integration/payloads/test_payloads.py",
     "integration/erasure/test_places.py",

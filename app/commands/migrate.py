@@ -143,13 +143,14 @@ def shift(mode: str, percent: int | None) -> dict[str, Any]:
 
 def before(shown: dict[str, Any]) -> dict[str, Any]:
     """The mode that a tool had before the one it has. Raises ConflictError: there is none."""
-    now = (shown["mode"], shown["percent"])
-    had = [(one["mode"], one["percent"]) for one in shown["history"]]
-    # when it came to this mode first: a rollback after a rollback goes further back
-    at = had.index(now) if now in had else 0
-    if not at:
+    way: list[tuple[str, int]] = []
+    for one in shown["history"]:
+        now = (one["mode"], one["percent"])
+        # back in a mode, what it went through since is over: the next rollback goes further back
+        way = [*way[: way.index(now)], now] if now in way else [*way, now]
+    if len(way) < 2:
         raise ConflictError(f"{shown['tool_id']} had no mode before this one: shift it with --to")
-    mode, percent = had[at - 1]
+    mode, percent = way[-2]
     return shift(mode, percent if mode == "split" else None)
 
 

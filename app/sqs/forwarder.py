@@ -358,11 +358,13 @@ class Sender:
     async def _note_marks(self, number: int, lines: Sequence[Line]) -> None:
         """Say of marks that their queue has them: not before can they be confirmed."""
         now_ms = time.time_ns() // 1_000_000
+        redis, name = self._forwarder.redis, keys.hand_overs(number)
         for line in lines:
             if line.kind == MARK:
-                await self._forwarder.redis.hset(
-                    keys.hand_overs(number), sent_field(line.name), now_ms
-                )
+                await redis.hset(name, sent_field(line.name), now_ms)
+                if not await redis.hexists(name, line.name):
+                    # it was cancelled before it was sent
+                    await redis.hdel(name, sent_field(line.name))
 
     async def _pass_over(self, partition: Partition, lines: Sequence[Ready]) -> None:
         for each in lines:

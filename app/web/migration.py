@@ -143,7 +143,11 @@ class MigrationViews:
                 found, unknown = await self._named(row["tool_id"], wanted.marks)
             now_ms = int(datetime.now(UTC).timestamp() * 1000)
             for number, mark in found:
-                await self._redis.hset(keys.hand_overs(number), confirmed_field(mark), now_ms)
+                name = keys.hand_overs(number)
+                await self._redis.hset(name, confirmed_field(mark), now_ms)
+                if not await self._redis.hexists(name, mark):
+                    # it has ended meanwhile
+                    await self._redis.hdel(name, confirmed_field(mark))
         except REDIS_ERRORS as error:
             raise UnavailableError("Redis cannot be asked at the moment: try again") from error
         return json_response({"confirmed": len(found), "unknown": unknown})

@@ -12,7 +12,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from redis.asyncio import Redis
 
+from hookstream.app import embedded
+from hookstream.app.redis import keys
 from tests.integration.sqs.test_end_to_end import measured
 from tests.integration.web.test_agent_keys import call
 from tests.support.sqs import SqsServer, answers
@@ -229,6 +232,31 @@ async def test_what_waits_for_old_workers_goes_back_to_them_when_it_is_rolled_ba
     # a mark that is confirmed now is nothing to anybody
     found = await confirm(own, name, marks=[old.marks[0]])
     assert found == {"confirmed": 0, "unknown": [old.marks[0]]}
+
+
+async def test_a_mark_that_is_sent_after_its_hand_over_was_cancelled_leaves_nothing(
+    own: Stack, sqs_server: SqsServer, moving: tuple[Sender, OldWorkers], name: str
+) -> None:
+    sender, old = moving
+    with sqs_server.server.failing(answers("ThrottlingException", of="SendMessageBatch")):
+        await shift(own, name, "redis")
+        await sender.round()
+
+        async def waits() -> bool:
+            return bool((await own.get(f"/tools/{name}/migration"))["waiting_keys"] == len(KEYS))
+
+        await eventually(waits, "all keys wait")
+        await shift(own, name, "sqs")
+        await asyncio.sleep(1)
+    async with old.working():
+        assert await settled(sender, old) == {}
+    assert faults(sender, old, {}) == []
+    assert len(old.marks) == len(KEYS)
+    url = embedded.find_valkey(own.state_dir / "state")
+    async with Redis.from_url(str(url)) as redis:
+        left = [await redis.hgetall(keys.hand_overs(number)) for number in range(8)]
+    mine = [one for one in old.marks for some in left if f"{one}:sent".encode() in some]
+    assert mine == []
 
 
 async def test_an_operator_confirms_for_workers_that_cannot_but_nothing_that_was_not_sent(

@@ -34,6 +34,13 @@ def test_a_rollback_goes_to_the_mode_before_and_the_next_one_further_back() -> N
         before(shown(*modes, ("split", 10), ("shadow", 0), ("sqs", 0)))
 
 
+def test_a_rollback_of_a_second_move_does_not_go_to_a_mode_of_the_first_one() -> None:
+    first = [("sqs", 0), ("shadow", 0), ("split", 50), ("redis", 0), ("sqs", 0)]
+    assert before(shown(*first, ("redis", 0))) == {"mode": "sqs"}
+    with pytest.raises(ConflictError, match="no mode before"):
+        before(shown(*first))
+
+
 def test_people_see_what_waits_and_the_modes_before() -> None:
     text = table(shown(("shadow", 0), ("split", 10)))
     assert text.splitlines()[:3] == [
