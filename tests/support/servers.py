@@ -147,14 +147,15 @@ class SentinelSet:
 
 
 class ClusterSet:
-    """Three masters with a replica each."""
+    """Three masters with a replica each, or with none."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str, replicas: int = 3) -> None:
+        self.replicas = replicas
         options = (
             "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
-            "--cluster-require-full-coverage", "yes",
+            "--cluster-require-full-coverage", "yes", *more,
         )  # fmt: skip
-        self.nodes = [Node(folder / f"node-{n}", *options).start() for n in range(6)]
+        self.nodes = [Node(folder / f"node-{n}", *options).start() for n in range(3 + replicas)]
         first = self.nodes[0].ask()
         for number, node in enumerate(self.nodes):
             node.ask().execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
@@ -186,7 +187,7 @@ class ClusterSet:
         replicas = [role for role in roles if role["role"] == "slave"]
         return (
             whole
-            and len(replicas) == 3
+            and len(replicas) == self.replicas
             and all(role["master_link_status"] == "up" for role in replicas)
         )
 
