@@ -128,3 +128,25 @@ async def test_an_append_is_sent_on_in_its_order(
         ]
     if gone == "ahead":
         end(masters, target, slot)
+
+
+async def test_a_commit_that_takes_the_last_of_a_key_is_whole_on_the_move(
+    masters: ClusterSet, client: Any
+) -> None:
+    """In such a slot a script may not look for a key that is gone, be it by its own doing."""
+    lease, source, blocked = keys.lease(7), keys.events(7), keys.blocked_keys(7)
+    await client.hset(lease, mapping={"epoch": "1", "nonce": "n"})
+    await client.xadd(source, {"d": "1"})
+    await client.hset(blocked, "one", "1")
+    writes = [part for name in ("one", "another") for part in ("HDEL", 3, 1, name)]
+    appends = ["XADD", 2, 3, "*", "d", "2"]
+    here, target, slot = place(masters, lease)
+    begin(here, target, slot)
+    head = ["1", "n", "events", 0, keys.GROUP, 0, 3]
+    await Scripts(client).call("commit", [lease, source, blocked], [*head, *writes, *appends])
+    assert await client.hget(lease, "sequence") == b"1"
+    assert await client.xlen(source) == 2
+    assert not await client.exists(blocked)
+    names = here.ask().execute_command("CLUSTER GETKEYSINSLOT", slot, 10)
+    carry(here, target, *names)
+    end(masters, target, slot)
