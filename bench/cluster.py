@@ -1,12 +1,12 @@
-"""Redis Cluster: what three masters cost and carry beside one server, and slots that move under load.
+"""Redis Cluster: three masters beside one server, and slots that move under load.
 
-``python -m bench.cluster [--rate N] [--seconds S] [--backlog N] [--quick] [--write]``. One server and
-a cluster of three masters in turns, each in a system of its own, with the same load: signed events at
-a fixed rate with clients that follow (CPU time an event by part, latency), then a backlog that is
-worked off, then the highest rate that is sustained. At last, in a cluster, slots move from master to
-master and back while events come at the fixed rate: key by key, as ``redis-cli --cluster reshard``
-does it on any Redis, and whole, as Valkey 9 does it. A ledger outside compares what was accepted with
-what clients saw: nothing may be lost, come twice, or overtake what was answered before it was sent.
+``python -m bench.cluster [--rate N] [--seconds S] [--backlog N] [--quick] [--write]``. One server
+and a cluster of three masters in turns, each in a system of its own, with the same load: a backlog
+that is worked off, signed events at a fixed rate with clients that follow (CPU time an event by
+part, latency), and the highest rate that is sustained. At last slots move from master to master and
+back while events come at the fixed rate: key by key, as ``redis-cli --cluster reshard`` does it on
+any Redis, and whole, as Valkey 9 does it. A ledger outside compares what was accepted with what
+clients saw: nothing may be lost, come twice, or overtake what was answered before it was sent.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from tests.support.slots import MOVES, filled, owned
 __all__ = ["KINDS", "Moved", "overtaken"]
 
 TOOLS = 16
+WARM_SECONDS = 2.0
 #: What an event may take to come while its slot moves.
 ARRIVE_SECONDS = 30.0
 #: Between one move of all slots of a master and the next.
@@ -108,11 +109,9 @@ class Found:
 
 @dataclass(slots=True)
 class Moved:
-    """What a run under moving slots has found; latencies by when an event was due."""
+    """What a run under moving slots has found; what events ``took`` by when they were due."""
 
-    before: list[float]
-    during: list[float]
-    after: list[float]
+    took: dict[str, list[float]]
     slots: int
     slots_a_second: float
     lost: int
@@ -136,13 +135,16 @@ async def ready(running: System, given: argparse.Namespace) -> list[str]:
 
 async def compare(
     running: OneServer, start: Any, given: argparse.Namespace, found: Found
-) -> None:
-    """A turn of one kind."""
+) -> list[str]:
+    """A turn of one kind; the tools that it leaves, with a worker that runs."""
     tools = await ready(running, given)
-    found.drained.append(await drain(running, Entries(running.partitions).make(tools, given.backlog), 1))
+    found.drained.append(
+        await drain(running, Entries(running.partitions).make(tools, given.backlog), 1)
+    )
     progress(f"backlog: {found.drained[-1].rate:.0f} events/s")
     await asyncio.to_thread(running.launch, "worker")
-    await one(running, start, tools, given.rate, min(2.0, given.seconds))
+    if not given.quick:
+        await one(running, start, tools, given.rate, WARM_SECONDS)
     run = await one(running, start, tools, given.rate, given.seconds)
     found.steady.append(run)
     progress(
@@ -158,10 +160,11 @@ async def compare(
             return held
 
         found.sustained.append((await search(attempt, given.rate))[0])
+    return tools
 
 
 def overtaken(posted: Posted, watched: Watched) -> int:
-    """Events that came behind one which was sent only after they had been answered, of one context."""
+    """Events that came behind one of their context which was sent after they were answered."""
     count = 0
     for order in watched.order.values():
         latest = 0.0
@@ -181,7 +184,8 @@ def move_until(running: Masters, way: str, until: float) -> tuple[int, float, fl
     """
     moved, begun = 0, time.monotonic()
     ended = begun
-    source, target = running.nodes[0], running.nodes[1]
+    # where a run before this one has ended
+    source, target = sorted(running.nodes[:2], key=lambda node: len(filled(node)), reverse=True)
     while time.monotonic() < until:
         slots = filled(source)
         MOVES[way](running.cluster, source, target, slots)
@@ -211,15 +215,15 @@ async def rebalance(
     posted: Posted = await asyncio.wrap_future(load)
     watched: Watched = await asyncio.wrap_future(clients)
     judged = judge(given.rate, count, posted, watched)
-    took: dict[str, list[float]] = {"before": [], "during": [], "after": []}
+    took: dict[str, list[float]] = {when: [] for when in WHEN}
     for event_id, due in posted.due.items():
         if event_id in watched.came:
             when = "before" if due < first else "during" if due <= last else "after"
             took[when].append(watched.came[event_id] - due)
     return Moved(
-        *(sorted(took[when]) for when in ("before", "during", "after")),
+        took={when: sorted(found) for when, found in took.items()},
         slots=slots,
-        slots_a_second=slots / (last - first),
+        slots_a_second=slots / max(1e-9, last - first),
         lost=judged.lost,
         doubled=judged.doubled,
         gaps=judged.gaps,
@@ -231,21 +235,15 @@ async def rebalance(
 
 
 async def under_load(
-    running: Masters, start: Any, given: argparse.Namespace
+    running: Masters, start: Any, tools: Sequence[str], given: argparse.Namespace
 ) -> dict[str, list[Moved]]:
     """All runs of both ways, in turns."""
-    tools = await ready(running, given)
-    await asyncio.to_thread(running.launch, "worker")
-    await one(running, start, tools, given.rate, min(2.0, given.seconds))
     found: dict[str, list[Moved]] = {way: [] for way in MOVES}
     for _ in range(given.runs):
         for way, runs in found.items():
             each = await rebalance(running, start, tools, given, way)
             runs.append(each)
-            p99 = [
-                f"{percentile(part or [0.0], 0.99) * 1000:.0f}"
-                for part in (each.before, each.during, each.after)
-            ]
+            p99 = [f"{percentile(part or [0.0], 0.99) * 1000:.0f}" for part in each.took.values()]
             progress(
                 f"{way}: {each.slots} slots, p99 {' / '.join(p99)} ms before, meanwhile, after; "
                 f"{each.lost} lost, {each.doubled} doubled, {each.overtaken} overtaken, "
@@ -254,23 +252,36 @@ async def under_load(
     return found
 
 
+async def turn(
+    running: OneServer, start: Any, given: argparse.Namespace, found: Found, *, last: bool
+) -> dict[str, list[Moved]]:
+    """A turn of one kind, and slots that move in the last one's cluster."""
+    tools = await compare(running, start, given, found)
+    if not (last and isinstance(running, Masters)):
+        return {}
+    progress("slots that move")
+    return await under_load(running, start, tools, given)
+
+
 def run(given: argparse.Namespace) -> Result:
     """Both kinds in turns, then slots that move."""
     if given.quick:
-        given.rate, given.seconds, given.backlog = 60.0, 1.0, 400
+        given.rate, given.seconds, given.backlog = 60.0, 1.0, 200
     kinds = {name: Found() for name in KINDS}
+    moves: dict[str, list[Moved]] = {}
+    spread: list[int] = []
     with beside(2) as start:
         for number in range(given.runs):
+            last = number == given.runs - 1
             for name, kind in list(KINDS.items())[:: -1 if number % 2 else 1]:
                 progress(f"run {number + 1}: {name}")
                 with system(kind) as running:
-                    asyncio.run(compare(running, start, given, kinds[name]))
-        progress("slots that move")
-        with system(Masters) as running:
-            spread = running.partitions_by_master()
-            moves = asyncio.run(under_load(running, start, given))
+                    assert isinstance(running, OneServer)
+                    if isinstance(running, Masters):
+                        spread = running.partitions_by_master()
+                    moves |= asyncio.run(turn(running, start, given, kinds[name], last=last))
     result = told(given, kinds, moves)
-    result.facts["partitions_by_master"] = spread
+    result.facts["partitions_by_master"] = " + ".join(map(str, spread))
     return result
 
 
@@ -278,55 +289,69 @@ def told(
     given: argparse.Namespace, kinds: dict[str, Found], moves: dict[str, list[Moved]]
 ) -> Result:
     """What was found, as rows."""
-    one_server, masters = kinds.values()
     result = Result(
-        f"One server, and a cluster of three masters without replicas, in turns, each started anew "
-        f"with one receiver and one worker: {given.rate:g} signed GitHub events a second for "
-        f"{given.seconds:g} s to {TOOLS} tools with a context and a client each; a backlog of "
-        f"{given.backlog} worked off; the highest rate at which everything arrives and no backlog "
-        "grows. All of it, load and clients too, is on the same cores: what an event costs is what "
-        "is compared, more servers cannot carry more here. Redis: all masters together. Then, in a "
-        f"cluster, {given.rate:g}/s for three times {given.seconds:g} s: in the second of them all "
-        "slots of the first master that have keys move to the second master, and back, and so on, "
-        f"{PAUSE_SECONDS:g} s apart. Lost, doubled, overtaken: the ids of all answers beside those of "
-        "all frames; overtaken is what came behind an event of its tool that was sent after it had "
-        "been answered.",
+        "One server, and a cluster of three masters without replicas, in turns, each started anew "
+        f"with one receiver and one worker: a backlog of {given.backlog} worked off; "
+        f"{given.rate:g} signed GitHub events a second for {given.seconds:g} s to {TOOLS} tools "
+        "with a context and a client each; the highest rate at which everything arrives and no backlog grows. All of "
+        "it, load and clients too, is on the same cores: what an event costs is what is compared, "
+        "more servers cannot carry more here. Redis: all masters together. Then, in a cluster, "
+        f"{given.rate:g}/s for three times {given.seconds:g} s: in the second of them all slots of "
+        "one master that have keys move to another one, and back, and so on, "
+        f"{PAUSE_SECONDS:g} s apart. Lost, doubled, overtaken: the ids of all answers beside those "
+        "of all frames; overtaken is what came behind an event of its tool that was sent after it "
+        "had been answered."
     )
+    add_kinds(result, kinds)
+    add_moves(result, moves)
+    return result
+
+
+def add_kinds(result: Result, kinds: dict[str, Found]) -> None:
+    """Rows of each kind, and of one to the other."""
     for name, found in kinds.items():
         runs = found.steady
         if found.sustained:
             result.add(f"{name}: highest sustained rate", "events/s", found.sustained)
-        result.add(f"{name}: backlog", "events/s", (one.rate for one in found.drained))
+        result.add(f"{name}: backlog", "events/s", (each.rate for each in found.drained))
         for part in PARTS:
-            result.add(f"{name}: {part}", CPU, (one.cpu_us[part] for one in runs))
-        result.add(f"{name}: worker on a backlog", CPU, (one.cpu_us for one in found.drained))
-        result.add(f"{name}: Redis on a backlog", CPU, (one.redis_cpu_us for one in found.drained))
+            result.add(f"{name}: {part}", CPU, (each.cpu_us[part] for each in runs))
+        costs = (each.cpu_us for each in found.drained)
+        result.add(f"{name}: worker on a backlog", CPU, costs)
+        costs = (each.redis_cpu_us for each in found.drained)
+        result.add(f"{name}: Redis on a backlog", CPU, costs)
         for label, share in (("p50", 0.5), ("p99", 0.99)):
-            values = [percentile(one.latencies, share) * 1000 for one in runs if one.latencies]
+            values = [percentile(each.latencies, share) * 1000 for each in runs if each.latencies]
             result.add(f"{name}: latency, {label}", "ms", values)
+    one_server, masters = kinds.values()
     for part in PARTS[:3]:
         pairs = zip(masters.steady, one_server.steady, strict=True)
-        ratios = [of.cpu_us[part] / to.cpu_us[part] for of, to in pairs]
+        ratios = [of.cpu_us[part] / to.cpu_us[part] for of, to in pairs if to.cpu_us[part]]
         result.add(f"three masters to one server: {part}", "ratio", ratios)
     backlogs = zip(masters.drained, one_server.drained, strict=True)
-    result.add("three masters to one server: backlog", "ratio", (a.rate / b.rate for a, b in backlogs))
+    rates = [of.rate / to.rate for of, to in backlogs]
+    result.add("three masters to one server: backlog", "ratio", rates)
+
+
+def add_moves(result: Result, moves: dict[str, list[Moved]]) -> None:
+    """Rows of each way to move slots, and what is wrong in all of them as facts."""
     for way, runs in moves.items():
         result.add(f"{way}: slots moved", "a run", (each.slots for each in runs))
         result.add(f"{way}: slots moved", "a second", (each.slots_a_second for each in runs))
-        for when in ("before", "during", "after"):
-            for label, share in (("p50", 0.5), ("p99", 0.99), ("worst", 1.0)):
-                found = [getattr(each, when) for each in runs]
-                values = [percentile(latencies, share) * 1000 for latencies in found if latencies]
-                result.add(f"{way}: latency {WHEN[when]}, {label}", "ms", values)
+        for when, label in WHEN.items():
+            for name, share in (("p50", 0.5), ("p99", 0.99), ("worst", 1.0)):
+                took = [each.took[when] for each in runs if each.took[when]]
+                values = [percentile(latencies, share) * 1000 for latencies in took]
+                if values:
+                    result.add(f"{way}: latency {label}, {name}", "ms", values)
         for what in LEDGER:
             result.add(f"{way}: {what}", "events", (getattr(each, what) for each in runs))
-        result.add(f"{way}: clients that came again", "connections", (each.resumed for each in runs))
+        again = (each.resumed for each in runs)
+        result.add(f"{way}: clients that came again", "connections", again)
+    every = [each for runs in moves.values() for each in runs]
     for what in LEDGER:
-        result.facts[what] = sum(getattr(each, what) for runs in moves.values() for each in runs)
-    result.facts["workers_that_ended"] = sum(
-        each.worker_ended for runs in moves.values() for each in runs
-    )
-    return result
+        result.facts[what] = sum(getattr(each, what) for each in every)
+    result.facts["workers_that_ended"] = sum(each.worker_ended for each in every)
 
 
 WHEN = {"before": "before slots move", "during": "while slots move", "after": "after slots moved"}

@@ -56,8 +56,8 @@ class Target:
 class Posted:
     """What came of the requests. ``due``: event id → when its request was due.
 
-    ``due``, ``spans`` (when a request was sent, and when it was answered) and ``answer_seconds`` are
-    of those events only that are :func:`kept`.
+    ``due``, ``spans`` (when a request was sent, when it was answered) and ``answer_seconds`` are of
+    those events only that are :func:`kept`.
     """
 
     count: int = 0

@@ -54,7 +54,11 @@ async def drain(running: System, entries: Sequence[tuple[int, bytes]], contexts:
         # it works from its start on: what it did before it was looked at is not counted
         worker = await asyncio.to_thread(running.launch, "worker")
         first = await running.until(lambda: running.delivered(client), before + 1, "updates")
-        begun, cpu, redis_cpu = time.perf_counter(), cpu_seconds(worker), running.redis_cpu_seconds()
+        begun, cpu, redis_cpu = (
+            time.perf_counter(),
+            cpu_seconds(worker),
+            running.redis_cpu_seconds(),
+        )
         wanted = before + count * contexts
         await running.until(lambda: running.delivered(client), wanted, "updates")
         await running.until_settled(client)

@@ -133,8 +133,8 @@ def _cluster(url: str, common: dict[str, Any]) -> Any:
         **common,
         **_tls(query),
         **credentials,
-        # redis-py closes all connections at each fifth slot that has moved otherwise, under whatever
-        # is on its way on them
+        # at each fifth slot that has moved redis-py closes all connections otherwise, whatever is
+        # on its way on them
         reinitialize_steps=0,
     )
 

@@ -63,8 +63,8 @@ class Durability:
         """Run commands on keys, each group confirmed; replies in order, errors among them.
 
         ``calls`` are (key, command and arguments). What was written and not confirmed in time
-        has UnconfirmedError for a reply: it may or may not survive a failover. What a cluster's server
-        refused because its slot has moved is sent on once, in its order.
+        has UnconfirmedError for a reply: it may or may not survive a failover. What a server of a
+        cluster refused because its slot has moved is sent on once, in its order.
         """
         replies = await self._run(calls)
         if is_cluster(self._redis) and (again := sent_on([key for key, _ in calls], replies)):
@@ -77,7 +77,7 @@ class Durability:
         return replies
 
     async def _follow(self, calls: Sequence[Call]) -> list[Any]:
-        """Run commands one by one wherever their keys are; none behind one of its key that fails."""
+        """Run commands one by one where their keys are; none behind one of its key that fails."""
         replies: list[Any] = []
         failed: dict[str, Exception] = {}
         for key, command in calls:

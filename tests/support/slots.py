@@ -20,7 +20,7 @@ __all__ = [
     "owned",
 ]
 
-#: How many keys ``redis-cli --cluster reshard`` moves in one command, and how long (ms) one may take.
+#: How many keys ``redis-cli --cluster reshard`` moves in one command; how long (ms) that may take.
 KEYS_AT_ONCE = 10
 MIGRATE_MS = 5000
 

@@ -113,7 +113,9 @@ async def test_an_append_is_sent_on_in_its_order(
 ) -> None:
     name, other = keys.events(5), keys.events(6)
     durability = Durability(client, "local")
-    await durability.run([(name, ("XADD", name, "*", "d", "0")), (other, ("XADD", other, "*", "d", "0"))])
+    await durability.run(
+        [(name, ("XADD", name, "*", "d", "0")), (other, ("XADD", other, "*", "d", "0"))]
+    )
     source, target, slot = place(masters, name)
     begin(source, target, slot)
     carry(source, target, name)
