@@ -29,7 +29,7 @@ from bench.worker import Drained, drain
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import connect
 from tests.support.servers import ClusterSet, Node
-from tests.support.slots import MOVES, filled, owned
+from tests.support.slots import MOVES, Mover, filled, owned
 
 __all__ = ["KINDS", "Moved", "overtaken"]
 
@@ -188,7 +188,7 @@ def move_until(running: Masters, way: str, until: float) -> tuple[int, float, fl
     source, target = sorted(running.nodes[:2], key=lambda node: len(filled(node)), reverse=True)
     while time.monotonic() < until:
         slots = filled(source)
-        MOVES[way](running.cluster, source, target, slots)
+        MOVES[way](Mover(running.cluster, source, target), slots)
         moved += len(slots)
         ended = time.monotonic()
         source, target = target, source
@@ -293,9 +293,10 @@ def told(
         "One server, and a cluster of three masters without replicas, in turns, each started anew "
         f"with one receiver and one worker: a backlog of {given.backlog} worked off; "
         f"{given.rate:g} signed GitHub events a second for {given.seconds:g} s to {TOOLS} tools "
-        "with a context and a client each; the highest rate at which everything arrives and no backlog grows. All of "
-        "it, load and clients too, is on the same cores: what an event costs is what is compared, "
-        "more servers cannot carry more here. Redis: all masters together. Then, in a cluster, "
+        "with a context and a client each; the highest rate at which everything arrives and no "
+        "backlog grows. All of it, load and clients too, is on the same cores: what an event costs "
+        "is what is compared, more servers cannot carry more here. Redis: all masters together. "
+        "Then, in a cluster, "
         f"{given.rate:g}/s for three times {given.seconds:g} s: in the second of them all slots of "
         "one master that have keys move to another one, and back, and so on, "
         f"{PAUSE_SECONDS:g} s apart. Lost, doubled, overtaken: the ids of all answers beside those "

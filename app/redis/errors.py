@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.client import Pipeline, PubSub
-from redis.asyncio.cluster import ClusterPipeline, ClusterPubSub
+from redis.asyncio.cluster import PRIMARY, ClusterNode, ClusterPipeline, ClusterPubSub
 from redis.exceptions import (
     AskError,
     BusyLoadingError,
@@ -218,10 +218,6 @@ class GuardedCluster(RedisCluster):
             if not str(error).startswith("TTL exhausted"):
                 raise
             raise TryAgainError("the slot is on the move") from error
-        except RedisLibraryError:
-            # it may have been sent to a server that has joined since (ASK)
-            self.look_again()
-            raise
 
     async def initialize(self, *args: Any, **kwargs: Any) -> "GuardedCluster":
         """Learn who has what, where that is not known.
@@ -234,6 +230,19 @@ class GuardedCluster(RedisCluster):
             if not isinstance(node._free, _LastFirst):
                 node._free = _LastFirst(node._free)
         return self
+
+    def get_node(
+        self, host: str | None = None, port: int | None = None, node_name: str | None = None
+    ) -> ClusterNode | None:
+        """A node by its address; one that was named by another node (ASK) may have joined since."""
+        found = super().get_node(host, port, node_name)
+        if found is None and node_name is not None:
+            host, _, named = node_name.rpartition(":")
+            manager = self.nodes_manager
+            found = ClusterNode(host, int(named), PRIMARY, **manager.connection_kwargs)
+            found._free = _LastFirst()
+            manager.set_nodes(manager.nodes_cache, {found.name: found})
+        return found
 
     def pipeline(
         self, transaction: Any | None = None, shard_hint: Any | None = None

@@ -151,10 +151,12 @@ class ClusterSet:
 
     def __init__(self, folder: Path, *more: str, replicas: int = 3) -> None:
         self.replicas = replicas
+        self._folder = folder
         options = (
             "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
             "--cluster-require-full-coverage", "yes", *more,
         )  # fmt: skip
+        self._options = options
         self.nodes = [Node(folder / f"node-{n}", *options).start() for n in range(3 + replicas)]
         first = self.nodes[0].ask()
         for number, node in enumerate(self.nodes):
@@ -195,6 +197,23 @@ class ClusterSet:
         """The nodes that are masters now."""
         alive = [node for node in self.nodes if node.process is not None]
         return [n for n in alive if n.ask().info("replication")["role"] == "master"]
+
+    def join(self) -> Node:
+        """One more master, which has no slots yet."""
+        node = Node(self._folder / f"node-{len(self.nodes)}", *self._options).start()
+        self.nodes.append(node)
+        first = self.nodes[0].ask()
+        first.execute_command("CLUSTER MEET", "127.0.0.1", node.port, node.bus_port)
+        wait_until(
+            lambda: all(
+                one.ask().execute_command("CLUSTER INFO")["cluster_known_nodes"]
+                == str(len(self.nodes))
+                for one in self.nodes
+            ),
+            "all know each other",
+        )
+        wait_until(self._settled, "the cluster is whole")
+        return node
 
     def revive(self, node: Node) -> None:
         """Start a killed node again; it becomes a replica of the one that took its place."""
