@@ -154,7 +154,9 @@ class ClusterSet:
         self._folder = folder
         options = (
             "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
-            "--cluster-require-full-coverage", "yes", *more,
+            "--cluster-require-full-coverage", "yes",
+            # a master that has given its last slot away would become a replica
+            "--cluster-allow-replica-migration", "yes" if replicas else "no", *more,
         )  # fmt: skip
         self._options = options
         self.nodes = [Node(folder / f"node-{n}", *options).start() for n in range(3 + replicas)]
