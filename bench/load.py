@@ -37,6 +37,8 @@ PREBUILT = 1000
 ANSWER_SECONDS = 15.0
 #: How long clients wait for what should not come: something twice.
 LINGER_SECONDS = 0.3
+#: After a client's connection was closed.
+RESUME_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class Target:
 class Posted:
     """What came of the requests. ``due``: event id → when its request was due.
 
-    ``due`` and ``answer_seconds`` are of those events only that are :func:`kept`.
+    ``due``, ``spans`` (when a request was sent, when it was answered) and ``answer_seconds`` are of
+    those events only that are :func:`kept`.
     """
 
     count: int = 0
@@ -62,6 +65,7 @@ class Posted:
     cpu_seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
     due: dict[str, float] = field(default_factory=dict)
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
     answer_seconds: list[float] = field(default_factory=list)
     latest_seconds: float = 0.0
 
@@ -70,10 +74,13 @@ class Posted:
 class Watched:
     """What clients saw: event id → when its frame came; how often one came again; gaps.
 
-    ``came`` has those events only that are :func:`kept`; ``frames`` and ``gaps`` count all.
+    ``came``, and ``order`` by context, have those events only that are :func:`kept`; ``frames`` and
+    ``gaps`` count all. A client that is closed comes again from its last number on (``resumed``).
     """
 
     came: dict[str, float] = field(default_factory=dict)
+    order: dict[str, list[str]] = field(default_factory=dict)
+    resumed: int = 0
     frames: int = 0
     again: int = 0
     gaps: int = 0
@@ -207,19 +214,22 @@ async def _post_at_rate(
         nonlocal number
         before, after = made[number % len(made)]
         number += 1
-        connection.note = due
-        posted.latest_seconds = max(posted.latest_seconds, time.monotonic() - due)
+        sent = time.monotonic()
+        connection.note = due, sent
+        posted.latest_seconds = max(posted.latest_seconds, sent - due)
         connection.transport.write(before + next(deliveries) + after)
 
     def answered(connection: Connection, status: int, body: bytes) -> None:
-        due, connection.note = connection.note, None
+        (due, sent), connection.note = connection.note, None
         posted.statuses[status] += 1
         if status == 202:
             at = body.find(b'"event_id":"') + 12
             event_id = body[at : at + 36].decode()
             if kept(event_id, every):
+                now = time.monotonic()
                 posted.due[event_id] = due
-                posted.answer_seconds.append(time.monotonic() - due)
+                posted.spans[event_id] = sent, now
+                posted.answer_seconds.append(now - due)
         posted.count += 1
         if posted.count == count:
             ended.set()
@@ -272,34 +282,42 @@ async def _watch(
     url: str, key: str, contexts: dict[str, int], expected: int, until: float, every: int
 ) -> Watched:
     watched = Watched()
+    seqs = dict(contexts)
     ended = asyncio.Event()
     cpu = time.process_time()
 
-    async def follow(session: aiohttp.ClientSession, context: str, after: int) -> None:
-        seq = after
-        path = f"/contexts/{context}/updates?after={after}"
+    async def follow(session: aiohttp.ClientSession, context: str) -> None:
+        while True:
+            with suppress(aiohttp.ClientError):
+                await read(session, context)
+            watched.resumed += 1
+            await asyncio.sleep(RESUME_SECONDS)
+
+    async def read(session: aiohttp.ClientSession, context: str) -> None:
+        order = watched.order.setdefault(context, [])
+        path = f"/contexts/{context}/updates?after={seqs[context]}"
         async with session.ws_connect(path, max_msg_size=0) as socket:
             async for message in socket:
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    return
                 now = time.monotonic()
                 # found, not parsed: parsing each would cost the cores that are measured
                 at = message.data.find('"event_id":"') + 12
                 event_id = message.data[at : at + 36]
                 at = message.data.find('"seq":') + 6
                 came = int(message.data[at : at + 20].partition(",")[0])
-                watched.gaps += came != seq + 1
-                seq = came
-                if kept(event_id, every) and watched.came.setdefault(event_id, now) is not now:
-                    watched.again += 1
+                watched.gaps += came != seqs[context] + 1
+                seqs[context] = came
+                if kept(event_id, every):
+                    order.append(event_id)
+                    watched.again += watched.came.setdefault(event_id, now) is not now
                 watched.frames += 1
                 if watched.frames >= expected:
                     ended.set()
 
     headers = {"Authorization": f"Bearer {key}"}
     async with aiohttp.ClientSession(url, headers=headers) as session:
-        tasks = [
-            asyncio.create_task(follow(session, context, after))
-            for context, after in contexts.items()
-        ]
+        tasks = [asyncio.create_task(follow(session, context)) for context in contexts]
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 await ended.wait()

@@ -31,6 +31,7 @@ NAMES = {
     "lifecycle": "Through the tiers",
     "archive": "The archive",
     "tenants": "Tenants beside each other",
+    "cluster": "Redis Cluster",
 }
 #: Has a table of its own kind, and figures that are goals.
 BUDGET = "budget"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import redis.asyncio
@@ -21,7 +21,7 @@ from hookstream.app.redis import keys
 from hookstream.codecs.dictionaries import Dictionary
 from tests.support.stack import Stack, copy_cluster, free_port
 
-__all__ = ["SECRET", "TOOL", "System", "cpu_seconds", "settled", "system"]
+__all__ = ["SECRET", "TOOL", "Server", "System", "cpu_seconds", "settled", "system"]
 
 SECRET = "bench-secret"
 START_SECONDS = 60.0
@@ -42,13 +42,22 @@ TOOL = {
 SETTINGS = {"HOOKSTREAM_PARTITIONS": "32", "HOOKSTREAM_TOOL_WEBHOOKS_PER_SECOND": "0"}
 
 
+class Server(Protocol):
+    """What runs as a server of its own, or as several."""
+
+    url: str
+
+    def stop(self) -> None:
+        """End it."""
+
+
 class System(Stack):
     """Valkey on a TCP port and PostgreSQL, of this process; the rest is started by name."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         super().__init__(folder, **{**SETTINGS, **settings})
         self.children: dict[str, subprocess.Popen[bytes]] = {}
-        self._services: list[embedded.EmbeddedServer] = []
+        self._services: list[Server] = []
 
     @property
     def partitions(self) -> int:
@@ -67,7 +76,7 @@ class System(Stack):
         copy_cluster(state, schema=True)
         try:
             for name, start in (
-                ("REDIS", lambda: embedded.start_valkey(state, port=free_port())),
+                ("REDIS", lambda: self.start_redis(state)),
                 ("POSTGRES", lambda: embedded.start_postgres(state)),
             ):
                 service = start()
@@ -76,6 +85,10 @@ class System(Stack):
         except BaseException:
             self.stop()
             raise
+
+    def start_redis(self, state: Path) -> Server:
+        """Start what is Redis here."""
+        return embedded.start_valkey(state, port=free_port())
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop everything that was started here."""
@@ -145,9 +158,13 @@ class System(Stack):
         for name, child in self.children.items():
             process = psutil.Process(child.pid)
             found[name] = sum(map(cpu_seconds, [process, *process.children(recursive=True)]))
-        found["Redis"] = cpu_seconds(self.server("valkey"))
+        found["Redis"] = self.redis_cpu_seconds()
         found["PostgreSQL"] = sum(map(cpu_seconds, _children("postgres")))
         return found
+
+    def redis_cpu_seconds(self) -> float:
+        """CPU seconds that Redis has used until now, all of its servers together."""
+        return cpu_seconds(self.server("valkey"))
 
     def client(self) -> Any:
         """A client of its Redis."""

@@ -53,14 +53,17 @@ async def drain(running: System, entries: Sequence[tuple[int, bytes]], contexts:
         await running.append(client, entries)
         # it works from its start on: what it did before it was looked at is not counted
         worker = await asyncio.to_thread(running.launch, "worker")
-        redis = running.server("valkey")
         first = await running.until(lambda: running.delivered(client), before + 1, "updates")
-        begun, cpu, redis_cpu = time.perf_counter(), cpu_seconds(worker), cpu_seconds(redis)
+        begun, cpu, redis_cpu = (
+            time.perf_counter(),
+            cpu_seconds(worker),
+            running.redis_cpu_seconds(),
+        )
         wanted = before + count * contexts
         await running.until(lambda: running.delivered(client), wanted, "updates")
         await running.until_settled(client)
         seconds = time.perf_counter() - begun
-        cpu, redis_cpu = cpu_seconds(worker) - cpu, cpu_seconds(redis) - redis_cpu
+        cpu, redis_cpu = cpu_seconds(worker) - cpu, running.redis_cpu_seconds() - redis_cpu
         if (found := await running.delivered(client)) != wanted:
             raise RuntimeError(f"{found - before} updates of {count} events")
         stages = await stage_seconds(running.worker_port)

@@ -27,6 +27,7 @@ NAMES = (
     "lifecycle",
     "archive",
     "tenants",
+    "cluster",
 )
 #: Packages that are not installed with Hookstream itself, by the name they are imported by.
 NEEDED = ("faststream", "psutil")
@@ -38,7 +39,8 @@ class bench(Command):  # noqa: N801 Faust names a command by its class
     """Run benchmarks: ingest, worker, end-to-end, memory, recovery (those if none is named);
     overload, soak (half an hour), growth, scale (1 to N processes), budget (µs by stage),
     priority (critical updates under load), lifecycle (what tiers cost),
-    archive (what it costs alone), tenants (one above its quota beside another)."""
+    archive (what it costs alone), tenants (one above its quota beside another),
+    cluster (three masters beside one server, and slots that move under load)."""
 
     options = [
         argument("names", metavar="[NAME]...", nargs=-1),

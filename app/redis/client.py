@@ -133,6 +133,9 @@ def _cluster(url: str, common: dict[str, Any]) -> Any:
         **common,
         **_tls(query),
         **credentials,
+        # at each fifth slot that has moved redis-py closes all connections otherwise, whatever is
+        # on its way on them
+        reinitialize_steps=0,
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import AskError, MovedError, NoScriptError, ResponseError, TryAgainError
 
 from hookstream.app import tasks
 from hookstream.app.errors import SettingsError, UnconfirmedError
@@ -63,8 +63,34 @@ class Durability:
         """Run commands on keys, each group confirmed; replies in order, errors among them.
 
         ``calls`` are (key, command and arguments). What was written and not confirmed in time
-        has UnconfirmedError for a reply: it may or may not survive a failover.
+        has UnconfirmedError for a reply: it may or may not survive a failover. What a server of a
+        cluster refused because its slot has moved is sent on once, in its order.
         """
+        replies = await self._run(calls)
+        if is_cluster(self._redis) and (again := sent_on([key for key, _ in calls], replies)):
+            if self.confirms:
+                found = await self._run([calls[at] for at in again])
+            else:
+                found = await self._follow([calls[at] for at in again])
+            for at, reply in zip(again, found, strict=True):
+                replies[at] = reply
+        return replies
+
+    async def _follow(self, calls: Sequence[Call]) -> list[Any]:
+        """Run commands one by one where their keys are; none behind one of its key that fails."""
+        replies: list[Any] = []
+        failed: dict[str, Exception] = {}
+        for key, command in calls:
+            if key not in failed:
+                try:
+                    replies.append(await self._redis.execute_command(*command))
+                    continue
+                except REDIS_ERRORS as error:
+                    failed[key] = error
+            replies.append(failed[key])
+        return replies
+
+    async def _run(self, calls: Sequence[Call]) -> list[Any]:
         pipe = self._redis.pipeline(transaction=False)
         confirms: list[tuple[int, set[int]]] = []
         for _, command in calls:
@@ -147,12 +173,35 @@ class Durability:
         if is_cluster(self._redis):
             # a redirected command would go to another server than its confirmation
             replies = await pipe.execute(raise_on_error=False, allow_redirections=False)
-            if any(isinstance(reply, ResponseError) for reply in replies):
-                self._redis.look_again()
+            for reply in replies:
+                if isinstance(reply, MovedError):
+                    await self._redis.has_moved(reply)
+                elif isinstance(reply, ResponseError) and not isinstance(reply, _KNOWN_PLACES):
+                    self._redis.look_again()
             return replies
         return await pipe.execute(raise_on_error=False)
 
 
+def sent_on(names: Sequence[str], replies: Sequence[Any]) -> list[int]:
+    """Which commands were refused because the slot of their key has moved, and may be sent on.
+
+    ``names``: the key of each. None of a key of which a later command was taken, or may have been:
+    it would come behind that.
+
+    >>> sent_on(["a", "b", "b"], [b"1-0", MovedError("7 host:1"), b"1-0"])
+    []
+    """
+    refused: dict[str, list[int]] = {}
+    for at, (key, reply) in enumerate(zip(names, replies, strict=False)):
+        if isinstance(reply, (AskError, MovedError)):
+            refused.setdefault(key, []).append(at)
+        else:
+            refused.pop(key, None)
+    return sorted(at for places in refused.values() for at in places)
+
+
+#: Refusals that say nothing of who has what.
+_KNOWN_PLACES = (AskError, NoScriptError, TryAgainError)
 _LATE = {
     "replicated": f"no replica confirmed the write within {CONFIRM_MS} ms",
     "fsync": f"the disk did not confirm the write within {CONFIRM_MS} ms",

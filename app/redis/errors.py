@@ -7,16 +7,18 @@ cluster client learns anew who is where.
 """
 
 import functools
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.client import Pipeline, PubSub
-from redis.asyncio.cluster import ClusterPipeline, ClusterPubSub
+from redis.asyncio.cluster import PRIMARY, ClusterNode, ClusterPipeline, ClusterPubSub
 from redis.exceptions import (
     AskError,
     BusyLoadingError,
     ClusterDownError,
+    ClusterError,
     DataError,
     MasterDownError,
     MovedError,
@@ -191,10 +193,56 @@ class _GuardedClusterPubSub(ClusterPubSub):
     unsubscribe = _guarded(ClusterPubSub.unsubscribe)
 
 
+class _LastFirst(deque[Any]):
+    """Free connections of a node, of which the one that came back last is taken first."""
+
+    append = deque.appendleft
+
+
 class GuardedCluster(RedisCluster):
     """A client of a cluster."""
 
-    execute_command = _guarded(RedisCluster.execute_command)
+    _execute_guarded = _guarded(RedisCluster.execute_command)
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command where its key is, wherever its slot moves meanwhile.
+
+        Raises:
+            TryAgainError: its slot is on the move, and all that was heard of it was where to go
+                instead: nothing was carried out.
+            RedisError: see ``redis/errors``.
+        """
+        try:
+            return await self._execute_guarded(*args, **kwargs)
+        except ClusterError as error:
+            if not str(error).startswith("TTL exhausted"):
+                raise
+            raise TryAgainError("the slot is on the move") from error
+
+    async def initialize(self, *args: Any, **kwargs: Any) -> "GuardedCluster":
+        """Learn who has what, where that is not known.
+
+        redis-py says ASKING on one connection and the command on the next one it finds free: only
+        where that is the same one is the command taken.
+        """
+        await super().initialize(*args, **kwargs)
+        for node in self.nodes_manager.nodes_cache.values():
+            if not isinstance(node._free, _LastFirst):
+                node._free = _LastFirst(node._free)
+        return self
+
+    def get_node(
+        self, host: str | None = None, port: int | None = None, node_name: str | None = None
+    ) -> ClusterNode | None:
+        """A node by its address; one that was named by another node (ASK) may have joined since."""
+        found = super().get_node(host, port, node_name)
+        if found is None and node_name is not None:
+            host, _, named = node_name.rpartition(":")
+            manager = self.nodes_manager
+            found = ClusterNode(host, int(named), PRIMARY, **manager.connection_kwargs)
+            found._free = _LastFirst()
+            manager.set_nodes(manager.nodes_cache, {found.name: found})
+        return found
 
     def pipeline(
         self, transaction: Any | None = None, shard_hint: Any | None = None
@@ -218,6 +266,13 @@ class GuardedCluster(RedisCluster):
             return self.get_node_from_key(key)
         except Exception as error:
             raise as_redis_error(error) from error
+
+    async def has_moved(self, said: MovedError) -> None:
+        """Take over where a slot is now."""
+        try:
+            await self.nodes_manager.move_slot(said)
+        except Exception:  # noqa: BLE001 whatever it is: who is where is asked anew
+            self.look_again()
 
     def look_again(self) -> None:
         """Ask who has what before the next command."""

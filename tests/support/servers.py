@@ -147,14 +147,19 @@ class SentinelSet:
 
 
 class ClusterSet:
-    """Three masters with a replica each."""
+    """Three masters with a replica each, or with none."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str, replicas: int = 3) -> None:
+        self.replicas = replicas
+        self._folder = folder
         options = (
             "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
             "--cluster-require-full-coverage", "yes",
+            # a master that has given its last slot away would become a replica
+            "--cluster-allow-replica-migration", "yes" if replicas else "no", *more,
         )  # fmt: skip
-        self.nodes = [Node(folder / f"node-{n}", *options).start() for n in range(6)]
+        self._options = options
+        self.nodes = [Node(folder / f"node-{n}", *options).start() for n in range(3 + replicas)]
         first = self.nodes[0].ask()
         for number, node in enumerate(self.nodes):
             node.ask().execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
@@ -186,7 +191,7 @@ class ClusterSet:
         replicas = [role for role in roles if role["role"] == "slave"]
         return (
             whole
-            and len(replicas) == 3
+            and len(replicas) == self.replicas
             and all(role["master_link_status"] == "up" for role in replicas)
         )
 
@@ -194,6 +199,23 @@ class ClusterSet:
         """The nodes that are masters now."""
         alive = [node for node in self.nodes if node.process is not None]
         return [n for n in alive if n.ask().info("replication")["role"] == "master"]
+
+    def join(self) -> Node:
+        """One more master, which has no slots yet."""
+        node = Node(self._folder / f"node-{len(self.nodes)}", *self._options).start()
+        self.nodes.append(node)
+        first = self.nodes[0].ask()
+        first.execute_command("CLUSTER MEET", "127.0.0.1", node.port, node.bus_port)
+        wait_until(
+            lambda: all(
+                one.ask().execute_command("CLUSTER INFO")["cluster_known_nodes"]
+                == str(len(self.nodes))
+                for one in self.nodes
+            ),
+            "all know each other",
+        )
+        wait_until(self._settled, "the cluster is whole")
+        return node
 
     def revive(self, node: Node) -> None:
         """Start a killed node again; it becomes a replica of the one that took its place."""

@@ -60,6 +60,9 @@ local function append(to_feeds)
 end
 no = append(false) or append(true)
 if no then return no end
+-- a command before it may take the last of a key: in a slot of a cluster that is on the move Redis
+-- does not look here for what is not there. Nothing is to be taken from it then
+local takes = {HDEL = true, ZREM = true, LREM = true, DEL = true}
 local ids = {}
 for i = 1, count do
   local first, command = starts[i], ARGV[starts[i] - 3]
@@ -69,7 +72,12 @@ for i = 1, count do
     -- a wake-up only: who is not told looks again soon
     redis.pcall('PUBLISH', unpack(ARGV, first, starts[i + 1] - 4))
   else
-    redis.call(command, KEYS[tonumber(ARGV[first - 2])], unpack(ARGV, first, starts[i + 1] - 4))
+    local key = KEYS[tonumber(ARGV[first - 2])]
+    local call = takes[command] and redis.pcall or redis.call
+    local reply = call(command, key, unpack(ARGV, first, starts[i + 1] - 4))
+    if type(reply) == 'table' and reply['err'] and not string.find(reply['err'], 'non local key', 1, true) then
+      redis.call(command, key, unpack(ARGV, first, starts[i + 1] - 4))
+    end
   end
 end
 finish(at)

@@ -25,3 +25,17 @@ def test_priorities_are_measured(folder: Path) -> None:
 def test_more_processes_are_measured(folder: Path) -> None:
     figures = ["1 receiver", "2 receivers", "1 worker", "2 workers", "Redis beside 2 workers"]
     works(folder, "scale", figures)
+
+
+def test_a_cluster_and_slots_that_move_are_measured(folder: Path) -> None:
+    figures = [
+        "three masters: Redis",
+        "three masters to one server: backlog",
+        "key by key: latency while slots move, p99",
+        "whole: latency while slots move, p99",
+    ]
+    found, rows = works(folder, "cluster", figures)
+    assert rows["key by key: slots moved"]["low"] > 0
+    # what a busy machine takes long for may come late, and late is no loss: no latency is asserted
+    for what in ("lost", "doubled", "gaps", "overtaken", "workers_that_ended"):
+        assert found["facts"][what] == 0

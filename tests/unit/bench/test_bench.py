@@ -9,6 +9,7 @@ import pytest
 from bench import goals, report
 from bench.budget import OTHER, WORKER, by_stage
 from bench.budget_table import budget_rows
+from bench.cluster import overtaken
 from bench.end_to_end import backlog, grows, judge, percentile, search
 from bench.load import Posted, Watched, kept
 from bench.measure import Row, shown, table
@@ -261,3 +262,11 @@ def test_a_soak_is_told_in_equal_parts_and_by_a_straight_line() -> None:
     ]  # fmt: skip
     assert slope([(0.0, 5.0), (10.0, 25.0), (20.0, 45.0)]) == pytest.approx(2.0)
     assert slope([(0.0, 5.0), (10.0, 5.0)]) == pytest.approx(0.0)
+
+
+def test_what_was_overtaken_is_told_from_what_was_sent_at_one_time() -> None:
+    spans = {"a": (0.0, 1.0), "b": (0.5, 1.5), "c": (2.0, 3.0)}
+    posted = Posted(count=3, spans=spans)
+    assert overtaken(posted, Watched(order={"x": ["b", "a", "c"]})) == 0
+    assert overtaken(posted, Watched(order={"x": ["c", "a", "b"]})) == 2
+    assert overtaken(posted, Watched(order={"x": ["c"], "y": ["a", "strange"]})) == 0
