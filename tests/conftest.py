@@ -74,7 +74,7 @@ LONG = (
 )
 
 #: A test that waits for longer waits for ever, and all of the run with it.
-HANGING_SECONDS = 600
+HANGING_SECONDS = 900
 
 # until all tests are known nothing that is made goes away again: why look for it
 gc.disable()

@@ -18,7 +18,7 @@ from tests.support.stack import free_port
 
 __all__ = ["Broker", "Wire", "records_of"]
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 
 
 class Broker:

@@ -29,7 +29,9 @@ from tests.support import CLUSTER, ROOT
 
 __all__ = ["Stack", "copy_cluster", "eventually", "free_port", "fresh", "own_stages"]
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
+#: A slow machine with other tests beside takes three times as long to get anywhere.
+PATIENCE = 3
 #: What tests may have: given in turn, so that none comes again soon.
 PORTS = range(10_000, 32_768)
 
@@ -57,7 +59,11 @@ def free_port() -> int:
 
 
 async def eventually(check: Callable[[], Any], what: str, timeout_seconds: float = 60.0) -> Any:
-    """Wait until ``check`` (a coroutine function) gives something true, and return it."""
+    """Wait until ``check`` (a coroutine function) gives something true, and return it.
+
+    ``timeout_seconds``: what it may take where the machine does little else; :data:`PATIENCE`.
+    """
+    timeout_seconds *= PATIENCE
     deadline = time.monotonic() + timeout_seconds
     while True:
         found = await check()
