@@ -153,7 +153,8 @@ class ClusterSet:
         self.replicas = replicas
         self._folder = folder
         options = (
-            "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
+            # without replicas nobody takes over: a busy machine shall not pass for a dead server
+            "--cluster-enabled", "yes", "--cluster-node-timeout", "2000" if replicas else "15000",
             "--cluster-require-full-coverage", "yes",
             # a master that has given its last slot away would become a replica
             "--cluster-allow-replica-migration", "yes" if replicas else "no", *more,
@@ -206,10 +207,12 @@ class ClusterSet:
         self.nodes.append(node)
         first = self.nodes[0].ask()
         first.execute_command("CLUSTER MEET", "127.0.0.1", node.port, node.bus_port)
+        name = node.ask().execute_command("CLUSTER MYID")
+        # until the greeting is over it has another name with the others
         wait_until(
             lambda: all(
-                one.ask().execute_command("CLUSTER INFO")["cluster_known_nodes"]
-                == str(len(self.nodes))
+                name in {told["node_id"] for told in one.ask().cluster_nodes().values()}
+                and len(one.ask().cluster_nodes()) == len(self.nodes)
                 for one in self.nodes
             ),
             "all know each other",
