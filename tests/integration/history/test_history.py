@@ -200,7 +200,7 @@ async def test_a_redelivery_of_an_old_event_is_known_as_one(
     own: Stack, name: str, tmp_path: Path
 ) -> None:
     """Within the tool's window by its mark, within its history by filter and event log."""
-    tool = {"provider": "none", "dedup": {"window": "2h", "history": "7d"}}
+    tool = {"provider": "none", "dedup": {"window": "6h", "history": "7d"}}
     await own.context(name, tool)
     ages = {"hour": timedelta(hours=1), "days": timedelta(days=3), "long": timedelta(days=9)}
     lines = [
@@ -237,12 +237,13 @@ async def test_what_is_on_both_sides_is_one(own: Stack, name: str, tmp_path: Pat
         return bool((await own.get("/events", tool=name))["events"])
 
     await eventually(recorded, "it is recorded")
-    minute = timedelta(minutes=1)
+    # not when this file was read, which is long ago by now
+    now, minute = datetime.now(UTC), timedelta(minutes=1)
     lines = [
-        {"received_at": (NOW - minute).isoformat(), "payload_text": '{"n": 1}'},
-        {"received_at": (NOW - timedelta(days=40)).isoformat(), "payload_text": '{"n": 1}'},
+        {"received_at": (now - minute).isoformat(), "payload_text": '{"n": 1}'},
+        {"received_at": (now - timedelta(days=40)).isoformat(), "payload_text": '{"n": 1}'},
         {
-            "received_at": (NOW - timedelta(days=40) + minute).isoformat(),
+            "received_at": (now - timedelta(days=40) + minute).isoformat(),
             "payload_text": '{"n": 1}',
         },
     ]

@@ -363,7 +363,7 @@ async def test_an_object_is_made_of_a_bounded_number_of_blocks(
 
     monkeypatch.setattr(house.archive, "store_blocks", counting)
     assert await house.archived() == 40
-    assert given == [16, 16, 8]
+    assert given == [8, 8, 8, 8, 8]
 
 
 async def test_events_that_leave_early_wait_for_the_end_of_their_hour_too(
