@@ -36,7 +36,7 @@ __all__ = ["KINDS", "Moved", "overtaken"]
 TOOLS = 16
 WARM_SECONDS = 2.0
 #: What an event may take to come while its slot moves.
-ARRIVE_SECONDS = 30.0
+ARRIVE_SECONDS = 90.0
 #: Between one move of all slots of a master and the next.
 PAUSE_SECONDS = 0.5
 #: As the embedded server is set.
