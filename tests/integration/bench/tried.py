@@ -32,7 +32,7 @@ MODEL = {
 
 
 def hookstream(
-    folder: Path, *arguments: str, timeout: float = 240
+    folder: Path, *arguments: str, timeout: float = 800
 ) -> "subprocess.CompletedProcess[str]":
     """A `hookstream` command with a temporary folder of its own: it marks what it starts."""
     return subprocess.run(
