@@ -208,15 +208,13 @@ class ClusterSet:
         first = self.nodes[0].ask()
         first.execute_command("CLUSTER MEET", "127.0.0.1", node.port, node.bus_port)
         name = node.ask().execute_command("CLUSTER MYID")
+
+        def knows(one: Node) -> bool:
+            told = one.ask().execute_command("CLUSTER NODES").values()
+            return len(told) == len(self.nodes) and name in {each["node_id"] for each in told}
+
         # until the greeting is over it has another name with the others
-        wait_until(
-            lambda: all(
-                name in {told["node_id"] for told in one.ask().cluster_nodes().values()}
-                and len(one.ask().cluster_nodes()) == len(self.nodes)
-                for one in self.nodes
-            ),
-            "all know each other",
-        )
+        wait_until(lambda: all(map(knows, self.nodes)), "all know each other")
         wait_until(self._settled, "the cluster is whole")
         return node
 
