@@ -153,18 +153,20 @@ class Work:
                 page = await self._source.page(most, begun["page_bytes"])
                 more = page.more
                 await self._send(path, page, stop)
-                self._progress.say(sum(self._counts.values()), self._source.share(), self._said())
+                self._progress.say(self._done(), self._source.share(), self._said())
                 if self._rate:
                     rest = len(page.lines) / self._rate - (time.monotonic() - since)
                     await _wait(stop, rest)
             self.stopped = more
-            self._progress.say(
-                sum(self._counts.values()), self._source.share(), self._said(), now=True
-            )
+            self._progress.say(self._done(), self._source.share(), self._said(), now=True)
             self._progress.end()
         method, where = ("GET", path) if self.stopped else ("POST", f"{path}/finish")
         shown: dict[str, Any] = await self._api.call(method, where)
         return shown
+
+    def _done(self) -> int:
+        """Lines that are through: duplicates are among what was imported."""
+        return sum(count for name, count in self._counts.items() if name != "duplicates")
 
     def _said(self) -> str:
         return ", ".join(f"{self._counts[name]:,} {name}" for name in COUNTS if self._counts[name])

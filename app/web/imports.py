@@ -232,6 +232,9 @@ class ImportViews:
             page = await self._exporter.page(
                 tenant, tool_id, since=since, until=until, after=after, limit=limit, form=form
             )
+        if not page.events and not after:
+            # one that was deleted may have events still
+            await self._known(tool_id)
         if page.events:
             about = ("tool", tool_id)
             await note(self._trail, tenant, caller.acting, "event.exported", about, page.events)
@@ -244,6 +247,12 @@ class ImportViews:
                 MISSING: str(page.missing),
             },
         )
+
+    async def _known(self, tool_id: str) -> None:
+        if tool_id not in self._catalog.current.tools:
+            await self._catalog.reload()
+            if tool_id not in self._catalog.current.tools:
+                raise NotFoundError("there is no such tool, nor an event of one")
 
     def _tool(self, tool_id: str) -> Tool:
         tool = self._catalog.current.tools.get(tool_id)

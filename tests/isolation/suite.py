@@ -26,6 +26,8 @@ __all__ = ["KINDS", "Report", "Watch", "run"]
 KINDS = ("owner", "owner, for A", "agent", "nobody")
 #: A key makes 500 calls at once, and then 50 a second.
 OWNERS, AGENTS = 5, 5
+#: How often a call is made again that came too soon.
+ASKED_AGAIN = 30
 #: Routes that tell B whether an id of A's is there, and why that is not mended.
 KNOWN_TO_BE_THERE = {
     "GET /hooks/{tool_id}": "a provider is told whether its address is right",
@@ -207,17 +209,20 @@ async def _try(
 
 
 async def _ask(session: aiohttp.ClientSession, somebody: Somebody, call: Call) -> tuple[int, str]:
-    """Status, and headers and body as one text."""
+    """Status, and headers and body as one text; a key that has asked too often asks again."""
     body: Mapping[str, Any] = {} if call.body is None else {"json": call.body}
-    async with session.request(
-        call.method, call.path, params=call.query, headers=somebody.headers(),
-        allow_redirects=False, **body,
-    ) as response:  # fmt: skip
-        head = json.dumps(dict(response.headers))
-        text = (await response.read()).decode("utf-8", "replace")
-        assert response.status < 500, (call, text)
-        assert response.status != 429, (call, text)
-        return response.status, f"{head}\n{text}"
+    for _ in range(ASKED_AGAIN):
+        async with session.request(
+            call.method, call.path, params=call.query, headers=somebody.headers(),
+            allow_redirects=False, **body,
+        ) as response:  # fmt: skip
+            head = json.dumps(dict(response.headers))
+            text = (await response.read()).decode("utf-8", "replace")
+            assert response.status < 500, (call, text)
+            if response.status != 429:
+                return response.status, f"{head}\n{text}"
+            await asyncio.sleep(float(response.headers.get("Retry-After", "1")))
+    raise AssertionError((call, text))
 
 
 async def _sockets(

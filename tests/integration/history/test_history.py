@@ -572,3 +572,27 @@ async def test_pages_that_are_none_are_refused(own: Stack, body: bytes, status: 
         assert response.status == status, await response.text()
         if status == 200:
             assert (await response.json())["imported"] == 0
+
+
+async def test_a_tool_that_there_is_not_is_no_empty_export(
+    own: Stack, name: str, tmp_path: Path
+) -> None:
+    _, said = await run(own, "export", "--tool", name, cwd=tmp_path, status=2)
+    assert "there is no such tool" in said
+    await own.put(f"/tools/{name}", {"provider": "none"})
+    assert (await run(own, "export", "--tool", name, cwd=tmp_path))[0] == ""
+
+
+async def test_what_overlaps_in_time_comes_in_page_by_page(
+    own: Stack, name: str, tmp_path: Path
+) -> None:
+    """Not in the order of time, twice over the same hours: each page looks for all that it has."""
+    await own.put(f"/tools/{name}", {"provider": "none"})
+    for number in range(2):
+        lines = [past(n % 25, delivery_id=f"{number}-{n}", type=f"t{n % 7}") for n in range(3000)]
+        file = str(write(tmp_path / f"e{number}.jsonl", lines))
+        out, said = await run(
+            own, "import", "--json", "--rate", "0", "--tool", name, file, cwd=tmp_path
+        )
+        assert "waiting" not in said
+        assert json.loads(out)["imported"] == 3000
