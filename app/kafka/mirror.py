@@ -17,7 +17,7 @@ from mode.utils.logging import get_logger
 from hookstream.app import metrics, tasks
 from hookstream.app.archive.rows import Place
 from hookstream.app.backoff import backoff_seconds
-from hookstream.app.errors import HookstreamError, SchemaRegistryError, UnavailableError
+from hookstream.app.errors import SchemaRegistryError, UnavailableError
 from hookstream.app.ids import own_tool_id
 from hookstream.app.kafka.client import BrokerError
 from hookstream.app.kafka.outbox import EVENTS, UPDATES, EventLine, UpdateLine
@@ -189,10 +189,7 @@ class Mirror:
             # what it still has in hand must not come behind what is sent again
             await self._producer.close()
         else:
-            self.state.failures += 1
-            known = isinstance(error, HookstreamError)
-            kind = error.slug if isinstance(error, HookstreamError) else "redis"
-            self.state.troubled(kind, str(error) if known else type(error).__name__)
+            self.state.held_up(error)
         await asyncio.sleep(backoff_seconds(self.state.failures))
 
     async def _round(self) -> int:

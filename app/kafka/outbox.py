@@ -10,11 +10,10 @@ from typing import Final, Self
 
 import orjson
 
+from hookstream.app.queues.reading import event_to_copy
 from hookstream.app.redis import keys
 from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.commit import Writes
-from hookstream.app.streams.outcome import ERASED, Dropped, Duplicate
-from hookstream.codecs.envelope import Event
 
 __all__ = ["EVENTS", "UPDATES", "EventLine", "UpdateLine", "write_events", "write_updates"]
 
@@ -69,10 +68,8 @@ def write_events(
     Every event but duplicates and replays, once: also one that fails here, or that nobody wants.
     """
     for entry in entries:
-        event = entry.value
-        if not isinstance(event, Event) or event.replay_id or not first(entry):
-            continue
-        if isinstance(entry.outcome, Duplicate) or entry.outcome == Dropped(ERASED):
+        event = event_to_copy(entry)
+        if event is None or not first(entry):
             continue
         line = EventLine(event.event_id, entry.entry_id, event.tenant, event.tool_id)
         writes.append(keys.mirror(number, EVENTS), line.encode())

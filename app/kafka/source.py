@@ -25,8 +25,9 @@ from hookstream.app.ids import own_tool_id
 from hookstream.app.kafka.client import KAFKA_ERRORS, BrokerError, broker_error, client_options
 from hookstream.app.kafka.records import arrival, unpack
 from hookstream.app.queues.door import QueueDoors
-from hookstream.app.queues.queue_tasks import QueueTasks
+from hookstream.app.queues.intake import Intake
 from hookstream.app.queues.states import QueueState
+from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.topics import KafkaSource
 from hookstream.app.settings import Settings
 
@@ -34,8 +35,7 @@ __all__ = ["KafkaIntake"]
 
 logger = get_logger(__name__)
 
-#: How often it is looked which tools have a topic, and how long records are waited for.
-LOOK_SECONDS: Final = 0.5
+#: How long records are waited for.
 POLL_MS: Final = 500
 SHORT_MS: Final = 20
 #: Records of one poll, and bytes that are fetched of a partition, and of all, ahead of it.
@@ -59,36 +59,21 @@ METADATA_MS: Final = 30_000
 FOR_EVER_MS: Final = 2**31 - 1
 
 
-class KafkaIntake:
-    """Reads the topics of all tools, each in a task of its own: none waits for another."""
+class KafkaIntake(Intake[KafkaSource]):
+    """Reads the topics of all tools."""
 
     def __init__(self, doors: QueueDoors) -> None:
-        self.doors = doors
-        self._consumers: QueueTasks[KafkaSource] = QueueTasks("KafkaIntake.topic", self._consumer)
+        super().__init__(doors, "KafkaIntake.topic")
 
-    def states(self) -> list[QueueState]:
-        """How each topic does."""
-        return self._consumers.states()
+    def source_of(self, tool: Tool) -> KafkaSource | None:
+        """See :class:`Intake`."""
+        source = tool.source
+        if isinstance(source, KafkaSource) and self.doors.settings.may_read_topic(source.topic):
+            return source
+        return None
 
-    async def run(self) -> None:
-        """Read topics for as long as this runs, as the catalog has them."""
-        try:
-            while True:
-                await self._follow()
-                await asyncio.sleep(LOOK_SECONDS)
-        finally:
-            await self._consumers.stop()
-
-    async def _follow(self) -> None:
-        wanted = {}
-        for tool in self.doors.catalog().tools.values():
-            source = tool.source
-            # the setting may be another one than when the tool was made
-            if isinstance(source, KafkaSource) and self.doors.settings.may_read_topic(source.topic):
-                wanted[tool.tool_id] = source
-        await self._consumers.follow(wanted)
-
-    def _consumer(self, tool_id: str, source: KafkaSource) -> "TopicReader":
+    def reader(self, tool_id: str, source: KafkaSource) -> "TopicReader":
+        """See :class:`Intake`."""
         return TopicReader(self.doors, tool_id, source)
 
 

@@ -1,12 +1,24 @@
-"""Events that lines of an outbox name, in whichever tier they are when their turn comes."""
+"""Outboxes: which events have a line, and the events of lines when their turn comes."""
 
 from collections.abc import Sequence
 
 from hookstream.app.archive.rows import Place
 from hookstream.app.stores.events import EventStore
+from hookstream.app.streams.batch import Entry
+from hookstream.app.streams.outcome import ERASED, Dropped, Duplicate
 from hookstream.codecs.envelope import Event
 
-__all__ = ["events_at"]
+__all__ = ["event_to_copy", "events_at"]
+
+
+def event_to_copy(entry: Entry) -> Event | None:
+    """An entry's event, where it is one to be copied: no duplicate, no replay, and not erased."""
+    event = entry.value
+    if not isinstance(event, Event) or event.replay_id:
+        return None
+    if isinstance(entry.outcome, Duplicate) or entry.outcome == Dropped(ERASED):
+        return None
+    return event
 
 
 async def events_at(store: EventStore, wanted: Sequence[tuple[str, Place]]) -> list[Event | None]:

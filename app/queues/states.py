@@ -60,6 +60,14 @@ class QueueState:
         self.failures += 1
         self.troubled(error.kind, str(error))
 
+    def held_up(self, error: Exception) -> None:
+        """It waits for something of ours: an error that says what, or one of Redis."""
+        self.failures += 1
+        if isinstance(error, HookstreamError):
+            self.troubled(error.slug, str(error))
+        else:
+            self.troubled("redis", type(error).__name__)
+
     def troubled(self, kind: str, detail: str) -> None:
         """It does not; a line of the log says why, not each time."""
         self.trouble, self.detail = kind, detail

@@ -18,7 +18,7 @@ from hookstream.app import metrics, tasks
 from hookstream.app.archive.rows import Place
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.durations import DAY_MS
-from hookstream.app.errors import HookstreamError, UnavailableError
+from hookstream.app.errors import UnavailableError
 from hookstream.app.queues.queue_tasks import QueueTasks
 from hookstream.app.queues.reading import events_at
 from hookstream.app.queues.states import QueueState
@@ -247,11 +247,7 @@ class Sender:
         if isinstance(error, SqsError):
             self.state.failed(error)
         else:
-            self.state.failures += 1
-            if isinstance(error, HookstreamError):
-                self.state.troubled(error.slug, str(error))
-            else:
-                self.state.troubled("redis", type(error).__name__)
+            self.state.held_up(error)
         await asyncio.sleep(backoff_seconds(self.state.failures))
 
     async def _round(self) -> int:

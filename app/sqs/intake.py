@@ -21,8 +21,9 @@ from hookstream.app.errors import HookstreamError
 from hookstream.app.ids import own_tool_id
 from hookstream.app.ingest.refusals import IN_QUEUE
 from hookstream.app.queues.door import Arrival, QueueDoors, bits_of
-from hookstream.app.queues.queue_tasks import QueueTasks
+from hookstream.app.queues.intake import Intake
 from hookstream.app.queues.states import QueueState
+from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.queues import Queue, SqsSource
 from hookstream.app.sqs.client import Message, SqsClient, SqsError
 from hookstream.app.sqs.messages import unpack
@@ -35,8 +36,7 @@ logger = get_logger(__name__)
 WAIT_SECONDS: Final = 20
 #: How long a message is hidden unless that is prolonged, which is done at a third of it.
 HIDDEN_SECONDS: Final = 60
-#: How often it is looked which tools have a queue, and asked whether one has a redrive policy.
-LOOK_SECONDS: Final = 0.5
+#: How often it is asked whether a queue has a redrive policy.
 POLICY_SECONDS: Final = 300.0
 
 
@@ -45,41 +45,24 @@ def message_bits(queue: Queue, message: Message) -> int:
     return bits_of(f"{queue.url}\0{message.message_id}")
 
 
-class SqsIntake:
-    """Asks the queues of all tools, each in a task of its own: none waits for another."""
+class SqsIntake(Intake[SqsSource]):
+    """Asks the queues of all tools."""
 
     def __init__(
         self, doors: QueueDoors, *, make_client: Callable[[Queue], SqsClient] = SqsClient
     ) -> None:
-        self.doors = doors
+        super().__init__(doors, "SqsIntake.consumer")
         self.make_client = make_client
-        self._consumers: QueueTasks[SqsSource] = QueueTasks("SqsIntake.consumer", self._consumer)
 
-    def states(self) -> list[QueueState]:
-        """How each queue does."""
-        return self._consumers.states()
+    def source_of(self, tool: Tool) -> SqsSource | None:
+        """See :class:`Intake`."""
+        source = tool.source
+        if isinstance(source, SqsSource) and self.doors.settings.may_ask_queue(source.queue.url):
+            return source
+        return None
 
-    async def run(self) -> None:
-        """Ask queues for as long as this runs, as the catalog has them."""
-        try:
-            while True:
-                await self._follow()
-                await asyncio.sleep(LOOK_SECONDS)
-        finally:
-            await self._consumers.stop()
-
-    async def _follow(self) -> None:
-        wanted = {}
-        for tool in self.doors.catalog().tools.values():
-            source = tool.source
-            # the setting may be another one than when the tool was made
-            if isinstance(source, SqsSource) and self.doors.settings.may_ask_queue(
-                source.queue.url
-            ):
-                wanted[tool.tool_id] = source
-        await self._consumers.follow(wanted)
-
-    def _consumer(self, tool_id: str, source: SqsSource) -> "Consumer":
+    def reader(self, tool_id: str, source: SqsSource) -> "Consumer":
+        """See :class:`Intake`."""
         return Consumer(self, tool_id, source)
 
 

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
+from hookstream.app.queues.reading import event_to_copy
 from hookstream.app.redis import keys
 from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.routing.paths import OLD
 from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.commit import Writes
-from hookstream.app.streams.outcome import ERASED, Blocked, Dropped, Duplicate
+from hookstream.app.streams.outcome import Blocked
 from hookstream.codecs.envelope import Event
 
 __all__ = ["BARRIER", "COPY", "MARK", "SHADOW", "Line", "write_outbox"]
@@ -65,10 +66,8 @@ def write_outbox(
     """
     written = set()
     for entry in entries:
-        event = entry.value
-        if not isinstance(event, Event) or event.replay_id:
-            continue
-        if isinstance(entry.outcome, Duplicate) or entry.outcome == Dropped(ERASED):
+        event = event_to_copy(entry)
+        if event is None:
             continue
         tool = catalog.tools.get(event.tool_id)
         if tool is None or tool.forward is None:

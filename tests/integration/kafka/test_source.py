@@ -16,6 +16,7 @@ from hookstream.app.kafka import source as module
 from hookstream.app.kafka.source import KafkaIntake
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.queues import door as door_module
+from hookstream.app.queues import intake as intake_module
 from hookstream.app.queues.door import QueueDoors
 from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.routing.topics import KafkaSource
@@ -30,7 +31,7 @@ from tests.support.stack import eventually
 @pytest.fixture(autouse=True)
 def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done once in a while is done sooner than in earnest."""
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(intake_module, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(module, "POLL_MS", 100)
     monkeypatch.setattr(module, "WATCH_SECONDS", 0.3)
     monkeypatch.setattr(module, "METADATA_MS", 500)

@@ -18,6 +18,7 @@ from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.privacy.rules import MASKED, Rules
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.queues import door as door_module
+from hookstream.app.queues import intake as intake_module
 from hookstream.app.queues.door import QueueDoors
 from hookstream.app.redis import keys
 from hookstream.app.redis.client import Scripts
@@ -44,7 +45,7 @@ PARTITIONS = 4
 @pytest.fixture(autouse=True)
 def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done once in a while is done sooner than in earnest."""
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(intake_module, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(door_module, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(module, "WAIT_SECONDS", 1)
 
