@@ -483,6 +483,11 @@ class Settings(BaseSettings):
         "beginnings up to a `/`, as in `https://sqs.eu-west-1.amazonaws.com/123456789012/`. "
         "They are asked with this process's AWS credentials. Empty: none.",
     )
+    sqs_profile: str = Field(
+        "",
+        description="The profile, of AWS's own files, whose credentials queues are asked with, "
+        "where the process's others are for something else, such as the archive.",
+    )
     kafka_url: str = Field(
         "",
         description="The Kafka that may stand beside: `kafka://HOST:9092`, several by commas, or "

@@ -94,8 +94,10 @@ class Outgoing:
 class SqsClient:
     """One queue. Everything raises SqsError."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, *, profile: str = "") -> None:
+        """``profile``: of AWS's files, whose credentials are taken; "" for whatever is found."""
         self.queue = queue
+        self._profile = profile
         self._http: aiohttp.ClientSession | None = None
         self._credentials: Any = None
 
@@ -213,15 +215,12 @@ class SqsClient:
         return await asyncio.to_thread(self._sign, url, action, body)
 
     def _sign(self, url: str, action: str, body: bytes) -> dict[str, str]:
-        try:
-            from botocore.auth import SigV4Auth
-            from botocore.awsrequest import AWSRequest
-            from botocore.exceptions import BotoCoreError
-            from botocore.session import get_session
-        except ImportError as error:
-            raise SqsError(
-                "denied", "queues need the package botocore: `pip install 'hookstream[sqs]'`"
-            ) from error
+        # a fifth of a second, of which processes without queues have no need
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.exceptions import BotoCoreError
+        from botocore.session import Session
+
         region = self.queue.region_in_url or os.environ.get(
             "AWS_REGION", os.environ.get("AWS_DEFAULT_REGION", "")
         )
@@ -229,7 +228,9 @@ class SqsClient:
             raise SqsError("denied", "its region is not known: set `region` of it, or AWS_REGION")
         try:
             if self._credentials is None:
-                self._credentials = get_session().get_credentials()
+                # of a profile that is named, variables with keys are not looked at
+                session = Session(profile=self._profile or None)
+                self._credentials = session.get_credentials()
             if self._credentials is None:
                 raise SqsError("denied", "no AWS credentials are found here")
             signer = SigV4Auth(self._credentials.get_frozen_credentials(), "sqs", region)

@@ -27,7 +27,7 @@ from hookstream.app.redis.client import REDIS_ERRORS
 from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.routing.event_keys import key_name_of
 from hookstream.app.routing.paths import sent_field
-from hookstream.app.routing.queues import Queue, SqsTarget
+from hookstream.app.routing.queues import SqsTarget
 from hookstream.app.settings import Settings
 from hookstream.app.sqs.client import AT_ONCE, Outgoing, SqsClient, SqsError
 from hookstream.app.sqs.messages import pack, pack_mark
@@ -111,7 +111,6 @@ class SqsForwarder(Service):
         catalog: Callable[[], Catalog],
         is_current: Callable[[], bool],
         owned: Callable[[], Mapping[int, Partition]],
-        make_client: Callable[[Queue], SqsClient] = SqsClient,
         **kwargs: Any,
     ) -> None:
         """``is_current``: whether the catalog is as PostgreSQL has it now."""
@@ -121,7 +120,6 @@ class SqsForwarder(Service):
         self.settings = settings
         self.catalog = catalog
         self.owned = owned
-        self.make_client = make_client
         self._is_current = is_current
         self._senders: QueueTasks[SqsTarget] = QueueTasks("SqsForwarder.sender", self._sender)
         #: Since when a tool that has lines has been seen without a queue.
@@ -222,7 +220,7 @@ class Sender:
         self.tool_id = tool_id
         self.target = target
         self.state = QueueState(tool_id, target.queue.name)
-        self._client = forwarder.make_client(target.queue)
+        self._client = SqsClient(target.queue, profile=forwarder.settings.sqs_profile)
         self._most_bytes = MESSAGE_BYTES
         self._asked_size = -SIZE_SECONDS
         #: By partition and barrier, the entries of ``updates`` that have to be delivered first.

@@ -9,7 +9,7 @@ and its event comes again under the same id, which follows from the message.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import orjson
@@ -48,11 +48,8 @@ def message_bits(queue: Queue, message: Message) -> int:
 class SqsIntake(Intake[SqsSource]):
     """Asks the queues of all tools."""
 
-    def __init__(
-        self, doors: QueueDoors, *, make_client: Callable[[Queue], SqsClient] = SqsClient
-    ) -> None:
+    def __init__(self, doors: QueueDoors) -> None:
         super().__init__(doors, "SqsIntake.consumer")
-        self.make_client = make_client
 
     def source_of(self, tool: Tool) -> SqsSource | None:
         """See :class:`Intake`."""
@@ -74,7 +71,7 @@ class Consumer:
         self.source = source
         self.state = QueueState(tool_id, source.queue.name)
         self._door = intake.doors.of(tool_id, self.state)
-        self._client = intake.make_client(source.queue)
+        self._client = SqsClient(source.queue, profile=intake.doors.settings.sqs_profile)
         #: Whether what cannot be read is given to another queue by SQS itself; None: not known.
         self._redrives_known: bool | None = None
         self._asked_policy = -POLICY_SECONDS

@@ -160,7 +160,7 @@ def test_docker_compose_file_is_valid() -> None:
     for name in ("receiver", "worker-1", "worker-2"):
         given = services[name]["environment"]
         assert given["HOOKSTREAM_ARCHIVE_URL"].startswith("s3://")
-        assert given["AWS_ENDPOINT_URL"] == "http://s3:8333"
+        assert given["AWS_ENDPOINT_URL_S3"] == "http://s3:8333"
     for name in ("receiver", "worker-1", "worker-2"):
         port = services[name]["environment"]["HOOKSTREAM_ADMIN_PORT"]
         published = [item["target"] for item in services[name].get("ports") or []]

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -118,3 +119,34 @@ async def test_without_credentials_or_a_region_it_says_what_is_missing(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     with pytest.raises(SqsError, match="credentials"):
         await client.receive(wait_seconds=0, hidden_seconds=30)
+
+
+async def test_queues_are_asked_with_the_credentials_of_a_profile_where_one_is_named(
+    sqs: SqsServer, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "credentials"
+    file.write_text("[queues]\naws_access_key_id = forqueues\naws_secret_access_key = x\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "forthearchive")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    queue = Queue(sqs.queue(name))
+    asked: list[str] = []
+
+    def look(environ: dict[str, str], start: object, inner: object) -> object:
+        asked.append(environ["HTTP_AUTHORIZATION"])
+        return inner(environ, start)  # type: ignore[operator]
+
+    for profile in ("", "queues"):
+        client = SqsClient(queue, profile=profile)
+        try:
+            with sqs.server.failing(look):
+                await client.receive(wait_seconds=0, hidden_seconds=30)
+        finally:
+            await client.close()
+    assert ["Credential=forthearchive/" in asked[0], "Credential=forqueues/" in asked[1]] == [
+        True,
+        True,
+    ]
+    with pytest.raises(SqsError, match="ProfileNotFound") as refused:
+        await SqsClient(queue, profile="nobody").receive(wait_seconds=0, hidden_seconds=30)
+    assert refused.value.kind == "denied"
