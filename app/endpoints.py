@@ -23,6 +23,7 @@ from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.siblings import Siblings
 from hookstream.app.sqs.intake import SqsIntake
+from hookstream.app.sqs.moves import Moves
 from hookstream.app.stores.comparisons import PathComparer
 from hookstream.app.stores.imports import ImportStore
 from hookstream.app.web.access import Access, People
@@ -273,6 +274,7 @@ class Endpoints:
     def _context_routes(self) -> list[Route]:
         """Tools, contexts, and what goes from the ones to the others."""
         services, settings, postgres = self._services, self._settings, self._services.postgres
+        moves = Moves(services.redis, settings.partitions)
         catalog, feeds = self._catalog, services.feeds
         return [
             *ToolViews(
@@ -287,9 +289,10 @@ class Endpoints:
                 dictionaries=services.dictionaries,
                 trail=services.trail,
                 holds=services.holds,
+                moves=moves,
             ).routes(),
             *MigrationViews(
-                settings=settings, postgres=postgres, catalog=catalog, redis=services.redis
+                settings=settings, postgres=postgres, catalog=catalog, moves=moves
             ).routes(),
             *ComparisonViews(
                 settings=settings,

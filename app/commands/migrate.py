@@ -51,6 +51,8 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
             raise BadRequestError(f"{action}: one of {', '.join(ACTIONS)}")
         if (action == "shift") != bool(options["to"]):
             raise BadRequestError("shift, and nothing else, takes --to MODE")
+        if options["percent"] is not None and action != "shift":
+            raise BadRequestError("--percent: of shift --to split, and nothing else")
         if (action == "confirm") != bool(options["marks"] or options["every"]):
             raise BadRequestError("confirm, and nothing else, takes --mark MARK or --all")
         given = [name for name in (*COMPARED, "results", "markdown") if options[name]]
@@ -163,7 +165,7 @@ def table(shown: dict[str, Any]) -> str:
         "wait for old workers to be through with them",
     ]
     if shown["hand_overs"]:
-        rows = [("mark", "key", "since", "in the queue")]
+        rows = [("mark", "key (hashed)", "since", "in the queue")]
         rows += [
             (one["mark"], one["key"], one["since"][:19], "yes" if one["sent"] else "not yet")
             for one in shown["hand_overs"]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from hookstream.app.addresses import Network
 from hookstream.app.ids import DEFAULT_TENANT
@@ -99,6 +100,8 @@ class Tool:
     source: SqsSource | KafkaSource | None = None
     #: The queue that its events are copied into.
     forward: SqsTarget | None = None
+    #: Since when it has that; None where that is not known.
+    forwarded_since: datetime | None = None
     #: How far it has moved from old workers to here; None where it does not move.
     migration: Migration | None = None
 

@@ -176,6 +176,7 @@ def tool_from_row(row: Row, secrets: ToolSecrets = CLEAR) -> Tool:
             masking=Rules.from_dict(row.get("masking") or {}),
             source=source_from(row["source"]) if row.get("source") else None,
             forward=SqsTarget.from_dict(row["forward"]) if row.get("forward") else None,
+            forwarded_since=_time(row.get("forwarded_since")),
             migration=Migration.from_dict(row["migration"]) if row.get("migration") else None,
         )
     )
@@ -232,6 +233,11 @@ def keys_from_row(row: Row) -> dict[bytes, ApiKey]:
         ends = _moment(row["previous_until"], 0.0)
         found[bytes.fromhex(before)] = replace(key, until=min(until, ends))
     return found
+
+
+def _time(value: datetime | str | None) -> datetime | None:
+    """A time, which a copy of the catalog has as a text."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
 def _moment(value: datetime | str | None, otherwise: float) -> float:

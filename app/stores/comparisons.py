@@ -153,7 +153,9 @@ class PathComparer:
 
     async def _compared(self, tool: Tool, row: Mapping[str, Any]) -> Compared:
         error = row["error"] and await self._errors.shown(tool.tenant, row["error"])
-        return compared(row, error, copied=tool.forward is not None)
+        since = tool.forwarded_since
+        copied = tool.forward is not None and (since is None or row["received_at"] >= since)
+        return compared(row, error, copied=copied)
 
     async def _add_alone(
         self, comparison: Comparison, tool: Tool, since: datetime, until: datetime, examples: int
@@ -173,7 +175,7 @@ class PathComparer:
 
 
 def compared(row: Mapping[str, Any], error: str, *, copied: bool) -> Compared:
-    """A row of ``compared_events``; ``copied``: whether events of the tool are that do not move."""
+    """A row of ``compared_events``; ``copied``: whether it was if its tool did not move yet."""
     path = row["path"] or OURS
     contexts, at = row["contexts"], row["decided_at"]
     if path != OLD:

@@ -1,20 +1,18 @@
 """``/api/v1/tools/{tool_id}/migration``: which tools move from old workers to here, and how far."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from hookstream.app.errors import BadRequestError, ConflictError, NotFoundError, UnavailableError
-from hookstream.app.ids import own_tool_id, partition_of_event
+from hookstream.app.ids import own_tool_id
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
-from hookstream.app.redis import keys
 from hookstream.app.redis.client import REDIS_ERRORS
-from hookstream.app.routing.paths import confirmed_field, sent_field
 from hookstream.app.settings import Settings
+from hookstream.app.sqs.moves import Moves, NotSentError
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.web.access import TENANT_KEY, path_tool, read_model
 from hookstream.app.web.models.migration import (
@@ -25,29 +23,25 @@ from hookstream.app.web.models.migration import (
 )
 from hookstream.app.web.problem import json_response
 from hookstream.app.web.routes import Route
-from hookstream.codecs.envelope import is_event_id
 
 __all__ = ["MigrationViews"]
 
 MIGRATION = "/api/v1/tools/{tool_id}/migration"
-#: Modes that are remembered of a tool, hand-overs that are shown, and fields of a partition that
-#: are looked through for them.
+#: Modes that are remembered of a tool, and hand-overs that are shown.
 HISTORY = 50
 SHOWN = 100
-LOOKED_AT = 10_000
-SCAN = 1000
 
 
 class MigrationViews:
     """Shows and changes which path a tool's events work in."""
 
     def __init__(
-        self, *, settings: Settings, postgres: Postgres, catalog: CatalogCache, redis: Any
+        self, *, settings: Settings, postgres: Postgres, catalog: CatalogCache, moves: Moves
     ) -> None:
         self._settings = settings
         self._postgres = postgres
         self._catalog = catalog
-        self._redis = redis
+        self._moves = moves
 
     def routes(self) -> Sequence[Route]:
         """In the order of the OpenAPI document."""
@@ -130,47 +124,23 @@ class MigrationViews:
         wanted = await read_model(self._settings, request, HandOversIn)
         if bool(wanted.marks) == wanted.all:
             raise BadRequestError('either {"marks": ["…"]} or {"all": true}')
-        row = await self._row(request)
+        tool_id, marks = (await self._row(request))["tool_id"], wanted.marks
         try:
+            unknown: list[str] = []
             if wanted.all:
-                found = [
-                    (number, mark)
-                    async for number, mark, record, sent in self._hand_overs(row["tool_id"])
-                    if record and sent
-                ]
-                unknown: list[str] = []
+                every = [one async for one in self._moves.hand_overs(tool_id)]
+                found = [(one.partition, one.mark) for one in every if one and one.sent]
             else:
-                found, unknown = await self._named(row["tool_id"], wanted.marks)
-            now_ms = int(datetime.now(UTC).timestamp() * 1000)
-            for number, mark in found:
-                name = keys.hand_overs(number)
-                await self._redis.hset(name, confirmed_field(mark), now_ms)
-                if not await self._redis.hexists(name, mark):
-                    # it has ended meanwhile
-                    await self._redis.hdel(name, confirmed_field(mark))
+                found, unknown = await self._moves.known(tool_id, marks)
+            await self._moves.confirm(found, int(datetime.now(UTC).timestamp() * 1000))
+        except NotSentError as error:
+            raise ConflictError(
+                f"the mark {error} is not in the queue yet, as far as is known here: nobody can "
+                "have come to it. A worker that has: say it again"
+            ) from error
         except REDIS_ERRORS as error:
             raise UnavailableError("Redis cannot be asked at the moment: try again") from error
         return json_response({"confirmed": len(found), "unknown": unknown})
-
-    async def _named(
-        self, tool_id: str, marks: Sequence[str]
-    ) -> tuple[list[tuple[int, str]], list[str]]:
-        found, unknown = [], []
-        for mark in marks:
-            number = partition_of_event(mark) if is_event_id(mark) else -1
-            if not 0 <= number < self._settings.partitions:
-                unknown.append(mark)
-                continue
-            record, sent = await self._redis.hmget(keys.hand_overs(number), mark, sent_field(mark))
-            if record is None or orjson.loads(record)["tool_id"] != tool_id:
-                unknown.append(mark)
-            elif sent is None:
-                raise ConflictError(
-                    f"the mark {mark} is not in the queue yet: nobody can have come to it"
-                )
-            else:
-                found.append((number, mark))
-        return found, unknown
 
     async def end(self, request: web.Request) -> web.StreamResponse:
         """Copy nothing any more. What waits for old workers is in the way of it."""
@@ -179,10 +149,15 @@ class MigrationViews:
         migration = row["migration"]
         if migration is None:
             raise NotFoundError(f"the tool {own_tool_id(tool_id)} does not move")
+        if migration["mode"] == "sqs":
+            raise ConflictError(
+                "it is in mode sqs, where old workers have everything, and not ending it keeps it "
+                "that way. To be rid of it send the webhooks to them yourself, and delete the tool"
+            )
         if migration["mode"] != "only":
             raise ConflictError(
                 f"it is in mode {migration['mode']}: shift it to `only` first, and stay there "
-                "until the old queue is empty"
+                "until the old queue is empty; or to `sqs`, to give the move up"
             )
         now = await self._out(row)
         if now["waiting_keys"] or now["waiting_copies"]:
@@ -197,23 +172,12 @@ class MigrationViews:
             raise ConflictError("somebody else has shifted it just now: look, and try again")
         await self._catalog.reload()
         try:
-            await self._forget(tool_id)
+            await self._moves.forget(tool_id)
         except REDIS_ERRORS as error:
             raise UnavailableError(
                 "it is over; what Redis remembers of its keys is left there, and harms nobody"
             ) from error
         return web.Response(status=204)
-
-    async def _forget(self, tool_id: str) -> None:
-        for number in range(self._settings.partitions):
-            name, cursor = keys.paths(number), 0
-            while True:
-                cursor, found = await self._redis.hscan(name, cursor, count=SCAN)
-                mine = [one for one in found if one.decode().partition(" ")[2] == tool_id]
-                if mine:
-                    await self._redis.hdel(name, *mine)
-                if not cursor:
-                    break
 
     async def _row(self, request: web.Request) -> Mapping[str, Any]:
         tool_id = path_tool(request)
@@ -224,44 +188,22 @@ class MigrationViews:
             raise NotFoundError(f"there is no tool {own_tool_id(tool_id)}")
         return row
 
-    async def _hand_overs(
-        self, tool_id: str
-    ) -> AsyncIterator[tuple[int, str, dict[str, Any] | None, bool]]:
-        """Of a tool: partition, mark, record, whether it is sent; a record None: there are more."""
-        for number in range(self._settings.partitions):
-            fields: dict[str, bytes] = {}
-            cursor = 0
-            while True:
-                cursor, found = await self._redis.hscan(keys.hand_overs(number), cursor, count=SCAN)
-                fields |= {name.decode(): value for name, value in found.items()}
-                if not cursor or len(fields) >= LOOKED_AT:
-                    break
-            for name, value in fields.items():
-                if ":" in name or confirmed_field(name) in fields:
-                    continue
-                record = orjson.loads(value)
-                if record["tool_id"] == tool_id:
-                    yield number, name, record, sent_field(name) in fields
-            if cursor:
-                yield number, "", None, False
-
     async def _out(self, row: Mapping[str, Any]) -> dict[str, Any]:
         tool_id, migration = row["tool_id"], row["migration"] or {}
         shown: list[dict[str, Any]] = []
         waiting, more = 0, False
         try:
-            async for _, mark, record, sent in self._hand_overs(tool_id):
-                if record is None:
+            async for one in self._moves.hand_overs(tool_id):
+                if one is None:
                     more = True
                     continue
                 waiting += 1
                 if len(shown) < SHOWN:
-                    since = datetime.fromtimestamp(record["since_ms"] / 1000, UTC).isoformat()
-                    shown.append({"mark": mark, "key": record["key"], "since": since, "sent": sent})
-            pipe = self._redis.pipeline(transaction=False)
-            for number in range(self._settings.partitions):
-                pipe.xlen(keys.outbox(number, tool_id))
-            copies = sum(await pipe.execute())
+                    since = datetime.fromtimestamp(one.since_ms / 1000, UTC).isoformat()
+                    shown.append(
+                        {"mark": one.mark, "key": one.key, "since": since, "sent": one.sent}
+                    )
+            copies = await self._moves.copies(tool_id)
         except REDIS_ERRORS as error:
             raise UnavailableError("Redis cannot be asked at the moment: try again") from error
         return {

@@ -41,6 +41,7 @@ from hookstream.app.routing.queues import Queue, SqsSource, SqsTarget
 from hookstream.app.routing.topics import KafkaSource
 from hookstream.app.schema_registry.store import SchemaStore
 from hookstream.app.settings import Settings
+from hookstream.app.sqs.moves import Moves
 from hookstream.app.stores.audit_trail import AuditTrail
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.holds import HoldStore, refuse
@@ -105,8 +106,10 @@ class ToolViews:
         dictionaries: Dictionaries,
         trail: AuditTrail,
         holds: HoldStore,
+        moves: Moves,
     ) -> None:
         self._holds = holds
+        self._moves = moves
         self._trail = trail
         self._dead_letters = dead_letters
         self._refusals = refusals
@@ -154,7 +157,7 @@ class ToolViews:
                 self.delete,
                 "Delete a tool; with purge its dead letters, refusals and dictionary, too",
                 status=204,
-                errors=(400, 404, 409),
+                errors=(400, 404, 409, 503),
                 query=PURGE_QUERY,
             ),
         ]
@@ -278,6 +281,7 @@ class ToolViews:
         hold = await self._holds.check(request[TENANT_KEY], tool_id=tool_id)
         if hold is not None:
             raise ConflictError(refuse(hold, f"the tool {tool_id}"))
+        await self._check_left(request[TENANT_KEY], tool_id, purge=purge == "true")
         if purge == "true":
             await self._purge(request[CALLER_KEY], tool_id)
         tag = await self._postgres.execute(statement("delete_tool"), tool_id, request[TENANT_KEY])
@@ -285,6 +289,38 @@ class ToolViews:
             raise NotFoundError(f"there is no tool {own_tool_id(tool_id)}")
         await self._catalog.reload()
         return web.Response(status=204)
+
+    async def _check_left(self, tenant: str, tool_id: str, *, purge: bool) -> None:
+        """Refuse to delete a tool while events of it wait for old workers.
+
+        Raises ConflictError; UnavailableError where that cannot be looked at.
+        """
+        row = await self._postgres.fetchrow(statement("tool"), tool_id, tenant)
+        if row is None or row["forward"] is None:
+            return
+        migration = row["migration"]
+        if migration is not None and migration["mode"] not in ("sqs", "only"):
+            raise ConflictError(
+                f"the tool moves from old workers to here, and is in mode {migration['mode']}: "
+                "shift it to `sqs` or to `only` first, so that nothing is left in between"
+            )
+        try:
+            keys = sum([1 async for _ in self._moves.hand_overs(tool_id)])
+            copies = await self._moves.copies(tool_id)
+        except REDIS_ERRORS as error:
+            raise UnavailableError(
+                "Redis cannot say at the moment what waits for old workers: try again"
+            ) from error
+        if keys:
+            raise ConflictError(
+                f"{keys} ordering keys wait for old workers to be through with them: look at "
+                "GET /api/v1/tools/{tool_id}/migration"
+            )
+        if copies and not purge:
+            raise ConflictError(
+                f"{copies} events are still to be copied into its queue: wait until they are, or "
+                "delete it with ?purge=true, and they are not"
+            )
 
     async def _purge(self, caller: Caller, tool_id: str) -> None:
         tenant = caller.tenant
@@ -380,6 +416,11 @@ def source(
             raise BadRequestError(
                 f"source.sqs.queue_url: events of {own_tool_id(other.tool_id)} are copied into "
                 "it: they could go round"
+            )
+        if isinstance(other.source, SqsSource) and other.source.queue.url == queue.url:
+            raise BadRequestError(
+                f"source.sqs.queue_url: it is the source of {own_tool_id(other.tool_id)} already, "
+                "and each message would be of one tool or of the other"
             )
     return given
 
@@ -592,6 +633,7 @@ def tool_out(row: Mapping[str, Any], secrets: Sequence[str]) -> dict[str, Any]:
         "masking": row["masking"],
         "source": row["source"],
         "forward": row["forward"],
+        "forwarded_since": row["forwarded_since"] and row["forwarded_since"].isoformat(),
         "path": f"/hooks/{row['tool_id']}",
         "created_at": row["created_at"].isoformat(),
         "updated_at": row["updated_at"].isoformat(),

@@ -11,6 +11,8 @@ SELECT
 FROM (
     SELECT * FROM events
     WHERE tenant = $1 AND tool_id = $2 AND event_id >= $3::uuid AND event_id < $4::uuid
+        -- what came out of a history came to neither path
+        AND import_id IS NULL
     ORDER BY event_id
     LIMIT $5
 ) AS e

@@ -215,7 +215,8 @@ class ToolOut(Model):
     ``weak_secret_count`` of them are short or simple: replace them by random ones. ``pending``: it
     has none yet, and learns it from its sender's first request; ``learnt_secret_waits``: it has
     learnt one that nobody has been shown. ``secrets_trouble``: why its secrets cannot be opened
-    here now, so that its webhooks are refused with 503; else "".
+    here now, so that its webhooks are refused with 503; else "". ``forwarded_since``: since when it
+    has the queue in ``forward``.
     """
 
     tool_id: str
@@ -237,6 +238,7 @@ class ToolOut(Model):
     masking: MaskingIn | None
     source: SourceIn | None
     forward: ForwardIn | None
+    forwarded_since: str | None
     path: str
     created_at: str
     updated_at: str

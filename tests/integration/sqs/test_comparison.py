@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.sqs.test_end_to_end import taken
-from tests.integration.sqs.test_migration import confirm, shift
+from tests.integration.sqs.test_migration import confirm, heard, shift
 from tests.integration.web.test_agent_keys import call
 from tests.support.sqs import SqsServer
 from tests.support.stack import Stack, eventually
@@ -286,3 +286,42 @@ async def test_an_answer_ends_with_an_hour_and_says_where_to_go_on(
     assert found["since"] >= (datetime.now(UTC) - timedelta(days=8)).isoformat()
     assert [one["only_old"] for one in found["hours"]] == [1, 1, 1]
     assert found["hours"][0]["hour"] == (hour - timedelta(hours=30)).isoformat()
+
+
+async def test_events_from_before_there_was_a_queue_and_imported_ones_are_no_differences(
+    own: Stack, sqs_server: SqsServer, name: str, tmp_path: Path
+) -> None:
+    tool = {"provider": "none", "dedup": {"strategy": "none"}, "ordering": {"by": "tool"}}
+    await own.context(name, tool)
+    shown = await own.get(f"/tools/{name}")
+    assert (shown["forward"], shown["forwarded_since"]) == (None, None)
+    await send(own, name, 1)
+    await recorded(own, name, 1)
+    url = sqs_server.queue(f"{name}.fifo")
+    tool["forward"] = {"sqs": {"queue_url": url}}
+    shown = await own.put(f"/tools/{name}", tool)
+    since = datetime.fromisoformat(shown["forwarded_since"])
+    # the queue is the same one, whatever else is changed
+    shown = await own.put(f"/tools/{name}", {**tool, "ttl": {"hot": "3h"}})
+    assert datetime.fromisoformat(shown["forwarded_since"]) == since
+    file = tmp_path / "old.jsonl"
+    file.write_text(json.dumps({"received_at": since.isoformat(), "id": "7", "payload": {"n": 7}}))
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        own.command("import", "--tool", name, str(file)),
+        env=own.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    await heard(own)
+    late = await send(own, name, 2)
+    assert await copied(own, sqs_server, url, 1) == [late]
+    await own.updates(name, 2)
+    # with the one that was imported
+    await recorded(own, name, 3)
+    await report(own, name, done(late, contexts=[name]))
+    counts, causes = await comparison(own, name)
+    assert causes == {}
+    assert (counts["events"], counts["ours_alone"], counts["both"]) == (2, 1, 1)

@@ -186,3 +186,8 @@ async def test_queues_that_are_not_for_tools_are_refused_with_what_to_do(
     round_ = {"forward": {"sqs": {"queue_url": url}}}
     status, body = await call(own, own.key, "PUT", f"/tools/{name}-b", **SOURCE, **round_)
     assert (status, f"the source of {name}" in body["detail"]) == (400, True)
+    twice = {"source": {"sqs": {"queue_url": url}}}
+    status, body = await call(own, own.key, "PUT", f"/tools/{name}-b", **SOURCE, **twice)
+    assert (status, f"the source of {name} already" in body["detail"]) == (400, True)
+    # its own it may name again
+    await own.put(f"/tools/{name}", {**SOURCE, **twice})

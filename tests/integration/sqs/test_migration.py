@@ -89,14 +89,19 @@ async def confirm(own: Stack, tool: str, **body: Any) -> dict[str, Any]:
 async def shift(own: Stack, tool: str, mode: str, **more: Any) -> None:
     """Shift a tool, and wait until the worker has heard of it."""
     await own.put(f"/tools/{tool}/migration", {"mode": mode, **more})
+    await heard(own)
+
+
+async def heard(own: Stack) -> None:
+    """Wait until the worker knows of all tools what the receiver knows."""
     wanted = (await own.health())["parts"]["catalog"]["version"]
 
-    async def heard() -> bool:
+    async def has_heard() -> bool:
         url = f"http://127.0.0.1:{own.worker_port}/health"
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             return bool((await response.json())["parts"]["catalog"]["version"] >= wanted)
 
-    await eventually(heard, "the worker has heard of it")
+    await eventually(has_heard, "the worker has heard of it")
 
 
 class Sender:
@@ -326,8 +331,10 @@ async def test_a_move_ends_once_nothing_waits_and_a_tool_is_not_torn_apart_befor
         status, problem = await call(own, own.key, "PUT", path, **{**kept, **changed})
         assert (status, said in problem["detail"]) == (409, True), problem
     await own.put(path, kept)
-    status, problem = await call(own, own.key, "DELETE", f"{path}/migration")
-    assert (status, "shift it to `only` first" in problem["detail"]) == (409, True)
+    for mode, said in (("sqs", "delete the tool"), ("redis", "shift it to `only` first")):
+        await own.put(f"{path}/migration", {"mode": mode})
+        status, problem = await call(own, own.key, "DELETE", f"{path}/migration")
+        assert (status, said in problem["detail"]) == (409, True), problem
     for body in ({"mode": "split"}, {"mode": "redis", "percent": 5}, {"mode": "half"}):
         status, _ = await call(own, own.key, "PUT", f"{path}/migration", **body)
         assert status == 400
@@ -339,6 +346,90 @@ async def test_a_move_ends_once_nothing_waits_and_a_tool_is_not_torn_apart_befor
     assert (await own.get(f"{path}/migration"))["mode"] is None
     status, problem = await call(own, own.key, "PUT", f"{path}/migration", mode="sqs")
     assert (status, "`forward`" in problem["detail"]) == (400, True)
+
+
+async def test_a_mark_is_taken_that_its_queue_has_and_has_not_answered_for(
+    own: Stack, sqs_server: SqsServer, moving: tuple[Sender, OldWorkers], name: str
+) -> None:
+    sender, _ = moving
+    with sqs_server.server.failing(answers("ThrottlingException", of="SendMessageBatch")):
+        await shift(own, name, "redis")
+        await sender.round()
+
+        async def marked() -> Any:
+            shown = await own.get(f"/tools/{name}/migration")
+            return shown["hand_overs"] if shown["waiting_keys"] == len(KEYS) else None
+
+        marks = await eventually(marked, "all keys wait")
+        assert not any(one["sent"] for one in marks)
+        early = asyncio.create_task(confirm(own, name, marks=[one["mark"] for one in marks]))
+        await asyncio.sleep(0)
+    # the queue answers while it is waited for
+    assert await early == {"confirmed": len(KEYS), "unknown": []}
+    await eventually(lambda: arrived(sender), "all of it is delivered here")
+
+
+async def arrived(sender: Sender) -> bool:
+    return await sender.count() >= len(sender.ids)
+
+
+async def test_a_tool_stays_while_something_of_it_waits_for_old_workers(
+    own: Stack, sqs_server: SqsServer, moving: tuple[Sender, OldWorkers], name: str
+) -> None:
+    sender, old = moving
+    path = f"/tools/{name}"
+
+    async def refused(query: str = "") -> str:
+        status, problem = await call(own, own.key, "DELETE", f"{path}{query}")
+        assert status == 409, problem
+        return str(problem["detail"])
+
+    with sqs_server.server.failing(answers("ThrottlingException", of="SendMessageBatch")):
+        await sender.round()
+
+        async def copies() -> bool:
+            return bool((await own.get(f"{path}/migration"))["waiting_copies"] == len(KEYS))
+
+        await eventually(copies, "all events are to be copied")
+        assert f"{len(KEYS)} events are still to be copied" in await refused()
+        await shift(own, name, "split", percent=100)
+        for query in ("", "?purge=true"):
+            assert "in mode split" in await refused(query)
+        await sender.round()
+
+        async def held() -> bool:
+            return bool((await own.get(f"{path}/migration"))["waiting_keys"] == len(KEYS))
+
+        await eventually(held, "all keys wait")
+        await own.put(f"{path}/migration", {"mode": "only"})
+        for query in ("", "?purge=true"):
+            assert f"{len(KEYS)} ordering keys wait" in await refused(query)
+        await shift(own, name, "sqs")
+    async with old.working():
+        assert await settled(sender, old) == {}
+
+        async def deleted() -> bool:
+            status, _ = await call(own, own.key, "DELETE", path)
+            return status == 204
+
+        await eventually(deleted, "nothing waits any more, and it can be deleted")
+    assert faults(sender, old, {}) == []
+
+
+async def test_what_waits_for_a_queue_is_given_up_where_that_is_said(
+    own: Stack, sqs_server: SqsServer, moving: tuple[Sender, OldWorkers], name: str
+) -> None:
+    sender, _ = moving
+    with sqs_server.server.failing(answers("ThrottlingException", of="SendMessageBatch")):
+        await sender.round()
+
+        async def copies() -> bool:
+            found = await own.get(f"/tools/{name}/migration")
+            return bool(found["waiting_copies"] == len(KEYS))
+
+        await eventually(copies, "all events are to be copied")
+        status, _ = await call(own, own.key, "DELETE", f"/tools/{name}?purge=true")
+        assert status == 204
 
 
 async def test_the_command_shifts_and_says_how_far_it_is(
@@ -363,3 +454,7 @@ async def test_the_command_shifts_and_says_how_far_it_is(
     status, text = await say("rollback", name)
     assert (status, f"{name}: shadow" in text) == (0, True), text
     assert "0 ordering keys wait" in text
+    status, text = await say("rollback", name, "--percent", "10")
+    assert (status, "--percent: of shift --to split" in text) == (2, True), text
+    status, text = await say("confirm", name, "--mark", "none")
+    assert (status, "none: no hand-over that is under way" in text) == (1, True), text
