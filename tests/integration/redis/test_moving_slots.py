@@ -63,7 +63,8 @@ async def test_a_command_is_carried_out_once_while_its_slot_moves(
             source, target = target, source
 
     counting = [asyncio.create_task(count(name)) for name in names]
-    await asyncio.sleep(0.1)
+    while not all(done.values()):
+        await asyncio.sleep(0.01)
     await move()
     moving = False
     await asyncio.gather(*counting)
