@@ -110,9 +110,6 @@ class Hookstream(Unsupported, CheckedApp):
     #: Set on a process that serves webhooks and health only, without the API.
     receiver_only = False
 
-    #: Set for a command that needs none: one that cannot be imported is in nobody's way, then.
-    without_stages = False
-
     #: When the stop began, by the event loop's clock.
     stopping_since = 0.0
 
@@ -174,8 +171,6 @@ class Hookstream(Unsupported, CheckedApp):
             SettingsError: one cannot be imported (Faust would leave it out), has a name that is
                 taken, or is behind a stage that is not there.
         """
-        if self.without_stages:
-            return
         modules = [*agent_modules(self.settings.agents), *extra]
         if self.producer_only:
             discover(modules, self._declared, failed=self._not_imported)

@@ -18,6 +18,15 @@ COMMANDS = (
     "lifecycle", "audit", "erase", "holds", "retention", "keys", "api_keys", "tenants", "migrate",
     "import_", "export", "plan", "bench", "doctor",
 )  # fmt: skip
+
+
+def _spelt(module: str) -> str:
+    """How the command of a module is spelt."""
+    return module.rstrip("_").replace("_", "-")
+
+
+#: Faust's commands that are offered; its `worker` is what ours is made of.
+OFFERED = ("agents", "tables", "worker")
 #: Faust's commands that would do nothing sensible here, and what does.
 REFUSED = {
     "clean-versions": "tables have no versions: they are below STATE_DIR/tables",
@@ -39,10 +48,7 @@ REFUSED_OPTIONS = {
     "--loop": "uvloop is used where it is there",
 }
 #: What asks a running system, or nobody: it is of use where a stage cannot be imported, too.
-WITHOUT_STAGES = frozenset(name.rstrip("_").replace("_", "-") for name in COMMANDS) - {
-    "worker",
-    "receive",
-}
+WITHOUT_STAGES = frozenset(_spelt(name) for name in COMMANDS) - {"worker", "receive"}
 #: Options before a command that have a value behind them.
 WITH_VALUE = ("-l", "--loglevel", "-W", "--workdir")
 #: Commands that come from Faust's own: what is said of its options holds behind them, too.
@@ -64,12 +70,15 @@ def main() -> None:
             raise SystemExit(_version())
         _refuse(arguments)
         _take_log_level(arguments)
+        if (command := _command_of(arguments)) in WITHOUT_STAGES:
+            _run_alone(command)
         _use_uvloop()
         _load_structlog()
         # a fifth of a start is looking for cycles among what modules are made of, which stays
         gc.disable()
         # first, so that our `send` and `worker` take the place of its own
-        importlib.import_module("faust.cli.faust")
+        for name in OFFERED:
+            importlib.import_module(f"faust.cli.{name}")
         app = importlib.import_module("hookstream.app.main").app
         # known before stages are imported: a receiver does without those that cannot be
         app.producer_only = "receive" in arguments
@@ -87,11 +96,35 @@ def main() -> None:
         raise SystemExit(error.exit_status) from error
 
 
+def _run_alone(command: str) -> None:
+    """Run a command that needs no application, which takes a second to make."""
+    gc.disable()
+    module = next(name for name in COMMANDS if _spelt(name) == command)
+    importlib.import_module(f"hookstream.app.commands.{module}")
+    gc.freeze()
+    gc.enable()
+    sys.argv[0] = "hookstream"
+    logging.basicConfig(level=logging.WARNING, format="hookstream: %(message)s")
+    _group()(prog_name="hookstream")
+
+
 def _run(app: Any) -> None:
+    """Run whatever else there is among the commands, also of stages."""
+    group = _group()
+    # what App.main does, which knows no name for the program
+    app.finalize()
+    app.worker_init()
+    if _command_of(sys.argv[1:]) not in OF_FAUST:
+        # those set up the log themselves; without, a warning about a module would be seen by nobody
+        logging.basicConfig(level=logging.WARNING, format="hookstream: %(message)s")
+    app.discover()
+    app.worker_init_post_autodiscover()
+    group(prog_name="hookstream", app=app)
+
+
+def _group() -> Any:
     """Faust's group of commands, without what is not for here."""
     group = importlib.import_module("faust.cli.base").cli
-    for name in REFUSED:
-        group.commands.pop(name, None)
     for option in group.params:
         if option.name in HIDDEN_OPTIONS:
             option.hidden = True
@@ -99,17 +132,7 @@ def _run(app: Any) -> None:
             option.help = "Level of the log, in place of HOOKSTREAM_LOG_LEVEL."
             option.show_default = False
     group.help = "Webhooks into AI agents' contexts. Settings are environment variables: README.md."
-    # what App.main does, which knows no name for the program
-    app.finalize()
-    app.worker_init()
-    command = _command_of(sys.argv[1:])
-    if command not in OF_FAUST:
-        # those set up the log themselves; without, a warning about a module would be seen by nobody
-        logging.basicConfig(level=logging.WARNING, format="hookstream: %(message)s")
-    app.without_stages = command in WITHOUT_STAGES
-    app.discover()
-    app.worker_init_post_autodiscover()
-    group(prog_name="hookstream", app=app)
+    return group
 
 
 def _command_of(arguments: list[str]) -> str:

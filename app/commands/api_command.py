@@ -50,7 +50,7 @@ class ApiCommand(Command):
 
     async def _ask(self, *, url: str, as_json: bool, **options: Any) -> int:
         self._as_json = as_json
-        async with ApiClient(self.app.settings, url) as api:
+        async with ApiClient(self.settings, url) as api:
             await self.ask(api, **options)
         return 0
 

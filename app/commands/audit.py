@@ -54,7 +54,7 @@ class audit(Command):  # noqa: N801 Faust names a command by its class
         return asyncio.run(self._run(**options))
 
     async def _run(self, *, action: str, file: str, url: str, as_json: bool, **rest: Any) -> int:
-        async with ApiClient(self.app.settings, url) as api:
+        async with ApiClient(self.settings, url) as api:
             if action == "verify":
                 _expected(rest["expect"])
                 return await self._verify(api, rest["expect"], as_json)
@@ -86,7 +86,7 @@ class audit(Command):  # noqa: N801 Faust names a command by its class
         return 0
 
     async def _download(self, sink: BinaryIO, url: str) -> None:
-        async with ApiClient(self.app.settings, url) as api:
+        async with ApiClient(self.settings, url) as api:
             await api.download("/audit/export", sink)
 
     async def _verify(self, api: ApiClient, expect: str, as_json: bool) -> int:

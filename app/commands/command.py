@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
-from faust.cli.base import AppCommand
+from faust.cli import base
 
 from hookstream.app.errors import HookstreamError
+from hookstream.app.settings import Settings, load_settings
 
 __all__ = ["Command", "columns"]
 
 
-class Command(AppCommand):
-    """A command that runs without Faust's worker, and ends with the status it returns."""
+class Command(base.Command):
+    """A command that runs without the application, and ends with the status it returns."""
 
     abstract = True
+    settings: Settings
 
     @abstractmethod
     def perform(self, **options: Any) -> int:
@@ -25,6 +27,7 @@ class Command(AppCommand):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run; an error that a person can act on is one line on standard error."""
         try:
+            self.settings = load_settings()
             status = self.perform(**self.kwargs)
         except (HookstreamError, OSError, aiohttp.ClientError) as error:
             print(f"hookstream: {error}", file=sys.stderr)

@@ -49,7 +49,7 @@ class dead(Command):  # noqa: N801 Faust names a command by its class
             raise BadRequestError("ids, or a filter, or --all: one of them")
         if rest["limit"] < 1:
             raise BadRequestError("--limit: at least 1")
-        async with ApiClient(self.app.settings, url) as api:
+        async with ApiClient(self.settings, url) as api:
             if action == "list":
                 return await self._list(api, wanted, rest["limit"], as_json)
             if action == "show":

@@ -70,7 +70,7 @@ class doctor(Command):  # noqa: N801 Faust names a command by its class
         return asyncio.run(self._run(**options) if loss else self._look(**options))
 
     async def _look(self, *, as_json: bool, url: str) -> int:
-        async with ApiClient(self.app.settings, url) as api:
+        async with ApiClient(self.settings, url) as api:
             health = await api.health()
         wrong = {name: part for name, part in health["parts"].items() if part["status"] != "ok"}
         if as_json:
@@ -91,7 +91,7 @@ class doctor(Command):  # noqa: N801 Faust names a command by its class
 
     async def _run(self, *, as_json: bool, url: str) -> int:
         contexts: dict[str, dict[str, Losses]] = {}
-        async with ApiClient(self.app.settings, url) as api:
+        async with ApiClient(self.settings, url) as api:
             named, _ = await _pages(api, "/contexts", "contexts")
             for context in named:
                 name = context["context_id"]

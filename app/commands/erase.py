@@ -75,7 +75,7 @@ class erase(Command):  # noqa: N801 Faust names a command by its class
         as_json: bool,
         url: str,
     ) -> int:
-        async with ApiClient(self.app.settings, url) as api:
+        async with ApiClient(self.settings, url) as api:
             if what == "list":
                 found = await api.call("GET", "/erasures", limit=LISTED)
                 text = json.dumps(found, indent=2) if as_json else table(found["erasures"])

@@ -72,7 +72,7 @@ class export(Command):  # noqa: N801 Faust names a command by its class
             if after:
                 self.stderr.write(f"going on behind the event {after}\n")
             stack.callback(progress.end)
-            async with ApiClient(self.app.settings, url) as api:
+            async with ApiClient(self.settings, url) as api:
                 path = f"/tools/{quoted(tool)}/export"
                 query = {"since": since, "until": until, "form": form, "limit": str(PAGE)}
                 while True:

@@ -71,7 +71,7 @@ class ImportCommand(Command):
         return asyncio.run(self._run(**options))
 
     async def _run(self, *, listing: bool, as_json: bool, url: str, **wanted: Any) -> int:
-        async with ApiClient(self.app.settings, url) as api:
+        async with ApiClient(self.settings, url) as api:
             if listing:
                 found = await api.everything("/imports", "imports", 100)
                 self.stdout.write(json.dumps(found, indent=2) if as_json else table(found))

@@ -41,7 +41,7 @@ class keys(Command):  # noqa: N801 Faust names a command by its class
         return asyncio.run(self._of_data(**options))
 
     def _of_file(self, action: str) -> int:
-        sources = self.app.settings.key_sources()
+        sources = self.settings.key_sources()
         if not sources:
             raise SettingsError("nothing is sealed here: set HOOKSTREAM_KEY_URL (docs/sealing.md)")
         if action == "rotate":
@@ -58,7 +58,7 @@ class keys(Command):  # noqa: N801 Faust names a command by its class
         return 0
 
     async def _of_data(self, *, action: str, tenant: str, month: str, yes: bool, url: str) -> int:
-        async with ApiClient(self.app.settings, url) as api:
+        async with ApiClient(self.settings, url) as api:
             found = await api.call("GET", "/data-keys", tenant=tenant)
             if action == "status":
                 return self._show(found)

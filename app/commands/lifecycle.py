@@ -42,7 +42,7 @@ class lifecycle(Command):  # noqa: N801 Faust names a command by its class
         return asyncio.run(self._run(**options))
 
     async def _run(self, *, action: str, read: bool, as_json: bool, url: str) -> int:
-        async with ApiClient(self.app.settings, url) as api:
+        async with ApiClient(self.settings, url) as api:
             if action == "verify":
                 return await self._verify(api, read, as_json)
             if action == "run":

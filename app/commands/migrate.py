@@ -75,7 +75,7 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
     ) -> int:
         path = f"/tools/{quoted(tool)}/migration"
         seconds = COMPARED_SECONDS if action == "compare" else TIMEOUT_SECONDS
-        async with ApiClient(self.app.settings, url, seconds=seconds) as api:
+        async with ApiClient(self.settings, url, seconds=seconds) as api:
             if action == "compare":
                 return await self._compare(api, path, as_json=as_json, **compared)
             if action == "confirm":

@@ -25,7 +25,7 @@ class partitions(Command):  # noqa: N801 Faust names a command by its class
         return asyncio.run(self._run(**options))
 
     async def _run(self, *, as_json: bool, url: str) -> int:
-        async with ApiClient(self.app.settings, url) as api:
+        async with ApiClient(self.settings, url) as api:
             shown = await api.call("GET", "/partitions")
         if as_json:
             self.stdout.write(json.dumps(shown, indent=2) + "\n")

@@ -58,7 +58,7 @@ class plan(Command):  # noqa: N801 Faust names a command by its class
             found = {"load": asdict(load), "plan": asdict(made), "measured": measurement}
             self.stdout.write(json.dumps(found, indent=2) + "\n")
         else:
-            self.stdout.write(text(load, made, measured, self.app.settings.partitions) + "\n")
+            self.stdout.write(text(load, made, measured, self.settings.partitions) + "\n")
         return 0
 
 

@@ -48,7 +48,7 @@ class replay(Command):  # noqa: N801 Faust names a command by its class
         return asyncio.run(self._run(**options))
 
     async def _run(self, *, ids: tuple[str, ...], url: str, **rest: Any) -> int:
-        async with ApiClient(self.app.settings, url) as api:
+        async with ApiClient(self.settings, url) as api:
             if rest["listing"]:
                 for shown in (await api.call("GET", "/replays"))["replays"]:
                     self._print(line(shown))

@@ -61,7 +61,7 @@ class schema(Command):  # noqa: N801 Faust names a command by its class
             raise UnavailableError(f"PostgreSQL does not answer: {error}") from error
 
     def _url(self) -> str:
-        settings = self.app.settings
+        settings = self.settings
         if settings.postgres_url != EMBEDDED:
             return str(settings.postgres_url)
         found = embedded.find_postgres(settings.state_path)

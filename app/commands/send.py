@@ -97,7 +97,7 @@ class send(Command):  # noqa: N801 Faust names a command by its class
             body = kind.stamp(body, now)
         if kind.seal:
             body = kind.seal(body, secret)
-        conf = self.app.settings
+        conf = self.settings
         address = f"{url or conf.known_hooks_address()}/hooks/{tool}"
         if kind.address:
             address = kind.address(address, secret)

@@ -26,4 +26,4 @@ class up(Command):  # noqa: N801 Faust names a command by its class
             for name, count in options.items()
             if count is not None
         }
-        return run_everything(self.app.settings, self.say, **counts)
+        return run_everything(self.settings, self.say, **counts)

@@ -209,6 +209,15 @@ def test_commands_for_operators_need_no_stages(stack: Stack, tmp_path: Path) -> 
     assert "not_there cannot be imported" in done.stderr
 
 
+def test_commands_for_operators_do_not_load_the_application(tmp_path: Path) -> None:
+    """It takes a second, of each command."""
+    loads = {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = run(tmp_path, "plan", "--rate", "1", "--size", "1", **loads)
+    assert (done.returncode, "hookstream.app.application" in done.stderr) == (0, False)
+    done = run(tmp_path, "tables", **loads)
+    assert (done.returncode, "hookstream.app.application" in done.stderr) == (0, True)
+
+
 def test_a_module_without_a_stage_is_told_where_stages_are_listed(tmp_path: Path) -> None:
     (tmp_path / "forgotten.py").write_text("async def mine(event):\n    return event\n")
     done = run(tmp_path, "agents", HOOKSTREAM_AGENTS="forgotten")

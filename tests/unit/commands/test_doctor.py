@@ -2,7 +2,6 @@
 
 import io
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,7 +43,7 @@ async def health(request: web.Request) -> web.Response:
 def command(tmp_path: Path) -> Any:
     made = object.__new__(doctor)
     key = "a-key-of-this-test-alone"
-    made.app = SimpleNamespace(settings=Settings(state_dir=tmp_path, admin_key=key))
+    made.settings = Settings(state_dir=tmp_path, admin_key=key)
     made.stdout = io.StringIO()
     return made
 
