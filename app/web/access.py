@@ -1,6 +1,5 @@
 """Who may call: API keys, and JSON bodies read strictly."""
 
-import difflib
 import hashlib
 import hmac
 import re
@@ -8,7 +7,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
@@ -39,6 +38,7 @@ from hookstream.app.web.models.fields import ID_PATTERN
 from hookstream.app.web.recorded import recorded
 from hookstream.app.web.request_log import id_of
 from hookstream.app.web.sender import sender_of
+from hookstream.app.web.wrong_fields import told
 
 __all__ = [
     "CALLER_KEY",
@@ -55,10 +55,8 @@ __all__ = [
     "uuid7",
 ]
 
-#: Most bytes of a body of the API, and problems of one that are told.
+#: Most bytes of a body of the API.
 MAX_MODEL_BYTES = 1024 * 1024
-MAX_PROBLEMS = 20
-MAX_NAME_CHARS = 100
 #: The tenant of the admin key.
 TENANT = DEFAULT_TENANT
 #: By it who has the admin key acts for another tenant than the default one.
@@ -406,22 +404,4 @@ async def read_model(
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False, include_context=False)
-        # of thousands nobody reads more, and each is compared with all names that there are
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc']))[:MAX_NAME_CHARS] or 'body'}: {_said(item, model)}"
-            for item in found[:MAX_PROBLEMS]
-        )
-        raise BadRequestError(problems[:2000]) from error
-
-
-def _said(item: Any, model: type[BaseModel]) -> str:
-    """What is wrong with a field; of one that there is not, which may have been meant."""
-    if item["type"] != "extra_forbidden":
-        return str(item["msg"])
-    *above, name = item["loc"]
-    known = [] if above else [field.alias or own for own, field in model.model_fields.items()]
-    near = difflib.get_close_matches(str(name)[:MAX_NAME_CHARS], known, 1)
-    if near:
-        return f"there is no such field: did you mean {near[0]}?"
-    return f"there is no such field: there are {', '.join(known)}" if known else "no such field"
+        raise BadRequestError(told(error, model)) from error

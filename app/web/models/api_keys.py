@@ -20,7 +20,7 @@ class ApiKeyIn(Strict):
     role: KeyRole
     contexts: list[Id] = Field([], max_length=1000)
     expires_at: str | None = Field(
-        None, json_schema_extra={"format": "date-time"}, description="Null: it does not expire."
+        None, json_schema_extra={"format": "date-time"}, description="a time; null: never"
     )
 
 

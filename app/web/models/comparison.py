@@ -66,13 +66,21 @@ class ResultIn(Strict):
     went wrong.
     """
 
-    event_id: Annotated[str, Field(pattern=EVENT_PATTERN)] | None = None
-    delivery_id: Annotated[str, Field(pattern=r"^[!-_a-~]{1,200}$")] | None = None
-    finished_at: AwareDatetime
-    contexts: list[Annotated[str, Field(pattern=CONTEXT_PATTERN)]] | None = Field(
-        None, max_length=1000
+    event_id: Annotated[str, Field(pattern=EVENT_PATTERN)] | None = Field(
+        None, description="the message's attribute hookstream_event_id: a UUID in lower case"
     )
-    error: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,64}$")] = ""
+    delivery_id: Annotated[str, Field(pattern=r"^[!-_a-~]{1,200}$")] | None = Field(
+        None, description="delivery_id of the message's body: at most 200 characters, no blanks"
+    )
+    finished_at: AwareDatetime = Field(
+        description="a time with its zone, such as 2026-11-30T12:00:00.120Z"
+    )
+    contexts: list[Annotated[str, Field(pattern=CONTEXT_PATTERN)]] | None = Field(
+        None, max_length=1000, description="a list of ids of contexts here, 1,000 at most"
+    )
+    error: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,64}$")] = Field(
+        "", description="a word of at most 64 characters, such as Timeout"
+    )
 
 
 class ResultsIn(Strict):
