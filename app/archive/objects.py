@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -16,7 +16,15 @@ from hookstream.app import metrics
 from hookstream.app.archive_address import ArchiveAddress
 from hookstream.app.errors import UnavailableError
 
-__all__ = ["Found", "MissingObjectError", "Objects", "open_store", "reason"]
+__all__ = [
+    "VARIABLES",
+    "Found",
+    "MissingObjectError",
+    "Objects",
+    "is_panic",
+    "open_store",
+    "reason",
+]
 
 logger = get_logger(__name__)
 
@@ -37,15 +45,31 @@ _MESSAGE: Final = re.compile(r"<Message>([^<]{1,300})")
 _OS_ERROR: Final = re.compile(r"\(os error ([0-9]{1,4})\)")
 _DEBUG: Final = "\n\nDebug source"
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+#: By which variables who asks is known to a cloud, and where that is. Not by files of its tools.
+VARIABLES: Final[Mapping[str, Sequence[str]]] = {
+    "s3": (
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION",
+        "AWS_ENDPOINT_URL",
+    ),
+    "gs": ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_APPLICATION_CREDENTIALS"),
+    "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
+}  # fmt: skip
 
 
 def open_store(address: ArchiveAddress, timeout_seconds: float = TIMEOUT_SECONDS) -> Any:
-    """obstore's store for an address; credentials are the environment's. Asks nobody yet."""
+    """obstore's store for an address; credentials are the environment's. Asks nobody yet.
+
+    Raises:
+        ValueError: a variable is nothing that it could be; the message names it, not its value.
+        obstore.exceptions.BaseError: the environment says too little.
+    """
     from obstore import store
 
     kind, place, path = address.kind, address.place, address.path
     if kind == "file":
         return store.LocalStore(path)
+    if kind == "s3":
+        _check_variables(os.environ)
     shared: dict[str, Any] = {
         "prefix": path or None,
         "client_options": {
@@ -273,7 +297,7 @@ class Objects:
         return UnavailableError(f"the archive {self.address} cannot be used now ({what}: {kind})")
 
 
-def reason(error: Exception) -> tuple[str, str]:
+def reason(error: BaseException) -> tuple[str, str]:
     """The kind of an error, in a word, and what is said of it: by the cloud itself if it says so.
 
     >>> reason(PermissionError("no: <Error><Code>AccessDenied</Code><Message>Go.</Message>"))
@@ -293,6 +317,32 @@ def reason(error: Exception) -> tuple[str, str]:
         kind = "WrongRegion"
     # the end says what the matter is, the beginning names the object, more than once
     return kind, flat if len(flat) <= 300 else f"{flat[:80]} … {flat[-220:]}"
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether the library has given up over what it did not expect.
+
+    Asked without an event loop it raises no Exception then.
+    """
+    return type(error).__name__ == "PanicException"
+
+
+def _check_variables(environ: Mapping[str, str]) -> None:
+    """Raises ValueError: the library would make an address or a header of it, and end in panic."""
+    for name in (*VARIABLES["s3"], *_ENDPOINTS):
+        value = environ.get(name, "")
+        if not (value.isascii() and value.isprintable()) or value != value.strip():
+            raise ValueError(f"{name} has characters that belong to no such value, as a line's end")
+    for name in _ENDPOINTS:
+        if not (value := environ.get(name, "")):
+            continue
+        try:
+            parts = urlsplit(value)
+            fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            fits = None
+        if not fits or " " in value:
+            raise ValueError(f"{name} is no address of a server: https://HOST or http://HOST:PORT")
 
 
 def _is_plain(environ: Any) -> bool:

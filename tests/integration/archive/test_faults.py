@@ -191,6 +191,31 @@ async def test_nobody_listens(postgres: Postgres, s3: S3, monkeypatch: pytest.Mo
                 await store(archive, [archived(0)])
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_ENDPOINT_URL", "nonsense"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:99999"),
+        ("AWS_SECRET_ACCESS_KEY", "secret\n"),
+        ("AWS_REGION", "us\neast"),
+    ],
+)
+async def test_what_the_library_would_end_in_panic_over_is_unavailable(
+    s3: S3,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    value: str,
+) -> None:
+    for one, given in (*s3.environ.items(), (name, value)):
+        monkeypatch.setenv(one, given)
+    objects = Objects(ArchiveAddress("s3", BUCKET, ""))
+    with pytest.raises(UnavailableError, match=r"\(open: Value\)"):
+        await objects.check(empty=False)
+    assert name in caplog.text
+    assert "secret" not in caplog.text
+
+
 async def test_wrong_credentials_are_said_without_saying_them(
     in_s3: Archive, s3: S3, caplog: pytest.LogCaptureFixture
 ) -> None:
