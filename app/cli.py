@@ -56,6 +56,8 @@ OF_FAUST = {"worker", "receive"}
 #: In the help of Faust's group, and about its own debugger.
 HIDDEN_OPTIONS = {"console_port", "blocking_timeout", "debug", "app", "datadir", "logfile", "loop"}
 USAGE = 2
+#: Ended by Ctrl-C, as a shell says it.
+INTERRUPTED = 130
 #: Of a kind, under `hookstream up`: :data:`hookstream.app.commands.processes.MOST`.
 MOST_PROCESSES = 64
 
@@ -94,6 +96,9 @@ def main() -> None:
     except HookstreamError as error:
         print(f"hookstream: {error}", file=sys.stderr)
         raise SystemExit(error.exit_status) from error
+    except KeyboardInterrupt as error:
+        # while modules are loaded; what a command says is its own
+        raise SystemExit(INTERRUPTED) from error
 
 
 def _run_alone(command: str) -> None:

@@ -11,6 +11,7 @@ from faust.cli.base import argument, option
 
 from hookstream.app.commands.client import ApiClient
 from hookstream.app.commands.command import Command, columns
+from hookstream.app.commands.whole_file import WholeFile
 from hookstream.app.errors import BadRequestError
 from hookstream.app.stores.audit_chain import ChainRow, Link, Problem, check_rows, exported_row
 
@@ -79,10 +80,9 @@ class audit(Command):  # noqa: N801 Faust names a command by its class
         if not file:
             asyncio.run(self._download(sys.stdout.buffer, url))
             return 0
-        part = Path(f"{file}.part")
-        with part.open("wb") as sink:
-            asyncio.run(self._download(sink, url))
-        part.replace(file)
+        with WholeFile(file) as whole:
+            asyncio.run(self._download(whole.file, url))
+            whole.keep()
         return 0
 
     async def _download(self, sink: BinaryIO, url: str) -> None:

@@ -36,6 +36,7 @@ class ApiClient:
         self._key_from = (
             "HOOKSTREAM_ADMIN_KEY" if settings.admin_key else str(settings.state_path / "admin.key")
         )
+        self._seconds = seconds
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {settings.known_api_key()}"},
             timeout=aiohttp.ClientTimeout(seconds),
@@ -51,68 +52,42 @@ class ApiClient:
         """The answer's JSON; None for an empty one.
 
         Raises:
+            LimitError, UnavailableError: it may be asked again later; nobody answers, perhaps.
             HookstreamError: the server refused; the message is its own.
-            aiohttp.ClientError: the connection broke.
         """
         given = {name: value for name, value in query.items() if value}
-        address = f"{self.url}/api/v1{path}"
-        try:
-            async with self._session.request(method, address, json=body, params=given) as response:
-                text = await response.text()
-                if response.ok:
-                    return json.loads(text) if text else None
-        except aiohttp.ClientConnectorError as error:
-            raise self._nobody(error) from error
-        except (ValueError, UnicodeDecodeError) as error:
-            raise HookstreamError(
-                f"{address} answered what is no JSON: is this Hookstream's address?"
-            ) from error
-        raise self._refused(address, response.status, text)
+        address, (data, _) = await self._ask(method, path, json=body, params=given)
+        return _json(address, data) if data else None
 
-    async def send(self, path: str, data: bytes) -> Any:
-        """Post lines of JSON, packed; the answer's JSON.
-
-        Raises:
-            LimitError, UnavailableError: it may be sent again later; nobody answers, perhaps.
-            HookstreamError: the server refused; the message is its own.
-        """
-        address = f"{self.url}/api/v1{path}"
-        headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+    async def send(self, path: str, data: bytes, kind: str = "application/x-ndjson") -> Any:
+        """Post something long, packed; the answer's JSON. Raises as :meth:`call`."""
+        headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
         packed = await asyncio.to_thread(gzip.compress, data, 1)
-        try:
-            async with self._session.post(address, data=packed, headers=headers) as response:
-                text = await response.text()
-                if response.ok:
-                    return json.loads(text)
-        except aiohttp.ClientConnectorError as error:
-            raise UnavailableError(str(self._nobody(error))) from error
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise UnavailableError(f"{address} does not answer: {error}") from error
-        refused = self._refused(address, response.status, text)
-        after = response.headers.get("Retry-After", "")
-        if response.status == 429:
-            raise LimitError(str(refused), float(after) if after.isdecimal() else None)
-        if response.status >= 500:
-            raise UnavailableError(str(refused))
-        raise refused
+        address, (answer, _) = await self._ask("POST", path, data=packed, headers=headers)
+        return _json(address, answer)
 
     async def lines(self, path: str, **query: str) -> tuple[bytes, Mapping[str, str]]:
-        """A page of lines, and the answer's headers. Raises as :meth:`send`."""
+        """A page of lines, and the answer's headers. Raises as :meth:`call`."""
         given = {name: value for name, value in query.items() if value}
+        return (await self._ask("GET", path, params=given))[1]
+
+    async def _ask(
+        self, method: str, path: str, **request: Any
+    ) -> tuple[str, tuple[bytes, Mapping[str, str]]]:
+        """The address that was asked, and what it answered."""
         address = f"{self.url}/api/v1{path}"
         try:
-            async with self._session.get(address, params=given) as response:
+            async with self._session.request(method, address, **request) as response:
                 data = await response.read()
-                if response.ok:
-                    return data, response.headers
         except aiohttp.ClientConnectorError as error:
-            raise UnavailableError(str(self._nobody(error))) from error
+            raise self._nobody(error) from error
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise UnavailableError(f"{address} does not answer: {error}") from error
-        refused = self._refused(address, response.status, data.decode(errors="replace"))
-        if response.status == 429 or response.status >= 500:
-            raise UnavailableError(str(refused))
-        raise refused
+            said = str(error) or f"not within {self._seconds:g} s"
+            raise UnavailableError(f"{address} does not answer: {said}") from error
+        if not response.ok:
+            after = response.headers.get("Retry-After", "")
+            raise self._refused(address, response.status, data.decode(errors="replace"), after)
+        return address, (data, response.headers)
 
     async def everything(self, path: str, name: str, limit: int) -> list[Any]:
         """All items of a list that comes in pages of ``limit``. Raises as :meth:`call`."""
@@ -143,14 +118,22 @@ class ApiClient:
             raise self._nobody(error) from error
         sink.flush()
 
-    def _refused(self, address: str, status: int, text: str) -> HookstreamError:
+    def _refused(self, address: str, status: int, text: str, after: str = "") -> HookstreamError:
         try:
             detail = str(json.loads(text)["detail"])
         except (ValueError, KeyError, TypeError):
             detail = f"{address} answered {status}: is this Hookstream's address?"
         if status == 401:
             detail = f"{detail} ({self.url}; the key is that of {self._key_from})"
-        kinds: dict[int, type[HookstreamError]] = {401: AuthError, 404: NotFoundError}
+        if status == 429:
+            return LimitError(detail, float(after) if after.isdecimal() else None)
+        if status >= 500:
+            return UnavailableError(detail)
+        kinds: dict[int, type[HookstreamError]] = {
+            400: BadRequestError,
+            401: AuthError,
+            404: NotFoundError,
+        }
         return kinds.get(status, HookstreamError)(detail)
 
     async def health(self) -> dict[str, Any]:
@@ -169,10 +152,10 @@ class ApiClient:
             )
         return found
 
-    def _nobody(self, error: aiohttp.ClientConnectorError) -> HookstreamError:
+    def _nobody(self, error: aiohttp.ClientConnectorError) -> UnavailableError:
         number = error.os_error.errno
         reason = os.strerror(number) if number and number > 0 else error.os_error
-        return HookstreamError(
+        return UnavailableError(
             f"nobody answers at {self.url} ({reason}): is Hookstream up there? --url names another "
             "address, HOOKSTREAM_STATE_DIR the folder of another one"
         )
@@ -181,6 +164,15 @@ class ApiClient:
         """Events in the spool of the process that was asked; None where it has none."""
         parts = (await self.health())["parts"]
         return int(parts["spool"]["entries"]) if "spool" in parts else None
+
+
+def _json(address: str, data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise HookstreamError(
+            f"{address} answered what is no JSON: is this Hookstream's address?"
+        ) from error
 
 
 def address_of(url: str) -> str:

@@ -15,13 +15,18 @@ RATE_SECONDS: Final = 30.0
 class ProgressLine:
     """Writes to ``file`` what ``count`` of how much is done, how fast, and what is left."""
 
-    def __init__(self, file: Any, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, file: Any, clock: Callable[[], float] = time.monotonic, *, noun: str = "events"
+    ) -> None:
+        """``noun``: what is counted."""
         self._file = file
         self._clock = clock
+        self._noun = noun
         self._terminal = bool(file.isatty())
         self._said_at = float("-inf")
         self._marks: list[tuple[float, int, float]] = []
         self._width = 0
+        self._said: tuple[int, float | None, str] | None = None
 
     def say(self, count: int, share: float | None, more: str = "", *, now: bool = False) -> None:
         """``share``: of all, from 0 to 1, what is done; None where that is not known."""
@@ -32,14 +37,17 @@ class ProgressLine:
         every = EVERY_SECONDS if self._terminal else EVERY_SECONDS_IN_FILES
         if not now and at - self._said_at < every:
             return
-        self._said_at = at
+        if self._said == (count, share, more) and not self._terminal:
+            # the last word was said already: only the rate would be another one
+            return
+        self._said_at, self._said = at, (count, share, more)
         self._write(self.text(count, share, more))
 
     def text(self, count: int, share: float | None, more: str = "") -> str:
         """The line as it is by what was said so far."""
         (first_at, first, first_share), (at, _, _) = self._marks[0], self._marks[-1]
         seconds = at - first_at
-        parts = [f"{count:,} events"]
+        parts = [f"{count:,} {self._noun}"]
         if share is not None:
             parts.insert(0, f"{share * 100:5.1f} %")
         if seconds > 0:

@@ -40,6 +40,18 @@ def test_a_file_gets_a_line_now_and_then() -> None:
     assert "%" not in file.getvalue()
 
 
+def test_the_last_word_is_said_once_in_a_file_and_what_is_counted_has_its_name() -> None:
+    now = [0.0]
+    file = io.StringIO()
+    line = ProgressLine(file, lambda: now[0], noun="results")
+    line.say(5, 1.0, "2 known")
+    now[0] += 1
+    line.say(5, 1.0, "2 known", now=True)
+    assert file.getvalue() == "100.0 %, 5 results, 2 known\n"
+    line.say(5, 1.0, "3 known", now=True)
+    assert file.getvalue().count("\n") == 2
+
+
 def test_times_in_two_units() -> None:
     assert [lasts(s) for s in (0.4, 61, 7260, 90_000)] == [
         "0 s",
