@@ -8,11 +8,15 @@ __all__ = ["Line", "ReadPage", "Source"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line, and where it stands, for people. ``trouble``: why its reader gives no more of it."""
+    """A line, and where it stands, for people. ``trouble``: why its reader gives no more of it.
+
+    ``number``: which line of its file, from 1 on; 0 where it is none of a file.
+    """
 
     where: str
     text: bytes
     trouble: str = ""
+    number: int = 0
 
 
 @dataclass(slots=True)
@@ -29,6 +33,9 @@ class Source(Protocol):
 
     #: What it is called: the same source is gone on with by this name.
     name: str
+
+    async def look(self) -> None:
+        """See whether it can be read at all, before anybody notes that it is. Raises as `open`."""
 
     async def open(self, place: dict[str, Any]) -> None:
         """Go to a place that a page gave, or with {} to the beginning.
