@@ -1,21 +1,22 @@
 """``hookstream export``: a tool's events as lines of JSON, from whichever tier they are in."""
 
 import asyncio
-import contextlib
 import gzip
-import os
 import re
 import sys
-from typing import Any, BinaryIO, Final, Protocol
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, Final, Protocol
 
 import zstandard
 from faust.cli.base import option
 
-from hookstream.app.backoff import backoff_seconds
 from hookstream.app.commands.client import ApiClient, quoted
 from hookstream.app.commands.command import Command
+from hookstream.app.commands.patience import TRIES, until_answered
 from hookstream.app.commands.progress_line import ProgressLine
-from hookstream.app.errors import BadRequestError, UnavailableError
+from hookstream.app.commands.whole_file import WholeFile
+from hookstream.app.errors import BadRequestError, HookstreamError
 from hookstream.app.history.places import Bucket, is_bucket
 
 __all__ = ["export"]
@@ -27,7 +28,6 @@ PART_BYTES: Final = 64 * 1024 * 1024
 #: Objects are called by the event before those in them, and the last of these: the next run goes on
 #: behind that.
 _PART: Final = re.compile(r"(?:.*/)?([0-9a-f-]{36})_([0-9a-f-]{36})\.jsonl\.zst")
-TRIES: Final = 30
 
 
 class export(Command):  # noqa: N801 Faust names a command by its class
@@ -66,21 +66,29 @@ class export(Command):  # noqa: N801 Faust names a command by its class
     ) -> int:
         written = missing = 0
         progress = ProgressLine(self.stderr)
-        with contextlib.ExitStack() as stack:
-            sink: Sink = Parts(out) if is_bucket(out) else File(out)
+
+        def tell(text: str) -> None:
+            progress.end()
+            self.stderr.write(text + "\n")
+
+        with ExitStack() as stack:
+            sink: Sink = Parts(out) if is_bucket(out) else stack.enter_context(File(out))
+            stack.push(lambda kind, *_: tell(sink.left) if kind and written and sink.left else None)
+            stack.callback(progress.end)
             after = await asyncio.to_thread(sink.begin)
             if after:
-                self.stderr.write(f"going on behind the event {after}\n")
-            stack.callback(progress.end)
+                tell(f"going on behind the event {after}")
             async with ApiClient(self.settings, url) as api:
                 path = f"/tools/{quoted(tool)}/export"
                 query = {"since": since, "until": until, "form": form, "limit": str(PAGE)}
+                tries = 1
                 while True:
-                    data, headers = await _page(api, path, {**query, "cursor": after})
-                    last, more = headers["Hookstream-Last"], headers["Hookstream-More"] == "yes"
-                    count = data.count(b"\n")
-                    written += count
-                    missing += int(headers["Hookstream-Missing"])
+                    page = await _page(api, path, {**query, "cursor": after}, tell, tries)
+                    # who names another server, say, is not kept waiting; nothing is lost yet
+                    tries = TRIES
+                    data, last, more, gone = page
+                    written += data.count(b"\n")
+                    missing += gone
                     if data:
                         await asyncio.to_thread(sink.write, data, after, last)
                     said = f"{missing:,} without a payload" if missing else ""
@@ -92,20 +100,26 @@ class export(Command):  # noqa: N801 Faust names a command by its class
         return 1 if missing else 0
 
 
-async def _page(api: ApiClient, path: str, query: dict[str, str]) -> tuple[bytes, Any]:
-    """A page, however often it has to be asked for. Raises UnavailableError after half an hour."""
-    for failures in range(1, TRIES + 1):
-        try:
-            return await api.lines(path, **query)
-        except UnavailableError:
-            if failures == TRIES:
-                raise
-            await asyncio.sleep(backoff_seconds(failures))
-    raise AssertionError("unreachable")
+async def _page(
+    api: ApiClient, path: str, query: dict[str, str], tell: Callable[[str], None], tries: int
+) -> tuple[bytes, str, bool, int]:
+    """A page: lines, its last event, whether there are more, how many have no payload any more.
+
+    Raises:
+        HookstreamError: the server refused, or does not answer in so many tries.
+    """
+    data, headers = await until_answered(lambda: api.lines(path, **query), tell, tries=tries)
+    try:
+        last, missing = headers["Hookstream-Last"], int(headers["Hookstream-Missing"])
+        return data, last, headers["Hookstream-More"] == "yes", missing
+    except (KeyError, ValueError) as error:
+        raise HookstreamError(f"{api.url} gave no export: is this Hookstream's address?") from error
 
 
 class Sink(Protocol):
-    """Where lines are written."""
+    """Where lines are written. ``left``: what is there where it is broken off, for people."""
+
+    left: str
 
     def begin(self) -> str:
         """Make ready; the event behind which it goes on, "" for the beginning."""
@@ -118,33 +132,40 @@ class Sink(Protocol):
 
 
 class File:
-    """A file that is new, or standard output."""
+    """A file that is new, and there once all of it is; or standard output."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._raw: BinaryIO | None = None
+        self._whole: WholeFile | None = None
         self._file: Any = None
+        self.left = "" if path == "-" else f"nothing is left at {path}: the next run begins anew"
+
+    def __enter__(self) -> "File":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._whole is not None:
+            self._whole.__exit__(*error)
 
     def begin(self) -> str:
         """Nothing goes on in a file: who reads one cannot know where it was broken off."""
         if self._path == "-":
             self._file = sys.stdout.buffer
             return ""
+        # whose data it has is not for everybody
+        whole = WholeFile(self._path, new=True, mode=0o600)
         try:
-            # whose data it has is not for everybody
-            number = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError as error:
+            self._whole = whole.__enter__()
+        except BadRequestError as error:
             raise BadRequestError(
-                f"{self._path} is there already: name a new file, or a folder "
-                "(file:///…/), which is gone on with"
+                f"{error}. A folder (file:///…/) or a bucket is gone on with"
             ) from error
-        self._raw = os.fdopen(number, "wb")
         if self._path.endswith(".gz"):
-            self._file = gzip.GzipFile(fileobj=self._raw, mode="wb")
+            self._file = gzip.GzipFile(fileobj=whole.file, mode="wb")
         elif self._path.endswith(".zst"):
-            self._file = zstandard.ZstdCompressor().stream_writer(self._raw)
+            self._file = zstandard.ZstdCompressor().stream_writer(whole.file, closefd=False)
         else:
-            self._file = self._raw
+            self._file = whole.file
         return ""
 
     def write(self, data: bytes, after: str, last: str) -> None:
@@ -153,19 +174,21 @@ class File:
 
     def end(self) -> None:
         """Have it whole on the disk."""
-        if self._raw is None:
+        if self._whole is None:
             self._file.flush()
             return
-        self._file.close()
-        if not self._raw.closed:
-            self._raw.close()
+        if self._file is not self._whole.file:
+            # what a packer still has
+            self._file.close()
+        self._whole.keep()
 
 
 class Parts:
     """Objects of a bucket, or files of a folder, each named by the events in it."""
 
     def __init__(self, url: str) -> None:
-        self._bucket = Bucket(url)
+        self._bucket = Bucket(url, make=True)
+        self.left = "the same command goes on behind the last object there"
         self._held: list[bytes] = []
         self._size = 0
         self._first = ""
