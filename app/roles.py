@@ -137,6 +137,7 @@ ROUTES: Final[Mapping[str, May]] = {
     "GET /api/v1/imports/{import_id}": READERS,
     "POST /api/v1/imports/{import_id}/page": OPERATORS,
     "POST /api/v1/imports/{import_id}/finish": OPERATORS,
+    "POST /api/v1/imports/{import_id}/stop": OPERATORS,
     f"GET {_LETTERS}": READERS,
     f"POST {_LETTERS}/retry": OPERATORS,
     f"POST {_LETTERS}/discard": OPERATORS,

@@ -5,9 +5,10 @@ What the predecessor wrote is made such a line here, and back.
 
 import base64
 import binascii
+import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,15 +16,44 @@ from typing import Any, Final
 import orjson
 
 from hookstream.app.errors import BadRequestError
+from hookstream.app.providers.provider import (
+    MAX_ID_CHARS,
+    MAX_NAME_CHARS,
+    event_name,
+    short_id,
+)
 from hookstream.app.sqs.messages import pack
 from hookstream.codecs.envelope import MAX_ENRICHMENT_BYTES, Event, is_event_id
 from hookstream.codecs.json_items import members_of
 from hookstream.codecs.json_payload import dump_json, load_json
 
-__all__ = ["HistoryRecord", "from_predecessor", "read_record", "to_predecessor", "write_record"]
+__all__ = [
+    "HistoryRecord",
+    "OtherFormatError",
+    "from_predecessor",
+    "read_record",
+    "to_predecessor",
+    "without",
+    "write_record",
+]
 
 #: Where a payload may stand, and what is there: JSON, a text, bytes.
 PAYLOADS: Final = ("payload", "payload_text", "payload_base64")
+#: Members of a line: what a source says, and what is in lines that were exported here.
+MEMBERS: Final = (
+    "received_at", *PAYLOADS, "event_type", "type", "delivery_id", "id", "headers", "content_type",
+    "event_id", "message_id", "duplicate_of", "batch_id", "batch_index", "enrichment",
+    "payload_kept", "blocked_by", "provider",
+)  # fmt: skip
+#: Of a line of the predecessor's: members of its messages, and what may stand beside them. Times in
+#: the order in which they count.
+PREDECESSOR_TIMES: Final = ("received_at", "created_at", "timestamp")
+PREDECESSOR_MEMBERS: Final = (
+    "delivery_id", "event_type", "repo_name", "sender_name", "payload", "auth_context", "id",
+    *PREDECESSOR_TIMES,
+)  # fmt: skip
+#: Of a name that is none so much is looked at, and shown if it is a word.
+MAX_NAME: Final = 64
 #: Times as numbers: below it they are seconds, else milliseconds.
 SECONDS_BELOW: Final = 100_000_000_000
 #: The last millisecond of the year 9999.
@@ -33,6 +63,10 @@ MAX_BRACKETS: Final = 100_000
 MAX_DEPTH: Final = 200
 MAX_TEXT: Final = 1024
 MAX_ID: Final = 512
+
+
+class OtherFormatError(BadRequestError):
+    """A line of the other format: all others will be, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +100,17 @@ def read_record(line: bytes) -> HistoryRecord:
     """The event in a line. Pure.
 
     Raises:
-        BadRequestError: it is none; the detail says what is wrong, and never what stands there.
+        BadRequestError: it is none; the detail says what is wrong, and never what stands there,
+            but for the name of a member that there is not.
+        OtherFormatError: it is one of the predecessor's.
     """
-    try:
-        members = members_of(line.decode())
-    except UnicodeDecodeError as error:
-        raise BadRequestError("is not UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise BadRequestError("is no JSON object") from error
+    members = _members(line)
+    _check_names(members, MEMBERS, _OF_PREDECESSOR)
     payload = _payload(members)
     try:
         said: dict[str, Any] = {name: json.loads(text) for name, text in members.items()}
     except (ValueError, RecursionError) as error:
         raise BadRequestError("has a member that is no JSON") from error
-    headers = said.get("headers") or {}
-    if not isinstance(headers, dict):
-        raise BadRequestError("headers: an object of texts")
     event_id, duplicate_of = _text(said, "event_id"), _text(said, "duplicate_of")
     batch_id = _text(said, "batch_id")
     for name, given in (
@@ -97,16 +126,12 @@ def read_record(line: bytes) -> HistoryRecord:
     return HistoryRecord(
         received_at_ms=_time(said.get("received_at")),
         payload=payload,
-        type=_text(said, "type"),
-        sent_as=_text(said, "event_type"),
-        delivery_id=_text(said, "delivery_id"),
+        type=_name(said, "type"),
+        sent_as=_name(said, "event_type"),
+        delivery_id=_delivery_id(said),
         source_id=_identity(said.get("id")),
         content_type=_text(said, "content_type"),
-        headers={
-            str(name).lower()[:MAX_TEXT]: str(value)[:MAX_TEXT]
-            for name, value in headers.items()
-            if isinstance(value, (str, int, float))
-        },
+        headers=_headers(said.get("headers")),
         event_id=event_id,
         message_id=_text(said, "message_id"),
         duplicate_of=duplicate_of,
@@ -151,17 +176,14 @@ def from_predecessor(line: bytes) -> bytes:
     """A line of the predecessor's format as one of ours. Its payload stays, character by character.
 
     Raises:
-        BadRequestError: it is none.
+        BadRequestError: it is none, or has a member that there is not.
+        OtherFormatError: it is one of ours.
     """
-    try:
-        members = members_of(line.decode())
-    except UnicodeDecodeError as error:
-        raise BadRequestError("is not UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise BadRequestError("is no JSON object") from error
-    times = ("received_at", "created_at", "timestamp")
+    members = _members(line)
+    _check_names(members, PREDECESSOR_MEMBERS, _OURS)
+    times = (members[name] for name in PREDECESSOR_TIMES if name in members)
     parts = {
-        "received_at": next((members[name] for name in times if name in members), None),
+        "received_at": next(times, None),
         "event_type": members.get("event_type"),
         "delivery_id": members.get("delivery_id"),
         "id": members.get("id"),
@@ -180,6 +202,84 @@ def to_predecessor(event: Event) -> bytes:
     """An event as the predecessor's messages have it, and when it was received. Pure."""
     at = datetime.fromtimestamp(event.received_at_ms / 1000, UTC).isoformat(timespec="milliseconds")
     return b'{"received_at":"' + at.encode() + b'",' + pack(event, {}).encode()[1:]
+
+
+def without(line: bytes, names: Collection[str]) -> bytes:
+    """A line without members of these names; what else stands there keeps its characters. Pure.
+
+    What is no object stays as it is: who reads it says so.
+    """
+    try:
+        members = _members(line)
+    except BadRequestError:
+        return line
+    kept = (f"{json.dumps(name)}:{text}" for name, text in members.items() if name not in names)
+    return ("{" + ",".join(kept) + "}").encode(errors="replace")
+
+
+def _members(line: bytes) -> dict[str, str]:
+    try:
+        return members_of(line.decode())
+    except UnicodeDecodeError as error:
+        raise BadRequestError("is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError("is no JSON object") from error
+
+
+_OF_PREDECESSOR: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("repo_name", "sender_name", "auth_context"),
+        "a member of the predecessor's format, which `--format predecessor` reads",
+    ),
+    **dict.fromkeys(
+        PREDECESSOR_TIMES[1:], "`received_at` here, or else `--format predecessor` reads the line"
+    ),
+}
+_OURS: Final[Mapping[str, str]] = dict.fromkeys(
+    [name for name in MEMBERS if name not in PREDECESSOR_MEMBERS],
+    "a member of Hookstream's own format: leave out `--format predecessor`",
+)
+
+
+def _check_names(
+    given: Collection[str], members: Collection[str], others: Mapping[str, str]
+) -> None:
+    """Raises BadRequestError, OtherFormatError for a member that would be lost without a word.
+
+    ``others``: what is said of a member that only the other format has.
+    """
+    wrong = [name for name in given if name not in members]
+    if not wrong:
+        return
+    for name, said in others.items():
+        if name in wrong:
+            raise OtherFormatError(f"`{name}` is {said}")
+    # some text that was made a name may be anybody's
+    plain = [one for one in wrong if len(one) <= MAX_NAME and one.replace("-", "_").isidentifier()]
+    if not plain:
+        raise BadRequestError("has a member that there is not, and whose name is no word")
+    near = difflib.get_close_matches(plain[0], members, 1)
+    meant = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(members)}"
+    raise BadRequestError(
+        f"there is no member `{plain[0]}`: {meant} (`--ignore {plain[0]}` leaves it out)"
+    )
+
+
+def _headers(given: Any) -> dict[str, str]:
+    """Headers by their names in small letters; several of a name as one. Raises BadRequestError."""
+    if given is None:
+        return {}
+    wanted = "headers: an object of texts, or of lists of texts"
+    if not isinstance(given, dict):
+        raise BadRequestError(wanted)
+    found: dict[str, str] = {}
+    for name, value in given.items():
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(one, (str, int, float)) for one in values):
+            raise BadRequestError(wanted)
+        if values:
+            found[name.lower()[:MAX_TEXT]] = ", ".join(map(str, values))[:MAX_TEXT]
+    return found
 
 
 def _payload(members: dict[str, str]) -> bytes:
@@ -237,7 +337,10 @@ def _is_one_value(payload: bytes) -> bool:
 
 def _time(value: Any) -> int:
     """Unix milliseconds of a time. Raises BadRequestError."""
-    wanted = "received_at: a time such as 2026-01-31T12:00:00Z, or Unix seconds or milliseconds"
+    wanted = (
+        "received_at: a time from 1970 on, such as 2026-01-31T12:00:00Z, or Unix seconds or "
+        "milliseconds"
+    )
     if isinstance(value, str):
         try:
             at = datetime.fromisoformat(value)
@@ -260,6 +363,23 @@ def _text(said: Mapping[str, Any], name: str) -> str:
         return ""
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise BadRequestError(f"{name}: a text of at most {MAX_TEXT} characters")
+    return value
+
+
+def _name(said: Mapping[str, Any], name: str) -> str:
+    """What would be kept of a type's name is all of it. Raises BadRequestError."""
+    value = _text(said, name)
+    if value and event_name(value) != value:
+        raise BadRequestError(
+            f"{name}: at most {MAX_NAME_CHARS} printable characters, and no blanks around them"
+        )
+    return value
+
+
+def _delivery_id(said: Mapping[str, Any]) -> str:
+    value = _text(said, "delivery_id")
+    if short_id(value) != value:
+        raise BadRequestError(f"delivery_id: at most {MAX_ID_CHARS} printable characters")
     return value
 
 

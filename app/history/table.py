@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -29,6 +30,8 @@ NAMES: Final = (
 )  # fmt: skip
 #: Rows that the server gives at a time.
 PREFETCH: Final = 500
+#: What stands beside rows that are not placed in time.
+NO_TIME: Final = "has no received_at: such rows come behind all others, and are no events"
 CONNECT_SECONDS: Final = 20.0
 
 
@@ -67,10 +70,26 @@ def query_of(table: str, columns: Mapping[str, str]) -> str:
 
 
 def source_name(dsn: str, what: str) -> str:
-    """What an import is called: the database and the table, never who may read it."""
-    parts = urlsplit(dsn)
-    port = f":{parts.port}" if parts.port else ""
-    return f"postgresql://{parts.hostname or ''}{port}{parts.path}#{what}"[:512]
+    """What an import is called: the database and the table, never who may read it.
+
+    Raises:
+        BadRequestError: it is no address of a database.
+    """
+    try:
+        parts = urlsplit(dsn)
+        odd = "@" in parts.path + parts.fragment
+    except ValueError:
+        odd = True
+    if odd:
+        # a password with / or # in it would be taken for a name otherwise, and shown
+        raise BadRequestError(
+            "no address of a database: postgresql://USER@HOST:PORT/DATABASE, the password as "
+            "PGPASSWORD, or percent-encoded"
+        )
+    place = parts.netloc.rpartition("@")[2]
+    # of a socket its folder
+    host = [part for part in parts.query.split("&") if part.startswith("host=")]
+    return f"postgresql://{place}{parts.path}{'?' if host else ''}{''.join(host)}#{what}"[:512]
 
 
 class Table:
@@ -85,37 +104,74 @@ class Table:
         self._dsn = dsn
         self._query = query
         self._connection: Any = None
+        self._kinds: dict[str, Any] = {}
         self._transaction: Any = None
         self._cursor: Any = None
         self._names: list[str] = []
         self._rows = 0
         self._expected = 0
         self._left: list[Any] = []
+        #: All rows that have a time are read: those come that have none; then there is nothing.
+        self._timeless = False
+        self._ended = False
         self._place: dict[str, Any] = {}
+
+    async def look(self) -> None:
+        """Connect, and see whether the query can be asked."""
+        await self._ask(self._look())
 
     async def open(self, place: dict[str, Any]) -> None:
         """Ask for all rows behind a place, in one snapshot."""
-        try:
-            await self._open(place)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise HookstreamError(f"the table cannot be read: {error}") from error
+        if self._connection is None:
+            await self.look()
+        await self._ask(self._go_to(place))
 
-    async def _open(self, place: dict[str, Any]) -> None:
-        self._place = place
-        self._connection = await asyncpg.connect(
-            self._dsn,
-            timeout=CONNECT_SECONDS,
-            server_settings={"application_name": "hookstream import"},
-        )
+    async def _ask(self, asked: Awaitable[None]) -> None:
+        try:
+            await asked
+        except asyncpg.exceptions.SyntaxOrAccessError as error:
+            # what is not there, or may not be read, among them
+            raise BadRequestError(
+                f"the table cannot be read: {error}. Wanted are a --table and its --columns, or "
+                "one SELECT as --query, that this user may read"
+            ) from error
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            said = str(error) or "it does not answer"
+            raise HookstreamError(f"the table cannot be read: {said}") from error
+
+    async def _look(self) -> None:
+        try:
+            self._connection = await asyncpg.connect(
+                self._dsn,
+                timeout=CONNECT_SECONDS,
+                server_settings={"application_name": "hookstream import"},
+            )
+        except (OSError, TimeoutError, ValueError) as error:
+            # ValueError: what stands in the address is not what belongs there
+            number = getattr(error, "errno", None)
+            said = os.strerror(number) if number and number > 0 else str(error)
+            where = self.name.partition("#")[0]
+            raise HookstreamError(
+                f"{where} cannot be connected to: {said or 'it does not answer'}"
+            ) from error
         self._transaction = self._connection.transaction(isolation="repeatable_read", readonly=True)
         await self._transaction.start()
-        looked = await self._connection.prepare(
-            f"SELECT * FROM ({self._query}) AS h LIMIT 0"  # noqa: S608 whoever runs it says what is read
-        )
-        kinds = {one.name: one.type for one in looked.get_attributes()}
-        self._names = [name for name in kinds if name in NAMES]
-        self._check(kinds)
-        query, arguments = self._ordered(kinds, place)
+        query = f"SELECT * FROM {self._rows_of_it} LIMIT 0"  # noqa: S608 whoever runs it says what is read
+        looked = await self._connection.prepare(query)
+        # only who asks it is told that it may not be read
+        await looked.fetch()
+        self._kinds = {one.name: one.type for one in looked.get_attributes()}
+        self._names = [name for name in self._kinds if name in NAMES]
+        self._check(self._kinds)
+
+    @property
+    def _rows_of_it(self) -> str:
+        # a comment at its end ends with its line
+        return f"({self._query}\n) AS h"
+
+    async def _go_to(self, place: dict[str, Any]) -> None:
+        self._place = place
+        query, arguments = self._ordered(self._kinds, place)
         plan = await self._connection.fetchval(f"EXPLAIN (FORMAT JSON) {query}", *arguments)
         found = json.loads(plan) if isinstance(plan, str) else plan
         self._expected = int(found[0]["Plan"]["Plan Rows"])
@@ -143,35 +199,33 @@ class Table:
             keys.append("id")
         if place.get("received_at"):
             # as texts: whatever types they are of, the server reads what it has written
-            if "id" in kinds and "id" in place:
+            wanted += f" AND received_at >= $1::text::{at}"
+            arguments = [place["received_at"]]
+            # without, some of that time come again, which are known
+            if "id" in kinds and place.get("id") is not None:
                 kind = f"{_quoted(kinds['id'].schema)}.{_quoted(kinds['id'].name)}"
-                wanted += f" AND (received_at, id) > ($1::text::{at}, $2::text::{kind})"
-                arguments = [place["received_at"], place["id"]]
-            else:
-                # some of that time again, which are known
-                wanted += f" AND received_at >= $1::text::{at}"
-                arguments = [place["received_at"]]
-        shown = ', received_at::text AS "place at"' + (
-            ', id::text AS "place id"' if "id" in kinds else ""
-        )
+                behind = f"(received_at, id) > ($1::text::{at}, $2::text::{kind})"
+                # rows without one come last of their time, and are behind nothing by themselves
+                wanted += f" AND ({behind} OR id IS NULL)"
+                arguments.append(place["id"])
         order = ", ".join(keys)
-        query = f"SELECT *{shown} FROM ({self._query}) AS h {wanted} ORDER BY {order}"  # noqa: S608 whoever runs it says what is read
-        return query, arguments
+        return f"{self._asked_for} {wanted} ORDER BY {order}", arguments
+
+    @property
+    def _asked_for(self) -> str:
+        shown = ', received_at::text AS "place at"' + (
+            ', id::text AS "place id"' if "id" in self._kinds else ""
+        )
+        return f"SELECT *{shown} FROM {self._rows_of_it}"  # noqa: S608 whoever runs it says what is read
 
     async def page(self, lines: int, size: int) -> ReadPage:
         """The next rows as lines."""
         page, held = ReadPage(place=self._place), 0
         while len(page.lines) < lines:
-            if not self._left:
-                try:
-                    self._left = await self._cursor.fetch(min(PREFETCH, lines))
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                    raise HookstreamError(
-                        f"the table cannot be read on: {error}. Start the same command again"
-                    ) from error
-                if not self._left:
-                    page.more = False
-                    break
+            if not self._left and not await self._read(min(PREFETCH, lines)):
+                self._ended = True
+                page.more = False
+                break
             row = self._left[0]
             line = self._line(row)
             if page.lines and held + len(line.text) > size:
@@ -180,17 +234,44 @@ class Table:
             self._rows += 1
             held += len(line.text)
             if len(line.text) > size:
-                line = Line(line.where, line.text[:1000], f"is longer than {size} bytes")
+                line = Line(line.where, line.text[:1000], f"is longer than {size:,} bytes")
             page.lines.append(line)
+            if self._timeless:
+                continue
             page.place = {"received_at": row["place at"]}
             if "id" in self._names:
                 page.place["id"] = row["place id"]
         self._place = page.place
         return page
 
+    async def _read(self, most: int) -> bool:
+        """Have the server give some more rows; whether there were any."""
+        try:
+            self._left = await self._cursor.fetch(most)
+            if not self._left and not self._timeless:
+                # who said that a column is the time wants to know of rows that are left out by it
+                self._timeless = True
+                self._cursor = await self._connection.cursor(
+                    f"{self._asked_for} WHERE received_at IS NULL"
+                )
+                self._left = await self._cursor.fetch(most)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise HookstreamError(
+                f"the table cannot be read on: {error}. Start the same command again"
+            ) from error
+        except (ValueError, OverflowError) as error:
+            # such as a time before the year 1
+            raise HookstreamError(
+                f"a row behind {json.dumps(self._place)} has a value that cannot be read "
+                f"({error}): leave it out, by --query and WHERE"
+            ) from error
+        return bool(self._left)
+
     def share(self) -> float | None:
-        """By how many rows the server expects; an estimate of its planner."""
-        return min(1.0, self._rows / self._expected) if self._expected else None
+        """By how many rows the server's planner expects; None once there were more than that."""
+        if self._ended:
+            return 1.0
+        return self._rows / self._expected if self._rows < self._expected else None
 
     async def close(self) -> None:
         """Leave the database."""
@@ -202,13 +283,14 @@ class Table:
         where = f"received_at {row['place at']}"
         if "id" in self._names:
             where = f"id {row['place id']}"
+        trouble = NO_TIME if self._timeless else ""
         parts = []
         for name in self._names:
             value = row[name]
             if value is not None:
                 written = _written(name, value)
                 parts.append(f'"{written[0]}":{written[1]}')
-        return Line(where, ("{" + ",".join(parts) + "}").encode(errors="replace"))
+        return Line(where, ("{" + ",".join(parts) + "}").encode(errors="replace"), trouble)
 
 
 def _written(name: str, value: Any) -> tuple[str, str]:
@@ -219,8 +301,8 @@ def _written(name: str, value: Any) -> tuple[str, str]:
         text = value if isinstance(value, str) else json.dumps(value)
         # asyncpg gives json and jsonb as the texts that they are
         return (name, text) if _is_json(text) else ("payload_text", json.dumps(text))
-    if name == "headers" and isinstance(value, str):
-        return name, value if _is_json(value) else "null"
+    if name == "headers" and isinstance(value, str) and _is_json(value):
+        return name, value
     if isinstance(value, datetime):
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
         return name, json.dumps(aware.isoformat())

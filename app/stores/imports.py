@@ -85,6 +85,18 @@ class ImportStore:
             raise NotFoundError(f"there is no import {import_id}")
         return row
 
+    async def stop(self, tenant: str, import_id: str, reason: str) -> Any:
+        """Note that it goes on no more; why, or "": somebody has stopped it.
+
+        One that is through stays so. Raises NotFoundError.
+        """
+        row = await self._postgres.fetchrow(
+            statement("stop_import"), tenant, UUID(import_id), reason
+        )
+        if row is None:
+            raise NotFoundError(f"there is no import {import_id}")
+        return row
+
     async def owners(self, event_ids: Collection[str]) -> dict[str, tuple[str, str]]:
         """Tenant and tool of those events that are on record."""
         rows = await self._whole.fetch(
@@ -180,6 +192,7 @@ def import_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "tool_id": own_tool_id(row["tool_id"]),
         "source": row["source"],
         "status": row["status"],
+        "reason": row["reason"] if row["status"] == "failed" else "",
         "place": row["place"],
         "imported": row["imported"],
         "duplicates": row["duplicates"],

@@ -34,6 +34,7 @@ from hookstream.app.web.models.imports import (
     ImportList,
     ImportOut,
     ImportPageOut,
+    ImportStopIn,
 )
 from hookstream.app.web.paging import MOST_SHORT, asked_page, next_cursor
 from hookstream.app.web.problem import json_response
@@ -140,6 +141,16 @@ class ImportViews:
                 action="import.changed",
             ),
             Route(
+                "POST",
+                IMPORTS + "/{import_id}/stop",
+                self.stop,
+                "Say that a history goes on no more, and why",
+                takes=ImportStopIn,
+                gives=ImportOut,
+                errors=(400, 404, 503),
+                action="import.changed",
+            ),
+            Route(
                 "GET",
                 "/api/v1/tools/{tool_id}/export",
                 self.export,
@@ -213,6 +224,13 @@ class ImportViews:
     async def finish(self, request: web.Request) -> web.StreamResponse:
         """The source has no more for now."""
         row = await self._imports.finish(request[TENANT_KEY], _id(request))
+        tell(request, "import", str(row["import_id"]))
+        return json_response(self._out(row))
+
+    async def stop(self, request: web.Request) -> web.StreamResponse:
+        """Whoever reads the source does so no more; it can be gone on with."""
+        wanted = await read_model(self._settings, request, ImportStopIn)
+        row = await self._imports.stop(request[TENANT_KEY], _id(request), wanted.reason)
         tell(request, "import", str(row["import_id"]))
         return json_response(self._out(row))
 

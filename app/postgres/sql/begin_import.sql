@@ -3,6 +3,6 @@
 INSERT INTO imports AS i (import_id, tenant, tool_id, source)
 VALUES ($1::uuid, $2, $3, $4)
 ON CONFLICT (tenant, tool_id, source) DO UPDATE SET
-    status = 'running', finished_at = NULL, updated_at = now(),
+    status = 'running', reason = '', finished_at = NULL, updated_at = now(),
     place = CASE WHEN $5::boolean THEN '{}' ELSE i.place END
 RETURNING *

@@ -3,6 +3,9 @@
 -- $9 rejected.
 UPDATE imports SET
     place = $3::jsonb, updated_at = now(),
+    -- somebody else has stopped it, or a page was still on its way
+    status = CASE WHEN status IN ('stopped', 'failed') THEN 'running' ELSE status END,
+    reason = '',
     imported = imported + $4, duplicates = duplicates + $5, known = known + $6,
     expired = expired + $7, erased = erased + $8, rejected = rejected + $9
 WHERE tenant = $1 AND import_id = $2::uuid

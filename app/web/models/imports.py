@@ -6,7 +6,7 @@ from pydantic import Field
 
 from hookstream.app.web.models.fields import Id, Model, Strict, Text
 
-__all__ = ["EXPORT_QUERY", "ImportIn", "ImportList", "ImportOut", "ImportPageOut"]
+__all__ = ["EXPORT_QUERY", "ImportIn", "ImportList", "ImportOut", "ImportPageOut", "ImportStopIn"]
 
 
 class ImportIn(Strict):
@@ -20,9 +20,17 @@ class ImportIn(Strict):
     restart: bool = False
 
 
+class ImportStopIn(Strict):
+    """Why an import goes on no more; without a reason somebody has stopped it."""
+
+    reason: Annotated[Text, Field(max_length=500)] = ""
+
+
 class ImportOut(Model):
     """An import and how far it has come.
 
+    ``status``: `stopped` by whoever ran it, or `failed` for a ``reason``. One that is `running` and
+    was left is so until it is begun again: ``updated_at`` is when something of it came last.
     Of its lines ``imported`` are events now (``duplicates`` of them are of others), ``known`` ones
     were here already, ``expired`` ones are older than their tool's ``ttl``, ``erased`` ones are
     what an erasure was about, ``rejected`` ones are no events. ``place`` is for who reads the
@@ -32,7 +40,8 @@ class ImportOut(Model):
     import_id: str
     tool_id: str
     source: str
-    status: Literal["running", "done"]
+    status: Literal["running", "done", "stopped", "failed"]
+    reason: str
     place: dict[str, Any]
     imported: int
     duplicates: int

@@ -146,6 +146,7 @@ async def test_every_call_that_changes_something_leaves_a_row(stack: Stack, name
         "replay_post": ("/replays", {"event_id": event}),
         "replay_cancel": (f"/replays/{replay}/cancel", None),
         "import_post": ("/imports", {"tool": name, "source": "x"}),
+        "import_stop": (f"/imports/{begun}/stop", {"reason": "its disk is full"}),
         "import_finish": (f"/imports/{begun}/finish", None),
         "letter_retry": (f"/dead-letters/{letters[0]}/retry", None),
         "letter_discard": (f"/dead-letters/{letters[1]}", None),

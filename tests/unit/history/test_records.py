@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from hookstream.app.errors import BadRequestError
 from hookstream.app.history.records import (
+    MEMBERS,
+    OtherFormatError,
     from_predecessor,
     read_record,
     to_predecessor,
+    without,
     write_record,
 )
 from hookstream.app.testing import make_event
@@ -111,14 +114,28 @@ def test_times_as_sources_write_them(given: Any, ms: int) -> None:
         (line(received_at=None), "received_at"),
         (line(received_at=True), "received_at"),
         (line(received_at="yesterday"), "received_at"),
-        (line(received_at=-5), "received_at"),
+        (line(received_at=-5), "a time from 1970 on"),
+        (line(received_at="1969-12-31T23:59:59Z"), "a time from 1970 on"),
+        (line(received_at="10000-01-01T00:00:00Z"), "received_at"),
         (line(received_at=1e300), "received_at"),
         (line(event_id="x"), "event_id: a UUID"),
         (line(duplicate_of="x"), "duplicate_of: a UUID"),
         (line(batch_index=-1), "batch_index"),
         (line(type=1), "type: a text"),
+        # the door would call it unknown, and keep no id; here somebody can mend it
+        (line(type="a\0b"), "type: at most 200 printable characters"),
+        (line(event_type=" push"), "event_type: at most 200 printable .* no blanks around"),
+        (line(type="a" * 201), "type: at most 200"),
+        (line(delivery_id="d\n"), "delivery_id: at most 256 printable"),
         (line(id=[1]), "id: a text"),
-        (line(headers=[1]), "headers"),
+        (line(headers=[1]), "headers: an object of texts"),
+        (line(headers={"a": {"b": "c"}}), "headers: an object of texts"),
+        (line(headers="x-a: b"), "headers: an object of texts"),
+        (line(recieved_at="x"), "no member `recieved_at`: did you mean `received_at`"),
+        (line(playload="x"), "no member `playload`: did you mean `payload`"),
+        (line(zone="x"), "no member `zone`: there are received_at, payload, "),
+        (line(**{"a b": 1}), "whose name is no word"),
+        (line(**{"a" * 99: 1}), "whose name is no word"),
         (line(enrichment="x"), "enrichment"),
     ],
 )
@@ -147,3 +164,45 @@ def test_what_is_written_for_the_predecessor_is_read_again() -> None:
     assert found.payload == event.payload
     assert (found.sent_as, found.delivery_id) == ("push", "d-1")
     assert found.received_at_ms == event.received_at_ms
+
+
+PREDECESSOR = (
+    b'{"delivery_id":"d","event_type":"push","repo_name":"acme/app","sender_name":"ada",'
+    b'"payload":{"n":1},"auth_context":{"tenant_id":"t"},"received_at":5}'
+)
+
+
+def test_a_line_of_the_other_format_is_told_by_the_option_that_reads_it() -> None:
+    with pytest.raises(OtherFormatError, match=r"`repo_name` .* `--format predecessor`"):
+        read_record(PREDECESSOR)
+    only_time = b'{"event_type":"push","payload":1,"created_at":5}'
+    with pytest.raises(OtherFormatError, match="`created_at` is `received_at` here, or else"):
+        read_record(only_time)
+    assert read_record(from_predecessor(PREDECESSOR)).payload == b'{"n":1}'
+    ours = write_record(make_event({"n": 1}), ROW)
+    with pytest.raises(OtherFormatError, match="own format: leave out `--format predecessor`"):
+        from_predecessor(ours)
+    with pytest.raises(BadRequestError, match="`reponame`: did you mean `repo_name`"):
+        from_predecessor(b'{"reponame":"x","payload":1,"received_at":5}')
+
+
+def test_every_member_that_is_written_is_one() -> None:
+    event = make_event({"n": 1}, batch_id="019b76da-a800-7003-8000-000000000029", kept_masked=True)
+    row = {
+        "status": "duplicate",
+        "duplicate_of": "019b76da-a800-7003-8000-00000000002a",
+        "enrichment": '{"team":"red"}',
+    }
+    assert set(json.loads(write_record(event, row))) <= set(MEMBERS)
+
+
+def test_members_that_are_to_be_ignored_go_and_others_keep_their_characters() -> None:
+    text = b'{"source": "sqs", "received_at": 5, "payload": {"n":1.10, "b" : [ ]}, "zone":1}'
+    found = read_record(without(text, {"source", "zone"}))
+    assert found.payload == b'{"n":1.10, "b" : [ ]}'
+    assert without(b"no json", {"source"}) == b"no json"
+
+
+def test_headers_as_lists_are_several_of_a_name() -> None:
+    found = read_record(line(headers={"X-A": ["b", "c"], "x-n": 1, "x-none": None, "x-e": []}))
+    assert found.headers == {"x-a": "b, c", "x-n": "1"}

@@ -28,6 +28,15 @@ def test_names_are_names_whatever_is_in_them() -> None:
 def test_an_import_s_name_has_no_password() -> None:
     name = source_name("postgresql://me:secret@db:5433/old?sslmode=require", "events")
     assert name == "postgresql://db:5433/old#events"
+    # several hosts, an address, none
+    assert source_name("postgresql://me@a:1,b:2/x", "t") == "postgresql://a:1,b:2/x#t"
+    assert source_name("postgresql://[::1]:5433/x", "t") == "postgresql://[::1]:5433/x#t"
+    assert source_name("postgresql:///x", "t") == "postgresql:///x#t"
+    socket = "postgresql://me@/x?user=me&host=/run/a&password=secret"
+    assert source_name(socket, "t") == "postgresql:///x?host=/run/a#t"
+    for wrong in ("postgresql://me:sec/ret@db/old", "postgresql://me:sec#ret@db", "postgresql://["):
+        with pytest.raises(BadRequestError, match="no address of a database"):
+            source_name(wrong, "events")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +47,8 @@ def test_an_import_s_name_has_no_password() -> None:
         ("payload", '{"n":\n1}', "payload_text", json.dumps('{"n":\n1}')),
         ("payload", b"\xff", "payload_base64", '"/w=="'),
         ("headers", '{"a": "b"}', "headers", '{"a": "b"}'),
-        ("headers", "x", "headers", "null"),
+        # which is refused, not passed over
+        ("headers", "x", "headers", '"x"'),
         ("received_at", datetime(2026, 1, 31), "received_at", '"2026-01-31T00:00:00+00:00"'),
         ("received_at", datetime(2026, 1, 31, tzinfo=UTC), "received_at",
          '"2026-01-31T00:00:00+00:00"'),
