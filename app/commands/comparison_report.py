@@ -1,17 +1,10 @@
 """The comparison of old workers and Hookstream, for people: Markdown that a terminal shows, too."""
 
-import json
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from hookstream.app.errors import BadRequestError
+__all__ = ["merged", "report"]
 
-__all__ = ["merged", "report", "result_batches", "results_in"]
-
-#: Of one request: what the API takes.
-BATCH_RESULTS: Final = 500
-BATCH_CHARACTERS: Final = 500_000
 KINDS: Final = {
     "neither": "Done by nobody",
     "only-old": "Only old workers",
@@ -42,39 +35,6 @@ PAIRS: Final = (
     ("errors", "errors_{}"),
     ("USD a million", "cost_{}"),
 )
-
-
-def results_in(name: str) -> Iterator[list[Any]]:
-    """As :func:`result_batches` of a file; "-" is standard input. Raises OSError, too."""
-    if name == "-":
-        yield from result_batches(sys.stdin)
-        return
-    with open(name, encoding="utf-8") as lines:
-        yield from result_batches(lines)
-
-
-def result_batches(lines: Iterable[str]) -> Iterator[list[Any]]:
-    """What old workers did, a JSON object a line, as much at a time as a request takes.
-
-    Raises:
-        BadRequestError: a line is none.
-    """
-    batch: list[Any] = []
-    size = 0
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            one = json.loads(line)
-        except ValueError as error:
-            raise BadRequestError(f"line {number} is no JSON: {error}") from error
-        if batch and (len(batch) == BATCH_RESULTS or size + len(line) > BATCH_CHARACTERS):
-            yield batch
-            batch, size = [], 0
-        batch.append(one)
-        size += len(line)
-    if batch:
-        yield batch
 
 
 def merged(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

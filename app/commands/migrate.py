@@ -1,17 +1,18 @@
 """``hookstream migrate``: a tool's way from old workers to here, a step at a time, and back."""
 
 import asyncio
+import contextlib
 import json
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from faust.cli.base import argument, option
 
 from hookstream.app.commands.client import TIMEOUT_SECONDS, ApiClient, quoted
 from hookstream.app.commands.command import Command, columns
-from hookstream.app.commands.comparison_report import merged, report, results_in
+from hookstream.app.commands.comparison_report import merged, report
+from hookstream.app.commands.old_results import ResultFile
+from hookstream.app.commands.whole_file import WholeFile
 from hookstream.app.errors import BadRequestError, ConflictError
 
 __all__ = ["migrate"]
@@ -109,30 +110,30 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
         **query: str,
     ) -> int:
         """Tell of old workers' results, if there is a file of them; then print both paths."""
-        if results:
-            await self._tell(api, path, results)
+        into_file = markdown not in ("", "-")
+        # where the report cannot be written nobody waits for it
+        with WholeFile(markdown) if into_file else contextlib.nullcontext() as page:
+            if results:
+                await ResultFile(api, f"{path}/results", results, self.stderr).tell()
+            found = await self._compared(api, path, query)
+            text = report(found)
+            if page is not None:
+                page.file.write(f"{text}\n".encode())
+                await asyncio.to_thread(page.keep)
+                text = f"{markdown}: {sum(one['count'] for one in found['causes'])} differences"
+        self._say(found, text, as_json=as_json)
+        return 0
+
+    async def _compared(self, api: ApiClient, path: str, query: dict[str, str]) -> dict[str, Any]:
         pages: list[dict[str, Any]] = []
         cursor = ""
         # later answers must not end later than the first one
         query["until"] = query["until"] or datetime.now(UTC).isoformat()
         while not pages or cursor:
-            page = await api.call("GET", f"{path}/comparison", cursor=cursor, **query)
-            pages.append(page)
-            cursor = page["cursor"]
-        found = merged(pages)
-        text = report(found)
-        if markdown not in ("", "-"):
-            await asyncio.to_thread(Path(markdown).write_text, text + "\n", encoding="utf-8")
-            text = f"{markdown}: {sum(one['count'] for one in found['causes'])} differences"
-        self._say(found, text, as_json=as_json)
-        return 0
-
-    async def _tell(self, api: ApiClient, path: str, name: str) -> None:
-        taken = known = 0
-        for batch in results_in(name):
-            said = await api.call("POST", f"{path}/results", body={"results": batch})
-            taken, known = taken + said["taken"], known + said["known"]
-        sys.stderr.write(f"{taken} results taken, {known} were known\n")
+            answer = await api.call("GET", f"{path}/comparison", cursor=cursor, **query)
+            pages.append(answer)
+            cursor = answer["cursor"]
+        return merged(pages)
 
     def _say(self, found: dict[str, Any], text: str, *, as_json: bool) -> None:
         self.stdout.write((json.dumps(found, indent=2) if as_json else text) + "\n")

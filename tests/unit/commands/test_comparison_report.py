@@ -1,12 +1,10 @@
-"""What people read of a comparison, and files of what old workers did."""
+"""What people read of a comparison."""
 
-import json
 from typing import Any
 
 import pytest
 
-from hookstream.app.commands.comparison_report import BATCH_RESULTS, merged, report, result_batches
-from hookstream.app.errors import BadRequestError
+from hookstream.app.commands.comparison_report import merged, report
 from hookstream.app.routing.comparison import Comparison, Known
 from hookstream.app.web.comparison import costs
 from hookstream.app.web.models.comparison import HourOut
@@ -79,13 +77,3 @@ def test_answers_that_follow_each_other_are_one_report() -> None:
     assert "  - `e9` missing here: " in text
     assert "None." in report(merged([answer(EVENT)]))
     assert "There were none." in report(merged([{**answer(), "hours": [], "causes": []}]))
-
-
-def test_a_file_goes_in_requests_of_a_size_and_a_wrong_line_is_named() -> None:
-    lines = [json.dumps({"event_id": str(n)}) + "\n" for n in range(BATCH_RESULTS + 1)]
-    batches = list(result_batches(["\n", *lines]))
-    assert [len(batch) for batch in batches] == [BATCH_RESULTS, 1]
-    long = json.dumps({"contexts": ["x" * 300_000]})
-    assert [len(batch) for batch in result_batches([long, long, long])] == [1, 1, 1]
-    with pytest.raises(BadRequestError, match="line 2"):
-        list(result_batches(["{}", "{"]))
