@@ -191,6 +191,8 @@ def _tar() -> bytes:
         ("a.gz", b"<html>", "neither packed, as it is called, nor lines"),
         ("a.zst", b"\x1e\xb5\x2f\xfd", "neither packed, as it is called, nor lines"),
     ],
+    # the bytes of archives are others each time
+    ids=["bz2", "xz", "zip", "tar", "utf-16", "list", "html", "skippable"],
 )
 async def test_what_is_no_file_of_lines_is_said_once_and_not_for_each_line(
     tmp_path: Path, name: str, data: bytes, says: str
