@@ -16,7 +16,7 @@ from hookstream.app.commands.import_lines import FORMATS, Reading, check_writabl
 from hookstream.app.commands.import_work import COUNTS, Work
 from hookstream.app.commands.progress_line import lasts
 from hookstream.app.errors import BadRequestError
-from hookstream.app.history.line_files import LineFiles
+from hookstream.app.history.line_files import STDIN, LineFiles
 from hookstream.app.history.places import files_at
 from hookstream.app.history.source import Source
 from hookstream.app.history.table import Table, parse_columns, query_of, source_name
@@ -97,7 +97,7 @@ class ImportCommand(Command):
             reading = Reading(wanted["form"], wanted["ignored"])
             work = Work(api, source, self.stderr, reading, rejects, rate)
             try:
-                shown = await work.run(tool, restart=wanted["restart"])
+                shown = await work.run(tool, restart=wanted["restart"], deliver=wanted["deliver"])
             finally:
                 await source.close()
             if work.stopped:
@@ -109,7 +109,7 @@ class ImportCommand(Command):
                 self.stdout.write(said + "\n")
             if work.stopped:
                 return INTERRUPTED
-            if work.rejected:
+            if work.rejected and STDIN not in wanted["sources"]:
                 self.stderr.write(AGAIN)
             return 1 if work.rejected else 0
 
@@ -164,13 +164,13 @@ def source_of(wanted: dict[str, Any]) -> Source:
 def _said(source: str) -> str:
     """A path as it is from everywhere; what is no file, such as a pipe, as it was named."""
     path = Path(source)
-    return str(path.resolve()) if path.is_file() and "://" not in source else source
+    return str(path.resolve()) if path.is_file() and "://" not in source else source.rstrip("/")
 
 
 def line(shown: dict[str, Any]) -> str:
     """An import in one line."""
     more = ", ".join(f"{shown[name]:,} {name}" for name in COUNTS if shown[name])
-    said = f"{shown['import_id']}  {shown['status']}: {shown['imported']:,} events imported"
+    said = f"{shown['import_id']}  {shown['status']}: {shown['imported']:,} events imported in all"
     return said + (f"; {more}" if more else "")
 
 

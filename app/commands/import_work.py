@@ -16,7 +16,7 @@ from hookstream.app.commands.command import sentence
 from hookstream.app.commands.import_lines import Reading, Rejects
 from hookstream.app.commands.patience import until_answered
 from hookstream.app.commands.progress_line import ProgressLine
-from hookstream.app.errors import HookstreamError
+from hookstream.app.errors import BadRequestError, HookstreamError
 from hookstream.app.history.line_files import STDIN
 from hookstream.app.history.source import ReadPage, Source
 
@@ -56,6 +56,8 @@ class Work:
         self._rejects = Rejects(rejects, self._tell)
         self._counts = dict.fromkeys(("imported", *COUNTS), 0)
         self._stop = asyncio.Event()
+        #: It was through before, and nothing has come of this run: it stays that.
+        self._through = False
         #: What Ctrl-C does not wait for.
         self._leaves: asyncio.Task[Any] | None = None
 
@@ -69,9 +71,10 @@ class Work:
         """Lines that are no events, of this run."""
         return self._counts["rejected"]
 
-    async def run(self, tool: str, *, restart: bool) -> dict[str, Any] | None:
+    async def run(self, tool: str, *, restart: bool, deliver: bool) -> dict[str, Any] | None:
         """Do it; the import as it is then, None where nobody can be asked any more.
 
+        ``deliver``: all of it is to be delivered then.
         Raises what the server, or the source, says.
         """
         with self._until_stopped():
@@ -83,7 +86,15 @@ class Work:
             except StoppedError:
                 return None
             path = f"/imports/{begun['import_id']}"
+            self._through = begun["status_before"] == "done"
             try:
+                if deliver and self._through and begun["imported"]:
+                    raise BadRequestError(
+                        f"--deliver: {begun['imported']:,} events of this import came in before, "
+                        "and would be delivered again with what is new. Give what is new a --name "
+                        "of its own; or deliver all of it, by `hookstream replay --imported "
+                        f"{begun['import_id']}`"
+                    )
                 await self._all(path, begun)
                 shown: dict[str, Any] = await until_answered(
                     lambda: self._api.call("POST", f"{path}/finish"), self._tell, wait=self._wait
@@ -126,8 +137,11 @@ class Work:
         """Have others see that it has ended, and why; None where the server cannot be told."""
         try:
             async with asyncio.timeout(NOTE_SECONDS):
-                body = {"reason": reason[:MOST_REASON]}
-                shown: dict[str, Any] = await self._api.call("POST", f"{path}/stop", body=body)
+                how, body = "stop", {"reason": reason[:MOST_REASON]}
+                if self._through:
+                    # what was refused now says nothing of what came in then
+                    how, body = "finish", None
+                shown: dict[str, Any] = await self._api.call("POST", f"{path}/{how}", body=body)
                 return shown
         except (HookstreamError, OSError, aiohttp.ClientError):
             return None
@@ -151,6 +165,7 @@ class Work:
         found = await until_answered(
             lambda: self._api.send(f"{path}/page", data), self._tell, wait=self._wait
         )
+        self._through = False
         rejected = [(lines[one["line"]], one["reason"]) for one in found["rejected"]]
         self._rejects.keep([*troubles, *rejected])
         for name in self._counts:

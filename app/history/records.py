@@ -47,6 +47,7 @@ MEMBERS: Final = (
 )  # fmt: skip
 #: Of a line of the predecessor's: members of its messages, and what may stand beside them. Times in
 #: the order in which they count.
+_ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
 PREDECESSOR_TIMES: Final = ("received_at", "created_at", "timestamp")
 PREDECESSOR_MEMBERS: Final = (
     "delivery_id", "event_type", "repo_name", "sender_name", "payload", "auth_context", "id",
@@ -201,7 +202,9 @@ def from_predecessor(line: bytes) -> bytes:
 def to_predecessor(event: Event) -> bytes:
     """An event as the predecessor's messages have it, and when it was received. Pure."""
     at = datetime.fromtimestamp(event.received_at_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    return b'{"received_at":"' + at.encode() + b'",' + pack(event, {}).encode()[1:]
+    line = b'{"received_at":"' + at.encode() + b'",' + pack(event, {}).encode()[1:]
+    # what the payload's own characters may have between its values; within a text JSON has none
+    return line.translate(_ONE_LINE)
 
 
 def without(line: bytes, names: Collection[str]) -> bytes:

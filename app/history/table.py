@@ -1,6 +1,7 @@
 """A table of somebody else's PostgreSQL as a history: its rows in the order of time."""
 
 import base64
+import hashlib
 import json
 import os
 from collections.abc import Awaitable, Mapping
@@ -171,6 +172,12 @@ class Table:
 
     async def _go_to(self, place: dict[str, Any]) -> None:
         self._place = place
+        if place.get("query", _digest(self._query)) != _digest(self._query):
+            raise BadRequestError(
+                "the table was read by other columns, or another query, up to "
+                f"received_at {place.get('received_at')}: --restart reads it from its beginning by "
+                "these; nothing comes twice by that"
+            )
         query, arguments = self._ordered(self._kinds, place)
         plan = await self._connection.fetchval(f"EXPLAIN (FORMAT JSON) {query}", *arguments)
         found = json.loads(plan) if isinstance(plan, str) else plan
@@ -238,7 +245,7 @@ class Table:
             page.lines.append(line)
             if self._timeless:
                 continue
-            page.place = {"received_at": row["place at"]}
+            page.place = {"received_at": row["place at"], "query": _digest(self._query)}
             if "id" in self._names:
                 page.place["id"] = row["place id"]
         self._place = page.place
@@ -317,6 +324,10 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return "\n" not in text and "\r" not in text
+
+
+def _digest(query: str) -> str:
+    return hashlib.sha256(query.encode()).hexdigest()[:16]
 
 
 def _quoted(name: str) -> str:

@@ -192,6 +192,7 @@ def import_out(row: Mapping[str, Any]) -> dict[str, Any]:
         "tool_id": own_tool_id(row["tool_id"]),
         "source": row["source"],
         "status": row["status"],
+        "status_before": row.get("status_before"),
         "reason": row["reason"] if row["status"] == "failed" else "",
         "place": row["place"],
         "imported": row["imported"],

@@ -41,6 +41,8 @@ class ImportOut(Model):
     tool_id: str
     source: str
     status: Literal["running", "done", "stopped", "failed"]
+    #: In the answer to who begins it: what it was before that; null where it is new.
+    status_before: Literal["running", "done", "stopped", "failed"] | None
     reason: str
     place: dict[str, Any]
     imported: int

@@ -458,3 +458,55 @@ async def test_whoever_reads_no_more_of_an_export_gets_no_traceback(
     assert await asyncio.to_thread(process.wait) == 141
     assert "Exception" not in text
     assert "Traceback" not in text
+
+
+async def test_what_is_new_in_an_import_that_was_through_is_not_delivered_with_all_of_it(
+    own: Stack, tool: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "e.jsonl", [past(n) for n in range(3)])
+    deliver = ("import", str(path), "--tool", tool, "--deliver")
+    assert "delivers 3 events" in await said(own, *deliver, cwd=tmp_path, status=0)
+    write(path, [past(n) for n in range(5)])
+    for more in ((), ("--restart",)):
+        text = await said(own, *deliver, *more, cwd=tmp_path, status=2)
+        assert "3 events of this import came in before" in text
+    [shown] = await imports(own, tool)
+    assert (shown["status"], shown["imported"], shown["status_before"]) == ("done", 3, None)
+    text = await said(own, *deliver, "--name", "new", cwd=tmp_path, status=0)
+    assert "delivers 2 events" in text
+
+
+async def test_another_file_is_refused_whatever_its_size_and_what_is_through_stays_so(
+    own: Stack, tool: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "e.jsonl", [past(0)])
+    arguments = ("import", str(path), "--tool", tool)
+    await said(own, *arguments, cwd=tmp_path, status=0)
+    # of the same length, as another day's file may be
+    path.write_bytes(path.read_bytes().swapcase())
+    assert "begins otherwise" in await said(own, *arguments, cwd=tmp_path, status=2)
+    [shown] = await imports(own, tool)
+    assert (shown["status"], shown["reason"], shown["imported"]) == ("done", "", 1)
+
+
+async def test_a_table_is_not_gone_on_with_by_other_columns(
+    own: Stack, tool: str, dsn: str, tmp_path: Path
+) -> None:
+    await execute(
+        dsn,
+        f'CREATE TABLE "{tool}" (at timestamptz, n int, a jsonb, b jsonb)',
+        f"""INSERT INTO "{tool}" VALUES (now(), 1, '{{"a": 1}}', '{{"b": 1}}')""",
+    )
+
+    async def read(columns: str, status: int, *more: str) -> str:
+        naming = f"received_at=at,id=n,event_type=,delivery_id=,payload={columns}"
+        arguments = ("import", dsn, "--tool", tool, "--table", tool, "--columns", naming)
+        return await said(own, *arguments, *more, cwd=tmp_path, status=status)
+
+    await read("a", 0)
+    await read("a", 0)
+    assert "was read by other columns" in await read("b", 2)
+    await read("b", 0, "--restart")
+    [shown] = await imports(own, tool)
+    # the same rows are the same events
+    assert (shown["imported"], shown["known"], shown["status"]) == (1, 1, "done")

@@ -206,3 +206,13 @@ def test_members_that_are_to_be_ignored_go_and_others_keep_their_characters() ->
 def test_headers_as_lists_are_several_of_a_name() -> None:
     found = read_record(line(headers={"X-A": ["b", "c"], "x-n": 1, "x-none": None, "x-e": []}))
     assert found.headers == {"x-a": "b, c", "x-n": "1"}
+
+
+def test_a_payload_over_several_lines_is_one_line_of_the_predecessor_s() -> None:
+    event = make_event(b'{\r\n  "text": "a\\nb",\n  "n": 1.10\n}\n')
+    line = to_predecessor(event)
+    assert b"\n" not in line
+    assert b"\r" not in line
+    found = json.loads(line)["payload"]
+    assert found == {"text": "a\nb", "n": 1.10}
+    assert b"1.10" in line
