@@ -137,11 +137,13 @@ class Work:
         """Have others see that it has ended, and why; None where the server cannot be told."""
         try:
             async with asyncio.timeout(NOTE_SECONDS):
-                how, body = "stop", {"reason": reason[:MOST_REASON]}
+                shown: dict[str, Any]
                 if self._through:
                     # what was refused now says nothing of what came in then
-                    how, body = "finish", None
-                shown: dict[str, Any] = await self._api.call("POST", f"{path}/{how}", body=body)
+                    shown = await self._api.call("POST", f"{path}/finish")
+                else:
+                    body = {"reason": reason[:MOST_REASON]}
+                    shown = await self._api.call("POST", f"{path}/stop", body=body)
                 return shown
         except (HookstreamError, OSError, aiohttp.ClientError):
             return None
