@@ -23,6 +23,16 @@ LEFT JOIN LATERAL (
     FROM deliveries
     WHERE event_id = e.event_id AND replay_id IS NULL
 ) AS d ON true
+-- by names alone: where a policy guards rows, no index is asked by what a function makes of them
+CROSS JOIN LATERAL (
+    SELECT
+        'e:' || e.event_id::text AS event,
+        CASE
+            WHEN e.batch_id IS NOT NULL OR e.delivery_id = of.delivery_id THEN ''
+            ELSE 'd:' || coalesce(nullif(e.delivery_id, ''), e.event_id::text)
+        END AS delivery
+    OFFSET 0
+) AS named
 LEFT JOIN LATERAL (
     SELECT
         array_agg(finished_at ORDER BY finished_at) AS finished,
@@ -30,13 +40,7 @@ LEFT JOIN LATERAL (
         array_agg(error ORDER BY finished_at) AS errors
     FROM (
         SELECT finished_at, contexts, error FROM old_results
-        WHERE tenant = $1 AND tool_id = $2 AND ref IN (
-            'e:' || e.event_id::text,
-            CASE
-                WHEN e.batch_id IS NOT NULL OR e.delivery_id = of.delivery_id THEN ''
-                ELSE 'd:' || coalesce(nullif(e.delivery_id, ''), e.event_id::text)
-            END
-        )
+        WHERE tenant = $1 AND tool_id = $2 AND ref IN (named.event, named.delivery)
         ORDER BY finished_at
         LIMIT 100
     ) AS said
