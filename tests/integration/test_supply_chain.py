@@ -78,6 +78,28 @@ def test_images_can_be_named_by_digest(services: dict[str, Any]) -> None:
     assert all(image.startswith("${") or image == "hookstream:latest" for image in images)
 
 
+def test_the_kafka_beside_can_write_what_it_writes_and_is_found(services: dict[str, Any]) -> None:
+    kafka = services["kafka"]
+    environment = kafka["environment"]
+    # others find it by its name, and it itself its controller
+    assert environment["KAFKA_ADVERTISED_LISTENERS"] == "PLAINTEXT://kafka:9092"
+    assert environment["KAFKA_CONTROLLER_QUORUM_VOTERS"] == "1@kafka:9093"
+    named = {part.partition(":")[0] for part in environment["KAFKA_LISTENERS"].split(",")}
+    mapped = environment["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(",")
+    assert named == {part.partition(":")[0] for part in mapped} == {"PLAINTEXT", "CONTROLLER"}
+    # what it has is in a volume; the image's user is 1000, and folders in memory are root's
+    assert [(each["type"], each["target"]) for each in kafka["volumes"]] == [
+        ("volume", environment["KAFKA_LOG_DIRS"])
+    ]
+    for folder in ("/opt/kafka/config", "/opt/kafka/logs"):
+        assert f"{folder}:mode=755,uid=1000,gid=1000" in kafka["tmpfs"]
+    assert "/tmp:exec" in kafka["tmpfs"]
+    assert "9092" in kafka["healthcheck"]["test"][1]
+    # of one broker nothing can have three copies
+    factors = [each for name, each in environment.items() if name.endswith("REPLICATION_FACTOR")]
+    assert factors == ["1", "1"]
+
+
 def test_the_bill_of_materials_lists_what_is_pinned(tmp_path: Path) -> None:
     made = tmp_path / "sbom.json"
     subprocess.run(
