@@ -18,6 +18,7 @@ from faust.web import View
 from faust.web.cache.backends import memory
 from mode.utils.logging import get_logger
 from mode.utils.objects import canonshortname
+from redis.exceptions import RedisError
 
 from hookstream.app import metrics, tasks
 from hookstream.app.consumers import each_event, looks_on
@@ -46,6 +47,7 @@ from hookstream.app.kafka.topics import KafkaTopics
 from hookstream.app.logs import QuietLogger, logging_config
 from hookstream.app.process import HookstreamBoot, HookstreamWorker
 from hookstream.app.redis import keys
+from hookstream.app.redis.errors import as_unavailable, is_of_one_key, is_redis_down
 from hookstream.app.routing.event_keys import DedupFunction
 from hookstream.app.services import Services
 from hookstream.app.settings import Settings, host_in_url
@@ -377,8 +379,18 @@ class Hookstream(Unsupported, CheckedApp):
         return partition_of(self.settings.partitions, key)
 
     async def append_entry(self, stream: str, data: bytes) -> bytes:
-        """Append to a stream; returns the entry's id. Raises what Redis says."""
-        entry_id: bytes = await self.services.redis.xadd(stream, {"d": data})
+        """Append to a stream; returns the entry's id.
+
+        Raises:
+            UnavailableError: Redis is away, full or not itself, which is no fault of what is sent.
+            RedisError: this stream takes nothing.
+        """
+        try:
+            entry_id: bytes = await self.services.redis.xadd(stream, {"d": data})
+        except RedisError as error:
+            if is_redis_down(error) and not is_of_one_key(error):
+                raise as_unavailable(error) from error
+            raise
         return entry_id
 
     def stream_channel(

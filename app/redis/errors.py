@@ -41,6 +41,7 @@ __all__ = [
     "as_redis_error",
     "as_unavailable",
     "is_missing",
+    "is_of_one_key",
     "is_redis_away",
     "is_redis_down",
     "redis_kind",
@@ -96,6 +97,11 @@ def is_missing(error: BaseException) -> bool:
 _EXHAUSTED = ("exhausted the last possible ID", "equal or smaller than the target stream top item")
 #: Kinds of replies that are about one key, and say nothing about others.
 OF_ONE_KEY = ("WRONGTYPE", "WRONGKIND")
+
+
+def is_of_one_key(error: BaseException) -> bool:
+    """Whether a reply is about one key, which asking again does not mend, and not about others."""
+    return redis_kind(error) in (*OF_ONE_KEY, "EXHAUSTED")
 
 
 def redis_kind(error: BaseException) -> str:

@@ -82,6 +82,34 @@ def numbers(batch: Batch) -> list[int]:
     return [entry.value.data()["n"] for entry in batch.entries]
 
 
+async def test_what_is_sent_while_redis_is_in_trouble_is_no_fault_of_its_sender(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """A stage that raises UnavailableError is run again; for anything else its event has failed."""
+    node = Node(tmp_path / "redis").start()
+    app = worker(tmp_path / "w1", node.url, postgres_url)
+    sending = partial(app.stream_channels["numbers"].send, key="k", value=make_event({"n": 1}))
+    await app.start()
+    try:
+        await sending()
+        node.ask().config_set("maxmemory", 1)
+        with pytest.raises(UnavailableError, match="OOM"):
+            await sending()
+        node.ask().config_set("maxmemory", 0)
+        await sending()
+        name = keys.stream("numbers", app.partition_for("k"))
+        node.ask().delete(name)
+        node.ask().set(name, "planted")
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            await sending()
+        node.kill()
+        with pytest.raises(UnavailableError, match="ConnectionError"):
+            await sending()
+    finally:
+        await app.stop()
+        node.kill()
+
+
 async def test_batches_come_in_order_and_failed_ones_come_again(app: Hookstream) -> None:
     seen: list[int] = []
     failures = 0
