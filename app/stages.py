@@ -57,7 +57,10 @@ LOOKS = 20
 #: What an event is known by: a stage that returned another one would have it delivered twice.
 IDENTITY = ("event_id", "tenant", "replay_id", "replay_context_id")
 #: What windows, order and the event log go by: it is as it was when the event came.
-FIXED = ("received_at_ms", "message_id", "batch_id", "batch_index", "kept_masked", "blocked_by")
+FIXED = (
+    "received_at_ms", "message_id", "batch_id", "batch_index",
+    "kept_masked", "blocked_by", "source",
+)  # fmt: skip
 #: A batch that is in a stage for so long is told.
 SLOW_SECONDS = 30.0
 #: A lifespan that takes so long to begin or to end is told.

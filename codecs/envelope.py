@@ -95,6 +95,8 @@ class Event:
     kept_masked: bool = False
     #: Of such an event: the kind of data for which a rule keeps it from everybody; "" for none.
     blocked_by: str = ""
+    #: "queue", "topic" or "import" where no webhook brought it, which is signed; else "".
+    source: str = ""
     #: Whether it only says to dedup that this event is kept: it is on record, and goes nowhere.
     is_note: bool = False
     #: The envelope that it came in: fields of a newer minor version are kept when it is encoded.
@@ -247,6 +249,7 @@ def encode_event(event: Event, packed: StoredPayload | None = None) -> bytes:
     envelope.batch_index = event.batch_index
     envelope.kept_masked = event.kept_masked
     envelope.blocked_by = event.blocked_by
+    envelope.source = event.source
     raw = PayloadEncoding.PAYLOAD_ENCODING_RAW
     if event.is_note:
         envelope.schema_version = NOTE_VERSION
@@ -371,6 +374,7 @@ def decode_event(data: bytes) -> Event:
         batch_index=envelope.batch_index,
         kept_masked=envelope.kept_masked,
         blocked_by=envelope.blocked_by,
+        source=envelope.source,
         is_note=envelope.schema_version == NOTE_VERSION,
         _envelope=data,
         _came=stored,

@@ -19,7 +19,7 @@ PAYLOAD_ENCODING_SEALED: PayloadEncoding
 PAYLOAD_ENCODING_SEALED_ZSTD: PayloadEncoding
 
 class Envelope(_message.Message):
-    __slots__ = ("schema_version", "event_id", "tenant", "tool_id", "provider", "type", "message_id", "delivery_id", "received_at_ms", "headers", "content_type", "trace_context", "payload", "dedup_window_ms", "registry_version", "replay_id", "replay_context_id", "payload_encoding", "payload_bytes", "payload_blob", "dedup_history_ms", "dedup_function", "schema_errors", "registry_token", "enrichment", "batch_id", "batch_index", "kept_masked", "blocked_by")
+    __slots__ = ("schema_version", "event_id", "tenant", "tool_id", "provider", "type", "message_id", "delivery_id", "received_at_ms", "headers", "content_type", "trace_context", "payload", "dedup_window_ms", "registry_version", "replay_id", "replay_context_id", "payload_encoding", "payload_bytes", "payload_blob", "dedup_history_ms", "dedup_function", "schema_errors", "registry_token", "enrichment", "batch_id", "batch_index", "kept_masked", "blocked_by", "source")
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class Envelope(_message.Message):
     BATCH_INDEX_FIELD_NUMBER: _ClassVar[int]
     KEPT_MASKED_FIELD_NUMBER: _ClassVar[int]
     BLOCKED_BY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     event_id: str
     tenant: str
@@ -85,4 +86,5 @@ class Envelope(_message.Message):
     batch_index: int
     kept_masked: bool
     blocked_by: str
-    def __init__(self, schema_version: _Optional[int] = ..., event_id: _Optional[str] = ..., tenant: _Optional[str] = ..., tool_id: _Optional[str] = ..., provider: _Optional[str] = ..., type: _Optional[str] = ..., message_id: _Optional[str] = ..., delivery_id: _Optional[str] = ..., received_at_ms: _Optional[int] = ..., headers: _Optional[_Mapping[str, str]] = ..., content_type: _Optional[str] = ..., trace_context: _Optional[str] = ..., payload: _Optional[bytes] = ..., dedup_window_ms: _Optional[int] = ..., registry_version: _Optional[int] = ..., replay_id: _Optional[str] = ..., replay_context_id: _Optional[str] = ..., payload_encoding: _Optional[_Union[PayloadEncoding, str]] = ..., payload_bytes: _Optional[int] = ..., payload_blob: _Optional[str] = ..., dedup_history_ms: _Optional[int] = ..., dedup_function: _Optional[str] = ..., schema_errors: _Optional[_Iterable[str]] = ..., registry_token: _Optional[int] = ..., enrichment: _Optional[bytes] = ..., batch_id: _Optional[str] = ..., batch_index: _Optional[int] = ..., kept_masked: _Optional[bool] = ..., blocked_by: _Optional[str] = ...) -> None: ...
+    source: str
+    def __init__(self, schema_version: _Optional[int] = ..., event_id: _Optional[str] = ..., tenant: _Optional[str] = ..., tool_id: _Optional[str] = ..., provider: _Optional[str] = ..., type: _Optional[str] = ..., message_id: _Optional[str] = ..., delivery_id: _Optional[str] = ..., received_at_ms: _Optional[int] = ..., headers: _Optional[_Mapping[str, str]] = ..., content_type: _Optional[str] = ..., trace_context: _Optional[str] = ..., payload: _Optional[bytes] = ..., dedup_window_ms: _Optional[int] = ..., registry_version: _Optional[int] = ..., replay_id: _Optional[str] = ..., replay_context_id: _Optional[str] = ..., payload_encoding: _Optional[_Union[PayloadEncoding, str]] = ..., payload_bytes: _Optional[int] = ..., payload_blob: _Optional[str] = ..., dedup_history_ms: _Optional[int] = ..., dedup_function: _Optional[str] = ..., schema_errors: _Optional[_Iterable[str]] = ..., registry_token: _Optional[int] = ..., enrichment: _Optional[bytes] = ..., batch_id: _Optional[str] = ..., batch_index: _Optional[int] = ..., kept_masked: _Optional[bool] = ..., blocked_by: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...

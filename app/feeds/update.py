@@ -35,6 +35,8 @@ DIGEST: Final = "digest"
 DAILY: Final = "daily"
 #: What stands in the place of one that is erased.
 ERASED: Final = "erased"
+#: ``provenance.source`` of an event that came to the door.
+WEBHOOK: Final = "webhook"
 
 
 def event_update(event: Event, summary: Summary) -> bytes:
@@ -52,7 +54,8 @@ def event_update(event: Event, summary: Summary) -> bytes:
         "untrusted": ["summary", "data", "event_type", "keys", "provenance.author"],
         "provenance": {
             "provider": event.provider,
-            "signature": "verified" if is_signed(event.provider) else "none",
+            "source": event.source or WEBHOOK,
+            "signature": "none" if event.source or not is_signed(event.provider) else "verified",
             "author": summary.author,
         },
     }

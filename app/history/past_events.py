@@ -19,6 +19,8 @@ from hookstream.codecs.envelope import Event
 
 __all__ = ["PastEvent", "past_events", "place_in_archive"]
 
+#: ``Event.source`` of all of them.
+IMPORT: Final = "import"
 _RAND_B: Final = (1 << 62) - 1
 #: Of a place's second number: milliseconds stand above it, below it what tells events apart.
 _SEQ_BITS: Final = 53
@@ -58,7 +60,7 @@ def past_events(
     if record.event_id:
         # what it was made of has been taken to pieces already
         provider = replace(provider, batch=None, batch_by=None)
-    came = incoming(hook, provider, max_batch, tool.options)
+    came = replace(incoming(hook, provider, max_batch, tool.options), source=IMPORT)
     for event, partition in make_events(
         came,
         tool,

@@ -35,13 +35,14 @@ class Incoming:
     """What a verified request brings: requests that are an event each, and who looks at them.
 
     ``is_batch``: it was taken to pieces, of which there may be one, or none. ``bulk``: it is a
-    batch that was not.
+    batch that was not. ``source``: the event's, "" for a webhook.
     """
 
     requests: Sequence[WebhookRequest] | Parts
     provider: Provider
     is_batch: bool = False
     bulk: Bulk | None = None
+    source: str = ""
 
 
 def incoming(
@@ -103,6 +104,8 @@ def make_events(
         elif came.bulk:
             counts = {"events": came.bulk.events, "kinds": dict(came.bulk.kinds)}
             event = replace(event, enriched=dump_json({BULK: counts}))
+        if came.source:
+            event = replace(event, source=came.source)
         yield event, partition
 
 

@@ -27,6 +27,7 @@ def arrival(record: Any, source: KafkaSource, now_ms: int) -> Arrival:
         name=f"record {record.offset} of partition {record.partition}",
         method=IN_TOPIC,
         place=f"kafka://{place}",
+        source="topic",
         body=record.value,
         at_ms=record.timestamp if known else 0,
         bits=bits_of(f"kafka\0{place}"),

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from prometheus_client import Counter
@@ -56,13 +56,14 @@ class Arrival:
     """A message that has come.
 
     ``name``: what it is called in the log. ``method`` and ``place``: where it came from, for a
-    refusal. ``at_ms``: when it was sent (Unix ms), 0 where nobody says. ``bits``: see
-    :func:`bits_of`. ``headers``: its sender's own, by names in lower case.
+    refusal. ``source``: the event's. ``at_ms``: when it was sent (Unix ms), 0 where nobody says.
+    ``bits``: see :func:`bits_of`. ``headers``: its sender's own, by names in lower case.
     """
 
     name: str
     method: str
     place: str
+    source: str
     body: str | bytes
     at_ms: int
     bits: int
@@ -183,7 +184,7 @@ class QueueDoor:
         found = unpack()
         came = incoming(found.hook, found.row(row), doors.settings.max_batch_events, tool.options)
         doors.limit.take_of(tool, max(1, len(came.requests)), len(found.hook.body))
-        return came
+        return replace(came, source=arrival.source)
 
     async def refuse(
         self,

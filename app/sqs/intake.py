@@ -169,6 +169,7 @@ class Consumer:
             name=f"message {message.message_id}",
             method=IN_QUEUE,
             place=self.source.queue.url,
+            source="queue",
             body=message.body,
             at_ms=message.sent_ms,
             bits=message_bits(self.source.queue, message),

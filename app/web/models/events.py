@@ -29,7 +29,8 @@ class EventOut(Model):
     (``GET`` of one). ``unparsed``: nothing could be read of the payload, so that rules and
     summaries see none of it. ``payload_changed``: a stage put another payload in its place for
     contexts. ``payload_kept``: "masked" where nothing was kept of what was received but what agents
-    may see, which ``payload`` is then. ``deliveries`` are the first hundred; ``deliveries_more``:
+    may see, which ``payload`` is then. ``source``: what brought it; only a webhook's signature was
+    verified. ``deliveries`` are the first hundred; ``deliveries_more``:
     there are others.
     """
 
@@ -58,6 +59,7 @@ class EventOut(Model):
     payload_encoding: Literal["json", "text", "base64"] | None = None
     unparsed: bool | None = None
     payload_kept: Literal["original", "masked"] | None = None
+    source: Literal["webhook", "queue", "topic", "import"] | None = None
     enrichment: dict[str, Any] | None = None
     deliveries: list[DeliveryOut] | None = None
     deliveries_more: bool | None = None

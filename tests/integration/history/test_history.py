@@ -336,6 +336,7 @@ async def test_an_import_is_delivered_when_that_is_asked_for(
     # in the order of time, and only those of this import
     assert [one["event_type"] for one in updates] == ["order.7", "order.6", "order.5"]
     assert json.loads(out)["imported"] == 3
+    assert {one["provenance"]["source"] for one in updates} == {"import"}
 
     async def recorded() -> list[dict[str, Any]]:
         shown = await own.get(f"/events/{updates[0]['event_id']}")

@@ -174,6 +174,8 @@ async def test_a_topic_is_a_tool_s_source(
     updates = await own.updates(name, 5)
     found = [await own.get(f"/events/{update['event_id']}") for update in updates]
     assert [event["payload"]["n"] for event in found] == list(range(5))
+    assert {event["source"] for event in found} == {"topic"}
+    assert {update["provenance"]["source"] for update in updates} == {"topic"}
 
     async def well() -> bool:
         part = await kafka_part(own.port)

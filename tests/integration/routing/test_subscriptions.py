@@ -55,6 +55,8 @@ async def test_a_context_follows_one_ticket_across_tools(stack: Stack, name: str
     [opened] = [update for update in updates if update["event_id"] == wanted[0]]
     assert opened["keys"][0] == "github:acme/app#5"
     assert opened["provenance"]["signature"] == "verified"
+    assert opened["provenance"]["source"] == "webhook"
+    assert (await stack.get(f"/events/{wanted[0]}"))["source"] == "webhook"
     assert opened["untrusted"] == [
         "summary",
         "data",

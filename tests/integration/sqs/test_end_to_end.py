@@ -67,6 +67,8 @@ async def test_what_comes_out_of_a_queue_is_delivered_and_copied_in_order(
 
     updates = [u for u in await own.updates(name, 20) if u["type"] == "update"]
     assert {u["event_type"] for u in updates} == {"order.paid"}
+    assert {u["provenance"]["source"] for u in updates} == {"queue"}
+    assert (await own.get(f"/events/{updates[0]['event_id']}"))["source"] == "queue"
     numbers = [u["data"]["n"] for u in updates] if "n" in updates[0]["data"] else None
 
     copied: list[dict[str, Any]] = []

@@ -1,6 +1,9 @@
 """Updates that are finished before an event is committed: once for all of its contexts."""
 
+from dataclasses import replace
+
 import orjson
+import pytest
 
 from hookstream.app.feeds.rendering import Renderer
 from hookstream.app.feeds.update import addressed
@@ -41,6 +44,25 @@ def test_contexts_share_what_says_the_same_and_each_gets_what_it_would_alone() -
         budget = BUDGETS[target.context_id]
         assert (made["context_id"], made["tokens"] <= (budget or 1000)) == (target.context_id, True)
     assert list(finished.keys) == orjson.loads(finished.updates[0])["keys"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "source", "signature"),
+    [
+        ("github", "", "verified"),
+        ("github", "queue", "none"),
+        ("github", "topic", "none"),
+        ("github", "import", "none"),
+        ("none", "", "none"),
+    ],
+)
+def test_only_what_came_to_the_door_signed_is_verified(
+    provider: str, source: str, signature: str
+) -> None:
+    event = decode_event(encode_event(replace(EVENT, provider=provider, source=source)))
+    made = orjson.loads(Renderer(lambda: CATALOG).render(event, TARGETS[0]))
+    told = {"provider": provider, "source": source or "webhook", "signature": signature}
+    assert made["provenance"] == {**told, "author": made["provenance"]["author"]}
 
 
 async def sent(entry: Entry) -> list[object]:
