@@ -190,8 +190,7 @@ class Endpoints:
     def take_from_queues(self, server: Service) -> None:
         """Ask tools' queues and topics for events, until ``server`` stops."""
         tasks.spawn_loop("SqsIntake", self._intake.run, server)
-        if self._settings.kafka_url:
-            tasks.spawn_loop("KafkaIntake", self._topics.run, server)
+        tasks.spawn_loop("KafkaIntake", self._topics.run, server)
 
     def add_api(self, web_app: web.Application) -> None:
         """What a receiver leaves to others: the API, schemas, feeds, MCP and the console."""

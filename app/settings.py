@@ -51,6 +51,11 @@ MIN_REDIS_BYTES = 16 << 20
 MIN_FEED_DAYS = 1 / 24
 #: How long an empty file of the admin key may be one that another process is about to write.
 BEING_WRITTEN_SECONDS = 1.0
+#: Whole URLs of queues, or what stands before their names. Amazon's have an account in between.
+_SQS_QUEUES = re.compile(
+    r"https?://(?:[^/\s*]+\.amazonaws\.com(?:\.cn)?/[0-9]+|(?![^/\s]+\.amazonaws\.com)[^/\s*]+"
+    r"(?:/[A-Za-z0-9_-]+)*)/(?:[A-Za-z0-9_-]+(?:\.fifo)?)?"
+)
 #: In the state folder: where the API of what runs there is.
 ADDRESS_FILE = "address"
 
@@ -812,11 +817,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _queues_are_urls(self) -> Self:
         for entry in self.sqs_queue_urls:
-            if not re.fullmatch(r"https?://[^/\s]+/\S*", entry):
+            # what matches no queue would be found out when a tool's queue is left alone
+            if not _SQS_QUEUES.fullmatch(entry):
                 raise ValueError(
                     f"HOOKSTREAM_SQS_QUEUES: {entry[:200]!r} is no URL of a queue, nor the "
-                    "beginning of one: write https://sqs.eu-west-1.amazonaws.com/123456789012/ for "
-                    "all queues of an account there"
+                    "beginning of one up to a `/`: write "
+                    "https://sqs.eu-west-1.amazonaws.com/123456789012/ for all queues of an "
+                    "account there"
                 )
         return self
 

@@ -26,6 +26,7 @@ from hookstream.app.kafka.client import KAFKA_ERRORS, BrokerError, broker_error,
 from hookstream.app.kafka.records import arrival, unpack
 from hookstream.app.queues.door import QueueDoors
 from hookstream.app.queues.intake import Intake
+from hookstream.app.queues.queue_tasks import QueueWork, Unlisted
 from hookstream.app.queues.states import QueueState
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.topics import KafkaSource
@@ -67,13 +68,15 @@ class KafkaIntake(Intake[KafkaSource]):
 
     def source_of(self, tool: Tool) -> KafkaSource | None:
         """See :class:`Intake`."""
-        source = tool.source
-        if isinstance(source, KafkaSource) and self.doors.settings.may_read_topic(source.topic):
-            return source
-        return None
+        return tool.source if isinstance(tool.source, KafkaSource) else None
 
-    def reader(self, tool_id: str, source: KafkaSource) -> "TopicReader":
+    def reader(self, tool_id: str, source: KafkaSource) -> QueueWork:
         """See :class:`Intake`."""
+        settings = self.doors.settings
+        if not settings.may_read_topic(source.topic):
+            state = QueueState(tool_id, source.topic, errors=metrics.KAFKA_ERRORS, word="topic")
+            name = "HOOKSTREAM_KAFKA_TOPICS" if settings.kafka_url else "HOOKSTREAM_KAFKA_URL"
+            return Unlisted(state, name)
         return TopicReader(self.doors, tool_id, source)
 
 

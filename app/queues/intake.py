@@ -25,11 +25,11 @@ class Intake(Generic[Source]):
         self._consumers: QueueTasks[Source] = QueueTasks(name, self.reader)
 
     def source_of(self, tool: Tool) -> Source | None:
-        """A tool's source, where it is of this kind, and may still be read: settings change."""
+        """A tool's source, where it is of this kind."""
         raise NotImplementedError
 
     def reader(self, tool_id: str, source: Source) -> QueueWork:
-        """What reads a tool's source."""
+        """What reads a tool's source, or says why this process does not."""
         raise NotImplementedError
 
     def states(self) -> list[QueueState]:

@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from hookstream.app import tasks
 from hookstream.app.queues.states import QueueState
 
-__all__ = ["QueueTasks", "QueueWork"]
+__all__ = ["QueueTasks", "QueueWork", "Unlisted"]
 
 Q = TypeVar("Q")
 
@@ -19,6 +19,23 @@ class QueueWork(Protocol):
 
     async def run(self) -> None:
         """Do it until cancelled."""
+
+
+class Unlisted:
+    """Stands where the settings of this process do not let it ask a queue, and says so."""
+
+    def __init__(self, state: QueueState, setting: str) -> None:
+        self.state = state
+        self._setting = setting
+
+    async def run(self) -> None:
+        """Say it, and wait until the tool has another queue."""
+        self.state.troubled(
+            "not-listed",
+            f"{self._setting} of this process does not have it, so this process leaves it alone. "
+            "Receivers and workers want the same settings: set it, and restart",
+        )
+        await asyncio.get_running_loop().create_future()
 
 
 class QueueTasks(Generic[Q]):

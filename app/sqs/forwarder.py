@@ -19,7 +19,7 @@ from hookstream.app.archive.rows import Place
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.durations import DAY_MS
 from hookstream.app.errors import UnavailableError
-from hookstream.app.queues.queue_tasks import QueueTasks
+from hookstream.app.queues.queue_tasks import QueueTasks, QueueWork, Unlisted
 from hookstream.app.queues.reading import events_at
 from hookstream.app.queues.states import QueueState
 from hookstream.app.redis import keys
@@ -144,14 +144,12 @@ class SqsForwarder(Service):
 
     async def _follow(self) -> None:
         await self._senders.follow(
-            {
-                tool.tool_id: tool.forward
-                for tool in self.catalog().tools.values()
-                if tool.forward and self.settings.may_ask_queue(tool.forward.queue.url)
-            }
+            {tool.tool_id: tool.forward for tool in self.catalog().tools.values() if tool.forward}
         )
 
-    def _sender(self, tool_id: str, target: SqsTarget) -> "Sender":
+    def _sender(self, tool_id: str, target: SqsTarget) -> QueueWork:
+        if not self.settings.may_ask_queue(target.queue.url):
+            return Unlisted(QueueState(tool_id, target.queue.name), "HOOKSTREAM_SQS_QUEUES")
         return Sender(self, tool_id, target)
 
     async def _forget(self) -> None:

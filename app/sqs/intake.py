@@ -22,6 +22,7 @@ from hookstream.app.ids import own_tool_id
 from hookstream.app.ingest.refusals import IN_QUEUE
 from hookstream.app.queues.door import Arrival, QueueDoors, bits_of
 from hookstream.app.queues.intake import Intake
+from hookstream.app.queues.queue_tasks import QueueWork, Unlisted
 from hookstream.app.queues.states import QueueState
 from hookstream.app.routing.catalog import Tool
 from hookstream.app.routing.queues import Queue, SqsSource
@@ -53,13 +54,12 @@ class SqsIntake(Intake[SqsSource]):
 
     def source_of(self, tool: Tool) -> SqsSource | None:
         """See :class:`Intake`."""
-        source = tool.source
-        if isinstance(source, SqsSource) and self.doors.settings.may_ask_queue(source.queue.url):
-            return source
-        return None
+        return tool.source if isinstance(tool.source, SqsSource) else None
 
-    def reader(self, tool_id: str, source: SqsSource) -> "Consumer":
+    def reader(self, tool_id: str, source: SqsSource) -> QueueWork:
         """See :class:`Intake`."""
+        if not self.doors.settings.may_ask_queue(source.queue.url):
+            return Unlisted(QueueState(tool_id, source.queue.name), "HOOKSTREAM_SQS_QUEUES")
         return Consumer(self, tool_id, source)
 
 

@@ -54,12 +54,14 @@ ADVICE: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "queues": {
         "": "`troubles` says why. denied: see to the rights of this process's credentials "
-        "(docs/migration.md); missing: to the tool's queue_url; unreachable: to the network. What "
+        "(docs/migration.md); missing: to the tool's queue_url; unreachable: to the network; "
+        "not-listed: to this process's HOOKSTREAM_SQS_QUEUES. What "
         "is not taken stays in its queue, what is not sent in its outbox, and it goes on by itself"
     },
     "kafka": {
         "": "`troubles` says why. denied: see to the rights of HOOKSTREAM_KAFKA_SASL_USERNAME; "
-        "missing: make the topic; unreachable: see to HOOKSTREAM_KAFKA_URL and the network. What "
+        "missing: make the topic; unreachable: see to HOOKSTREAM_KAFKA_URL and the network; "
+        "not-listed: to this process's HOOKSTREAM_KAFKA_TOPICS. What "
         "is not taken stays in its topic, what is not mirrored waits in Redis, and it goes on by "
         "itself"
     },

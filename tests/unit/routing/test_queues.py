@@ -50,12 +50,27 @@ def test_tools_name_the_queues_that_the_setting_names_and_no_others() -> None:
     settings = Settings(sqs_queues=f"{account}, {other}")
     assert settings.may_ask_queue(account + "any")
     assert settings.may_ask_queue(other)
+    for taken in (account + "q.fifo", "http://127.0.0.1:9324/", "http://[::1]:9324/queue/q"):
+        assert Settings(sqs_queues=taken).sqs_queue_urls == (taken,)
     for url in (other + "s", account + "a/b", account, "https://sqs.eu-west-1.amazonaws.com/999/x"):
         assert not settings.may_ask_queue(url), url
     assert not Settings().may_ask_queue(account + "any")
 
 
-@pytest.mark.parametrize("queues", ["hooks", "https://", "https://sqs.eu-west-1.amazonaws.com"])
+@pytest.mark.parametrize(
+    "queues",
+    [
+        "hooks",
+        "https://",
+        "https://sqs.eu-west-1.amazonaws.com",
+        "https://sqs.eu-west-1.amazonaws.com/",
+        "https://sqs.eu-west-1.amazonaws.com/123456789012",
+        "https://sqs.eu-west-1.amazonaws.com/123456789012/*",
+        "https://sqs.eu-west-1.amazonaws.com/123456789012/hooks-*",
+        "https://*.amazonaws.com/123456789012/",
+        "http://127.0.0.1:5000/*",
+    ],
+)
 def test_a_setting_that_names_no_queue_is_an_error_at_the_start(
     queues: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
