@@ -13,7 +13,7 @@ from hookstream.app.commands.command import Command, columns
 from hookstream.app.commands.comparison_report import merged, report
 from hookstream.app.commands.old_results import ResultFile
 from hookstream.app.commands.whole_file import WholeFile
-from hookstream.app.errors import BadRequestError, ConflictError
+from hookstream.app.errors import BadRequestError
 
 __all__ = ["migrate"]
 
@@ -91,11 +91,11 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
                 await api.call("DELETE", path)
                 self._say({}, f"{tool} has moved: nothing is copied any more", as_json=as_json)
                 return 0
-            shown = await api.call("GET", path)
-            if action == "shift":
-                shown = await api.call("PUT", path, body=shift(to, percent))
-            elif action == "rollback":
-                shown = await api.call("PUT", path, body=before(shown))
+            if action == "status":
+                shown = await api.call("GET", path)
+            else:
+                body = {"rollback": True} if action == "rollback" else shift(to, percent)
+                shown = await api.call("PUT", path, body=body)
         self._say(shown, table(shown), as_json=as_json)
         return 0
 
@@ -144,19 +144,6 @@ def shift(mode: str, percent: int | None) -> dict[str, Any]:
     return {"mode": mode} if percent is None else {"mode": mode, "percent": percent}
 
 
-def before(shown: dict[str, Any]) -> dict[str, Any]:
-    """The mode that a tool had before the one it has. Raises ConflictError: there is none."""
-    way: list[tuple[str, int]] = []
-    for one in shown["history"]:
-        now = (one["mode"], one["percent"])
-        # back in a mode, what it went through since is over: the next rollback goes further back
-        way = [*way[: way.index(now)], now] if now in way else [*way, now]
-    if len(way) < 2:
-        raise ConflictError(f"{shown['tool_id']} had no mode before this one: shift it with --to")
-    mode, percent = way[-2]
-    return shift(mode, percent if mode == "split" else None)
-
-
 def table(shown: dict[str, Any]) -> str:
     """How far a tool has moved, for people."""
     lines = [
@@ -173,8 +160,11 @@ def table(shown: dict[str, Any]) -> str:
         ]
         lines += ["", *columns(rows)]
     if shown["history"]:
-        had = [("from", "mode"), *((one["at"][:19], named(one)) for one in shown["history"])]
-        lines += ["", *columns(had)]
+        had = [
+            (one["at"][:19], named(one), "rollback" if one["rollback"] else "")
+            for one in shown["history"]
+        ]
+        lines += ["", *columns([("from", "mode", ""), *had])]
     return "\n".join(lines)
 
 

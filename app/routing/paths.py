@@ -19,6 +19,7 @@ __all__ = [
     "Taken",
     "confirmed_field",
     "key_name",
+    "mode_before",
     "sent_field",
     "step",
 ]
@@ -45,6 +46,23 @@ def confirmed_field(mark: str) -> str:
 def key_name(parts: Sequence[str]) -> str:
     """An ordering key as it stands in Redis and in queues: hashed, for it is its sender's words."""
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
+
+
+def mode_before(history: Sequence[Mapping[str, Any]]) -> tuple[str, int] | None:
+    """The mode, and its percentage, before the last shift that no rollback has undone. Pure.
+
+    ``history``: modes of a tool, the oldest first; ``rollback`` of one says that it was gone back
+    to. None: nothing is left to undo, as far as that is remembered.
+    """
+    way: list[tuple[str, int]] = []
+    for one in history:
+        now = (one["mode"], one["percent"])
+        if one.get("rollback"):
+            del way[-1:]
+        # where the history has been cut off, what a rollback went back to is not there
+        if way[-1:] != [now]:
+            way.append(now)
+    return way[-2] if len(way) > 1 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from hookstream.app.ids import own_tool_id
 from hookstream.app.postgres.pool import Postgres
 from hookstream.app.postgres.sql import statement
 from hookstream.app.redis.client import REDIS_ERRORS
+from hookstream.app.routing.paths import mode_before
 from hookstream.app.settings import Settings
 from hookstream.app.sqs.moves import Moves, NotSentError
 from hookstream.app.stores.catalog import CatalogCache
@@ -91,6 +92,8 @@ class MigrationViews:
         """In force in each worker once it has heard of it; keys move with their next events."""
         tool_id, tenant = path_tool(request), request[TENANT_KEY]
         wanted = await read_model(self._settings, request, ShiftIn)
+        if wanted.rollback == (wanted.mode is not None):
+            raise BadRequestError('either {"mode": "…"} or {"rollback": true}')
         if (wanted.mode == "split") != (wanted.percent is not None):
             raise BadRequestError('percent: goes with mode "split", as in {"percent": 10}')
         row = await self._row(request)
@@ -100,13 +103,17 @@ class MigrationViews:
                 "take from, with PUT /api/v1/tools/{tool_id}"
             )
         before = row["migration"] or {}
+        had = before.get("history", ())
+        mode, percent = (
+            _undone(tool_id, had) if wanted.rollback else (wanted.mode, wanted.percent or 0)
+        )
         shift = {
-            "mode": wanted.mode,
-            "percent": wanted.percent or 0,
+            "mode": mode,
+            "percent": percent,
             "generation": before.get("generation", 0) + 1,
         }
-        shown = {**shift, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
-        history = [*before.get("history", ()), shown][-HISTORY:]
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        history = [*had, {**shift, "at": at, "rollback": wanted.rollback}][-HISTORY:]
         shifted = await self._postgres.fetchrow(
             statement("shift_tool"),
             tool_id,
@@ -217,3 +224,13 @@ class MigrationViews:
             "hand_overs": shown,
             "waiting_copies": copies,
         }
+
+
+def _undone(tool_id: str, history: Sequence[Mapping[str, Any]]) -> tuple[str, int]:
+    """The mode before the last shift, and its percentage. Raises ConflictError: there is none."""
+    found = mode_before(history)
+    if found is None:
+        raise ConflictError(
+            f"{own_tool_id(tool_id)} had no mode before this one: shift it to the one you want"
+        )
+    return found

@@ -12,19 +12,24 @@ Mode = Literal["sqs", "shadow", "split", "redis", "only"]
 
 
 class ShiftIn(Strict):
-    """The mode that a tool is to have; ``percent`` of ordering keys that are ours, of ``split``."""
+    """The mode that a tool is to have; ``percent`` of ordering keys that are ours, of ``split``.
 
-    mode: Mode
+    ``rollback``, instead: the one before its last shift; once more, the one before that.
+    """
+
+    mode: Mode | None = None
     percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    rollback: bool = False
 
 
 class ShiftOut(Model):
-    """A mode that a tool has had, from then on."""
+    """A mode that a tool has had, from then on; ``rollback``: it was gone back to."""
 
     mode: Mode
     percent: int
     generation: int
     at: str
+    rollback: bool = False
 
 
 class HandOverOut(Model):

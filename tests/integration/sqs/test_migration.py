@@ -454,6 +454,23 @@ async def test_the_command_shifts_and_says_how_far_it_is(
     status, text = await say("rollback", name)
     assert (status, f"{name}: shadow" in text) == (0, True), text
     assert "0 ordering keys wait" in text
+    status, text = await say("rollback", name)
+    assert (status, f"{name}: sqs" in text) == (0, True), text
+    # once more would undo the first shift
+    status, text = await say("rollback", name)
+    assert (status, f"{name} had no mode before this one" in text) == (2, True), text
+    # a deliberate step back, and forth again: the last one is undone, not all of them
+    for mode in ("redis", "sqs", "redis"):
+        await shift(own, name, mode)
+    for mode in ("sqs", "redis", "sqs"):
+        status, text = await say("rollback", name)
+        assert (status, text.splitlines()[0]) == (0, f"{name}: {mode}"), text
+    body: dict[str, Any]
+    for body in ({}, {"mode": "sqs", "rollback": True}, {"rollback": True, "percent": 10}):
+        async with own.session() as session:
+            path = f"/api/v1/tools/{name}/migration"
+            async with session.put(path, json=body) as response:
+                assert response.status == 400, body
     status, text = await say("rollback", name, "--percent", "10")
     assert (status, "--percent: of shift --to split" in text) == (2, True), text
     status, text = await say("confirm", name, "--mark", "none")

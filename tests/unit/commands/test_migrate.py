@@ -1,16 +1,19 @@
-"""``hookstream migrate``: where a rollback goes, and what is printed."""
+"""``hookstream migrate``: what is printed."""
 
 from typing import Any
 
-import pytest
-
-from hookstream.app.commands.migrate import before, table
-from hookstream.app.errors import ConflictError
+from hookstream.app.commands.migrate import table
 
 
 def shown(*modes: tuple[str, int]) -> dict[str, Any]:
     history = [
-        {"mode": mode, "percent": percent, "generation": at, "at": "2026-11-30T12:00:00.000+00:00"}
+        {
+            "mode": mode,
+            "percent": percent,
+            "generation": at,
+            "at": "2026-11-30T12:00:00.000+00:00",
+            "rollback": at > 2,
+        }
         for at, (mode, percent) in enumerate(modes, 1)
     ]
     return {
@@ -25,22 +28,6 @@ def shown(*modes: tuple[str, int]) -> dict[str, Any]:
     }
 
 
-def test_a_rollback_goes_to_the_mode_before_and_the_next_one_further_back() -> None:
-    modes = [("sqs", 0), ("shadow", 0), ("split", 10), ("split", 50)]
-    assert before(shown(*modes)) == {"mode": "split", "percent": 10}
-    assert before(shown(*modes, ("split", 10))) == {"mode": "shadow"}
-    assert before(shown(*modes, ("split", 10), ("shadow", 0))) == {"mode": "sqs"}
-    with pytest.raises(ConflictError, match="no mode before"):
-        before(shown(*modes, ("split", 10), ("shadow", 0), ("sqs", 0)))
-
-
-def test_a_rollback_of_a_second_move_does_not_go_to_a_mode_of_the_first_one() -> None:
-    first = [("sqs", 0), ("shadow", 0), ("split", 50), ("redis", 0), ("sqs", 0)]
-    assert before(shown(*first, ("redis", 0))) == {"mode": "sqs"}
-    with pytest.raises(ConflictError, match="no mode before"):
-        before(shown(*first))
-
-
 def test_people_see_what_waits_and_the_modes_before() -> None:
     text = table(shown(("shadow", 0), ("split", 10)))
     assert text.splitlines()[:3] == [
@@ -50,3 +37,6 @@ def test_people_see_what_waits_and_the_modes_before() -> None:
     ]
     assert "not yet" in text
     assert "2026-11-30T12:00:00  shadow" in text
+    assert "rollback" not in text
+    back = table(shown(("shadow", 0), ("split", 10), ("shadow", 0)))
+    assert back.splitlines()[-1].split() == ["2026-11-30T12:00:00", "shadow", "rollback"]
