@@ -2,7 +2,8 @@
 
 They are a Faust application of their own, with Kafka as Faust has it: its consumer, its producer
 and its flow control, which stops all channels while a group rebalances, are none of the
-pipeline's. It is begun once brokers answer, and begun anew when it crashes: nothing else waits.
+pipeline's. It is begun once brokers answer, and begun anew when it crashes or stands still: nothing
+else waits.
 """
 
 import asyncio
@@ -19,7 +20,14 @@ from yarl import URL
 
 from hookstream.app import metrics, tasks
 from hookstream.app.backoff import backoff_seconds
-from hookstream.app.kafka.client import KAFKA_ERRORS, broker_error, client_options, tls_of
+from hookstream.app.kafka.client import (
+    KAFKA_ERRORS,
+    BrokerError,
+    broker_error,
+    client_options,
+    tls_of,
+)
+from hookstream.app.kafka.standstill import Standstill
 from hookstream.app.kafka_address import parse_kafka_url
 from hookstream.app.queues.states import QueueState
 from hookstream.app.settings import Settings
@@ -61,6 +69,14 @@ class TopicsApp(faust.App):
 
     BootStrategy = TopicsBoot
 
+    def abandon_consumer(self) -> None:
+        """End the thread of a consumer that does not stop: what still sends heartbeats there would
+        keep its partitions from whoever comes after it."""
+        thread = getattr(self._consumer, "_thread", None)
+        loop = getattr(thread, "thread_loop", None)
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(loop.stop)
+
     def renew(self) -> None:
         """Make it as if it had never been started; what was declared stays."""
         self._consumer = self._producer = self._transport = None
@@ -88,6 +104,7 @@ class KafkaTopics(Service):
         self.app = _app(settings)
         self._how = QueueState("", "(of agents)", errors=metrics.KAFKA_ERRORS, word="topics")
         self._failures = 0
+        self._stands_still = False
 
     def states(self) -> list[QueueState]:
         """How agents' topics do; nothing where there are no agents."""
@@ -114,25 +131,31 @@ class KafkaTopics(Service):
             await self._end()
             return
         self._how.well()
-        asked = time.monotonic()
-        while not self.should_stop and not self.app.should_stop:
-            await self.sleep(LOOK_SECONDS)
-            if time.monotonic() - asked >= PROBE_SECONDS:
-                await self._look()
-                asked = time.monotonic()
+        self._stands_still = False
+        await self._watch()
         if self.app.crashed:
             reason = self.app.crash_reason
             self._how.troubled("crashed", f"agents over topics are begun anew ({reason!r:.200})")
         await self._end()
 
-    async def _look(self) -> None:
-        try:
-            await self._probe()
-        except KAFKA_ERRORS as error:
-            self._how.failed(broker_error(error))
-        else:
-            self._failures = 0
-            self._how.well()
+    async def _watch(self) -> None:
+        """Returns when it has crashed, stands still, or is to stop."""
+        standstill, asked = Standstill(self._settings, self.app), time.monotonic()
+        while not self.should_stop and not self.app.should_stop:
+            await self.sleep(LOOK_SECONDS)
+            if time.monotonic() - asked < PROBE_SECONDS:
+                continue
+            try:
+                if still := await asyncio.wait_for(standstill.look(), START_SECONDS):
+                    self._how.troubled("standstill", f"agents are begun anew: {still}")
+                    self._stands_still = True
+                    return
+            except (*KAFKA_ERRORS, BrokerError) as error:
+                self._how.failed(broker_error(error))
+            else:
+                self._failures = 0
+                self._how.well()
+            asked = time.monotonic()
 
     async def _probe(self) -> None:
         """Ask brokers for anything. Raises what aiokafka says."""
@@ -147,12 +170,15 @@ class KafkaTopics(Service):
         if not self.app.started:
             return
         # of one that has crashed its own way to stop ends at the first part that is gone
-        parts = [*reversed(self.app._children)] if self.app.crashed else [self.app]
+        # and one that stands still waits for what does not come
+        by_parts = self.app.crashed or self._stands_still
+        parts = [*reversed(self.app._children)] if by_parts else [self.app]
         for part in parts:
             try:
                 await asyncio.wait_for(part.stop(), STOP_SECONDS)
             except Exception as error:  # noqa: BLE001 the others are to be stopped all the same
                 logger.warning("agents over topics: %s does not stop: %r", part, error)
+        self.app.abandon_consumer()
 
 
 def _app(settings: Settings) -> TopicsApp:

@@ -1,0 +1,118 @@
+"""Whether agents over topics get on: brokers answer, and what is in their topics is not taken.
+
+Faust and aiokafka go on by themselves after most of what happens to brokers. Where they do not
+(a broker that came back without its topics, while offsets were being committed to them), nothing
+is raised: they wait, for ever. So brokers are asked how far topics are, and the consumer how far
+it is. All of it is public in both libraries.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import faust
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalStateError
+from mode.utils.logging import get_logger
+
+from hookstream.app.kafka.client import BrokerError, client_options
+from hookstream.app.settings import Settings
+
+__all__ = ["Standstill"]
+
+logger = get_logger(__name__)
+
+#: Agents that have not got on for so long do not: a rebalance is over in a third of it.
+STILL_SECONDS: Final = 30.0
+#: How long the consumer, which works in a thread of its own, may take to say how far it is.
+ANSWER_SECONDS: Final = 5.0
+
+
+class Standstill:
+    """Looks at one application, since it was begun."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        app: faust.App,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._app = app
+        self._clock = clock
+        #: Since when it is in a rebalance, and has not answered; and by partition how far it was,
+        #: and since when.
+        self._since: dict[str, float] = {}
+        self._at: dict[Any, tuple[int, float]] = {}
+
+    async def look(self) -> str:
+        """What stands still, for people; "" where all gets on, as far as can be said by now.
+
+        Raises:
+            BrokerError: a topic is not there.
+            KafkaError, OSError, TimeoutError: brokers do not answer.
+        """
+        ends = await self._ends()
+        if self._lasts("rebalance", self._app.rebalancing):
+            return f"its group has been rebalancing for {STILL_SECONDS:g} s"
+        here, answers = {}, True
+        for part in ends:
+            try:
+                here[part] = await asyncio.wait_for(
+                    self._app.consumer.position(part), ANSWER_SECONDS
+                )
+            except IllegalStateError:
+                # it has just lost this one
+                continue
+            except Exception as error:  # noqa: BLE001 what it says when its thread has ended, too
+                logger.debug("the consumer does not say how far it is: %r", error)
+                answers = False
+                break
+        if self._lasts("silent", not answers):
+            return f"the consumer has not answered for {STILL_SECONDS:g} s"
+        return self._behind(ends, here)
+
+    async def _ends(self) -> dict[Any, int]:
+        """How far brokers say that the partitions are that agents have here."""
+        consumer = AIOKafkaConsumer(**client_options(self._settings))
+        try:
+            await consumer.start()
+            known = await consumer.topics()
+            wanted = {name for each in self._app.agents.values() for name in each.get_topic_names()}
+            if missing := sorted(wanted - known):
+                raise BrokerError("missing", f"no such topic: {', '.join(missing)[:300]}")
+            parts = [part for part in self._app.consumer.assignment() if part.topic in known]
+            ends = await consumer.end_offsets([TopicPartition(*part) for part in parts])
+            return {part: ends[TopicPartition(*part)] for part in parts}
+        finally:
+            await consumer.stop()
+
+    def _behind(self, ends: dict[Any, int], here: dict[Any, int | None]) -> str:
+        """The partition whose records are not taken though no agent is at work."""
+        now = self._clock()
+        busy = bool(self._app.consumer.unacked)
+        for part in list(self._at):
+            if part not in here:
+                del self._at[part]
+        for part, position in here.items():
+            if position is None or position == ends[part] or busy:
+                self._at.pop(part, None)
+                continue
+            at, since = self._at.setdefault(part, (position, now))
+            if at != position:
+                self._at[part] = position, now
+            elif now - since >= STILL_SECONDS:
+                return (
+                    f"partition {part.partition} of {part.topic} ends at {ends[part]}, and nothing "
+                    f"has been taken at {position} for {STILL_SECONDS:g} s"
+                )
+        return ""
+
+    def _lasts(self, what: str, holds: bool) -> bool:
+        """Whether that has held for long enough."""
+        if not holds:
+            self._since.pop(what, None)
+            return False
+        return self._clock() - self._since.setdefault(what, self._clock()) >= STILL_SECONDS
