@@ -51,6 +51,18 @@ class Moves:
             pipe.xlen(keys.outbox(number, tool_id))
         return int(sum(await pipe.execute()))
 
+    async def give_up(self, tool_id: str) -> int:
+        """Send none of that any more; returns how many events, and marks, it was."""
+        given_up = 0
+        for number in range(self._partitions):
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.xlen(keys.outbox(number, tool_id))
+            pipe.unlink(keys.outbox(number, tool_id))
+            pipe.hdel(keys.outboxes(number), tool_id)
+            lines, *_ = await pipe.execute()
+            given_up += int(lines)
+        return given_up
+
     async def hand_overs(self, tool_id: str) -> AsyncIterator[HandOver | None]:
         """A tool's hand-overs that nobody has confirmed; None: of a partition there are more."""
         for number in range(self._partitions):

@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 from mode.utils.logging import get_logger
 
+from hookstream.app import metrics
 from hookstream.app.addresses import networks_of
 from hookstream.app.durations import duration_seconds, duration_text
 from hookstream.app.errors import (
@@ -87,6 +88,7 @@ TOOL = "/api/v1/tools/{tool_id}"
 MAX_AUTH_CONTEXT_BYTES = 4096
 #: Dead letters that are looked for and discarded in one go.
 PURGED_AT_ONCE = 500
+WAITING_UNKNOWN = "Redis cannot say at the moment what waits for old workers: try again"
 
 
 class ToolViews:
@@ -140,7 +142,8 @@ class ToolViews:
                 "Make or change a tool",
                 takes=ToolIn,
                 gives=ToolOut,
-                errors=(400, 409),
+                errors=(400, 409, 503),
+                query=PURGE_QUERY,
             ),
             Route(
                 "POST",
@@ -173,7 +176,7 @@ class ToolViews:
 
     async def put(self, request: web.Request) -> web.StreamResponse:
         """Make or change a tool; in force in this process when the answer comes."""
-        tool_id = path_tool(request)
+        tool_id, purge = path_tool(request), asked_purge(request)
         tool = await read_model(self._settings, request, ToolIn)
         kind = provider(tool.provider)
         before = self._catalog.current.tools.get(tool_id)
@@ -182,6 +185,9 @@ class ToolViews:
         check_options(kind, given)
         check_secrets(kind, tool.secrets, known, given)
         check_moving(before, tool)
+        ends_copies = tool.forward is None and before is not None and before.forward is not None
+        if ends_copies:
+            await self._check_copies(tool_id, purge=purge)
         # what it has learnt is not for the caller to say again
         keeps_secrets = kind.learns(given) and not tool.secrets
         tenant = request[TENANT_KEY]
@@ -217,6 +223,8 @@ class ToolViews:
                 await self._quotas.check(tenant, "tools")
             raise ConflictError(f"the tool id {own_tool_id(tool_id)} is taken: choose another")
         await self._catalog.reload()
+        if ends_copies:
+            await self._give_up_copies(tool_id)
         if weak := weak_secrets(kind.name, tool.secrets):
             logger.warning(
                 "tool %s has %d weak secrets: set random ones, at the provider, too", tool_id, weak
@@ -274,20 +282,19 @@ class ToolViews:
         With ``purge`` its dead letters and refused webhooks are discarded, and a tool of its name
         that is made later begins without its dictionary. What was packed with that stays readable.
         """
-        tool_id = path_tool(request)
-        check_query(request.query, PURGE_QUERY)
-        if (purge := request.query.get("purge", "false")) not in ("true", "false"):
-            raise BadRequestError("purge: true or false")
+        tool_id, purge = path_tool(request), asked_purge(request)
         hold = await self._holds.check(request[TENANT_KEY], tool_id=tool_id)
         if hold is not None:
             raise ConflictError(refuse(hold, f"the tool {tool_id}"))
-        await self._check_left(request[TENANT_KEY], tool_id, purge=purge == "true")
-        if purge == "true":
+        await self._check_left(request[TENANT_KEY], tool_id, purge=purge)
+        if purge:
             await self._purge(request[CALLER_KEY], tool_id)
         tag = await self._postgres.execute(statement("delete_tool"), tool_id, request[TENANT_KEY])
         if tag == "DELETE 0":
             raise NotFoundError(f"there is no tool {own_tool_id(tool_id)}")
         await self._catalog.reload()
+        if purge:
+            await self._give_up_copies(tool_id)
         return web.Response(status=204)
 
     async def _check_left(self, tenant: str, tool_id: str, *, purge: bool) -> None:
@@ -306,20 +313,44 @@ class ToolViews:
             )
         try:
             keys = sum([1 async for _ in self._moves.hand_overs(tool_id)])
-            copies = await self._moves.copies(tool_id)
         except REDIS_ERRORS as error:
-            raise UnavailableError(
-                "Redis cannot say at the moment what waits for old workers: try again"
-            ) from error
+            raise UnavailableError(WAITING_UNKNOWN) from error
         if keys:
             raise ConflictError(
                 f"{keys} ordering keys wait for old workers to be through with them: look at "
                 "GET /api/v1/tools/{tool_id}/migration"
             )
+        await self._check_copies(tool_id, purge=purge)
+
+    async def _check_copies(self, tool_id: str, *, purge: bool) -> None:
+        """Refuse that a tool has no queue any more while something waits for that.
+
+        Raises ConflictError; UnavailableError where that cannot be looked at.
+        """
+        try:
+            copies = await self._moves.copies(tool_id)
+        except REDIS_ERRORS as error:
+            raise UnavailableError(WAITING_UNKNOWN) from error
         if copies and not purge:
             raise ConflictError(
                 f"{copies} events are still to be copied into its queue: wait until they are, or "
-                "delete it with ?purge=true, and they are not"
+                "say ?purge=true, and they are not"
+            )
+
+    async def _give_up_copies(self, tool_id: str) -> None:
+        """Drop what waits for its queue now, not for a tool that is made under its name later."""
+        try:
+            given_up = await self._moves.give_up(tool_id)
+        except REDIS_ERRORS as error:
+            # workers do it within some minutes
+            logger.warning("tool %s: what waits for its queue is dropped later: %s", tool_id, error)
+            return
+        if given_up:
+            metrics.SQS_NOT_SENT.labels(tool=tool_id, reason="forgotten").inc(given_up)
+            logger.warning(
+                "tool %s has no queue any more: %d events that were to be copied into it are not",
+                tool_id,
+                given_up,
             )
 
     async def _purge(self, caller: Caller, tool_id: str) -> None:
@@ -351,6 +382,14 @@ class ToolViews:
         events = sorted({one["event_id"] for one in letters if one["event_id"]})
         done, about = "dead_letter.discarded", ("tool", tool_id)
         await note(self._trail, caller.tenant, caller.acting, done, about, events)
+
+
+def asked_purge(request: web.Request) -> bool:
+    """Whether what waits is to be given up. Raises BadRequestError."""
+    check_query(request.query, PURGE_QUERY)
+    if (purge := request.query.get("purge", "false")) not in ("true", "false"):
+        raise BadRequestError("purge: true or false")
+    return purge == "true"
 
 
 def options(tool: ToolIn) -> SignatureOptions:
@@ -510,10 +549,14 @@ def check_moving(before: Tool | None, tool: ToolIn) -> None:
     if before is None or before.migration is None or before.forward is None:
         return
     said = "the tool moves from old workers to here (GET /api/v1/tools/{tool_id}/migration)"
+    end = "shift it to `only`, and end the move"
     if tool.forward is None or tool.forward.sqs.queue_url != before.forward.queue.url:
-        raise ConflictError(f"forward: {said}, by this queue: end that first")
+        raise ConflictError(
+            f"forward: {said}, by this queue: {end}. To leave everything to old workers have the "
+            "webhooks sent to them, and delete the tool in mode `sqs`"
+        )
     if (tool.ordering.by, tool.ordering.field) != (before.order_by, before.order_field):
-        raise ConflictError(f"ordering: {said}, key by key: end that first")
+        raise ConflictError(f"ordering: {said}, key by key: {end}")
 
 
 async def payload_schema(schemas: SchemaStore, tenant: str, tool: ToolIn) -> dict[str, str] | None:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.integration.web.test_agent_keys import call
 from tests.support.sqs import SqsServer, answers
@@ -161,6 +162,43 @@ async def test_what_waits_outlives_the_worker(own: Stack, sqs_server: SqsServer,
     await eventually(all_copied, "what waited is copied")
     ids = [m["MessageAttributes"]["hookstream_event_id"]["StringValue"] for m in copied]
     assert ids == sent
+
+
+@pytest.mark.parametrize("how", ["PUT", "DELETE"])
+async def test_what_waits_for_a_queue_is_given_up_for_good_where_that_is_said(
+    own: Stack, sqs_server: SqsServer, name: str, how: str
+) -> None:
+    url = sqs_server.queue(f"{name}.fifo")
+    copied = {**SOURCE, "forward": {"sqs": {"queue_url": url}}}
+    await own.context(name, copied)
+    body = SOURCE if how == "PUT" else {}
+
+    async def waiting() -> int:
+        return int((await own.get(f"/tools/{name}/migration"))["waiting_copies"])
+
+    async def all_wait() -> bool:
+        return await waiting() == 5
+
+    with sqs_server.server.failing(answers("ThrottlingException", of="SendMessageBatch")):
+        for number in range(5):
+            await own.hook(name, json.dumps({"n": number}).encode())
+        await eventually(all_wait, "all events are to be copied")
+        status, problem = await call(own, own.key, how, f"/tools/{name}", **body)
+        assert (status, "5 events are still to be copied" in problem["detail"]) == (409, True)
+        assert await waiting() == 5
+        status, _ = await call(own, own.key, how, f"/tools/{name}?purge=true", **body)
+        assert status == (200 if how == "PUT" else 204)
+        await own.put(f"/tools/{name}", copied)
+        assert await waiting() == 0
+    await own.hook(name, b'{"n": 5}')
+    found: list[dict[str, Any]] = []
+
+    async def last() -> bool:
+        found.extend(taken(sqs_server, url))
+        return bool(found)
+
+    await eventually(last, "what came since is copied")
+    assert [json.loads(message["Body"])["payload"]["n"] for message in found] == [5]
 
 
 async def test_queues_that_are_not_for_tools_are_refused_with_what_to_do(
