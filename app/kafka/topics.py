@@ -45,6 +45,8 @@ SESSION_SECONDS: Final = 10.0
 #: How long its start may take, which waits for its group, and its end.
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
+#: How long the tasks of a consumer that does not stop have to end once they are cancelled.
+ABANDON_SECONDS: Final = 1.0
 #: Made when it is begun: what a crashed one has left of them is of no use.
 _MADE_ANEW: Final = (
     "topics",
@@ -75,10 +77,12 @@ class TopicsApp(faust.App):
         thread = getattr(self._consumer, "_thread", None)
         loop = getattr(thread, "thread_loop", None)
         if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(loop.stop)
+            loop.call_soon_threadsafe(_abandon, loop)
 
     def renew(self) -> None:
         """Make it as if it had never been started; what was declared stays."""
+        # a consumer that has nothing to subscribe to is a crash
+        self.producer_only = not self.agents
         self._consumer = self._producer = self._transport = None
         for name in _MADE_ANEW:
             self.__dict__.pop(name, None)
@@ -102,13 +106,14 @@ class KafkaTopics(Service):
         super().__init__(**kwargs)
         self._settings = settings
         self.app = _app(settings)
-        self._how = QueueState("", "(of agents)", errors=metrics.KAFKA_ERRORS, word="topics")
+        self._how = QueueState("", "", errors=metrics.KAFKA_ERRORS, word="topics")
         self._failures = 0
         self._stands_still = False
 
     def states(self) -> list[QueueState]:
-        """How agents' topics do; nothing where there are no agents."""
-        return [self._how] if self.app.agents else []
+        """How the topics do that agents take from, or that stages send to."""
+        self._how.queue = "(of agents)" if self.app.agents else "(of stages)"
+        return [self._how]
 
     @tasks.loop
     async def _run(self) -> None:
@@ -179,6 +184,13 @@ class KafkaTopics(Service):
             except Exception as error:  # noqa: BLE001 the others are to be stopped all the same
                 logger.warning("agents over topics: %s does not stop: %r", part, error)
         self.app.abandon_consumer()
+
+
+def _abandon(loop: asyncio.AbstractEventLoop) -> None:
+    """End all that runs on ``loop``, in its own thread; what does not end is left."""
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.call_later(ABANDON_SECONDS, loop.stop)
 
 
 def _app(settings: Settings) -> TopicsApp:

@@ -27,7 +27,6 @@ async def test_agents_that_crash_are_begun_anew(
     await broker.make_topic(name)
     given = {"kafka_url": broker.url, "kafka_group": name, "state_dir": tmp_path}
     topics = KafkaTopics(Settings(**given))  # type: ignore[arg-type]
-    assert topics.states() == []
     got: list[int] = []
 
     @topics.app.agent(topics.app.topic(name, value_serializer="json"))
@@ -55,6 +54,50 @@ async def test_agents_that_crash_are_begun_anew(
             await eventually(lambda: has(2), "it is begun anew")
             await eventually(lambda: how(""), "all is well")
             await asyncio.wait_for(topics.stop(), 20)
+    finally:
+        broker.stop()
+
+
+async def test_topics_that_are_only_sent_to_want_no_agents(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
+    broker = Broker(tmp_path)
+    await broker.start()
+    await broker.make_topic(name)
+    given = {"kafka_url": broker.url, "kafka_group": name, "state_dir": tmp_path}
+    topics = KafkaTopics(Settings(**given))  # type: ignore[arg-type]
+    sent = topics.app.topic(name, value_serializer="json")
+    begun = 0
+    renew = topics.app.renew
+
+    def counted() -> None:
+        nonlocal begun
+        begun += 1
+        renew()
+
+    monkeypatch.setattr(topics.app, "renew", counted)
+    looks: list[str] = []
+    look = standstill.Standstill.look
+
+    async def noted(self: standstill.Standstill) -> str:
+        looks.append(await look(self))
+        return looks[-1]
+
+    monkeypatch.setattr(standstill.Standstill, "look", noted)
+
+    async def looked() -> bool:
+        return len(looks) >= 5
+
+    try:
+        async with topics:
+            await eventually(looked, "it is looked at")
+            # the first `await` is for the buffer, the second for the broker
+            await (await sent.send(value={"n": 1}))
+            assert [json.loads(record.value) for record in await broker.records(name)] == [{"n": 1}]
+            [state] = topics.states()
+            assert (state.queue, state.trouble) == ("(of stages)", "")
+            assert (begun, set(looks)) == (1, {""})
     finally:
         broker.stop()
 
