@@ -4,6 +4,7 @@ import ssl
 from typing import Any, Final
 
 from aiokafka import errors
+from aiokafka.conn import create_conn
 from aiokafka.helpers import create_ssl_context
 
 from hookstream.app.errors import SettingsError
@@ -11,7 +12,14 @@ from hookstream.app.kafka_address import parse_kafka_url
 from hookstream.app.queues.states import QueueError
 from hookstream.app.settings import Settings
 
-__all__ = ["KAFKA_ERRORS", "BrokerError", "broker_error", "client_options", "tls_of"]
+__all__ = [
+    "KAFKA_ERRORS",
+    "BrokerError",
+    "broker_error",
+    "client_options",
+    "found_error",
+    "tls_of",
+]
 
 
 #: What aiokafka raises where brokers do not do what they are asked for.
@@ -79,6 +87,31 @@ def broker_error(error: BaseException) -> BrokerError:
         if isinstance(error, classes):
             return BrokerError(kind, f"{said} ({name})")
     return BrokerError("refused", f"it answers {name}")
+
+
+async def found_error(settings: Settings, error: BaseException) -> BrokerError:
+    """As :func:`broker_error`, having asked why where brokers seem not to be there.
+
+    Of whoever may not sign in aiokafka says, but for a line in the log, that no broker can be
+    reached.
+    """
+    found = broker_error(error)
+    if found.kind != "unreachable" or not settings.kafka_sasl_mechanism:
+        return found
+    options = client_options(settings)
+    for server in options.pop("bootstrap_servers"):
+        host, _, port = server.rpartition(":")
+        try:
+            connection = await create_conn(host.strip("[]"), int(port), **options)
+        except (*KAFKA_ERRORS, LookupError, ValueError) as why:
+            if isinstance(why, (LookupError, ValueError)):
+                # an answer that only those get who are not let in
+                return BrokerError("denied", "it does not let this user in")
+            if (known := broker_error(why)).kind != "unreachable":
+                return known
+        else:
+            connection.close()
+    return found
 
 
 def tls_of(settings: Settings) -> ssl.SSLContext | None:

@@ -12,7 +12,13 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 
-from hookstream.app.kafka.client import KAFKA_ERRORS, BrokerError, broker_error, client_options
+from hookstream.app.kafka.client import (
+    KAFKA_ERRORS,
+    BrokerError,
+    broker_error,
+    client_options,
+    found_error,
+)
 from hookstream.app.settings import Settings
 
 __all__ = ["Record", "RecordProducer", "Sent"]
@@ -70,7 +76,7 @@ class RecordProducer:
             await self._begin()
             partitions = sorted(await self._producer.partitions_for(self._topic))
         except KAFKA_ERRORS as error:
-            raise broker_error(error) from error
+            raise await found_error(self._settings, error) from error
         by_partition: dict[int, list[Record]] = {}
         for record in records:
             partition = self._partitioner(record.key, partitions, None)
@@ -82,7 +88,7 @@ class RecordProducer:
         )
         for end in ends:
             if isinstance(end, BrokerError):
-                sent.error = end
+                sent.error = await found_error(self._settings, end)
             elif isinstance(end, BaseException):
                 raise end
         return sent

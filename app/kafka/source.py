@@ -22,7 +22,13 @@ from hookstream.app import metrics, tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.errors import HookstreamError
 from hookstream.app.ids import own_tool_id
-from hookstream.app.kafka.client import KAFKA_ERRORS, BrokerError, broker_error, client_options
+from hookstream.app.kafka.client import (
+    KAFKA_ERRORS,
+    BrokerError,
+    broker_error,
+    client_options,
+    found_error,
+)
 from hookstream.app.kafka.records import arrival, unpack
 from hookstream.app.queues.door import QueueDoors
 from hookstream.app.queues.intake import Intake
@@ -105,7 +111,7 @@ class TopicReader:
             try:
                 await self._read()
             except KAFKA_ERRORS as error:
-                self.state.failed(broker_error(error))
+                self.state.failed(await found_error(self._settings, error))
             finally:
                 # whoever stops this may cancel it again
                 await asyncio.shield(tasks.spawn("TopicReader.close", self._close()))
@@ -180,7 +186,7 @@ class TopicReader:
                 await self._measure()
                 self._trouble = None
             except KAFKA_ERRORS as error:
-                self._trouble = broker_error(error)
+                self._trouble = await found_error(self._settings, error)
                 self.state.failed(self._trouble)
             await asyncio.sleep(WATCH_SECONDS)
 

@@ -23,8 +23,8 @@ from hookstream.app.backoff import backoff_seconds
 from hookstream.app.kafka.client import (
     KAFKA_ERRORS,
     BrokerError,
-    broker_error,
     client_options,
+    found_error,
     tls_of,
 )
 from hookstream.app.kafka.standstill import Standstill
@@ -132,7 +132,7 @@ class KafkaTopics(Service):
             self.app.renew()
             await asyncio.wait_for(self.app.start(), START_SECONDS)
         except KAFKA_ERRORS as error:
-            self._how.failed(broker_error(error))
+            self._how.failed(await found_error(self._settings, error))
             await self._end()
             return
         self._how.well()
@@ -156,7 +156,7 @@ class KafkaTopics(Service):
                     self._stands_still = True
                     return
             except (*KAFKA_ERRORS, BrokerError) as error:
-                self._how.failed(broker_error(error))
+                self._how.failed(await found_error(self._settings, error))
             else:
                 self._failures = 0
                 self._how.well()

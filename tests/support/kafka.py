@@ -32,6 +32,8 @@ class Broker:
         self.own_port = free_port()
         self.port = advertised or self.own_port
         self.process: subprocess.Popen[bytes] | None = None
+        #: What aiokafka's clients need to be let in.
+        self.sign_in: dict[str, Any] = {}
 
     @property
     def server(self) -> str:
@@ -88,7 +90,7 @@ class Broker:
         self.process.send_signal(signal.SIGCONT)
 
     async def make_topic(self, name: str, partitions: int = 1) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.server)
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.server, **self.sign_in)
         await admin.start()
         try:
             await admin.create_topics([NewTopic(name, partitions, 1)])
@@ -97,7 +99,7 @@ class Broker:
 
     @contextlib.asynccontextmanager
     async def producer(self) -> AsyncIterator[AIOKafkaProducer]:
-        producer = AIOKafkaProducer(bootstrap_servers=self.server, acks="all")
+        producer = AIOKafkaProducer(bootstrap_servers=self.server, acks="all", **self.sign_in)
         await producer.start()
         try:
             yield producer
@@ -113,12 +115,12 @@ class Broker:
 
     async def records(self, topic: str) -> list[Any]:
         """All that is in a topic, by partition and in its order."""
-        return await records_of(self.server, topic)
+        return await records_of(self.server, topic, **self.sign_in)
 
 
-async def records_of(server: str, topic: str) -> list[Any]:
+async def records_of(server: str, topic: str, **sign_in: Any) -> list[Any]:
     """All that is in a topic, by partition and in its order."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=server, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(bootstrap_servers=server, auto_offset_reset="earliest", **sign_in)
     await consumer.start()
     try:
         numbers = sorted(await consumer._client._wait_on_metadata(topic))
