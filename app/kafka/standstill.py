@@ -16,10 +16,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError
 from mode.utils.logging import get_logger
 
+from hookstream.app.kafka.asking import topics_there
 from hookstream.app.kafka.client import BrokerError, client_options
 from hookstream.app.settings import Settings
 
-__all__ = ["Standstill"]
+__all__ = ["Standstill", "topics_of"]
 
 logger = get_logger(__name__)
 
@@ -27,6 +28,11 @@ logger = get_logger(__name__)
 STILL_SECONDS: Final = 30.0
 #: How long the consumer, which works in a thread of its own, may take to say how far it is.
 ANSWER_SECONDS: Final = 5.0
+
+
+def topics_of(app: faust.App) -> set[str]:
+    """The topics that agents take from."""
+    return {name for agent in app.agents.values() for name in agent.get_topic_names()}
 
 
 class Standstill:
@@ -78,15 +84,15 @@ class Standstill:
 
     async def _ends(self) -> dict[Any, int]:
         """How far brokers say that the partitions are that agents have here."""
+        wanted = topics_of(self._app)
+        known = await topics_there(self._settings, self._settings.kafka_group, wanted)
+        if missing := sorted(wanted - known):
+            raise BrokerError("missing", f"no such topic: {', '.join(missing)[:300]}")
+        if self._app.producer_only:
+            return {}
         consumer = AIOKafkaConsumer(**client_options(self._settings))
         try:
             await consumer.start()
-            known = await consumer.topics()
-            wanted = {name for each in self._app.agents.values() for name in each.get_topic_names()}
-            if missing := sorted(wanted - known):
-                raise BrokerError("missing", f"no such topic: {', '.join(missing)[:300]}")
-            if self._app.producer_only:
-                return {}
             parts = [part for part in self._app.consumer.assignment() if part.topic in known]
             ends = await consumer.end_offsets([TopicPartition(*part) for part in parts])
             return {part: ends[TopicPartition(*part)] for part in parts}

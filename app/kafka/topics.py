@@ -11,7 +11,6 @@ import time
 from typing import Any, Final
 
 import faust
-from aiokafka.client import AIOKafkaClient
 from faust.app.base import BootStrategy
 from faust.auth import SASLCredentials, SSLCredentials
 from mode import Service
@@ -20,14 +19,14 @@ from yarl import URL
 
 from hookstream.app import metrics, tasks
 from hookstream.app.backoff import backoff_seconds
+from hookstream.app.kafka.asking import topics_there
 from hookstream.app.kafka.client import (
     KAFKA_ERRORS,
     BrokerError,
-    client_options,
     found_error,
     tls_of,
 )
-from hookstream.app.kafka.standstill import Standstill
+from hookstream.app.kafka.standstill import Standstill, topics_of
 from hookstream.app.kafka_address import parse_kafka_url
 from hookstream.app.queues.states import QueueState
 from hookstream.app.settings import Settings
@@ -128,7 +127,8 @@ class KafkaTopics(Service):
     async def _live(self) -> None:
         """Begin it once brokers answer; returns when it has crashed, or is to stop."""
         try:
-            await self._probe()
+            # of what is not for this user Faust says that it has crashed, if anything
+            await topics_there(self._settings, self._settings.kafka_group, topics_of(self.app))
             self.app.renew()
             await asyncio.wait_for(self.app.start(), START_SECONDS)
         except KAFKA_ERRORS as error:
@@ -161,14 +161,6 @@ class KafkaTopics(Service):
                 self._failures = 0
                 self._how.well()
             asked = time.monotonic()
-
-    async def _probe(self) -> None:
-        """Ask brokers for anything. Raises what aiokafka says."""
-        client = AIOKafkaClient(**client_options(self._settings))
-        try:
-            await client.bootstrap()
-        finally:
-            await client.close()
 
     async def _end(self) -> None:
         """Stop it; what of it is in no state to be stopped any more is left."""

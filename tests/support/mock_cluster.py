@@ -9,14 +9,26 @@ from typing import Any, Final
 
 import confluent_kafka
 
-__all__ = ["DENIED", "TOO_LARGE", "UNKNOWN", "UNKNOWN_TOPIC", "MockCluster"]
+__all__ = [
+    "DENIED",
+    "FIND_COORDINATOR",
+    "GROUP_DENIED",
+    "JOIN_GROUP",
+    "TOO_LARGE",
+    "UNKNOWN",
+    "UNKNOWN_TOPIC",
+    "MockCluster",
+]
 
 #: Numbers of errors (kafka.apache.org/protocol, "Error Codes"), and of requests.
 UNKNOWN: Final = -1
 UNKNOWN_TOPIC: Final = 3
 TOO_LARGE: Final = 10
 DENIED: Final = 29
+GROUP_DENIED: Final = 30
 PRODUCE: Final = 0
+FIND_COORDINATOR: Final = 10
+JOIN_GROUP: Final = 11
 
 
 def _library() -> Any:
@@ -62,10 +74,18 @@ class MockCluster:
 
     def fail_sends(self, *errors: int) -> None:
         """Answer the next requests that send records with these errors; 0: with none."""
+        self.fail(PRODUCE, *errors)
+
+    def fail(self, request: int, *errors: int) -> None:
+        """Answer the next requests of a kind, by its number, with these errors; 0: with none."""
         array = (ctypes.c_int * len(errors))(*errors)
         self._library.rd_kafka_mock_push_request_errors_array(
-            self._cluster, ctypes.c_int16(PRODUCE), ctypes.c_size_t(len(errors)), array
+            self._cluster, ctypes.c_int16(request), ctypes.c_size_t(len(errors)), array
         )
+
+    def relent(self, request: int) -> None:
+        """Answer requests of a kind with no errors any more."""
+        self._library.rd_kafka_mock_clear_request_errors(self._cluster, ctypes.c_int16(request))
 
     def down(self) -> None:
         """No broker can be reached any more; they keep what they have."""
