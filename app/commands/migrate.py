@@ -56,6 +56,8 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
             raise BadRequestError("--percent: of shift --to split, and nothing else")
         if (action == "confirm") != bool(options["marks"] or options["every"]):
             raise BadRequestError("confirm, and nothing else, takes --mark MARK or --all")
+        if options["marks"] and options["every"]:
+            raise BadRequestError("confirm takes --mark MARK, or --all, and not both")
         given = [name for name in (*COMPARED, "results", "markdown") if options[name]]
         if given and action != "compare":
             raise BadRequestError(f"--{given[0].replace('_', '-')}: of compare, and nothing else")
@@ -82,10 +84,7 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
             if action == "confirm":
                 body = {"all": True} if every else {"marks": list(marks)}
                 found = await api.call("POST", f"{path}/confirm", body=body)
-                said = f"{found['confirmed']} hand-overs confirmed" + "".join(
-                    f"\n{mark}: no hand-over that is under way" for mark in found["unknown"]
-                )
-                self._say(found, said, as_json=as_json)
+                self._say(found, confirmed(found), as_json=as_json)
                 return 1 if found["unknown"] else 0
             if action == "end":
                 await api.call("DELETE", path)
@@ -142,6 +141,15 @@ class migrate(Command):  # noqa: N801 Faust names a command by its class
 def shift(mode: str, percent: int | None) -> dict[str, Any]:
     """What is asked for; the API says what is wrong with it."""
     return {"mode": mode} if percent is None else {"mode": mode, "percent": percent}
+
+
+def confirmed(found: dict[str, Any]) -> str:
+    """What a confirmation came to, for people."""
+    lines = [f"{found['confirmed']} hand-overs confirmed"]
+    if left := found["not_sent"]:
+        lines.append(f"{left} are not: their marks are not in the old workers' queue yet")
+    lines += [f"{mark}: no hand-over that is under way" for mark in found["unknown"]]
+    return "\n".join(lines)
 
 
 def table(shown: dict[str, Any]) -> str:

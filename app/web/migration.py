@@ -23,6 +23,7 @@ from hookstream.app.web.models.migration import (
     ShiftIn,
 )
 from hookstream.app.web.problem import json_response
+from hookstream.app.web.recorded import tell
 from hookstream.app.web.routes import Route
 
 __all__ = ["MigrationViews"]
@@ -31,6 +32,8 @@ MIGRATION = "/api/v1/tools/{tool_id}/migration"
 #: Modes that are remembered of a tool, and hand-overs that are shown.
 HISTORY = 50
 SHOWN = 100
+#: Marks that a row of the audit trail names, which has 32 KiB for them; it counts all.
+MARKS = 500
 
 
 class MigrationViews:
@@ -132,13 +135,19 @@ class MigrationViews:
         if bool(wanted.marks) == wanted.all:
             raise BadRequestError('either {"marks": ["…"]} or {"all": true}')
         tool_id, marks = (await self._row(request))["tool_id"], wanted.marks
+        # also of a call that breaks off
+        tell(request, "tool", tool_id, after={"marks": marks[:MARKS]})
         try:
             unknown: list[str] = []
+            not_sent = 0
             if wanted.all:
                 every = [one async for one in self._moves.hand_overs(tool_id)]
                 found = [(one.partition, one.mark) for one in every if one and one.sent]
+                not_sent = sum(1 for one in every if one and not one.sent)
             else:
                 found, unknown = await self._moves.known(tool_id, marks)
+            named = [mark for _, mark in found[:MARKS]]
+            tell(request, "tool", tool_id, after={"confirmed": len(found), "marks": named})
             await self._moves.confirm(found, int(datetime.now(UTC).timestamp() * 1000))
         except NotSentError as error:
             raise ConflictError(
@@ -147,7 +156,7 @@ class MigrationViews:
             ) from error
         except REDIS_ERRORS as error:
             raise UnavailableError("Redis cannot be asked at the moment: try again") from error
-        return json_response({"confirmed": len(found), "unknown": unknown})
+        return json_response({"confirmed": len(found), "unknown": unknown, "not_sent": not_sent})
 
     async def end(self, request: web.Request) -> web.StreamResponse:
         """Copy nothing any more. What waits for old workers is in the way of it."""

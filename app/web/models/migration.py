@@ -68,7 +68,11 @@ class HandOversIn(Strict):
 
 
 class ConfirmedOut(Model):
-    """How many hand-overs are confirmed, and which marks are none that is under way."""
+    """How many hand-overs are confirmed, and which marks are none that is under way.
+
+    ``not_sent``: those of ``all`` that are not confirmed, since their marks are not in the queue.
+    """
 
     confirmed: int
     unknown: list[str]
+    not_sent: int = 0

@@ -236,7 +236,7 @@ async def test_what_waits_for_old_workers_goes_back_to_them_when_it_is_rolled_ba
     assert len(old.marks) == len(KEYS)
     # a mark that is confirmed now is nothing to anybody
     found = await confirm(own, name, marks=[old.marks[0]])
-    assert found == {"confirmed": 0, "unknown": [old.marks[0]]}
+    assert found == {"confirmed": 0, "unknown": [old.marks[0]], "not_sent": 0}
 
 
 async def test_a_mark_that_is_sent_after_its_hand_over_was_cancelled_leaves_nothing(
@@ -281,7 +281,13 @@ async def test_an_operator_confirms_for_workers_that_cannot_but_nothing_that_was
         path = f"/tools/{name}/migration/confirm"
         status, problem = await call(own, own.key, "POST", path, marks=[marks[0]["mark"]])
         assert (status, "not in the queue yet" in problem["detail"]) == (409, True)
-        assert (await confirm(own, name, all=True))["confirmed"] == 0
+        found = await confirm(own, name, all=True)
+        assert (found["confirmed"], found["not_sent"]) == (0, len(KEYS))
+        command = own.command("migrate", "confirm", name, "--all")
+        said = await asyncio.to_thread(
+            subprocess.run, command, env=own.environment(), capture_output=True, text=True
+        )
+        assert said.stdout.startswith("0 hand-overs confirmed\n8 are not: their marks"), said
     async with old.working():
 
         async def all_sent() -> bool:
@@ -289,7 +295,12 @@ async def test_an_operator_confirms_for_workers_that_cannot_but_nothing_that_was
             return all(one["sent"] for one in shown["hand_overs"])
 
         await eventually(all_sent, "all marks are in the queue")
-        assert (await confirm(own, name, all=True))["confirmed"] == len(KEYS)
+        found = await confirm(own, name, all=True)
+        assert (found["confirmed"], found["not_sent"]) == (len(KEYS), 0)
+        trail = await own.get("/audit", action="migration.confirmed", object=name)
+        row = trail["rows"][0]["record"]
+        assert (row["object"], row["after"]["confirmed"]) == ({"kind": "tool", "id": name}, 8)
+        assert set(row["after"]["marks"]) == {one["mark"] for one in marks}
         delivered = await settled(sender, old)
     assert faults(sender, old, delivered) == []
     assert len(delivered) == len(KEYS)
@@ -365,7 +376,7 @@ async def test_a_mark_is_taken_that_its_queue_has_and_has_not_answered_for(
         early = asyncio.create_task(confirm(own, name, marks=[one["mark"] for one in marks]))
         await asyncio.sleep(0)
     # the queue answers while it is waited for
-    assert await early == {"confirmed": len(KEYS), "unknown": []}
+    assert await early == {"confirmed": len(KEYS), "unknown": [], "not_sent": 0}
     await eventually(lambda: arrived(sender), "all of it is delivered here")
 
 
@@ -475,3 +486,5 @@ async def test_the_command_shifts_and_says_how_far_it_is(
     assert (status, "--percent: of shift --to split" in text) == (2, True), text
     status, text = await say("confirm", name, "--mark", "none")
     assert (status, "none: no hand-over that is under way" in text) == (1, True), text
+    status, text = await say("confirm", name, "--mark", "none", "--all")
+    assert (status, "and not both" in text) == (2, True), text
