@@ -89,6 +89,16 @@ class Refusal:
     whole: bool
     refusal_id: str = ""
 
+    @property
+    def is_webhook(self) -> bool:
+        """Whether it came to the door; what did not is sent again to where it came from."""
+        return self.method not in (IN_QUEUE, IN_TOPIC)
+
+    @property
+    def replayable(self) -> bool:
+        """Whether it can be verified again."""
+        return self.whole and self.is_webhook
+
 
 #: What is kept as JSON in one field; headers and body have fields of their own.
 FACTS = [

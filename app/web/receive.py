@@ -30,7 +30,7 @@ from hookstream.app.ingest.acceptance import Acceptance
 from hookstream.app.ingest.appender import Appender
 from hookstream.app.ingest.events import incoming, make_event
 from hookstream.app.ingest.key_fetcher import KeyFetcher
-from hookstream.app.ingest.refusals import IN_QUEUE, IN_TOPIC, Refusal, Refusals
+from hookstream.app.ingest.refusals import Refusal, Refusals
 from hookstream.app.ingest.signing_keys import SigningKeys
 from hookstream.app.payloads.payloads import Payloads
 from hookstream.app.postgres.pool import Postgres
@@ -338,7 +338,7 @@ class Receiver:
         if tool.tenant != tenant:
             raise NotFoundError(f"there is no tool {own_tool_id(refusal.tool_id)!r}")
         self._check_tenant(tool)
-        if refusal.method in (IN_QUEUE, IN_TOPIC):
+        if not refusal.is_webhook:
             raise ConflictError(
                 "it came out of a queue, or a topic: mend the tool's source, then send it there "
                 "again"

@@ -186,7 +186,7 @@ def refusal_out(refusal: Refusal, tool: Tool | None) -> dict[str, Any]:
         },
         "body_bytes": refusal.body_bytes,
         "kept_bytes": len(refusal.body),
-        "replayable": refusal.whole,
+        "replayable": refusal.replayable,
     }
 
 

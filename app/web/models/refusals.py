@@ -11,7 +11,8 @@ class RefusalOut(Model):
     """A webhook that was refused. ``headers`` are shown in full where they can hold no secret.
 
     Others, and the values in the query of ``path``, are masked. ``body_bytes`` came, or were
-    announced; ``kept_bytes`` of them are kept. ``replayable``: all of it is.
+    announced; ``kept_bytes`` of them are kept. ``replayable``: all of it is,
+    and it came to the door: what came out of a queue, or a topic, is sent there again.
     """
 
     refusal_id: str

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from hookstream.app.providers import PROVIDERS
 from hookstream.app.providers.signatures.options import SignatureOptions
 from hookstream.app.routing.catalog import Tool
@@ -25,6 +27,17 @@ def test_what_no_signature_or_credential_is_in_is_shown() -> None:
     shown = refusal_out(REFUSED, TOOL)
     assert shown["headers"] == {"x-request-id": "shh", "user-agent": "curl/8, \ufffdnext\ufffd"}
     assert shown["path"] == "/hooks/a?key=…&flag=…&=…"
+
+
+@pytest.mark.parametrize(
+    ("method", "whole", "replayable"),
+    [("POST", True, True), ("POST", False, False), ("SQS", True, False), ("KAFKA", True, False)],
+)
+def test_what_can_be_replayed_is_a_whole_webhook(
+    method: str, whole: bool, replayable: bool
+) -> None:
+    refusal = replace(REFUSED, method=method, whole=whole)
+    assert refusal_out(refusal, TOOL)["replayable"] is replayable
 
 
 def test_the_header_in_which_a_tool_has_its_credential_is_masked_whatever_its_name() -> None:
