@@ -23,6 +23,7 @@ COUNTS: Final = (
     ("one alone", ("old_alone", "ours_alone")),
     ("no context", ("nobody",)),
     ("on their way", ("under_way",)),
+    ("not reported", ("not_reported",)),
     ("same contexts", ("contexts_equal",)),
     ("other", ("contexts_other",)),
     ("not said", ("contexts_unknown",)),

@@ -22,6 +22,7 @@ GRACE_MS: Final = 300_000
 #: Causes that are told apart; what comes after them is counted together.
 CAUSES: Final = 200
 OTHER: Final = "other causes: narrow the time down to see them"
+NOT_SAID: Final = "they have not said: it is in their queue still, or they lost it, or do not tell"
 #: Latencies are counted in steps of 5 %.
 _STEP: Final = math.log(1.05)
 #: What SQS counts as a request of its own, of what is sent and received.
@@ -120,7 +121,7 @@ class Known:
 
 @dataclass(slots=True)
 class Hour:
-    """Counts of an hour: each event is in one of the first eight.
+    """Counts of an hour: each event is in one of the first nine.
 
     ``sqs_requests``: of ``events_old``, were each sent, received and deleted by itself.
     """
@@ -133,6 +134,7 @@ class Hour:
     old_alone: int = 0
     nobody: int = 0
     under_way: int = 0
+    not_reported: int = 0
     contexts_equal: int = 0
     contexts_other: int = 0
     contexts_unknown: int = 0
@@ -159,6 +161,7 @@ class Hour:
             + self.old_alone
             + self.nobody
             + self.under_way
+            + self.not_reported
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -313,6 +316,9 @@ class Comparison:
             self._not_old(hour, event)
         elif self._may_come(event) and not (event.attempts or event.failed_here):
             hour.under_way += 1
+        elif event.nothing_here and self._why_not_old(event) == NOT_SAID:
+            # nothing was to be done here, and what was done there nobody knows
+            hour.not_reported += 1
         else:
             hour.neither += 1
             cause = f"here: {self._why_not_here(event)}; old workers: {self._why_not_old(event)}"
@@ -386,7 +392,7 @@ class Comparison:
         since = self._known.waiting.get(event.partition)
         if since is not None and (event.at_ms or event.received_ms) >= since - 1000:
             return "its copy waits to be sent into their queue"
-        return "they have not said: it is in their queue still, or they lost it, or do not tell"
+        return NOT_SAID
 
 
 def _kind_of(error: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any, Final
@@ -36,6 +37,8 @@ __all__ = ["ComparisonViews", "costs"]
 MIGRATION = "/api/v1/tools/{tool_id}/migration"
 DAY: Final = timedelta(days=1)
 MOST_EXAMPLES: Final = 100
+#: How far the clocks of old workers may be from those here.
+CLOCKS: Final = timedelta(minutes=5)
 
 
 class ComparisonViews:
@@ -86,7 +89,8 @@ class ComparisonViews:
             raise ConflictError(
                 "the tool has no old workers: neither `forward` nor `source` says of a queue"
             )
-        results = [_result(at, one) for at, one in enumerate(wanted.results)]
+        bounds = self._bounds(tool)
+        results = [_result(at, one, bounds) for at, one in enumerate(wanted.results)]
         taken = await self._comparer.take(tool.tenant, tool.tool_id, results) if results else 0
         return json_response({"taken": taken, "known": len(results) - taken})
 
@@ -102,7 +106,10 @@ class ComparisonViews:
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
         until = min(parse_time("until", query.get("until")) or now, now)
         kept = now - timedelta(days=self._settings.comparison_days)
-        since = max(_since(query.get("since"), until), kept)
+        since = _since(query.get("since"), until)
+        if since >= until:
+            raise BadRequestError(f"since: a time before `until`, which is {_text(until)}")
+        since = max(since, kept)
         begin = parse_time("cursor", query.get("cursor")) or since
         begin = min(max(begin.astimezone(UTC), since.astimezone(UTC)), until)
         try:
@@ -130,6 +137,14 @@ class ComparisonViews:
             }
         )
 
+    def _bounds(self, tool: Tool) -> "_Bounds":
+        """When old workers may have done what they speak of."""
+        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+        if tool.forwarded_since is not None:
+            return _Bounds(tool.forwarded_since, "the tool has had its `forward`", now)
+        days = self._settings.comparison_days
+        return _Bounds(now - timedelta(days=days), "results are kept", now)
+
     def _tool(self, request: web.Request) -> Tool:
         tool_id = path_tool(request)
         tool = self._catalog.current.tools.get(tool_id)
@@ -145,14 +160,37 @@ def _since(text: str | None, until: datetime) -> datetime:
         raise BadRequestError("until: a time with a day before it") from error
 
 
-def _result(at: int, one: ResultIn) -> OldResult:
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """Since when, and by what, old workers may have done something; and what time it is."""
+
+    since: datetime
+    by: str
+    now: datetime
+
+
+def _result(at: int, one: ResultIn, bounds: _Bounds) -> OldResult:
+    """A result to be kept. Raises BadRequestError, naming which it is and why it is none."""
     if (one.event_id is None) == (one.delivery_id is None):
         raise BadRequestError(f"results.{at}: either `event_id` or `delivery_id`")
-    if not 2000 <= one.finished_at.year < 2100:
-        raise BadRequestError(f"results.{at}.finished_at: a time of this century")
+    name, said = one.event_id or one.delivery_id, one.finished_at.isoformat()
+    if one.finished_at > bounds.now + CLOCKS:
+        raise BadRequestError(
+            f"results.{at}.finished_at: {name} is done at {said}, and here it is "
+            f"{_text(bounds.now)}: see to the worker's clock"
+        )
+    if one.finished_at < bounds.since - CLOCKS:
+        raise BadRequestError(
+            f"results.{at}.finished_at: {name} was done at {said}, and {bounds.by} since "
+            f"{_text(bounds.since)}: leave it out"
+        )
     return OldResult(
         one.event_id or "", one.delivery_id or "", one.finished_at, one.contexts, one.error
     )
+
+
+def _text(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def _price(name: str, text: str | None, default: float) -> float:

@@ -39,6 +39,7 @@ events = st.lists(
 #: What an event is counted in once, and those of them that are differences, by kind.
 CLASSES = (
     "both", "only_old", "only_ours", "neither", "ours_alone", "old_alone", "nobody", "under_way",
+    "not_reported",
 )  # fmt: skip
 KINDS = {
     "only-old": "only_old",

@@ -110,6 +110,7 @@ class HourOut(Model):
     old_alone: int
     nobody: int
     under_way: int
+    not_reported: int
     contexts_equal: int
     contexts_other: int
     contexts_unknown: int

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -91,6 +92,12 @@ def done(event_id: str, after_ms: int = 100, **more: Any) -> dict[str, Any]:
 
 
 BEGAN = datetime.now(UTC)
+
+
+@pytest.fixture(autouse=True)
+def _began(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old workers are done with things of this test, not of those before it."""
+    monkeypatch.setattr(sys.modules[__name__], "BEGAN", datetime.now(UTC))
 
 
 async def test_paths_are_compared_by_event_and_differences_have_their_causes(
@@ -246,7 +253,8 @@ async def test_what_cannot_be_taken_or_compared_says_what_to_do(
         ([{"finished_at": good["finished_at"]}], "either `event_id` or `delivery_id`"),
         ([{**good, "delivery_id": "x"}], "either `event_id` or `delivery_id`"),
         ([{**good, "finished_at": "2026-11-30T12:00:00"}], "finished_at"),
-        ([{**good, "finished_at": "0001-01-01T00:00:00+14:00"}], "finished_at"),
+        ([{**good, "finished_at": "0001-01-01T00:00:00+14:00"}], f"{good['event_id']} was done"),
+        ([{**good, "finished_at": "9999-12-31T23:59:59-14:00"}], f"{good['event_id']} is done"),
         ([{**good, "error": "it said: no"}], "error"),
         ([{**good, "contexts": ["`x`"]}], "contexts"),
         ([good] * 501, "500"),
@@ -261,6 +269,8 @@ async def test_what_cannot_be_taken_or_compared_says_what_to_do(
         ({"request_price": "-1"}, "request_price"),
         ({"cpu_price": "nan"}, "cpu_price"),
         ({"limit": "101"}, "limit"),
+        ({"since": "2026-11-30T12:00:00Z", "until": "2026-11-30T11:00:00Z"}, "since"),
+        ({"since": "2100-01-01T00:00:00Z"}, "since: a time before `until`"),
     ):
         problem = await own.get(f"{path}/comparison", 400, **query)
         assert said in problem["detail"], problem
@@ -274,8 +284,12 @@ async def test_what_cannot_be_taken_or_compared_says_what_to_do(
 
 
 async def test_an_answer_ends_with_an_hour_and_says_where_to_go_on(
-    own: Stack, queue: str, name: str
+    own: Stack, sqs_server: SqsServer, name: str
 ) -> None:
+    # of a tool without `forward` results are taken for as long as they are kept
+    url = sqs_server.queue(f"{name}.fifo")
+    source = {"sqs": {"queue_url": url, "region": "us-east-1", "format": "raw"}}
+    await own.put(f"/tools/{name}", {"provider": "none", "source": source})
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     for back in (1, 2, 30):
         at = (hour - timedelta(hours=back)).isoformat()

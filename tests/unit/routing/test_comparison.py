@@ -80,7 +80,11 @@ def test_what_both_have_done_alike_is_no_difference() -> None:
             "neither",
             "fails in stage check: E; old workers: they have not said",
         ),
-        ({"contexts": None, "attempts": ()}, "neither", "nothing is done here in mode `sqs`"),
+        (
+            {"contexts": None, "attempts": (Attempt(AT, error="Timeout"),)},
+            "neither",
+            "nothing is done here in mode `sqs`; old workers: error Timeout",
+        ),
     ],
 )
 def test_a_difference_has_a_kind_and_a_likely_cause(
@@ -112,6 +116,8 @@ def test_what_is_no_difference_is_told_apart() -> None:
         # it may come yet
         replace(EVENT, **young),
         replace(OURS_DONE, delivered=False, **young),
+        # it is theirs alone, and they say nothing
+        replace(EVENT, contexts=None, attempts=()),
         # they do not say for whom
         replace(EVENT, attempts=(Attempt(AT + 50),)),
         # it is no event of its own
@@ -119,9 +125,10 @@ def test_what_is_no_difference_is_told_apart() -> None:
         replace(EVENT, status="erased", attempts=()),
     )
     assert causes == {}
-    assert counts["events"] == 6
-    names = ("ours_alone", "old_alone", "nobody", "under_way", "both", "contexts_unknown")
+    assert counts["events"] == 7
+    names = ("ours_alone", "old_alone", "nobody", "under_way", "not_reported", "both")
     assert [counts[name] for name in names] == [1, 1, 1, 2, 1, 1]
+    assert counts["contexts_unknown"] == 1
 
 
 def test_order_is_told_by_key_and_across_hours() -> None:
