@@ -48,11 +48,16 @@ class QueueState:
     errors: Counter = metrics.SQS_ERRORS
     word: str = "queue"
     _said: dict[str, float] = field(default_factory=dict)
+    #: What was said last is that it is in trouble.
+    _told: bool = False
 
     def well(self) -> None:
-        """It does what it is asked for."""
+        """It does what it is asked for; the log has it where it had that it did not."""
         self.trouble = self.detail = ""
         self.failures = 0
+        if self._told:
+            self._told = False
+            logger.info("%s is well again", self._name())
 
     def failed(self, error: QueueError) -> None:
         """It does not do what it is asked for; that is counted."""
@@ -73,6 +78,9 @@ class QueueState:
         self.trouble, self.detail = kind, detail
         now = time.monotonic()
         if now - self._said.get(kind, -SAID_SECONDS) >= SAID_SECONDS:
-            self._said[kind] = now
-            whose = f" of tool {self.tool_id}" if self.tool_id else ""
-            logger.warning("the %s %s%s: %s", self.word, self.queue, whose, detail)
+            self._said[kind], self._told = now, True
+            logger.warning("%s: %s", self._name(), detail)
+
+    def _name(self) -> str:
+        whose = f" of tool {self.tool_id}" if self.tool_id else ""
+        return f"the {self.word} {self.queue}{whose}"

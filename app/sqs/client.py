@@ -7,6 +7,7 @@ a long poll ends with its task, and a stop is never twenty seconds long. The pro
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -41,6 +42,9 @@ _KINDS: Final = {
     ),
     "missing": ("QueueDoesNotExist", "NonExistentQueue", "InvalidAddress", "QueueDeletedRecently"),
 }  # fmt: skip
+#: Those of them that are about one action; and how policies name one.
+_NOT_ALLOWED: Final = ("AccessDenied", "AccessDeniedException", "KmsAccessDenied")
+_ACTION: Final = re.compile(r"\b(?:sqs|kms):[A-Za-z]{1,40}\b")
 _KIND_OF: Final = {name: kind for kind, names in _KINDS.items() for name in names}
 
 
@@ -203,7 +207,8 @@ class SqsClient:
         name = str(found.get("__type") or "").rpartition("#")[2].rpartition(".")[2]
         known = name if name.isidentifier() and len(name) < 64 else str(status)
         kind = _KIND_OF.get(name) or ("unreachable" if status >= 500 else "refused")
-        raise SqsError(kind, f"it answers {known}")
+        denied = f" for {_denied(found, action)}" if name in _NOT_ALLOWED else ""
+        raise SqsError(kind, f"it answers {known}{denied}")
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
@@ -218,7 +223,7 @@ class SqsClient:
         # a fifth of a second, of which processes without queues have no need
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
-        from botocore.exceptions import BotoCoreError
+        from botocore.exceptions import BotoCoreError, ProfileNotFound
         from botocore.session import Session
 
         region = self.queue.region_in_url or os.environ.get(
@@ -244,9 +249,23 @@ class SqsClient:
                 data=body,
             )
             signer.add_auth(request)
+        except ProfileNotFound as error:
+            profile = error.kwargs.get("profile", self._profile)
+            setting = "HOOKSTREAM_SQS_PROFILE" if self._profile else "AWS_PROFILE"
+            raise SqsError(
+                "denied",
+                f"no AWS credentials (ProfileNotFound): {setting} names {profile!r:.100}, and "
+                "AWS's files that this process reads have no such profile",
+            ) from error
         except BotoCoreError as error:
             raise SqsError("denied", f"no AWS credentials ({type(error).__name__})") from error
         return dict(request.headers.items())
+
+
+def _denied(answer: Mapping[str, Any], action: str) -> str:
+    """What may not be done, as policies call it; the answer has it among names for nobody else."""
+    said = _ACTION.search(str(answer.get("message") or answer.get("Message") or ""))
+    return said[0] if said else f"sqs:{action.removesuffix('Batch')}"
 
 
 def _endpoint(queue: Queue) -> str:

@@ -87,7 +87,9 @@ class Consumer:
                     continue
                 try:
                     messages = await self._client.receive(
-                        wait_seconds=WAIT_SECONDS, hidden_seconds=HIDDEN_SECONDS
+                        # of a queue in trouble an answer is wanted, not a message
+                        wait_seconds=0 if self.state.trouble else WAIT_SECONDS,
+                        hidden_seconds=HIDDEN_SECONDS,
                     )
                 except SqsError as error:
                     await self._failed(error)

@@ -32,14 +32,14 @@ def one_at_a_time() -> Fault:
     return fault
 
 
-def answers(kind: str, status: int = 400, *, of: str = "") -> Fault:
+def answers(kind: str, status: int = 400, *, of: str = "", message: str = "refused") -> Fault:
     """A fault: requests ``of`` an action, or all, are answered with an error of SQS."""
 
     def fault(environ: dict[str, Any], start: Any, _: Any) -> list[bytes] | None:
         if not str(environ.get("HTTP_X_AMZ_TARGET", "")).endswith(of):
             return None
         start(f"{status} Refused", [("Content-Type", "application/x-amz-json-1.0")])
-        return [orjson.dumps({"__type": f"com.amazonaws.sqs#{kind}", "message": "refused"})]
+        return [orjson.dumps({"__type": f"com.amazonaws.sqs#{kind}", "message": message})]
 
     return fault
 

@@ -76,6 +76,29 @@ async def test_errors_are_told_by_kind(
     assert refused.value.kind == kind
 
 
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        (
+            "User: arn:aws:iam::123456789012:user/ada is not authorized to perform: "
+            "sqs:receivemessage on resource: arn:aws:sqs:eu-west-1:123456789012:q",
+            "sqs:receivemessage",
+        ),
+        ("The ciphertext refers to a key; kms:Decrypt is not allowed", "kms:Decrypt"),
+        ("Access to the resource is denied", "sqs:ReceiveMessage"),
+    ],
+)
+async def test_what_is_denied_is_named_and_nobody_who_is(
+    sqs: SqsServer, client: SqsClient, message: str, named: str
+) -> None:
+    with (
+        sqs.server.failing(answers("AccessDeniedException", 403, message=message)),
+        pytest.raises(SqsError) as refused,
+    ):
+        await client.receive(wait_seconds=0, hidden_seconds=30)
+    assert str(refused.value) == f"it answers AccessDeniedException for {named}"
+
+
 async def test_a_queue_that_is_not_there_is_missing(sqs: SqsServer) -> None:
     client = SqsClient(Queue(f"{sqs.url}/123456789012/nobody"))
     try:
@@ -147,6 +170,7 @@ async def test_queues_are_asked_with_the_credentials_of_a_profile_where_one_is_n
         True,
         True,
     ]
-    with pytest.raises(SqsError, match="ProfileNotFound") as refused:
+    said = "ProfileNotFound.*HOOKSTREAM_SQS_PROFILE names 'nobody'"
+    with pytest.raises(SqsError, match=said) as refused:
         await SqsClient(queue, profile="nobody").receive(wait_seconds=0, hidden_seconds=30)
     assert refused.value.kind == "denied"

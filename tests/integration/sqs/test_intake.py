@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -169,6 +170,32 @@ async def test_a_fifo_group_keeps_its_order_with_two_receivers(
         own = [data["n"] for data in events if data["key"] == key]
         assert own == sorted(own)
         assert len(own) == 10
+
+
+async def test_a_queue_that_is_there_again_is_well_at_once_and_the_log_says_so(
+    sqs: SqsServer,
+    name: str,
+    door: Callable[[Tool], Door],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # as in earnest: nobody waits for as long as a poll of an empty queue takes
+    monkeypatch.setattr(module, "WAIT_SECONDS", 20)
+    caplog.set_level(logging.INFO)
+    here = door(tool(SqsSource(Queue(f"{sqs.url}/123456789012/{name}"))))
+
+    async def is_(trouble: str) -> bool:
+        return [state.trouble for state in here.intakes[0].states()] == [trouble]
+
+    async with here.open():
+        await eventually(lambda: is_("missing"), "it is missing")
+        sqs.queue(name)
+        await eventually(lambda: is_(""), "it is well", timeout_seconds=6)
+    told = [line for line in caplog.messages if line.startswith(f"the queue {name} of tool orders")]
+    assert ["QueueDoesNotExist" in told[0], told[1:]] == [
+        True,
+        [f"the queue {name} of tool orders is well again"],
+    ]
 
 
 async def test_a_message_that_comes_again_is_the_same_event(
