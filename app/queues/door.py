@@ -182,7 +182,9 @@ class QueueDoor:
                 f"{size} {unit}, and a webhook of its provider has {most} at most"
             )
         found = unpack()
-        came = incoming(found.hook, found.row(row), doors.settings.max_batch_events, tool.options)
+        row = found.row(row)
+        found.check(row, tool.options)
+        came = incoming(found.hook, row, doors.settings.max_batch_events, tool.options)
         doors.limit.take_of(tool, max(1, len(came.requests)), len(found.hook.body))
         return replace(came, source=arrival.source)
 

@@ -237,6 +237,9 @@ class Sender:
                 if not sent:
                     await asyncio.sleep(IDLE_SECONDS)
         finally:
+            # what is left of a tool that has no queue any more is nobody's to wait for
+            for gauge in (metrics.SQS_WAITING, metrics.SQS_OLDEST_SECONDS):
+                gauge.remove(self.tool_id)
             await self._client.close()
 
     async def _failed(self, error: Exception) -> None:

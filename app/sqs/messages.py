@@ -46,7 +46,8 @@ def unpack(message: Message, source: SqsSource) -> Unpacked:
 
 def _of_predecessor(message: Message, source: SqsSource, headers: dict[str, str]) -> Unpacked:
     try:
-        members = members_of(message.body)
+        # some senders' tools begin a text with a mark of its encoding
+        members = members_of(message.body.removeprefix("\ufeff"))
         payload = members.pop(PAYLOAD)
         # what stands beside the payload is short
         rest: dict[str, Any] = {name: json.loads(text) for name, text in members.items()}
@@ -55,7 +56,9 @@ def _of_predecessor(message: Message, source: SqsSource, headers: dict[str, str]
             "the message has no `payload`, which the predecessor's have: if its body is the "
             'webhook itself, set the source\'s `format` to "raw"'
         ) from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise BadRequestError("the message is nested too deeply") from error
+    except ValueError as error:
         raise BadRequestError(
             f"the message is no JSON object, which the predecessor's are ({str(error)[:100]})"
         ) from error

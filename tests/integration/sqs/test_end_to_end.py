@@ -201,6 +201,29 @@ async def test_what_waits_for_a_queue_is_given_up_for_good_where_that_is_said(
     assert [json.loads(message["Body"])["payload"]["n"] for message in found] == [5]
 
 
+async def test_what_waits_for_a_queue_is_no_metric_any_more_without_its_tool(
+    own: Stack, sqs_server: SqsServer, name: str
+) -> None:
+    await own.put(
+        f"/tools/{name}", {**SOURCE, "forward": {"sqs": {"queue_url": sqs_server.queue(name)}}}
+    )
+    names = ("hookstream_sqs_waiting{", "hookstream_sqs_oldest_seconds{")
+
+    async def shown() -> list[float | None]:
+        return [await measured(own, metric, tool=name) for metric in names]
+
+    async def all_are() -> bool:
+        return await shown() == [0, 0]
+
+    async def none_is() -> bool:
+        return await shown() == [None, None]
+
+    await eventually(all_are, "nothing waits")
+    status, _ = await call(own, own.key, "DELETE", f"/tools/{name}")
+    assert status == 204
+    await eventually(none_is, "they are gone with their tool")
+
+
 async def test_queues_that_are_not_for_tools_are_refused_with_what_to_do(
     own: Stack, sqs_server: SqsServer, name: str
 ) -> None:

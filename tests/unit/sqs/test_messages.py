@@ -1,6 +1,7 @@
 """A message of a queue is the webhook that it stands for, in either format."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,38 @@ def test_attributes_become_the_headers_that_the_provider_s_rules_look_at() -> No
     assert named(found, "github") == ("push", "d-1")
 
 
+@pytest.mark.parametrize("odd", ["d\x07", "d" * 5000], ids=["control", "long"])
+@pytest.mark.parametrize(
+    ("provider", "source", "attribute"),
+    [
+        ("github", SqsSource(QUEUE, headers={"x-github-delivery": "id"}), "id"),
+        ("github", SqsSource(QUEUE, "predecessor"), ""),
+        ("none", SqsSource(QUEUE, "predecessor"), ""),
+    ],
+)
+def test_a_delivery_id_that_cannot_be_kept_is_not_lost_without_a_word(
+    provider: str, source: SqsSource, attribute: str, odd: str
+) -> None:
+    def check(delivery_id: str, **more: str) -> None:
+        beside = {} if attribute else {"delivery_id": delivery_id}
+        given = predecessor(**beside) if beside else message(json.dumps(PUSH))
+        mine = {attribute: delivery_id} if attribute else {}
+        found = unpack(replace(given, attributes={**mine, **more}), source)
+        found.check(found.row(PROVIDERS[provider]), OPTIONS)
+
+    with pytest.raises(BadRequestError, match="at most 256 printable characters"):
+        check(odd)
+    # what is no delivery id may be anything
+    check("d-1", trace=odd)
+    check("", trace=odd)
+
+
+def test_a_mark_of_the_encoding_before_json_is_no_part_of_it() -> None:
+    given = predecessor()
+    found = unpack(replace(given, body="\ufeff" + given.body), SqsSource(QUEUE, "predecessor"))
+    assert json.loads(found.hook.decoded) == PUSH
+
+
 def test_what_is_packed_elsewhere_is_not_packed_in_its_queue() -> None:
     found = unpack(message("{}", **{"Content-Encoding": "gzip"}), SqsSource(QUEUE))
     assert "content-encoding" not in found.hook.headers
@@ -96,7 +129,8 @@ def test_a_body_that_was_no_json_stands_in_the_predecessor_s_as_a_text() -> None
         ('{"payload": {}} {}', "no JSON object"),
         ('{"payload": {}, "n": 1' + "0" * 5000 + "}", "no JSON object"),
         ('{"event_type": "push"}', "no `payload`.*raw"),
-        ('{"payload": ' + "[" * 100_000, "no JSON object"),
+        ('{"payload": ' + "[" * 100_000, "^the message is nested too deeply$"),
+        ('{"payload": {}, "x": ' + "[" * 9_000 + "]" * 9_000 + "}", "nested too deeply"),
     ],
 )
 def test_what_is_not_the_predecessor_s_is_refused_with_what_to_do(body: str, said: str) -> None:
