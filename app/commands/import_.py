@@ -105,6 +105,7 @@ class ImportCommand(Command):
             elif shown and wanted["deliver"]:
                 await self._deliver(api, shown, rate)
             if shown:
+                shown["no_zone"] = work.no_zone
                 said = json.dumps(shown, indent=2) if as_json else line(shown)
                 self.stdout.write(said + "\n")
             if work.stopped:
@@ -171,7 +172,10 @@ def line(shown: dict[str, Any]) -> str:
     """An import in one line."""
     more = ", ".join(f"{shown[name]:,} {name}" for name in COUNTS if shown[name])
     said = f"{shown['import_id']}  {shown['status']}: {shown['imported']:,} events imported in all"
-    return said + (f"; {more}" if more else "")
+    said += f"; {more}" if more else ""
+    if shown["no_zone"]:
+        said += f"; times without a zone, taken as UTC: {shown['no_zone']:,} of this run"
+    return said
 
 
 def table(found: Sequence[dict[str, Any]], now: datetime | None = None) -> str:

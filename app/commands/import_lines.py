@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +76,8 @@ class Rejects:
     def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
         self._path = path
         self._tell = tell
-        self._shown = 0
+        #: How many there are.
+        self._count = 0
 
     def keep(self, rejected: Sequence[tuple[Line, str]]) -> None:
         """Keep lines, each with why it is no event.
@@ -103,11 +105,17 @@ class Rejects:
                 f"{self._path} cannot be written ({error.strerror}): lines of this page that are "
                 f"no events are not all in it, and are passed over from now on: {where}{more}"
             ) from error
-        for one, reason in rejected[: max(0, SHOWN - self._shown)]:
+        for one, reason in rejected[: max(0, SHOWN - self._count)]:
             self._tell(f"{one.where}: {reason}")
-        if self._shown < SHOWN <= self._shown + len(rejected):
-            self._tell(f"all lines that are no events are in {self._path}")
-        self._shown += len(rejected)
+        self._count += len(rejected)
+
+    def end(self) -> None:
+        """Say how many were not shown, and how to see those."""
+        if self._count > SHOWN:
+            self._tell(
+                f"and {self._count - SHOWN:,} more lines are no events: "
+                f"jq -r '.where + \": \" + .reason' {shlex.quote(str(self._path))}"
+            )
 
 
 def check_writable(path: Path) -> None:

@@ -55,6 +55,8 @@ class Work:
         self._progress = ProgressLine(stderr)
         self._rejects = Rejects(rejects, self._tell)
         self._counts = dict.fromkeys(("imported", *COUNTS), 0)
+        #: Lines whose times say no zone, of this run.
+        self.no_zone = 0
         self._stop = asyncio.Event()
         #: It was through before, and nothing has come of this run: it stays that.
         self._through = False
@@ -109,6 +111,7 @@ class Work:
                 raise
             finally:
                 self._progress.end()
+                self._rejects.end()
 
     async def _all(self, path: str, begun: Mapping[str, Any]) -> None:
         if behind := _behind(begun["place"]):
@@ -174,6 +177,8 @@ class Work:
             self._counts[name] += len(rejected) if name == "rejected" else found[name]
         # duplicates are among what was imported
         self._counts["rejected"] += len(troubles)
+        # a server of the release before does not count them
+        self.no_zone += found.get("no_zone", 0)
 
     def _tell(self, text: str) -> None:
         self._progress.end()

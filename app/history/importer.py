@@ -56,11 +56,14 @@ class Rejected:
 
 @dataclass(slots=True)
 class Page:
-    """What came of a page. ``row``: the import, as it is then."""
+    """What came of a page. ``row``: the import, as it is then. ``no_zone``: lines whose time was
+    taken as UTC, since it does not say.
+    """
 
     counts: Counts
     rejected: list[Rejected]
     row: Any
+    no_zone: int
 
 
 @dataclass(slots=True)
@@ -136,7 +139,7 @@ class Importer:
             )
         counts = Counts(rejected=before)
         rejected: list[Rejected] = []
-        past = await self._events(tool, lines, counts, rejected)
+        past, no_zone = await self._events(tool, lines, counts, rejected)
         past = await self._unknown(past, tool, counts)
         past = await self._unerased(past, tenant, counts)
         fresh = await self._judged(past, tool)
@@ -160,12 +163,14 @@ class Importer:
         if noted is None:
             await self._take_back(tool, written)
             raise UnavailableError("an erasure has begun meanwhile: send the page again")
-        return Page(counts, rejected, noted)
+        return Page(counts, rejected, noted, no_zone)
 
     async def _events(
         self, tool: Tool, lines: Sequence[bytes], counts: Counts, rejected: list[Rejected]
-    ) -> list[PastEvent]:
-        """The events of all lines that are some, each once, but for those whose time is over."""
+    ) -> tuple[list[PastEvent], int]:
+        """The events of all lines that are some, each once, but for those whose time is over; and
+        how many of these lines do not say of what zone their time is.
+        """
         catalog, now_ms = self._catalog(), self._now_ms()
         records: list[tuple[int, HistoryRecord]] = []
         for number, line in enumerate(lines):
@@ -211,7 +216,7 @@ class Importer:
                 else:
                     found[one.event.event_id] = one
         rejected.sort(key=lambda one: one.line)
-        return list(found.values())
+        return list(found.values()), sum(not record.zoned for _, record in records)
 
     def _check(self, record: HistoryRecord, tool: Tool, now_ms: int) -> None:
         if record.received_at_ms > now_ms + AHEAD_MS:

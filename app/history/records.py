@@ -45,6 +45,8 @@ MEMBERS: Final = (
     "event_id", "message_id", "duplicate_of", "batch_id", "batch_index", "enrichment",
     "payload_kept", "blocked_by", "provider",
 )  # fmt: skip
+#: What some tools put before each text in UTF-8.
+_MARK: Final = b"\xef\xbb\xbf"
 #: Of a line of the predecessor's: members of its messages, and what may stand beside them. Times in
 #: the order in which they count.
 _ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
@@ -76,7 +78,8 @@ class HistoryRecord:
 
     ``type`` is the event's type as it is; ``sent_as`` what its sender called it, of which the
     provider's rules make one. ``source_id``: what the source calls it, if that tells two apart.
-    ``event_id``: of what was exported from here, as are the fields behind it.
+    ``event_id``: of what was exported from here, as are the fields behind it, but for ``zoned``:
+    the time said what zone it is of.
     """
 
     received_at_ms: int
@@ -95,6 +98,7 @@ class HistoryRecord:
     kept_masked: bool = False
     blocked_by: str = ""
     enriched: bytes = b""
+    zoned: bool = True
 
 
 def read_record(line: bytes) -> HistoryRecord:
@@ -124,8 +128,10 @@ def read_record(line: bytes) -> HistoryRecord:
     index = said.get("batch_index") or 0
     if type(index) is not int or not 0 <= index < 1 << 31:
         raise BadRequestError("batch_index: a whole number from 0 on")
+    received_at_ms, zoned = _time(said.get("received_at"))
     return HistoryRecord(
-        received_at_ms=_time(said.get("received_at")),
+        received_at_ms=received_at_ms,
+        zoned=zoned,
         payload=payload,
         type=_name(said, "type"),
         sent_as=_name(said, "event_type"),
@@ -182,9 +188,13 @@ def from_predecessor(line: bytes) -> bytes:
     """
     members = _members(line)
     _check_names(members, PREDECESSOR_MEMBERS, _OURS)
-    times = (members[name] for name in PREDECESSOR_TIMES if name in members)
+    times = [members[name] for name in PREDECESSOR_TIMES if members.get(name, "null") != "null"]
+    if not times:
+        raise BadRequestError(
+            f"says nowhere when it was received: one of {', '.join(PREDECESSOR_TIMES)} does"
+        )
     parts = {
-        "received_at": next(times, None),
+        "received_at": times[0],
         "event_type": members.get("event_type"),
         "delivery_id": members.get("delivery_id"),
         "id": members.get("id"),
@@ -222,10 +232,13 @@ def without(line: bytes, names: Collection[str]) -> bytes:
 
 def _members(line: bytes) -> dict[str, str]:
     try:
-        return members_of(line.decode())
+        # some tools begin each text with a mark of its encoding
+        return members_of(line.removeprefix(_MARK).decode())
     except UnicodeDecodeError as error:
         raise BadRequestError("is not UTF-8") from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise BadRequestError("is nested too deeply") from error
+    except ValueError as error:
         raise BadRequestError("is no JSON object") from error
 
 
@@ -272,13 +285,14 @@ def _headers(given: Any) -> dict[str, str]:
     """Headers by their names in small letters; several of a name as one. Raises BadRequestError."""
     if given is None:
         return {}
-    wanted = "headers: an object of texts, or of lists of texts"
+    wanted = "headers: an object of texts (or whole numbers), or of lists of them"
     if not isinstance(given, dict):
         raise BadRequestError(wanted)
     found: dict[str, str] = {}
     for name, value in given.items():
         values = value if isinstance(value, list) else [] if value is None else [value]
-        if not all(isinstance(one, (str, int, float)) for one in values):
+        # a table may have a length there
+        if not all(isinstance(one, str) or type(one) is int for one in values):
             raise BadRequestError(wanted)
         if values:
             found[name.lower()[:MAX_TEXT]] = ", ".join(map(str, values))[:MAX_TEXT]
@@ -338,15 +352,22 @@ def _is_one_value(payload: bytes) -> bool:
     return most <= MAX_DEPTH
 
 
-def _time(value: Any) -> int:
-    """Unix milliseconds of a time. Raises BadRequestError."""
+def _time(value: Any) -> tuple[int, bool]:
+    """Unix milliseconds of a time, and whether it says what zone it is of; it is UTC where not.
+
+    Raises BadRequestError.
+    """
     wanted = (
         "received_at: a time from 1970 on, such as 2026-01-31T12:00:00Z, or Unix seconds or "
         "milliseconds"
     )
+    zoned = True
+    if value is None:
+        raise BadRequestError(f"has no {wanted}")
     if isinstance(value, str):
         try:
             at = datetime.fromisoformat(value)
+            zoned = at.tzinfo is not None
             aware = at if at.tzinfo else at.replace(tzinfo=UTC)
             ms = math.floor(aware.timestamp() * 1000 + 1e-6)
         except (ValueError, OverflowError) as error:
@@ -357,7 +378,7 @@ def _time(value: Any) -> int:
         raise BadRequestError(wanted)
     if not 1 <= ms <= MAX_MS:
         raise BadRequestError(wanted)
-    return ms
+    return ms, zoned
 
 
 def _text(said: Mapping[str, Any], name: str) -> str:

@@ -311,6 +311,9 @@ def _written(name: str, value: Any) -> tuple[str, str]:
     if name == "headers" and isinstance(value, str) and _is_json(value):
         return name, value
     if isinstance(value, datetime):
+        if name == "received_at":
+            # what has no zone is taken as UTC there, and counted
+            return name, json.dumps(value.isoformat())
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
         return name, json.dumps(aware.isoformat())
     if name == "id" and not isinstance(value, (str, int)):

@@ -196,6 +196,7 @@ class ImportViews:
         if not caller.operator:
             self._use.take(tenant, done.counts.imported, size)
         counts = asdict(done.counts)
+        counts["no_zone"] = done.no_zone
         counts["rejected"] = [asdict(one) for one in done.rejected]
         return json_response(counts)
 

@@ -67,7 +67,10 @@ class RejectedOut(Model):
 
 
 class ImportPageOut(Model):
-    """What came of a page: how many lines became what, and those that are no events."""
+    """What came of a page: how many lines became what, and those that are no events.
+
+    ``no_zone``: lines whose time says no zone, and was taken as UTC.
+    """
 
     imported: int
     duplicates: int
@@ -75,6 +78,7 @@ class ImportPageOut(Model):
     expired: int
     erased: int
     rejected: list[RejectedOut]
+    no_zone: int
 
 
 class ImportList(Model):

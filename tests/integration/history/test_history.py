@@ -130,6 +130,22 @@ async def test_lines_become_events_of_then_that_nobody_is_told_of(
     assert rows[0]["record"]["after"]["imported"] == 40
 
 
+async def test_times_without_a_zone_are_those_of_utc_and_that_is_said(
+    own: Stack, name: str, tmp_path: Path
+) -> None:
+    await own.put(f"/tools/{name}", {"provider": "none"})
+    lines = [past(n) for n in range(3)]
+    for one in lines[:2]:
+        one["received_at"] = one["received_at"].removesuffix("+00:00")
+    arguments = ("import", str(write(tmp_path / "e.jsonl", lines)), "--tool", name)
+    out, _ = await run(own, *arguments, cwd=tmp_path)
+    assert "times without a zone, taken as UTC: 2 of this run" in out
+    found = await events(own, name)
+    assert [one["received_at"] for one in found] == [past(n)["received_at"] for n in range(3)]
+    out, _ = await run(own, *arguments, "--restart", "--json", cwd=tmp_path)
+    assert json.loads(out)["no_zone"] == 2
+
+
 async def test_what_all_tiers_have_fits_and_stays_so(own: Stack, name: str, tmp_path: Path) -> None:
     await own.put(f"/tools/{name}", {"provider": "none", "dedup": {"history": "7d"}})
     path = write(tmp_path / "events.jsonl", [past(n) for n in range(20)])
@@ -274,7 +290,7 @@ async def test_lines_that_are_no_events_are_told_and_kept_and_others_go_on(
     assert counts(json.loads(out)) == (4, 0, 0, 1, 0, 3)
     assert re.findall(r"events\.jsonl:(\d+): (.{,29})", said) == [
         ("2", "is no JSON object"),
-        ("6", "received_at: a time from 1970"),
+        ("6", "has no received_at: a time fr"),
         ("7", "received_at: lies in the futu"),
     ]
     kept = tmp_path / f"import-{name}.rejects.jsonl"

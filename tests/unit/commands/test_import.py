@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hookstream.app.commands.import_ import table
-from hookstream.app.commands.import_lines import Reading, check_writable
+from hookstream.app.commands.import_lines import Reading, Rejects, check_writable
 from hookstream.app.errors import BadRequestError
 from hookstream.app.history.source import Line, ReadPage
 
@@ -81,6 +81,22 @@ def test_members_that_are_ignored_are_not_sent() -> None:
     sent, troubles = Reading("predecessor", "").lines(ReadPage(lines(text)))
     assert sent == []
     assert "`zone`" in troubles[0][1]
+
+
+def test_lines_that_are_not_shown_are_counted_and_it_is_said_how_to_see_them(
+    tmp_path: Path,
+) -> None:
+    told: list[str] = []
+    rejects = Rejects(tmp_path / "no events.jsonl", told.append)
+    rejects.keep([(one, "is none") for one in lines(*[WRONG] * 8)])
+    rejects.end()
+    assert told == [f"f:{n}: is none" for n in range(1, 9)]
+    rejects.keep([(one, "is none") for one in lines(*[WRONG] * 5)])
+    rejects.end()
+    assert told[10:] == [
+        "and 3 more lines are no events: jq -r '.where + \": \" + .reason' "
+        f"'{tmp_path}/no events.jsonl'"
+    ]
 
 
 def test_a_file_for_rejects_that_cannot_be_is_said_at_the_start(tmp_path: Path) -> None:

@@ -98,7 +98,15 @@ def test_a_payload_given_as_json_keeps_its_characters() -> None:
     ],
 )
 def test_times_as_sources_write_them(given: Any, ms: int) -> None:
-    assert read_record(line(received_at=given)).received_at_ms == ms
+    found = read_record(line(received_at=given))
+    assert found.received_at_ms == ms
+    assert found.zoned is (given != "2026-01-31 12:00:00")
+
+
+def test_a_mark_of_the_encoding_before_a_line_is_no_part_of_it() -> None:
+    text = line()
+    assert read_record(b"\xef\xbb\xbf" + text) == read_record(text)
+    assert from_predecessor(b"\xef\xbb\xbf" + text) == from_predecessor(text)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +119,8 @@ def test_times_as_sources_write_them(given: Any, ms: int) -> None:
         (line(payload_text="x"), "say the payload once"),
         (line(payload=None, payload_base64="?"), "not base64"),
         (line(payload=None, payload_text=1), "payload_text: a text"),
-        (line(received_at=None), "received_at"),
+        (line(received_at=None), "has no received_at: a time from 1970 on, such as "),
+        (b'{"payload": ' + b"[" * 100_000, "is nested too deeply"),
         (line(received_at=True), "received_at"),
         (line(received_at="yesterday"), "received_at"),
         (line(received_at=-5), "a time from 1970 on"),
@@ -131,6 +140,8 @@ def test_times_as_sources_write_them(given: Any, ms: int) -> None:
         (line(headers=[1]), "headers: an object of texts"),
         (line(headers={"a": {"b": "c"}}), "headers: an object of texts"),
         (line(headers="x-a: b"), "headers: an object of texts"),
+        (line(headers={"a": True}), "headers: an object of texts"),
+        (line(headers={"a": ["b", 1.5]}), "headers: an object of texts"),
         (line(recieved_at="x"), "no member `recieved_at`: did you mean `received_at`"),
         (line(playload="x"), "no member `playload`: did you mean `payload`"),
         (line(zone="x"), "no member `zone`: there are received_at, payload, "),
@@ -176,6 +187,10 @@ def test_a_line_of_the_other_format_is_told_by_the_option_that_reads_it() -> Non
     with pytest.raises(OtherFormatError, match=r"`repo_name` .* `--format predecessor`"):
         read_record(PREDECESSOR)
     only_time = b'{"event_type":"push","payload":1,"created_at":5}'
+    with pytest.raises(
+        BadRequestError, match=r"says nowhere when .* received_at, created_at, time"
+    ):
+        from_predecessor(b'{"payload":1,"received_at":null}')
     with pytest.raises(OtherFormatError, match="`created_at` is `received_at` here, or else"):
         read_record(only_time)
     assert read_record(from_predecessor(PREDECESSOR)).payload == b'{"n":1}'

@@ -49,7 +49,8 @@ def test_an_import_s_name_has_no_password() -> None:
         ("headers", '{"a": "b"}', "headers", '{"a": "b"}'),
         # which is refused, not passed over
         ("headers", "x", "headers", '"x"'),
-        ("received_at", datetime(2026, 1, 31), "received_at", '"2026-01-31T00:00:00+00:00"'),
+        # which is taken as UTC, and counted, where lines are
+        ("received_at", datetime(2026, 1, 31), "received_at", '"2026-01-31T00:00:00"'),
         ("received_at", datetime(2026, 1, 31, tzinfo=UTC), "received_at",
          '"2026-01-31T00:00:00+00:00"'),
         ("id", UUID(int=7), "id", '"00000000-0000-0000-0000-000000000007"'),
