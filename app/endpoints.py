@@ -378,6 +378,7 @@ class Endpoints:
                 catalog=self._catalog,
                 replays=services.replays,
                 single_replay=self._single_replay,
+                imports=ImportStore(services.postgres),
             ).routes(),
             *self._import_routes(),
             *LetterViews(

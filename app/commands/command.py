@@ -33,6 +33,9 @@ class Command(base.Command):
         """Run; an error that a person can act on is one line on standard error."""
         try:
             self.settings = load_settings()
+            if self.json and "as_json" in self.kwargs:
+                # before the command's name it is an option of Faust's, and says the same
+                self.kwargs["as_json"] = True
             status = self.perform(**self.kwargs)
         except KeyboardInterrupt:
             # behind the ^C that the terminal shows

@@ -12,7 +12,7 @@ from faust.cli.base import argument, option
 
 from hookstream.app.commands.client import ApiClient
 from hookstream.app.commands.command import INTERRUPTED, Command, columns
-from hookstream.app.commands.import_lines import FORMATS, Reading, check_writable
+from hookstream.app.commands.import_lines import FORMATS, Reading, check_writable, names_in
 from hookstream.app.commands.import_work import COUNTS, Work
 from hookstream.app.commands.progress_line import lasts
 from hookstream.app.errors import BadRequestError
@@ -62,7 +62,7 @@ class ImportCommand(Command):
             "ignored",
             default="",
             metavar="NAME,…",
-            help="Members of lines that are no such members, and are to be left out.",
+            help="Members of lines, or columns, that are no such members: they are left out.",
         ),
         option("--rate", default=500.0, help="Events a second at most; 500 by default, 0: any."),
         option("--name", default="", help="What the source is called, where its address changes."),
@@ -76,6 +76,8 @@ class ImportCommand(Command):
 
     def perform(self, **options: Any) -> int:
         """Bring it in; 1 where lines were rejected, 130 where it was stopped before its end."""
+        if options["listing"] and (options["sources"] or options["tool"]):
+            raise BadRequestError("--list lists all imports: it takes neither SOURCE nor --tool")
         return asyncio.run(self._run(**options))
 
     async def _run(self, *, listing: bool, as_json: bool, url: str, **wanted: Any) -> int:
@@ -159,7 +161,8 @@ def source_of(wanted: dict[str, Any]) -> Source:
     if wanted["table"]:
         query = query_of(wanted["table"], parse_columns(wanted["naming"]))
     name = source_name(given[0], wanted["table"] or query)
-    return Table(wanted["name"][:MOST_NAME] or name, given[0], query)
+    ignored = names_in(wanted["ignored"])
+    return Table(wanted["name"][:MOST_NAME] or name, given[0], query, ignored)
 
 
 def _said(source: str) -> str:

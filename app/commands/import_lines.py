@@ -17,11 +17,16 @@ from hookstream.app.history.records import (
 )
 from hookstream.app.history.source import Line, ReadPage
 
-__all__ = ["FORMATS", "Reading", "Rejects", "check_writable"]
+__all__ = ["FORMATS", "Reading", "Rejects", "check_writable", "names_in"]
 
 FORMATS: Final = ("hookstream", "predecessor")
 #: Rejected lines that are shown; all are in the file.
 SHOWN: Final = 10
+
+
+def names_in(text: str) -> frozenset[str]:
+    """Names with commas between them."""
+    return frozenset(filter(None, (name.strip() for name in text.split(","))))
 
 
 class Reading:
@@ -29,7 +34,7 @@ class Reading:
 
     def __init__(self, form: str, ignored: str) -> None:
         self._form = form
-        self._ignored = frozenset(filter(None, (name.strip() for name in ignored.split(","))))
+        self._ignored = names_in(ignored)
 
     def line(self, text: bytes) -> bytes:
         """A line as the API takes it. Raises BadRequestError: it is none of the format."""

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -99,9 +99,14 @@ class Table:
     Rows come in the order of ``received_at`` and, where there is one, ``id``; that is the place.
     """
 
-    def __init__(self, name: str, dsn: str, query: str) -> None:
-        """``query``: columns called as in :data:`NAMES`, without an order."""
+    def __init__(
+        self, name: str, dsn: str, query: str, ignored: Collection[str] = frozenset()
+    ) -> None:
+        """``query``: columns called as in :data:`NAMES`, without an order; ``ignored`` ones may be
+        called anything, and are left out.
+        """
         self.name = name
+        self._ignored = ignored
         self._dsn = dsn
         self._query = query
         self._connection: Any = None
@@ -161,7 +166,8 @@ class Table:
         looked = await self._connection.prepare(query)
         # only who asks it is told that it may not be read
         await looked.fetch()
-        self._kinds = {one.name: one.type for one in looked.get_attributes()}
+        found = {one.name: one.type for one in looked.get_attributes()}
+        self._kinds = {name: kind for name, kind in found.items() if name not in self._ignored}
         self._names = [name for name in self._kinds if name in NAMES]
         self._check(self._kinds)
 
@@ -187,7 +193,8 @@ class Table:
     def _check(self, kinds: Mapping[str, Any]) -> None:
         if unknown := [name for name in kinds if name not in NAMES]:
             raise BadRequestError(
-                f"the query has a column {unknown[0]}: call them {', '.join(NAMES)}, by AS"
+                f"the query has a column {unknown[0]}: call them {', '.join(NAMES)}, by AS "
+                f"(`--ignore {unknown[0]}` leaves it out)"
             )
         if "received_at" not in kinds or not any(name.startswith("payload") for name in kinds):
             raise BadRequestError("the query needs the columns received_at and payload, by AS")

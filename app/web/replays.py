@@ -13,6 +13,7 @@ from hookstream.app.redis import keys
 from hookstream.app.settings import Settings
 from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.events import EventStore
+from hookstream.app.stores.imports import ImportStore
 from hookstream.app.stores.replays import ReplayFilter, ReplayStore
 from hookstream.app.web.access import CALLER_KEY, TENANT_KEY, Caller, read_model, uuid7
 from hookstream.app.web.events import parse_time
@@ -96,11 +97,13 @@ class ReplayViews:
         catalog: CatalogCache,
         replays: ReplayStore,
         single_replay: SingleReplay,
+        imports: ImportStore,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._replays = replays
         self._single_replay = single_replay
+        self._imports = imports
 
     def routes(self) -> Sequence[Route]:
         """In the order of the OpenAPI document."""
@@ -194,6 +197,8 @@ class ReplayViews:
         """Leave it to the workers. What comes in from now on is not part of it."""
         now = datetime.now(UTC)
         since = parse_time("since", wanted.since)
+        if wanted.imported is not None:
+            await self._imports.find(tenant, wanted.imported)
         until = min(parse_time("until", wanted.until) or now, now)
         filters = ReplayFilter(
             tool=None if wanted.tool is None else full_tool_id(tenant, wanted.tool),

@@ -360,6 +360,11 @@ async def test_an_import_is_delivered_when_that_is_asked_for(
 
     [delivery] = await eventually(recorded, "the delivery is recorded")
     assert delivery["replay_id"]
+    # an event's id is none of an import
+    unknown = updates[0]["event_id"]
+    out, said = await run(own, "replay", "--imported", unknown, cwd=tmp_path, status=2)
+    assert f"there is no import {unknown}" in said
+    assert out == ""
 
 
 async def test_from_a_table_of_the_predecessor_s(own: Stack, name: str, tmp_path: Path) -> None:
@@ -414,6 +419,14 @@ async def test_from_a_table_of_the_predecessor_s(own: Stack, name: str, tmp_path
         f"FROM {table};"
     )
     shown = await imported(own, dsn, "--query", query, "--tool", name, cwd=tmp_path)
+    assert shown["imported"] + shown["known"] == 121
+    # columns that are nothing of an event
+    query = query.replace("SELECT ", "SELECT 1 AS zone, ")
+    arguments = ("import", dsn, "--query", query, "--tool", name)
+    _, said = await run(own, *arguments, cwd=tmp_path, status=2)
+    assert "a column zone: call them" in said
+    assert "`--ignore zone` leaves it out" in said
+    shown = await imported(own, *arguments[1:], "--ignore", "zone", cwd=tmp_path)
     assert shown["imported"] + shown["known"] == 121
     await connection.execute(f"DROP TABLE {table}")
     await connection.close()
@@ -554,6 +567,8 @@ async def test_tenants_have_quotas_and_their_own_imports(
         (("{file}", "--tool", "t", "--table", "x"), "are for postgresql"),
         (("postgresql://nobody@127.0.0.1:9/x", "--tool", "t"), "--table NAME, or --query"),
         (("{file}", "--tool", "t", "--rate", "-1"), "--rate"),
+        (("--list", "{file}"), "--list lists all imports"),
+        (("--list", "--tool", "t"), "--list lists all imports"),
     ],
 )
 async def test_what_is_wrong_with_a_command_is_said(
@@ -563,6 +578,12 @@ async def test_what_is_wrong_with_a_command_is_said(
     given = [part.format(file=path) for part in arguments]
     _, said = await run(own, "import", *given, cwd=tmp_path, status=2)
     assert says in said
+
+
+async def test_json_is_said_before_a_command_s_name_as_well(own: Stack, tmp_path: Path) -> None:
+    for arguments in (("--json", "import", "--list"), ("import", "--list", "--json")):
+        out, _ = await run(own, *arguments, cwd=tmp_path)
+        assert isinstance(json.loads(out), list)
 
 
 @pytest.mark.parametrize(
