@@ -162,7 +162,7 @@ class Page:
 
     async def press(self, key: str) -> None:
         """Press a key, such as ``Escape``, and let it go."""
-        codes = {"Escape": 27, "Enter": 13}
+        codes = {"Escape": 27, "Enter": 13, "Tab": 9}
         for kind in ("rawKeyDown", "keyUp"):
             await self.call(
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key,

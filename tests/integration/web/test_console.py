@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from hookstream.app import embedded
+from tests.integration.sqs.test_migration import heard
 from tests.support.browser import Page, browser, find_chromium
 from tests.support.stack import Stack, eventually
 
@@ -308,6 +309,49 @@ async def test_old_workers_and_hookstream_are_seen_side_by_side(
     )
     # an hour may have ended meanwhile
     assert sum(int(label.partition(" ")[0]) for label in labels) == 3
+    assert page.troubles == []
+
+
+async def test_how_far_a_tool_has_moved_is_seen(page: Page, stack: Stack, name: str) -> None:
+    await stack.context(name, {"provider": "none", "ordering": {"by": "tool"}})
+    connection = await asyncpg.connect(str(embedded.find_postgres(stack.state_dir / "state")))
+    forward = json.dumps({"sqs": {"queue_url": "http://127.0.0.1:9/1/q", "region": "us-east-1"}})
+    await connection.execute("UPDATE tools SET forward = $2 WHERE tool_id = $1", name, forward)
+    await connection.close()
+    path = f"/tools/{name}/migration"
+    for mode in ({"mode": "sqs"}, {"mode": "split", "percent": 30}, {"mode": "redis"}):
+        await call(stack, "PUT", path, mode)
+        await heard(stack)
+        await stack.hook(name, json.dumps({"mode": mode}).encode())
+
+    async def waits() -> bool:
+        shown = await stack.get(path)
+        return bool(shown["waiting_keys"] and shown["waiting_copies"])
+
+    await eventually(waits, "its key waits for old workers")
+    await open_as(page, stack, stack.key, "/console/migration")
+    assert not await page.sees("#moved")
+    await page.type("#tool", name)
+    await page.press("Tab")
+
+    async def shown() -> bool:
+        return await page.sees("#moved")
+
+    await eventually(shown, "it is shown as soon as the tool is said")
+    assert f"{name}, mode redis: everything works here" in await page.text("#mode")
+    assert (await page.text("#waits")).startswith("1 ordering keys wait for old workers, ")
+    [key] = await page.texts("#waiting tr")
+    assert "not in their queue yet" in key
+    modes = [row.split("\t")[1] for row in await page.texts("#history tr")]
+    assert modes == ["redis", "split 30 %", "sqs"]
+    labels = await page.run(
+        "[...document.querySelectorAll('#history svg')].map((e) => e.getAttribute('aria-label'))"
+    )
+    assert labels[1] == "Hookstream 30 %, old workers 70 %"
+    # what stands between backticks elsewhere is a name here
+    await page.click("#compare button")
+    await says(page, "Compared.")
+    assert "`" not in await page.text("body")
     assert page.troubles == []
 
 
