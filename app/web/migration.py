@@ -179,7 +179,8 @@ class MigrationViews:
         if now["waiting_keys"] or now["waiting_copies"]:
             raise ConflictError(
                 f"{now['waiting_keys']} keys are handed over yet, and {now['waiting_copies']} "
-                "events are to be copied: look at the old workers"
+                "events are to be copied: have old workers confirm their marks, or do it for them "
+                "(`hookstream migrate confirm`), and look at part `queues` of workers' /health"
             )
         ended = await self._postgres.fetchrow(
             statement("end_migration"), tool_id, tenant, migration["generation"]

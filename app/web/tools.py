@@ -317,8 +317,9 @@ class ToolViews:
             raise UnavailableError(WAITING_UNKNOWN) from error
         if keys:
             raise ConflictError(
-                f"{keys} ordering keys wait for old workers to be through with them: look at "
-                "GET /api/v1/tools/{tool_id}/migration"
+                f"{keys} ordering keys wait for old workers to be through with them: have their "
+                "marks confirmed (`hookstream migrate confirm`), or shift it to `sqs`, and what "
+                "waits goes to old workers"
             )
         await self._check_copies(tool_id, purge=purge)
 

@@ -414,7 +414,12 @@ async def test_a_tool_stays_while_something_of_it_waits_for_old_workers(
         await eventually(held, "all keys wait")
         await own.put(f"{path}/migration", {"mode": "only"})
         for query in ("", "?purge=true"):
-            assert f"{len(KEYS)} ordering keys wait" in await refused(query)
+            said = await refused(query)
+            assert (f"{len(KEYS)} ordering keys wait" in said, "shift it to `sqs`" in said) == (
+                True,
+                True,
+            )
+        # which is a way that works
         await shift(own, name, "sqs")
     async with old.working():
         assert await settled(sender, old) == {}
