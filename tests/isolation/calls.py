@@ -55,7 +55,7 @@ PLAIN: Mapping[str, Any] = {
     "format": "prometheus", "dry_run": True, "delete_after": "3650d", "data_class": "secret",
     "month": "2020-02", "source": None, "forward": None, "mode": "shadow", "percent": None,
     "marks": [], "all": True, "results": [], "request_price": "0.5", "cpu_price": "0.05",
-    "restart": True, "form": "predecessor",
+    "restart": True, "form": "predecessor", "rollback": False,
 }  # fmt: skip
 #: Those that name something, and what of a tenant's things they are given.
 NAMING: Mapping[str, str] = {
