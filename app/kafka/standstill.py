@@ -52,6 +52,8 @@ class Standstill:
         #: and since when.
         self._since: dict[str, float] = {}
         self._at: dict[Any, tuple[int, float]] = {}
+        #: Where partitions ended when they were last looked at.
+        self._ended: dict[Any, int] = {}
 
     async def look(self) -> str:
         """What stands still, for people; "" where all gets on, as far as can be said by now.
@@ -63,6 +65,7 @@ class Standstill:
         ends = await self._ends()
         if self._app.producer_only:
             return ""
+        await self._begin_again(ends)
         if self._lasts("rebalance", self._app.rebalancing):
             return f"its group has been rebalancing for {STILL_SECONDS:g} s"
         here, answers = {}, True
@@ -81,6 +84,22 @@ class Standstill:
         if self._lasts("silent", not answers):
             return f"the consumer has not answered for {STILL_SECONDS:g} s"
         return self._behind(ends, here)
+
+    async def _begin_again(self, ends: dict[Any, int]) -> None:
+        """Read partitions from their start that have fewer records than they had.
+
+        Their topic was deleted and made again, or brokers have lost what there was. Faust would
+        pass over all offsets that it has had of the old one, and aiokafka may wait at the last.
+        """
+        before, self._ended = self._ended, ends
+        for part, end in ends.items():
+            if end < before.get(part, 0):
+                logger.warning(
+                    "partition %d of the topic %s ended at %d, and ends at %d now: agents take it "
+                    "from its start",
+                    *(part.partition, part.topic, before[part], end),
+                )
+                await asyncio.wait_for(self._app.consumer.seek(part, 0), ANSWER_SECONDS)
 
     async def _ends(self) -> dict[Any, int]:
         """How far brokers say that the partitions are that agents have here."""
@@ -107,7 +126,8 @@ class Standstill:
             if part not in here:
                 del self._at[part]
         for part, position in here.items():
-            if position is None or position == ends[part] or busy:
+            # some brokers' ends are too low: past them nothing is known to be there
+            if position is None or position >= ends[part] or busy:
                 self._at.pop(part, None)
                 continue
             at, since = self._at.setdefault(part, (position, now))

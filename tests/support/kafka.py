@@ -97,6 +97,14 @@ class Broker:
         finally:
             await admin.close()
 
+    async def delete_topic(self, name: str) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.server, **self.sign_in)
+        await admin.start()
+        try:
+            await admin.delete_topics([name])
+        finally:
+            await admin.close()
+
     @contextlib.asynccontextmanager
     async def producer(self) -> AsyncIterator[AIOKafkaProducer]:
         producer = AIOKafkaProducer(bootstrap_servers=self.server, acks="all", **self.sign_in)

@@ -122,6 +122,8 @@ def never_balanced(consumer: Any) -> None:
     consumer.app.rebalancing = True
 
 
+# what waits for ever in a thread is cancelled there
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("fault", [stop_fetching, stop_answering, never_balanced])
 async def test_agents_that_stand_still_are_begun_anew(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, fault: Callable[[Any], None]
@@ -198,5 +200,59 @@ async def test_agents_that_stand_still_are_begun_anew(
             await eventually(lambda: has(last), "it is begun anew")
             await eventually(lambda: how(""), "all is well")
             assert set(got) == set(range(1, last + 1))
+    finally:
+        broker.stop()
+
+
+async def test_a_topic_that_is_made_anew_is_taken_from_its_start(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleted, and made again under the same name, while its broker and its agents live."""
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(module, "SESSION_SECONDS", 4.0)
+    monkeypatch.setattr(module, "STOP_SECONDS", 1.0)
+    broker = Broker(tmp_path)
+    await broker.start()
+    await broker.make_topic(name)
+    given = {"kafka_url": broker.url, "kafka_group": name, "state_dir": tmp_path}
+    topics = KafkaTopics(Settings(**given))  # type: ignore[arg-type]
+    got: list[int] = []
+
+    @topics.app.agent(topics.app.topic(name, value_serializer="json"))
+    async def work(stream: Any) -> Any:
+        async for value in stream:
+            got.append(value["n"])
+            yield value["n"]
+
+    async def send(*numbers: int) -> None:
+        await broker.send(name, [json.dumps({"n": number}).encode() for number in numbers])
+
+    async def has(*numbers: int) -> bool:
+        return set(numbers) <= set(got)
+
+    async def looked() -> bool:
+        return bool(ends)
+
+    ends: list[Any] = []
+    look = standstill.Standstill.look
+
+    async def noted(self: standstill.Standstill) -> str:
+        found = await look(self)
+        ends.append(self._ended)
+        return found
+
+    monkeypatch.setattr(standstill.Standstill, "look", noted)
+    try:
+        async with topics:
+            await send(*range(20))
+            await eventually(lambda: has(*range(20)), "agents take what is there")
+            ends.clear()
+            await eventually(looked, "its end is looked at")
+            await broker.delete_topic(name)
+            await broker.make_topic(name)
+            await send(100, 101)
+            await eventually(lambda: has(100, 101), "they take what is there now")
+            await send(102)
+            await eventually(lambda: has(102), "and what comes then")
     finally:
         broker.stop()
