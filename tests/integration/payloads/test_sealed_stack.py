@@ -83,6 +83,8 @@ async def in_redis(client: "redis.asyncio.Redis", word: str = WORD) -> list[str]
     found = []
     reads = {
         b"string": lambda key: client.get(key),
+        # it has ended meanwhile
+        b"none": lambda key: client.get(key),
         b"list": lambda key: client.lrange(key, 0, -1),
         b"hash": lambda key: client.hgetall(key),
         b"set": lambda key: client.smembers(key),
