@@ -103,12 +103,12 @@ async def found_error(settings: Settings, error: BaseException) -> BrokerError:
         host, _, port = server.rpartition(":")
         try:
             connection = await create_conn(host.strip("[]"), int(port), **options)
-        except (*KAFKA_ERRORS, LookupError, ValueError) as why:
-            if isinstance(why, (LookupError, ValueError)):
-                # an answer that only those get who are not let in
-                return BrokerError("denied", "it does not let this user in")
+        except KAFKA_ERRORS as why:
             if (known := broker_error(why)).kind != "unreachable":
                 return known
+        except (LookupError, ValueError):
+            # an answer that only those get who are not let in
+            return BrokerError("denied", "it does not let this user in")
         else:
             connection.close()
     return found
