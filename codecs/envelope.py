@@ -106,6 +106,11 @@ class Event:
     _parsed: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @property
+    def brought_by(self) -> str:
+        """What brought it, also where that is not a ``source`` but a webhook."""
+        return self.source or "webhook"
+
+    @property
     def stored(self) -> StoredPayload | None:
         """The payload as it is kept; None where it never was, or is another by now."""
         kept: bytes | StoredPayload = _PAYLOAD.slot.__get__(self)

@@ -35,8 +35,6 @@ DIGEST: Final = "digest"
 DAILY: Final = "daily"
 #: What stands in the place of one that is erased.
 ERASED: Final = "erased"
-#: ``provenance.source`` of an event that came to the door.
-WEBHOOK: Final = "webhook"
 
 
 def event_update(event: Event, summary: Summary) -> bytes:
@@ -54,7 +52,7 @@ def event_update(event: Event, summary: Summary) -> bytes:
         "untrusted": ["summary", "data", "event_type", "keys", "provenance.author"],
         "provenance": {
             "provider": event.provider,
-            "source": event.source or WEBHOOK,
+            "source": event.brought_by,
             "signature": "none" if event.source or not is_signed(event.provider) else "verified",
             "author": summary.author,
         },

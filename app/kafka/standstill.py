@@ -8,7 +8,7 @@ it is. All of it is public in both libraries.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Collection
 from typing import Any, Final
 
 import faust
@@ -38,16 +38,9 @@ def topics_of(app: faust.App) -> set[str]:
 class Standstill:
     """Looks at one application, since it was begun."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        app: faust.App,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, settings: Settings, app: faust.App) -> None:
         self._settings = settings
         self._app = app
-        self._clock = clock
         #: Since when it is in a rebalance, and has not answered; and by partition how far it was,
         #: and since when.
         self._since: dict[str, float] = {}
@@ -62,9 +55,13 @@ class Standstill:
             BrokerError: a topic is not there.
             KafkaError, OSError, TimeoutError: brokers do not answer.
         """
-        ends = await self._ends()
+        wanted = topics_of(self._app)
+        known = await topics_there(self._settings, self._settings.kafka_group, wanted)
+        if missing := sorted(wanted - known):
+            raise BrokerError("missing", f"no such topic: {', '.join(missing)[:300]}")
         if self._app.producer_only:
             return ""
+        ends = await self._ends(known)
         await self._begin_again(ends)
         if self._lasts("rebalance", self._app.rebalancing):
             return f"its group has been rebalancing for {STILL_SECONDS:g} s"
@@ -101,14 +98,8 @@ class Standstill:
                 )
                 await asyncio.wait_for(self._app.consumer.seek(part, 0), ANSWER_SECONDS)
 
-    async def _ends(self) -> dict[Any, int]:
+    async def _ends(self, known: Collection[str]) -> dict[Any, int]:
         """How far brokers say that the partitions are that agents have here."""
-        wanted = topics_of(self._app)
-        known = await topics_there(self._settings, self._settings.kafka_group, wanted)
-        if missing := sorted(wanted - known):
-            raise BrokerError("missing", f"no such topic: {', '.join(missing)[:300]}")
-        if self._app.producer_only:
-            return {}
         consumer = AIOKafkaConsumer(**client_options(self._settings))
         try:
             await consumer.start()
@@ -120,7 +111,7 @@ class Standstill:
 
     def _behind(self, ends: dict[Any, int], here: dict[Any, int | None]) -> str:
         """The partition whose records are not taken though no agent is at work."""
-        now = self._clock()
+        now = time.monotonic()
         busy = bool(self._app.consumer.unacked)
         for part in list(self._at):
             if part not in here:
@@ -145,4 +136,5 @@ class Standstill:
         if not holds:
             self._since.pop(what, None)
             return False
-        return self._clock() - self._since.setdefault(what, self._clock()) >= STILL_SECONDS
+        now = time.monotonic()
+        return now - self._since.setdefault(what, now) >= STILL_SECONDS

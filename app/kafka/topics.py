@@ -20,12 +20,7 @@ from yarl import URL
 from hookstream.app import metrics, tasks
 from hookstream.app.backoff import backoff_seconds
 from hookstream.app.kafka.asking import topics_there
-from hookstream.app.kafka.client import (
-    KAFKA_ERRORS,
-    BrokerError,
-    found_error,
-    tls_of,
-)
+from hookstream.app.kafka.client import KAFKA_ERRORS, BrokerError, found_error, tls_of
 from hookstream.app.kafka.standstill import Standstill, topics_of
 from hookstream.app.kafka_address import parse_kafka_url
 from hookstream.app.queues.states import QueueState
@@ -107,7 +102,6 @@ class KafkaTopics(Service):
         self.app = _app(settings)
         self._how = QueueState("", "", errors=metrics.KAFKA_ERRORS, word="topics")
         self._failures = 0
-        self._stands_still = False
 
     def states(self) -> list[QueueState]:
         """How the topics do that agents take from, or that stages send to."""
@@ -136,15 +130,14 @@ class KafkaTopics(Service):
             await self._end()
             return
         self._how.well()
-        self._stands_still = False
-        await self._watch()
+        stands_still = await self._watch()
         if self.app.crashed:
             reason = self.app.crash_reason
             self._how.troubled("crashed", f"agents over topics are begun anew ({reason!r:.200})")
-        await self._end()
+        await self._end(by_parts=stands_still)
 
-    async def _watch(self) -> None:
-        """Returns when it has crashed, stands still, or is to stop."""
+    async def _watch(self) -> bool:
+        """Returns when it has crashed, is to stop, or stands still, which alone is true."""
         standstill, asked = Standstill(self._settings, self.app), time.monotonic()
         while not self.should_stop and not self.app.should_stop:
             await self.sleep(LOOK_SECONDS)
@@ -153,22 +146,24 @@ class KafkaTopics(Service):
             try:
                 if still := await asyncio.wait_for(standstill.look(), START_SECONDS):
                     self._how.troubled("standstill", f"agents are begun anew: {still}")
-                    self._stands_still = True
-                    return
+                    return True
             except (*KAFKA_ERRORS, BrokerError) as error:
                 self._how.failed(await found_error(self._settings, error))
             else:
                 self._failures = 0
                 self._how.well()
             asked = time.monotonic()
+        return False
 
-    async def _end(self) -> None:
-        """Stop it; what of it is in no state to be stopped any more is left."""
+    async def _end(self, *, by_parts: bool = False) -> None:
+        """Stop it, ``by_parts`` where its own way to stop would wait for what does not come.
+
+        What of it is in no state to be stopped any more is left.
+        """
         if not self.app.started:
             return
         # of one that has crashed its own way to stop ends at the first part that is gone
-        # and one that stands still waits for what does not come
-        by_parts = self.app.crashed or self._stands_still
+        by_parts = by_parts or self.app.crashed
         parts = [*reversed(self.app._children)] if by_parts else [self.app]
         for part in parts:
             try:

@@ -31,6 +31,7 @@ from hookstream.app.routing.queues import SqsTarget
 from hookstream.app.settings import Settings
 from hookstream.app.sqs.client import AT_ONCE, Outgoing, SqsClient, SqsError
 from hookstream.app.sqs.messages import pack, pack_mark
+from hookstream.app.sqs.moves import drop_outbox
 from hookstream.app.sqs.outbox import BARRIER, COPY, MARK, SHADOW, Line
 from hookstream.app.stores.events import EventStore
 from hookstream.app.streams.partition import Partition
@@ -180,14 +181,8 @@ class SqsForwarder(Service):
                 await self._drop(number, tool_id)
 
     async def _drop(self, number: int, tool_id: str) -> None:
-        pipe = self.redis.pipeline(transaction=True)
-        pipe.xlen(keys.outbox(number, tool_id))
-        pipe.xrange(keys.outbox(number, tool_id), count=NOTED)
-        pipe.unlink(keys.outbox(number, tool_id))
-        pipe.hdel(keys.outboxes(number), tool_id)
-        lines, page, *_ = await pipe.execute()
+        lines, dropped = await drop_outbox(self.redis, number, tool_id, NOTED)
         if lines:
-            dropped = [Line.decode(fields[b"d"]) for _, fields in page]
             await self.note([(line, "forgotten") for line in dropped], tool_id)
             metrics.SQS_NOT_SENT.labels(tool=tool_id, reason="forgotten").inc(lines)
             logger.warning(

@@ -10,9 +10,10 @@ import orjson
 from hookstream.app.ids import partition_of_event
 from hookstream.app.redis import keys
 from hookstream.app.routing.paths import confirmed_field, sent_field
+from hookstream.app.sqs.outbox import Line
 from hookstream.codecs.envelope import is_event_id
 
-__all__ = ["HandOver", "Moves", "NotSentError"]
+__all__ = ["HandOver", "Moves", "NotSentError", "drop_outbox"]
 
 #: Fields of a partition that are looked through for hand-overs, and how many at a time.
 LOOKED_AT: Final = 10_000
@@ -37,6 +38,23 @@ class HandOver:
     sent: bool
 
 
+async def drop_outbox(
+    redis: Any, number: int, tool_id: str, first: int = 1
+) -> tuple[int, list[Line]]:
+    """Drop what waits of a tool in a partition: how much that was, and the ``first`` lines of it.
+
+    Raises RedisError.
+    """
+    outbox = keys.outbox(number, tool_id)
+    pipe = redis.pipeline(transaction=True)
+    pipe.xlen(outbox)
+    pipe.xrange(outbox, count=first)
+    pipe.unlink(outbox)
+    pipe.hdel(keys.outboxes(number), tool_id)
+    lines, page, *_ = await pipe.execute()
+    return int(lines), [Line.decode(fields[b"d"]) for _, fields in page]
+
+
 class Moves:
     """Looks at hand-overs and outboxes, and confirms. Every method raises RedisError."""
 
@@ -55,12 +73,8 @@ class Moves:
         """Send none of that any more; returns how many events, and marks, it was."""
         given_up = 0
         for number in range(self._partitions):
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.xlen(keys.outbox(number, tool_id))
-            pipe.unlink(keys.outbox(number, tool_id))
-            pipe.hdel(keys.outboxes(number), tool_id)
-            lines, *_ = await pipe.execute()
-            given_up += int(lines)
+            lines, _ = await drop_outbox(self._redis, number, tool_id)
+            given_up += lines
         return given_up
 
     async def hand_overs(self, tool_id: str) -> AsyncIterator[HandOver | None]:

@@ -567,7 +567,7 @@ def content_out(event: Event) -> dict[str, Any]:
         **payload_out(event.payload, event.content_type),
         "unparsed": event.data() is None,
         "payload_kept": MASKED if event.kept_masked else ORIGINAL,
-        "source": event.source or "webhook",
+        "source": event.brought_by,
     }
 
 
