@@ -2,9 +2,11 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from tests.integration.kafka.agents import Agents
 from tests.support.kafka import Broker, Wire
 
 
@@ -29,6 +31,22 @@ async def broker(wired: tuple[Broker, Wire]) -> Broker:
 async def wire(wired: tuple[Broker, Wire]) -> AsyncIterator[Wire]:
     yield wired[1]
     await wired[1].mend()
+
+
+@pytest.fixture
+async def own_broker(tmp_path: Path, name: str) -> AsyncIterator[Broker]:
+    """A broker of the test's own, with a topic called as the test is."""
+    broker = Broker(tmp_path)
+    await broker.start()
+    await broker.make_topic(name)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def agents(own_broker: Broker, name: str, tmp_path: Path) -> Agents:
+    """Agents over that topic, to be declared and begun."""
+    return Agents(own_broker.url, name, tmp_path)
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import pytest
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from hookstream.proto.envelope_pb2 import Envelope
+from tests.integration.kafka.agents import EVENTS, UPDATES, stack_beside
 from tests.integration.web.test_agent_keys import call
 from tests.support import ROOT
 from tests.support.kafka import Broker, Wire
-from tests.support.stack import Stack, eventually, fresh, own_stages
+from tests.support.stack import Stack, eventually, fresh
 
 DOCS = (ROOT / "docs" / "kafka.md").read_text().split("```python\n")
 READING, AGENTS = (block.split("```")[0] for block in DOCS[1:])
@@ -39,7 +40,6 @@ async def count(values):
 """
 )
 SOURCE = {"provider": "none", "dedup": {"strategy": "none"}}
-EVENTS, UPDATES = "mirror.events", "mirror.updates"
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +54,7 @@ async def own(
         await broker.make_topic(topic, 3)
     await wire.cut()
     folder = tmp_path_factory.mktemp("kafka-stack")
-    settings = {
-        **own_stages(folder, "topic_stages", STAGES),
-        "HOOKSTREAM_KAFKA_URL": broker.url,
-        "HOOKSTREAM_KAFKA_TOPICS": "source-*",
-        "HOOKSTREAM_KAFKA_EVENTS_TOPIC": EVENTS,
-        "HOOKSTREAM_KAFKA_UPDATES_TOPIC": UPDATES,
-    }
-    stack = Stack(folder, **settings)
+    stack = stack_beside(broker.url, folder, "topic_stages", STAGES)
     await asyncio.to_thread(stack.start)
     yield stack
     await asyncio.to_thread(stack.stop)

@@ -4,27 +4,21 @@ import asyncio
 import json
 from pathlib import Path
 
-from tests.integration.kafka.test_end_to_end import EVENTS, SOURCE, UPDATES, kafka_part
+from tests.integration.kafka.agents import EVENTS, UPDATES, WORK, stack_beside
+from tests.integration.kafka.test_end_to_end import SOURCE, kafka_part
 from tests.support.kafka import Broker
-from tests.support.stack import Stack, eventually, own_stages
+from tests.support.stack import eventually
 
-STAGES = """
-from hookstream import app
-
-done = app.topic("done", value_serializer="json")
-
-
-@app.agent(app.topic("orders", value_serializer="json"))
-async def work(stream):
-    async for order in stream:
-        await done.send(value=order)
-
+STAGES = (
+    WORK
+    + """
 
 @app.agent(app.topic("others", value_serializer="json"))
 async def look(stream):
     async for other in stream:
         pass
 """
+)
 
 
 async def topics(broker: Broker, *left_out: str) -> None:
@@ -44,14 +38,7 @@ async def test_all_goes_on_where_a_broker_has_lost_its_topics(tmp_path: Path) ->
     broker = Broker(tmp_path)
     await broker.start()
     await topics(broker)
-    settings = {
-        **own_stages(tmp_path, "lost_stages", STAGES),
-        "HOOKSTREAM_KAFKA_URL": broker.url,
-        "HOOKSTREAM_KAFKA_TOPICS": "source-*",
-        "HOOKSTREAM_KAFKA_EVENTS_TOPIC": EVENTS,
-        "HOOKSTREAM_KAFKA_UPDATES_TOPIC": UPDATES,
-    }
-    stack = Stack(tmp_path, **settings)
+    stack = stack_beside(broker.url, tmp_path, "lost_stages", STAGES)
     await asyncio.to_thread(stack.start)
     try:
         await stack.context("lost", SOURCE)

@@ -12,12 +12,10 @@ from aiokafka import AIOKafkaProducer
 
 from hookstream.app.kafka import standstill
 from hookstream.app.kafka import topics as topics_module
-from hookstream.app.kafka.topics import KafkaTopics
 from hookstream.app.routing.catalog import Catalog, Tool
 from hookstream.app.routing.topics import KafkaSource
-from hookstream.app.settings import Settings
-from tests.integration.ingest.test_appender import appending_to
-from tests.integration.kafka.test_source import TopicDoor, sooner, tool
+from tests.integration.kafka.agents import Agents
+from tests.integration.kafka.test_source import TopicDoor, sooner, tool, topic_doors
 from tests.support.mock_cluster import (
     DENIED,
     FIND_COORDINATOR,
@@ -25,7 +23,6 @@ from tests.support.mock_cluster import (
     JOIN_GROUP,
     MockCluster,
 )
-from tests.support.servers import Node
 from tests.support.stack import eventually
 
 __all__ = ["sooner"]
@@ -40,14 +37,8 @@ def cluster() -> Any:
 
 @pytest.fixture
 async def door(cluster: MockCluster, tmp_path: Path) -> AsyncIterator[Callable[[Tool], TopicDoor]]:
-    node = Node(tmp_path)
-    node.start()
-    TopicDoor.url = cluster.url
-    try:
-        async with appending_to(node, tmp_path) as (client, appender):
-            yield lambda tool: TopicDoor(node, client, appender, tool)
-    finally:
-        node.kill()
+    async with topic_doors(cluster.url, tmp_path) as made:
+        yield made
 
 
 async def send(cluster: MockCluster, topic: str, *numbers: int) -> None:
@@ -121,26 +112,16 @@ async def test_agents_that_may_not_read_say_so_and_go_on_once_they_may(
         cluster.fail_topic(name, DENIED)
     else:
         cluster.fail(FIND_COORDINATOR, *[GROUP_DENIED] * 10_000)
-    given = {"kafka_url": cluster.url, "kafka_group": name, "state_dir": tmp_path}
-    topics = KafkaTopics(Settings(**given))  # type: ignore[arg-type]
-    got: list[int] = []
-
-    @topics.app.agent(topics.app.topic(name, value_serializer="json"))
-    async def work(stream: Any) -> Any:
-        async for value in stream:
-            got.append(value["n"])
-            yield value["n"]
-
-    async def told(*troubles: str) -> bool:
-        return topics.states()[0].trouble in troubles
+    agents = Agents(cluster.url, name, tmp_path)
+    agents.take()
 
     async def has() -> bool:
-        return got == [1]
+        return agents.got == [1]
 
-    async with topics:
-        await eventually(lambda: told("denied"), "that is said")
+    async with agents.topics:
+        await eventually(lambda: agents.how("denied"), "that is said")
         cluster.fail_topic(name, 0)
         cluster.relent(FIND_COORDINATOR)
         await eventually(has, "they go on once they may")
-        await eventually(lambda: told(""), "all is well")
-        await asyncio.wait_for(topics.stop(), 20)
+        await eventually(lambda: agents.how(""), "all is well")
+        await asyncio.wait_for(agents.topics.stop(), 20)

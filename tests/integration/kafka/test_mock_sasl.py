@@ -13,23 +13,13 @@ from hookstream.app.kafka import client as module
 from hookstream.app.kafka.client import BrokerError
 from hookstream.app.kafka.producing import Record, RecordProducer
 from hookstream.app.settings import Settings
-from tests.integration.kafka.test_end_to_end import EVENTS, SOURCE, UPDATES, kafka_part
+from tests.integration.kafka.agents import EVENTS, UPDATES, WORK, stack_beside
+from tests.integration.kafka.test_end_to_end import SOURCE, kafka_part
 from tests.integration.kafka.test_tls import certify
 from tests.support.kafka import Broker
 from tests.support.kafka_front import SaslFront
-from tests.support.stack import Stack, eventually, own_stages
+from tests.support.stack import eventually
 
-STAGES = """
-from hookstream import app
-
-done = app.topic("done", value_serializer="json")
-
-
-@app.agent(app.topic("orders", value_serializer="json"))
-async def work(stream):
-    async for order in stream:
-        await done.send(value=order)
-"""
 USER, PASSWORD = "hooks", "a right one, with = and ,"
 
 
@@ -82,6 +72,10 @@ async def test_who_knows_the_password_is_let_in_and_nobody_else(
         unknown = await sent(kafka_sasl_mechanism=other)
         assert unknown.startswith("denied: ")
         assert "UnsupportedSaslMechanism" in unknown
+        if tls:
+            # who it is that asks for the password is not known: nobody is denied anything
+            stranger, _ = certify(tmp_path, "stranger")
+            assert (await sent(kafka_ca_file=str(stranger))).startswith("unreachable: ")
         assert (mechanism, True) in wire.attempts
         assert (mechanism, False) in wire.attempts
     finally:
@@ -94,17 +88,15 @@ async def test_a_wrong_password_is_in_no_one_s_way_and_all_goes_on_with_the_righ
 ) -> None:
     broker, wire = await behind(tmp_path)
     wire.password = "another one by now"
-    settings = {
-        **own_stages(tmp_path, "sasl_stages", STAGES),
-        "HOOKSTREAM_KAFKA_URL": broker.url,
-        "HOOKSTREAM_KAFKA_TOPICS": "source-*",
-        "HOOKSTREAM_KAFKA_EVENTS_TOPIC": EVENTS,
-        "HOOKSTREAM_KAFKA_UPDATES_TOPIC": UPDATES,
-        "HOOKSTREAM_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
-        "HOOKSTREAM_KAFKA_SASL_USERNAME": USER,
-        "HOOKSTREAM_KAFKA_SASL_PASSWORD": PASSWORD,
-    }
-    stack = Stack(tmp_path, **settings)
+    stack = stack_beside(
+        broker.url,
+        tmp_path,
+        "sasl_stages",
+        WORK,
+        HOOKSTREAM_KAFKA_SASL_MECHANISM="SCRAM-SHA-512",
+        HOOKSTREAM_KAFKA_SASL_USERNAME=USER,
+        HOOKSTREAM_KAFKA_SASL_PASSWORD=PASSWORD,
+    )
     await asyncio.to_thread(stack.start)
     try:
         await stack.context(name, SOURCE)

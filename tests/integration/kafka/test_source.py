@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,16 +68,23 @@ def tool(topic: str, order_by: str = "tool", **more: Any) -> Tool:
     )
 
 
-@pytest.fixture
-async def door(broker: Broker, tmp_path: Path) -> AsyncIterator[Callable[[Tool], TopicDoor]]:
-    node = Node(tmp_path)
+@asynccontextmanager
+async def topic_doors(url: str, folder: Path) -> AsyncIterator[Callable[[Tool], TopicDoor]]:
+    """Doors for tools' topics at these brokers, over a Redis of their own."""
+    node = Node(folder)
     node.start()
-    TopicDoor.url = broker.url
+    TopicDoor.url = url
     try:
-        async with appending_to(node, tmp_path) as (client, appender):
+        async with appending_to(node, folder) as (client, appender):
             yield lambda tool: TopicDoor(node, client, appender, tool)
     finally:
         node.kill()
+
+
+@pytest.fixture
+async def door(broker: Broker, tmp_path: Path) -> AsyncIterator[Callable[[Tool], TopicDoor]]:
+    async with topic_doors(broker.url, tmp_path) as made:
+        yield made
 
 
 async def committed(broker: Broker, here: TopicDoor, topic: str) -> int:

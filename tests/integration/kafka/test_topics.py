@@ -4,79 +4,59 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hookstream.app.kafka import standstill
 from hookstream.app.kafka import topics as module
-from hookstream.app.kafka.topics import KafkaTopics
-from hookstream.app.settings import Settings
+from tests.integration.kafka.agents import Agents
 from tests.support.kafka import Broker
 from tests.support.stack import eventually
 
 
+@pytest.fixture(autouse=True)
+def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Applications are made with it: whoever is gone is missed sooner than in earnest."""
+    monkeypatch.setattr(module, "SESSION_SECONDS", 4.0)
+
+
+async def send(broker: Broker, topic: str, *numbers: int) -> None:
+    """Send records with these numbers, one after the other."""
+    await broker.send(topic, [json.dumps({"n": number}).encode() for number in numbers])
+
+
 async def test_agents_that_crash_are_begun_anew(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    own_broker: Broker, agents: Agents, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PROBE_SECONDS", 0.5)
-    monkeypatch.setattr(module, "SESSION_SECONDS", 4.0)
-    broker = Broker(tmp_path)
-    await broker.start()
-    await broker.make_topic(name)
-    given = {"kafka_url": broker.url, "kafka_group": name, "state_dir": tmp_path}
-    topics = KafkaTopics(Settings(**given))  # type: ignore[arg-type]
-    got: list[int] = []
+    agents.take()
 
-    @topics.app.agent(topics.app.topic(name, value_serializer="json"))
-    async def work(stream: Any) -> Any:
-        async for value in stream:
-            got.append(value["n"])
-            yield value["n"]
-
-    async def send(number: int) -> None:
-        await broker.send(name, [json.dumps({"n": number}).encode()])
-
-    async def has(number: int) -> bool:
-        return number in got
-
-    async def how(trouble: str) -> bool:
-        return [state.trouble for state in topics.states()] == [trouble]
-
-    try:
-        async with topics:
-            await send(1)
-            await eventually(lambda: has(1), "an agent takes what is there")
-            await topics.app.consumer.crash(RuntimeError("what Faust cannot mend"))
-            await eventually(lambda: how("crashed"), "that is said")
-            await send(2)
-            await eventually(lambda: has(2), "it is begun anew")
-            await eventually(lambda: how(""), "all is well")
-            await asyncio.wait_for(topics.stop(), 20)
-    finally:
-        broker.stop()
+    async with agents.topics:
+        await send(own_broker, name, 1)
+        await eventually(lambda: agents.has(1), "an agent takes what is there")
+        await agents.topics.app.consumer.crash(RuntimeError("what Faust cannot mend"))
+        await eventually(lambda: agents.how("crashed"), "that is said")
+        await send(own_broker, name, 2)
+        await eventually(lambda: agents.has(2), "it is begun anew")
+        await eventually(lambda: agents.how(""), "all is well")
+        await asyncio.wait_for(agents.topics.stop(), 20)
 
 
 async def test_topics_that_are_only_sent_to_want_no_agents(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    own_broker: Broker, agents: Agents, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PROBE_SECONDS", 0.1)
-    broker = Broker(tmp_path)
-    await broker.start()
-    await broker.make_topic(name)
-    given = {"kafka_url": broker.url, "kafka_group": name, "state_dir": tmp_path}
-    topics = KafkaTopics(Settings(**given))  # type: ignore[arg-type]
-    sent = topics.app.topic(name, value_serializer="json")
+    sent = agents.topics.app.topic(name, value_serializer="json")
     begun = 0
-    renew = topics.app.renew
+    renew = agents.topics.app.renew
 
     def counted() -> None:
         nonlocal begun
         begun += 1
         renew()
 
-    monkeypatch.setattr(topics.app, "renew", counted)
+    monkeypatch.setattr(agents.topics.app, "renew", counted)
     looks: list[str] = []
     look = standstill.Standstill.look
 
@@ -89,17 +69,14 @@ async def test_topics_that_are_only_sent_to_want_no_agents(
     async def looked() -> bool:
         return len(looks) >= 5
 
-    try:
-        async with topics:
-            await eventually(looked, "it is looked at")
-            # the first `await` is for the buffer, the second for the broker
-            await (await sent.send(value={"n": 1}))
-            assert [json.loads(record.value) for record in await broker.records(name)] == [{"n": 1}]
-            [state] = topics.states()
-            assert (state.queue, state.trouble) == ("(of stages)", "")
-            assert (begun, set(looks)) == (1, {""})
-    finally:
-        broker.stop()
+    async with agents.topics:
+        await eventually(looked, "it is looked at")
+        # the first `await` is for the buffer, the second for the broker
+        await (await sent.send(value={"n": 1}))
+        assert [json.loads(record.value) for record in await own_broker.records(name)] == [{"n": 1}]
+        [state] = agents.topics.states()
+        assert (state.queue, state.trouble) == ("(of stages)", "")
+        assert (begun, set(looks)) == (1, {""})
 
 
 def stop_fetching(consumer: Any) -> None:
@@ -126,37 +103,23 @@ def never_balanced(consumer: Any) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("fault", [stop_fetching, stop_answering, never_balanced])
 async def test_agents_that_stand_still_are_begun_anew(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, fault: Callable[[Any], None]
+    own_broker: Broker,
+    agents: Agents,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[Any], None],
 ) -> None:
     monkeypatch.setattr(module, "PROBE_SECONDS", 0.3)
-    monkeypatch.setattr(module, "SESSION_SECONDS", 4.0)
     monkeypatch.setattr(module, "STOP_SECONDS", 1.0)
     monkeypatch.setattr(standstill, "STILL_SECONDS", 2.0)
     monkeypatch.setattr(standstill, "ANSWER_SECONDS", 0.5)
-    broker = Broker(tmp_path)
-    await broker.start()
-    await broker.make_topic(name)
-    given = {"kafka_url": broker.url, "kafka_group": name, "state_dir": tmp_path}
-    topics = KafkaTopics(Settings(**given))  # type: ignore[arg-type]
-    got: list[int] = []
     release = asyncio.Event()
 
-    @topics.app.agent(topics.app.topic(name, value_serializer="json"))
-    async def work(stream: Any) -> Any:
-        async for value in stream:
-            got.append(value["n"])
-            if value["n"] == 2:
-                await release.wait()
-            yield value["n"]
+    async def work(number: int) -> None:
+        if number == 2:
+            await release.wait()
 
-    async def send(number: int) -> None:
-        await broker.send(name, [json.dumps({"n": number}).encode()])
-
-    async def has(number: int) -> bool:
-        return number in got
-
-    async def how(trouble: str) -> bool:
-        return [state.trouble for state in topics.states()] == [trouble]
+    agents.take(work)
 
     looked = 0
     look = standstill.Standstill.look
@@ -172,63 +135,42 @@ async def test_agents_that_stand_still_are_begun_anew(
     async def has_looked(times: int) -> bool:
         return looked >= times
 
-    try:
-        async with topics:
-            await send(1)
-            await eventually(lambda: has(1), "an agent takes what is there")
-            await send(2)
-            await eventually(lambda: has(2), "an agent is at work")
-            await send(3)
-            # it takes its time, which is no standstill
-            often = looked + 12
-            await eventually(lambda: has_looked(often), "it is looked often")
-            assert await how("")
-            assert got == [1, 2]
-            release.set()
-            await eventually(lambda: has(3), "it goes on")
-            fault(topics.app.consumer)
-            numbers = itertools.count(4)
+    async with agents.topics:
+        await send(own_broker, name, 1)
+        await eventually(lambda: agents.has(1), "an agent takes what is there")
+        await send(own_broker, name, 2)
+        await eventually(lambda: agents.has(2), "an agent is at work")
+        await send(own_broker, name, 3)
+        # it takes its time, which is no standstill
+        often = looked + 12
+        await eventually(lambda: has_looked(often), "it is looked often")
+        assert await agents.how("")
+        assert agents.got == [1, 2]
+        release.set()
+        await eventually(lambda: agents.has(3), "it goes on")
+        fault(agents.topics.app.consumer)
+        numbers = itertools.count(4)
 
-            async def said() -> bool:
-                # a request that is under way still brings the next ones
-                await send(next(numbers))
-                return await how("standstill")
+        async def said() -> bool:
+            # a request that is under way still brings the next ones
+            await send(own_broker, name, next(numbers))
+            return await agents.how("standstill")
 
-            await eventually(said, "that is said")
-            last = next(numbers)
-            await send(last)
-            await eventually(lambda: has(last), "it is begun anew")
-            await eventually(lambda: how(""), "all is well")
-            assert set(got) == set(range(1, last + 1))
-    finally:
-        broker.stop()
+        await eventually(said, "that is said")
+        last = next(numbers)
+        await send(own_broker, name, last)
+        await eventually(lambda: agents.has(last), "it is begun anew")
+        await eventually(lambda: agents.how(""), "all is well")
+        assert set(agents.got) == set(range(1, last + 1))
 
 
 async def test_a_topic_that_is_made_anew_is_taken_from_its_start(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    own_broker: Broker, agents: Agents, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deleted, and made again under the same name, while its broker and its agents live."""
     monkeypatch.setattr(module, "PROBE_SECONDS", 0.3)
-    monkeypatch.setattr(module, "SESSION_SECONDS", 4.0)
     monkeypatch.setattr(module, "STOP_SECONDS", 1.0)
-    broker = Broker(tmp_path)
-    await broker.start()
-    await broker.make_topic(name)
-    given = {"kafka_url": broker.url, "kafka_group": name, "state_dir": tmp_path}
-    topics = KafkaTopics(Settings(**given))  # type: ignore[arg-type]
-    got: list[int] = []
-
-    @topics.app.agent(topics.app.topic(name, value_serializer="json"))
-    async def work(stream: Any) -> Any:
-        async for value in stream:
-            got.append(value["n"])
-            yield value["n"]
-
-    async def send(*numbers: int) -> None:
-        await broker.send(name, [json.dumps({"n": number}).encode() for number in numbers])
-
-    async def has(*numbers: int) -> bool:
-        return set(numbers) <= set(got)
+    agents.take()
 
     async def looked() -> bool:
         return bool(ends)
@@ -242,17 +184,14 @@ async def test_a_topic_that_is_made_anew_is_taken_from_its_start(
         return found
 
     monkeypatch.setattr(standstill.Standstill, "look", noted)
-    try:
-        async with topics:
-            await send(*range(20))
-            await eventually(lambda: has(*range(20)), "agents take what is there")
-            ends.clear()
-            await eventually(looked, "its end is looked at")
-            await broker.delete_topic(name)
-            await broker.make_topic(name)
-            await send(100, 101)
-            await eventually(lambda: has(100, 101), "they take what is there now")
-            await send(102)
-            await eventually(lambda: has(102), "and what comes then")
-    finally:
-        broker.stop()
+    async with agents.topics:
+        await send(own_broker, name, *range(20))
+        await eventually(lambda: agents.has(*range(20)), "agents take what is there")
+        ends.clear()
+        await eventually(looked, "its end is looked at")
+        await own_broker.delete_topic(name)
+        await own_broker.make_topic(name)
+        await send(own_broker, name, 100, 101)
+        await eventually(lambda: agents.has(100, 101), "they take what is there now")
+        await send(own_broker, name, 102)
+        await eventually(lambda: agents.has(102), "and what comes then")
