@@ -197,7 +197,12 @@ async def _finish(
     write_audit_entry(writes, batch, errors)
     write_paths(writes, batch, settling.decision, now_ms)
     write_outbox(
-        writes, batch.partition.number, batch.entries, services.catalog.current, first=is_first
+        writes,
+        batch.partition.number,
+        batch.entries,
+        services.catalog.current,
+        modes=batch.modes,
+        first=is_first,
     )
     if settings.kafka_events_topic:
         write_events(writes, batch.partition.number, batch.entries, first=is_first)

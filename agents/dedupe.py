@@ -10,12 +10,15 @@ apart here too, before any stage works on them; and of tools that move which old
 from hookstream.app import channels, metrics, tasks
 from hookstream.app.deduplication.lookup import HistoryLookup
 from hookstream.app.deduplication.state import DedupState
+from hookstream.app.errors import UnavailableError
 from hookstream.app.failures.blocking import mark_waiting
 from hookstream.app.failures.failed_events import origin_named_in
-from hookstream.app.failures.hand_overs import decide_paths
+from hookstream.app.failures.hand_overs import decide_paths, tools_in_doubt
 from hookstream.app.ids import random_bits
 from hookstream.app.main import app
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.routing.event_keys import ask_again
+from hookstream.app.stores.catalog import CatalogCache
 from hookstream.app.stores.erasures import ErasureStore
 from hookstream.app.streams.batch import Batch
 from hookstream.app.streams.group import Group
@@ -26,9 +29,13 @@ from hookstream.tables.dedup import Candidate, Own, decide, mark_key, mark_keys
 
 
 async def dedupe_together(group: Group) -> None:
-    """The same for several batches; those are left that may have to ask the event log."""
+    """The same for several batches; those are left that may have to ask the event log, or that
+    know of a newer catalog.
+    """
     for batch in group:
-        if looks_back(batch, app.services.history_lookup):
+        services = app.services
+        caught_up = services.catalog.caught_up(*batch.registry_version)
+        if not caught_up or looks_back(batch, services.history_lookup):
             group.leave(batch)
             continue
         with group.alone(batch):
@@ -57,8 +64,31 @@ async def dedupe(batch: Batch) -> None:
     name_late(batch)
     drop_erased(batch, app.services.erasures)
     await judge(batch, app.services.history_lookup)
-    decide_paths(batch, app.services.catalog.current, app.services.clock.now_ms(), random_bits())
-    mark_waiting(batch, app.services.catalog.current)
+    catalog = await known_to_senders(batch, app.services.catalog)
+    decide_paths(batch, catalog, app.services.clock.now_ms(), random_bits())
+    mark_waiting(batch, catalog)
+
+
+async def known_to_senders(batch: Batch, cache: CatalogCache) -> Catalog:
+    """The catalog, as new as the one that receivers of a batch's events knew.
+
+    Where PostgreSQL is away an older one has to do, but not for tools of which it is not known
+    whether old workers have their events.
+
+    Raises:
+        UnavailableError: there is such a tool; nothing was decided.
+    """
+    wanted = batch.registry_version
+    catalog = await cache.catch_up(*wanted)
+    if catalog.knows(*wanted):
+        return catalog
+    doubted = tools_in_doubt(batch, catalog)
+    if doubted and not await cache.is_certain(*wanted):
+        raise UnavailableError(
+            f"whether old workers have the events of {', '.join(sorted(doubted))} is in "
+            "PostgreSQL, which does not answer: they wait"
+        )
+    return cache.current
 
 
 def name_late(batch: Batch) -> None:

@@ -202,6 +202,7 @@ class WorkerServices(Service):
             commit=self.channel_commits,
             revoke=self.marks.leave,
             lacks=self._lacks,
+            catalog_version=lambda: (self._catalog().version, self._catalog().token),
             standby=LeaseStandby(
                 services.connect_redis,
                 services.stalls,

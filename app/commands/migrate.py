@@ -160,6 +160,11 @@ def table(shown: dict[str, Any]) -> str:
         f"{shown['waiting_keys']}{' or more' if shown['waiting_keys_more'] else ''} ordering keys "
         "wait for old workers to be through with them",
     ]
+    if behind := shown["workers_behind"]:
+        lines.append(
+            f"{behind} workers have not heard of the last change yet: where it is the first mode, "
+            "both paths work on what comes meanwhile"
+        )
     if shown["hand_overs"]:
         rows = [("mark", "key (hashed)", "since", "in the queue")]
         rows += [

@@ -38,6 +38,7 @@ from hookstream.app.streams.outcome import Blocked, Dropped, Failed
 from hookstream.app.streams.partition import OpenState, Partition, decoded
 from hookstream.codecs.envelope import Event
 from hookstream.codecs.errors import CodecError
+from hookstream.tables.dedup import entry_ms
 
 __all__ = [
     "OLD_PATH",
@@ -48,6 +49,7 @@ __all__ = [
     "let_go_hand_overs",
     "opens_paths",
     "settle_old",
+    "tools_in_doubt",
     "write_paths",
 ]
 
@@ -106,6 +108,21 @@ def is_hand_over(holder: str) -> bool:
     return holder.startswith(_HOLDER)
 
 
+def tools_in_doubt(batch: Batch, catalog: Catalog) -> set[str]:
+    """Tools of a batch's events that move by now, perhaps, and do not in an older catalog.
+
+    There both paths would have an event, or neither.
+    """
+    found = set()
+    for entry in batch.live():
+        event = entry.value
+        if isinstance(event, Event) and not event.replay_id:
+            tool = catalog.tools.get(event.tool_id)
+            if tool is None or (tool.forward is not None and tool.migration is None):
+                found.add(event.tool_id)
+    return found - catalog.unreadable_tools
+
+
 def decide_paths(batch: Batch, catalog: Catalog, now_ms: int, random_bits: int) -> None:
     """Say which path each event works in whose tool moves; take those out of the way that wait.
 
@@ -113,12 +130,16 @@ def decide_paths(batch: Batch, catalog: Catalog, now_ms: int, random_bits: int) 
     """
     blocked = batch.partition[FailureState].blocked
     batch.paths.clear()
+    batch.modes.clear()
     for at, entry in enumerate(batch.live()):
         event = entry.value
         if not isinstance(event, Event) or event.replay_id:
             continue
         tool = catalog.tools.get(event.tool_id)
-        if tool is None or tool.migration is None:
+        if tool is None:
+            continue
+        batch.modes[tool.tool_id] = tool.migration
+        if tool.migration is None:
             continue
         if not (is_first(entry) or entry.listed):
             # what has failed here is tried again here
@@ -138,7 +159,10 @@ def _decide(
     own = key_name_of(tool, event)
     key = entry.listed or own
     if tool.order_by == "none" and not entry.listed:
-        _take(entry, tool, migration, migration.wanted(key), "")
+        path = migration.wanted(key)
+        if entry.sent and migration.may_have_been_ours(key, entry_ms(entry.entry_id)):
+            path = OURS
+        _take(entry, tool, migration, path, "")
         return
     place = (tool.tool_id, key)
     known = batch.paths.get(place) or batch.partition[PathState].keys.get(place, KeyState())
@@ -148,6 +172,7 @@ def _decide(
         migration.wanted(key),
         waiting=key in blocked,
         released=bool(entry.listed),
+        sent=entry.sent,
         new_mark=new_event_id(now_ms, number, bits),
     )
     if found.key != known:

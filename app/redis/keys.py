@@ -17,6 +17,7 @@ __all__ = [
     "TENANT_SOCKETS",
     "UNKNOWN_REFUSALS",
     "WORKERS",
+    "WORKER_CATALOGS",
     "WORKER_NOTES",
     "ack_times",
     "acks",
@@ -113,8 +114,10 @@ WORKERS = "hs:workers"
 WORKER_NOTES = "{hs:workers}:notes"
 #: Hash: the newest version of entries that each living worker reads; in the slot of ``WORKERS``.
 WORKER_READS = "{hs:workers}:reads"
+#: Hash: version and token of the catalog that each living worker has; in the slot of ``WORKERS``.
+WORKER_CATALOGS = "{hs:workers}:catalogs"
 #: What ``heartbeat`` looks at.
-OF_WORKERS = (WORKERS, WORKER_NOTES, WORKER_READS)
+OF_WORKERS = (WORKERS, WORKER_NOTES, WORKER_READS, WORKER_CATALOGS)
 
 #: Hash: how many WebSockets each process has open, by tenant, and when (ms) it said so, as JSON.
 TENANT_SOCKETS = "hs:tenant-sockets"

@@ -223,6 +223,10 @@ class Catalog:
             return token in (0, self.token)
         return version < self.version
 
+    def is_known_by(self, version: int, token: int) -> bool:
+        """Whether who has the state of that name has this one, or a later one."""
+        return (version, token) == (self.version, self.token) or version > self.version
+
     def schema_for(self, event: Event, when: str) -> Parsed | None:
         """What a payload is measured by, if its tool's ``on_violation`` is ``when``; else None."""
         tool = self.tools.get(event.tool_id)

@@ -6,7 +6,11 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
 from typing import Any, Final, Literal, Self
+
+from hookstream.app.durations import HOUR_MS
 
 __all__ = [
     "MODES",
@@ -31,6 +35,8 @@ OURS: Final[Path] = "ours"
 MODES: Final = ("sqs", "shadow", "split", "redis", "only")
 #: What a key is told apart by: percent.
 BUCKETS: Final = 100
+#: For how long a worker may go on by a mode that is over.
+STALE_MS: Final = HOUR_MS
 
 
 def sent_field(mark: str) -> str:
@@ -67,34 +73,39 @@ def mode_before(history: Sequence[Mapping[str, Any]]) -> tuple[str, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """What a tool's mode is. ``generation`` goes up with each change."""
+    """What a tool's mode is. ``generation`` goes up with each change.
+
+    ``before``: the modes that are over, with their percentages and until when (ms) they held.
+    """
 
     mode: str
     percent: int = 0
     generation: int = 0
+    before: tuple[tuple[str, int, int], ...] = ()
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Self:
         """As the database has it. Raises ValueError."""
-        mode, percent = kept["mode"], kept.get("percent", 0)
-        if mode not in MODES:
-            raise ValueError(f"mode: one of {', '.join(MODES)}")
-        if not isinstance(percent, int) or not 0 <= percent <= BUCKETS:
-            raise ValueError("percent: 0 to 100")
-        return cls(mode, percent, int(kept.get("generation", 0)))
+        mode, percent = _mode(kept)
+        before = tuple(
+            (*_mode(one), int(datetime.fromisoformat(then["at"]).timestamp() * 1000))
+            for one, then in pairwise(kept.get("history", ()))
+        )
+        return cls(mode, percent, int(kept.get("generation", 0)), before)
 
     def wanted(self, key: str) -> Path:
         """The path of a key, by its name; the same for as long as mode and percentage are.
 
         With a higher percentage no key that was ours is old again.
         """
-        match self.mode:
-            case "sqs" | "shadow":
-                return OLD
-            case "split":
-                return OURS if int(key[:8], 16) % BUCKETS < self.percent else OLD
-            case _:
-                return OURS
+        return _wanted(self.mode, self.percent, key)
+
+    def may_have_been_ours(self, key: str, since_ms: int) -> bool:
+        """Whether a mode that held after that time had a key work here."""
+        return any(
+            until_ms + STALE_MS >= since_ms and _wanted(mode, percent, key) == OURS
+            for mode, percent, until_ms in self.before
+        )
 
     @property
     def works_here(self) -> bool:
@@ -109,6 +120,25 @@ class Migration:
     def copies(self, path: str, *, shown: bool) -> bool:
         """Whether old workers get an event of a path; ``shown``: they look at what is ours, too."""
         return path == OLD or (shown and self.copies_ours)
+
+
+def _mode(kept: Mapping[str, Any]) -> tuple[str, int]:
+    mode, percent = kept["mode"], kept.get("percent", 0)
+    if mode not in MODES:
+        raise ValueError(f"mode: one of {', '.join(MODES)}")
+    if not isinstance(percent, int) or not 0 <= percent <= BUCKETS:
+        raise ValueError("percent: 0 to 100")
+    return mode, percent
+
+
+def _wanted(mode: str, percent: int, key: str) -> Path:
+    match mode:
+        case "sqs" | "shadow":
+            return OLD
+        case "split":
+            return OURS if int(key[:8], 16) % BUCKETS < percent else OLD
+        case _:
+            return OURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,19 +193,23 @@ class Taken:
     at_ms: int = 0
 
 
-def step(key: KeyState, wanted: Path, *, waiting: bool, released: bool, new_mark: str) -> Step:
+def step(
+    key: KeyState, wanted: Path, *, waiting: bool, released: bool, sent: bool, new_mark: str
+) -> Step:
     """The next event of a key, in the order of its stream.
 
     ``waiting``: something of its key waits, and this came behind it. ``released``: it has waited
-    itself, and its turn has come. ``new_mark``: the id of a hand-over, should one begin.
+    itself, and its turn has come. ``sent``: it comes again, and its updates may be on their way: it
+    stays ours, and its key moves with the next event. ``new_mark``: the id of a hand-over, should
+    one begin.
     """
     if released:
         # what its key has come to meanwhile; it changes again once all that waited is through
         return Step(key.path, key)
     if waiting or key.mark:
         return Step(key.path, key, waits=True)
-    if key.path == wanted:
-        return Step(wanted, key)
+    if key.path == wanted or (sent and key.path == OURS):
+        return Step(key.path, key)
     if wanted == OURS:
         return Step(OURS, KeyState(OURS, new_mark), waits=True, begins="mark")
     return Step(OLD, KeyState(), begins="barrier")

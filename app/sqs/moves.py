@@ -9,6 +9,7 @@ import orjson
 
 from hookstream.app.ids import partition_of_event
 from hookstream.app.redis import keys
+from hookstream.app.routing.catalog import Catalog
 from hookstream.app.routing.paths import confirmed_field, sent_field
 from hookstream.app.sqs.outbox import Line
 from hookstream.codecs.envelope import is_event_id
@@ -76,6 +77,19 @@ class Moves:
             lines, _ = await drop_outbox(self._redis, number, tool_id)
             given_up += lines
         return given_up
+
+    async def workers_behind(self, catalog: Catalog) -> int:
+        """How many living workers have an older catalog, or do not say which."""
+        seconds, micros = await self._redis.time()
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.zrangebyscore(keys.WORKERS, seconds * 1000 + micros // 1000, "+inf")
+        pipe.hgetall(keys.WORKER_CATALOGS)
+        workers, said = await pipe.execute()
+        behind = 0
+        for worker in workers:
+            version, token = map(int, said.get(worker, b"0 0").split())
+            behind += not catalog.is_known_by(version, token)
+        return behind
 
     async def hand_overs(self, tool_id: str) -> AsyncIterator[HandOver | None]:
         """A tool's hand-overs that nobody has confirmed; None: of a partition there are more."""

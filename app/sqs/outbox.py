@@ -5,14 +5,15 @@ the event was taken; what becomes of the event here, later, does not matter to t
 has ids alone: the event itself is read in whichever tier it is when its turn comes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
 from hookstream.app.queues.reading import event_to_copy
 from hookstream.app.redis import keys
-from hookstream.app.routing.catalog import Catalog, Tool
-from hookstream.app.routing.paths import OLD
+from hookstream.app.routing.catalog import Catalog
+from hookstream.app.routing.paths import OLD, Migration
+from hookstream.app.routing.queues import SqsTarget
 from hookstream.app.streams.batch import Entry
 from hookstream.app.streams.commit import Writes
 from hookstream.app.streams.outcome import Blocked
@@ -57,12 +58,14 @@ def write_outbox(
     entries: Iterable[Entry],
     catalog: Catalog,
     *,
+    modes: Mapping[str, Migration | None],
     first: Callable[[Entry], bool],
 ) -> None:
     """Add what is to be copied of entries whose turn has come.
 
     Every event but duplicates and replays, once: also one that fails here, or that nobody wants.
-    ``first``: whether an entry is decided about for the first time.
+    ``modes``: of tools those by which their events' paths were decided. ``first``: whether an entry
+    is decided about for the first time.
     """
     written = set()
     for entry in entries:
@@ -72,7 +75,8 @@ def write_outbox(
         tool = catalog.tools.get(event.tool_id)
         if tool is None or tool.forward is None:
             continue
-        for line in _lines(entry, event, tool, first):
+        mode = modes.get(tool.tool_id, tool.migration)
+        for line in _lines(entry, event, tool.forward, mode, first):
             writes.append(keys.outbox(number, tool.tool_id), line.encode())
             written.add(tool.tool_id)
     for tool_id in written:
@@ -80,10 +84,14 @@ def write_outbox(
 
 
 def _lines(
-    entry: Entry, event: Event, tool: Tool, first: Callable[[Entry], bool]
+    entry: Entry,
+    event: Event,
+    forward: SqsTarget,
+    mode: Migration | None,
+    first: Callable[[Entry], bool],
 ) -> Iterator[Line]:
     kind: Literal["copy", "shadow", ""] = COPY
-    if tool.migration is None:
+    if mode is None:
         if first(entry):
             yield Line(event.event_id, entry.entry_id)
         return
@@ -95,8 +103,7 @@ def _lines(
     if entry.attempts or not (first(entry) or entry.listed):
         return
     if entry.path != OLD:
-        shown = tool.forward is not None and tool.forward.shadow
-        kind = SHADOW if tool.migration.copies(entry.path, shown=shown) else ""
+        kind = SHADOW if mode.copies(entry.path, shown=forward.shadow) else ""
     if entry.begins == "barrier":
         yield Line(BARRIER, entry.entry_id, BARRIER)
     if kind:

@@ -104,8 +104,9 @@ class CatalogCache(Service):
         self._reloading = asyncio.Lock()
         self._copying = asyncio.Lock()
         self._settling: dict[tuple[int, int], asyncio.Task[None]] = {}
-        #: States that events asked for and that the database does not have: nobody waits again.
-        self._missed: OrderedDict[tuple[int, int], None] = OrderedDict()
+        #: States that events asked for and that were not found: nobody waits again. True: the
+        #: database does not have it; False: it has not answered.
+        self._missed: OrderedDict[tuple[int, int], bool] = OrderedDict()
 
     def on_change(self, tell: Callable[[], object]) -> None:
         """Have ``tell`` called, which must not raise, when the snapshot is another one."""
@@ -279,15 +280,33 @@ class CatalogCache(Service):
         await asyncio.shield(task)
         return self.current
 
+    async def is_certain(self, version: int, token: int = 0) -> bool:
+        """Whether the snapshot is as new as any that there is of that version.
+
+        To be asked after :meth:`catch_up`. False: PostgreSQL, which may have a newer one, does not
+        answer, or not soon enough.
+        """
+        wanted = (version, token)
+        if self.current.knows(*wanted) or self._missed.get(wanted):
+            return True
+        try:
+            await self.refresh()
+        except UnavailableError:
+            return False
+        if not self.current.knows(*wanted):
+            self._miss(wanted, answered=True)
+        return True
+
     async def _settle(self, version: int, token: int) -> None:
         """Ask PostgreSQL until it has answered once: who asks later than it was written sees it."""
         wanted = (version, token)
-        why = "PostgreSQL does not answer"
+        why, answered = "PostgreSQL does not answer", False
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 while not self.current.knows(*wanted):
                     try:
                         await self.reload()
+                        answered = True
                         why = "PostgreSQL does not have it: was it restored from an older copy?"
                         break
                     except UnavailableError as error:
@@ -299,9 +318,7 @@ class CatalogCache(Service):
             del self._settling[wanted]
         if self.current.knows(*wanted):
             return
-        self._missed[wanted] = None
-        if len(self._missed) > MAX_MISSED:
-            self._missed.popitem(last=False)
+        self._miss(wanted, answered=answered)
         metrics.CATALOG_MISSED.inc()
         text = (
             f"events ask for version {version} of tools and subscriptions and are handled by "
@@ -309,6 +326,11 @@ class CatalogCache(Service):
         )
         logger.warning(text)
         self._note = Note(text, time.monotonic())
+
+    def _miss(self, wanted: tuple[int, int], *, answered: bool) -> None:
+        self._missed[wanted] = answered
+        if len(self._missed) > MAX_MISSED:
+            self._missed.popitem(last=False)
 
     @tasks.loop
     async def _follow(self) -> None:

@@ -95,6 +95,7 @@ class PartitionAssignment(Service):
         commit: Callable[[Batch], Awaitable[None]],
         revoke: Callable[[Partition], None] = lambda partition: None,
         lacks: Callable[[], str] = lambda: "",
+        catalog_version: Callable[[], tuple[int, int]] = lambda: (0, 0),
         standby: LeaseStandby,
         is_urgent: Callable[[Entry], bool] = lambda _: False,
         **kwargs: Any,
@@ -104,8 +105,9 @@ class PartitionAssignment(Service):
         ``released`` gives entries of ``events`` whose turn has come; ``commit`` commits batches of
         stream developers' own channels; ``revoke`` is told of each partition before it is closed
         here; ``lacks`` says without what it could do nothing with any, "" where all is there;
-        ``standby`` renews leases while the event loop stands still; ``is_urgent``: what other
-        entries are not to go together with.
+        ``catalog_version``: version and token of the catalog that it has; ``standby`` renews leases
+        while the event loop stands still; ``is_urgent``: what other entries are not to go together
+        with.
         """
         super().__init__(**kwargs)
         self._redis = redis
@@ -120,6 +122,7 @@ class PartitionAssignment(Service):
         self._commit = commit
         self._on_revoke = revoke
         self._lacks = lacks
+        self._catalog_version = catalog_version
         self._standby = standby
         self._is_urgent = is_urgent
         self.owned: dict[int, Partition] = {}
@@ -379,7 +382,8 @@ class PartitionAssignment(Service):
         async with self._beating:
             if self.should_stop and not leave:
                 return  # it has signed off, or does so next
-            sign = [self.worker_id, ttl_ms, note, max(KNOWN_VERSIONS)]
+            catalog = "{} {}".format(*self._catalog_version())
+            sign = [self.worker_id, ttl_ms, note, max(KNOWN_VERSIONS), catalog]
             now_ms, all_read, *others = await self._scripts.call("heartbeat", keys.OF_WORKERS, sign)
             if not leave:
                 self._standby.publish_sign(sign)

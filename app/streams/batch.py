@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from hookstream.app.errors import TableUseError
 from hookstream.app.redis import keys
-from hookstream.app.routing.paths import KeyState, Taken
+from hookstream.app.routing.paths import KeyState, Migration, Taken
 from hookstream.app.status import Status
 from hookstream.app.streams.outcome import (
     ACCEPTED,
@@ -177,7 +177,10 @@ class Batch:
     tables: TableWrites[Entry] = field(default_factory=TableWrites)
     #: By tool and ordering key, what its path comes to with this batch.
     paths: dict[tuple[str, str], KeyState] = field(default_factory=dict)
+    #: By tool, the mode by which its events' paths were decided; None where it has none.
+    modes: dict[str, Migration | None] = field(default_factory=dict)
     _owners: Counter[str] | None = field(default=None, repr=False)
+    _registry_version: tuple[int, int] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.low_water_mark = self.entries[0].entry_id if self.entries else ""
@@ -195,9 +198,15 @@ class Batch:
 
     @property
     def registry_version(self) -> tuple[int, int]:
-        """Version and token of the newest catalog that a receiver of its live events knew."""
-        events = (entry.value for entry in self.live())
-        return max(((e.registry_version, e.registry_token) for e in events), default=(0, 0))
+        """Version and token of the newest catalog that a receiver of its events knew.
+
+        Of those that were live when this was asked first.
+        """
+        if self._registry_version is None:
+            events = (entry.value for entry in self.live())
+            named = ((e.registry_version, e.registry_token) for e in events)
+            self._registry_version = max(named, default=(0, 0))
+        return self._registry_version
 
     def live(self) -> Iterator[Entry]:
         """The entries that are still to be processed: not duplicates, not dropped, not failed."""

@@ -1,5 +1,6 @@
 """``/api/v1/tools/{tool_id}/migration``: which tools move from old workers to here, and how far."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -34,6 +35,10 @@ HISTORY = 50
 SHOWN = 100
 #: Marks that a row of the audit trail names, which has 32 KiB for them; it counts all.
 MARKS = 500
+#: How long it is waited for workers to hear of a tool's first mode, which takes them a second, and
+#: how often they are asked.
+KNOWN_SECONDS = 5.0
+ASK_SECONDS = 0.1
 
 
 class MigrationViews:
@@ -92,7 +97,10 @@ class MigrationViews:
         return json_response(await self._out(await self._row(request)))
 
     async def put(self, request: web.Request) -> web.StreamResponse:
-        """In force in each worker once it has heard of it; keys move with their next events."""
+        """In force in each worker once it has heard of it; keys move with their next events.
+
+        The first mode of a tool is waited for: until workers have it both paths work on each event.
+        """
         tool_id, tenant = path_tool(request), request[TENANT_KEY]
         wanted = await read_model(self._settings, request, ShiftIn)
         if wanted.rollback == (wanted.mode is not None):
@@ -127,6 +135,8 @@ class MigrationViews:
         if shifted is None:
             raise ConflictError("somebody else has shifted it just now: look, and try again")
         await self._catalog.reload()
+        if row["migration"] is None:
+            await self._known_to_workers()
         return json_response(await self._out(shifted))
 
     async def confirm(self, request: web.Request) -> web.StreamResponse:
@@ -196,6 +206,20 @@ class MigrationViews:
             ) from error
         return web.Response(status=204)
 
+    async def _known_to_workers(self) -> None:
+        """Wait until all workers have the catalog as it is now; not longer than some seconds."""
+        catalog = self._catalog.current
+        try:
+            for _ in range(int(KNOWN_SECONDS / ASK_SECONDS)):
+                if not await self._moves.workers_behind(catalog):
+                    break
+                await asyncio.sleep(ASK_SECONDS)
+        except REDIS_ERRORS as error:
+            raise UnavailableError(
+                "the mode is set, and Redis cannot be asked whether workers have it: ask for it "
+                "(GET), and send no events before `workers_behind` is 0"
+            ) from error
+
     async def _row(self, request: web.Request) -> Mapping[str, Any]:
         tool_id = path_tool(request)
         row: Mapping[str, Any] | None = await self._postgres.fetchrow(
@@ -221,6 +245,7 @@ class MigrationViews:
                         {"mark": one.mark, "key": one.key, "since": since, "sent": one.sent}
                     )
             copies = await self._moves.copies(tool_id)
+            behind = await self._moves.workers_behind(self._catalog.current)
         except REDIS_ERRORS as error:
             raise UnavailableError("Redis cannot be asked at the moment: try again") from error
         return {
@@ -233,6 +258,7 @@ class MigrationViews:
             "waiting_keys_more": more,
             "hand_overs": shown,
             "waiting_copies": copies,
+            "workers_behind": behind,
         }
 
 

@@ -268,8 +268,8 @@ class Move:
     async def _shift(self, tool: str, body: dict[str, Any]) -> None:
         async def done() -> bool:
             with contextlib.suppress(AssertionError, aiohttp.ClientError, OSError, TimeoutError):
-                await self.stack.put(f"/tools/{tool}/migration", body)
-                return True
+                shown = await self.stack.put(f"/tools/{tool}/migration", body)
+                return self.shifts.total() > 1 or not shown["workers_behind"]
             await asyncio.sleep(0.3)
             return False
 

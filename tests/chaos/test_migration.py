@@ -20,7 +20,9 @@ async def test_nothing_is_lost_doubled_or_overtaken_while_tools_move(tmp_path: P
     said: list[str] = []
     outcome = await run(SHORT, tmp_path, said.append)
     figures = outcome.figures
-    assert not outcome.broken, (figures, outcome.counts, said)
+    # as text: pytest shows all of it
+    told = [*figures.examples, figures, outcome.counts, outcome.faults, *said]
+    assert not outcome.broken, "\n".join(map(str, told))
     assert figures.accepted >= SHORT.events
     assert figures.by_path.total() == figures.accepted
     # both paths had their share, and keys have changed between them

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import redis.asyncio
 
-from hookstream.app import embedded
+from hookstream.app import embedded, tasks
 from hookstream.app.ids import new_event_id, partition_of
 from hookstream.app.redis import keys
 from hookstream.app.streams.assignment import OLDER_SECONDS
@@ -148,7 +148,7 @@ async def test_payloads_travel_on_only_while_a_worker_lives_that_needs_them(tmp_
 
         older = asyncio.create_task(lives())
         await eventually(travels_whole, "the older worker is known")
-        older.cancel()
+        await tasks.stop(older)
         await forgotten()
 
         async def finished() -> bool:

@@ -6,6 +6,7 @@ workers take from when they like, updates that are delivered when they are, list
 
 from collections import defaultdict, deque
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +24,7 @@ steps = st.lists(
         event,
         event,
         event,
+        st.tuples(st.just("crash"), st.sampled_from("abc")),
         shift,
         st.tuples(st.sampled_from(["old", "deliver", "send", "keep", "release"]), st.none()),
     ),
@@ -50,23 +52,46 @@ class World:
         self.done: list[tuple[str, str, int]] = []
         self.came: list[tuple[str, int]] = []
         self.marks = 0
+        #: An event whose updates were sent by a worker that ended before it had committed it.
+        self.pending: tuple[str, int] | None = None
 
     def event(self, name: str) -> None:
+        self.again()
         number = len(self.came)
         self.came.append((name, number))
         self.take(name, number, released=False)
 
-    def take(self, name: str, number: int, *, released: bool) -> None:
-        self.marks += 1
-        mark = f"m{self.marks}"
-        wanted = self.migration.wanted(KEYS[name])
-        found: Step = step(
+    def crash(self, name: str) -> None:
+        """An event comes, and a worker ends between sending its updates and the commit."""
+        self.again()
+        number = len(self.came)
+        self.came.append((name, number))
+        found = self.decided(name, released=False, sent=False)
+        if found.path == OURS and not found.waits:
+            self.updates.append((name, number))
+        self.pending = (name, number)
+
+    def again(self, _: object = None) -> None:
+        """What was not committed comes again, before all else."""
+        if self.pending is not None:
+            name, number = self.pending
+            self.pending = None
+            self.take(name, number, released=False, sent=True)
+
+    def decided(self, name: str, *, released: bool, sent: bool) -> Step:
+        return step(
             self.states.get(name, KeyState()),
-            wanted,
+            self.migration.wanted(KEYS[name]),
             waiting=name in self.lists,
             released=released,
-            new_mark=mark,
+            sent=sent,
+            new_mark=f"m{self.marks}",
         )
+
+    def take(self, name: str, number: int, *, released: bool, sent: bool = False) -> None:
+        self.marks += 1
+        mark = f"m{self.marks}"
+        found = self.decided(name, released=released, sent=sent)
         self.states[name] = found.key
         if found.begins == "mark":
             self.holders[name] = mark
@@ -78,7 +103,8 @@ class World:
             self.lists[name].append(number)
         elif found.path == OLD:
             self.outbox.append(("work", name, number))
-        else:
+        elif (name, number) not in self.updates and (OURS, name, number) not in self.done:
+            # what was sent before has the same source position, and is not delivered twice
             self.updates.append((name, number))
 
     def shift(self, to: tuple[str, int]) -> None:
@@ -135,7 +161,7 @@ class World:
 
     def drain(self) -> None:
         for _ in range(6 * len(self.came) + 60):
-            for turn in (self.send, self.old, self.deliver, self.keep, self.release):
+            for turn in (self.again, self.send, self.old, self.deliver, self.keep, self.release):
                 turn()
 
 
@@ -165,18 +191,17 @@ def test_each_event_works_once_and_in_its_key_s_order(actions: list[tuple[str, o
     assert faults(run(actions)) == []
 
 
-@pytest.mark.parametrize("leave_out", ["mark", "barrier", "waiting"])
+@pytest.mark.parametrize("leave_out", ["mark", "barrier", "waiting", "sent"])
 def test_the_model_notices_what_is_left_out(
     leave_out: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rule = step
 
-    def wrong(
-        key: KeyState, wanted: paths.Path, *, waiting: bool, released: bool, new_mark: str
-    ) -> Step:
-        if leave_out == "waiting" and not released and not key.mark:
+    def wrong(key: KeyState, wanted: paths.Path, *, waiting: bool, sent: bool, **more: Any) -> Step:
+        if leave_out == "waiting" and not more["released"] and not key.mark:
             waiting = False
-        right = rule(key, wanted, waiting=waiting, released=released, new_mark=new_mark)
+        sent = sent and leave_out != "sent"
+        right = rule(key, wanted, waiting=waiting, sent=sent, **more)
         if right.begins == leave_out:
             return Step(right.path, KeyState(right.path))
         return right
@@ -193,7 +218,8 @@ def test_the_model_notices_what_is_left_out(
         *(("send", None), ("old", None), ("old", None), ("keep", None), ("event", "a")),
         *(("deliver", None), ("release", None)),
     ]
-    tried = {"mark": to_ours, "barrier": to_old, "waiting": overtakes}[leave_out]
+    twice = [*to_old[:7], ("crash", "a"), ("shift", ("sqs", 0)), ("event", "a")]
+    tried = {"mark": to_ours, "barrier": to_old, "waiting": overtakes, "sent": twice}[leave_out]
     assert faults(run(tried)) != []
 
 

@@ -1,7 +1,8 @@
 -- flags: allow-oom
--- Say that a worker lives, what it cannot do and what it can read; hear who else does.
--- KEYS: workers, their notes, what they read. ARGV: worker, ttl_ms (0: it takes no partitions), note
--- ('' for none), the newest version of entries that it reads.
+-- Say that a worker lives, what it cannot do, what it can read and which catalog it has; hear who
+-- else does.
+-- KEYS: workers, their notes, what they read, their catalogs. ARGV: worker, ttl_ms (0: it takes no
+-- partitions), note ('' for none), the newest version of entries that it reads, its catalog.
 -- Returns {now in ms, the newest version that all read (0: one does not say), worker, note, worker,
 -- note, …} of those that take partitions.
 -- Where Redis's clock has stepped back nobody lives longer than a few times what a worker is given:
@@ -36,6 +37,7 @@ for i = 1, #all, 2 do
 end
 local workers = redis.call('ZRANGE', KEYS[1], 0, -1)
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[4])
+redis.call('HSET', KEYS[4], ARGV[1], ARGV[5])
 local reads = {}
 all = redis.call('HGETALL', KEYS[3])
 for i = 1, #all, 2 do
@@ -52,5 +54,6 @@ end
 reply[2] = least
 for gone in pairs(reads) do
   redis.call('HDEL', KEYS[3], gone)
+  redis.call('HDEL', KEYS[4], gone)
 end
 return reply

@@ -46,7 +46,8 @@ class MigrationOut(Model):
     """How far a tool has moved. ``mode`` is null where it does not.
 
     ``hand_overs``: the first that are under way; of all there are ``waiting_keys``, or more.
-    ``waiting_copies``: events that are still to be copied into its queue.
+    ``waiting_copies``: events that are still to be copied into its queue. ``workers_behind``:
+    living workers that have not heard of the last change yet, and go by the one before.
     """
 
     tool_id: str
@@ -58,6 +59,7 @@ class MigrationOut(Model):
     waiting_keys_more: bool
     hand_overs: list[HandOverOut]
     waiting_copies: int
+    workers_behind: int
 
 
 class HandOversIn(Strict):

@@ -73,7 +73,7 @@ async def test_owner_takes_its_own_lease_back_at_once(scripts: Scripts) -> None:
 
 async def test_heartbeat_names_who_lives(scripts: Scripts) -> None:
     async def beat(worker: str, ttl_ms: int, note: str = "") -> dict[bytes, bytes]:
-        sign = [worker, ttl_ms, note, 3]
+        sign = [worker, ttl_ms, note, 3, "7 1"]
         now, _, *others = await scripts.call("heartbeat", keys.OF_WORKERS, sign)
         assert now > 1_600_000_000_000
         return dict(zip(others[::2], others[1::2], strict=True))
@@ -89,7 +89,7 @@ async def test_heartbeat_says_what_every_living_worker_reads(
     scripts: Scripts, redis_client: "redis.asyncio.Redis"
 ) -> None:
     async def least(worker: str, reads: int, ttl_ms: int = 60_000) -> int:
-        sign = [worker, ttl_ms, "", reads]
+        sign = [worker, ttl_ms, "", reads, "7 1"]
         _, found, *_ = await scripts.call("heartbeat", keys.OF_WORKERS, sign)
         return int(found)
 
@@ -105,6 +105,7 @@ async def test_heartbeat_says_what_every_living_worker_reads(
     assert await least("w1", 3, 0) == 3
     assert await least("w2", 4) == 4
     assert await redis_client.hkeys(keys.WORKER_READS) == [b"w2"]
+    assert await redis_client.hgetall(keys.WORKER_CATALOGS) == {b"w2": b"7 1"}
 
 
 async def test_clock_that_steps_back_keeps_no_dead_worker_alive_and_no_lease_held(
@@ -118,7 +119,7 @@ async def test_clock_that_steps_back_keeps_no_dead_worker_alive_and_no_lease_hel
     await redis_client.zadd(keys.WORKERS, {"dead": hour})
 
     async def over() -> bool:
-        *_, lives = [await scripts.call("heartbeat", keys.OF_WORKERS, ["w1", 50, "", 3])]
+        *_, lives = [await scripts.call("heartbeat", keys.OF_WORKERS, ["w1", 50, "", 3, "7 1"])]
         return b"dead" not in lives
 
     reply = await scripts.call("claim", [keys.lease(0)], ["w1", "n2", 50])
@@ -135,8 +136,8 @@ async def test_clock_that_steps_back_keeps_no_dead_worker_alive_and_no_lease_hel
 
 async def redis_sleep(scripts: Scripts) -> None:
     """Wait until Redis's clock has moved by some milliseconds."""
-    keys_of_it = ["hs:other", "{hs:other}:notes", "{hs:other}:reads"]
-    arguments = ["x", 1, "", 3]
+    keys_of_it = ["hs:other", "{hs:other}:notes", "{hs:other}:reads", "{hs:other}:catalogs"]
+    arguments = ["x", 1, "", 3, "7 1"]
     start, *_ = await scripts.call("heartbeat", keys_of_it, arguments)
     while (await scripts.call("heartbeat", keys_of_it, arguments))[0] < start + 5:
         pass

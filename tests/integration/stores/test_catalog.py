@@ -6,6 +6,7 @@ import stat
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,6 +15,7 @@ import asyncpg
 import orjson
 import pytest
 
+from hookstream.agents.dedupe import known_to_senders
 from hookstream.app import metrics
 from hookstream.app.errors import UnavailableError
 from hookstream.app.postgres.pool import Postgres, _init
@@ -26,6 +28,9 @@ from hookstream.app.stores.catalog_changes import read_rows
 from hookstream.app.stores.catalog_copy import CatalogCopy
 from hookstream.app.stores.catalog_rows import Rows, decode_rows, encode_rows
 from hookstream.app.stores.catalog_state import CatalogState, build
+from hookstream.app.streams.batch import Batch, Entry
+from hookstream.app.streams.partition import Partition
+from hookstream.app.testing import make_event
 from tests.support.catalogs import comparable
 from tests.support.faults import full_disk
 from tests.support.stack import eventually, free_port
@@ -410,6 +415,7 @@ async def test_a_version_that_never_comes_is_waited_for_once(
         found = await catalog.catch_up(known.version, known.token)
         assert found.version == known.version - 3
         assert "restored" in catalog.note
+        assert await catalog.is_certain(known.version, known.token)
         # the next batch asks nobody
         catalog.postgres.dsn, catalog.postgres._pool = nowhere(), None
         await asyncio.gather(*(catalog.catch_up(known.version, known.token) for _ in range(64)))
@@ -460,6 +466,45 @@ async def test_while_postgresql_is_away_the_wait_is_bounded(
         assert await asyncio.gather(*asked) == [known] * 3
         assert time.monotonic() - begun < WAIT_SECONDS + 2
         assert str(known.version + 1) in catalog.note
+        # what is not known may be there
+        assert await catalog.is_certain(known.version, known.token)
+        assert not await catalog.is_certain(known.version + 1, 5)
+    # once it answers, and has none, that is all there is
+    async with cache(postgres_url, tmp_path) as catalog:
+        assert await catalog.is_certain(known.version + 1_000_000, 5)
+
+
+async def test_events_wait_whose_tool_may_have_a_mode_that_is_not_known_here(
+    postgres_url: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog_module, "WAIT_SECONDS", 0.5)
+    queue = {"sqs": {"queue_url": "https://sqs.eu-west-1.amazonaws.com/1/q.fifo"}}
+    async with cache(postgres_url, tmp_path) as catalog:
+        await add_tool(catalog, f"{name}-plain")
+        await add_tool(catalog, name)
+        await catalog.postgres.execute(
+            "UPDATE tools SET forward = $2 WHERE tool_id = $1", name, queue
+        )
+        known = await catalog.reload()
+        assert known.tools[name].forward is not None
+
+    def batch(tool_id: str, version: int, token: int) -> Batch:
+        event = replace(
+            make_event({}), tool_id=tool_id, registry_version=version, registry_token=token
+        )
+        return Batch("events", Partition(0, 1, "n"), [Entry("5-0", b"", event)], lambda *_: None)
+
+    newer = (known.version + 1, 7)
+    async with cache(nowhere(), tmp_path) as catalog:
+        for tool_id, version in ((name, (known.version, known.token)), (f"{name}-plain", newer)):
+            assert await known_to_senders(batch(tool_id, *version), catalog) == known
+        for tool_id in (name, f"{name}-new"):
+            with pytest.raises(UnavailableError, match=f"the events of {tool_id}"):
+                await known_to_senders(batch(tool_id, *newer), catalog)
+    # what it says counts, whatever that is
+    async with cache(postgres_url, tmp_path) as catalog:
+        found = await known_to_senders(batch(name, known.version + 1_000_000, 7), catalog)
+        assert name in found.tools
 
 
 async def test_a_row_that_cannot_be_read_changes_nothing_for_others_and_keeps_its_last_state(

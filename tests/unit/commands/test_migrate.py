@@ -24,6 +24,7 @@ def shown(*modes: tuple[str, int]) -> dict[str, Any]:
         "waiting_keys": 1,
         "waiting_keys_more": False,
         "waiting_copies": 3,
+        "workers_behind": 0,
         "hand_overs": [{"mark": "m", "key": "k", "since": "2026-11-30T12:00:00", "sent": False}],
     }
 
@@ -40,3 +41,9 @@ def test_people_see_what_waits_and_the_modes_before() -> None:
     assert "rollback" not in text
     back = table(shown(("shadow", 0), ("split", 10), ("shadow", 0)))
     assert back.splitlines()[-1].split() == ["2026-11-30T12:00:00", "shadow", "rollback"]
+
+
+def test_people_are_told_that_workers_go_by_the_change_before() -> None:
+    found = shown(("sqs", 0))
+    assert "heard" not in table(found)
+    assert "2 workers have not heard of the last change yet" in table(found | {"workers_behind": 2})

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from hookstream.app.durations import HOUR_MS
 from hookstream.app.failures import rules
 from hookstream.app.failures.blocking import judge
 from hookstream.app.failures.failed_events import is_first
@@ -16,6 +17,7 @@ from hookstream.app.failures.hand_overs import (
     holder_of,
     is_hand_over,
     settle_old,
+    tools_in_doubt,
     write_paths,
 )
 from hookstream.app.failures.rules import BLOCKED, Candidate, Move
@@ -85,7 +87,7 @@ class Here:
         writes = Writes()
         write_paths(writes, batch, decision, NOW)
         self.failures.blocked.update(decision.blocked)
-        write_outbox(writes, 3, batch.entries, known, first=is_first)
+        write_outbox(writes, 3, batch.entries, known, modes=batch.modes, first=is_first)
         self.writes = writes.commands
         writes.follow(["1-0"] * 100)  # type: ignore[list-item]
         return [
@@ -256,3 +258,70 @@ def test_what_has_waited_and_fails_leaves_its_list_where_its_tool_holds_nobody_b
         )
         assert decision.moves == [Move("k", "x", into=False, first_only=True)]
         assert (decision.blocked, decision.outcomes) == ({}, [outcome])
+
+
+def test_what_may_have_been_sent_from_here_stays_ours_and_its_key_moves_with_the_next() -> None:
+    here = Here()
+    here.paths.change({("t", key("a")): KeyState(OURS)})
+    batch, lines = here.step(catalog("sqs"), "a", sent=True)
+    assert (batch.entries[0].path, batch.entries[0].outcome) == (OURS, ACCEPTED)
+    assert [line.kind for line in lines] == [SHADOW]
+    batch, lines = here.step(catalog("sqs"), "a")
+    assert [line.kind for line in lines] == [BARRIER, COPY]
+
+
+def test_without_an_order_a_mode_that_is_over_may_have_sent_it() -> None:
+    def path(entry_ms: int, *before: tuple[str, int, int]) -> str:
+        here = Here()
+        known = catalog("sqs", order_by="none")
+        tool = replace(known.tools["t"], migration=Migration("sqs", before=before))
+        batch = here.batch("a", sent=True)
+        batch.entries[0].entry_id = f"{entry_ms}-0"
+        decide_paths(batch, replace(known, tools={"t": tool}), NOW, 7)
+        return batch.entries[0].path
+
+    assert path(NOW) == OLD
+    assert path(NOW, ("shadow", 0, NOW)) == OLD
+    assert path(NOW, ("redis", 0, NOW + 1)) == OURS
+    # it goes by a worker's catalog, which may be an older one, and not by clocks
+    assert path(NOW, ("redis", 0, NOW - 60_000)) == OURS
+    assert path(NOW, ("redis", 0, NOW - 2 * HOUR_MS)) == OLD
+    assert path(NOW, ("split", 0, NOW)) == OLD
+    assert path(NOW, ("split", 100, NOW)) == OURS
+
+
+def test_modes_that_are_over_are_read_from_a_tool_s_history() -> None:
+    history = [
+        {"mode": "sqs", "percent": 0, "at": "2026-12-01T00:00:00.000+00:00"},
+        {"mode": "split", "percent": 5, "at": "2026-12-01T01:00:00.000+00:00"},
+        {"mode": "sqs", "percent": 0, "at": "2026-12-01T02:00:00.000+00:00"},
+    ]
+    found = Migration.from_dict({"mode": "sqs", "generation": 3, "history": history})
+    begun = 1_796_083_200_000
+    assert found.before == (("sqs", 0, begun + HOUR_MS), ("split", 5, begun + 2 * HOUR_MS))
+    # a copy of an older release
+    assert Migration.from_dict({"mode": "sqs"}).before == ()
+
+
+def test_what_was_decided_without_a_mode_is_copied_whatever_has_been_heard_since() -> None:
+    here = Here()
+    with_mode = catalog("sqs")
+    without = replace(with_mode, tools={"t": replace(with_mode.tools["t"], migration=None)})
+    batch = here.batch("a")
+    decide_paths(batch, without, NOW, 7)
+    assert batch.entries[0].outcome == ACCEPTED
+    assert [line.kind for line in here.commit(batch, with_mode)] == [COPY]
+
+
+def test_tools_that_may_move_by_now_are_those_with_a_queue_and_unknown_ones() -> None:
+    here = Here()
+    moving = catalog("sqs")
+    batch = here.batch("a")
+    assert tools_in_doubt(batch, moving) == set()
+    tool = moving.tools["t"]
+    copies = replace(moving, tools={"t": replace(tool, migration=None)})
+    assert tools_in_doubt(batch, copies) == {"t"}
+    plain = replace(moving, tools={"t": replace(tool, migration=None, forward=None)})
+    assert tools_in_doubt(batch, plain) == set()
+    assert tools_in_doubt(batch, Catalog()) == {"t"}
+    assert tools_in_doubt(batch, Catalog(unreadable_tools=frozenset({"t"}))) == set()

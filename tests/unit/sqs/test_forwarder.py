@@ -151,7 +151,7 @@ def test_every_event_is_copied_but_copies_and_what_was_erased(
     made = replace(make_event({}), tool_id="t")
     catalog = Catalog(tools={"t": tool(forward=SqsTarget(QUEUE))})
     writes = Writes()
-    write_outbox(writes, 3, [Entry("5-0", b"", made, outcome)], catalog, first=is_first)
+    write_outbox(writes, 3, [Entry("5-0", b"", made, outcome)], catalog, modes={}, first=is_first)
     wanted = [
         ("XADD", keys.outbox(3, "t"), ("*", "d", f"{made.event_id} 5-0".encode())),
         ("HSET", keys.outboxes(3), ("t", "")),
@@ -167,7 +167,7 @@ def test_replays_and_tools_without_a_queue_are_not_copied() -> None:
         (Catalog(tools={"t": tool(forward=SqsTarget(QUEUE))}), replace(made, replay_id="r")),
     ):
         writes = Writes()
-        write_outbox(writes, 3, [Entry("5-0", b"", each)], catalog, first=is_first)
+        write_outbox(writes, 3, [Entry("5-0", b"", each)], catalog, modes={}, first=is_first)
         assert writes.commands == []
 
 
