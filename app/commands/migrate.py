@@ -162,8 +162,8 @@ def table(shown: dict[str, Any]) -> str:
     ]
     if behind := shown["workers_behind"]:
         lines.append(
-            f"{behind} workers have not heard of the last change yet: where it is the first mode, "
-            "both paths work on what comes meanwhile"
+            f"{behind} of the workers {'has' if behind == 1 else 'have'} not heard of the last "
+            "change yet: where it is the first mode, both paths work on what comes meanwhile"
         )
     if shown["hand_overs"]:
         rows = [("mark", "key (hashed)", "since", "in the queue")]

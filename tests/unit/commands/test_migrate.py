@@ -46,4 +46,5 @@ def test_people_see_what_waits_and_the_modes_before() -> None:
 def test_people_are_told_that_workers_go_by_the_change_before() -> None:
     found = shown(("sqs", 0))
     assert "heard" not in table(found)
-    assert "2 workers have not heard of the last change yet" in table(found | {"workers_behind": 2})
+    assert "2 of the workers have not heard" in table(found | {"workers_behind": 2})
+    assert "1 of the workers has not heard" in table(found | {"workers_behind": 1})
