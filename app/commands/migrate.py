@@ -160,10 +160,11 @@ def table(shown: dict[str, Any]) -> str:
         f"{shown['waiting_keys']}{' or more' if shown['waiting_keys_more'] else ''} ordering keys "
         "wait for old workers to be through with them",
     ]
-    if behind := shown["workers_behind"]:
+    behind = shown["workers_behind"]
+    if behind and len(shown["history"]) == 1:
         lines.append(
-            f"{behind} of the workers {'has' if behind == 1 else 'have'} not heard of the last "
-            "change yet: where it is the first mode, both paths work on what comes meanwhile"
+            f"{behind} of the workers {'has' if behind == 1 else 'have'} not heard of this first "
+            "mode yet: until then both paths work on what it has"
         )
     if shown["hand_overs"]:
         rows = [("mark", "key (hashed)", "since", "in the queue")]

@@ -43,8 +43,10 @@ def test_people_see_what_waits_and_the_modes_before() -> None:
     assert back.splitlines()[-1].split() == ["2026-11-30T12:00:00", "shadow", "rollback"]
 
 
-def test_people_are_told_that_workers_go_by_the_change_before() -> None:
+def test_people_are_told_of_workers_that_do_not_know_a_first_mode() -> None:
     found = shown(("sqs", 0))
     assert "heard" not in table(found)
-    assert "2 of the workers have not heard" in table(found | {"workers_behind": 2})
+    assert "2 of the workers have not heard of this first" in table(found | {"workers_behind": 2})
     assert "1 of the workers has not heard" in table(found | {"workers_behind": 1})
+    # of later ones each worker moves keys when it hears of them
+    assert "heard" not in table(shown(("sqs", 0), ("redis", 0)) | {"workers_behind": 2})
