@@ -161,7 +161,7 @@ def table(shown: dict[str, Any]) -> str:
         "wait for old workers to be through with them",
     ]
     behind = shown["workers_behind"]
-    if behind and len(shown["history"]) == 1:
+    if behind and len({one["mode"] for one in shown["history"]}) == 1:
         lines.append(
             f"{behind} of the workers {'has' if behind == 1 else 'have'} not heard of this first "
             "mode yet: until then both paths work on what it has"

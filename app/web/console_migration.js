@@ -83,7 +83,7 @@ function showMove(move) {
   const words = MODES[move.mode] ?? "of some ordering keys old workers have all events, of the others all work here";
   const more = move.waiting_keys_more ? " or more" : "";
   at("mode").replaceChildren(...(move.mode ? [share(move), ` ${move.tool_id}, mode ${named(move)}: ${words}.`] : [`${move.tool_id} does not move.`]));
-  at("waits").textContent = `${move.waiting_keys.toLocaleString("en")}${more} ordering keys wait for old workers, ${move.waiting_copies.toLocaleString("en")} events for their queue.${move.workers_behind && move.history.length === 1 ? ` Workers that have not heard of this first mode yet: ${move.workers_behind}.` : ""}`;
+  at("waits").textContent = `${move.waiting_keys.toLocaleString("en")}${more} ordering keys wait for old workers, ${move.waiting_copies.toLocaleString("en")} events for their queue.${move.workers_behind && new Set(move.history.map((one) => one.mode)).size === 1 ? ` Workers that have not heard of this first mode yet: ${move.workers_behind}.` : ""}`;
   at("waiting").replaceChildren(...move.hand_overs.map(keyRow));
   at("keys").hidden = move.hand_overs.length === 0;
   at("history").replaceChildren(...[...move.history].reverse().map(shiftRow));

@@ -48,5 +48,7 @@ def test_people_are_told_of_workers_that_do_not_know_a_first_mode() -> None:
     assert "heard" not in table(found)
     assert "2 of the workers have not heard of this first" in table(found | {"workers_behind": 2})
     assert "1 of the workers has not heard" in table(found | {"workers_behind": 1})
+    # it was asked for again
+    assert "heard" in table(shown(("sqs", 0), ("sqs", 0)) | {"workers_behind": 1})
     # of later ones each worker moves keys when it hears of them
     assert "heard" not in table(shown(("sqs", 0), ("redis", 0)) | {"workers_behind": 2})
