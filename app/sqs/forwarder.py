@@ -334,6 +334,9 @@ class Sender:
 
     async def _send(self, partition: Partition, batch: Sequence[Ready]) -> None:
         """Send one request. Raises SqsError where SQS has not taken all of it."""
+        batch = await self._still_wanted(partition.number, batch)
+        if not batch:
+            return
         said = await self._client.send([each.message for each in batch if each.message])
         took = [each for each, code in zip(batch, said, strict=True) if not code]
         await self._note_marks(partition.number, [each.line for each in took])
@@ -344,6 +347,14 @@ class Sender:
             await self._pass_over(partition, [_because(each, "refused") for each in never])
         if left := [code for code in said if code not in ("", NEVER)]:
             raise SqsError("refused", f"it does not take {len(left)} messages ({left[0][:64]})")
+
+    async def _still_wanted(self, number: int, batch: Sequence[Ready]) -> list[Ready]:
+        """Those of a request that have not been given up since their page was read."""
+        key = keys.outbox(number, self.tool_id)
+        first, last = batch[0].entry_id, batch[-1].entry_id
+        found = await self._forwarder.redis.xrange(key, first, last)
+        there = {entry_id for entry_id, _ in found}
+        return [each for each in batch if each.entry_id in there]
 
     async def _note_marks(self, number: int, lines: Sequence[Line]) -> None:
         """Say of marks that their queue has them: not before can they be confirmed."""
