@@ -32,10 +32,9 @@ async def dedupe_together(group: Group) -> None:
     """The same for several batches; those are left that may have to ask the event log, or that
     know of a newer catalog.
     """
+    catalog, history_lookup = app.services.catalog, app.services.history_lookup
     for batch in group:
-        services = app.services
-        caught_up = services.catalog.caught_up(*batch.registry_version)
-        if not caught_up or looks_back(batch, services.history_lookup):
+        if not catalog.caught_up(*batch.registry_version) or looks_back(batch, history_lookup):
             group.leave(batch)
             continue
         with group.alone(batch):
